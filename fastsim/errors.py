@@ -1,0 +1,55 @@
+"""Errors a user can meet. Every message is one sentence: the place, the value, and a valid value."""
+
+from collections.abc import Iterable
+
+
+class FastsimError(Exception):
+    """Something failed while running; the command line ends with exit code 1."""
+
+    exit_code = 1
+
+
+class InputError(FastsimError):
+    """The input cannot be used as it is; the command line ends with exit code 2."""
+
+    exit_code = 2
+
+
+class ConfigError(InputError):
+    """A field of a deployment or workload description is missing, unknown or impossible."""
+
+
+class WorkloadError(InputError):
+    """A request stream cannot be read, or holds a value that cannot be simulated."""
+
+
+class CatalogError(InputError):
+    """A model, device, node or predictor that no catalog knows."""
+
+
+class DoesNotFitError(InputError):
+    """The model or its KV cache does not fit in the memory of the devices."""
+
+
+class TableError(InputError):
+    """Operator times lack a look-up, or their files cannot be used."""
+
+
+class StuckError(InputError):
+    """A request at the head of a queue can never be scheduled."""
+
+
+class OutputError(InputError):
+    """The results cannot be written where they were asked for."""
+
+
+def did_you_mean(value: str, valid: Iterable[str]) -> str:
+    """``did you mean 'x'?`` for the nearest valid spelling, else the valid values."""
+    from difflib import get_close_matches
+
+    choices = list(valid)
+    lowered = {choice.lower(): choice for choice in choices}
+    near = get_close_matches(value.lower(), lowered, n=1, cutoff=0.6)
+    if near:
+        return f"did you mean {lowered[near[0]]!r}?"
+    return "valid: " + ", ".join(choices)
