@@ -1,0 +1,147 @@
+"""Operator times -> the tables a kernel reads, in Vidur's composition and in ours."""
+
+import numpy as np
+
+from fastsim.kernels.cost import FastsimTables, VidurTables
+
+from .times import Floats, OperatorTimes
+
+NO_ROW, NO_GRID = np.zeros(0), np.zeros((0, 0))
+NO_VIDUR = VidurTables(NO_ROW, NO_ROW, NO_ROW, NO_ROW, NO_ROW, NO_ROW, NO_GRID, NO_GRID, 1, 1.0, 1.0, 0, 0.0)
+NO_FASTSIM = FastsimTables(NO_ROW, 0.0, NO_ROW, 0.0, NO_ROW, NO_ROW, NO_ROW, 0.0, NO_GRID, NO_GRID, 1, 1, 0.0)
+
+
+def vidur_tables(times: OperatorTimes, tensor_parallel_size: int, num_layers: int) -> VidurTables:
+    """Vidur's look-ups with its order of additions (reference: Vidur's base_execution_time_predictor).
+
+    All but the KV write look at the tokens rounded up to 8; beyond the source's entries there is NaN.
+    ``num_layers``: of one stage.
+    """
+    size = max(table.size for table in times.tokens.values())
+    rounded = (np.arange(size) + 7) // 8 * 8
+
+    def exact(name: str) -> Floats:
+        if name not in times.tokens:
+            return np.zeros(size)
+        out = np.full(size, np.nan)
+        out[: times.tokens[name].size] = times.tokens[name]
+        return out
+
+    def at(name: str) -> Floats:
+        table = exact(name)
+        return np.where(rounded < size, table[np.minimum(rounded, size - 1)], np.nan)
+
+    if tensor_parallel_size > 1:
+        all_reduce = at("all_reduce") + times.launch_ms + times.skew_ms * tensor_parallel_size**1.25
+    else:
+        all_reduce = np.zeros(size)
+    attention = at("attn_pre_proj") + at("attn_post_proj") + at("attn_rope") + exact("attn_kv_cache_save")
+    mlp = (
+        at("mlp_up_proj") + at("mlp_down_proj") + at("mlp_act") + all_reduce + at("post_attention_layernorm")
+    )
+    return VidurTables(
+        before_attention=attention,
+        all_reduce=all_reduce,
+        input_norm=at("input_layernorm"),
+        mlp=mlp,
+        add=at("add"),
+        send=at("send_recv"),
+        decode=times.decode,
+        prefill=times.prefill,
+        kv_step=times.kv_step,
+        decode_factor=1.0 + times.decode_overhead,
+        prefill_factor=1.0 + times.prefill_overhead,
+        num_layers=num_layers,
+        host_ms=0.0,
+    )
+
+
+def capture_cap(max_num_seqs: int) -> int:
+    """Largest batch, in tokens, that an engine runs as a CUDA graph (vLLM's default)."""
+    return min(2 * max_num_seqs, 512)
+
+
+def padded(num_tokens: np.ndarray, cap: int) -> np.ndarray:
+    """Tokens the kernels run on: the next captured size (1, 2, 4, 8.. by 8, 272.. by 16) up to ``cap``."""
+    sizes = np.array([1, 2, 4, *range(8, 257, 8), *range(272, 513, 16)])
+    sizes = sizes[sizes <= cap]
+    up = sizes[np.minimum(np.searchsorted(sizes, num_tokens), sizes.size - 1)]
+    return np.where((num_tokens > 0) & (num_tokens <= sizes[-1]), up, num_tokens)
+
+
+def _line(values: Floats, size: int, first: int = 0) -> Floats:
+    """A row without gaps, at least ``size`` long: linear in between, and beyond with the slope of its end.
+
+    That slope is taken over the last half of the row, for a measured end is noisy. Before the first entry, at
+    ``first`` or later, that entry holds.
+    """
+    known = np.flatnonzero(~np.isnan(values))
+    known = known[known >= first]
+    at = np.arange(max(size, values.size))
+    row = np.interp(at, known, values[known])
+    last = known[-1]
+    half = known[np.searchsorted(known, last // 2)]
+    if half < last:
+        slope = max(0.0, (values[last] - values[half]) / (last - half))
+        row[last:] = values[last] + slope * (at[last:] - last)
+    return row
+
+
+def _slope(table: Floats) -> float:
+    half = table.size // 2
+    return max(0.0, float(table[-1] - table[half]) / max(1, table.size - 1 - half))
+
+
+def _grid(values: Floats, rows: int) -> Floats:
+    """A grid without gaps of at least ``rows`` rows; two at least each way, for a line to go through."""
+    lines = [i for i in range(values.shape[0]) if not np.isnan(values[i]).all()]
+    width = max(2, values.shape[1])
+    out = np.full((max(2, rows, values.shape[0]), width), np.nan)
+    for i in lines:
+        out[i] = _line(values[i], width)
+    if len(lines) < out.shape[0]:
+        for j in range(width):
+            out[:, j] = _line(out[:, j], out.shape[0])
+    return np.ascontiguousarray(out)
+
+
+def fastsim_tables(
+    times: OperatorTimes, tensor_parallel_size: int, num_layers: int, max_num_seqs: int, skew: float
+) -> FastsimTables:
+    """Everything summed over the layers of one stage; batches padded to the sizes an engine captures.
+
+    ``skew``: decode attention of a mixed batch runs at mean + skew * (max - mean) KV tokens.
+    """
+    size = max(table.size for table in times.tokens.values())
+
+    def exact(name: str) -> Floats:
+        return _line(times.tokens[name], size, first=1) if name in times.tokens else np.zeros(size)
+
+    layer = np.zeros(size)
+    for name in times.tokens:
+        if name not in ("all_reduce", "send_recv"):
+            layer += exact(name)
+    if tensor_parallel_size > 1:
+        layer += 2 * (exact("all_reduce") + times.launch_ms + times.skew_ms * tensor_parallel_size**1.25)
+    ran = np.minimum(padded(np.arange(size), capture_cap(max_num_seqs)), size - 1)
+    token_ms = num_layers * layer[ran]
+    token_ms[0] = 0.0
+    decode = num_layers * _grid(times.decode, max_num_seqs + 1)
+    decode[0] = 0.0
+    send = exact("send_recv")
+    first = _line(times.first, 2)
+    return FastsimTables(
+        token_ms=token_ms,
+        token_slope=_slope(token_ms),
+        first_ms=first,
+        first_slope=_slope(first),
+        last_ms=_line(times.last, max_num_seqs + 1),
+        host_ms=_line(times.host, max_num_seqs + 1),
+        send_ms=send,
+        send_slope=_slope(send),
+        decode_ms=decode,
+        prefill_ms=num_layers * _grid(times.prefill, 2),
+        kv_step=times.kv_step,
+        chunk_step=times.chunk_step,
+        skew=skew,
+    )

@@ -1,0 +1,53 @@
+"""What the operators of one layer cost: the common ground of all sources and both compositions."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+# Operators that depend on nothing but the tokens of a batch, by their names in Vidur's profiles.
+LAYER_OPERATORS = (
+    "attn_pre_proj",
+    "attn_post_proj",
+    "attn_rope",
+    "attn_kv_cache_save",
+    "mlp_up_proj",
+    "mlp_down_proj",
+    "mlp_act",
+    "input_layernorm",
+    "post_attention_layernorm",
+    "add",
+)
+
+
+def _nothing() -> Floats:
+    return np.zeros(1)
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorTimes:
+    """Milliseconds on one GPU, per layer unless said; NaN where the source has no entry.
+
+    ``tokens``: name -> float64[n], by tokens in the batch (index 0 unused): ``LAYER_OPERATORS``,
+    ``all_reduce`` (one of the two in a layer) and ``send_recv``. ``decode``: float64[batch, kv / kv_step].
+    ``prefill``: float64[kv / kv_step, chunk / chunk_step], one prompt chunk after kv tokens.
+    ``first``: float64[n], embedding. ``last``: float64[s], norm, LM head and sampling of s sequences.
+    ``host``: float64[s], host time of s sequences that the GPU does not hide.
+    Zeros where the source has none.
+    """
+
+    tokens: Mapping[str, Floats]
+    decode: Floats
+    prefill: Floats
+    kv_step: int
+    chunk_step: int = 1
+    decode_overhead: float = 0.0  # fraction added by Vidur when more than one decode is batched
+    prefill_overhead: float = 0.0
+    launch_ms: float = 0.0  # added to each all-reduce
+    skew_ms: float = 0.0  # added to each all-reduce, times TP ** 1.25
+    first: Floats = field(default_factory=_nothing)
+    last: Floats = field(default_factory=_nothing)
+    host: Floats = field(default_factory=_nothing)
