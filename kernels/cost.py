@@ -1,13 +1,28 @@
 """Time of one iteration of one pipeline stage: look-ups and additions in dense tables of milliseconds."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ._jit import inlined
+from .state import (
+    DECODE_KV,
+    LONGEST_KV,
+    NUM_DECODES,
+    NUM_PREFILLS,
+    NUM_SAMPLED,
+    NUM_SEQS,
+    NUM_TOKENS,
+    PREFILL_KV,
+    PREFILL_SQUARES,
+)
+
 COMPOSE_VIDUR, COMPOSE_FASTSIM = 0, 1
 
 Floats = NDArray[np.float64]
+Longs = NDArray[np.int64]
 
 
 class VidurTables(NamedTuple):
@@ -50,9 +65,98 @@ class FastsimTables(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """Both compositions in one type, so that each policy is compiled once; the unused one holds empty arrays."""
+    """Both compositions in one type, so that each policy is compiled once; one of them is unused."""
 
     compose: int  # COMPOSE_VIDUR or COMPOSE_FASTSIM
     num_stages: int
     vidur: VidurTables
     fastsim: FastsimTables
+
+
+@inlined
+def _beyond(table: Floats, slope: float, index: int) -> float:
+    """The entry of a table that goes on as a line after its last entry."""
+    last = table.size - 1
+    return float(table[index]) if index <= last else float(table[last]) + slope * (index - last)
+
+
+@inlined
+def _linear(row: Floats, step: int, at: float) -> float:
+    """Linear interpolation in a row with entries every ``step``; the last two entries lead on beyond it."""
+    cell = min(int(at) // step, row.size - 2)
+    low = row[cell]
+    return float(low + (row[cell + 1] - low) * (at / step - cell))
+
+
+@inlined
+def prefill_chunk_ms(tables: FastsimTables, processed: int, chunk: int) -> float:
+    """Prefill attention of one chunk after ``processed`` tokens, ms."""
+    grid = tables.prefill_ms
+    cell = min(processed // tables.kv_step, grid.shape[0] - 2)
+    low = _linear(grid[cell], tables.chunk_step, chunk)
+    high = _linear(grid[cell + 1], tables.chunk_step, chunk)
+    return low + (high - low) * (processed / tables.kv_step - cell)
+
+
+@inlined
+def _vidur_layers_ms(tables: VidurTables, features: Longs) -> float:
+    """Vidur's (attention + mlp + add) * layers, in its order of additions; NaN where a table has no entry."""
+    num_tokens, num_decodes = features[NUM_TOKENS], features[NUM_DECODES]
+    if num_tokens >= tables.mlp.size:
+        return math.nan
+    decode = 0.0
+    if num_decodes > 0:
+        column = (features[DECODE_KV] // num_decodes + tables.kv_step - 1) // tables.kv_step
+        if num_decodes >= tables.decode.shape[0] or column >= tables.decode.shape[1]:
+            return math.nan
+        decode = tables.decode[num_decodes, column] * (tables.decode_factor if num_decodes > 1 else 1.0)
+    prefill = 0.0
+    if features[NUM_PREFILLS] > 0:
+        row = features[PREFILL_KV] // tables.kv_step
+        chunk = int(math.sqrt(features[PREFILL_SQUARES]) + 0.5)
+        if row >= tables.prefill.shape[0] or chunk >= tables.prefill.shape[1]:
+            return math.nan
+        prefill = tables.prefill[row, chunk] * (tables.prefill_factor if features[NUM_PREFILLS] > 1 else 1.0)
+    attention = (
+        tables.before_attention[num_tokens]
+        + decode
+        + prefill
+        + tables.all_reduce[num_tokens]
+        + tables.input_norm[num_tokens]
+    )
+    return float((attention + tables.mlp[num_tokens] + tables.add[num_tokens]) * tables.num_layers)
+
+
+@inlined
+def layers_ms(cost: Cost, features: Longs, prefill_ms: float) -> float:
+    """What a batch costs on every stage alike, ms. ``prefill_ms``: attention of its chunks (fastsim)."""
+    if cost.compose == COMPOSE_VIDUR:
+        return _vidur_layers_ms(cost.vidur, features)
+    tables = cost.fastsim
+    num_decodes = features[NUM_DECODES]
+    decode = 0.0
+    if num_decodes > 0:
+        if num_decodes >= tables.decode_ms.shape[0]:
+            return math.nan
+        mean = features[DECODE_KV] / num_decodes
+        kv = mean + tables.skew * (features[LONGEST_KV] - mean)
+        decode = _linear(tables.decode_ms[num_decodes], tables.kv_step, kv)
+    return _beyond(tables.token_ms, tables.token_slope, features[NUM_TOKENS]) + decode + prefill_ms
+
+
+@inlined
+def stage_seconds(cost: Cost, features: Longs, layers_ms: float, stage: int) -> float:
+    """Time of a batch on one stage, s: the layers, and what only the first, last or inner stages do."""
+    num_tokens, last = features[NUM_TOKENS], stage == cost.num_stages - 1
+    if cost.compose == COMPOSE_VIDUR:
+        send = 0.0 if last else cost.vidur.send[num_tokens]
+        return float((layers_ms + send) * 1e-3 + cost.vidur.host_ms * 1e-3)
+    tables = cost.fastsim
+    ms = layers_ms
+    if stage == 0:
+        ms += _beyond(tables.first_ms, tables.first_slope, num_tokens) + tables.host_ms[features[NUM_SEQS]]
+    if last:
+        ms += tables.last_ms[features[NUM_SAMPLED]]
+    else:
+        ms += _beyond(tables.send_ms, tables.send_slope, num_tokens)
+    return ms * 1e-3

@@ -1,0 +1,155 @@
+"""A batch from formation to end: what its members add up to, and how they advance when it ends."""
+
+import math
+
+from ._jit import inlined
+from .blocks import release
+from .cost import COMPOSE_FASTSIM, Cost, layers_ms, prefill_chunk_ms
+from .counters import bin_of
+from .queues import move
+from .state import (
+    CLOCK,
+    DECODE_KV,
+    IN_USE,
+    LONGEST_KV,
+    NUM_DECODES,
+    NUM_PREFILL_TOKENS,
+    NUM_PREFILLS,
+    NUM_SAMPLED,
+    NUM_SEQS,
+    NUM_TOKENS,
+    PREFILL_KV,
+    PREFILL_SQUARES,
+    PRESENT,
+    REPLICA,
+    RUNNING,
+    SLOT,
+    TBT_COUNT,
+    TBT_MAX,
+    TBT_SUM,
+    TOKENS,
+    State,
+)
+
+
+@inlined
+def weigh(state: State, cost: Cost, size: int) -> float:
+    """Sum up the ``size`` members of the batch just formed; returns its time on every stage alike, ms."""
+    r, slot = state.cursor[REPLICA], state.cursor[SLOT]
+    requests = state.requests
+    processed, prefill, scheduled_at = requests.processed, requests.prefill, requests.scheduled_at
+    request, tokens = state.batches.request[r, slot], state.batches.tokens[r, slot]
+    features = state.batches.features[r, slot]
+    now = state.replicas.times[r, CLOCK]
+    kv_step = cost.vidur.kv_step
+    num_tokens = num_decodes = decode_kv = longest_kv = 0
+    num_prefills = prefill_tokens = prefill_kv = squares = num_sampled = 0
+    prefill_ms = 0.0
+    for i in range(size):
+        member = request[i]
+        before = processed[member]
+        num_tokens += tokens[i]
+        if before > prefill[member]:
+            num_decodes += 1
+            decode_kv += before
+            longest_kv = max(longest_kv, before)
+            continue
+        chunk = tokens[i]
+        num_prefills += 1
+        prefill_tokens += chunk
+        prefill_kv += (before + kv_step - 1) // kv_step * kv_step
+        squares += chunk * chunk
+        num_sampled += before + chunk == prefill[member]
+        if cost.compose == COMPOSE_FASTSIM:
+            prefill_ms += prefill_chunk_ms(cost.fastsim, before, chunk)
+        if math.isnan(scheduled_at[member]):
+            scheduled_at[member] = now
+    features[NUM_SEQS] = size
+    features[NUM_TOKENS] = num_tokens
+    features[NUM_PREFILL_TOKENS] = prefill_tokens
+    features[NUM_DECODES] = num_decodes
+    features[DECODE_KV] = decode_kv
+    features[LONGEST_KV] = longest_kv
+    features[NUM_PREFILLS] = num_prefills
+    features[PREFILL_KV] = prefill_kv
+    features[PREFILL_SQUARES] = squares
+    features[NUM_SAMPLED] = num_decodes + num_sampled
+    state.replicas.counts[r, TOKENS] += num_tokens
+    return layers_ms(cost, features, prefill_ms)
+
+
+@inlined
+def advance_members(state: State) -> None:
+    """End the batch at cursor: its members take their tokens; those left keep their order in front.
+
+    Each iteration raises a request's processed tokens towards its total; prefill and decode are the same
+    thing, but for the output token that a completed prefill yields on top. Leaves the number of members that
+    are not finished in NUM_SEQS; the finished ones still hold their memory and stand behind these.
+    """
+    r, slot = state.cursor[REPLICA], state.cursor[SLOT]
+    requests, counts, times = state.requests, state.replicas.counts[r], state.replicas.times[r]
+    processed, prefill, total = requests.processed, requests.prefill, requests.total
+    execution_time, last_token_at = requests.execution_time, requests.last_token_at
+    request, tokens = state.batches.request[r, slot], state.batches.tokens[r, slot]
+    features = state.batches.features[r, slot]
+    now = times[CLOCK]
+    size, left = features[NUM_SEQS], 0
+    # A pipeline has added the time of every stage when it ended.
+    seconds = state.replicas.stage_seconds[r, 0] if state.replicas.stage_seconds.shape[1] == 1 else 0.0
+    # Gaps between tokens are nearly always the same for all members: count runs of equal ones.
+    run_start, run_length = now, 0
+    for i in range(size):
+        member = request[i]
+        before = processed[member]
+        after = before + tokens[i]
+        execution_time[member] += seconds
+        yields = before > prefill[member]
+        if after == prefill[member]:
+            after += 1
+            yields = True
+            if math.isnan(requests.first_token_at[member]):
+                requests.first_token_at[member] = now
+        processed[member] = after
+        if yields:
+            previous = last_token_at[member]
+            last_token_at[member] = now
+            if previous == run_start:
+                run_length += 1
+            elif not math.isnan(previous):
+                _count_gaps(state, now - run_start, run_length)
+                run_start, run_length = previous, 1
+        if after == total[member]:
+            requests.finished_at[member] = now
+            counts[PRESENT] -= 1
+        if after != total[member]:
+            request[left], request[i] = member, request[left]
+            left += 1
+    _count_gaps(state, now - run_start, run_length)
+    features[NUM_SEQS] = left
+
+
+@inlined
+def _count_gaps(state: State, gap: float, number: int) -> None:
+    if number > 0:
+        counts = state.replicas.counts[state.cursor[REPLICA]]
+        times = state.replicas.times[state.cursor[REPLICA]]
+        counts[TBT_COUNT] += number
+        times[TBT_SUM] += gap * number
+        times[TBT_MAX] = max(times[TBT_MAX], gap)
+        state.tbt[bin_of(gap)] += number
+
+
+@inlined
+def retire(state: State) -> None:
+    """End the batch at cursor: free the finished, line up the others behind those that wait to run."""
+    r, slot = state.cursor[REPLICA], state.cursor[SLOT]
+    counts, features = state.replicas.counts[r], state.batches.features[r, slot]
+    request, running = state.batches.request[r, slot], state.replicas.running[r]
+    size = features[NUM_SEQS]
+    advance_members(state)
+    left = features[NUM_SEQS]
+    move(request, 0, left, running, counts[RUNNING])
+    counts[RUNNING] += left
+    for i in range(left, size):
+        release(state.requests.blocks, counts, request[i])
+    features[IN_USE] = 0

@@ -1,0 +1,72 @@
+"""KV-block accounting: who holds how many blocks, and who gives them back."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._jit import inlined
+from .queues import push_front
+from .state import ALLOCATED, FREE, PEAK, RESTARTS, Requests
+
+Ints = NDArray[np.int32]
+Longs = NDArray[np.int64]
+
+
+@inlined
+def blocks_for(tokens: int, block_size: int) -> int:
+    return (tokens + block_size - 1) // block_size
+
+
+@inlined
+def allocate(blocks: Ints, counts: Longs, num_blocks: int, request: int, num: int) -> None:
+    """Give ``num`` blocks to a request that holds none."""
+    blocks[request] = num
+    counts[FREE] -= num
+    counts[ALLOCATED] += 1
+    counts[PEAK] = max(counts[PEAK], num_blocks - counts[FREE])
+
+
+@inlined
+def release(blocks: Ints, counts: Longs, request: int) -> None:
+    counts[FREE] += blocks[request]
+    counts[ALLOCATED] -= 1
+    blocks[request] = 0
+
+
+@inlined
+def preempt(requests: Requests, counts: Longs, preempted: Ints, request: int) -> None:
+    """Restart a request: what it has processed becomes its prefill, at the front of the queue."""
+    requests.prefill[request] = requests.processed[request]
+    requests.processed[request] = 0
+    requests.restarts[request] += 1
+    counts[RESTARTS] += 1
+    release(requests.blocks, counts, request)
+    push_front(preempted, counts, request)
+
+
+@inlined
+def make_room(
+    requests: Requests, counts: Longs, preempted: Ints, running: Ints, request: int, low: int, high: int
+) -> tuple[bool, int]:
+    """See to a free block for a decode, at the cost of the last of running[low:high], then of itself.
+
+    Returns whether the request can go on, and the new end of ``running``. A running request needs a free
+    block even when its last block has room, as in Vidur.
+    """
+    while counts[FREE] < 1:
+        if low == high:
+            preempt(requests, counts, preempted, request)
+            return False, high
+        high -= 1
+        preempt(requests, counts, preempted, running[high])
+    return True, high
+
+
+@inlined
+def grow(
+    processed: Ints, blocks: Ints, counts: Longs, num_blocks: int, block_size: int, request: int
+) -> None:
+    """Give a decode its next block when its tokens have filled those it holds."""
+    if processed[request] > blocks[request] * block_size:
+        blocks[request] += 1
+        counts[FREE] -= 1
+        counts[PEAK] = max(counts[PEAK], num_blocks - counts[FREE])

@@ -1,0 +1,27 @@
+"""The log of iterations: one row per batch and stage."""
+
+from ._jit import inlined
+from .state import FREE, LOGGED, NUM_PREFILL_TOKENS, NUM_SEQS, NUM_TOKENS, REPLICA, State
+
+
+@inlined
+def full(state: State) -> bool:
+    """Whether a log is kept and has no room for a row."""
+    return bool(state.log.start.size > 0 and state.cursor[LOGGED] >= state.log.start.size)
+
+
+@inlined
+def record(state: State, num_blocks: int, stage: int, slot: int, start: float, end: float) -> None:
+    if state.log.start.size == 0:
+        return
+    r, row, log = state.cursor[REPLICA], state.cursor[LOGGED], state.log
+    features = state.batches.features[r, slot]
+    log.replica[row] = r
+    log.stage[row] = stage
+    log.start[row] = start
+    log.end[row] = end
+    log.num_seqs[row] = features[NUM_SEQS]
+    log.num_tokens[row] = features[NUM_TOKENS]
+    log.num_prefill_tokens[row] = features[NUM_PREFILL_TOKENS]
+    log.kv_blocks[row] = num_blocks - state.replicas.counts[r, FREE]
+    state.cursor[LOGGED] += 1

@@ -1,0 +1,194 @@
+"""A replica of several pipeline stages: Vidur's events, in its order.
+
+Events are ordered by time, then by creation. Only arrivals and stage ends lie in the future; everything they
+cause is due at once and stands in a ring, first come first served.
+"""
+
+import math
+
+from ._jit import inlined
+from .cost import Cost, stage_seconds
+from .log import full, record
+from .queues import arrive
+from .state import (
+    BUDGET,
+    CLOCK,
+    COMING,
+    DONE,
+    ENDED,
+    EVENTS,
+    EVENTS_HEAD,
+    FAULT,
+    FORM,
+    FORM_DUE,
+    IN_FLIGHT,
+    IN_USE,
+    NONE,
+    NUM_SEQS,
+    REPLICA,
+    SEQUENCE,
+    SLOT,
+    UNTIL,
+    Limits,
+    State,
+)
+
+# Kinds of events in the ring; an event is kind + NUM_KINDS * (stage + num_stages * slot).
+SCHEDULE_REPLICA, SCHEDULE_STAGE, ENTER_STAGE, END_BATCH, NUM_KINDS = range(5)
+
+
+@inlined
+def _push(state: State, kind: int, stage: int, slot: int) -> None:
+    r = state.cursor[REPLICA]
+    counts, ring = state.replicas.counts[r], state.replicas.events[r]
+    num_stages = state.replicas.stage_end.shape[1]
+    ring[(counts[EVENTS_HEAD] + counts[EVENTS]) % ring.size] = kind + NUM_KINDS * (stage + num_stages * slot)
+    counts[EVENTS] += 1
+
+
+@inlined
+def enter(state: State, slot: int) -> None:
+    """Send a batch that was just formed to the first stage, then see whether another can be formed."""
+    _push(state, ENTER_STAGE, 0, slot)
+    state.replicas.counts[state.cursor[REPLICA], FORM_DUE] = 1
+
+
+@inlined
+def _start_stage(state: State, cost: Cost, limits: Limits, stage: int) -> bool:
+    """Start the oldest waiting batch on a stage when it is idle; False when the batch has no time."""
+    r, replicas = state.cursor[REPLICA], state.replicas
+    if replicas.stage_batch[r, stage] != NONE or replicas.queued[r, stage] == 0:
+        return True
+    queue = replicas.queue[r, stage]
+    slot = queue[0]
+    replicas.queued[r, stage] -= 1
+    for i in range(replicas.queued[r, stage]):
+        queue[i] = queue[i + 1]
+    features = state.batches.features[r, slot]
+    seconds = stage_seconds(cost, features, state.batches.layers_ms[r, slot], stage)
+    if not seconds > 0.0:
+        state.cursor[SLOT] = slot
+        return False
+    now = replicas.times[r, CLOCK]
+    if stage == 0:
+        started_at, request = state.requests.started_at, state.batches.request[r, slot]
+        for i in range(features[NUM_SEQS]):
+            if math.isnan(started_at[request[i]]):
+                started_at[request[i]] = now
+    replicas.stage_batch[r, stage] = slot
+    replicas.stage_end[r, stage] = now + seconds
+    replicas.stage_seconds[r, stage] = seconds
+    replicas.stage_sequence[r, stage] = replicas.counts[r, SEQUENCE]
+    replicas.counts[r, SEQUENCE] += 1
+    replicas.busy[r, stage] += seconds
+    record(state, limits.num_blocks, stage, slot, now, now + seconds)
+    return True
+
+
+@inlined
+def _end_stage(state: State, stage: int) -> None:
+    r, replicas = state.cursor[REPLICA], state.replicas
+    slot = replicas.stage_batch[r, stage]
+    replicas.stage_batch[r, stage] = NONE
+    request, execution_time = state.batches.request[r, slot], state.requests.execution_time
+    seconds = replicas.stage_seconds[r, stage]
+    for i in range(state.batches.features[r, slot, NUM_SEQS]):
+        execution_time[request[i]] += seconds
+    _push(state, SCHEDULE_STAGE, stage, 0)
+    if stage == replicas.stage_end.shape[1] - 1:
+        _push(state, END_BATCH, 0, slot)
+    else:
+        _push(state, ENTER_STAGE, stage + 1, slot)
+
+
+@inlined
+def _earliest_stage(state: State) -> int:
+    """The stage whose batch ends first, the one that started first among equals; NONE when all are idle."""
+    r, replicas = state.cursor[REPLICA], state.replicas
+    best = NONE
+    for stage in range(replicas.stage_end.shape[1]):
+        if replicas.stage_batch[r, stage] == NONE:
+            continue
+        if best != NONE:
+            ahead = replicas.stage_end[r, best] - replicas.stage_end[r, stage]
+            earlier = replicas.stage_sequence[r, stage] < replicas.stage_sequence[r, best]
+            if not (ahead > 0.0 or (ahead == 0.0 and earlier)):
+                continue
+        best = stage
+    return best
+
+
+@inlined
+def _take_batch(state: State) -> None:
+    """Put cursor on a batch that is not in use; on any when all wait to run again (faster_transformer)."""
+    in_use = state.batches.features[state.cursor[REPLICA]]
+    slot = 0
+    while slot < in_use.shape[0] - 1 and in_use[slot, IN_USE]:
+        slot += 1
+    state.cursor[SLOT] = slot
+
+
+@inlined
+def _next_moment(state: State) -> int:
+    """Move the clock to the next arrival or stage end and line up what they cause; else why it stays."""
+    r, requests = state.cursor[REPLICA], state.requests
+    counts, replicas = state.replicas.counts[r], state.replicas
+    stage = _earliest_stage(state)
+    time = math.inf
+    if stage != NONE:
+        time = replicas.stage_end[r, stage]
+    if counts[COMING] != NONE:
+        time = min(time, requests.arrived_at[counts[COMING]])
+    if time == math.inf:
+        return DONE
+    if time >= state.until[0]:
+        return UNTIL
+    replicas.times[r, CLOCK] = time
+    while stage != NONE and replicas.stage_end[r, stage] == time:
+        _end_stage(state, stage)
+        stage = _earliest_stage(state)
+    # The arrival was created before all these, but what it causes comes after what they cause.
+    if arrive(requests.arrived_at, requests.next, counts, time):
+        _push(state, SCHEDULE_REPLICA, 0, 0)
+    return FORM
+
+
+@inlined
+def next_pipeline_event(state: State, cost: Cost, limits: Limits) -> int:
+    """As replica.next_event, for a replica of several stages."""
+    r = state.cursor[REPLICA]
+    counts, replicas = state.replicas.counts[r], state.replicas
+    num_stages = replicas.stage_end.shape[1]
+    while True:
+        if counts[FORM_DUE]:
+            counts[FORM_DUE] = 0
+            if counts[IN_FLIGHT] < num_stages:
+                _take_batch(state)
+                return FORM
+        if full(state):
+            return BUDGET
+        if counts[EVENTS] == 0:
+            reason = _next_moment(state)
+            if reason != FORM:
+                return reason
+            continue
+        ring = replicas.events[r]
+        event = ring[counts[EVENTS_HEAD]]
+        counts[EVENTS_HEAD] = (counts[EVENTS_HEAD] + 1) % ring.size
+        counts[EVENTS] -= 1
+        kind, place = event % NUM_KINDS, event // NUM_KINDS
+        stage, slot = place % num_stages, place // num_stages
+        if kind == SCHEDULE_REPLICA:
+            counts[FORM_DUE] = 1
+        elif kind == ENTER_STAGE:
+            replicas.queue[r, stage, replicas.queued[r, stage]] = slot
+            replicas.queued[r, stage] += 1
+            _push(state, SCHEDULE_STAGE, stage, 0)
+        elif kind == SCHEDULE_STAGE:
+            if not _start_stage(state, cost, limits, stage):
+                return FAULT
+        else:
+            counts[IN_FLIGHT] -= 1
+            state.cursor[SLOT] = slot
+            _push(state, SCHEDULE_REPLICA, 0, 0)
+            return ENDED

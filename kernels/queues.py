@@ -1,0 +1,71 @@
+"""The waiting queue of a replica: restarted requests first, then its stream of arrivals."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._jit import inlined
+from .state import COMING, HEAD, NONE, PREEMPTED, PRESENT, WAITING
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int32]
+Longs = NDArray[np.int64]
+
+
+@inlined
+def arrive(arrived_at: Floats, following: Ints, counts: Longs, now: float) -> bool:
+    """Queue every request of the stream that has arrived by ``now``; whether there was one."""
+    request = counts[COMING]
+    before = counts[WAITING]
+    while request != NONE and arrived_at[request] <= now:
+        request = following[request]
+        counts[WAITING] += 1
+        counts[PRESENT] += 1
+    counts[COMING] = request
+    return bool(counts[WAITING] > before)
+
+
+@inlined
+def head(preempted: Ints, counts: Longs) -> int:
+    """The request at the head of a queue that is not empty."""
+    return int(preempted[counts[PREEMPTED] - 1]) if counts[PREEMPTED] > 0 else int(counts[HEAD])
+
+
+@inlined
+def pop_head(following: Ints, counts: Longs) -> None:
+    if counts[PREEMPTED] > 0:
+        counts[PREEMPTED] -= 1
+    else:
+        counts[HEAD] = following[counts[HEAD]]
+    counts[WAITING] -= 1
+
+
+@inlined
+def push_front(preempted: Ints, counts: Longs, request: int) -> None:
+    preempted[counts[PREEMPTED]] = request
+    counts[PREEMPTED] += 1
+    counts[WAITING] += 1
+
+
+@inlined
+def sort_by_arrival(running: Ints, count: int, arrived_at: Floats) -> None:
+    """Stable sort of running[:count] by arrival. Ids follow arrivals, so ascending ids need nothing."""
+    for i in range(1, count):
+        request = running[i]
+        if request > running[i - 1]:
+            continue
+        time = arrived_at[request]
+        j = i
+        while j > 0 and arrived_at[running[j - 1]] > time:
+            running[j] = running[j - 1]
+            j -= 1
+        running[j] = request
+
+
+@inlined
+def move(source: Ints, first: int, last: int, target: Ints, place: int) -> None:
+    """Copy source[first:last] to target[place:], upwards; within one array only towards its start.
+
+    A slice assignment would allocate for fear of overlap, and kernels are compiled without the means to.
+    """
+    for i in range(first, last):
+        target[place + i - first] = source[i]

@@ -1,0 +1,123 @@
+"""One replica with one stage: what happens next, and starting the batch that was formed."""
+
+import math
+
+from ._jit import inlined
+from .batches import weigh
+from .cost import Cost, stage_seconds
+from .log import full, record
+from .pipeline import enter, next_pipeline_event
+from .queues import arrive
+from .state import (
+    BUDGET,
+    CLOCK,
+    COMING,
+    DONE,
+    ENDED,
+    FAULT,
+    FORM,
+    FORM_DUE,
+    GOING,
+    IN_FLIGHT,
+    IN_USE,
+    ITERATIONS,
+    LEFT,
+    NONE,
+    NUM_PREFILLS,
+    OUTCOME,
+    REPLICA,
+    RESTARTS,
+    RESTARTS_BEFORE,
+    RUNNING,
+    SLOT,
+    STUCK,
+    UNTIL,
+    WAITING,
+    Limits,
+    State,
+)
+
+
+@inlined
+def next_event(state: State, cost: Cost, limits: Limits) -> int:
+    """Move the replica at cursor to its next event before the horizon: FORM or ENDED, else why it stops.
+
+    A batch is formed at an arrival when none runs, and whenever one ends. Arrivals at the very time of an end
+    come first.
+    """
+    cursor = state.cursor
+    r = cursor[REPLICA]
+    counts, times = state.replicas.counts[r], state.replicas.times[r]
+    if counts[OUTCOME] != GOING:
+        return DONE
+    if cursor[LEFT] <= 0 or full(state):
+        return BUDGET
+    if limits.num_stages > 1:
+        return next_pipeline_event(state, cost, limits)
+    if counts[FORM_DUE]:
+        counts[FORM_DUE] = 0
+        return FORM
+    busy = counts[IN_FLIGHT] > 0
+    if busy:
+        time = state.replicas.stage_end[r, 0]
+    elif counts[COMING] != NONE:
+        time = state.requests.arrived_at[counts[COMING]]
+    else:
+        return DONE
+    if time >= state.until[0]:
+        return UNTIL
+    times[CLOCK] = time
+    cursor[SLOT] = 0
+    arrive(state.requests.arrived_at, state.requests.next, counts, time)
+    if not busy:
+        return FORM
+    counts[IN_FLIGHT] = 0
+    counts[FORM_DUE] = 1
+    return ENDED
+
+
+@inlined
+def launch(state: State, cost: Cost, limits: Limits, size: int) -> int:
+    """Start the batch of ``size`` members that a policy formed at cursor; FAULT when it has no time.
+
+    An empty batch with nothing in flight is formed again when its formation preempted somebody, which freed
+    memory, and otherwise shows that the replica is stuck.
+    """
+    cursor = state.cursor
+    r, slot = cursor[REPLICA], cursor[SLOT]
+    counts = state.replicas.counts[r]
+    restarted = counts[RESTARTS] > counts[RESTARTS_BEFORE]
+    counts[RESTARTS_BEFORE] = counts[RESTARTS]
+    if size == 0:
+        if counts[IN_FLIGHT] == 0 and counts[OUTCOME] == GOING:
+            if restarted:
+                counts[FORM_DUE] = 1
+            elif counts[WAITING] + counts[RUNNING] > 0:
+                counts[OUTCOME] = STUCK
+        return FORM
+    counts[ITERATIONS] += 1
+    counts[IN_FLIGHT] += 1
+    cursor[LEFT] -= 1
+    features = state.batches.features[r, slot]
+    features[IN_USE] = 1
+    ms = weigh(state, cost, size)
+    state.batches.layers_ms[r, slot] = ms
+    if math.isnan(ms):
+        return FAULT
+    if limits.num_stages > 1:
+        enter(state, slot)
+        return FORM
+    now = state.replicas.times[r, CLOCK]
+    seconds = stage_seconds(cost, features, ms, 0)
+    if not seconds > 0.0:
+        return FAULT
+    started_at, request = state.requests.started_at, state.batches.request[r, slot]
+    if features[NUM_PREFILLS] > 0:
+        for i in range(size):
+            if math.isnan(started_at[request[i]]):
+                started_at[request[i]] = now
+    state.replicas.stage_end[r, 0] = now + seconds
+    state.replicas.busy[r, 0] += seconds
+    state.replicas.stage_seconds[r, 0] = seconds
+    record(state, limits.num_blocks, 0, slot, now, now + seconds)
+    return FORM

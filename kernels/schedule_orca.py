@@ -1,0 +1,57 @@
+"""Orca: iteration-level batching with memory for the longest sequence reserved; running requests first."""
+
+from ._jit import inlined, kernel
+from .batches import retire
+from .blocks import allocate
+from .cost import Cost
+from .queues import head, move, pop_head
+from .replica import launch
+from .route import next_turn
+from .state import ENDED, FAULT, FORM, FREE, REPLICA, RUNNING, SLOT, WAITING, Limits, State
+
+
+@inlined
+def admit(state: State, limits: Limits, size: int) -> int:
+    """Add waiting requests to the batch at cursor, whole prompts, while sequences fit; returns its size."""
+    r, slot = state.cursor[REPLICA], state.cursor[SLOT]
+    requests, counts, preempted = state.requests, state.replicas.counts[r], state.replicas.preempted[r]
+    request, tokens = state.batches.request[r, slot], state.batches.tokens[r, slot]
+    while counts[WAITING] > 0:
+        if size == limits.max_batch_size or counts[FREE] < limits.blocks_per_sequence:
+            break
+        candidate = head(preempted, counts)
+        pop_head(requests.next, counts)
+        allocate(requests.blocks, counts, limits.num_blocks, candidate, limits.blocks_per_sequence)
+        request[size], tokens[size] = candidate, requests.prefill[candidate]
+        size += 1
+    return size
+
+
+@inlined
+def form(state: State, limits: Limits) -> int:
+    """Fill the batch at cursor; returns its size."""
+    r, slot = state.cursor[REPLICA], state.cursor[SLOT]
+    counts, running = state.replicas.counts[r], state.replicas.running[r]
+    request, tokens = state.batches.request[r, slot], state.batches.tokens[r, slot]
+    # Whoever waits to run has completed its prefill: prompts are never split.
+    size = min(counts[RUNNING], limits.max_batch_size)
+    move(running, 0, size, request, 0)
+    move(running, size, counts[RUNNING], running, 0)
+    counts[RUNNING] -= size
+    for i in range(size):
+        tokens[i] = 1
+    return admit(state, limits, size)
+
+
+@kernel
+def run(state: State, cost: Cost, limits: Limits) -> int:
+    """Simulate until all is DONE, the BUDGET of iterations is used up, or a FAULT."""
+    while True:
+        event = next_turn(state, cost, limits)
+        if event == FORM:
+            if launch(state, cost, limits, form(state, limits)) == FAULT:
+                return FAULT
+        elif event == ENDED:
+            retire(state)
+        else:
+            return event

@@ -1,0 +1,169 @@
+"""The state of a simulation as arrays, declared once: what each holds, its shape and its unit.
+
+The shell allocates them, kernels change them in place. N requests, R replicas, S pipeline stages,
+W places in a batch (the batch size cap).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int32]
+Longs = NDArray[np.int64]
+
+NONE = -1  # the null id of requests, batches and stages
+
+# What happens next on a replica, or why the kernel came back.
+FORM, ENDED, BUDGET, UNTIL, DONE, FAULT = range(6)
+
+# How a replica ended; RUNNING while it has not.
+GOING, STUCK, OUT_OF_MEMORY = range(3)
+
+# Columns of Replicas.counts.
+(
+    HEAD,  # request at the head of the stream of arrivals that were not yet admitted
+    COMING,  # first request of the stream that has not arrived yet
+    TAIL,  # last request of the stream
+    WAITING,  # requests that have arrived and hold no memory: the waiting queue
+    PREEMPTED,  # of these, restarted ones; they stand before the others, last come first
+    PRESENT,  # requests that have arrived and are not finished
+    RUNNING,  # requests (faster_transformer: batches) that wait for their next iteration
+    ALLOCATED,  # requests that hold memory
+    FREE,  # KV blocks
+    PEAK,  # most KV blocks ever held
+    IN_FLIGHT,  # batches formed and not ended
+    FORM_DUE,  # 1 when a batch is to be formed now
+    WAITED,  # decode iterations since the last prefill batch (lightllm)
+    RESTARTS,  # restarts so far
+    RESTARTS_BEFORE,  # the same before the last formation of a batch
+    ITERATIONS,  # batches formed so far
+    TOKENS,  # tokens processed so far
+    OUTCOME,  # GOING, STUCK or OUT_OF_MEMORY
+    EVENTS_HEAD,  # first of the ring of events that are due now
+    EVENTS,  # how many they are
+    SEQUENCE,  # stage starts so far; orders stage ends at equal times
+    TBT_COUNT,  # gaps between output tokens
+    NUM_COUNTS,
+) = range(23)
+
+# Columns of Batches.features.
+(
+    NUM_SEQS,
+    NUM_TOKENS,
+    NUM_PREFILL_TOKENS,
+    NUM_DECODES,
+    DECODE_KV,  # tokens that the decodes have processed, summed
+    LONGEST_KV,  # the most that one decode has processed
+    NUM_PREFILLS,
+    PREFILL_KV,  # tokens before each chunk, rounded up to the step of the table, summed
+    PREFILL_SQUARES,  # squares of the chunk lengths, summed
+    NUM_SAMPLED,  # requests that produce an output token
+    NUM_MEMBERS,  # places that the batch holds memory for (faster_transformer)
+    IN_USE,
+    NUM_FEATURES,
+) = range(13)
+
+# Columns of State.cursor.
+(
+    REPLICA,  # the replica that is being advanced
+    SLOT,  # the batch that is to be formed or has ended
+    FIRST,  # replicas [FIRST, LAST) are simulated
+    LAST,
+    NEXT_REQUEST,  # first request that no router has seen
+    LEFT,  # iterations until the kernel comes back
+    LOGGED,  # rows written to the log
+    NUM_CURSORS,
+) = range(8)
+
+# Columns of Replicas.times.
+CLOCK, TBT_SUM, TBT_MAX, NUM_TIMES = range(4)
+
+
+class Limits(NamedTuple):
+    """What bounds a batch on every replica: a scheduler's settings, in its own words."""
+
+    num_stages: int
+    num_blocks: int
+    block_size: int  # tokens
+    watermark_blocks: int
+    blocks_per_sequence: int  # held at once by orca and faster_transformer
+    max_num_seqs: int
+    micro_batch_size: int  # sequences in a batch: max_num_seqs // num_stages
+    max_batch_size: int  # the same for orca and faster_transformer
+    max_num_batched_tokens: int
+    chunk_size: int
+    max_waiting_iters: int
+    router: int  # ROUTED, LEAST_OUTSTANDING or LEAST_WAITING
+
+
+class Requests(NamedTuple):
+    """Struct of arrays, one entry per request in order of arrival; times in seconds, NaN where not yet."""
+
+    arrived_at: Floats
+    total: Ints  # prompt and output tokens
+    prefill: Ints  # tokens to process before the next output token: the prompt, or all so far after a restart
+    processed: Ints  # tokens processed; the first output token counts when the prefill is complete
+    blocks: Ints  # KV blocks held
+    restarts: Ints
+    scheduled_at: Floats  # first put into a batch
+    started_at: Floats  # first stage started
+    first_token_at: Floats
+    last_token_at: Floats
+    finished_at: Floats
+    execution_time: Floats  # s in iterations, summed over stages
+    replica: Ints
+    next: Ints  # next request of the same replica's stream
+
+
+class Replicas(NamedTuple):
+    """One row per replica."""
+
+    counts: Longs  # [R, NUM_COUNTS]
+    times: Floats  # [R, NUM_TIMES] s
+    busy: Floats  # [R, S] s in iterations
+    preempted: Ints  # [R, W] restarted requests, the next one last
+    running: Ints  # [R, W * S] requests (faster_transformer: batches) that wait for their next iteration
+    stage_end: Floats  # [R, S] s, when the batch on the stage ends
+    stage_seconds: Floats  # [R, S] s, how long that batch takes there
+    stage_batch: Longs  # [R, S] the batch on the stage, NONE when idle
+    stage_sequence: Longs  # [R, S] order in which stages started
+    queue: Longs  # [R, S, S] batches before a stage, oldest first
+    queued: Longs  # [R, S]
+    events: Longs  # [R, 8 * S + 8] ring of events due now
+
+
+class Batches(NamedTuple):
+    """Up to S batches in flight per replica; a batch keeps its place until it ends."""
+
+    request: Ints  # [R, S, W]
+    tokens: Ints  # [R, S, W]
+    features: Longs  # [R, S, NUM_FEATURES]
+    layers_ms: Floats  # [R, S] what is the same on every stage
+
+
+class Log(NamedTuple):
+    """One row per batch and stage, in order of start; empty arrays keep no log."""
+
+    replica: Ints
+    stage: Ints
+    start: Floats  # s
+    end: Floats  # s
+    num_seqs: Ints
+    num_tokens: Ints
+    num_prefill_tokens: Ints
+    kv_blocks: Ints
+
+
+class State(NamedTuple):
+    """Everything that changes. Threads share requests, replicas and batches and own the rest."""
+
+    requests: Requests
+    replicas: Replicas
+    batches: Batches
+    log: Log
+    tbt: Longs  # [counters.NUM_BINS] gaps between output tokens by length
+    cursor: Longs  # [NUM_CURSORS]
+    until: Floats  # [1] s, the horizon up to which replicas are advanced
+    scratch: Longs  # [2, W * S + W]
