@@ -146,7 +146,7 @@ class Simulation:
             elif replica.num_batches or replica.outcome != "done":
                 return
             elif len(self.restarts) == num_restarts:
-                # Nothing runs and nobody restarted: the machine is as empty as it gets. R always forms a batch.
+                # Nothing runs, nobody restarted: as empty as it gets. R, if not empty, always forms a batch.
                 if replica.waiting:
                     replica.outcome, replica.stuck_head = "stuck", replica.waiting[0].id
                 return
