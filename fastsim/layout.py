@@ -119,3 +119,4 @@ def assign(requests: Requests, replicas: Replicas, replica_of: Integers) -> None
     tails = order[np.r_[~same, True]]
     for column, value in ((state.HEAD, heads), (state.COMING, heads), (state.TAIL, tails)):
         replicas.counts[replica_of[value], column] = value
+    replicas.counts[:, state.UNSEEN] = np.bincount(replica_of, minlength=len(replicas.counts))

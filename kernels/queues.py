@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._jit import inlined
-from .state import COMING, HEAD, NONE, PREEMPTED, PRESENT, WAITING
+from .state import COMING, HEAD, NONE, PREEMPTED, PRESENT, UNSEEN, WAITING
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
@@ -20,6 +20,7 @@ def arrive(arrived_at: Floats, following: Ints, counts: Longs, now: float) -> bo
         request = following[request]
         counts[WAITING] += 1
         counts[PRESENT] += 1
+        counts[UNSEEN] -= 1
     counts[COMING] = request
     return bool(counts[WAITING] > before)
 

@@ -13,18 +13,18 @@ from .state import (
     COMING,
     DONE,
     FIRST,
-    GOING,
     HEAD,
     LAST,
     NEXT_REQUEST,
     NONE,
-    OUTCOME,
     PRESENT,
     REPLICA,
     TAIL,
+    UNSEEN,
     UNTIL,
     WAITING,
     Limits,
+    Longs,
     State,
 )
 
@@ -45,6 +45,14 @@ def append(state: State, replica: int, request: int) -> None:
     else:
         following[counts[TAIL]] = request
     counts[TAIL] = request
+    counts[UNSEEN] += 1
+
+
+@inlined
+def _load(counts: Longs, limits: Limits) -> int:
+    """What a router keeps low, requests. One that was routed counts at once, seen or not."""
+    present = counts[PRESENT] if limits.router == LEAST_OUTSTANDING else counts[WAITING]
+    return int(present + counts[UNSEEN])
 
 
 @inlined
@@ -54,25 +62,16 @@ def _route_next(state: State, limits: Limits) -> bool:
     request, number = cursor[NEXT_REQUEST], arrived_at.size
     if request >= number:
         return False
-    column = PRESENT if limits.router == LEAST_OUTSTANDING else WAITING
-    counts = state.replicas.counts
-    now = arrived_at[request]
-    first = request
-    if state.until[0] == now:
-        while request < number and arrived_at[request] == now:
-            best = cursor[FIRST]
-            for r in range(best + 1, cursor[LAST]):
-                if counts[r, column] < counts[best, column]:
-                    best = r
-            append(state, best, request)
-            counts[best, column] += 1
-            request += 1
-        # They count for good when the replica sees them arrive, which one that has stopped never does.
-        for routed in range(first, request):
-            r = state.requests.replica[routed]
-            if counts[r, OUTCOME] == GOING:
-                counts[r, column] -= 1
-        cursor[NEXT_REQUEST] = request
+    counts, now = state.replicas.counts, arrived_at[request]
+    while state.until[0] == now and request < number and arrived_at[request] == now:
+        best, least = cursor[FIRST], _load(counts[cursor[FIRST]], limits)
+        for r in range(cursor[FIRST] + 1, cursor[LAST]):
+            load = _load(counts[r], limits)
+            if load < least:
+                best, least = r, load
+        append(state, best, request)
+        request += 1
+    cursor[NEXT_REQUEST] = request
     state.until[0] = arrived_at[request] if request < number else math.inf
     return True
 

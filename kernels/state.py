@@ -26,6 +26,7 @@ GOING, STUCK, OUT_OF_MEMORY = range(3)
     HEAD,  # request at the head of the stream of arrivals that were not yet admitted
     COMING,  # first request of the stream that has not arrived yet
     TAIL,  # last request of the stream
+    UNSEEN,  # requests of the stream that the replica has not seen arrive yet
     WAITING,  # requests that have arrived and hold no memory: the waiting queue
     PREEMPTED,  # of these, restarted ones; they stand before the others, last come first
     PRESENT,  # requests that have arrived and are not finished
@@ -46,7 +47,7 @@ GOING, STUCK, OUT_OF_MEMORY = range(3)
     SEQUENCE,  # stage starts so far; orders stage ends at equal times
     TBT_COUNT,  # gaps between output tokens
     NUM_COUNTS,
-) = range(23)
+) = range(24)
 
 # Columns of Batches.features.
 (
