@@ -1,0 +1,69 @@
+"""The command line: each command is a file, imported when it is called; errors end in one sentence."""
+
+import sys
+from importlib import import_module
+
+import click
+
+import fastsim
+from fastsim.errors import FastsimError
+
+# Name, where it is, and its line of help: `fastsim --help` imports none of them.
+COMMANDS = {
+    "simulate": ("fastsim.cli.simulate", "Predict latency, throughput, memory and cost of a deployment."),
+    "train": ("fastsim.cli.train", "Train the forests that predict operator times."),
+    "catalog": ("fastsim.cli.catalog", "List models, devices, nodes, policies, routers and predictors."),
+    "trace": ("fastsim.cli.trace", "Describe, convert and synthesise workloads."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(COMMANDS[name][0]), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS:
+            from fastsim.errors import did_you_mean
+
+            raise click.UsageError(f"no command {args[0]!r}; {did_you_mean(args[0], COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(fastsim.__version__)
+def cli() -> None:
+    """Predict how a deployment of a large language model behaves, without a GPU.
+
+    Start with `fastsim simulate`: it needs no argument.
+    """
+
+
+def main() -> None:
+    """Run the command line. Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted."""
+    try:
+        sys.exit(cli.main(standalone_mode=False))
+    except FastsimError as error:
+        click.echo(f"fastsim: {error}", err=True)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("fastsim: interrupted, nothing was written", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(0)

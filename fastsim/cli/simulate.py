@@ -1,0 +1,44 @@
+"""`fastsim simulate`."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("deployment", required=False)
+@click.argument("workload", required=False)
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for the result files.")
+@click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Change a field of DEPLOYMENT.")
+@click.option("--rate", type=float, help="Mean arrivals per second; stretches the times of a file.")
+@click.option("--requests", type=int, help="Number of requests.")
+@click.option("--iterations", is_flag=True, help="Also keep every batch, in iterations.parquet.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+def simulate(
+    deployment: str | None,
+    workload: str | None,
+    out: Path | None,
+    overrides: tuple[str, ...],
+    rate: float | None,
+    requests: int | None,
+    iterations: bool,
+    as_json: bool,
+) -> None:
+    """Predict how DEPLOYMENT serves WORKLOAD.
+
+    DEPLOYMENT is a YAML, TOML or JSON file, - for standard input, or nothing for Llama-3-8B on one H100.
+    WORKLOAD is a CSV, Parquet or JSONL file, a description, or a preset: chat (the default), summarisation,
+    translation, code.
+    """
+    from fastsim import show
+    from fastsim.deployment import Deployment
+    from fastsim.simulate import simulate as run
+    from fastsim.workload import load
+
+    described = Deployment.load(deployment, overrides)
+    stream = load(workload or "chat", rate=rate, num_requests=requests, seed=described.seed)
+    with show.progress(f"Simulating {stream.num_requests:,} requests") as progress:
+        result = run(described, stream, iterations=iterations, progress=progress)
+    if out is not None:
+        result.save(out)
+    show.summary(result, out, as_json)

@@ -1,0 +1,49 @@
+"""Every column of every table, declared once: name, type, unit and meaning."""
+
+from typing import NamedTuple
+
+
+class Column(NamedTuple):
+    name: str
+    dtype: str  # NumPy's word for it
+    unit: str
+    meaning: str
+
+
+REQUESTS = (
+    Column("request_id", "int64", "", "position in the workload, from 0"),
+    Column("replica_id", "int32", "", "replica that served it, from 0"),
+    Column("arrived_at", "float64", "s", "arrival at the router"),
+    Column("scheduled_at", "float64", "s", "first put into a batch"),
+    Column("first_token_at", "float64", "s", "prefill first complete"),
+    Column("finished_at", "float64", "s", "last output token"),
+    Column("num_prompt_tokens", "int32", "tokens", "length of the prompt"),
+    Column("num_output_tokens", "int32", "tokens", "tokens generated"),
+    Column("scheduling_delay", "float64", "s", "scheduled_at - arrived_at"),
+    Column("ttft", "float64", "s", "time to first token: first_token_at - arrived_at"),
+    Column("tpot", "float64", "s", "time per output token after the first; NaN when there is only one"),
+    Column("e2e", "float64", "s", "end to end: finished_at - arrived_at"),
+    Column("execution_time", "float64", "s", "in iterations, summed over pipeline stages"),
+    Column("preempted_time", "float64", "s", "between its first start and its end, but in no iteration"),
+    Column("num_restarts", "int32", "", "times it was preempted and had to compute its tokens again"),
+)
+
+ITERATIONS = (
+    Column("replica_id", "int32", "", "replica, from 0"),
+    Column("stage_id", "int32", "", "pipeline stage, from 0"),
+    Column("start", "float64", "s", "start of the batch on the stage"),
+    Column("end", "float64", "s", "end of the batch on the stage"),
+    Column("num_seqs", "int32", "requests", "size of the batch"),
+    Column("num_tokens", "int32", "tokens", "tokens processed"),
+    Column("num_prefill_tokens", "int32", "tokens", "of these, prompt tokens"),
+    Column("kv_blocks_used", "int32", "blocks", "KV blocks held on the replica when the stage starts"),
+)
+
+# Latencies of the summary: key, unit and meaning; each with mean, p50, p90 and p99.
+LATENCIES = (
+    Column("ttft", "float64", "s", "time to first token"),
+    Column("tbt", "float64", "s", "time between two output tokens of a request (quantiles within 0.8 %)"),
+    Column("tpot", "float64", "s", "time per output token after the first, by request"),
+    Column("e2e", "float64", "s", "arrival to last token"),
+    Column("scheduling_delay", "float64", "s", "arrival to first batch"),
+)

@@ -1,0 +1,150 @@
+"""What can never be scheduled, said before the kernel runs where it can be known, else after it stopped."""
+
+from collections.abc import Callable
+from typing import NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastsim.deployment import Resolved
+from fastsim.errors import StuckError, TableError, WorkloadError
+from fastsim.kernels import state
+from fastsim.kernels.cost import COMPOSE_VIDUR, Cost
+from fastsim.kernels.state import State
+from fastsim.workload import Workload
+
+
+def check_fit(resolved: Resolved, workload: Workload) -> None:
+    """Refuse requests that no schedule could serve, naming the first of them."""
+    deployment, memory = resolved.deployment, resolved.memory
+    scheduler, policy = deployment.scheduler, deployment.scheduler.policy
+    prompts, totals = workload.num_prompt_tokens, workload.num_prompt_tokens + workload.num_output_tokens
+    length = deployment.max_model_len or 0
+    _refuse(
+        workload,
+        totals > length,
+        lambda i: (
+            f"prompt and output are {totals[i]} tokens, more than max_model_len {length}; "
+            f"set max_model_len={totals.max()} or drop longer requests"
+        ),
+    )
+    if policy in ("vllm", "lightllm"):
+        budget = scheduler.max_num_batched_tokens or 0
+        _refuse(
+            workload,
+            prompts > budget,
+            lambda i: (
+                f"the prompt is {prompts[i]} tokens, more than a batch may hold with policy {policy}; "
+                f"set scheduler.max_num_batched_tokens={prompts.max()} or more"
+            ),
+        )
+    if policy in ("vllm", "sarathi", "lightllm"):
+        size, free = scheduler.block_size or 1, memory.num_blocks
+        if policy != "lightllm":
+            free -= memory.watermark_blocks
+        need = -(-prompts // size)
+        _refuse(
+            workload,
+            need > free,
+            lambda i: (
+                f"the prompt needs {need[i]} KV blocks, and a replica can give {free}; "
+                "use more or larger GPUs, or a smaller scheduler.watermark"
+            ),
+        )
+    if deployment.router.policy == "pinned":
+        if workload.replica_id is None:
+            raise WorkloadError(
+                f"{workload.name}: column replica_id is missing, and router.policy pinned reads it; "
+                "add it, or use round_robin"
+            )
+        replicas = workload.replica_id
+        number = deployment.num_replicas
+        _refuse(
+            workload,
+            (replicas < 0) | (replicas >= number),
+            lambda i: f"replica_id {replicas[i]} is not below num_replicas {number} (e.g. {number - 1})",
+        )
+
+
+def explain_end(resolved: Resolved, lane: State) -> None:
+    """Raise StuckError when a replica stopped with requests it can never schedule."""
+    counts = lane.replicas.counts
+    for r in np.flatnonzero(counts[:, state.OUTCOME] != state.GOING):
+        clock = lane.replicas.times[r, state.CLOCK]
+        if counts[r, state.OUTCOME] == state.OUT_OF_MEMORY:
+            raise StuckError(
+                f"replica {r}: at {clock:.6g} s, {counts[r, state.RUNNING]} running requests need a KV token "
+                f"each and {counts[r, state.FREE]} are free, and lightllm cannot preempt; "
+                "use a smaller scheduler.max_num_seqs, or more memory"
+            )
+        _explain_stuck(resolved, lane, int(r))
+
+
+def explain_fault(cost: Cost, lane: State) -> NoReturn:
+    """Raise TableError for the batch at cursor, which the tables gave no time."""
+    r, slot = lane.cursor[state.REPLICA], lane.cursor[state.SLOT]
+    features = lane.batches.features[r, slot]
+    place = "predictor.source"
+    if cost.compose != COMPOSE_VIDUR:
+        raise TableError(f"{place}: its tables give a batch of {_batch(features)} no time above 0 s")
+    tables = cost.vidur
+    tokens, decodes = int(features[state.NUM_TOKENS]), int(features[state.NUM_DECODES])
+    if tokens >= tables.mlp.size or np.isnan(
+        tables.before_attention[tokens] + tables.all_reduce[tokens] + tables.mlp[tokens] + tables.add[tokens]
+    ):
+        raise TableError(
+            f"{place}: its tables end at {_last(tables.mlp)} tokens, and a batch has {tokens} (rounded up to "
+            "8); add rows to the num_tokens tables, or lower scheduler.max_num_batched_tokens or chunk_size"
+        )
+    if decodes:
+        column = -(-(int(features[state.DECODE_KV]) // decodes) // tables.kv_step)
+        if not _has(tables.decode, decodes, column):
+            raise TableError(
+                f"{place}: attn_decode has no row batch_size={decodes}, kv_cache_size="
+                f"{column * tables.kv_step}; add it, or lower scheduler.max_num_seqs or max_model_len"
+            )
+    if features[state.NUM_PREFILLS]:
+        row = int(features[state.PREFILL_KV]) // tables.kv_step
+        chunk = int(np.sqrt(features[state.PREFILL_SQUARES]) + 0.5)
+        if not _has(tables.prefill, row, chunk):
+            raise TableError(
+                f"{place}: attn_prefill has no row kv_cache_size={row * tables.kv_step}, "
+                f"prefill_chunk_size_squared={chunk * chunk}; add it, or lower scheduler.max_num_seqs, "
+                "max_num_batched_tokens or chunk_size"
+            )
+    raise TableError(f"{place}: its tables give a batch of {_batch(features)} no time above 0 s")
+
+
+def _refuse(workload: Workload, bad: NDArray[np.bool_], sentence: Callable[[int], str]) -> None:
+    if bad.any():
+        first = int(np.argmax(bad))
+        raise WorkloadError(f"{workload.name}: request {first}: {sentence(first)}")
+
+
+def _explain_stuck(resolved: Resolved, lane: State, r: int) -> NoReturn:
+    counts, requests = lane.replicas.counts[r], lane.requests
+    request = int(
+        lane.replicas.preempted[r, counts[state.PREEMPTED] - 1]
+        if counts[state.PREEMPTED]
+        else counts[state.HEAD]
+    )
+    scheduler = resolved.deployment.scheduler
+    again = " after a restart" if requests.restarts[request] else ""
+    raise StuckError(
+        f"replica {r}: request {request} can never be scheduled{again}: it needs {requests.prefill[request]} "
+        f"tokens at once, with {counts[state.FREE]} of {resolved.memory.num_blocks} KV blocks free, "
+        f"max_num_batched_tokens {scheduler.max_num_batched_tokens}, max_num_seqs {scheduler.max_num_seqs}; "
+        "give the replica more memory or a larger batch"
+    )
+
+
+def _has(grid: NDArray[np.float64], row: int, column: int) -> bool:
+    return row < grid.shape[0] and column < grid.shape[1] and not np.isnan(grid[row, column])
+
+
+def _last(table: NDArray[np.float64]) -> int:
+    return int(np.flatnonzero(~np.isnan(table)).max(initial=0))
+
+
+def _batch(features: NDArray[np.int64]) -> str:
+    return f"{features[state.NUM_SEQS]} requests and {features[state.NUM_TOKENS]} tokens"

@@ -1,0 +1,48 @@
+"""Writing a folder of results so that nobody ever sees half of it."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fastsim.errors import OutputError
+
+
+@contextmanager
+def replacing(folder: Path, names: tuple[str, ...]) -> Iterator[Path]:
+    """A temporary folder beside ``folder``; what was written into it takes its place at the end.
+
+    Files of ``names`` that are in ``folder`` and were not written again are removed; other files stay.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder}: is a file, not a folder; name another folder, or remove it")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    except OSError as problem:
+        raise OutputError(
+            f"{folder}: cannot be written ({problem.strerror}); name a folder that can, e.g. --out results"
+        ) from None
+    try:
+        yield part
+        part.chmod(0o777 & ~_umask())
+        if not folder.exists():
+            part.rename(folder)
+            return
+        for name in names:
+            if (part / name).exists():
+                (part / name).replace(folder / name)
+            else:
+                (folder / name).unlink(missing_ok=True)
+    except OSError as problem:
+        raise OutputError(f"{folder}: cannot be written ({problem.strerror})") from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,168 @@
+"""The result of a simulation: tables by request and iteration, a summary, and where it all comes from."""
+
+import json
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+import fastsim
+from fastsim.columns import ITERATIONS, REQUESTS, Column
+from fastsim.deployment import Resolved
+from fastsim.errors import InputError
+from fastsim.files import replacing
+from fastsim.kernels.state import Replicas, Requests
+from fastsim.summary import summarise
+from fastsim.workload import Workload
+
+FILES = ("requests.parquet", "iterations.parquet", "config.json", "summary.json")
+
+
+class Outcome(NamedTuple):
+    """What the kernel left behind."""
+
+    requests: Requests
+    replicas: Replicas
+    tbt: NDArray[np.int64]  # gaps between output tokens by bin (kernels.counters)
+    log: Sequence[NDArray[Any]] | None  # columns of kernels.state.Log
+
+
+@dataclass(frozen=True)
+class Result:
+    """Tables as in columns.py, and the contents of summary.json and config.json."""
+
+    requests: pa.Table
+    iterations: pa.Table | None
+    summary: dict[str, Any]
+    config: dict[str, Any]
+
+    def column(self, name: str) -> NDArray[Any]:
+        """A column of ``requests``."""
+        values: NDArray[Any] = self.requests[name].to_numpy()
+        return values
+
+    def save(self, folder: str | Path) -> None:
+        """Write the files into ``folder``: all of them or none. Raises OutputError when that cannot be."""
+        began = time.perf_counter()
+        timing = self.summary["timing"]
+        with replacing(Path(folder), FILES) as part:
+            pq.write_table(self.requests, part / "requests.parquet")
+            if self.iterations is not None:
+                pq.write_table(self.iterations, part / "iterations.parquet")
+            (part / "config.json").write_text(_json(self.config))
+            timing["total_s"] -= timing["write_s"]
+            timing["write_s"] = time.perf_counter() - began
+            timing["total_s"] += timing["write_s"]
+            (part / "summary.json").write_text(_json(self.summary))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Result":
+        """Read what ``save`` wrote. Raises InputError when the folder holds no whole result."""
+        folder = Path(folder)
+        for name in ("requests.parquet", "config.json", "summary.json"):
+            if not (folder / name).is_file():
+                raise InputError(
+                    f"{folder}: holds no {name}; give a folder that `fastsim simulate --out` wrote"
+                )
+        try:
+            iterations = folder / "iterations.parquet"
+            return cls(
+                pq.read_table(folder / "requests.parquet"),
+                pq.read_table(iterations) if iterations.exists() else None,
+                json.loads((folder / "summary.json").read_text()),
+                json.loads((folder / "config.json").read_text()),
+            )
+        except (OSError, ValueError, pa.ArrowException) as problem:
+            reason = str(problem).splitlines()[0]
+            raise InputError(f"{folder}: cannot be read ({reason}); simulate again with --out") from None
+
+
+def wrap(
+    resolved: Resolved,
+    workload: Workload,
+    provenance: dict[str, Any],
+    outcome: Outcome,
+    timing: dict[str, float],
+) -> Result:
+    """Turn the arrays of a finished simulation into its result."""
+    config = describe(resolved, workload, provenance)
+    requests = _table(REQUESTS, request_columns(outcome.requests, workload), config)
+    iterations = None
+    if outcome.log is not None:
+        # By start, and in order of replica and stage at equal times, whatever thread wrote the row.
+        order = np.lexsort((outcome.log[1], outcome.log[0], outcome.log[2]))
+        rows = [column[order] for column in outcome.log]
+        iterations = _table(ITERATIONS, dict(zip((c.name for c in ITERATIONS), rows, strict=True)), config)
+    summary = summarise(resolved, requests, outcome.replicas, outcome.tbt)
+    return Result(requests, iterations, {**summary, "timing": timing}, config)
+
+
+def request_columns(requests: Requests, workload: Workload) -> dict[str, NDArray[Any]]:
+    """The columns of requests.parquet, by name."""
+    outputs = workload.num_output_tokens
+    with np.errstate(divide="ignore", invalid="ignore"):
+        tpot = np.where(outputs > 1, (requests.finished_at - requests.first_token_at) / (outputs - 1), np.nan)
+    return {
+        "request_id": np.arange(workload.num_requests),
+        "replica_id": requests.replica,
+        "arrived_at": requests.arrived_at,
+        "scheduled_at": requests.scheduled_at,
+        "first_token_at": requests.first_token_at,
+        "finished_at": requests.finished_at,
+        "num_prompt_tokens": workload.num_prompt_tokens,
+        "num_output_tokens": outputs,
+        "scheduling_delay": requests.scheduled_at - requests.arrived_at,
+        "ttft": requests.first_token_at - requests.arrived_at,
+        "tpot": tpot,
+        "e2e": requests.finished_at - requests.arrived_at,
+        "execution_time": requests.execution_time,
+        "preempted_time": requests.finished_at - requests.started_at - requests.execution_time,
+        "num_restarts": requests.restarts,
+    }
+
+
+def describe(resolved: Resolved, workload: Workload, provenance: dict[str, Any]) -> dict[str, Any]:
+    """config.json: all that a result follows from. The same goes into the Parquet files."""
+    device = asdict(resolved.device)
+    device["tflops"] = dict(resolved.device.tflops)
+    return {
+        "deployment": resolved.deployment.model_dump(mode="json"),
+        "workload": {
+            "name": workload.name,
+            "num_requests": workload.num_requests,
+            "sha256": workload.digest,
+        },
+        "model": asdict(resolved.model),
+        "device": device,
+        "node": asdict(resolved.node),
+        "memory": asdict(resolved.memory),
+        "predictor": provenance,
+        "warnings": list(resolved.warnings),
+        "versions": {
+            "fastsim": fastsim.__version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+        },
+    }
+
+
+def _table(columns: Sequence[Column], arrays: dict[str, NDArray[Any]], config: dict[str, Any]) -> pa.Table:
+    fields = [
+        pa.field(c.name, pa.from_numpy_dtype(c.dtype), metadata={"unit": c.unit, "meaning": c.meaning})
+        for c in columns
+    ]
+    return pa.table(
+        [pa.array(arrays[c.name].astype(c.dtype, copy=False)) for c in columns],
+        schema=pa.schema(fields, metadata={"fastsim": json.dumps(config)}),
+    )
+
+
+def _json(value: dict[str, Any]) -> str:
+    return json.dumps(value, indent=2) + "\n"

@@ -1,0 +1,102 @@
+"""What the terminal shows: a table of the headline figures, and progress on standard error."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fastsim.columns import LATENCIES
+from fastsim.result import Result
+
+PATIENCE = 1.0  # s before a progress bar appears
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Callable[[float], None]]:
+    """A function that takes the share done; it draws a bar on a terminal once a second has passed."""
+    if not sys.stderr.isatty():
+        yield lambda share: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(title), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    task = bar.add_task("", total=1.0)
+    began = time.monotonic()
+
+    def update(share: float) -> None:
+        if not bar.live.is_started and time.monotonic() - began > PATIENCE:
+            bar.start()
+        bar.update(task, completed=share)
+
+    try:
+        yield update
+    finally:
+        if bar.live.is_started:
+            bar.stop()
+
+
+def summary(result: Result, folder: Path | None, as_json: bool) -> None:
+    """Print the summary, for a reader or as JSON."""
+    if as_json:
+        print(json.dumps(result.summary, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    for warning in result.summary["warnings"]:
+        Console(stderr=True, highlight=False).print(f"note: {warning}", style="yellow")
+    console.print(_title(result))
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("")
+    for name in ("mean", "P50", "P90", "P99"):
+        table.add_column(name, justify="right")
+    for column in LATENCIES:
+        figures = result.summary["latency"][column.name]
+        name = column.name.replace("_", " ")
+        name = name.upper() if len(name) <= 4 else name.capitalize()
+        table.add_row(name, *(_seconds(figures[key]) for key in ("mean", "p50", "p90", "p99")))
+    console.print(table)
+    console.print(*_lines(result), sep="\n")
+    if folder is not None:
+        console.print(f"Written to {folder}: {', '.join(sorted(p.name for p in folder.iterdir()))}")
+    else:
+        console.print("Add --out DIR to keep the result, by request and as JSON.", style="dim")
+
+
+def _title(result: Result) -> str:
+    deployment, workload = result.config["deployment"], result.config["workload"]
+    gpus = result.summary["cost"]["gpus"]
+    return (
+        f"{deployment['model']} on {gpus} x {deployment['device']} (TP {deployment['tensor_parallel_size']}, "
+        f"PP {deployment['pipeline_parallel_size']}, {deployment['num_replicas']} replicas), "
+        f"{deployment['scheduler']['policy']}; {workload['num_requests']:,} requests of {workload['name']}\n"
+    )
+
+
+def _lines(result: Result) -> Iterator[str]:
+    rates, totals = result.summary["throughput"], result.summary["totals"]
+    use, cost, timing = result.summary["utilisation"], result.summary["cost"], result.summary["timing"]
+    yield (
+        f"\nThroughput  {rates['requests_per_s']:.3g} requests/s, {rates['output_tokens_per_s']:,.0f} output "
+        f"tokens/s, {rates['total_tokens_per_s']:,.0f} tokens/s"
+    )
+    yield (
+        f"Use         busy {use['busy']:.0%}, peak KV {use['peak_kv']:.0%}, {totals['restarts']:,} restarts, "
+        f"{totals['iterations']:,} iterations"
+    )
+    yield (
+        f"Cost        {cost['gpu_hours']:.3g} GPU-hours, ${cost['dollars']:.2f}, "
+        f"${cost['dollars_per_million_output_tokens']:.2f} per million output tokens"
+    )
+    yield f"{totals['span_s']:,.1f} s of service simulated in {timing['kernel_s'] * 1e3:.1f} ms"
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value * 1e3:.3g} ms" if value < 1 else f"{value:.3g} s"

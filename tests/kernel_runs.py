@@ -1,0 +1,104 @@
+"""Runs a kernel on a case of the twin's, and holds what comes out against the twin's answer."""
+
+import math
+from importlib import import_module
+
+import numpy as np
+import reference
+from reference import Outcome, Settings
+from strategies import Case
+
+from fastsim import layout
+from fastsim.kernels import route, state
+from fastsim.kernels.state import Limits, State
+
+ROUTER = {"least_outstanding": route.LEAST_OUTSTANDING, "least_waiting": route.LEAST_WAITING}
+OUTCOMES = {state.GOING: "done", state.STUCK: "stuck", state.OUT_OF_MEMORY: "out_of_memory"}
+
+
+def limits_of(settings: Settings) -> Limits:
+    return Limits(
+        num_stages=settings.num_stages,
+        num_blocks=settings.num_blocks,
+        block_size=settings.block_size,
+        watermark_blocks=settings.watermark_blocks,
+        blocks_per_sequence=settings.blocks_per_sequence,
+        max_num_seqs=settings.max_num_seqs,
+        micro_batch_size=settings.micro_batch_size,
+        max_batch_size=settings.max_batch_size,
+        max_num_batched_tokens=settings.max_num_batched_tokens,
+        chunk_size=settings.chunk_size,
+        max_waiting_iters=settings.max_waiting_iters,
+        router=ROUTER.get(settings.router, route.ROUTED),
+    )
+
+
+def lay_out(case: Case, log_rows: int) -> tuple[State, Limits]:
+    requests, settings, _ = case
+    limits = limits_of(settings)
+    arrays = layout.lay_out_requests(
+        np.array([r.arrived_at for r in requests]),
+        np.array([r.num_prompt_tokens for r in requests]),
+        np.array([r.num_output_tokens for r in requests]),
+    )
+    replicas = layout.lay_out_replicas(settings.num_replicas, limits)
+    batches = layout.lay_out_batches(settings.num_replicas, limits)
+    if limits.router == route.ROUTED:
+        turn = np.arange(len(requests)) % settings.num_replicas
+        given = np.array([r.replica_id for r in requests])
+        layout.assign(arrays, replicas, turn if settings.router == "round_robin" else given)
+    return layout.lay_out_lane(arrays, replicas, batches, limits, 0, settings.num_replicas, log_rows), limits
+
+
+def run(
+    case: Case, slice_length: int = 1 << 40, log_rows: int = 1 << 14
+) -> tuple[State, list[tuple[object, ...]]]:
+    """The state at the end, and the rows of the log, drained whenever the kernel comes back."""
+    lane, limits = lay_out(case, log_rows)
+    policy = import_module(f"fastsim.kernels.schedule_{case.settings.policy}")
+    rows: list[tuple[object, ...]] = []
+    while True:
+        lane.cursor[state.LEFT] = slice_length
+        code = policy.run(lane, case.cost, limits)
+        logged = lane.cursor[state.LOGGED]
+        rows += zip(*(column[:logged].tolist() for column in lane.log), strict=True)
+        lane.cursor[state.LOGGED] = 0
+        if code != state.BUDGET:
+            assert code == state.DONE
+            return lane, rows
+
+
+def assert_equals_twin(case: Case, slice_length: int = 1 << 40, log_rows: int = 1 << 14) -> Outcome:
+    """To the bit: every time of every request, every iteration, every outcome."""
+    twin = reference.simulate(case.requests, case.settings, reference.cost_stage_seconds(case.cost))
+    lane, rows = run(case, slice_length, log_rows)
+    counts, times = lane.replicas.counts, lane.replicas.times
+    assert [OUTCOMES[code] for code in counts[:, state.OUTCOME].tolist()] == twin.outcome
+    # Stable: rows of one replica and stage stay in order of their starts.
+    assert sorted(rows, key=lambda row: row[:2]) == sorted(
+        map(tuple, twin.iterations), key=lambda row: row[:2]
+    )
+    columns = lane.requests
+    for i, request in enumerate(twin.requests):
+        got = (
+            columns.scheduled_at[i],
+            columns.started_at[i],
+            columns.first_token_at[i],
+            columns.finished_at[i],
+            columns.execution_time[i],
+        )
+        expected = (
+            request.scheduled_at,
+            request.started_at,
+            request.first_token_at,
+            request.finished_at,
+            request.execution_time,
+        )
+        np.testing.assert_array_equal(got, expected)
+        assert columns.restarts[i] == request.num_restarts
+        assert columns.replica[i] == request.replica_id
+    gaps = [gap for request in twin.requests for gap in request.token_gaps]
+    assert counts[:, state.TBT_COUNT].sum() == lane.tbt.sum() == len(gaps)
+    assert math.isclose(times[:, state.TBT_SUM].sum(), sum(gaps), rel_tol=1e-9)
+    assert times[:, state.TBT_MAX].max() == max(gaps, default=0.0)
+    return twin

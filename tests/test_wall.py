@@ -1,0 +1,58 @@
+"""The wall: kernels import numpy, numba, math and each other, and nothing heavy is imported before its time."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+ALLOWED = {"numpy", "numba", "math", "typing", "collections"}
+# The decorator also has to find its cache.
+HOST = {"hashlib", "os", "tempfile", "pathlib"}
+
+
+@pytest.mark.parametrize("source", sorted((ROOT / "kernels").glob("*.py")), ids=lambda path: path.stem)
+def test_kernels_import_nothing_of_the_shell(source: Path) -> None:
+    allowed = ALLOWED | HOST if source.stem == "_jit" else ALLOWED
+    for node in ast.walk(ast.parse(source.read_text())):
+        if isinstance(node, ast.Import):
+            assert {name.name.partition(".")[0] for name in node.names} <= allowed
+        elif isinstance(node, ast.ImportFrom):
+            assert (node.level == 1) or (node.level == 0 and (node.module or "").partition(".")[0] in allowed)
+
+
+def loaded_after(code: str) -> set[str]:
+    code += "; import sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    return {name.partition(".")[0] for name in done.stdout.split()}
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    heavy = {"numba", "numpy", "pyarrow", "pydantic", "sklearn", "onnxruntime", "rich", "yaml"}
+    assert not loaded_after("import fastsim") & heavy
+    assert not loaded_after("import fastsim.cli") & heavy
+
+
+def test_simulating_does_not_load_what_only_training_needs() -> None:
+    code = "import fastsim; fastsim.simulate(None, {'lengths': {'kind': 'fixed', 'prompt': 9, 'output': 2}})"
+    assert not loaded_after(code) & {"sklearn", "skl2onnx", "onnx", "scipy"}
+
+
+def test_a_stray_import_of_the_kernels_is_refused() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import kernels.queues"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 1
+    assert "import fastsim.kernels, not kernels" in done.stderr
+
+
+def test_public_names() -> None:
+    import fastsim
+
+    assert fastsim.__all__ == ["Deployment", "Result", "Workload", "__version__", "resolve", "simulate"]
+    for name in fastsim.__all__:
+        assert getattr(fastsim, name) is not None
+    with pytest.raises(AttributeError, match="simulat"):
+        fastsim.simulat  # noqa: B018
