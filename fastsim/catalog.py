@@ -1,0 +1,167 @@
+"""Models, devices and nodes: the shipped catalog (data/catalog), and any Hugging Face config.json."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+from fastsim.errors import CatalogError, did_you_mean
+
+Kind = Literal["models", "devices", "nodes"]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """The shapes of a dense decoder. Names as in Hugging Face configurations; widths in elements."""
+
+    name: str
+    num_layers: int
+    hidden_size: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    intermediate_size: int  # of one of the gate and up projections
+    gated_mlp: bool  # gate, up and down projections; else up and down
+    vocab_size: int
+    max_position_embeddings: int  # tokens
+    tie_word_embeddings: bool  # the LM head is the embedding
+    qk_norm: bool
+    attention_bias: bool  # on the QKV projection
+    post_attention_norm: bool  # False: attention and MLP run in parallel behind one norm, as in Phi-2
+    sliding_window: int | None  # tokens
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One GPU."""
+
+    name: str
+    memory_gib: float
+    bandwidth_gb_s: float  # 10^9 bytes per second
+    tflops: Mapping[str, float]  # dense, 10^12 per second, by type: bf16, fp8, fp4, int8
+    price_per_hour: float  # $
+    power_w: float
+    num_sms: int
+    skew: float  # decode attention sees mean + skew * (max - mean) KV tokens
+    predictor: str | None  # the aiconfigurator system with operator times of this device
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One server, and the links between its GPUs and to the next server."""
+
+    name: str
+    device: str | None  # what it is made of; None: any
+    num_devices: int
+    link_gb_s: float  # GPU to GPU, one direction, 10^9 bytes per second
+    link_latency_us: float
+    network_gb_s: float  # between nodes, per GPU, one direction, 10^9 bytes per second
+    pairwise: bool  # the link joins GPUs in pairs, not all to all
+    source: str
+
+
+def load_model(name: str | Path) -> Model:
+    """A catalog model by name or alias in any case, or the model of a Hugging Face config.json (or its folder).
+
+    Raises CatalogError when the name is unknown, or the file does not describe a dense decoder.
+    """
+    entry = _find("models", str(name))
+    if entry is not None:
+        return _model(*entry)
+    path = Path(name).expanduser()
+    if path.suffix == ".json" or path.exists():
+        from fastsim.huggingface import read_config
+
+        return read_config(path)
+    hint = did_you_mean(str(name), _spellings("models"))
+    raise CatalogError(f"model: {str(name)!r} is neither in the catalog nor a config.json; {hint}")
+
+
+def load_device(name: str) -> Device:
+    """A catalog device by name or alias in any case. Raises CatalogError when it is unknown."""
+    entry = _find("devices", name)
+    if entry is None:
+        raise CatalogError(f"device: {name!r} is unknown; {did_you_mean(name, _spellings('devices'))}")
+    canonical, values = entry
+    values = {key: value for key, value in values.items() if key not in ("aliases", "price_source")}
+    price = f"price: {entry[1]['price_source']}"
+    return Device(
+        canonical,
+        **values | {"tflops": MappingProxyType(values["tflops"]), "source": f"{values['source']}; {price}"},
+    )
+
+
+def load_node(name: str) -> Node:
+    """A catalog node by name or alias in any case. Raises CatalogError when it is unknown."""
+    entry = _find("nodes", name)
+    if entry is None:
+        raise CatalogError(f"node: {name!r} is unknown; {did_you_mean(name, _spellings('nodes'))}")
+    return _node(*entry)
+
+
+def default_node(device: Device) -> Node:
+    """The first node of the catalog that is made of this device."""
+    for name, values in _entries("nodes").items():
+        if values["device"] == device.name:
+            return _node(name, values)
+    raise CatalogError(f"node: the catalog has none with {device.name}; name one (e.g. pcie_gen4)")
+
+
+def names(kind: Kind) -> list[str]:
+    """The names of the catalog, in its order; aliases left out."""
+    return list(_entries(kind))
+
+
+def _model(name: str, values: Mapping[str, Any]) -> Model:
+    shape = {
+        "head_dim": values["hidden_size"] // values["num_attention_heads"],
+        "gated_mlp": True,
+        "tie_word_embeddings": False,
+        "qk_norm": False,
+        "attention_bias": False,
+        "post_attention_norm": True,
+        "sliding_window": None,
+    }
+    return Model(name=name, **shape | {key: value for key, value in values.items() if key != "aliases"})
+
+
+def _node(name: str, values: Mapping[str, Any]) -> Node:
+    given = {key: value for key, value in values.items() if key != "aliases"}
+    return Node(name=name, **{"link_latency_us": 10.0, "pairwise": False} | given)
+
+
+@cache
+def _entries(kind: Kind) -> dict[str, dict[str, Any]]:
+    from fastsim.documents import parse_yaml
+
+    path = Path(__file__).parent / "data" / "catalog" / f"{kind}.yaml"
+    return parse_yaml(path.read_text(encoding="utf-8"), path.name).values
+
+
+@cache
+def _index(kind: Kind) -> dict[str, str]:
+    index = {}
+    for name, values in _entries(kind).items():
+        for spelling in (name, *values.get("aliases", ())):
+            index[_plain(spelling)] = name
+            index.setdefault(_plain(spelling.rpartition("/")[2]), name)
+    return index
+
+
+def _find(kind: Kind, name: str) -> tuple[str, dict[str, Any]] | None:
+    canonical = _index(kind).get(_plain(name))
+    return None if canonical is None else (canonical, _entries(kind)[canonical])
+
+
+def _spellings(kind: Kind) -> list[str]:
+    """What a typing error is compared with: the names, then what they are called without their organisation."""
+    listed = names(kind)
+    return listed + [name.rpartition("/")[2] for name in listed if "/" in name]
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower().replace("-", "_").replace(" ", "_")

@@ -1,0 +1,212 @@
+"""How many KV blocks fit: our planner, and Vidur's for parity. Weights, activations and KV cache in 16 bits."""
+
+from dataclasses import dataclass, replace
+from math import ceil
+from typing import Literal
+
+from fastsim.catalog import Device, Model
+from fastsim.errors import DoesNotFitError
+
+GIB = 2**30
+BYTES = 2  # of a bf16 or fp16 element
+
+# Fitted to the KV blocks that vLLM 0.15 reported for nine models on H100 80GB (tests/test_memory.py).
+CONTEXT_GIB = 1.0  # CUDA context, libraries and allocator slack, and memory the driver keeps for itself
+COMMUNICATION_GIB = 0.35  # NCCL and all-reduce buffers under tensor parallelism; aiconfigurator: 342-392 MiB
+LOGIT_COPIES = (
+    9  # of float32[max_num_seqs, vocab_size]: logits, sorted values and int64 indices, probabilities,
+)
+# cumulated probabilities, scattered logits, noise: what a vLLM sampler with top-k and top-p holds at once
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What the planner needs to know of a deployment."""
+
+    tensor_parallel_size: int
+    pipeline_parallel_size: int
+    max_model_len: int  # tokens
+    gpu_memory_utilization: float
+    planner: Literal["fastsim", "vidur"]
+    block_size: int  # tokens
+    watermark: float
+    max_num_seqs: int
+    max_iteration_tokens: int  # most tokens of one iteration, as vLLM's profile run has them
+    num_blocks: int | None = None  # given by the user, else planned
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """KV blocks of one replica, and the memory of its fullest GPU."""
+
+    num_blocks: int
+    max_batch_size: (
+        int  # sequences of max_model_len that fit at once: the batch limit of Orca and FasterTransformer
+    )
+    blocks_per_sequence: int  # of max_model_len tokens
+    watermark_blocks: int
+    weights_gib: float
+    kv_gib: float
+    reserve_gib: float  # what may be neither weights nor KV cache
+    block_bytes: int  # of one block on one GPU: the layers of a stage
+
+
+def plan(model: Model, device: Device, layout: Layout) -> MemoryPlan:
+    """Plan the memory of one replica. Raises DoesNotFitError when no KV block is left.
+
+    The watermark is vLLM v0's: ``int(watermark * num_blocks)`` blocks stay free when a request is admitted.
+    """
+    return _plan_vidur(model, device, layout) if layout.planner == "vidur" else _plan(model, device, layout)
+
+
+def blocks_that_fit(model: Model, device: Device, layout: Layout) -> int:
+    """KV blocks of a replica by the memory alone, zero or less when even the weights do not fit."""
+    if layout.planner == "vidur":
+        batch = vidur_max_batch_size(model, device, layout)
+        return _vidur_blocks_per_sequence(layout) * batch * layout.pipeline_parallel_size
+    stages = range(layout.pipeline_parallel_size)
+    return min(_free_bytes(model, device, layout, stage) for stage in stages) // block_bytes(model, layout)
+
+
+def block_bytes(model: Model, layout: Layout) -> int:
+    """Bytes of one KV block on one GPU: keys and values of the layers of its stage and the heads of its rank."""
+    heads = ceil(model.num_key_value_heads / layout.tensor_parallel_size)
+    layers = model.num_layers // layout.pipeline_parallel_size
+    return 2 * BYTES * layers * heads * model.head_dim * layout.block_size
+
+
+def weight_bytes(model: Model, layout: Layout, stage: int) -> int:
+    """Bytes of the weights on one GPU of a stage: its layers, and on the ends the embedding and the LM head.
+
+    Matrices are divided by the tensor parallel size (key and value heads are replicated when there are fewer of
+    them than ranks, as vLLM does); norms are not. Learned position embeddings are left out.
+    """
+    tp, pp = layout.tensor_parallel_size, layout.pipeline_parallel_size
+    hidden, heads = model.hidden_size, model.num_attention_heads // tp
+    qkv = (heads + 2 * ceil(model.num_key_value_heads / tp)) * model.head_dim
+    mlp = (3 if model.gated_mlp else 2) * model.intermediate_size // tp
+    layer = hidden * (qkv + heads * model.head_dim + mlp) + (qkv if model.attention_bias else 0)
+    layer += hidden * (2 if model.post_attention_norm else 1) + (2 * model.head_dim if model.qk_norm else 0)
+    elements = model.num_layers // pp * layer
+    vocabulary = ceil(model.vocab_size / tp) * hidden
+    first, last = stage == 0, stage == pp - 1
+    if first:
+        elements += vocabulary
+    if last:
+        elements += hidden + (0 if first and model.tie_word_embeddings else vocabulary)
+    return BYTES * elements
+
+
+def reserve_bytes(model: Model, layout: Layout, stage: int) -> int:
+    """Bytes on one GPU that are neither weights nor KV cache.
+
+    As vLLM's profile run leaves them: the context; buffers of collectives; for every token of the largest
+    iteration its hidden state, its residual and the output of the gate and up projections; and on the last stage
+    the float32 logits of max_num_seqs sequences in the copies that sampling holds.
+    """
+    tp = layout.tensor_parallel_size
+    reserve = CONTEXT_GIB + (COMMUNICATION_GIB if tp > 1 else 0)
+    width = 2 * model.hidden_size + (2 if model.gated_mlp else 1) * model.intermediate_size // tp
+    activations = BYTES * layout.max_iteration_tokens * width
+    last = stage == layout.pipeline_parallel_size - 1
+    logits = 4 * LOGIT_COPIES * layout.max_num_seqs * model.vocab_size if last else 0
+    return int(reserve * GIB) + activations + logits
+
+
+def _free_bytes(model: Model, device: Device, layout: Layout, stage: int) -> int:
+    usable = int(device.memory_gib * GIB * layout.gpu_memory_utilization)
+    return usable - weight_bytes(model, layout, stage) - reserve_bytes(model, layout, stage)
+
+
+def _plan(model: Model, device: Device, layout: Layout) -> MemoryPlan:
+    size, fitting = block_bytes(model, layout), blocks_that_fit(model, device, layout)
+    if fitting <= 0:
+        raise DoesNotFitError(_why_not(model, device, layout))
+    stages = range(layout.pipeline_parallel_size)
+    fullest = min(stages, key=lambda stage: _free_bytes(model, device, layout, stage))
+    num_blocks = fitting if layout.num_blocks is None else layout.num_blocks
+    per_sequence = ceil(layout.max_model_len / layout.block_size)
+    return MemoryPlan(
+        num_blocks=num_blocks,
+        max_batch_size=max(1, num_blocks // (per_sequence * layout.pipeline_parallel_size)),
+        blocks_per_sequence=per_sequence,
+        watermark_blocks=int(layout.watermark * num_blocks),
+        weights_gib=weight_bytes(model, layout, fullest) / GIB,
+        kv_gib=num_blocks * size / GIB,
+        reserve_gib=reserve_bytes(model, layout, fullest) / GIB,
+        block_bytes=size,
+    )
+
+
+def _why_not(model: Model, device: Device, layout: Layout) -> str:
+    stages = range(layout.pipeline_parallel_size)
+    fullest = min(stages, key=lambda stage: _free_bytes(model, device, layout, stage))
+    weights = weight_bytes(model, layout, fullest) / GIB
+    reserve = reserve_bytes(model, layout, fullest) / GIB
+    usable = device.memory_gib * layout.gpu_memory_utilization
+    missing = (block_bytes(model, layout) - _free_bytes(model, device, layout, fullest)) / GIB
+    return (
+        f"model: {model.name} needs {weights:.1f} GiB of weights and {reserve:.1f} GiB to work in on each GPU, and "
+        f"{device.name} offers {usable:.1f} GiB ({layout.gpu_memory_utilization:g} of {device.memory_gib:g}): "
+        f"{max(missing, 0.05):.1f} GiB missing"
+    )
+
+
+def vidur_params_per_device(model: Model, layout: Layout) -> int:
+    """Weights of one GPU as Vidur counts them (its ParamCounter): no embedding, LM head, norms or biases."""
+    tp, hidden = layout.tensor_parallel_size, model.hidden_size
+    heads = model.num_attention_heads // tp
+    attention = hidden * model.head_dim * (2 * heads + 2 * ceil(model.num_key_value_heads / tp))
+    mlp = (3 if model.gated_mlp else 2) * hidden * model.intermediate_size // tp
+    return model.num_layers // layout.pipeline_parallel_size * (attention + mlp)
+
+
+def vidur_max_batch_size(model: Model, device: Device, layout: Layout) -> int:
+    """Vidur's MemoryPlanner: sequences of max_model_len that fit, counting the KV cache of *all* layers."""
+    usable = device.memory_gib * GIB * layout.gpu_memory_utilization
+    heads = ceil(model.num_key_value_heads / layout.tensor_parallel_size)
+    sequence = 2 * BYTES * model.head_dim * heads * layout.max_model_len * model.num_layers
+    return int((usable - BYTES * vidur_params_per_device(model, layout)) // sequence)
+
+
+def _vidur_blocks_per_sequence(layout: Layout) -> int:
+    return max(1, layout.max_model_len // layout.block_size)
+
+
+def _plan_vidur(model: Model, device: Device, layout: Layout) -> MemoryPlan:
+    """Vidur's plan: a block pool of ``(max_model_len // block_size) * max_batch * stages``."""
+    batch = vidur_max_batch_size(model, device, layout)
+    weights = BYTES * vidur_params_per_device(model, layout) / GIB
+    usable = device.memory_gib * layout.gpu_memory_utilization
+    if batch <= 0:
+        raise DoesNotFitError(
+            f"model: {model.name} with {weights:.1f} GiB of weights on each GPU leaves no room on {device.name} "
+            f"({usable:.1f} GiB) for one sequence of max_model_len {layout.max_model_len}"
+        )
+    fitting = blocks_that_fit(model, device, layout)
+    num_blocks = fitting if layout.num_blocks is None else layout.num_blocks
+    size = block_bytes(model, layout)
+    return MemoryPlan(
+        num_blocks=num_blocks,
+        max_batch_size=batch,
+        blocks_per_sequence=_vidur_blocks_per_sequence(layout),
+        watermark_blocks=int(layout.watermark * num_blocks),
+        weights_gib=weights,
+        kv_gib=num_blocks * size / GIB,
+        reserve_gib=device.memory_gib - usable,
+        block_bytes=size,
+    )
+
+
+def parallelism_that_fits(
+    model: Model, device: Device, layout: Layout, tensor_sizes: list[int], pipeline_sizes: list[int]
+) -> tuple[int, int] | None:
+    """The fewest GPUs (tensor, pipeline) from the given sizes on which at least one block fits, else None."""
+    fitting = [
+        (tp, pp)
+        for pp in pipeline_sizes
+        for tp in tensor_sizes
+        if blocks_that_fit(model, device, replace(layout, tensor_parallel_size=tp, pipeline_parallel_size=pp))
+        > 0
+    ]
+    return min(fitting, key=lambda pair: (pair[0] * pair[1], pair[1])) if fitting else None
