@@ -1,0 +1,5 @@
+"""`python -m fastsim`."""
+
+from fastsim.cli import main
+
+main()

@@ -1,0 +1,84 @@
+"""What a deployment can name, as a table or JSON."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fastsim.catalog import load_device, load_model, load_node, names
+
+POLICIES = {
+    "vllm": "vLLM v0: whole prompts first, else one token for every running request",
+    "sarathi": "Sarathi-Serve: decodes first, then prompts in chunks up to chunk_size tokens a batch",
+    "orca": "Orca: iteration-level batching; reserves memory for the longest sequence",
+    "lightllm": "LightLLM: admits a prompt when the peak of all that runs will still fit",
+    "faster_transformer": "FasterTransformer: a batch stays together until all its requests finish",
+}
+ROUTERS = {
+    "round_robin": "in turn",
+    "random": "uniform, from the seed",
+    "least_outstanding": "fewest requests that have arrived and are not finished",
+    "least_waiting": "fewest requests in the waiting queue (Vidur's LOR)",
+    "pinned": "column replica_id of the workload",
+}
+PREDICTORS = Path(__file__).parent / "data" / "predictors"
+
+
+def rows(kind: str) -> list[dict[str, Any]]:
+    """One mapping per entry of models, devices, nodes, policies, routers or predictors; keys as columns."""
+    if kind == "models":
+        return [asdict(load_model(name)) for name in names("models")]
+    if kind == "devices":
+        return [_device(name) for name in names("devices")]
+    if kind == "nodes":
+        return [asdict(load_node(name)) for name in names("nodes")]
+    if kind == "predictors":
+        return [_card(path) for path in sorted(PREDICTORS.glob("*/*.json"))]
+    described = POLICIES if kind == "policies" else ROUTERS
+    return [{"name": name, "meaning": meaning} for name, meaning in described.items()]
+
+
+# The columns that fit on a terminal; JSON has them all.
+SHOWN = {
+    "models": ("name", "num_layers", "hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim"),
+    "devices": ("name", "memory_gib", "bandwidth_gb_s", "tflops", "price_per_hour", "power_w", "predictor"),
+    "nodes": ("name", "device", "num_devices", "link_gb_s", "network_gb_s", "pairwise"),
+}
+
+
+def show(kind: str, as_json: bool) -> None:
+    """Print the entries of a kind."""
+    listed = rows(kind)
+    if as_json:
+        print(json.dumps(listed, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    columns = SHOWN.get(kind) or tuple(listed[0])
+    for column in columns:
+        table.add_column(column.replace("_", " "))
+    for row in listed:
+        table.add_row(*(_cell(row[column]) for column in columns))
+    Console(highlight=False, soft_wrap=True).print(table)
+
+
+def _device(name: str) -> dict[str, Any]:
+    device = load_device(name)
+    fields = ("name", "memory_gib", "bandwidth_gb_s", "tflops", "price_per_hour", "power_w", "num_sms")
+    values = {field: getattr(device, field) for field in (*fields, "skew", "predictor", "source")}
+    return {**values, "tflops": dict(device.tflops)}
+
+
+def _card(path: Path) -> dict[str, Any]:
+    card = json.loads(path.read_text())
+    return {"name": f"{path.parent.name}/{path.stem}", "rows": card.get("rows"), "source": card.get("source")}
+
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {part:g}" if isinstance(part, float) else f"{key} {part}" for key, part in value.items())
+    return "-" if value is None else str(value)
