@@ -1,4 +1,4 @@
-"""What one iteration of a dense decoder is made of: operators with their shapes, FLOPs and bytes, on one GPU."""
+"""What one iteration of a dense decoder is made of: operators, their shapes, FLOPs and bytes, per GPU."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -76,9 +76,9 @@ class Operators:
 def operators(model: "Model", tensor_parallel_size: int) -> Operators:
     """Operators of ``model`` on one of ``tensor_parallel_size`` GPUs.
 
-    KV heads are copied where there are fewer of them than GPUs; MLP and vocabulary are rounded up. Norms read and
-    write both the activation and the residual (fused addition), as serving engines do; with attention and MLP in
-    parallel the sum of both is a kernel of its own.
+    KV heads are copied where there are fewer of them than GPUs; MLP and vocabulary are rounded up. Norms read
+    and write both the activation and the residual (fused addition), as serving engines do; with attention and
+    MLP in parallel the sum of both is a kernel of its own.
     """
     tp, hidden, dim = tensor_parallel_size, model.hidden_size, model.head_dim
     heads = -(-model.num_attention_heads // tp)

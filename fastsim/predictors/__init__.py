@@ -1,15 +1,19 @@
 """Where the time of an iteration comes from: a profile source, composed into the tables a kernel reads."""
 
+import hashlib
+import json
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastsim.errors import ConfigError, did_you_mean
+from fastsim.errors import CatalogError, ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     from fastsim.deployment import Resolved
-    from fastsim.kernels.cost import Cost
+    from fastsim.kernels.cost import Cost, FastsimTables, VidurTables
+
+    from .times import OperatorTimes
 
 
 @dataclass(frozen=True)
@@ -27,30 +31,108 @@ def build_cost(resolved: "Resolved") -> Built:
     Raises TableError for operator times that cannot be used, CatalogError for a device without forests and
     ConfigError for a source that does not exist.
     """
-    from fastsim.kernels.cost import COMPOSE_FASTSIM, COMPOSE_VIDUR, Cost
+    from fastsim.kernels.cost import COMPOSE_FASTSIM, COMPOSE_VIDUR, Cost, VidurTables
 
-    from .compose import NO_FASTSIM, NO_VIDUR, fastsim_tables, vidur_tables
+    from .compose import NO_FASTSIM, NO_VIDUR
 
     began = time.perf_counter()
-    deployment = resolved.deployment
-    source, compose = deployment.predictor.source, deployment.predictor.compose
-    tp, pp = deployment.tensor_parallel_size, deployment.pipeline_parallel_size
-    provenance: dict[str, Any]
-    if source.startswith("tables:"):
-        from .tables import digest, read_tables
+    source = resolved.deployment.predictor.source
+    if source == "default":
+        tables, provenance = _from_forests(resolved)
+    elif source.startswith("tables:"):
+        tables, provenance = _from_tables(resolved, Path(source.removeprefix("tables:")).expanduser())
+    else:
+        valid = did_you_mean(source, ["default", "tables:DIR"])
+        raise ConfigError(f"predictor.source: {source!r} is not known; {valid}")
+    stages = resolved.deployment.pipeline_parallel_size
+    if isinstance(tables, VidurTables):
+        cost = Cost(COMPOSE_VIDUR, stages, tables, NO_FASTSIM)
+    else:
+        cost = Cost(COMPOSE_FASTSIM, stages, NO_VIDUR, tables)
+    compose = resolved.deployment.predictor.compose
+    about = {"source": source, "compose": compose, **provenance}
+    return Built(cost, about, time.perf_counter() - began)
 
-        folder = Path(source.removeprefix("tables:")).expanduser()
-        times = read_tables(folder, tp, pp)
-        provenance = {"source": source, "digest": digest(folder)}
-    else:
-        valid = ["default", "tables:DIR"]
-        raise ConfigError(f"predictor.source: {source!r} is not known; {did_you_mean(source, valid)}")
-    num_layers = resolved.model.num_layers // pp
-    if compose == "vidur":
-        cost = Cost(COMPOSE_VIDUR, pp, vidur_tables(times, tp, num_layers), NO_FASTSIM)
-    else:
-        tables = fastsim_tables(
-            times, tp, num_layers, deployment.scheduler.max_num_seqs, resolved.device.skew
+
+def _compose(resolved: "Resolved", times: "OperatorTimes") -> "VidurTables | FastsimTables":
+    from .compose import fastsim_tables, vidur_tables
+
+    deployment = resolved.deployment
+    tp = deployment.tensor_parallel_size
+    num_layers = resolved.model.num_layers // deployment.pipeline_parallel_size
+    if deployment.predictor.compose == "vidur":
+        return vidur_tables(times, tp, num_layers)
+    seqs = deployment.scheduler.max_num_seqs
+    return fastsim_tables(times, tp, num_layers, seqs, resolved.device.skew)
+
+
+def _from_tables(resolved: "Resolved", folder: Path) -> tuple["VidurTables | FastsimTables", dict[str, Any]]:
+    from .tables import digest, read_tables
+
+    deployment = resolved.deployment
+    times = read_tables(folder, deployment.tensor_parallel_size, deployment.pipeline_parallel_size)
+    return _compose(resolved, times), {"digest": digest(folder)}
+
+
+def _from_forests(resolved: "Resolved") -> tuple["VidurTables | FastsimTables", dict[str, Any]]:
+    from fastsim.kernels.cost import FastsimTables, VidurTables
+
+    from . import shipped
+    from .cache import load_or_build
+    from .limits import limits
+    from .roofline import SHAPES, Chip
+
+    deployment, device = resolved.deployment, resolved.device
+    system = device.predictor
+    if system not in shipped.systems():
+        from fastsim.catalog import load_device, names
+
+        have = [name for name in names("devices") if load_device(name).predictor in shipped.systems()]
+        raise CatalogError(
+            f"device: {device.name!r} has no forests for predictor.source default; use one that has "
+            f"({', '.join(have)}), or bring operator times as predictor.source=tables:DIR"
         )
-        cost = Cost(COMPOSE_FASTSIM, pp, NO_VIDUR, tables)
-    return Built(cost, {**provenance, "compose": compose}, time.perf_counter() - began)
+    chip = Chip(device.tflops["bf16"], device.bandwidth_gb_s, device.num_sms)
+    tp, pp = deployment.tensor_parallel_size, deployment.pipeline_parallel_size
+    reach = limits(resolved)
+    cards = {operator: shipped.card(system, operator) for operator in (*SHAPES, "all_reduce")}
+    everything = {
+        "cards": cards,
+        "model": asdict(resolved.model),
+        "node": asdict(resolved.node),
+        "chip": asdict(chip),
+        "skew": device.skew,
+        "parallelism": [tp, pp],
+        "limits": asdict(reach),
+        "compose": deployment.predictor.compose,
+        "code": _code_digest(),
+    }
+    key = hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
+
+    def build() -> "VidurTables | FastsimTables":
+        from .estimate import estimate
+
+        return _compose(resolved, estimate(resolved.model, system, chip, resolved.node, tp, pp, reach))
+
+    kind = VidurTables if deployment.predictor.compose == "vidur" else FastsimTables
+    tables = load_or_build(key, kind, build)
+    return tables, {"digest": key, "system": system, **_about(cards)}
+
+
+def _about(cards: dict[str, Any]) -> dict[str, Any]:
+    from .estimate import MODELLED
+
+    forests = {
+        operator: {key: card[key] for key in ("sha256", "error_percent", "source", "date")}
+        for operator, card in cards.items()
+        if "sha256" in card
+    }
+    return {"forests": forests, "measured": sorted(cards), "modelled": list(MODELLED)}
+
+
+def _code_digest() -> str:
+    here = Path(__file__).parent
+    sources = hashlib.sha256()
+    for source in [*sorted(here.glob("*.py")), here.parent / "operators.py"]:
+        sources.update(source.read_bytes())
+    return sources.hexdigest()

@@ -79,7 +79,7 @@ def _read(path: Path, columns: list[str], **equal: str | int) -> pa.Table:
     for name, value in equal.items():
         # A table of one window size, or head width, may leave the column out.
         if name in table.column_names:
-            table = table.filter(pc.equal(table[name], value))
+            table = table.filter(pc.equal(table[name], pa.scalar(value)))
     if not table.num_rows:
         raise TableError(f"{path}: no rows with {equal}; {PACKAGE} {VERSION} has some, {INSTALL}")
     return table
@@ -123,7 +123,7 @@ def _attention(name: str, system: System, operator: str) -> Measured:
     table = _read(
         path, [*keys, "step"], attn_dtype="bfloat16", kv_cache_dtype="bfloat16", window_size=0, beam_width=1
     )
-    table = table.filter(pc.less_equal(table["head_dim"], 256))  # wider heads run another kernel
+    table = table.filter(pc.less_equal(table["head_dim"], pa.scalar(256)))  # wider heads run another kernel
     shape = _columns(table, keys)
     if kind == "generation":
         shape[:, 1] += table["step"].to_numpy()

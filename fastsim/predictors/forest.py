@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -46,7 +45,7 @@ def _pairs(
 def _values(
     shape: Floats, columns: tuple[int, int], rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A fifth of the inner values of either column is held out: rows with both are judged, rows with one unused."""
+    """A fifth of the inner values of either column is held out: rows with both judge, with one go unused."""
     unseen = []
     for column in columns:
         values = np.unique(shape[:, column])[1:-1]
@@ -58,7 +57,7 @@ Split = Callable[[Floats, tuple[int, int], np.random.Generator], tuple[np.ndarra
 
 
 def held_out_errors(operator: str, shape: Floats, ms: Floats, chip: Chip) -> dict[str, float]:
-    """Mean absolute error in per cent on rows kept from training, by the way they were chosen; mean of folds."""
+    """Mean absolute error, %, on rows kept from training, by the way they were chosen; mean of the folds."""
     columns = (1, 2) if operator == "gemm" else (0, 1)
     first, second = (SHAPES[operator][column] for column in columns)
     splits: dict[str, Split] = {
@@ -111,7 +110,7 @@ def decode_floor(shape: Floats, ms: Floats, chip: Chip) -> dict[str, float]:
 def _write(path: Path, content: bytes) -> None:
     part = path.with_name(path.name + ".part")
     part.write_bytes(content)
-    os.replace(part, path)
+    part.replace(path)
 
 
 def train(system: str, operator: str, folder: Path) -> dict[str, Any]:

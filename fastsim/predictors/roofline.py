@@ -1,6 +1,6 @@
-"""Shapes -> roofline features: what a forest sees of an operator, so that it can judge shapes it has not seen.
+"""Shapes -> roofline features: what a forest sees of an operator, so that it can judge unseen shapes.
 
-The target of every forest is log(time / roofline time), so a leaf says how far a kernel stays behind the chip.
+The target of every forest is log(time / roofline time): a leaf says how far a kernel stays behind the chip.
 """
 
 from collections.abc import Callable

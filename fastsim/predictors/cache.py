@@ -1,0 +1,58 @@
+"""Built tables on disk, named by the digest of all that went into them."""
+
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from fastsim.kernels._jit import CACHE_FOLDER
+from fastsim.kernels.cost import FastsimTables, VidurTables
+
+Tables = VidurTables | FastsimTables
+
+
+def folder() -> Path:
+    """Next to the machine code of the kernels, under the same rule for where that is."""
+    return CACHE_FOLDER.parents[1] / "tables"
+
+
+def _read(path: Path, kind: type[VidurTables] | type[FastsimTables]) -> Tables:
+    with np.load(path, allow_pickle=False) as stored:
+        values = {name: stored[name] for name in kind._fields}
+    return kind(**{name: array if array.ndim else array.item() for name, array in values.items()})
+
+
+def _write(path: Path, tables: Tables) -> None:
+    part = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as stream:
+            part = Path(stream.name)
+            np.savez(stream, **tables._asdict())
+        part.replace(path)
+    except OSError:  # a cache that cannot be written costs time only
+        if part is not None:
+            part.unlink(missing_ok=True)
+
+
+def load_or_build(
+    key: str, kind: type[VidurTables] | type[FastsimTables], build: Callable[[], Tables]
+) -> Tables:
+    """The tables stored under ``key``, else what ``build`` gives, stored for the next time.
+
+    A damaged file is built anew, with a warning. Arrays are plain and writable: Numba would compile the
+    kernels a second time for read-only ones. Safe among processes: a file appears whole or not at all.
+    """
+    path = folder() / f"{key}.npz"
+    try:
+        return _read(path, kind)
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as problem:
+        warnings.warn(f"{path}: damaged ({problem}); its tables are built anew", stacklevel=2)
+    built = build()
+    _write(path, built)
+    return built
