@@ -26,7 +26,10 @@ def command(arguments: list[str], cache: str | None = None) -> float:
     environment = {**os.environ, **({"FASTSIM_CACHE_DIR": cache} if cache else {})}
     began = time.perf_counter()
     subprocess.run(
-        [sys.executable, "-m", "fastsim", "simulate", *arguments], check=True, capture_output=True, env=environment
+        [sys.executable, "-m", "fastsim", "simulate", *arguments],
+        check=True,
+        capture_output=True,
+        env=environment,
     )
     return time.perf_counter() - began
 
@@ -58,7 +61,9 @@ def main() -> None:
         first = command(given, cache=f"{folder}/cache")
         warm = statistics.median(command(given, cache=f"{folder}/cache") for _ in range(RUNS))
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    print(f"fastsim simulate, whole process: first run ever {first:.1f} s, then {warm:.2f} s; peak {peak:.0f} MiB")
+    print(
+        f"fastsim simulate, whole process: first run ever {first:.1f} s, then {warm:.2f} s; peak {peak:.0f} MiB"
+    )
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fastsim.deployment import Deployment, resolve
     from fastsim.result import Result
-    from fastsim.simulate import simulate
+    from fastsim.simulation import simulate
     from fastsim.workload import Workload
 
 __version__ = "0.1.0"
@@ -23,11 +23,12 @@ _HOME = {
     "Result": "fastsim.result",
     "Workload": "fastsim.workload",
     "resolve": "fastsim.deployment",
-    "simulate": "fastsim.simulate",
+    "simulate": "fastsim.simulation",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'fastsim' has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+    globals()[name] = value = getattr(import_module(_HOME[name]), name)
+    return value

@@ -77,8 +77,9 @@ def _card(path: Path) -> dict[str, Any]:
     return {"name": f"{path.parent.name}/{path.stem}", "rows": card.get("rows"), "source": card.get("source")}
 
 
-
 def _cell(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {part:g}" if isinstance(part, float) else f"{key} {part}" for key, part in value.items())
+        return ", ".join(
+            f"{key} {part:g}" if isinstance(part, float) else f"{key} {part}" for key, part in value.items()
+        )
     return "-" if value is None else str(value)

@@ -32,7 +32,7 @@ def simulate(
     """
     from fastsim import show
     from fastsim.deployment import Deployment
-    from fastsim.simulate import simulate as run
+    from fastsim.simulation import simulate as run
     from fastsim.workload import load
 
     described = Deployment.load(deployment, overrides)
