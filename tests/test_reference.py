@@ -102,9 +102,9 @@ def test_replays_vidur_to_the_bit(folder: Path) -> None:
     assert [i[:7] for i in outcome.iterations] == expected(
         "stages", "replica_id", "stage_id", "start", "end", "size", "total_tokens", "num_prefill_tokens"
     )
-    assert [
-        (r.replica_id, r.scheduled_at, r.first_token_at, r.finished_at) for r in outcome.requests
-    ] == expected("requests", "replica_id", "scheduled_at", "prefill_completed_at", "completed_at")
+    assert [(r.replica_id, r.scheduled_at, r.first_token_at, r.finished_at) for r in outcome.requests] == expected(
+        "requests", "replica_id", "scheduled_at", "prefill_completed_at", "completed_at"
+    )
     assert [(r.execution_time, r.num_restarts) for r in outcome.requests] == expected(
         "requests", "execution_time", "num_restarts"
     )
@@ -161,15 +161,16 @@ def test_a_stuck_replica_does_not_stop_the_others() -> None:
 def test_who_arrives_as_a_batch_ends_takes_part_in_the_next() -> None:
     outcome = simulate([Request(0.0, 4, 3), Request(1.0, 6, 1)], Settings(), one_second)
     assert [i.num_tokens for i in outcome.iterations] == [4, 6, 1, 1]
+    # With room for another batch as well: the batch ends before the arrival leads to scheduling.
+    two = Settings(policy="sarathi", num_stages=2)
+    outcome = simulate([Request(0.0, 4, 2), Request(2.0, 6, 1)], two, one_second)
+    assert [i.num_tokens for i in outcome.iterations if i.stage_id == 0] == [4, 1 + 6]
 
 
 def test_who_finishes_as_another_arrives_still_counts() -> None:
     def replicas(second: float, router: str) -> list[int]:
         stream = [Request(0.0, 4, 1), Request(second, 4, 1)]
-        return [
-            r.replica_id
-            for r in simulate(stream, Settings(router=router, num_replicas=2), one_second).requests
-        ]
+        return [r.replica_id for r in simulate(stream, Settings(router=router, num_replicas=2), one_second).requests]
 
     assert replicas(1.0, "least_outstanding") == [0, 1]
     assert replicas(1.0 + 1e-9, "least_outstanding") == [0, 0]
@@ -187,9 +188,7 @@ def test_who_finishes_as_another_arrives_still_counts() -> None:
         ("least_waiting", [0, 1, 2, 0, 1]),
     ],
 )
-def test_simultaneous_arrivals_are_routed_in_order_and_count_at_once(
-    router: str, replica_ids: list[int]
-) -> None:
+def test_simultaneous_arrivals_are_routed_in_order_and_count_at_once(router: str, replica_ids: list[int]) -> None:
     stream = [Request(1.0, 4, 1, replica) for replica in (2, 2, 0, 1, 2)]
     outcome = simulate(stream, Settings(router=router, num_replicas=3), one_second)
     assert [r.replica_id for r in outcome.requests] == replica_ids

@@ -194,14 +194,15 @@ def test_lightllm_takes_remaining_as_zero_at_least() -> None:
 
 def test_lightllm_looks_at_the_peak_of_all_that_runs() -> None:
     assert lightllm_peak([(3, 2), (5, 9), (4, 0)]) == max(9 * 1 + 5, 2 * 2 + 5 + 3, 0 * 3 + 5 + 3 + 4)
-    # Running: 5 held, 9 - 1 - 1 = 7 to come. New: 3 + 1 held, 5 - 2 = 3 to come. Peak 3 * 2 + 5 + 4 = 15.
-    for num_blocks, admitted in ((15, [(0, 1)]), (16, [(1, 3)])):
-        state = replica(
-            [decode(0)], [prompt(1, 3, 5)], policy="lightllm", block_size=1, held=4, num_blocks=num_blocks
-        )
-        state.num_waited = 10
-        assert [(request.id, tokens) for request, tokens in form(state)] == admitted
-        assert state.num_waited == (1 if admitted[0][0] == 0 else 0)
+    # Running: 5 held, 9 - 1 - 1 = 7 to come; alone that peaks at 12.
+    # New: 3 + 1 held, 5 - 2 = 3 to come; both peak at 3 * 2 + 5 + 4 = 15. A shorter one: 1 * 2 + 5 + 3 = 10.
+    for new, peak in ((prompt(1, 3, 5), 15), (prompt(1, 2, 3), 12)):
+        for num_blocks, is_admitted in ((peak, False), (peak + 1, True)):
+            old, limits = decode(0), {"held": 4, "block_size": 1, "num_blocks": num_blocks}
+            state = replica([old], [new], policy="lightllm", **limits)
+            state.num_waited = 10
+            assert form(state) == ([(new, new.prefill)] if is_admitted else [(old, 1)])
+            assert state.num_waited == (0 if is_admitted else 1)
 
 
 def test_lightllm_interrupts_decodes_every_so_often() -> None:
