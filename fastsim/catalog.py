@@ -1,15 +1,16 @@
 """Models, devices and nodes: the shipped catalog (data/catalog), and any Hugging Face config.json."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
+from fastsim.documents import short
 from fastsim.errors import CatalogError, did_you_mean
 
 Kind = Literal["models", "devices", "nodes"]
+T = TypeVar("T", "Model", "Device", "Node")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,41 +66,38 @@ class Node:
 
 
 def load_model(name: str | Path) -> Model:
-    """A catalog model by name or alias in any case, or the model of a Hugging Face config.json (or its folder).
+    """A catalog model by name or alias in any case, or that of a Hugging Face config.json or its folder.
 
     Raises CatalogError when the name is unknown, or the file does not describe a dense decoder.
     """
     entry = _find("models", str(name))
     if entry is not None:
         return _model(*entry)
-    path = Path(name).expanduser()
-    if path.suffix == ".json" or path.exists():
+    path = Path(name)
+    if path.suffix == ".json" or _exists(path):
         from fastsim.huggingface import read_config
 
         return read_config(path)
-    hint = did_you_mean(str(name), _spellings("models"))
-    raise CatalogError(f"model: {str(name)!r} is neither in the catalog nor a config.json; {hint}")
+    hint = did_you_mean(str(name), _spellings("models", "/" in str(name)))
+    raise CatalogError(f"model: {short(str(name))} is neither in the catalog nor a config.json; {hint}")
 
 
 def load_device(name: str) -> Device:
     """A catalog device by name or alias in any case. Raises CatalogError when it is unknown."""
     entry = _find("devices", name)
     if entry is None:
-        raise CatalogError(f"device: {name!r} is unknown; {did_you_mean(name, _spellings('devices'))}")
+        raise CatalogError(f"device: {short(name)} is unknown; {did_you_mean(name, names('devices'))}")
     canonical, values = entry
-    values = {key: value for key, value in values.items() if key not in ("aliases", "price_source")}
-    price = f"price: {entry[1]['price_source']}"
-    return Device(
-        canonical,
-        **values | {"tflops": MappingProxyType(values["tflops"]), "source": f"{values['source']}; {price}"},
-    )
+    source = f"{values['source']}; price: {values['price_source']}"
+    tflops = {name: float(value) for name, value in values["tflops"].items()}
+    return _build(Device, canonical, values | {"tflops": tflops, "source": source})
 
 
 def load_node(name: str) -> Node:
     """A catalog node by name or alias in any case. Raises CatalogError when it is unknown."""
     entry = _find("nodes", name)
     if entry is None:
-        raise CatalogError(f"node: {name!r} is unknown; {did_you_mean(name, _spellings('nodes'))}")
+        raise CatalogError(f"node: {short(name)} is unknown; {did_you_mean(name, names('nodes'))}")
     return _node(*entry)
 
 
@@ -126,12 +124,19 @@ def _model(name: str, values: Mapping[str, Any]) -> Model:
         "post_attention_norm": True,
         "sliding_window": None,
     }
-    return Model(name=name, **shape | {key: value for key, value in values.items() if key != "aliases"})
+    return _build(Model, name, shape | dict(values))
 
 
 def _node(name: str, values: Mapping[str, Any]) -> Node:
-    given = {key: value for key, value in values.items() if key != "aliases"}
-    return Node(name=name, **{"link_latency_us": 10.0, "pairwise": False} | given)
+    return _build(Node, name, {"link_latency_us": 10, "pairwise": False} | dict(values))
+
+
+def _build(kind: type[T], name: str, values: Mapping[str, Any]) -> T:
+    """The dataclass from those values that are its fields; whole numbers become float where it says so."""
+    types = {field.name: field.type for field in fields(kind)}
+    given: dict[str, Any] = {key: value for key, value in values.items() if key in types}
+    given |= {key: float(value) for key, value in given.items() if types[key] is float}
+    return kind(name=name, **given)
 
 
 @cache
@@ -157,10 +162,16 @@ def _find(kind: Kind, name: str) -> tuple[str, dict[str, Any]] | None:
     return None if canonical is None else (canonical, _entries(kind)[canonical])
 
 
-def _spellings(kind: Kind) -> list[str]:
-    """What a typing error is compared with: the names, then what they are called without their organisation."""
-    listed = names(kind)
-    return listed + [name.rpartition("/")[2] for name in listed if "/" in name]
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name too long for a file
+        return False
+
+
+def _spellings(kind: Kind, whole: bool) -> list[str]:
+    """What a typing error is compared with: the names, whole or without their organisation."""
+    return [name if whole else name.rpartition("/")[2] for name in names(kind)]
 
 
 def _plain(name: str) -> str:

@@ -1,19 +1,19 @@
 """What is simulated: a frozen description, and its resolved copy with every default filled.
 
-``resolve`` refuses what cannot run; the predictors, the kernels and the results see resolved deployments only.
+``resolve`` refuses what cannot run; predictors, kernels and results see resolved deployments only.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from fastsim import catalog, memory
+from fastsim import catalog, memory, parallelism
 from fastsim.catalog import Device, Model, Node
 from fastsim.documents import Document, read, validate, with_overrides
-from fastsim.errors import ConfigError, DoesNotFitError, InputError, did_you_mean
+from fastsim.errors import ConfigError, DoesNotFitError, did_you_mean
 from fastsim.memory import Layout, MemoryPlan
 
 Policy = Literal["vllm", "sarathi", "orca", "lightllm", "faster_transformer"]
@@ -22,13 +22,22 @@ Planner = Literal["fastsim", "vidur"]
 Compose = Literal["fastsim", "vidur"]
 
 PREDICTORS = ("default", "tables:DIR")
-LATER_PREDICTORS = ("aic", "vidur:", "profile:")
+LATER_PREDICTORS = ("aic", "vidur", "profile")
 DEFAULT_FILE = Path(__file__).parent / "data" / "default.yaml"
 
-# description: what follows "is not" in a message; examples: a valid value.
-Name = Annotated[str, Field(min_length=1, max_length=4096, description="a name")]
-Parallelism = Annotated[int, Field(gt=0, le=1024, description="a positive integer", examples=[2])]
-Tokens = Annotated[int, Field(gt=0, le=2**24, description="a positive integer up to 2^24")]
+
+def _setting(meaning: str, valid: str, example: Any, **limits: Any) -> Any:
+    """A field: its meaning, and what completes the messages "... is not ``valid`` (e.g. ``example``)"."""
+    return Field(description=meaning, examples=[example], json_schema_extra={"valid": valid}, **limits)
+
+
+def _count(meaning: str, example: int, default: int | None, most: int, least: int = 1) -> Any:
+    valid = f"a positive integer up to {most}" if least else f"an integer from 0 to {most}"
+    return _setting(meaning, valid, example, default=default, ge=least, le=most)
+
+
+def _name(meaning: str, example: str, **default: Any) -> Any:
+    return _setting(meaning, "a name", example, min_length=1, max_length=4096, **default)
 
 
 class _Settings(BaseModel):
@@ -38,67 +47,67 @@ class _Settings(BaseModel):
 class Router(_Settings):
     """Which replica a request goes to."""
 
-    policy: RouterPolicy = Field("round_robin", description="a router", examples=["round_robin"])
+    policy: RouterPolicy = _setting("how a replica is chosen", "a router", "random", default="round_robin")
 
 
 class Memory(_Settings):
-    """Who says how many KV blocks there are: fastsim (as vLLM profiles), or vidur (its formula, for parity)."""
+    """Who says how many KV blocks there are."""
 
-    planner: Planner = Field("fastsim", description="a planner", examples=["fastsim"])
+    planner: Planner = _setting(
+        "fastsim (as vLLM profiles) or vidur (its formula, for parity)",
+        "a planner",
+        "vidur",
+        default="fastsim",
+    )
 
 
 class Scheduler(_Settings):
-    """How a replica forms its batches; limits that a policy does not have are ignored."""
+    """How a replica forms its batches. A limit that the policy does not have is ignored."""
 
-    policy: Policy = Field("sarathi", description="a scheduling policy", examples=["sarathi"])
-    max_num_seqs: int = Field(
-        128, gt=0, le=2**16, description="a positive integer up to 65536", examples=[128]
-    )  # requests that run at once; under pipeline parallelism all micro-batches together
-    max_num_batched_tokens: Tokens | None = Field(None, examples=[4096])  # of an iteration: vllm, lightllm
-    chunk_size: Tokens | None = Field(None, examples=[512])  # tokens of an iteration: sarathi
-    block_size: int | None = Field(
-        None, gt=0, le=2**16, description="a positive integer up to 65536", examples=[16]
-    )  # tokens
-    watermark: float = Field(0.01, ge=0, lt=1, description="a fraction from 0 to below 1", examples=[0.01])
-    max_waiting_iters: int | None = Field(
-        None, ge=0, le=2**31 - 1, description="an integer from 0", examples=[10]
-    )  # lightllm: decode iterations between prefills
-    num_blocks: int | None = Field(
-        None, gt=0, le=2**31 - 1, description="a positive integer", examples=[8192]
-    )  # None: the memory planner decides
+    policy: Policy = _setting("scheduling policy", "a policy", "vllm", default="sarathi")
+    max_num_seqs: int = _count("requests that run at once, over all pipeline stages", 128, 128, 2**16)
+    max_num_batched_tokens: int | None = _count("tokens of an iteration: vllm, lightllm", 4096, None, 2**24)
+    chunk_size: int | None = _count("tokens of an iteration: sarathi", 512, None, 2**24)
+    block_size: int | None = _count("tokens of a KV block", 16, None, 2**16)
+    watermark: float = _setting(
+        "share of the KV blocks that admission leaves free",
+        "a fraction from 0 to below 1",
+        0.01,
+        default=0.01,
+        ge=0,
+        lt=1,
+    )
+    max_waiting_iters: int | None = _count("decodes between prefills: lightllm", 10, None, 2**31 - 1, least=0)
+    num_blocks: int | None = _count("KV blocks of a replica; null: as planned", 8192, None, 2**31 - 1)
 
 
 class Predictor(_Settings):
     """Where operator times come from, and how they are composed to the time of an iteration."""
 
-    source: Name = Field("default", description="a predictor", examples=["default"])  # default | tables:DIR
-    compose: Compose = Field("fastsim", description="a composition", examples=["fastsim"])
+    source: str = _name("default, or tables:DIR", "default", default="default")
+    compose: Compose = _setting(
+        "fastsim, or vidur (its rounding and aggregation, for parity)", "a way", "vidur", default="fastsim"
+    )
 
 
 class Deployment(_Settings):
     """A model on a cluster: the contract of deployment files. None means: ``resolve`` fills it."""
 
-    model: Name = Field(examples=["meta-llama/Llama-2-7b-hf"])  # or a path to a Hugging Face config.json
-    device: Name = Field(examples=["a100"])
-    node: Name | None = Field(None, examples=["a100_dgx"])
-    tensor_parallel_size: Parallelism = 1
-    pipeline_parallel_size: Parallelism = 1
-    num_replicas: int = Field(
-        1, gt=0, le=100_000, description="a positive integer up to 100000", examples=[4]
+    model: str = _name("catalog name, or a path to a Hugging Face config.json", "meta-llama/Llama-2-7b-hf")
+    device: str = _name("catalog name of the GPU", "a100")
+    node: str | None = _name("catalog name; decides the links between GPUs", "a100_dgx", default=None)
+    tensor_parallel_size: int = _count("GPUs that share a layer", 2, 1, 1024)
+    pipeline_parallel_size: int = _count("stages that share the layers", 2, 1, 1024)
+    num_replicas: int = _count("copies of the model", 4, 1, 100_000)
+    router: Router = _setting("router", "a group of settings", {"policy": "random"}, default=Router())
+    max_model_len: int | None = _count("tokens of prompt and output", 4096, None, 2**24)
+    gpu_memory_utilization: float = _setting(
+        "share of the GPU memory in use", "a fraction above 0 up to 1", 0.9, default=0.9, gt=0, le=1
     )
-    router: Router = Field(Router(), description="a group of settings", examples=[{"policy": "random"}])
-    max_model_len: Tokens | None = Field(None, examples=[4096])  # tokens of prompt and output
-    gpu_memory_utilization: float = Field(
-        0.9, gt=0, le=1, description="a fraction above 0 and up to 1", examples=[0.9]
-    )
-    memory: Memory = Field(Memory(), description="a group of settings", examples=[{"planner": "fastsim"}])
-    scheduler: Scheduler = Field(
-        Scheduler(), description="a group of settings", examples=[{"policy": "sarathi"}]
-    )
-    predictor: Predictor = Field(
-        Predictor(), description="a group of settings", examples=[{"source": "default"}]
-    )
-    seed: int = Field(0, ge=0, lt=2**63, description="an integer from 0", examples=[0])
+    memory: Memory = _setting("memory", "a group of settings", {"planner": "vidur"}, default=Memory())
+    scheduler: Scheduler = _setting("scheduler", "a group of settings", {"policy": "vllm"}, default=Scheduler())
+    predictor: Predictor = _setting("predictor", "a group of settings", {"compose": "vidur"}, default=Predictor())
+    seed: int = _count("of every random draw", 0, 0, 2**63 - 1, least=0)
 
     @classmethod
     def load(
@@ -108,11 +117,11 @@ class Deployment(_Settings):
     ) -> Self:
         """A deployment from a file, a mapping or the shipped default (None), with ``a.b=value`` overrides.
 
-        ``-`` reads YAML from standard input. Raises ConfigError with the first few faults, each by file, line,
-        setting, value and a valid value.
+        ``-`` reads YAML from standard input. Raises ConfigError with the first few faults, each by its place,
+        value and a valid value.
         """
         if isinstance(source, Deployment):
-            document = Document(source.model_dump())
+            document = Document(source.model_dump(warnings=False))
         elif isinstance(source, Mapping):
             document = Document(dict(source))
         else:
@@ -138,7 +147,7 @@ class Resolved:
 
     @property
     def max_batch_size(self) -> int:
-        """Requests that Orca and FasterTransformer keep in a batch: what fits at full length, up to the cap."""
+        """Requests in a batch of Orca or FasterTransformer: what fits at full length, up to the cap."""
         return min(self.memory.max_batch_size, self.deployment.scheduler.max_num_seqs)
 
     @property
@@ -151,23 +160,36 @@ class Resolved:
 def resolve(deployment: Deployment) -> Resolved:
     """Fill every default and refuse what cannot run.
 
-    Defaults that depend on others: node, the catalog's first of the device; max_model_len, the context the model
-    was trained for; block_size 16 (lightllm 1); chunk_size 512; max_num_batched_tokens, the larger of 4096 and
-    max_model_len, so that every prompt can be scheduled (vLLM v0's rule); max_waiting_iters 10; num_blocks, what
-    the memory planner finds. Names become the catalog's spelling, relative paths absolute. Raises CatalogError,
+    Defaults that depend on others: node, the catalog's first of the device; max_model_len, what the model was
+    made for; block_size 16 (lightllm 1); chunk_size 512; max_num_batched_tokens, the larger of 4096 and
+    max_model_len, so that every prompt can be scheduled (vLLM v0's rule); max_waiting_iters 10; num_blocks,
+    what the planner finds. Names become the catalog's spelling, relative paths absolute. Raises CatalogError,
     ConfigError or DoesNotFitError.
     """
     deployment = Deployment.load(deployment)  # model_copy(update=...) does not validate
     model, device = catalog.load_model(deployment.model), catalog.load_device(deployment.device)
     node = _node(deployment, device)
-    _check_parallelism(deployment, model, node)
+    _check(deployment, model, node)
     filled = _fill(deployment, model, device, node)
     plan = _plan(filled, model, device, node)
     scheduler = filled.scheduler.model_copy(update={"num_blocks": plan.num_blocks})
     resolved = filled.model_copy(update={"scheduler": scheduler})
-    return Resolved(
-        resolved, model, device, node, plan, tuple(_warnings(resolved, deployment, model, device, plan))
-    )
+    given = deployment.scheduler.num_blocks is not None
+    return Resolved(resolved, model, device, node, plan, tuple(_warnings(resolved, given, model, device, plan)))
+
+
+def _check(deployment: Deployment, model: Model, node: Node) -> None:
+    pipeline, scheduler = deployment.pipeline_parallel_size, deployment.scheduler
+    parallelism.check(model, node, deployment.tensor_parallel_size, pipeline)
+    if scheduler.max_num_seqs < pipeline:
+        raise ConfigError(
+            f"scheduler.max_num_seqs: {scheduler.max_num_seqs} leaves pipeline stages without a request "
+            f"(valid: pipeline_parallel_size {pipeline} or more)"
+        )
+    if scheduler.policy == "lightllm" and scheduler.block_size not in (None, 1):
+        raise ConfigError(f"scheduler.block_size: lightllm cannot have {scheduler.block_size} (valid: 1)")
+    if scheduler.policy == "lightllm" and pipeline > 1:
+        raise ConfigError(f"pipeline_parallel_size: lightllm cannot have {pipeline} (valid: 1)")
 
 
 def _node(deployment: Deployment, device: Device) -> Node:
@@ -175,177 +197,99 @@ def _node(deployment: Deployment, device: Device) -> Node:
         return catalog.default_node(device)
     node = catalog.load_node(deployment.node)
     if node.device not in (None, device.name):
-        fitting = [
-            name for name in catalog.names("nodes") if catalog.load_node(name).device in (None, device.name)
-        ]
-        raise ConfigError(
-            f"node: {node.name!r} is made of {node.device}, not of {device.name} (valid: {', '.join(fitting)})"
-        )
+        nodes = [catalog.load_node(name) for name in catalog.names("nodes")]
+        valid = ", ".join(one.name for one in nodes if one.device in (None, device.name))
+        raise ConfigError(f"node: {node.name!r} holds {node.device}, not {device.name} (valid: {valid})")
     return node
 
 
-def _check_parallelism(deployment: Deployment, model: Model, node: Node) -> None:
-    tp, pp = deployment.tensor_parallel_size, deployment.pipeline_parallel_size
-    sizes = [size for size in _tensor_sizes(model) if size <= node.num_devices]
-    if tp > node.num_devices:
-        raise ConfigError(
-            f"tensor_parallel_size: {tp} is more than the {node.num_devices} GPUs of a {node.name} node "
-            f"(valid: {', '.join(map(str, sizes))})"
-        )
-    if tp not in sizes:
-        what = (
-            f"{model.num_attention_heads} attention heads, {model.num_key_value_heads} KV heads and "
-            f"intermediate_size {model.intermediate_size}"
-        )
-        raise ConfigError(
-            f"tensor_parallel_size: {tp} does not divide the {what} of {model.name} "
-            f"(valid: {', '.join(map(str, sizes))})"
-        )
-    if model.num_layers % pp:
-        raise ConfigError(
-            f"pipeline_parallel_size: {pp} does not divide the {model.num_layers} layers of {model.name} "
-            f"(valid: {', '.join(map(str, _divisors(model.num_layers)))})"
-        )
-    scheduler = deployment.scheduler
-    if scheduler.max_num_seqs < pp:
-        raise ConfigError(
-            f"scheduler.max_num_seqs: {scheduler.max_num_seqs} leaves a pipeline stage without a request "
-            f"(valid: pipeline_parallel_size {pp} or more)"
-        )
-    if scheduler.policy == "lightllm" and scheduler.block_size not in (None, 1):
-        raise ConfigError(
-            f"scheduler.block_size: {scheduler.block_size} is not possible with lightllm (valid: 1)"
-        )
-    if scheduler.policy == "lightllm" and pp > 1:
-        raise ConfigError(f"pipeline_parallel_size: {pp} is not possible with lightllm (valid: 1)")
-
-
-def _tensor_sizes(model: Model) -> list[int]:
-    """Sizes that split the heads and the MLP evenly; with more ranks than KV heads, these are replicated."""
-    kv = model.num_key_value_heads
-    return [
-        size
-        for size in _divisors(model.num_attention_heads)
-        if (kv % size == 0 or size % kv == 0) and model.intermediate_size % size == 0
-    ]
-
-
-def _divisors(number: int) -> list[int]:
-    return [size for size in range(1, min(number, 1024) + 1) if number % size == 0]
-
-
 def _fill(deployment: Deployment, model: Model, device: Device, node: Node) -> Deployment:
-    given = deployment.scheduler
+    given, predictor = deployment.scheduler, deployment.predictor
     max_model_len = deployment.max_model_len or model.max_position_embeddings
-    block_size = given.block_size or (1 if given.policy == "lightllm" else 16)
-    waiting = 10 if given.max_waiting_iters is None else given.max_waiting_iters
-    scheduler = given.model_copy(
-        update={
-            "max_num_batched_tokens": given.max_num_batched_tokens or max(4096, max_model_len),
-            "chunk_size": given.chunk_size or 512,
-            "block_size": block_size,
-            "max_waiting_iters": waiting,
-        }
-    )
-    source = _source(deployment.predictor.source)
-    update = {
-        "model": model.name if model.name in catalog.names("models") else str(Path(model.name).absolute()),
+    scheduler = {
+        "max_num_batched_tokens": given.max_num_batched_tokens or max(4096, max_model_len),
+        "chunk_size": given.chunk_size or 512,
+        "block_size": given.block_size or (1 if given.policy == "lightllm" else 16),
+        "max_waiting_iters": 10 if given.max_waiting_iters is None else given.max_waiting_iters,
+    }
+    in_catalog = model.name in catalog.names("models")
+    filled = {
+        "model": model.name if in_catalog else str(Path(model.name).absolute()),
         "device": device.name,
         "node": node.name,
         "max_model_len": max_model_len,
-        "scheduler": scheduler,
-        "predictor": deployment.predictor.model_copy(update={"source": source}),
+        "scheduler": given.model_copy(update=scheduler),
+        "predictor": predictor.model_copy(update={"source": _source(predictor.source)}),
     }
-    return deployment.model_copy(update=update)
+    return deployment.model_copy(update=filled)
 
 
 def _source(source: str) -> str:
-    kind, colon, folder = source.partition(":")
+    kind, _, folder = source.partition(":")
     if source == "default":
         return source
     if kind == "tables" and folder:
-        return f"tables:{Path(folder).expanduser().absolute()}"
-    available = f"available: {', '.join(PREDICTORS)}"
-    if kind in {later.rstrip(":") for later in LATER_PREDICTORS}:
-        raise ConfigError(f"predictor.source: {source!r} is not part of this version; {available}")
+        return f"tables:{Path(folder).absolute()}"
     if kind == "tables":
         raise ConfigError(f"predictor.source: {source!r} names no folder (e.g. tables:my_tables)")
+    if kind in LATER_PREDICTORS:
+        available = ", ".join(PREDICTORS)
+        raise ConfigError(f"predictor.source: {source!r} is not part of this version (available: {available})")
     raise ConfigError(f"predictor.source: {source!r} is unknown; {did_you_mean(source, PREDICTORS)}")
 
 
-def _plan(deployment: Deployment, model: Model, device: Device, node: Node) -> MemoryPlan:
-    scheduler = deployment.scheduler
-    assert deployment.max_model_len and scheduler.block_size  # filled
+def _plan(filled: Deployment, model: Model, device: Device, node: Node) -> MemoryPlan:
+    scheduler = filled.scheduler
+    assert filled.max_model_len and scheduler.block_size
     layout = Layout(
-        tensor_parallel_size=deployment.tensor_parallel_size,
-        pipeline_parallel_size=deployment.pipeline_parallel_size,
-        max_model_len=deployment.max_model_len,
-        gpu_memory_utilization=deployment.gpu_memory_utilization,
-        planner=deployment.memory.planner,
+        tensor_parallel_size=filled.tensor_parallel_size,
+        pipeline_parallel_size=filled.pipeline_parallel_size,
+        max_model_len=filled.max_model_len,
+        gpu_memory_utilization=filled.gpu_memory_utilization,
+        planner=filled.memory.planner,
         block_size=scheduler.block_size,
         watermark=scheduler.watermark,
         max_num_seqs=scheduler.max_num_seqs,
-        max_iteration_tokens=_most_tokens(deployment),
+        max_iteration_tokens=_most_tokens(filled),
         num_blocks=scheduler.num_blocks,
     )
     try:
         return memory.plan(model, device, layout)
     except DoesNotFitError as error:
-        tensor_sizes = [size for size in _tensor_sizes(model) if size <= node.num_devices]
-        pipeline_sizes = [1] if scheduler.policy == "lightllm" else _divisors(model.num_layers)
-        pair = memory.parallelism_that_fits(model, device, layout, tensor_sizes, [1]) or (
-            memory.parallelism_that_fits(model, device, layout, tensor_sizes, pipeline_sizes)
-        )
-        if pair is None:
-            advice = "no parallelism fits; take a device with more memory or raise gpu_memory_utilization"
-        else:
-            tp, pp = pair
-            advice = f"fits with tensor_parallel_size {tp}" + (
-                f" and pipeline_parallel_size {pp}" if pp > 1 else ""
-            )
-        raise DoesNotFitError(f"{error}; {advice}") from None
+        way_out = parallelism.advice(model, device, node, layout, scheduler.policy != "lightllm")
+        raise DoesNotFitError(f"{error}; {way_out}") from None
 
 
-def _most_tokens(deployment: Deployment) -> int:
-    """Tokens of the largest iteration. Orca and FasterTransformer have no limit: one longest prompt is taken."""
-    scheduler = deployment.scheduler
-    assert deployment.max_model_len and scheduler.chunk_size and scheduler.max_num_batched_tokens  # filled
+def _most_tokens(filled: Deployment) -> int:
+    """Tokens of the largest iteration; Orca and FasterTransformer have no limit, so one longest prompt."""
+    scheduler = filled.scheduler
+    assert filled.max_model_len and scheduler.chunk_size and scheduler.max_num_batched_tokens
     match scheduler.policy:
         case "sarathi":
-            return max(scheduler.chunk_size, scheduler.max_num_seqs)
+            tokens = scheduler.chunk_size
         case "vllm" | "lightllm":
-            return max(scheduler.max_num_batched_tokens, scheduler.max_num_seqs)
+            tokens = scheduler.max_num_batched_tokens
         case _:
-            return max(deployment.max_model_len, scheduler.max_num_seqs)
+            tokens = filled.max_model_len
+    return max(tokens, scheduler.max_num_seqs)
 
 
-def _warnings(
-    resolved: Deployment, given: Deployment, model: Model, device: Device, plan: MemoryPlan
-) -> "list[str]":
-    scheduler, length = resolved.scheduler, resolved.max_model_len or 0
-    found = []
+def _warnings(resolved: Deployment, blocks_given: bool, model: Model, device: Device, plan: MemoryPlan) -> list[str]:
+    scheduler, length, found = resolved.scheduler, resolved.max_model_len, []
+    assert length and scheduler.block_size and scheduler.max_num_batched_tokens
     if length > model.max_position_embeddings:
-        found.append(
-            f"max_model_len: {length} is beyond the {model.max_position_embeddings} tokens {model.name} was made for"
-        )
+        trained = model.max_position_embeddings
+        found.append(f"max_model_len: {length} is beyond the {trained} tokens that {model.name} was made for")
     if model.sliding_window is not None and length > model.sliding_window:
-        found.append(
-            f"model: {model.name} attends to a window of {model.sliding_window} tokens; all {length} are simulated"
-        )
-    capacity = plan.num_blocks * (scheduler.block_size or 1)
-    if capacity < length:
-        found.append(
-            f"scheduler.num_blocks: {plan.num_blocks} hold {capacity} tokens, fewer than max_model_len {length}"
-        )
-    tokens = scheduler.max_num_batched_tokens or 0
-    if scheduler.policy in ("vllm", "lightllm") and tokens < length:
-        found.append(
-            f"scheduler.max_num_batched_tokens: {tokens} is below max_model_len {length}; "
-            "longer prompts can never be scheduled"
-        )
-    if given.scheduler.num_blocks is not None and plan.kv_gib + plan.weights_gib > device.memory_gib:
-        found.append(
-            f"scheduler.num_blocks: {plan.num_blocks} need {plan.kv_gib:.1f} GiB of each GPU; {device.name} has "
-            f"{device.memory_gib:g} and the weights take {plan.weights_gib:.1f}"
-        )
+        window = model.sliding_window
+        found.append(f"model: {model.name} attends to {window} tokens; the simulation to all of {length}")
+    if (tokens := plan.num_blocks * scheduler.block_size) < length:
+        blocks = f"{plan.num_blocks} blocks hold {tokens} tokens"
+        found.append(f"scheduler.num_blocks: {blocks}, fewer than max_model_len {length}")
+    if scheduler.policy in ("vllm", "lightllm") and (limit := scheduler.max_num_batched_tokens) < length:
+        below = f"{limit} is below max_model_len {length}"
+        found.append(f"scheduler.max_num_batched_tokens: {below}; longer prompts can never be scheduled")
+    if blocks_given and (need := plan.kv_gib + plan.weights_gib) > device.memory_gib:
+        blocks = f"{plan.num_blocks} blocks and the weights are {need:.1f} GiB"
+        found.append(f"scheduler.num_blocks: {blocks}, {device.name} has {device.memory_gib:g}")
     return found

@@ -1,7 +1,6 @@
 """Reading settings from YAML, TOML and JSON, and saying in one sentence what is wrong with them.
 
-YAML is read as version 1.2 means it, on PyYAML's C parser: ``no`` is text, ``1e3`` a number, ``010`` is ten, and a
-key given twice is an error.
+YAML is read as version 1.2 means it (yaml12.py): ``no`` is text, ``1e3`` a number, a key given twice an error.
 """
 
 import json
@@ -9,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from fastsim.errors import ConfigError, did_you_mean
 
@@ -42,17 +41,16 @@ class Document:
 
 
 def read(path: str | Path) -> Document:
-    """Read a mapping from a ``.yaml``, ``.yml``, ``.toml`` or ``.json`` file; ``-`` is YAML on standard input.
+    """Read a mapping from a .yaml, .yml, .toml or .json file; ``-`` is YAML on standard input.
 
     Raises ConfigError when the file is missing, unreadable, not text, malformed, or does not hold a mapping.
     """
     if str(path) == "-":
         return parse_yaml(sys.stdin.read(), "standard input")
     path = Path(path)
-    suffix = path.suffix.lower()
+    text, suffix = read_text(path), path.suffix.lower()
     if suffix not in (".yaml", ".yml", ".toml", ".json"):
         raise ConfigError(f"{path}: the name ends in {suffix!r}, not in .yaml, .yml, .toml or .json")
-    text = read_text(path)
     if suffix in (".yaml", ".yml"):
         return parse_yaml(text, str(path))
     return _parse_toml(text, str(path)) if suffix == ".toml" else parse_json(text, str(path))
@@ -116,38 +114,41 @@ def _mapping(values: Any, place: str) -> dict[str, Any]:
     if values is None:
         raise ConfigError(f"{place}: empty; settings are expected (e.g. model: meta-llama/Llama-2-7b-hf)")
     if not isinstance(values, dict):
-        raise ConfigError(f"{place}: {_short(values)} is not a mapping of settings (e.g. device: h100)")
+        raise ConfigError(f"{place}: {short(values)} is not a mapping of settings (e.g. device: h100)")
     return values
 
 
 def with_overrides(document: Document, overrides: Sequence[str], schema: "type[BaseModel]") -> Document:
-    """The document with each ``a.b=value`` set; the value is read as YAML. Raises ConfigError on an unknown path."""
+    """The document with each ``a.b=value`` set; values are YAML. Raises ConfigError on an unknown path."""
     values, overridden = dict(document.values), set(document.overridden)
     for override in overrides:
         dotted, equals, text = override.partition("=")
         key = tuple(dotted.strip().split("."))
         if not equals:
-            raise ConfigError(
-                f"--set {override}: no value; write path=value (e.g. scheduler.max_num_seqs=128)"
-            )
+            raise ConfigError(f"--set {override}: no value; write path=value (e.g. scheduler.max_num_seqs=128)")
         if describe(schema, key) is None:
             near = did_you_mean(dotted.strip(), _paths(schema))
             raise ConfigError(f"--set {dotted.strip()}: unknown setting; {near}")
         inner = values
         for part in key[:-1]:
             below = inner.get(part)
-            # A wrong value on the way (text where settings belong) is replaced: the override says what is meant.
+            # Text where settings belong gives way: the override says what is meant.
             inner[part] = dict(below) if isinstance(below, dict) else {}
             inner = inner[part]
-        inner[key[-1]] = _scalar(text, f"--set {dotted.strip()}")
+        inner[key[-1]] = _value(text, is_group=_section(schema, key) is not None)
         overridden.add(key)
     return replace(document, values=values, overridden=frozenset(overridden))
 
 
-def _scalar(text: str, place: str) -> Any:
+def _value(text: str, is_group: bool) -> Any:
+    """The YAML value of an override; where one setting is meant, ``tables:`` and the like stay text."""
     from fastsim import yaml12
 
-    return yaml12.parse(text, place)[0]
+    try:
+        value = yaml12.parse(text, "")[0]
+    except ConfigError:
+        return text
+    return text if isinstance(value, dict | list) and not is_group else value
 
 
 def validate(schema: type[M], document: Document) -> M:
@@ -160,6 +161,7 @@ def validate(schema: type[M], document: Document) -> M:
         faults = error.errors(include_url=False)
     except RecursionError:
         raise ConfigError(f"{document.place or 'settings'}: nested too deeply") from None
+    faults.sort(key=lambda fault: document.lines.get(fault["loc"], 0))
     sentences = [_sentence(schema, document, fault) for fault in faults[:SHOWN_ERRORS]]
     if len(faults) > SHOWN_ERRORS:
         sentences.append(f"and {len(faults) - SHOWN_ERRORS} more")
@@ -168,22 +170,17 @@ def validate(schema: type[M], document: Document) -> M:
 
 def _sentence(schema: "type[BaseModel]", document: Document, fault: "ErrorDetails") -> str:
     key, where = fault["loc"], document.where(fault["loc"])
-    if fault["type"] == "extra_forbidden":
+    if fault["type"] in ("extra_forbidden", "invalid_key"):
         within = _section(schema, key[:-1])
         return f"{where}: unknown key; {did_you_mean(str(key[-1]), within.model_fields if within else ())}"
     info = describe(schema, key)
-    example = f" (e.g. {_text(info.examples[0])})" if info and info.examples else ""
+    example = f" (e.g. {_text(info.examples[0])})" if info else ""
     if fault["type"] == "missing":
         return f"{where}: missing{example}"
     value = fault["input"]
-    if fault["type"] == "literal_error" and info and isinstance(value, str):
-        from typing import get_args
-
-        return (
-            f"{where}: {_short(value)} is unknown; {did_you_mean(value, map(str, get_args(info.annotation)))}"
-        )
-    kind = info.description if info and info.description else "valid"
-    return f"{where}: {_short(value)} is not {kind}{example}"
+    if fault["type"] == "literal_error" and isinstance(value, str):
+        return f"{where}: {short(value)} is unknown; {did_you_mean(value, get_args(info.annotation))}"
+    return f"{where}: {short(value)} is not {info.json_schema_extra['valid'] if info else 'valid'}{example}"
 
 
 def describe(schema: "type[BaseModel]", key: Key) -> Any:
@@ -214,6 +211,7 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A value as messages show it."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

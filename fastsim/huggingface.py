@@ -10,16 +10,26 @@ from fastsim.catalog import Model
 from fastsim.documents import parse_json, read_text
 from fastsim.errors import CatalogError
 
-GATED = frozenset(
-    "llama mistral qwen qwen2 qwen3 internlm internlm2 gemma gemma2 gemma3_text phi3 cohere granite olmo olmo2 "
-    "baichuan exaone stablelm smollm3".split()
-)
-PLAIN = frozenset("phi opt gpt2 gpt_neo gpt_neox gptj gpt_bigcode starcoder2 bloom mpt".split())
-# What a configuration leaves unsaid, by model_type.
-PARALLEL = frozenset({"phi", "gptj", "cohere"})
-TIED = frozenset("gpt2 gpt_neo opt gemma gemma2 gemma3_text gpt_bigcode cohere starcoder2 bloom mpt".split())
-QK_NORM = frozenset({"qwen3", "gemma3_text", "olmo2"})
-ATTENTION_BIAS = frozenset("qwen qwen2 phi opt gpt2 gpt_neox gpt_bigcode starcoder2 bloom".split())
+# What model_type says and the configuration may leave unsaid.
+GATED = {
+    "llama",
+    "mistral",
+    "qwen",
+    "qwen2",
+    "qwen3",
+    "internlm",
+    "internlm2",
+    "gemma",
+    "gemma2",
+    "gemma3_text",
+}
+GATED |= {"phi3", "cohere", "granite", "olmo", "olmo2", "baichuan", "exaone", "stablelm", "smollm3"}
+PLAIN = {"phi", "opt", "gpt2", "gpt_neo", "gpt_neox", "gptj", "gpt_bigcode", "starcoder2", "bloom", "mpt"}
+PARALLEL = {"phi", "gptj", "cohere"}  # attention and MLP behind one norm
+TIED = {"gpt2", "gpt_neo", "gpt_bigcode", "opt", "bloom", "mpt", "starcoder2", "cohere"}
+TIED |= {"gemma", "gemma2", "gemma3_text"}
+QK_NORM = {"qwen3", "gemma3_text", "olmo2"}
+ATTENTION_BIAS = {"qwen", "qwen2", "phi", "opt", "gpt2", "gpt_neox", "gpt_bigcode", "starcoder2", "bloom"}
 NAMES = {
     "num_layers": ("num_hidden_layers", "n_layer", "n_layers", "num_layers"),
     "hidden_size": ("hidden_size", "n_embd", "d_model"),
@@ -56,19 +66,20 @@ REFUSED = (
 def read_config(path: Path) -> Model:
     """The model of a config.json, or of the folder that holds one; its name is the path as given.
 
-    Heads of keys and values default to the attention heads, head_dim to hidden_size / heads. Raises CatalogError
-    when a field is missing or impossible, or the model is not a dense decoder in bf16 or fp16; ConfigError when
-    the file cannot be read.
+    KV heads default to the attention heads, head_dim to hidden_size / heads. Raises CatalogError when a field
+    is missing or impossible, or the model is not a dense decoder in 16 bits; ConfigError when the file cannot
+    be read.
     """
     file = path / "config.json" if path.is_dir() else path
     config = parse_json(read_text(file), str(file)).values
     kind = str(config.get("model_type", "")).lower()
     for field, harmless, meaning in REFUSED:
         value = config.get(field)
-        if isinstance(value, dict) and value or isinstance(value, int | float) and value > harmless:
-            raise _fault(
-                file, field, value, f"describes {meaning}; only dense decoders in bf16 can be simulated"
-            )
+        if (isinstance(value, dict) and value) or (isinstance(value, int | float) and value > harmless):
+            raise _fault(file, field, value, f"describes {meaning}; only dense decoders in bf16 can be simulated")
+    for layer in config.get("layer_types") or ():
+        if layer not in ("full_attention", "sliding_attention"):
+            raise _fault(file, "layer_types", layer, "is neither full_attention nor sliding_attention")
     sizes = {name: _size(file, config, name) for name in NAMES}
     hidden, heads = _required(file, sizes, "hidden_size"), _required(file, sizes, "num_attention_heads")
     head_dim = sizes["head_dim"]
@@ -140,9 +151,7 @@ def _required(file: Path, sizes: dict[str, int | None], name: str) -> int:
 
 
 def _missing(file: Path, name: str) -> CatalogError:
-    return CatalogError(
-        f"{file}: {NAMES.get(name, (name,))[0]}: missing; a dense decoder's config.json has it"
-    )
+    return CatalogError(f"{file}: {NAMES.get(name, (name,))[0]}: missing; a dense decoder's config.json has it")
 
 
 def _fault(file: Path, field: str, value: object, why: str) -> CatalogError:

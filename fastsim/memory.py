@@ -1,6 +1,6 @@
-"""How many KV blocks fit: our planner, and Vidur's for parity. Weights, activations and KV cache in 16 bits."""
+"""How many KV blocks fit: our planner, and Vidur's for parity. Weights, activations and KV cache are bf16."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil
 from typing import Literal
 
@@ -13,9 +13,7 @@ BYTES = 2  # of a bf16 or fp16 element
 # Fitted to the KV blocks that vLLM 0.15 reported for nine models on H100 80GB (tests/test_memory.py).
 CONTEXT_GIB = 1.0  # CUDA context, libraries and allocator slack, and memory the driver keeps for itself
 COMMUNICATION_GIB = 0.35  # NCCL and all-reduce buffers under tensor parallelism; aiconfigurator: 342-392 MiB
-LOGIT_COPIES = (
-    9  # of float32[max_num_seqs, vocab_size]: logits, sorted values and int64 indices, probabilities,
-)
+LOGIT_COPIES = 9  # of float32[max_num_seqs, vocab_size]: logits, sorted values and int64 indices, probabilities,
 # cumulated probabilities, scattered logits, noise: what a vLLM sampler with top-k and top-p holds at once
 
 
@@ -40,9 +38,7 @@ class MemoryPlan:
     """KV blocks of one replica, and the memory of its fullest GPU."""
 
     num_blocks: int
-    max_batch_size: (
-        int  # sequences of max_model_len that fit at once: the batch limit of Orca and FasterTransformer
-    )
+    max_batch_size: int  # sequences of max_model_len that fit at once: the batch limit of Orca and FasterTransformer
     blocks_per_sequence: int  # of max_model_len tokens
     watermark_blocks: int
     weights_gib: float
@@ -69,17 +65,17 @@ def blocks_that_fit(model: Model, device: Device, layout: Layout) -> int:
 
 
 def block_bytes(model: Model, layout: Layout) -> int:
-    """Bytes of one KV block on one GPU: keys and values of the layers of its stage and the heads of its rank."""
+    """Bytes of one KV block on one GPU: keys and values of its stage's layers and its rank's heads."""
     heads = ceil(model.num_key_value_heads / layout.tensor_parallel_size)
     layers = model.num_layers // layout.pipeline_parallel_size
     return 2 * BYTES * layers * heads * model.head_dim * layout.block_size
 
 
 def weight_bytes(model: Model, layout: Layout, stage: int) -> int:
-    """Bytes of the weights on one GPU of a stage: its layers, and on the ends the embedding and the LM head.
+    """Bytes of the weights on one GPU of a stage: layers, on the first the embedding, on the last the head.
 
-    Matrices are divided by the tensor parallel size (key and value heads are replicated when there are fewer of
-    them than ranks, as vLLM does); norms are not. Learned position embeddings are left out.
+    Matrices are divided by the tensor parallel size; KV heads are replicated when there are more ranks than
+    heads, as vLLM does; norms are not divided. Learned position embeddings are left out.
     """
     tp, pp = layout.tensor_parallel_size, layout.pipeline_parallel_size
     hidden, heads = model.hidden_size, model.num_attention_heads // tp
@@ -101,8 +97,8 @@ def reserve_bytes(model: Model, layout: Layout, stage: int) -> int:
     """Bytes on one GPU that are neither weights nor KV cache.
 
     As vLLM's profile run leaves them: the context; buffers of collectives; for every token of the largest
-    iteration its hidden state, its residual and the output of the gate and up projections; and on the last stage
-    the float32 logits of max_num_seqs sequences in the copies that sampling holds.
+    iteration its hidden state, its residual and what the gate and up projections give; on the last stage the
+    float32 logits of max_num_seqs sequences, in as many copies as sampling holds.
     """
     tp = layout.tensor_parallel_size
     reserve = CONTEXT_GIB + (COMMUNICATION_GIB if tp > 1 else 0)
@@ -145,10 +141,10 @@ def _why_not(model: Model, device: Device, layout: Layout) -> str:
     reserve = reserve_bytes(model, layout, fullest) / GIB
     usable = device.memory_gib * layout.gpu_memory_utilization
     missing = (block_bytes(model, layout) - _free_bytes(model, device, layout, fullest)) / GIB
+    share = f"{layout.gpu_memory_utilization:g} of {device.memory_gib:g}"
     return (
-        f"model: {model.name} needs {weights:.1f} GiB of weights and {reserve:.1f} GiB to work in on each GPU, and "
-        f"{device.name} offers {usable:.1f} GiB ({layout.gpu_memory_utilization:g} of {device.memory_gib:g}): "
-        f"{max(missing, 0.05):.1f} GiB missing"
+        f"model: {model.name} needs {weights:.1f} GiB of weights and {reserve:.1f} GiB to work in per GPU, "
+        f"{device.name} offers {usable:.1f} GiB ({share}): {max(missing, 0.1):.1f} GiB are missing"
     )
 
 
@@ -164,9 +160,13 @@ def vidur_params_per_device(model: Model, layout: Layout) -> int:
 def vidur_max_batch_size(model: Model, device: Device, layout: Layout) -> int:
     """Vidur's MemoryPlanner: sequences of max_model_len that fit, counting the KV cache of *all* layers."""
     usable = device.memory_gib * GIB * layout.gpu_memory_utilization
+    free = usable - BYTES * vidur_params_per_device(model, layout)
+    return int(free // _vidur_sequence_bytes(model, layout))
+
+
+def _vidur_sequence_bytes(model: Model, layout: Layout) -> int:
     heads = ceil(model.num_key_value_heads / layout.tensor_parallel_size)
-    sequence = 2 * BYTES * model.head_dim * heads * layout.max_model_len * model.num_layers
-    return int((usable - BYTES * vidur_params_per_device(model, layout)) // sequence)
+    return 2 * BYTES * model.head_dim * heads * layout.max_model_len * model.num_layers
 
 
 def _vidur_blocks_per_sequence(layout: Layout) -> int:
@@ -179,9 +179,11 @@ def _plan_vidur(model: Model, device: Device, layout: Layout) -> MemoryPlan:
     weights = BYTES * vidur_params_per_device(model, layout) / GIB
     usable = device.memory_gib * layout.gpu_memory_utilization
     if batch <= 0:
+        sequence = _vidur_sequence_bytes(model, layout) / GIB
         raise DoesNotFitError(
-            f"model: {model.name} with {weights:.1f} GiB of weights on each GPU leaves no room on {device.name} "
-            f"({usable:.1f} GiB) for one sequence of max_model_len {layout.max_model_len}"
+            f"model: {model.name} needs per GPU {weights:.1f} GiB of weights and {sequence:.1f} GiB for one "
+            f"sequence of max_model_len {layout.max_model_len}, {device.name} offers {usable:.1f} GiB: "
+            f"{max(weights + sequence - usable, 0.1):.1f} GiB are missing"
         )
     fitting = blocks_that_fit(model, device, layout)
     num_blocks = fitting if layout.num_blocks is None else layout.num_blocks
@@ -196,17 +198,3 @@ def _plan_vidur(model: Model, device: Device, layout: Layout) -> MemoryPlan:
         reserve_gib=device.memory_gib - usable,
         block_bytes=size,
     )
-
-
-def parallelism_that_fits(
-    model: Model, device: Device, layout: Layout, tensor_sizes: list[int], pipeline_sizes: list[int]
-) -> tuple[int, int] | None:
-    """The fewest GPUs (tensor, pipeline) from the given sizes on which at least one block fits, else None."""
-    fitting = [
-        (tp, pp)
-        for pp in pipeline_sizes
-        for tp in tensor_sizes
-        if blocks_that_fit(model, device, replace(layout, tensor_parallel_size=tp, pipeline_parallel_size=pp))
-        > 0
-    ]
-    return min(fitting, key=lambda pair: (pair[0] * pair[1], pair[1])) if fitting else None

@@ -1,0 +1,67 @@
+"""Which tensor and pipeline parallel sizes a model allows, and which of them make it fit."""
+
+from dataclasses import replace
+
+from fastsim.catalog import Device, Model, Node
+from fastsim.errors import ConfigError
+from fastsim.memory import Layout, blocks_that_fit
+
+
+def tensor_sizes(model: Model, node: Node) -> list[int]:
+    """Sizes that split heads and MLP evenly within a node; beyond the KV heads, these are replicated."""
+    kv = model.num_key_value_heads
+    return [
+        size
+        for size in range(1, node.num_devices + 1)
+        if model.num_attention_heads % size == 0
+        and (kv % size == 0 or size % kv == 0)
+        and model.intermediate_size % size == 0
+    ]
+
+
+def pipeline_sizes(model: Model) -> list[int]:
+    """Sizes that give every stage the same number of layers."""
+    return [size for size in range(1, model.num_layers + 1) if model.num_layers % size == 0]
+
+
+def check(model: Model, node: Node, tensor: int, pipeline: int) -> None:
+    """Refuse sizes that the model or the node does not allow. Raises ConfigError."""
+    valid = tensor_sizes(model, node)
+    if tensor > node.num_devices:
+        raise ConfigError(
+            f"tensor_parallel_size: {tensor} is more than the {node.num_devices} GPUs of {node.name} "
+            f"(valid: {_listed(valid)})"
+        )
+    if tensor not in valid:
+        raise ConfigError(
+            f"tensor_parallel_size: {tensor} does not divide the {model.num_attention_heads} attention heads, "
+            f"{model.num_key_value_heads} KV heads and intermediate size {model.intermediate_size} of "
+            f"{model.name} (valid: {_listed(valid)})"
+        )
+    if model.num_layers % pipeline:
+        raise ConfigError(
+            f"pipeline_parallel_size: {pipeline} does not divide the {model.num_layers} layers of {model.name} "
+            f"(valid: {_listed(pipeline_sizes(model))})"
+        )
+
+
+def advice(model: Model, device: Device, node: Node, layout: Layout, may_pipeline: bool) -> str:
+    """What makes a model fit that does not: the smallest tensor parallel size, else the fewest GPUs in all."""
+
+    def fits(tensor: int, pipeline: int) -> bool:
+        split = replace(layout, tensor_parallel_size=tensor, pipeline_parallel_size=pipeline)
+        return blocks_that_fit(model, device, split) > 0
+
+    tensors, pipelines = tensor_sizes(model, node), pipeline_sizes(model) if may_pipeline else [1]
+    pairs = [(tensor, pipeline) for pipeline in pipelines for tensor in tensors]
+    # Within a node first: pipelines come when no tensor parallel size is enough.
+    pairs.sort(key=lambda pair: (pair[1] > 1, pair[0] * pair[1], pair[1]))
+    fitting = next((pair for pair in pairs if fits(*pair)), None)
+    if fitting is None:
+        return "no parallelism makes it fit; take a device with more memory, or a shorter max_model_len"
+    more = f" and pipeline_parallel_size={fitting[1]}" if fitting[1] > 1 else ""
+    return f"it fits with tensor_parallel_size={fitting[0]}{more}"
+
+
+def _listed(sizes: list[int]) -> str:
+    return ", ".join(map(str, sizes))
