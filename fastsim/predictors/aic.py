@@ -70,9 +70,7 @@ def _read(path: Path, columns: list[str], **equal: str | int) -> pa.Table:
         table = pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as problem:
         reason = str(problem).splitlines()[0]
-        raise TableError(
-            f"{path}: {PACKAGE} {VERSION} should hold this table ({reason}); {INSTALL}"
-        ) from None
+        raise TableError(f"{path}: {PACKAGE} {VERSION} should hold this table ({reason}); {INSTALL}") from None
     missing = [name for name in (*columns, "latency") if name not in table.column_names]
     if missing:
         raise TableError(f"{path}: column {missing[0]!r} is missing; {PACKAGE} {VERSION} has it, {INSTALL}")
@@ -104,11 +102,7 @@ def _gemm(name: str, system: System) -> Measured:
     half = float(np.mean([vllm[shape] - sglang[shape] for shape in vllm if shape in sglang])) / 2
     rows = sorted({**vllm, **sglang})
     logs = [
-        (
-            vllm.get(shape, sglang.get(shape, 0.0) + 2 * half)
-            + sglang.get(shape, vllm.get(shape, 0.0) - 2 * half)
-        )
-        / 2
+        (vllm.get(shape, sglang.get(shape, 0.0) + 2 * half) + sglang.get(shape, vllm.get(shape, 0.0) - 2 * half)) / 2
         for shape in rows
     ]
     used = (f"vllm {system.vllm}", f"sglang {system.sglang}")
@@ -120,9 +114,7 @@ def _attention(name: str, system: System, operator: str) -> Measured:
     kind = "context" if operator == "prefill_attention" else "generation"
     path = data_folder() / name / "attention" / "vllm" / system.vllm / f"{kind}_attention_perf.parquet"
     keys = ["batch_size", "isl", "num_heads", "num_key_value_heads", "head_dim"]
-    table = _read(
-        path, [*keys, "step"], attn_dtype="bfloat16", kv_cache_dtype="bfloat16", window_size=0, beam_width=1
-    )
+    table = _read(path, [*keys, "step"], attn_dtype="bfloat16", kv_cache_dtype="bfloat16", window_size=0, beam_width=1)
     table = table.filter(pc.less_equal(table["head_dim"], pa.scalar(256)))  # wider heads run another kernel
     shape = _columns(table, keys)
     if kind == "generation":

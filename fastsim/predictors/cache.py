@@ -38,9 +38,7 @@ def _write(path: Path, tables: Tables) -> None:
             part.unlink(missing_ok=True)
 
 
-def load_or_build(
-    key: str, kind: type[VidurTables] | type[FastsimTables], build: Callable[[], Tables]
-) -> Tables:
+def load_or_build(key: str, kind: type[VidurTables] | type[FastsimTables], build: Callable[[], Tables]) -> Tables:
     """The tables stored under ``key``, else what ``build`` gives, stored for the next time.
 
     A damaged file is built anew, with a warning. Arrays are plain and writable: Numba would compile the

@@ -36,9 +36,7 @@ def vidur_tables(times: OperatorTimes, tensor_parallel_size: int, num_layers: in
     else:
         all_reduce = np.zeros(size)
     attention = at("attn_pre_proj") + at("attn_post_proj") + at("attn_rope") + exact("attn_kv_cache_save")
-    mlp = (
-        at("mlp_up_proj") + at("mlp_down_proj") + at("mlp_act") + all_reduce + at("post_attention_layernorm")
-    )
+    mlp = at("mlp_up_proj") + at("mlp_down_proj") + at("mlp_act") + all_reduce + at("post_attention_layernorm")
     return VidurTables(
         before_attention=attention,
         all_reduce=all_reduce,

@@ -1,9 +1,9 @@
 """``default``: operator times of a dense model from forests, and from bytes where nothing is measured.
 
-The terms and coefficients are those that held against measured serving runs of models outside their fit (see the
-README of data/predictors): small kernels move their bytes at 0.8 of DRAM bandwidth and cost 2 us of launch each; each
-sequence costs the host 0.02 ms per iteration that the GPU does not hide; a chunk after a prefix is its share
-of the attention of the whole prompt.
+The terms and coefficients are those that held against measured serving runs of models outside their fit (see
+README of data/predictors): small kernels move their bytes at 0.8 of DRAM bandwidth and cost 2 us of launch each;
+each sequence costs the host 0.02 ms per iteration that the GPU does not hide; a chunk after a prefix is its
+share of the attention of the whole prompt.
 """
 
 import numpy as np
@@ -39,9 +39,7 @@ def monotone(values: Floats, axis: int = -1) -> Floats:
 
 def _token_grid(largest: int) -> np.ndarray:
     """Tokens at which GEMMs are asked for: what engines capture, then coarser (float64[points])."""
-    grid = np.concatenate(
-        [padded(np.arange(1, 513), 512), np.arange(576, 4097, 64), np.arange(4608, 32769, 512)]
-    )
+    grid = np.concatenate([padded(np.arange(1, 513), 512), np.arange(576, 4097, 64), np.arange(4608, 32769, 512)])
     more = np.arange(36864, max(largest, 36864) + 4096, 4096)
     grid = np.unique(np.concatenate([grid, more]))
     return grid[: np.searchsorted(grid, largest) + 1].astype(np.float64)
@@ -50,12 +48,8 @@ def _token_grid(largest: int) -> np.ndarray:
 def _gemm_times(forest: Forest, ops: Operators, limits: Limits) -> tuple[dict[str, Floats], Floats]:
     """Times of the layer's GEMMs by tokens, and of the LM head by sequences; one call of the forest."""
     grid, few = _token_grid(limits.max_tokens), _token_grid(limits.max_num_seqs)
-    asked = [(gemm, grid, limits.max_tokens) for gemm in ops.gemms] + [
-        (ops.lm_head, few, limits.max_num_seqs)
-    ]
-    shape = np.concatenate(
-        [np.column_stack([at, *np.full((2, at.size), [[g.n], [g.k]])]) for g, at, _ in asked]
-    )
+    asked = [(gemm, grid, limits.max_tokens) for gemm in ops.gemms] + [(ops.lm_head, few, limits.max_num_seqs)]
+    shape = np.concatenate([np.column_stack([at, *np.full((2, at.size), [[g.n], [g.k]])]) for g, at, _ in asked])
     answers = np.split(forest.ms(shape), np.cumsum([at.size for _, at, _ in asked])[:-1])
     times = {
         gemm.name: np.interp(np.arange(size + 1), at, monotone(ms))
@@ -131,9 +125,7 @@ def _all_reduce(system: str, ops: Operators, node: Node, tp: int, num_tokens: np
     return np.asarray(np.maximum(measured, ring))
 
 
-def estimate(
-    model: Model, system: str, chip: Chip, node: Node, tp: int, pp: int, limits: Limits
-) -> OperatorTimes:
+def estimate(model: Model, system: str, chip: Chip, node: Node, tp: int, pp: int, limits: Limits) -> OperatorTimes:
     """Operator times of ``model`` on ``tp`` GPUs of a stage, ms; ``system``: whose forests to ask."""
     ops = operators(model, tp)
     forests = shipped.load_all(system, chip)

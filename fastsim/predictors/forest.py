@@ -2,13 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from sklearn.ensemble import RandomForestRegressor
+
+from fastsim.errors import OutputError
 
 from . import aic
 from .roofline import SHAPES, Chip, Features, Floats, feature_names, features
@@ -33,18 +35,14 @@ def fit(operator: str, inputs: Features, wanted: Floats) -> RandomForestRegresso
     return forest.fit(inputs, wanted)
 
 
-def _pairs(
-    shape: Floats, columns: tuple[int, int], rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+def _pairs(shape: Floats, columns: tuple[int, int], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """A fifth of the pairs of two columns is held out: each value is known, the pair is not."""
     pairs, of_row = np.unique(shape[:, columns], axis=0, return_inverse=True)
     held = np.isin(of_row, rng.choice(len(pairs), len(pairs) // 5, replace=False))
     return ~held, held
 
 
-def _values(
-    shape: Floats, columns: tuple[int, int], rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+def _values(shape: Floats, columns: tuple[int, int], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """A fifth of the inner values of either column is held out: rows with both judge, with one go unused."""
     unseen = []
     for column in columns:
@@ -109,8 +107,14 @@ def decode_floor(shape: Floats, ms: Floats, chip: Chip) -> dict[str, float]:
 
 def _write(path: Path, content: bytes) -> None:
     part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    part.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(content)
+        part.replace(path)
+    except OSError as problem:
+        raise OutputError(
+            f"--out: {path.parent}: cannot be written ({problem.strerror}); give a folder that can be"
+        ) from None
 
 
 def train(system: str, operator: str, folder: Path) -> dict[str, Any]:
@@ -143,9 +147,7 @@ def train(system: str, operator: str, folder: Path) -> dict[str, Any]:
         },
         "error_percent": {
             **held_out_errors(operator, measured.shape, measured.ms, chip),
-            "rows it was trained on": round(
-                100 * float(np.mean(np.abs(np.expm1(forest.predict(inputs) - wanted)))), 2
-            ),
+            "rows it was trained on": round(100 * float(np.mean(np.abs(np.expm1(forest.predict(inputs) - wanted)))), 2),
         },
         "source": {
             "package": f"{aic.PACKAGE} {aic.VERSION}",
@@ -158,14 +160,13 @@ def train(system: str, operator: str, folder: Path) -> dict[str, Any]:
     }
     if operator == "decode_attention":
         card["dram_floor"] = decode_floor(measured.shape, measured.ms, chip)
-    folder.mkdir(parents=True, exist_ok=True)
     _write(folder / f"{operator}.onnx", content)
     _write(folder / f"{operator}.json", json.dumps(card, indent=1).encode() + b"\n")
     return card
 
 
 def write_all_reduce(system: str, folder: Path) -> None:
-    """ALL_REDUCE.json: the measured curves as they are; 23 sizes need no forest."""
+    """all_reduce.json: the measured curves as they are; 23 sizes need no forest."""
     found = aic.find_system(system)
     card = {
         "operator": "all_reduce",
@@ -182,5 +183,15 @@ def write_all_reduce(system: str, folder: Path) -> None:
         },
         "date": date.today().isoformat(),
     }
-    folder.mkdir(parents=True, exist_ok=True)
     _write(folder / "all_reduce.json", json.dumps(card).encode() + b"\n")
+
+
+def train_all(system: str, folder: Path) -> Iterator[dict[str, Any]]:
+    """Train every operator of a system into ``folder``; each card as it is done.
+
+    Raises CatalogError for an unknown system, TableError when the package is missing or another version, and
+    OutputError when the folder cannot be written.
+    """
+    write_all_reduce(system, folder)
+    for operator in SHAPES:
+        yield train(system, operator, folder)

@@ -62,9 +62,7 @@ def load(system: str, operator: str, chip: Chip) -> Forest:
     path = FOLDER / system / f"{operator}.onnx"
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != found["sha256"]:
-        raise TableError(
-            f"{path}: differs from the digest in its card; install fastsim anew, or train it again"
-        )
+        raise TableError(f"{path}: differs from the digest in its card; install fastsim anew, or train it again")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1  # the same sums on any machine
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

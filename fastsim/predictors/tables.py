@@ -46,9 +46,7 @@ def _read_meta(folder: Path) -> dict[str, Any]:
             raise TableError(f"{path}: {key}: {value!r} is not a number from 0 up (e.g. {example})")
     step = meta["kv_cache_prediction_granularity"]
     if step != int(step) or step < 1:
-        raise TableError(
-            f"{path}: kv_cache_prediction_granularity: {step!r} is not a positive integer (e.g. 64)"
-        )
+        raise TableError(f"{path}: kv_cache_prediction_granularity: {step!r} is not a positive integer (e.g. 64)")
     return meta
 
 
@@ -64,18 +62,14 @@ def _read(path: Path, shapes: dict[str, int], why: str = "") -> tuple[list[np.nd
     for name in (*shapes, "ms"):
         if name not in table.column_names:
             have = ", ".join(table.column_names)
-            raise TableError(
-                f"{path}: column {name!r} is missing; it needs {', '.join(shapes)}, ms and has {have}"
-            )
+            raise TableError(f"{path}: column {name!r} is missing; it needs {', '.join(shapes)}, ms and has {have}")
     columns = []
     for name, least in shapes.items():
         column = table[name]
         if not pa.types.is_integer(column.type):
             raise TableError(f"{path}: {name}: type {column.type} is not an integer type (e.g. int64)")
         if column.null_count:
-            raise TableError(
-                f"{path}: {name}: {column.null_count} rows are empty; give an integer from {least} up"
-            )
+            raise TableError(f"{path}: {name}: {column.null_count} rows are empty; give an integer from {least} up")
         values = column.to_numpy().astype(np.int64)
         if values.size and values.min() < least:
             raise TableError(f"{path}: {name}: {values.min()} is below {least}, the least valid value")
@@ -95,9 +89,7 @@ def _read(path: Path, shapes: dict[str, int], why: str = "") -> tuple[list[np.nd
 def _dense(path: Path, indices: list[np.ndarray], ms: Floats) -> Floats:
     shape = tuple(int(index.max()) + 1 for index in indices)
     if math.prod(shape) > MAX_ENTRIES:
-        raise TableError(
-            f"{path}: a grid of {' x '.join(map(str, shape))} is too large; at most {MAX_ENTRIES} entries"
-        )
+        raise TableError(f"{path}: a grid of {' x '.join(map(str, shape))} is too large; at most {MAX_ENTRIES} entries")
     out = np.full(shape, np.nan)
     out[tuple(indices)] = ms
     if np.count_nonzero(~np.isnan(out)) < ms.size:
@@ -113,9 +105,7 @@ def _read_tokens(path: Path, why: str = "") -> Floats:
 def _on_step(path: Path, kv: np.ndarray, step: int) -> np.ndarray:
     off = kv[kv % step != 0]
     if off.size:
-        raise TableError(
-            f"{path}: kv_cache_size: {off[0]} is not a multiple of {step}, the granularity in meta.json"
-        )
+        raise TableError(f"{path}: kv_cache_size: {off[0]} is not a multiple of {step}, the granularity in meta.json")
     return kv // step
 
 
@@ -129,8 +119,7 @@ def read_tables(folder: Path, tensor_parallel_size: int, pipeline_parallel_size:
     """
     if not folder.is_dir():
         raise TableError(
-            f"predictor.source: tables:{folder}: no such folder; "
-            "give one with meta.json and a Parquet per operator"
+            f"predictor.source: tables:{folder}: no such folder; give one with meta.json and a Parquet per operator"
         )
     meta = _read_meta(folder)
     measured = meta.get("predictor", {}).get("num_tensor_parallel_workers", tensor_parallel_size)
@@ -140,9 +129,7 @@ def read_tables(folder: Path, tensor_parallel_size: int, pipeline_parallel_size:
             f"tensor_parallel_size {tensor_parallel_size}; give tables of {tensor_parallel_size} GPUs"
         )
     step = int(meta["kv_cache_prediction_granularity"])
-    names = [
-        name for name in LAYER_OPERATORS if name not in OPTIONAL or (folder / f"{name}.parquet").exists()
-    ]
+    names = [name for name in LAYER_OPERATORS if name not in OPTIONAL or (folder / f"{name}.parquet").exists()]
     tokens = {name: _read_tokens(folder / f"{name}.parquet") for name in names}
     if tensor_parallel_size > 1:
         why = f"tensor_parallel_size {tensor_parallel_size} needs it"
