@@ -1,7 +1,6 @@
 """What a deployment can name, as a table or JSON."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any

@@ -155,7 +155,7 @@ def describe(resolved: Resolved, workload: Workload, provenance: dict[str, Any])
 
 def _table(columns: Sequence[Column], arrays: dict[str, NDArray[Any]], config: dict[str, Any]) -> pa.Table:
     fields = [
-        pa.field(c.name, pa.from_numpy_dtype(c.dtype), metadata={"unit": c.unit, "meaning": c.meaning})
+        pa.field(c.name, pa.from_numpy_dtype(np.dtype(c.dtype)), metadata={"unit": c.unit, "meaning": c.meaning})
         for c in columns
     ]
     return pa.table(

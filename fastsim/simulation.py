@@ -65,7 +65,7 @@ def simulate(
     drained, kernel_s = run_lanes(policy.run, lanes, built.cost, limits, requests, progress)
     logs = [np.concatenate(columns) for columns in zip(*drained, strict=True)] if iterations else None
     explain_end(resolved, lanes[0])
-    outcome = Outcome(lanes[0].requests, lanes[0].replicas, sum(lane.tbt for lane in lanes), logs)
+    outcome = Outcome(lanes[0].requests, lanes[0].replicas, np.sum([lane.tbt for lane in lanes], axis=0), logs)
     timing = {"tables_s": tables_s, "kernel_s": kernel_s, "write_s": 0.0, "total_s": 0.0}
     result = wrap(resolved, requests, built.provenance, outcome, timing)
     timing["total_s"] = time.perf_counter() - began
@@ -118,7 +118,7 @@ def assignment(resolved: Resolved, workload: Workload) -> NDArray[np.int64]:
     """int64[n]: the replica of each request, for routers that do not look at the replicas."""
     policy, number = resolved.deployment.router.policy, resolved.deployment.num_replicas
     if policy == "pinned" and workload.replica_id is not None:
-        return workload.replica_id.astype(np.int64)
+        return np.asarray(workload.replica_id, np.int64)
     if policy == "random":
         rng = np.random.default_rng(resolved.deployment.seed)
         return rng.integers(number, size=workload.num_requests)
