@@ -77,6 +77,9 @@ def read_config(path: Path) -> Model:
         value = config.get(field)
         if (isinstance(value, dict) and value) or (isinstance(value, int | float) and value > harmless):
             raise _fault(file, field, value, f"describes {meaning}; only dense decoders in bf16 can be simulated")
+    quantised = file.with_name("hf_quant_config.json")
+    if quantised.exists():
+        raise CatalogError(f"{quantised}: describes quantised weights; only dense decoders in bf16 can be simulated")
     for layer in config.get("layer_types") or ():
         if layer not in ("full_attention", "sliding_attention"):
             raise _fault(file, "layer_types", layer, "is neither full_attention nor sliding_attention")

@@ -47,6 +47,7 @@ _Loader.add_constructor("tag:yaml.org,2002:float", _float)
 def parse(text: str, place: str) -> tuple[Any, dict[Key, int]]:
     """The value of a YAML document, and the line (from 1) of every key in it. Raises ConfigError."""
     try:
+        _check_depth(text)
         loader = _Loader(text)
         try:
             node = loader.get_single_node()
@@ -66,9 +67,19 @@ def parse(text: str, place: str) -> tuple[Any, dict[Key, int]]:
         raise ConfigError(f"{place}: not valid YAML: nested too deeply, or a number too long") from None
 
 
+def _check_depth(text: str) -> None:
+    """Composing nests calls as deep as the text nests brackets, and ends the process where events do not."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > MAX_DEPTH:
+            raise RecursionError
+
+
 def _walk(node: yaml.Node, key: Key, lines: dict[Key, int], place: str, visited: set[int]) -> None:
-    if len(key) > MAX_DEPTH:
-        raise RecursionError
     # A node that aliases repeat is looked at once: nested aliases would otherwise take exponential time.
     if id(node) in visited or isinstance(node, yaml.ScalarNode):
         return

@@ -1,0 +1,257 @@
+"""The shipped catalog, and models read from Hugging Face configurations."""
+
+import importlib.util
+import json
+import pickle
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastsim.catalog import default_node, load_device, load_model, load_node, names
+from fastsim.errors import CatalogError, ConfigError
+
+LLAMA = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_act": "silu",
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "max_position_embeddings": 131072,
+    "num_attention_heads": 32,
+    "num_hidden_layers": 32,
+    "num_key_value_heads": 8,
+    "vocab_size": 128256,
+    "tie_word_embeddings": False,
+}
+
+
+def config(folder: Path, **changes: Any) -> Path:
+    """A config.json like Llama-3.1-8B's with these fields changed; None takes a field out."""
+    values = {key: value for key, value in (LLAMA | changes).items() if value is not None}
+    (folder / "config.json").write_text(json.dumps(values))
+    return folder / "config.json"
+
+
+# Parameters in 10^9, from the model cards.
+@pytest.mark.parametrize(
+    ("name", "billions"),
+    [
+        ("meta-llama/Llama-2-7b-hf", 6.74),
+        ("meta-llama/Llama-2-13b-hf", 13.02),
+        ("meta-llama/Llama-2-70b-hf", 68.98),
+        ("meta-llama/Meta-Llama-3-8B", 8.03),
+        ("meta-llama/Meta-Llama-3-70B", 70.55),
+        ("meta-llama/Llama-3.1-405B", 405.85),
+        ("codellama/CodeLlama-34b-Instruct-hf", 33.74),
+        ("internlm/internlm-20b", 20.09),
+        ("internlm/internlm2-20b", 19.86),
+        ("Qwen/Qwen-72B", 72.29),
+        ("Qwen/Qwen2.5-7B", 7.62),
+        ("Qwen/Qwen2.5-14B", 14.77),
+        ("Qwen/Qwen2.5-32B", 32.76),
+        ("Qwen/Qwen2.5-72B", 72.71),
+        ("Qwen/Qwen3-8B", 8.19),
+        ("Qwen/Qwen3-14B", 14.77),
+        ("Qwen/Qwen3-32B", 32.76),
+        ("mistralai/Mistral-7B-v0.1", 7.24),
+        ("mistralai/Mistral-7B-v0.3", 7.25),
+        ("mistralai/Mistral-Nemo-Instruct-2407", 12.25),
+        ("microsoft/phi-2", 2.78),
+        ("01-ai/Yi-34B", 34.39),
+    ],
+)
+def test_shapes_give_the_published_number_of_parameters(name: str, billions: float) -> None:
+    m = load_model(name)
+    attention = m.hidden_size * m.head_dim * (2 * m.num_attention_heads + 2 * m.num_key_value_heads)
+    mlp = (3 if m.gated_mlp else 2) * m.hidden_size * m.intermediate_size
+    vocabulary = (1 if m.tie_word_embeddings else 2) * m.vocab_size * m.hidden_size
+    assert (m.num_layers * (attention + mlp) + vocabulary) / 1e9 == pytest.approx(billions, rel=2e-3)
+
+
+def test_every_entry_loads_by_its_name_and_is_complete() -> None:
+    assert len(names("models")) >= 22
+    for name in names("models"):
+        model = load_model(name)
+        assert model.name == name and model.source
+        assert model.num_attention_heads % model.num_key_value_heads == 0
+        assert load_model(name.rpartition("/")[2].upper()) == model
+    for name in names("devices"):
+        device = load_device(name)
+        assert device.name == name and "price: " in device.source
+        assert device.memory_gib > 20 and device.tflops["bf16"] > 100 and device.price_per_hour > 0
+        assert default_node(device).device == name
+    for name in names("nodes"):
+        node = load_node(name)
+        assert node.device is None or node.device in names("devices")
+        assert node.num_devices > 0 and node.link_gb_s > 0 and node.source
+
+
+def test_entries_travel_to_other_processes() -> None:
+    for entry in (load_model("phi-2"), load_device("h100"), load_node("h100_dgx")):
+        assert pickle.loads(pickle.dumps(entry)) == entry
+
+
+@pytest.mark.parametrize(
+    ("alias", "name"),
+    [
+        ("llama-3-8b", "meta-llama/Meta-Llama-3-8B"),
+        ("Llama-2-7B", "meta-llama/Llama-2-7b-hf"),
+        ("META-LLAMA/llama_2_7b_HF", "meta-llama/Llama-2-7b-hf"),
+        ("meta-llama/Llama-3.1-8B-Instruct", "meta-llama/Llama-3.1-8B"),
+        ("mistral-nemo-12b", "mistralai/Mistral-Nemo-Instruct-2407"),
+        ("Mistral-7B", "mistralai/Mistral-7B-v0.3"),
+    ],
+)
+def test_model_aliases(alias: str, name: str) -> None:
+    assert load_model(alias).name == name
+
+
+def test_device_and_node_aliases() -> None:
+    assert load_device("A100_80GB") == load_device("a100")
+    assert load_device("a100_40gb").memory_gib == 40
+    assert load_device("rtxpro6000").name == load_device("RTX PRO 6000").name == "rtx_pro_6000"
+    assert load_node("hgx").name == "h200_dgx"
+    assert load_node("pcie").device is None
+
+
+def test_figures_that_parity_and_costs_rest_on() -> None:
+    memory = {name: load_device(name).memory_gib for name in ("a100", "h100", "a40")}
+    assert memory == {"a100": 80, "h100": 80, "a40": 45}  # Vidur, config/device_sku_config.py
+    price = [load_device(name).price_per_hour for name in ("a100", "h100", "a40")]
+    assert price == [2.21, 4.25, 1.28]  # Vidur paper
+    assert load_device("a100").predictor == "a100_sxm" and load_device("h100").predictor == "h100_sxm"
+    assert load_model("Mistral-Nemo-Instruct-2407").head_dim == 128  # not hidden_size / heads = 160
+
+
+def test_unknown_names_get_the_nearest() -> None:
+    with pytest.raises(CatalogError, match=r"^model: 'Llama-2-7c-hf' .*did you mean 'Llama-2-7b-hf'\?$"):
+        load_model("Llama-2-7c-hf")
+    with pytest.raises(CatalogError, match=r"did you mean 'meta-llama/Llama-2-7b-hf'\?$"):
+        load_model("meta-lama/Llama-2-7b-hf")
+    with pytest.raises(CatalogError, match=r"^device: 'h1000' is unknown; did you mean 'h100'\?$"):
+        load_device("h1000")
+    with pytest.raises(CatalogError, match=r"^node: 'a100-dxg' is unknown; did you mean 'a100_dgx'\?$"):
+        load_node("a100-dxg")
+    with pytest.raises(CatalogError, match="valid: a100, a100_40gb"):
+        load_device("mi300x")
+    with pytest.raises(CatalogError, match="neither in the catalog"):
+        load_model("x" * 5000)
+
+
+def test_a_configuration_is_read_as_the_catalog_has_it(tmp_path: Path) -> None:
+    file = config(tmp_path)
+    known = load_model("Llama-3.1-8B")
+    for given in (file, str(file), tmp_path):
+        read = load_model(given)
+        assert read.name == str(given) and read.source == str(file)
+        for name in ("num_layers", "num_key_value_heads", "head_dim", "intermediate_size", "gated_mlp"):
+            assert getattr(read, name) == getattr(known, name)
+        assert (read.vocab_size, read.max_position_embeddings) == (128256, 131072)
+
+
+def test_defaults_of_a_configuration(tmp_path: Path) -> None:
+    model = load_model(config(tmp_path, num_key_value_heads=None))
+    assert model.num_key_value_heads == 32 and model.head_dim == 128
+    model = load_model(config(tmp_path, model_type="qwen2", tie_word_embeddings=None, sliding_window=4096))
+    assert model.attention_bias and not model.tie_word_embeddings and model.sliding_window == 4096
+    model = load_model(config(tmp_path, sliding_window=4096, use_sliding_window=False))
+    assert model.sliding_window is None
+    model = load_model(config(tmp_path, model_type="gemma2", tie_word_embeddings=None, head_dim=256))
+    assert model.tie_word_embeddings and model.gated_mlp and model.head_dim == 256
+    model = load_model(config(tmp_path, model_type="a_new_one"))
+    assert model.gated_mlp
+
+
+def test_gpt_names(tmp_path: Path) -> None:
+    gpt2 = {"model_type": "gpt2", "n_embd": 768, "n_head": 12, "n_layer": 12, "n_positions": 1024, "n_inner": None}
+    (tmp_path / "config.json").write_text(json.dumps(gpt2 | {"vocab_size": 50257}))
+    model = load_model(tmp_path)
+    assert (model.num_layers, model.hidden_size, model.head_dim, model.intermediate_size) == (12, 768, 64, 3072)
+    assert not model.gated_mlp and model.tie_word_embeddings and model.max_position_embeddings == 1024
+
+
+def test_the_first_qwen_counts_gate_and_up_together(tmp_path: Path) -> None:
+    qwen = {"model_type": "qwen", "intermediate_size": 49152, "hidden_size": 8192, "num_attention_heads": 64}
+    changed = qwen | {"num_hidden_layers": 80, "num_key_value_heads": None, "vocab_size": 152064}
+    read, known = load_model(config(tmp_path, **changed)), load_model("Qwen-72B")
+    assert (read.intermediate_size, read.attention_bias) == (known.intermediate_size, known.attention_bias)
+
+
+def test_phi_is_parallel_and_plain(tmp_path: Path) -> None:
+    model = load_model(config(tmp_path, model_type="phi", hidden_act="gelu_new"))
+    assert (model.gated_mlp, model.post_attention_norm, model.attention_bias) == (False, False, True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_experts": 128}, r"num_experts: 128 describes a mixture of experts"),
+        ({"num_local_experts": 8}, r"num_local_experts: 8 describes a mixture of experts"),
+        ({"n_routed_experts": 256}, r"n_routed_experts: 256 describes a mixture of experts"),
+        ({"kv_lora_rank": 512}, r"kv_lora_rank: 512 describes multi-head latent attention"),
+        ({"is_encoder_decoder": True}, r"is_encoder_decoder: True describes an encoder-decoder"),
+        ({"state_size": 16}, r"state_size: 16 describes a state-space model"),
+        ({"text_config": {"hidden_size": 1}}, r"text_config: .* describes a multimodal model"),
+        ({"quantization_config": {"quant_method": "fp8"}}, r"quantization_config: .* describes quantised weights"),
+        ({"layer_types": ["linear_attention"]}, r"layer_types: 'linear_attention' is neither"),
+        ({"num_hidden_layers": None}, r"num_hidden_layers: missing"),
+        ({"hidden_size": None}, r"hidden_size: missing"),
+        ({"intermediate_size": None}, r"intermediate_size: missing"),
+        ({"vocab_size": None}, r"vocab_size: missing"),
+        ({"max_position_embeddings": None}, r"max_position_embeddings: missing"),
+        ({"model_type": None, "hidden_act": None}, r"model_type: missing"),
+        ({"model_type": "new", "hidden_act": "gelu"}, r"model_type: 'new' is unknown, and hidden_act 'gelu'"),
+        ({"hidden_size": "4096"}, r"hidden_size: '4096' is not a positive integer"),
+        ({"num_hidden_layers": -1}, r"num_hidden_layers: -1 is not a positive integer"),
+        ({"num_hidden_layers": True}, r"num_hidden_layers: True is not a positive integer"),
+        ({"num_attention_heads": 33, "num_key_value_heads": None}, r"hidden_size: 4096 is not a multiple of the 33"),
+        ({"num_key_value_heads": 7}, r"num_key_value_heads: 7 does not divide the 32"),
+    ],
+)
+def test_configurations_that_are_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(CatalogError, match=message):
+        load_model(config(tmp_path, **changes))
+
+
+def test_quantised_weights_beside_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "hf_quant_config.json").write_text("{}")
+    with pytest.raises(CatalogError, match="quantised weights"):
+        load_model(config(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["Llama-3.1-8B", "Llama-3.1-70B", "Llama-3.1-405B", "Qwen3-8B", "Qwen3-32B"])
+def test_shapes_equal_the_copies_in_aiconfigurator(name: str) -> None:
+    spec = importlib.util.find_spec("aiconfigurator_core")
+    if spec is None or spec.submodule_search_locations is None:
+        pytest.skip("aiconfigurator-core is not installed")
+    folder = Path(spec.submodule_search_locations[0]) / "model_configs"
+    copy = next(folder.glob(f"*--*{name}_config.json"))
+    assert replace(load_model(copy), name="", source="") == replace(load_model(name), name="", source="")
+
+
+def test_one_expert_and_null_ranks_are_dense(tmp_path: Path) -> None:
+    assert load_model(config(tmp_path, num_local_experts=1, is_encoder_decoder=False)).num_layers == 32
+
+
+def test_files_that_are_no_configuration(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file"):
+        load_model(tmp_path / "missing.json")
+    with pytest.raises(ConfigError, match="no such file"):
+        load_model(tmp_path)
+    (tmp_path / "config.json").write_bytes(b"\xff\xfe\x00PAR1")
+    with pytest.raises(ConfigError, match="not a text file"):
+        load_model(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"config.json:1: not valid JSON"):
+        load_model(tmp_path)
+    (tmp_path / "config.json").write_text("[1]")
+    with pytest.raises(ConfigError, match="not a mapping"):
+        load_model(tmp_path)
+    (tmp_path / "config.json").write_text('{"vocab_size": 1, "vocab_size": 2}')
+    with pytest.raises(ConfigError, match="vocab_size: given twice"):
+        load_model(tmp_path)
+    (tmp_path / "config.json").write_text("[" * 100_000)
+    with pytest.raises(ConfigError, match="nested too deeply"):
+        load_model(tmp_path)
