@@ -4,7 +4,7 @@ import json
 import platform
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,9 +68,7 @@ class Result:
         folder = Path(folder)
         for name in ("requests.parquet", "config.json", "summary.json"):
             if not (folder / name).is_file():
-                raise InputError(
-                    f"{folder}: holds no {name}; give a folder that `fastsim simulate --out` wrote"
-                )
+                raise InputError(f"{folder}: holds no {name}; give a folder that `fastsim simulate --out` wrote")
         try:
             iterations = folder / "iterations.parquet"
             return cls(
@@ -130,6 +128,8 @@ def request_columns(requests: Requests, workload: Workload) -> dict[str, NDArray
 
 def describe(resolved: Resolved, workload: Workload, provenance: dict[str, Any]) -> dict[str, Any]:
     """config.json: all that a result follows from. The same goes into the Parquet files."""
+    if resolved.deployment.router.policy != "pinned":
+        workload = replace(workload, replica_id=None)  # not looked at, so no part of what the result follows from
     device = asdict(resolved.device)
     device["tflops"] = dict(resolved.device.tflops)
     return {
