@@ -152,7 +152,11 @@ def _value(text: str, is_group: bool) -> Any:
 
 
 def validate(schema: type[M], document: Document) -> M:
-    """The document as a value of ``schema``. Raises ConfigError: the first few faults, one sentence each."""
+    """The document as a value of ``schema``. Raises ConfigError: the first few faults, one sentence each.
+
+    What completes "... is not" is a field's ``json_schema_extra["valid"]``, else its description; a valid value is
+    the first of its examples.
+    """
     from pydantic import ValidationError
 
     try:
@@ -174,17 +178,20 @@ def _sentence(schema: "type[BaseModel]", document: Document, fault: "ErrorDetail
         within = _section(schema, key[:-1])
         return f"{where}: unknown key; {did_you_mean(str(key[-1]), within.model_fields if within else ())}"
     info = describe(schema, key)
-    example = f" (e.g. {_text(info.examples[0])})" if info else ""
+    example = f" (e.g. {_text(info.examples[0])})" if info and info.examples else ""
     if fault["type"] == "missing":
         return f"{where}: missing{example}"
     value = fault["input"]
     if fault["type"] == "literal_error" and isinstance(value, str):
         return f"{where}: {short(value)} is unknown; {did_you_mean(value, get_args(info.annotation))}"
-    return f"{where}: {short(value)} is not {info.json_schema_extra['valid'] if info else 'valid'}{example}"
+    valid = ((info.json_schema_extra or {}).get("valid") or info.description) if info else None
+    return f"{where}: {short(value)} is not {valid or 'valid'}{example}"
 
 
 def describe(schema: "type[BaseModel]", key: Key) -> Any:
-    """pydantic's description (FieldInfo) of a dotted setting, None when there is no such setting."""
+    """pydantic's description (FieldInfo) of a dotted setting, or of the list it stands in; None: no such setting."""
+    while key and isinstance(key[-1], int):
+        key = key[:-1]
     section = _section(schema, key[:-1])
     return section.model_fields.get(str(key[-1])) if section and key else None
 

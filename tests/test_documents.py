@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel, ConfigDict, Field
 
 from fastsim.deployment import Deployment, resolve
-from fastsim.documents import parse_json, parse_yaml, read
+from fastsim.documents import Document, parse_json, parse_yaml, read, validate
 from fastsim.errors import ConfigError, FastsimError
 
 SMALL: dict[str, Any] = {"model": "llama-2-7b", "device": "a100", "max_model_len": 4096}
@@ -202,6 +203,29 @@ def test_missing_settings() -> None:
     with pytest.raises(ConfigError) as caught:
         Deployment.load({"seed": 1})
     assert str(caught.value) == "model: missing (e.g. meta-llama/Llama-2-7b-hf); device: missing (e.g. a100)"
+
+
+class Item(BaseModel):
+    """A schema as other parts of the package write theirs: descriptions, lists, fields without an example."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    sizes: list[int] = Field(default=[1], description="a list of sizes", examples=[[1, 2]])
+    plain: int = 0
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"sizes": [1, "x"]}, "sizes[1]: 'x' is not a list of sizes (e.g. [1, 2])"),
+        ({"sizes": 3}, "sizes: 3 is not a list of sizes (e.g. [1, 2])"),
+        ({"plain": "x"}, "plain: 'x' is not valid"),
+        ({"other": 1}, "other: unknown key; valid: sizes, plain"),
+    ],
+)
+def test_other_schemas(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        validate(Item, Document(values))
+    assert str(caught.value) == message
 
 
 @given(st.text(max_size=60))
