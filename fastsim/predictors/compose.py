@@ -21,13 +21,13 @@ def vidur_tables(times: OperatorTimes, tensor_parallel_size: int, num_layers: in
     rounded = (np.arange(size) + 7) // 8 * 8
 
     def exact(name: str) -> Floats:
-        if name not in times.tokens:
-            return np.zeros(size)
         out = np.full(size, np.nan)
         out[: times.tokens[name].size] = times.tokens[name]
         return out
 
     def at(name: str) -> Floats:
+        if name not in times.tokens:
+            return np.zeros(size)
         table = exact(name)
         return np.where(rounded < size, table[np.minimum(rounded, size - 1)], np.nan)
 

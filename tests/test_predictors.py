@@ -1,0 +1,385 @@
+"""Forests, the tables made of them, and what becomes of them on disk."""
+
+import hashlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastsim.deployment import Deployment, Resolved, resolve
+from fastsim.errors import CatalogError, ConfigError, OutputError, TableError
+from fastsim.kernels.cost import COMPOSE_FASTSIM, COMPOSE_VIDUR, FastsimTables, VidurTables
+from fastsim.predictors import aic, build_cost, cache, shipped
+from fastsim.predictors.estimate import monotone
+from fastsim.predictors.roofline import SHAPES, Chip, feature_names, features
+
+ROOT = Path(__file__).resolve().parents[1]
+CHIP = Chip(tflops=100.0, bandwidth_gb_s=1000.0, num_sms=10)
+AIC = importlib.util.find_spec("aiconfigurator_core") is not None
+LLAMA = {"model": "meta-llama/Meta-Llama-3-8B", "max_model_len": 8192, "scheduler": {"policy": "vllm"}}
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(cache, "CACHE_FOLDER", tmp_path / "kernels" / "x")
+    return tmp_path / "tables"
+
+
+def resolved(*settings: str, device: str = "h100") -> Resolved:
+    return resolve(Deployment.load({**LLAMA, "device": device}, settings))
+
+
+def ours(*settings: str, device: str = "h100") -> FastsimTables:
+    return build_cost(resolved(*settings, device=device)).cost.fastsim
+
+
+def arrays(tables: Sequence[Any]) -> list[np.ndarray]:
+    return [value for value in tables if isinstance(value, np.ndarray)]
+
+
+def decode_ms(tables: FastsimTables, batch: int, kv: int) -> float:
+    attention = np.interp(kv, np.arange(tables.decode_ms.shape[1]) * tables.kv_step, tables.decode_ms[batch])
+    return float(tables.token_ms[batch] + attention + tables.last_ms[batch] + tables.host_ms[batch])
+
+
+def prefill_ms(tables: FastsimTables, chunk: int) -> float:
+    attention = tables.prefill_ms[0, chunk // tables.chunk_step]
+    return float(tables.token_ms[chunk] + attention + tables.last_ms[1])
+
+
+def test_roofline_by_hand() -> None:
+    row, roofline = features("gemm", np.array([[130.0, 256, 512]]), CHIP)
+    at = dict(zip(feature_names("gemm"), row[0].tolist(), strict=True))
+    flops, moved = 2 * 130 * 256 * 512, 2 * (130 * 512 + 512 * 256 + 130 * 256)
+    assert roofline[0] == pytest.approx(max(flops / 100e9, moved / 1e9))
+    assert at["flops"] == pytest.approx(np.log(flops), rel=1e-6)
+    assert at["intensity"] == pytest.approx(np.log(flops / moved), rel=1e-6)
+    assert (at["tiles"], at["waves"]) == (pytest.approx(np.log(4)), 0.0)
+    assert (at["wave_fill"], at["tile_fill"]) == (pytest.approx(0.4), pytest.approx(130 / 256))
+    _, (cached,) = features("decode_attention", np.array([[8.0, 1000, 32, 8, 128]]), CHIP)
+    assert cached == pytest.approx(2 * 8 * 128 * (2 * 8 * 1000 + 2 * 32) / 1e9)
+    _, (causal,) = features("prefill_attention", np.array([[1.0, 4096, 32, 8, 128]]), CHIP)
+    assert causal == pytest.approx(4 * 32 * 128 * 4096 * 4097 / 2 / 100e9)
+
+
+def tiny_forest() -> tuple[Any, np.ndarray]:
+    from fastsim.predictors.forest import fit
+
+    rng = np.random.default_rng(2)
+    shape = np.exp(rng.uniform(0, 9, (600, 3))).round()
+    inputs, _ = features("gemm", shape, CHIP)
+    return fit("gemm", inputs, np.sin(inputs[:, 3]) + inputs[:, 9]), inputs
+
+
+def test_onnx_equals_scikit_learn_at_its_thresholds_too() -> None:
+    import onnxruntime
+
+    from fastsim.predictors.forest import to_onnx
+
+    forest, inputs = tiny_forest()
+    thresholds = [tree.tree_.threshold[tree.tree_.feature == 3] for tree in forest.estimators_]
+    edges = np.repeat(inputs, 2, axis=0)[: sum(map(len, thresholds))]
+    edges[:, 3] = np.concatenate(thresholds)[: len(edges)]
+    asked = np.concatenate([inputs, edges])
+    session = onnxruntime.InferenceSession(to_onnx(forest, "gemm"), providers=["CPUExecutionProvider"])
+    (got,) = session.run(None, {"features": asked})
+    np.testing.assert_allclose(got[:, 0], forest.predict(asked), atol=1e-5)
+
+
+def test_training_twice_gives_the_same_bytes() -> None:
+    from fastsim.predictors.forest import to_onnx
+
+    first, second = (to_onnx(tiny_forest()[0], "gemm") for _ in range(2))
+    assert first == second
+
+
+def test_splits_keep_what_they_say_from_training() -> None:
+    from fastsim.predictors.forest import _pairs, _values
+
+    shape = np.array([(m, n, k) for m in (1, 2) for n in range(12) for k in range(12)], dtype=float)
+    train, test = _pairs(shape, (1, 2), np.random.default_rng(1))
+    pairs = {tuple(row) for row in shape[train][:, 1:]}, {tuple(row) for row in shape[test][:, 1:]}
+    assert not pairs[0] & pairs[1] and len(pairs[1]) == 28 and (train ^ test).all()
+    train, test = _values(shape, (1, 2), np.random.default_rng(1))
+    for column in (1, 2):
+        assert not set(shape[train][:, column]) & set(shape[test][:, column])
+    assert test.sum() == 2 * 2 * 2
+
+
+def test_shipped_forests_are_those_of_their_cards() -> None:
+    assert shipped.systems() == ["a100_sxm", "h100_sxm"]
+    for system in shipped.systems():
+        for operator in SHAPES:
+            card = shipped.card(system, operator)
+            content = (shipped.FOLDER / system / f"{operator}.onnx").read_bytes()
+            assert hashlib.sha256(content).hexdigest() == card["sha256"]
+            assert card["features"] == feature_names(operator) == list(card["hull"])
+            assert all(0 < error < 15 for error in card["error_percent"].values())
+            assert card["source"]["licence"] == "Apache-2.0" and card["date"] and card["rows"] > 5000
+    assert sum(path.stat().st_size for path in shipped.FOLDER.rglob("*")) < 20e6
+
+
+def test_a_changed_forest_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "h100_sxm"
+    folder.mkdir()
+    (folder / "gemm.json").write_bytes((shipped.FOLDER / "h100_sxm" / "gemm.json").read_bytes())
+    (folder / "gemm.onnx").write_bytes(b"other")
+    shipped.card.cache_clear()
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path)
+    with pytest.raises(TableError, match="differs from the digest in its card"):
+        shipped.load("h100_sxm", "gemm", CHIP)
+    shipped.card.cache_clear()
+
+
+@pytest.mark.skipif(not AIC, reason="needs the extra fastsim[aic]")
+@pytest.mark.parametrize("system", ["a100_sxm", "h100_sxm"])
+def test_forests_know_their_own_rows(system: str) -> None:
+    chip = aic.SYSTEMS[system].chip
+    for operator in SHAPES:
+        rows = aic.read(system, operator)
+        got = shipped.load(system, operator, chip).ms(rows.shape[::7]) / rows.ms[::7] - 1
+        assert abs(got).mean() < 0.05 and abs(got.mean()) < 0.01, operator
+
+
+def test_a_missing_package_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(TableError, match=r'pip install "fastsim\[aic\]"'):
+        aic.read("h100_sxm", "gemm")
+
+
+@pytest.mark.skipif(not AIC, reason="needs the extra fastsim[aic]")
+def test_another_version_or_layout_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aic, "data_folder", lambda: tmp_path)
+    with pytest.raises(TableError, match="should hold this table"):
+        aic.read("h100_sxm", "decode_attention")
+    monkeypatch.undo()
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "9.9")
+    with pytest.raises(TableError, match=r"9\.9 is installed, 0\.12\.0 is known"):
+        aic.data_folder()
+
+
+def test_training_refuses_what_it_cannot_do(tmp_path: Path) -> None:
+    from fastsim.predictors import forest
+
+    with pytest.raises(CatalogError, match="did you mean 'h100_sxm'"):
+        next(forest.train_all("h100_sx", tmp_path))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be written"):
+        forest._write(tmp_path / "file" / "gemm.onnx", b"")
+
+
+def test_iteration_times_are_of_the_expected_size() -> None:
+    tables = ours()
+    assert 6.0 < decode_ms(tables, 1, 1000) < 8.0
+    assert 9.0 < decode_ms(tables, 64, 1500) < 13.0
+    assert 40.0 < prefill_ms(tables, 2048) < 70.0
+    slow = ours(device="a100")
+    assert 1.4 < decode_ms(slow, 1, 1000) / decode_ms(tables, 1, 1000) < 2.2
+    assert 2.2 < prefill_ms(slow, 2048) / prefill_ms(tables, 2048) < 3.6
+
+
+@pytest.mark.parametrize("device", ["a100", "h100"])
+@pytest.mark.parametrize(
+    ("model", "tp"),
+    [("microsoft/phi-2", 1), ("Qwen/Qwen3-14B", 2), ("mistralai/Mistral-7B-v0.1", 4), ("meta-llama/Llama-2-70b-hf", 8)],
+)
+def test_tables_are_whole_positive_and_monotone(device: str, model: str, tp: int) -> None:
+    limit = 2048 if "phi" in model else 4096
+    tables = ours(f"model={model}", f"tensor_parallel_size={tp}", f"max_model_len={limit}", device=device)
+    for array in arrays(tables):
+        assert np.isfinite(array).all() and (array >= 0).all()
+        assert type(array) is np.ndarray and array.dtype == np.float64
+        assert array.flags.writeable and array.flags.c_contiguous
+    assert (tables.token_ms[1:] > 0).all() and (tables.decode_ms[1:] > 0).all() and (tables.prefill_ms > 0).all()
+    for table in (tables.decode_ms, tables.prefill_ms):
+        assert (np.diff(table, axis=0) >= -1e-12).all() and (np.diff(table, axis=1) >= -1e-12).all()
+    if tp == 1:  # from the CUDA graph to eager launches, all-reduce steps up once; all else never steps back
+        assert (np.diff(tables.token_ms) >= -1e-12).all()
+
+
+def test_limits_of_the_tables_follow_the_deployment() -> None:
+    tables = ours("scheduler.policy=sarathi", "scheduler.chunk_size=512", "scheduler.max_num_seqs=96")
+    assert tables.token_ms.size == 513
+    assert tables.decode_ms.shape[0] == tables.last_ms.size == tables.host_ms.size == 97
+    assert (tables.decode_ms.shape[1] - 1) * tables.kv_step >= 8192
+    assert (tables.prefill_ms.shape[1] - 1) * tables.chunk_step >= 512
+    long = ours("model=meta-llama/Llama-3.1-8B", "max_model_len=131072", "scheduler.max_num_batched_tokens=131072")
+    assert long.token_ms.size == 16385 and long.token_slope > 0
+    assert (long.decode_ms.shape[1] - 1) * long.kv_step >= 131072
+    assert max(array.nbytes for array in arrays(long)) <= 16 << 20
+
+
+def test_terms_of_a_stage() -> None:
+    one, two = ours(), ours("pipeline_parallel_size=2")
+    np.testing.assert_allclose(two.token_ms, one.token_ms / 2, rtol=1e-12)
+    np.testing.assert_allclose(two.decode_ms, one.decode_ms / 2, rtol=1e-12)
+    assert not one.send_ms.any()
+    assert two.send_ms[1000] == pytest.approx(2 * 4096 * 1000 / 450e6 + 0.01)
+    assert one.host_ms[50] == pytest.approx(50 * 0.02)
+    assert one.last_ms[0] == 0 and one.last_ms[1] > 2 * 128256 * 4096 / 3.35e9  # the weights of the LM head
+    assert one.skew == 0.0 and ours(device="a100").skew == 0.05
+    # Cold DRAM: no decode reads its KV cache faster than the memory sustains.
+    moved = 32 * 64 * 8192 * 4 * 8 * 128
+    assert one.decode_ms[64, 8192 // one.kv_step] >= moved / 3.35e9
+
+
+def test_chunks_of_a_prompt_add_up_but_for_their_launches() -> None:
+    tables = ours()
+    step = 1024 // tables.chunk_step
+    chunks = sum(tables.prefill_ms[start // tables.kv_step, step] for start in range(0, 8192, 1024))
+    whole = tables.prefill_ms[0, 8192 // tables.chunk_step]
+    assert whole <= chunks <= 1.25 * whole
+
+
+def test_tensor_parallelism_saves_time_but_not_all_of_it() -> None:
+    one, two, eight = (ours(f"tensor_parallel_size={tp}") for tp in (1, 2, 8))
+    assert 0.5 < decode_ms(two, 64, 1500) / decode_ms(one, 64, 1500) < 0.75
+    assert 0.125 < decode_ms(eight, 64, 1500) / decode_ms(one, 64, 1500) < 0.5
+    # Beyond the largest captured graph all-reduce is launched eagerly: 64 launches.
+    assert two.token_ms[257] - two.token_ms[256] > 64 * 0.005
+
+
+def test_slow_links_bound_all_reduce() -> None:
+    fast, slow = (ours("tensor_parallel_size=4", f"node={node}") for node in ("h100_dgx", "pcie_gen4"))
+    ring = 64 * 2 * 3 / 4 * 2 * 4096 * 4096 / 32e6
+    assert slow.token_ms[4096] - fast.token_ms[4096] == pytest.approx(ring, rel=0.2)
+    pairs = ours("tensor_parallel_size=4", "node=h100_pairwise_nvlink")
+    np.testing.assert_allclose(pairs.token_ms, slow.token_ms)
+
+
+def test_a_sliding_window_stops_decode_from_growing() -> None:
+    tables = ours("model=mistralai/Mistral-7B-v0.1", "max_model_len=16384")
+    at = [tables.decode_ms[32, kv // tables.kv_step] for kv in (2048, 4096, 16384)]
+    assert at[0] < at[1] == at[2]
+
+
+def test_both_sources_work_with_both_compositions(tmp_path: Path) -> None:
+    from test_tables import META, write
+
+    from fastsim.predictors.times import LAYER_OPERATORS
+
+    (tmp_path / "meta.json").write_text(json.dumps(META))
+    for name in LAYER_OPERATORS:
+        write(tmp_path / f"{name}.parquet", num_tokens=[8, 16], ms=[1.0, 2.0])
+    write(tmp_path / "attn_decode.parquet", batch_size=[1], kv_cache_size=[0], ms=[1.0])
+    write(tmp_path / "attn_prefill.parquet", kv_cache_size=[0], prefill_chunk_size_squared=[64], ms=[1.0])
+    for source in ("default", f"tables:{tmp_path}"):
+        for compose, code in (("vidur", COMPOSE_VIDUR), ("fastsim", COMPOSE_FASTSIM)):
+            built = build_cost(resolved(f"predictor.source={source}", f"predictor.compose={compose}"))
+            assert built.cost.compose == code and built.cost.num_stages == 1
+            for name in ("vidur", "fastsim"):
+                sizes = [array.size for array in arrays(getattr(built.cost, name))]
+                assert all(sizes) if name == compose else not any(sizes)
+            assert built.provenance["source"] == source and built.provenance["compose"] == compose
+            assert json.loads(json.dumps(built.provenance)) == built.provenance
+            assert built.seconds > 0
+
+
+def test_forests_in_vidurs_composition() -> None:
+    base = ("predictor.compose=vidur", "scheduler.max_num_batched_tokens=8192")
+    cost = build_cost(resolved(*base, "tensor_parallel_size=2")).cost.vidur
+    assert cost.kv_step == 64 and (cost.decode_factor, cost.prefill_factor) == (1.1, 1.1)
+    assert np.isfinite(cost.mlp[1:]).all() and (cost.mlp[1:8] == cost.mlp[8]).all()
+    assert cost.prefill.shape[1] > 8192 and (cost.decode.shape[1] - 1) * 64 >= 8192
+    one_head = build_cost(resolved(*base, "model=meta-llama/Llama-2-7b-hf", "max_model_len=4096")).cost.vidur
+    assert (one_head.decode_factor, one_head.prefill_factor) == (1.0, 1.0)
+
+
+def test_unknown_sources_and_devices() -> None:
+    with pytest.raises((ConfigError, TableError)):
+        build_cost(resolved("predictor.source=defualt"))
+    with pytest.raises(CatalogError, match=r"'l40s' has no forests .*\(a100, h100\)"):
+        build_cost(resolved(device="l40s"))
+
+
+def test_monotone_is_the_middle_of_both_envelopes() -> None:
+    assert monotone(np.array([1.0, 4.0, 2.0, 5.0])).tolist() == [1.0, 3.0, 3.0, 5.0]
+    grid = np.random.default_rng(0).random((9, 9))
+    both = monotone(monotone(grid, 0), 1)
+    assert (np.diff(both, axis=0) >= 0).all() and (np.diff(both, axis=1) >= 0).all()
+
+
+def test_cached_tables_are_the_same_to_the_bit(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cold = ours()
+    (path,) = own_cache.glob("*")
+    assert path.suffix == ".npz"
+    monkeypatch.setattr(shipped, "load", None)  # a warm start asks no forest
+    warm = ours()
+    assert isinstance(warm, FastsimTables) and len(warm) == len(cold)
+    for before, after in zip(cold, warm, strict=True):
+        assert type(before) is type(after)
+        np.testing.assert_array_equal(before, after)
+    assert all(array.flags.writeable and type(array) is np.ndarray for array in arrays(warm))
+
+
+def test_tables_of_other_deployments_are_others(own_cache: Path) -> None:
+    ours()
+    for number, change in enumerate(
+        ("tensor_parallel_size=2", "scheduler.max_num_seqs=64", "max_model_len=4096", "model=Qwen/Qwen3-8B"), start=2
+    ):
+        ours(change)
+        assert len(list(own_cache.glob("*.npz"))) == number
+    ours("num_replicas=3", "router.policy=random")  # the same stage
+    assert len(list(own_cache.glob("*.npz"))) == number
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "text", "folder"])
+def test_a_damaged_cache_is_rebuilt(own_cache: Path, damage: str) -> None:
+    before = ours()
+    (path,) = own_cache.glob("*")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 255
+    spoiled = {"cut": bytes(content[:9000]), "flipped": bytes(content), "empty": b"", "text": b"hello"}
+    path.unlink()
+    if damage == "folder":
+        path.mkdir()
+    else:
+        path.write_bytes(spoiled[damage])
+    with pytest.warns(UserWarning, match="damaged"):
+        after = ours()
+    np.testing.assert_array_equal(before.token_ms, after.token_ms)
+    assert not list(own_cache.glob("*.part"))
+    if damage != "folder":
+        assert zip_is_whole(path)
+
+
+def zip_is_whole(path: Path) -> bool:
+    with np.load(path) as stored:
+        return all(stored[name].dtype is not None for name in stored)
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(own_cache: Path) -> None:
+    own_cache.write_text("in the way")
+    with pytest.warns(UserWarning, match="damaged"):
+        assert ours().token_ms.size > 1
+
+
+def test_the_warm_path_loads_no_training_library(tmp_path: Path) -> None:
+    code = (
+        "from fastsim.deployment import Deployment, resolve; from fastsim.predictors import build_cost; import sys;"
+        f"built = build_cost(resolve(Deployment.load({ {**LLAMA, 'device': 'h100'} })));"
+        "print(built.cost.fastsim.token_ms.sum().hex(), *{name.split('.')[0] for name in sys.modules})"
+    )
+    env = {**os.environ, "FASTSIM_CACHE_DIR": str(tmp_path)}
+    cold, warm = (
+        subprocess.run([sys.executable, "-c", code], env=env, cwd=ROOT, capture_output=True, text=True, check=True)
+        for _ in range(2)
+    )
+    assert cold.stdout.split()[0] == warm.stdout.split()[0]
+    assert {"onnxruntime"} <= set(cold.stdout.split())
+    for stdout in (cold.stdout, warm.stdout):
+        assert not {"sklearn", "skl2onnx", "onnx", "pandas"} & set(stdout.split())
+    assert "onnxruntime" not in warm.stdout.split()
+
+
+def test_vidur_tables_come_back_from_the_cache() -> None:
+    cold, warm = (build_cost(resolved("predictor.compose=vidur")).cost.vidur for _ in range(2))
+    assert isinstance(warm, VidurTables) and warm.num_layers == 32 and type(warm.num_layers) is int
+    np.testing.assert_array_equal(cold.prefill, warm.prefill)
