@@ -383,3 +383,14 @@ def test_vidur_tables_come_back_from_the_cache() -> None:
     cold, warm = (build_cost(resolved("predictor.compose=vidur")).cost.vidur for _ in range(2))
     assert isinstance(warm, VidurTables) and warm.num_layers == 32 and type(warm.num_layers) is int
     np.testing.assert_array_equal(cold.prefill, warm.prefill)
+
+
+def test_vidurs_grids_stay_small_for_long_contexts() -> None:
+    from fastsim.predictors.limits import limits
+
+    wide = ("predictor.compose=vidur", "model=meta-llama/Llama-3.1-8B", "max_model_len=131072")
+    for settings in (("scheduler.max_num_seqs=8192",), ("scheduler.max_num_batched_tokens=131072",)):
+        reach = limits(resolved(*wide, *settings))
+        rows = reach.max_kv // reach.kv_step
+        assert reach.chunk_step == 1 and reach.kv_step > 64
+        assert rows * max(reach.max_chunk, reach.max_num_seqs) <= 1 << 23

@@ -13,7 +13,7 @@ MAX_CHUNK, VIDUR_MAX_CHUNK = 16384, 32768
 # off where many short sequences run.
 MAX_KV_POINTS, MAX_CHUNK_POINTS = 2048, 512
 MAX_ENTRIES = 1 << 21  # of the decode grid: 16 MiB
-VIDUR_MAX_ENTRIES = 1 << 23  # 64 MiB
+VIDUR_MAX_ENTRIES = 1 << 23  # of a grid: 64 MiB; KV steps double until it fits
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,8 @@ def limits(resolved: "Resolved") -> Limits:
         # Several prompts of a batch count as one: its KV is their sum, its chunk their root of squares.
         chunk = min(tokens, VIDUR_MAX_CHUNK)
         reach = 2 * longest
-        kv_step = _doubled(STEP, -(-reach * chunk // VIDUR_MAX_ENTRIES))
+        widest = max(chunk, scheduler.max_num_seqs)
+        kv_step = _doubled(STEP, -(-reach * widest // VIDUR_MAX_ENTRIES))
         return Limits(min(tokens, VIDUR_MAX_TOKENS), scheduler.max_num_seqs, reach, chunk, kv_step, 1)
     chunk = min(tokens, longest, MAX_CHUNK)
     points = min(MAX_KV_POINTS, MAX_ENTRIES // scheduler.max_num_seqs)
