@@ -1,0 +1,243 @@
+"""Request streams from files: CSV, Parquet and JSONL, with our column names or Vidur's and Azure's."""
+
+import sys
+from difflib import get_close_matches
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastsim.errors import WorkloadError, did_you_mean
+from fastsim.workload.presets import presets
+from fastsim.workload.stream import COLUMNS, Workload, check_lengths, check_replicas, check_times
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# Each column under our name, then under Vidur's and Azure's.
+NAMES = {
+    "arrived_at": ("arrived_at",),
+    "num_prompt_tokens": ("num_prompt_tokens", "num_prefill_tokens"),
+    "num_output_tokens": ("num_output_tokens", "num_decode_tokens"),
+    "replica_id": ("replica_id",),
+}
+SUFFIXES = (".csv", ".parquet", ".jsonl")
+HEAD = 65_536  # bytes looked at to tell what a file is
+JSON_BLOCK = 2**24  # bytes; no line may be longer
+
+
+def requests(path: str) -> Workload:
+    """The requests of a file; ``-`` is CSV on standard input.
+
+    Columns beyond arrived_at, num_prompt_tokens, num_output_tokens and replica_id are ignored. Raises
+    WorkloadError with the file, the row (data rows count from 1), the column, the value and a valid one.
+    """
+    place, table = _table(path)
+    names = [_find(table, column, place) for column in COLUMNS]
+    times = check_times(_numbers(table, names[0], place), place, names[0])
+    prompts, outputs = (check_lengths(_numbers(table, name, place), place, name) for name in names[1:])
+    replicas = None
+    if "replica_id" in table.column_names:
+        replicas = check_replicas(_numbers(table, "replica_id", place), place, "replica_id")
+    return Workload(times, prompts, outputs, replicas, place)
+
+
+def lengths(path: str) -> NDArray[np.int64]:
+    """Prompt and output tokens, int64[2, n], of a file that need not have arrival times."""
+    place, table = _table(path)
+    names = [_find(table, column, place) for column in COLUMNS[1:]]
+    return np.stack([check_lengths(_numbers(table, name, place), place, name) for name in names])
+
+
+def times(path: str) -> NDArray[np.float64]:
+    """Arrival times, float64[n], s, of a file that need not have lengths."""
+    place, table = _table(path)
+    name = _find(table, "arrived_at", place)
+    return check_times(_numbers(table, name, place), place, name)
+
+
+def _table(path: str) -> tuple[str, "pa.Table"]:
+    """The name of a file in messages, and its table: at least one row."""
+    import pyarrow as pa
+
+    data = sys.stdin.buffer.read() if path == "-" else None
+    place = path if data is None else "standard input"
+    suffix = Path(path).suffix.lower() if data is None else ".csv"
+    head = _head(path) if data is None else data[:HEAD]
+    if suffix not in SUFFIXES:
+        raise WorkloadError(
+            f"{place}: the name ends in {suffix!r}, not in {', '.join(SUFFIXES)} (requests) or .yaml (a description)"
+        )
+    if not head.strip():
+        raise WorkloadError(f"{place}: empty; a header and a row per request are expected ({','.join(COLUMNS)})")
+    if suffix != ".parquet" and b"\0" in head:
+        hint = "Parquet: name it .parquet" if head.startswith(b"PAR1") else f"binary, not text as {suffix} is"
+        raise WorkloadError(f"{place}: {hint}")
+    try:
+        if suffix == ".parquet":
+            table = _parquet(path, head)
+        else:
+            table = _jsonl(path) if suffix == ".jsonl" else _csv(place, data)
+        names = table.column_names
+    except UnicodeDecodeError:
+        raise WorkloadError(f"{place}: not a text file in UTF-8") from None
+    except (pa.ArrowException, OSError) as problem:
+        reason = str(problem).splitlines()[0].rstrip(".")
+        raise WorkloadError(f"{place}: cannot be read as {suffix[1:]} ({reason})") from None
+    if not table.num_rows:
+        raise WorkloadError(f"{place}: no requests, only a header ({_listed(names)}); add rows (e.g. 0.0,512,128)")
+    return place, table
+
+
+def _head(path: str) -> bytes:
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(HEAD)
+    except FileNotFoundError:
+        if Path(path).suffix:
+            raise WorkloadError(f"{path}: no such file") from None
+        raise WorkloadError(f"{path}: neither a file nor a preset; {did_you_mean(path, presets())}") from None
+    except IsADirectoryError:
+        raise WorkloadError(f"{path}: a folder, not a file (e.g. requests.csv)") from None
+    except (OSError, ValueError) as problem:
+        reason = getattr(problem, "strerror", None) or problem
+        raise WorkloadError(f"{path!r}: cannot be read: {reason}") from None
+
+
+def _parquet(path: str, head: bytes) -> "pa.Table":
+    import pyarrow.parquet as pq
+
+    if not head.startswith(b"PAR1"):
+        raise WorkloadError(f"{path}: not a Parquet file, whatever its name; name a text file .csv or .jsonl")
+    with Path(path).open("rb") as file:
+        file.seek(-4, 2)
+        if file.read() != b"PAR1" or file.tell() < 12:
+            raise WorkloadError(f"{path}: a truncated Parquet file (its end is missing); copy or write it again")
+    with pq.ParquetFile(path) as parquet:
+        wanted = {name for names in NAMES.values() for name in names}
+        found = parquet.schema_arrow.names
+        # Without a wanted column, the message still lists what there is.
+        return parquet.read(columns=[name for name in found if name in wanted] or None)
+
+
+def _csv(place: str, data: bytes | None) -> "pa.Table":
+    """Cells as they are: nothing but an empty cell is missing, no text is a date."""
+    import pyarrow as pa
+    from pyarrow import csv
+
+    convert = csv.ConvertOptions(null_values=[""], strings_can_be_null=True, timestamp_parsers=[])
+
+    def source() -> Any:
+        return place if data is None else BytesIO(data)
+
+    try:
+        return csv.read_csv(source(), convert_options=convert)
+    except pa.ArrowInvalid:
+        uneven: list[Any] = []
+
+        def note(row: Any) -> Literal["skip"]:
+            uneven.append(row)
+            return "skip"
+
+        # Only a single thread knows the number of a row.
+        csv.read_csv(source(), csv.ReadOptions(use_threads=False), csv.ParseOptions(invalid_row_handler=note), convert)
+        if not uneven:
+            raise
+        raise WorkloadError(
+            f"{place}: data row {uneven[0].number - 1}: {uneven[0].actual_columns} cells, where the header has "
+            f"{uneven[0].expected_columns}: {_short(uneven[0].text)}"
+        ) from None
+
+
+def _jsonl(path: str) -> "pa.Table":
+    import pyarrow as pa
+    from pyarrow import json
+
+    try:
+        return json.read_json(path, json.ReadOptions(block_size=JSON_BLOCK))
+    except pa.ArrowInvalid:
+        _explain_jsonl(path)
+        raise
+
+
+def _explain_jsonl(path: str) -> None:
+    """Raise WorkloadError for the first line that is not an object of numbers, if one is found."""
+    import json
+
+    with Path(path).open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                values = json.loads(line) if line.strip() else {}
+            except (ValueError, RecursionError):
+                raise WorkloadError(f"{path}:{number}: not valid JSON: {_short(line)}") from None
+            if not isinstance(values, dict):
+                raise WorkloadError(f"{path}:{number}: {_short(line)} is not an object (e.g. {_OBJECT})")
+            for name in (name for names in NAMES.values() for name in names if name in values):
+                if type(values[name]) not in (int, float):
+                    raise WorkloadError(
+                        f"{path}:{number}: {name}: {_short(json.dumps(values[name]))} is not a number (e.g. 512)"
+                    )
+
+
+_OBJECT = '{"arrived_at": 0.0, "num_prompt_tokens": 512, "num_output_tokens": 128}'
+
+
+def _find(table: "pa.Table", column: str, place: str) -> str:
+    """The name that a column has in a file."""
+    found = table.column_names
+    for name in NAMES[column]:
+        if found.count(name) > 1:
+            raise WorkloadError(f"{place}: column {name} is there {found.count(name)} times; keep one")
+        if name in found:
+            return name
+    near = [match for name in NAMES[column] for match in get_close_matches(name, found, n=1, cutoff=0.7)]
+    hint = f"; rename {near[0]!r}?" if near else ""
+    if column == "arrived_at" and not near:
+        hint = "; lengths alone can be drawn from, with lengths: {kind: trace, file: ...} in a description"
+    raise WorkloadError(f"{place}: column {' or '.join(NAMES[column])} is missing from {_listed(found)}{hint}")
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(map(_short, names[:12])) + (", ..." if len(names) > 12 else "")
+
+
+def _numbers(table: "pa.Table", name: str, place: str) -> NDArray[Any]:
+    """A column as numbers; WorkloadError at the first cell that is none."""
+    import pyarrow as pa
+
+    column = table[name]
+    kind = column.type
+    numeric = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    if column.null_count and (numeric or pa.types.is_null(kind)):
+        row = int(np.flatnonzero(column.is_null().to_numpy())[0])
+        raise WorkloadError(f"{place}: data row {row + 1}: {name}: empty, not a number (e.g. 512)")
+    if numeric:
+        numbers: NDArray[Any] = column.to_numpy()
+        return numbers
+    raise _not_a_number(column, name, place)
+
+
+def _not_a_number(column: Any, name: str, place: str) -> WorkloadError:
+    """The error for the first cell that is not a number, in a column that is not all numbers."""
+    import pyarrow as pa
+
+    shown = 0, column[0].as_py()
+    for row, cell in enumerate(column):
+        value = cell.as_py()
+        if not isinstance(value, str):
+            shown = row, value
+            break
+        try:
+            pa.scalar(value.strip()).cast(pa.float64())
+        except pa.ArrowInvalid:
+            shown = row, value
+            break
+    text = "empty" if shown[1] is None else _short(shown[1])
+    return WorkloadError(f"{place}: data row {shown[0] + 1}: {name}: {text} is not a number (e.g. 512)")
+
+
+def _short(value: Any) -> str:
+    text = repr(value.rstrip() if isinstance(value, str) else value)
+    return text if len(text) <= 60 else text[:57] + "..."

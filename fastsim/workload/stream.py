@@ -1,0 +1,169 @@
+"""A request stream as a value: when each request arrives, and how many tokens it reads and writes."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from hashlib import sha256
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastsim.errors import WorkloadError
+
+MAX_TOKENS = 10_000_000  # of one prompt or one output; more is a mistake in a file, not a request
+MAX_REQUESTS = 10**9
+COLUMNS = ("arrived_at", "num_prompt_tokens", "num_output_tokens")
+
+
+@dataclass(frozen=True, eq=False)
+class Workload:
+    """Requests in order of arrival; a request's id is its position.
+
+    ``arrived_at`` float64[n], s, finite, >= 0, ascending; ``num_prompt_tokens`` and ``num_output_tokens``
+    int64[n], 1 to 10 million; ``replica_id`` int32[n] >= 0, read by the pinned router alone. The arrays are kept
+    as read-only views. Raises WorkloadError on anything else, naming the row (from 1) and the column.
+    """
+
+    arrived_at: NDArray[np.float64]
+    num_prompt_tokens: NDArray[np.int64]
+    num_output_tokens: NDArray[np.int64]
+    replica_id: NDArray[np.int32] | None = None
+    name: str = "workload"
+
+    def __post_init__(self) -> None:
+        checked: dict[str, NDArray[Any]] = {"arrived_at": check_times(self.arrived_at, self.name, "arrived_at")}
+        for column in COLUMNS[1:]:
+            checked[column] = check_lengths(getattr(self, column), self.name, column)
+        if self.replica_id is not None:
+            checked["replica_id"] = check_replicas(self.replica_id, self.name, "replica_id")
+        for column, values in checked.items():
+            if len(values) != len(checked["arrived_at"]):
+                raise WorkloadError(
+                    f"{self.name}: {column} has {len(values):,} values and arrived_at "
+                    f"{len(checked['arrived_at']):,}; every column needs one per request"
+                )
+            view = values.view()
+            view.flags.writeable = False
+            object.__setattr__(self, column, view)
+
+    @property
+    def num_requests(self) -> int:
+        return len(self.arrived_at)
+
+    @property
+    def rate(self) -> float | None:
+        """Mean requests/s from the first arrival to the last; None when they coincide."""
+        span = float(self.arrived_at[-1] - self.arrived_at[0])
+        return (self.num_requests - 1) / span if span > 0 else None
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the arrays, as hex: equal for equal streams, whatever their name."""
+        hashed = sha256()
+        for column in (*COLUMNS, "replica_id"):
+            values = getattr(self, column)
+            if values is not None:
+                little_endian = values.astype(values.dtype.newbyteorder("<"), copy=False)
+                hashed.update(f"{column}:{len(values)}:".encode())
+                hashed.update(np.ascontiguousarray(little_endian).data)
+        return hashed.hexdigest()
+
+    def head(self, num_requests: int) -> Self:
+        """The first ``num_requests`` requests. Raises WorkloadError when there are fewer."""
+        if not 1 <= num_requests <= self.num_requests:
+            raise WorkloadError(
+                f"{self.name}: num_requests: {num_requests:,} cannot be taken from {self.num_requests:,} requests"
+                f" (e.g. {self.num_requests})"
+            )
+        replica = None if self.replica_id is None else self.replica_id[:num_requests]
+        first = {column: getattr(self, column)[:num_requests] for column in COLUMNS}
+        return replace(self, **first, replica_id=replica)
+
+    def at_rate(self, rate: float) -> Self:
+        """The same requests with gaps stretched alike, so that the mean rate is ``rate`` requests/s."""
+        check_rate(rate, f"{self.name}: rate")
+        if self.rate is None:
+            raise WorkloadError(
+                f"{self.name}: rate: {rate:g} cannot be reached by stretching, as all requests arrive at once "
+                f"({self.arrived_at[0]:g} s); give the stream arrival times that differ"
+            )
+        first = self.arrived_at[0]
+        return replace(self, arrived_at=first + (self.arrived_at - first) * (self.rate / rate))
+
+    def describe(self) -> dict[str, Any]:
+        """Headline figures, JSON-able: requests, span (s), rate (1/s), spread of gaps, tokens and their ratio."""
+        gaps = np.diff(self.arrived_at)
+        return {
+            "name": self.name,
+            "num_requests": self.num_requests,
+            "span_s": float(self.arrived_at[-1] - self.arrived_at[0]),
+            "rate_per_s": self.rate,
+            "gap_cv": float(gaps.std() / gaps.mean()) if self.rate is not None else None,
+            "num_prompt_tokens": _spread(self.num_prompt_tokens) | {"total": int(self.num_prompt_tokens.sum())},
+            "num_output_tokens": _spread(self.num_output_tokens) | {"total": int(self.num_output_tokens.sum())},
+            "num_tokens": _spread(self.num_prompt_tokens + self.num_output_tokens)
+            | {"total": int(self.num_prompt_tokens.sum() + self.num_output_tokens.sum())},
+            "prompt_output_ratio": _spread(self.num_prompt_tokens / self.num_output_tokens),
+            "sha256": self.digest,
+        }
+
+
+def _spread(values: NDArray[Any]) -> dict[str, float]:
+    median, p90, p99 = np.quantile(values, (0.5, 0.9, 0.99)).tolist()
+    return {"mean": float(values.mean()), "median": median, "p90": p90, "p99": p99, "max": values.max().item()}
+
+
+def check_times(values: Any, place: str, column: str) -> NDArray[np.float64]:
+    """``values`` as float64[n] arrival times, s. Raises WorkloadError at the first that cannot be one."""
+    times = _numbers(values, place, column).astype(np.float64, copy=False)
+    if not (times[0] >= 0 and times[-1] < np.inf and bool((times[1:] >= times[:-1]).all())):
+        _refuse(~np.isfinite(times) | (times < 0), times, place, column, "a time in seconds from 0 (e.g. 0.25)")
+        row = int(np.flatnonzero(times[1:] < times[:-1])[0]) + 1
+        raise WorkloadError(
+            f"{place}: data row {row + 1}: {column}: {times[row].item()!r} is earlier than the row before "
+            f"({times[row - 1].item()!r}); sort the requests by {column}"
+        )
+    return times
+
+
+def check_lengths(values: Any, place: str, column: str) -> NDArray[np.int64]:
+    """``values`` as int64[n] tokens, 1 to 10 million. Raises WorkloadError at the first that cannot be."""
+    lengths = _numbers(values, place, column)
+    wanted = f"a whole number of tokens from 1 to {MAX_TOKENS:,} (e.g. 512)"
+    _refuse(~((lengths >= 1) & (lengths <= MAX_TOKENS)), lengths, place, column, wanted)
+    return _whole(lengths, place, column, wanted).astype(np.int64, copy=False)
+
+
+def check_replicas(values: Any, place: str, column: str) -> NDArray[np.int32]:
+    """``values`` as int32[n] replica numbers from 0. Raises WorkloadError at the first that cannot be one."""
+    replicas = _numbers(values, place, column)
+    wanted = "a replica, counted from 0 (e.g. 3)"
+    _refuse(~((replicas >= 0) & (replicas < 2**31)), replicas, place, column, wanted)
+    return _whole(replicas, place, column, wanted).astype(np.int32, copy=False)
+
+
+def check_rate(rate: float, place: str) -> None:
+    """Raise WorkloadError unless ``rate`` is a positive number of requests per second that times can hold."""
+    if not 1e-9 <= rate <= 1e9:
+        raise WorkloadError(f"{place}: {rate!r} is not requests per second from 1e-9 to 1e9 (e.g. 2.0)")
+
+
+def _numbers(values: Any, place: str, column: str) -> NDArray[Any]:
+    numbers = np.asarray(values)
+    if numbers.ndim != 1 or not len(numbers):
+        raise WorkloadError(f"{place}: {column} holds no requests; at least one is needed")
+    if numbers.dtype.kind not in "iuf":
+        raise WorkloadError(f"{place}: {column} is of type {numbers.dtype}, not numbers (e.g. 512)")
+    return numbers
+
+
+def _whole(numbers: NDArray[Any], place: str, column: str, wanted: str) -> NDArray[Any]:
+    if numbers.dtype.kind == "f":
+        _refuse(numbers != np.floor(numbers), numbers, place, column, wanted)
+    return numbers
+
+
+def _refuse(bad: NDArray[np.bool_], values: NDArray[Any], place: str, column: str, wanted: str) -> None:
+    if bad.any():
+        row = int(bad.argmax())
+        raise WorkloadError(f"{place}: data row {row + 1}: {column}: {values[row].item()!r} is not {wanted}")

@@ -1,0 +1,150 @@
+"""Drawing a workload from its description.
+
+Lengths and gaps have a random stream each, read in order of the requests: another rate stretches the same gaps
+and keeps the lengths, and a longer workload begins with the shorter one.
+"""
+
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastsim.errors import WorkloadError
+from fastsim.workload import read
+from fastsim.workload.description import (
+    Description,
+    FixedLengths,
+    GammaGaps,
+    Gaps,
+    Lengths,
+    PoissonGaps,
+    QuantileLengths,
+    Quantiles,
+    Range,
+    StaticGaps,
+    TraceGaps,
+    TraceLengths,
+    UniformLengths,
+    ZipfLengths,
+)
+from fastsim.workload.stream import Workload
+
+SLICE = 2**18  # requests whose lengths are drawn at once: bounds the memory of intermediate arrays
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+
+def draw(described: "Description[Any, Any]", name: str) -> Workload:
+    """The workload that a description and its seed stand for. Raises WorkloadError for a file it names."""
+    number = described.num_requests
+    for_lengths, for_gaps = map(np.random.default_rng, np.random.SeedSequence(described.seed).spawn(2))
+    prompts, outputs = draw_lengths(described.lengths, number, for_lengths)
+    if described.max_tokens is not None:
+        _shrink(prompts, outputs, described.max_tokens)
+    return Workload(draw_arrivals(described.gaps, number, for_gaps), prompts, outputs, name=name)
+
+
+def draw_lengths(lengths: Lengths, number: int, rng: np.random.Generator) -> tuple[Integers, Integers]:
+    """Tokens of prompts and of outputs, int64[number] each."""
+    both = np.empty((2, number), np.int64)
+    match lengths:
+        case FixedLengths():
+            both.T[:] = lengths.num_prompt_tokens, lengths.num_output_tokens
+        case TraceLengths():
+            _from_file(both, lengths, rng)
+        case UniformLengths() | ZipfLengths():
+            spans = lengths.num_prompt_tokens, lengths.num_output_tokens
+            weights = [_zipf(span, lengths.exponent) if isinstance(lengths, ZipfLengths) else None for span in spans]
+            for first in range(0, number, SLICE):
+                part = both[:, first : first + SLICE]
+                uniform = rng.random(part.T.shape).T
+                for row, span, cumulative, share in zip(part, spans, weights, uniform, strict=True):
+                    row[:] = span.min + (
+                        share * (span.max - span.min + 1)
+                        if cumulative is None
+                        else np.searchsorted(cumulative, share, side="right")
+                    )
+        case QuantileLengths():
+            rest = (1 - lengths.correlation**2) ** 0.5
+            for first in range(0, number, SLICE):
+                part = both[:, first : first + SLICE]
+                score, other = rng.standard_normal(part.T.shape).T
+                part[0] = _at_scores(lengths.num_prompt_tokens, score)
+                part[1] = _at_scores(lengths.num_output_tokens, lengths.correlation * score + rest * other)
+    return both[0], both[1]
+
+
+def draw_arrivals(gaps: Gaps, number: int, rng: np.random.Generator) -> Floats:
+    """Arrival times, float64[number], s: the first comes one gap after 0 (from a trace: at 0)."""
+    match gaps:
+        case TraceGaps():
+            return _repeated(gaps, number)
+        case StaticGaps():
+            arrived_at = np.arange(1.0, number + 1) if gaps.rate else np.zeros(number)
+        case PoissonGaps():
+            arrived_at = rng.standard_exponential(number)
+            np.cumsum(arrived_at, out=arrived_at)
+        case GammaGaps():
+            arrived_at = rng.standard_gamma(gaps.cv**-2, number)
+            arrived_at *= gaps.cv**2
+            np.cumsum(arrived_at, out=arrived_at)
+    arrived_at /= gaps.rate or 1.0
+    return arrived_at
+
+
+def _from_file(both: Integers, lengths: TraceLengths, rng: np.random.Generator) -> None:
+    known = read.lengths(lengths.file)
+    number = both.shape[1]
+    for first in range(0, number, SLICE):
+        last = min(number, first + SLICE)
+        if lengths.order == "random":
+            rows = rng.integers(known.shape[1], size=last - first)
+        else:
+            rows = np.arange(first, last) % known.shape[1]
+        both[:, first:last] = known[:, rows]
+
+
+def _repeated(gaps: TraceGaps, number: int) -> Floats:
+    """Arrivals of a file from 0 on; after the last, one mean gap later, they begin again."""
+    times = read.times(gaps.file)
+    recorded: Floats = times - times[0]
+    size, span = len(recorded), float(recorded[-1])
+    if number <= size and gaps.rate is None:
+        return recorded[:number]
+    if not span > 0:
+        raise WorkloadError(
+            f"{gaps.file}: all requests arrive at once, so their gaps cannot be repeated or stretched; give "
+            "arrival times that differ"
+        )
+    mean_gap = span / (size - 1)
+    rounds, rows = np.divmod(np.arange(number), size)
+    arrived_at: Floats = recorded[rows] + rounds * (size * mean_gap)
+    if gaps.rate is not None:
+        arrived_at /= gaps.rate * mean_gap
+    return arrived_at
+
+
+def _zipf(span: Range, exponent: float) -> Floats:
+    """Cumulative share of the lengths of a range, in order."""
+    cumulative = np.arange(1.0, span.max - span.min + 2)
+    np.power(cumulative, -exponent, out=cumulative)
+    np.cumsum(cumulative, out=cumulative)
+    cumulative /= cumulative[-1]
+    return cumulative
+
+
+def _at_scores(quantiles: Quantiles, scores: Floats) -> Floats:
+    """Lengths at normal scores, to the nearest token."""
+    knots = [NormalDist().inv_cdf(probability) for probability in quantiles.probability]
+    logs = np.interp(scores, knots, np.log(quantiles.tokens))
+    return np.rint(np.exp(logs, out=logs), out=logs)
+
+
+def _shrink(prompts: Integers, outputs: Integers, max_tokens: int) -> None:
+    """Bring requests longer than ``max_tokens`` in all down to it, in proportion, in place."""
+    long = np.flatnonzero(prompts + outputs > max_tokens)
+    prompt, output = prompts[long], outputs[long]
+    outputs[long] = np.clip(output * max_tokens // (prompt + output), 1, max_tokens - 1)
+    prompts[long] = max_tokens - outputs[long]

@@ -1,0 +1,70 @@
+"""Request streams to files, in our own columns: whole, or not at all."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from fastsim.errors import OutputError
+from fastsim.workload.read import SUFFIXES
+from fastsim.workload.stream import COLUMNS, Workload
+
+ROWS = 65_536  # turned into text at once
+
+
+def save(workload: Workload, path: str | Path) -> None:
+    """Write CSV, Parquet or JSONL, as the name ends; ``-`` is CSV on standard output. Times read back exactly.
+
+    Raises OutputError with the file and the reason; a file that is there stays as it was.
+    """
+    if str(path) == "-":
+        _csv(workload, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+        return
+    path = Path(path)
+    writers = dict(zip(SUFFIXES, (_csv, _parquet, _jsonl), strict=True))
+    if path.suffix.lower() not in writers:
+        raise OutputError(f"{path}: the name ends in {path.suffix!r}, not in {', '.join(writers)}")
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with part.open("wb") as file:
+                writers[path.suffix.lower()](workload, file)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as problem:
+        raise OutputError(f"{path}: cannot be written ({problem.strerror}); name a file that can") from None
+
+
+def _names(workload: Workload) -> list[str]:
+    return [*COLUMNS] if workload.replica_id is None else [*COLUMNS, "replica_id"]
+
+
+def _csv(workload: Workload, file: IO[bytes]) -> None:
+    from pyarrow import csv, table
+
+    columns = table({name: getattr(workload, name) for name in _names(workload)})
+    file.write((",".join(columns.column_names) + "\n").encode())
+    csv.write_csv(columns, file, csv.WriteOptions(include_header=False))
+
+
+def _parquet(workload: Workload, file: IO[bytes]) -> None:
+    from pyarrow import parquet, table
+
+    columns = table({name: getattr(workload, name) for name in _names(workload)})
+    parquet.write_table(columns, file, compression="zstd")
+
+
+def _jsonl(workload: Workload, file: IO[bytes]) -> None:
+    names = _names(workload)
+    line = "{" + ", ".join(f'"{name}": %r' for name in names) + "}\n"
+    for rows in _slices(workload.num_requests):
+        cells = (getattr(workload, name)[rows].tolist() for name in names)
+        file.write("".join(line % values for values in zip(*cells, strict=True)).encode())
+
+
+def _slices(number: int) -> Iterator[slice]:
+    return (slice(first, first + ROWS) for first in range(0, number, ROWS))
