@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -117,8 +117,8 @@ class Deployment(_Settings):
     ) -> Self:
         """A deployment from a file, a mapping or the shipped default (None), with ``a.b=value`` overrides.
 
-        ``-`` reads YAML from standard input. Raises ConfigError with the first few faults, each by its place,
-        value and a valid value.
+        The config.json of a result gives the deployment that was simulated; ``-`` reads YAML from standard input.
+        Raises ConfigError with the first few faults, each by its place, value and a valid value.
         """
         if isinstance(source, Deployment):
             document = Document(source.model_dump(warnings=False))
@@ -126,6 +126,8 @@ class Deployment(_Settings):
             document = Document(dict(source))
         else:
             document = read(DEFAULT_FILE if source is None else source)
+            if isinstance(document.values.get("deployment"), dict):  # the config.json of a result
+                document = replace(document, values=document.values["deployment"])
         return validate(cls, with_overrides(document, overrides, cls))
 
 

@@ -16,8 +16,7 @@ def replacing(folder: Path, names: tuple[str, ...]) -> Iterator[Path]:
 
     Files of ``names`` that are in ``folder`` and were not written again are removed; other files stay.
     """
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder}: is a file, not a folder; name another folder, or remove it")
+    refuse_file(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -40,6 +39,12 @@ def replacing(folder: Path, names: tuple[str, ...]) -> Iterator[Path]:
         raise OutputError(f"{folder}: cannot be written ({problem.strerror})") from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def refuse_file(folder: Path) -> None:
+    """Raise OutputError when a file stands where a folder is to be written."""
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder}: is a file, not a folder; name another folder, or remove it")
 
 
 def _umask() -> int:

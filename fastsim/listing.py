@@ -61,7 +61,10 @@ def show(kind: str, as_json: bool) -> None:
         table.add_column(column.replace("_", " "))
     for row in listed:
         table.add_row(*(_cell(row[column]) for column in columns))
-    Console(highlight=False, soft_wrap=True).print(table)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 240  # nothing is cut off in a file or a pipe
+    console.print(table)
 
 
 def _device(name: str) -> dict[str, Any]:

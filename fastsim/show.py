@@ -47,9 +47,9 @@ def summary(result: Result, folder: Path | None, as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     for warning in result.summary["warnings"]:
-        Console(stderr=True, highlight=False).print(f"note: {warning}", style="yellow")
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"note: {warning}", style="yellow")
     console.print(_title(result))
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("")

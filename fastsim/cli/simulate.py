@@ -32,9 +32,12 @@ def simulate(
     """
     from fastsim import show
     from fastsim.deployment import Deployment
+    from fastsim.files import refuse_file
     from fastsim.simulation import simulate as run
     from fastsim.workload import load
 
+    if out is not None:
+        refuse_file(out)
     described = Deployment.load(deployment, overrides)
     stream = load(workload or "chat", rate=rate, num_requests=requests, seed=described.seed)
     with show.progress(f"Simulating {stream.num_requests:,} requests") as progress:
