@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastsim.errors import CatalogError, ConfigError, did_you_mean
+from fastsim.errors import CatalogError
 
 if TYPE_CHECKING:
     from fastsim.deployment import Resolved
@@ -28,8 +28,7 @@ class Built:
 def build_cost(resolved: "Resolved") -> Built:
     """Tables for ``predictor.source`` and ``predictor.compose`` of a deployment.
 
-    Raises TableError for operator times that cannot be used, CatalogError for a device without forests and
-    ConfigError for a source that does not exist.
+    Raises TableError for operator times that cannot be used, and CatalogError for a device without forests.
     """
     from fastsim.kernels.cost import COMPOSE_FASTSIM, COMPOSE_VIDUR, Cost, VidurTables
 
@@ -39,11 +38,8 @@ def build_cost(resolved: "Resolved") -> Built:
     source = resolved.deployment.predictor.source
     if source == "default":
         tables, provenance = _from_forests(resolved)
-    elif source.startswith("tables:"):
-        tables, provenance = _from_tables(resolved, Path(source.removeprefix("tables:")).expanduser())
     else:
-        valid = did_you_mean(source, ["default", "tables:DIR"])
-        raise ConfigError(f"predictor.source: {source!r} is not known; {valid}")
+        tables, provenance = _from_tables(resolved, Path(source.removeprefix("tables:")).expanduser())
     stages = resolved.deployment.pipeline_parallel_size
     if isinstance(tables, VidurTables):
         cost = Cost(COMPOSE_VIDUR, stages, tables, NO_FASTSIM)
