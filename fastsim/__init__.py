@@ -14,21 +14,24 @@ if TYPE_CHECKING:
     from fastsim.result import Result
     from fastsim.simulation import simulate
     from fastsim.workload import Workload
+    from fastsim.workload import load as load_workload
 
 __version__ = "0.1.0"
-__all__ = ["Deployment", "Result", "Workload", "__version__", "resolve", "simulate"]
+__all__ = ["Deployment", "Result", "Workload", "__version__", "load_workload", "resolve", "simulate"]
 
 _HOME = {
-    "Deployment": "fastsim.deployment",
-    "Result": "fastsim.result",
-    "Workload": "fastsim.workload",
-    "resolve": "fastsim.deployment",
-    "simulate": "fastsim.simulation",
+    "Deployment": ("fastsim.deployment", "Deployment"),
+    "Result": ("fastsim.result", "Result"),
+    "Workload": ("fastsim.workload", "Workload"),
+    "load_workload": ("fastsim.workload", "load"),
+    "resolve": ("fastsim.deployment", "resolve"),
+    "simulate": ("fastsim.simulation", "simulate"),
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'fastsim' has no attribute {name!r}")
-    globals()[name] = value = getattr(import_module(_HOME[name]), name)
+    module, attribute = _HOME[name]
+    globals()[name] = value = getattr(import_module(module), attribute)
     return value

@@ -73,14 +73,9 @@ def folded(tables: dict[str, dict[object, float]], tp: int, pp: int, layers: int
         mlp=by_tokens("mlp_up_proj", "mlp_down_proj", "mlp_act", "all_reduce", "post_attention_layernorm"),
         add=by_tokens("add"),
         send=by_tokens("send_recv"),
-        decode=np.array(
-            [[tables["attn_decode"].get((b, 64 * k), np.nan) for k in range(rows)] for b in range(9)]
-        ),
+        decode=np.array([[tables["attn_decode"].get((b, 64 * k), np.nan) for k in range(rows)] for b in range(9)]),
         prefill=np.array(
-            [
-                [tables["attn_prefill"].get((64 * k, c * c), np.nan) for c in range(MAX_TOKENS + 1)]
-                for k in range(rows)
-            ]
+            [[tables["attn_prefill"].get((64 * k, c * c), np.nan) for c in range(MAX_TOKENS + 1)] for k in range(rows)]
         ),
         decode_factor=1.1,
         prefill_factor=1.2,
@@ -91,9 +86,7 @@ def folded(tables: dict[str, dict[object, float]], tp: int, pp: int, layers: int
 
 def random_batch(rng: np.random.Generator) -> Batch:
     """Up to three decodes and up to three prompts or chunks."""
-    decodes = [
-        (int(prefill + done), int(prefill), 1) for prefill, done in rng.integers(1, 300, (rng.integers(4), 2))
-    ]
+    decodes = [(int(prefill + done), int(prefill), 1) for prefill, done in rng.integers(1, 300, (rng.integers(4), 2))]
     count = rng.integers(0 if decodes else 1, 4)
     prefills = [
         (int(done), int(done + tokens + rest), int(tokens))
@@ -127,12 +120,8 @@ def test_only_the_kv_save_looks_at_exact_tokens() -> None:
     prompt = batch((0, 3, 3))
     tables = nothing() | {"attn_prefill": {(0, 9): 0.0}}
     for name in BY_TOKENS:
-        exact = vidur_ms(tables | {name: tables[name] | {3: 7.0}}, prompt, tp=2) - vidur_ms(
-            tables, prompt, tp=2
-        )
-        rounded = vidur_ms(tables | {name: tables[name] | {8: 7.0}}, prompt, tp=2) - vidur_ms(
-            tables, prompt, tp=2
-        )
+        exact = vidur_ms(tables | {name: tables[name] | {3: 7.0}}, prompt, tp=2) - vidur_ms(tables, prompt, tp=2)
+        rounded = vidur_ms(tables | {name: tables[name] | {8: 7.0}}, prompt, tp=2) - vidur_ms(tables, prompt, tp=2)
         is_exact, count = name == "attn_kv_cache_save", 2 if name == "all_reduce" else 1
         assert (exact, rounded) == pytest.approx((7.0 * is_exact, 7.0 * count * (not is_exact)), abs=1e-9)
 
@@ -187,9 +176,7 @@ def fastsim_ms(some: Batch, stage: int, num_stages: int = 3) -> float:
 def test_fastsim_interpolates_decodes_between_mean_and_longest() -> None:
     assert fastsim_ms(batch((5, 1, 1)), 1) == pytest.approx(100 + 1.5 + 0.001)
     assert fastsim_ms(batch((25, 1, 1)), 1) == pytest.approx(100 + 5.0 + 0.001)  # beyond the last column
-    assert fastsim_ms(batch((4, 1, 1), (12, 1, 1)), 1) == pytest.approx(
-        200 + 20.0 + 0.003
-    )  # 8 + (12 - 8) / 2
+    assert fastsim_ms(batch((4, 1, 1), (12, 1, 1)), 1) == pytest.approx(200 + 20.0 + 0.003)  # 8 + (12 - 8) / 2
 
 
 def test_fastsim_sums_chunks() -> None:
