@@ -97,7 +97,7 @@ def test_a_changed_forest_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
     shipped.card.cache_clear()
     monkeypatch.setattr(shipped, "FOLDER", tmp_path)
     with pytest.raises(TableError, match="differs from the digest in its card"):
-        shipped.load("h100_sxm", "gemm", CHIP)
+        shipped.load("h100_sxm", "gemm", "bf16", CHIP)
     shipped.card.cache_clear()
 
 
@@ -107,7 +107,7 @@ def test_forests_know_their_own_rows(system: str) -> None:
     chip = aic.SYSTEMS[system].chip
     for operator in SHAPES:
         rows = aic.read(system, operator)
-        got = shipped.load(system, operator, chip).ms(rows.shape[::7]) / rows.ms[::7] - 1
+        got = shipped.load(system, operator, "bf16", chip).ms(rows.shape[::7]) / rows.ms[::7] - 1
         assert abs(got).mean() < 0.05 and abs(got.mean()) < 0.01, operator
 
 

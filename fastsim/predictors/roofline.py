@@ -36,11 +36,17 @@ COMMON = (
     "wave_fill",
     "tile_fill",
 )
-SHAPES = {
+# Shape columns of every family of operators, per GPU. moe: a whole expert layer (gate, up, activation, down), the
+# model's own width before it is split.
+FAMILIES = {
     "gemm": ("m", "n", "k"),
     "prefill_attention": ("batch", "length", "heads", "kv_heads", "head_dim"),
     "decode_attention": ("batch", "kv_length", "heads", "kv_heads", "head_dim"),
+    "moe": ("tokens", "hidden", "intermediate", "num_experts", "topk", "tp", "ep"),
+    "mla_prefill": ("batch", "length", "heads"),
+    "mla_decode": ("batch", "kv_length", "heads"),
 }
+SHAPES = {name: FAMILIES[name] for name in ("gemm", "prefill_attention", "decode_attention")}
 
 
 def feature_names(operator: str) -> list[str]:
