@@ -123,11 +123,11 @@ def _parquet(path: str, head: bytes) -> "pa.Table":
 
 
 def _csv(place: str, data: bytes | None) -> "pa.Table":
-    """Cells as they are: nothing but an empty cell is missing, no text is a date."""
+    """Cells as they are: nothing but an empty one is missing (nan is a number, NA is text)."""
     import pyarrow as pa
     from pyarrow import csv
 
-    convert = csv.ConvertOptions(null_values=[""], strings_can_be_null=True, timestamp_parsers=[])
+    convert = csv.ConvertOptions(null_values=[""], strings_can_be_null=True)
 
     def source() -> Any:
         return place if data is None else BytesIO(data)
@@ -176,9 +176,7 @@ def _explain_jsonl(path: str) -> None:
                 raise WorkloadError(f"{path}:{number}: {_short(line)} is not an object (e.g. {_OBJECT})")
             for name in (name for names in NAMES.values() for name in names if name in values):
                 if type(values[name]) not in (int, float):
-                    raise WorkloadError(
-                        f"{path}:{number}: {name}: {_short(json.dumps(values[name]))} is not a number (e.g. 512)"
-                    )
+                    raise WorkloadError(f"{path}:{number}: {name}: {_short(values[name])} is not a number (e.g. 512)")
 
 
 _OBJECT = '{"arrived_at": 0.0, "num_prompt_tokens": 512, "num_output_tokens": 128}'
@@ -212,7 +210,7 @@ def _numbers(table: "pa.Table", name: str, place: str) -> NDArray[Any]:
     numeric = pa.types.is_integer(kind) or pa.types.is_floating(kind)
     if column.null_count and (numeric or pa.types.is_null(kind)):
         row = int(np.flatnonzero(column.is_null().to_numpy())[0])
-        raise WorkloadError(f"{place}: data row {row + 1}: {name}: empty, not a number (e.g. 512)")
+        raise WorkloadError(f"{place}: data row {row + 1}: {name}: an empty cell is not a number (e.g. 512)")
     if numeric:
         numbers: NDArray[Any] = column.to_numpy()
         return numbers
@@ -223,21 +221,20 @@ def _not_a_number(column: Any, name: str, place: str) -> WorkloadError:
     """The error for the first cell that is not a number, in a column that is not all numbers."""
     import pyarrow as pa
 
-    shown = 0, column[0].as_py()
-    for row, cell in enumerate(column):
-        value = cell.as_py()
-        if not isinstance(value, str):
-            shown = row, value
-            break
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        return WorkloadError(f"{place}: column {name}: values of type {column.type} are not numbers (e.g. 512)")
+    first = 0  # where all cells read as numbers, yet are text, as in Parquet
+    for row, cell in enumerate(column.to_pylist()):
         try:
-            pa.scalar(value.strip()).cast(pa.float64())
+            pa.scalar("empty" if cell is None else cell.strip()).cast(pa.float64())
         except pa.ArrowInvalid:
-            shown = row, value
+            first = row
             break
-    text = "empty" if shown[1] is None else _short(shown[1])
-    return WorkloadError(f"{place}: data row {shown[0] + 1}: {name}: {text} is not a number (e.g. 512)")
+    text = column[first].as_py()
+    shown = "an empty cell" if text is None else _short(text)
+    return WorkloadError(f"{place}: data row {first + 1}: {name}: {shown} is not a number (e.g. 512)")
 
 
 def _short(value: Any) -> str:
-    text = repr(value.rstrip() if isinstance(value, str) else value)
+    text = repr(value.strip() if isinstance(value, str) else value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -24,8 +24,7 @@ def show(workload: Workload, as_json: bool) -> None:
 
     rate = "all at once" if figures["rate_per_s"] is None else f"{figures['rate_per_s']:,.4g} a second"
     spread = "" if figures["gap_cv"] is None else f", gaps with a coefficient of variation of {figures['gap_cv']:.3g}"
-    console = Console(highlight=False)
-    console.print(f"{workload.name}: {workload.num_requests:,} requests in {figures['span_s']:,.4g} s, {rate}{spread}")
+    print(f"{workload.name}: {workload.num_requests:,} requests in {figures['span_s']:,.4g} s, {rate}{spread}")
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("")
     for column in COLUMNS:
@@ -33,7 +32,7 @@ def show(workload: Workload, as_json: bool) -> None:
     for title, key in ROWS:
         cells = (figures[key].get(column) for column in COLUMNS)
         table.add_row(title, *("" if cell is None else _text(cell) for cell in cells))
-    console.print(table)
+    Console(highlight=False).print(table)
 
 
 def _text(value: float) -> str:

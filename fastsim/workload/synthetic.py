@@ -119,8 +119,11 @@ def _repeated(gaps: TraceGaps, number: int) -> Floats:
             "arrival times that differ"
         )
     mean_gap = span / (size - 1)
-    rounds, rows = np.divmod(np.arange(number), size)
-    arrived_at: Floats = recorded[rows] + rounds * (size * mean_gap)
+    arrived_at = np.empty(number)
+    for first in range(0, number, SLICE):
+        part = arrived_at[first : first + SLICE]
+        rounds, rows = np.divmod(np.arange(first, first + len(part)), size)
+        part[:] = recorded[rows] + rounds * (size * mean_gap)
     if gaps.rate is not None:
         arrived_at /= gaps.rate * mean_gap
     return arrived_at

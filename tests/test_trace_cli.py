@@ -1,0 +1,89 @@
+"""`fastsim trace`: describe, convert, synthesise."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from fastsim.cli.trace import trace
+from fastsim.errors import ConfigError, OutputError, WorkloadError
+from fastsim.workload import load
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(trace, [*map(str, arguments)], catch_exceptions=False)
+
+
+def failed(*arguments: str | Path) -> BaseException | None:
+    return CliRunner().invoke(trace, [*map(str, arguments)]).exception
+
+
+def test_describe(tmp_path: Path) -> None:
+    path = tmp_path / "requests.csv"
+    path.write_text("arrived_at,num_prompt_tokens,num_output_tokens\n0,1000,10\n2,3000,20\n")
+    shown = run("describe", path).output
+    assert "2 requests in 2 s, 0.5 a second" in shown.replace("\n", " ")
+    rows = {line[:16].strip(): line[16:].split() for line in shown.splitlines()}
+    assert rows["prompt tokens"] == ["2,000", "2,000", "2,800", "2,980", "3,000", "4,000"]
+    assert rows["output tokens"][0] == "15"
+    assert rows["prompt : output"][:2] == ["125", "125"]
+
+
+def test_describe_as_json() -> None:
+    figures = json.loads(run("describe", "chat", "--json").output)
+    assert figures == load("chat").describe()
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
+def test_convert_keeps_the_stream(tmp_path: Path, suffix: str) -> None:
+    source, target = tmp_path / "azure.csv", tmp_path / "new" / f"requests{suffix}"
+    source.write_text("arrived_at,num_prefill_tokens,num_decode_tokens\n0.1,1000,10\n0.30000000000000004,3000,20\n")
+    assert run("convert", source, target).output == ""
+    assert load(target).digest == load(source).digest
+    assert [one.name for one in target.parent.iterdir()] == [target.name]
+
+
+def test_convert_to_standard_output(tmp_path: Path) -> None:
+    source = tmp_path / "azure.csv"
+    source.write_text("arrived_at,num_prefill_tokens,num_decode_tokens,replica_id\n0.1,1000,10,2\n")
+    expected = "arrived_at,num_prompt_tokens,num_output_tokens,replica_id\n0.1,1000,10,2\n"
+    assert run("convert", source).output == expected
+
+
+def test_synthesise(tmp_path: Path) -> None:
+    target = tmp_path / "requests.parquet"
+    run("synthesise", "code", "--requests", "50", "--rate", "4", "--seed", "7", "--out", target)
+    assert load(target).digest == load("code", num_requests=50, rate=4.0, seed=7).digest
+    lines = run("synthesise", "chat", "--requests", "5").output.splitlines()
+    assert lines[0] == "arrived_at,num_prompt_tokens,num_output_tokens"
+    assert len(lines) == 6
+
+
+def test_faults_are_for_the_main_command_to_tell(tmp_path: Path) -> None:
+    assert isinstance(failed("describe", tmp_path / "none.csv"), WorkloadError)
+    assert isinstance(failed("synthesise", "chatt"), ConfigError)
+    assert isinstance(failed("synthesise", "chat", "--rate", "0"), WorkloadError)
+    target = tmp_path / "requests.txt"
+    assert "not in .csv, .parquet, .jsonl" in str(failed("synthesise", "chat", "--out", target))
+    (tmp_path / "folder.csv").mkdir()
+    assert isinstance(failed("synthesise", "chat", "--out", tmp_path / "folder.csv"), OutputError)
+    assert isinstance(failed("synthesise", "chat", "--out", tmp_path / "folder.csv" / "a.csv" / "b.csv"), type(None))
+    assert isinstance(
+        failed("synthesise", "chat", "--out", tmp_path / "folder.csv" / "a.csv" / "b.csv" / "c.csv"), OutputError
+    )
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "requests.jsonl"
+    target.write_text("as it was")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("fastsim.workload.write._slices", full)
+    error = failed("synthesise", "chat", "--out", target)
+    assert isinstance(error, OutputError)
+    assert str(error).startswith(f"{target}: cannot be written (No space left on device)")
+    assert [one.name for one in tmp_path.iterdir()] == [target.name]
+    assert target.read_text() == "as it was"
