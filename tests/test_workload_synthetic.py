@@ -47,14 +47,12 @@ def test_other_lengths_keep_the_gaps() -> None:
 
 
 def test_gaps_do_not_know_the_lengths() -> None:
+    """From one random stream the first gap and the first length would rise together, seed by seed."""
     wide = {"min": 1, "max": 1000}
     spec = {"lengths": {"kind": "uniform", "num_prompt_tokens": wide, "num_output_tokens": wide}, "gaps": POISSON}
-    for gaps in (POISSON, {"kind": "gamma", "rate": 2.0, "cv": 1.0}):
-        stream = load(spec | {"gaps": gaps, "num_requests": 20_000})
-        columns = np.diff(stream.arrived_at, prepend=0.0), stream.num_prompt_tokens, stream.num_output_tokens
-        assert abs(np.corrcoef(np.stack(columns)) - np.eye(3)).max() < 0.03
-    scores = load({"lengths": DRAWN["quantiles"], "gaps": POISSON, "num_requests": 20_000})
-    assert abs(np.corrcoef(np.diff(scores.arrived_at), np.log(scores.num_prompt_tokens[1:]))[0, 1]) < 0.03
+    first = [load(spec, num_requests=1, seed=seed) for seed in range(300)]
+    columns = [[one.arrived_at[0], one.num_prompt_tokens[0], one.num_output_tokens[0]] for one in first]
+    assert abs(np.corrcoef(np.array(columns).T) - np.eye(3)).max() < 0.2
 
 
 def test_whose_seed_counts() -> None:
