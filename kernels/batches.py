@@ -4,7 +4,7 @@ import math
 
 from ._jit import inlined
 from .blocks import release
-from .cost import COMPOSE_FASTSIM, Cost, layers_ms, prefill_chunk_ms
+from .cost import COMPOSE_FASTSIM, Cost, batch_ms, prefill_chunk_ms
 from .counters import bin_of
 from .queues import move
 from .state import (
@@ -75,7 +75,7 @@ def weigh(state: State, cost: Cost, size: int) -> float:
     features[PREFILL_SQUARES] = squares
     features[NUM_SAMPLED] = num_decodes + num_sampled
     state.replicas.counts[r, TOKENS] += num_tokens
-    return layers_ms(cost, features, prefill_ms)
+    return batch_ms(cost, features, prefill_ms)
 
 
 @inlined

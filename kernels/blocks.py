@@ -62,9 +62,7 @@ def make_room(
 
 
 @inlined
-def grow(
-    processed: Ints, blocks: Ints, counts: Longs, num_blocks: int, block_size: int, request: int
-) -> None:
+def grow(processed: Ints, blocks: Ints, counts: Longs, num_blocks: int, block_size: int, request: int) -> None:
     """Give a decode its next block when its tokens have filled those it holds."""
     if processed[request] > blocks[request] * block_size:
         blocks[request] += 1

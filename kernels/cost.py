@@ -12,8 +12,6 @@ from .state import (
     LONGEST_KV,
     NUM_DECODES,
     NUM_PREFILLS,
-    NUM_SAMPLED,
-    NUM_SEQS,
     NUM_TOKENS,
     PREFILL_KV,
     PREFILL_SQUARES,
@@ -99,24 +97,47 @@ def prefill_chunk_ms(tables: FastsimTables, processed: int, chunk: int) -> float
 
 
 @inlined
-def _vidur_layers_ms(tables: VidurTables, features: Longs) -> float:
-    """Vidur's (attention + mlp + add) * layers, in its order of additions; NaN where a table has no entry."""
-    num_tokens, num_decodes = features[NUM_TOKENS], features[NUM_DECODES]
+def _vidur_decode_ms(tables: VidurTables, num_decodes: int, decode_kv: int) -> float:
+    if num_decodes == 0:
+        return 0.0
+    column = (decode_kv // num_decodes + tables.kv_step - 1) // tables.kv_step
+    if num_decodes >= tables.decode.shape[0] or column >= tables.decode.shape[1]:
+        return math.nan
+    return float(tables.decode[num_decodes, column] * (tables.decode_factor if num_decodes > 1 else 1.0))
+
+
+@inlined
+def _vidur_prefill_ms(tables: VidurTables, num_prefills: int, prefill_kv: int, squares: int) -> float:
+    if num_prefills == 0:
+        return 0.0
+    row = prefill_kv // tables.kv_step
+    chunk = int(math.sqrt(squares) + 0.5)
+    if row >= tables.prefill.shape[0] or chunk >= tables.prefill.shape[1]:
+        return math.nan
+    return float(tables.prefill[row, chunk] * (tables.prefill_factor if num_prefills > 1 else 1.0))
+
+
+@inlined
+def _fastsim_decode_ms(tables: FastsimTables, num_decodes: int, decode_kv: int, longest_kv: int) -> float:
+    if num_decodes == 0:
+        return 0.0
+    if num_decodes >= tables.decode_ms.shape[0]:
+        return math.nan
+    mean = decode_kv / num_decodes
+    return _linear(tables.decode_ms[num_decodes], tables.kv_step, mean + tables.skew * (longest_kv - mean))
+
+
+@inlined
+def layers_ms(cost: Cost, num_tokens: int, decode: float, prefill: float) -> float:
+    """What a batch costs on every stage alike, ms, given its attention; NaN where a table has no entry.
+
+    Vidur: (attention + mlp + add) * layers, in its order of additions.
+    """
+    if cost.compose == COMPOSE_FASTSIM:
+        return _beyond(cost.fastsim.token_ms, cost.fastsim.token_slope, num_tokens) + decode + prefill
+    tables = cost.vidur
     if num_tokens >= tables.mlp.size:
         return math.nan
-    decode = 0.0
-    if num_decodes > 0:
-        column = (features[DECODE_KV] // num_decodes + tables.kv_step - 1) // tables.kv_step
-        if num_decodes >= tables.decode.shape[0] or column >= tables.decode.shape[1]:
-            return math.nan
-        decode = tables.decode[num_decodes, column] * (tables.decode_factor if num_decodes > 1 else 1.0)
-    prefill = 0.0
-    if features[NUM_PREFILLS] > 0:
-        row = features[PREFILL_KV] // tables.kv_step
-        chunk = int(math.sqrt(features[PREFILL_SQUARES]) + 0.5)
-        if row >= tables.prefill.shape[0] or chunk >= tables.prefill.shape[1]:
-            return math.nan
-        prefill = tables.prefill[row, chunk] * (tables.prefill_factor if features[NUM_PREFILLS] > 1 else 1.0)
     attention = (
         tables.before_attention[num_tokens]
         + decode
@@ -128,35 +149,36 @@ def _vidur_layers_ms(tables: VidurTables, features: Longs) -> float:
 
 
 @inlined
-def layers_ms(cost: Cost, features: Longs, prefill_ms: float) -> float:
-    """What a batch costs on every stage alike, ms. ``prefill_ms``: attention of its chunks (fastsim)."""
+def decode_ms(cost: Cost, num_decodes: int, decode_kv: int, longest_kv: int) -> float:
+    """Attention of ``num_decodes`` decodes that have processed ``decode_kv`` tokens in all, ms."""
     if cost.compose == COMPOSE_VIDUR:
-        return _vidur_layers_ms(cost.vidur, features)
-    tables = cost.fastsim
-    num_decodes = features[NUM_DECODES]
-    decode = 0.0
-    if num_decodes > 0:
-        if num_decodes >= tables.decode_ms.shape[0]:
-            return math.nan
-        mean = features[DECODE_KV] / num_decodes
-        kv = mean + tables.skew * (features[LONGEST_KV] - mean)
-        decode = _linear(tables.decode_ms[num_decodes], tables.kv_step, kv)
-    return _beyond(tables.token_ms, tables.token_slope, features[NUM_TOKENS]) + decode + prefill_ms
+        return _vidur_decode_ms(cost.vidur, num_decodes, decode_kv)
+    return _fastsim_decode_ms(cost.fastsim, num_decodes, decode_kv, longest_kv)
 
 
 @inlined
-def stage_seconds(cost: Cost, features: Longs, layers_ms: float, stage: int) -> float:
+def batch_ms(cost: Cost, features: Longs, prefill_ms: float) -> float:
+    """What a batch costs on every stage alike, ms. ``prefill_ms``: attention of its chunks (fastsim)."""
+    prefill = prefill_ms
+    if cost.compose == COMPOSE_VIDUR:
+        prefill = _vidur_prefill_ms(cost.vidur, features[NUM_PREFILLS], features[PREFILL_KV], features[PREFILL_SQUARES])
+    decode = decode_ms(cost, features[NUM_DECODES], features[DECODE_KV], features[LONGEST_KV])
+    return layers_ms(cost, features[NUM_TOKENS], decode, prefill)
+
+
+@inlined
+def stage_seconds(cost: Cost, num_tokens: int, num_seqs: int, num_sampled: int, layers_ms: float, stage: int) -> float:
     """Time of a batch on one stage, s: the layers, and what only the first, last or inner stages do."""
-    num_tokens, last = features[NUM_TOKENS], stage == cost.num_stages - 1
+    last = stage == cost.num_stages - 1
     if cost.compose == COMPOSE_VIDUR:
         send = 0.0 if last else cost.vidur.send[num_tokens]
         return float((layers_ms + send) * 1e-3 + cost.vidur.host_ms * 1e-3)
     tables = cost.fastsim
     ms = layers_ms
     if stage == 0:
-        ms += _beyond(tables.first_ms, tables.first_slope, num_tokens) + tables.host_ms[features[NUM_SEQS]]
+        ms += _beyond(tables.first_ms, tables.first_slope, num_tokens) + tables.host_ms[num_seqs]
     if last:
-        ms += tables.last_ms[features[NUM_SAMPLED]]
+        ms += tables.last_ms[num_sampled]
     else:
         ms += _beyond(tables.send_ms, tables.send_slope, num_tokens)
     return ms * 1e-3

@@ -24,7 +24,9 @@ from .state import (
     IN_FLIGHT,
     IN_USE,
     NONE,
+    NUM_SAMPLED,
     NUM_SEQS,
+    NUM_TOKENS,
     REPLICA,
     SEQUENCE,
     SLOT,
@@ -65,7 +67,14 @@ def _start_stage(state: State, cost: Cost, limits: Limits, stage: int) -> bool:
     for i in range(replicas.queued[r, stage]):
         queue[i] = queue[i + 1]
     features = state.batches.features[r, slot]
-    seconds = stage_seconds(cost, features, state.batches.layers_ms[r, slot], stage)
+    seconds = stage_seconds(
+        cost,
+        features[NUM_TOKENS],
+        features[NUM_SEQS],
+        features[NUM_SAMPLED],
+        state.batches.layers_ms[r, slot],
+        stage,
+    )
     if not seconds > 0.0:
         state.cursor[SLOT] = slot
         return False

@@ -24,6 +24,9 @@ from .state import (
     LEFT,
     NONE,
     NUM_PREFILLS,
+    NUM_SAMPLED,
+    NUM_SEQS,
+    NUM_TOKENS,
     OUTCOME,
     REPLICA,
     RESTARTS,
@@ -108,7 +111,7 @@ def launch(state: State, cost: Cost, limits: Limits, size: int) -> int:
         enter(state, slot)
         return FORM
     now = state.replicas.times[r, CLOCK]
-    seconds = stage_seconds(cost, features, ms, 0)
+    seconds = stage_seconds(cost, features[NUM_TOKENS], features[NUM_SEQS], features[NUM_SAMPLED], ms, 0)
     if not seconds > 0.0:
         return FAULT
     started_at, request = state.requests.started_at, state.batches.request[r, slot]
