@@ -15,11 +15,16 @@ from fastsim.catalog import Device, Model, Node
 from fastsim.documents import Document, read, validate, with_overrides
 from fastsim.errors import ConfigError, DoesNotFitError, did_you_mean
 from fastsim.memory import Layout, MemoryPlan
+from fastsim.operators import Operators, operators
 
 Policy = Literal["vllm", "sarathi", "orca", "lightllm", "faster_transformer"]
 RouterPolicy = Literal["round_robin", "random", "least_outstanding", "least_waiting", "pinned"]
 Planner = Literal["fastsim", "vidur"]
 Compose = Literal["fastsim", "vidur"]
+Dtype = Literal["bfloat16", "float16"]
+Quantization = Literal["none", "fp8", "fp8_block", "int8_wo", "int4_wo", "nvfp4"]
+KvCacheDtype = Literal["auto", "fp8"]
+AllToAll = Literal["allgather_reducescatter", "deepep"]
 
 PREDICTORS = ("default", "tables:DIR")
 LATER_PREDICTORS = ("aic", "vidur", "profile")
@@ -96,8 +101,32 @@ class Deployment(_Settings):
     model: str = _name("catalog name, or a path to a Hugging Face config.json", "meta-llama/Llama-2-7b-hf")
     device: str = _name("catalog name of the GPU", "a100")
     node: str | None = _name("catalog name; decides the links between GPUs", "a100_dgx", default=None)
+    dtype: Dtype = _setting(
+        "type of activations, and of weights that are not quantised", "a type", "bfloat16", default="bfloat16"
+    )
+    quantization: Quantization | None = _setting(
+        "precision of the weights of the layers; null: as the model is published", "a precision", "fp8", default=None
+    )
+    kv_cache_dtype: KvCacheDtype = _setting("auto (as dtype) or fp8", "a type", "fp8", default="auto")
     tensor_parallel_size: int = _count("GPUs that share a layer", 2, 1, 1024)
     pipeline_parallel_size: int = _count("stages that share the layers", 2, 1, 1024)
+    enable_expert_parallel: bool = _setting(
+        "the GPUs of a stage share the experts, not each expert", "true or false", True, default=False
+    )
+    all2all_backend: AllToAll = _setting(
+        "how tokens meet their experts: all on every GPU, or exchanged (deepep)",
+        "a way",
+        "deepep",
+        default="allgather_reducescatter",
+    )
+    moe_imbalance: float = _setting(
+        "tokens of the busiest GPU over the mean, under expert parallelism",
+        "a number from 1 up",
+        1.2,
+        default=1.0,
+        ge=1,
+        le=1024,
+    )
     num_replicas: int = _count("copies of the model", 4, 1, 100_000)
     router: Router = _setting("router", "a group of settings", {"policy": "random"}, default=Router())
     max_model_len: int | None = _count("tokens of prompt and output", 4096, None, 2**24)
@@ -153,6 +182,31 @@ class Resolved:
         return min(self.memory.max_batch_size, self.deployment.scheduler.max_num_seqs)
 
     @property
+    def precision(self) -> str:
+        """Of the weights of the layers, in the words of operators and forests."""
+        quantization = self.deployment.quantization
+        return "bf16" if quantization in (None, "none") else str(quantization)
+
+    @property
+    def kv_precision(self) -> str:
+        """Of the KV cache."""
+        return "fp8" if self.deployment.kv_cache_dtype == "fp8" else "bf16"
+
+    @property
+    def operators(self) -> Operators:
+        """What the layers of all stages are made of, on one GPU each."""
+        deployment = self.deployment
+        return operators(
+            self.model,
+            deployment.tensor_parallel_size,
+            precision=self.precision,
+            kv_precision=self.kv_precision,
+            expert_parallel=deployment.enable_expert_parallel,
+            all_to_all=deployment.all2all_backend == "deepep",
+            imbalance=deployment.moe_imbalance,
+        )
+
+    @property
     def num_gpus(self) -> int:
         """GPUs of the whole cluster."""
         deployment = self.deployment
@@ -162,11 +216,11 @@ class Resolved:
 def resolve(deployment: Deployment) -> Resolved:
     """Fill every default and refuse what cannot run.
 
-    Defaults that depend on others: node, the catalog's first of the device; max_model_len, what the model was
-    made for; block_size 16 (lightllm 1); chunk_size 512; max_num_batched_tokens, the larger of 4096 and
-    max_model_len, so that every prompt can be scheduled (vLLM v0's rule); max_waiting_iters 10; num_blocks,
-    what the planner finds. Names become the catalog's spelling, relative paths absolute. Raises CatalogError,
-    ConfigError or DoesNotFitError.
+    Defaults that depend on others: quantization, what the model is published in ("none": 16 bits); node, the
+    catalog's first of the device; max_model_len, what the model was made for; block_size 16 (lightllm 1);
+    chunk_size 512; max_num_batched_tokens, the larger of 4096 and max_model_len, so that every prompt can be
+    scheduled (vLLM v0's rule); max_waiting_iters 10; num_blocks, what the planner finds. Names become the
+    catalog's spelling, relative paths absolute. Raises CatalogError, ConfigError or DoesNotFitError.
     """
     deployment = Deployment.load(deployment)  # model_copy(update=...) does not validate
     model, device = catalog.load_model(deployment.model), catalog.load_device(deployment.device)
@@ -182,7 +236,16 @@ def resolve(deployment: Deployment) -> Resolved:
 
 def _check(deployment: Deployment, model: Model, node: Node) -> None:
     pipeline, scheduler = deployment.pipeline_parallel_size, deployment.scheduler
-    parallelism.check(model, node, deployment.tensor_parallel_size, pipeline)
+    if not model.num_experts:
+        for field, unset in (("enable_expert_parallel", False), ("moe_imbalance", 1)):
+            if getattr(deployment, field) != unset:
+                raise ConfigError(
+                    f"{field}: {getattr(deployment, field)} needs experts, and {model.name} has none (valid: {unset})"
+                )
+    if deployment.all2all_backend == "deepep" and not deployment.enable_expert_parallel:
+        raise ConfigError("all2all_backend: 'deepep' needs enable_expert_parallel (valid: allgather_reducescatter)")
+    parallelism.check(model, node, deployment.tensor_parallel_size, pipeline, deployment.enable_expert_parallel)
+    _check_vidur(deployment, model)
     if scheduler.max_num_seqs < pipeline:
         raise ConfigError(
             f"scheduler.max_num_seqs: {scheduler.max_num_seqs} leaves pipeline stages without a request "
@@ -192,6 +255,24 @@ def _check(deployment: Deployment, model: Model, node: Node) -> None:
         raise ConfigError(f"scheduler.block_size: lightllm cannot have {scheduler.block_size} (valid: 1)")
     if scheduler.policy == "lightllm" and pipeline > 1:
         raise ConfigError(f"pipeline_parallel_size: lightllm cannot have {pipeline} (valid: 1)")
+
+
+def _check_vidur(deployment: Deployment, model: Model) -> None:
+    """Vidur's formulas have no term for anything but layers that are all alike, dense and in 16 bits."""
+    quantization = deployment.quantization or model.quantization
+    unknown = {
+        "experts": model.num_experts > 0,
+        "latent attention": model.kv_lora_rank > 0,
+        f"quantization {quantization}": quantization not in (None, "none"),
+        "an fp8 KV cache": deployment.kv_cache_dtype == "fp8",
+    }
+    why = next((name for name, found in unknown.items() if found), None)
+    for field, value in (
+        ("memory.planner", deployment.memory.planner),
+        ("predictor.compose", deployment.predictor.compose),
+    ):
+        if value == "vidur" and why is not None:
+            raise ConfigError(f"{field}: 'vidur' knows nothing of {why} (valid: fastsim)")
 
 
 def _node(deployment: Deployment, device: Device) -> Node:
@@ -217,6 +298,7 @@ def _fill(deployment: Deployment, model: Model, device: Device, node: Node) -> D
     in_catalog = model.name in catalog.names("models")
     filled = {
         "model": model.name if in_catalog else str(Path(model.name).absolute()),
+        "quantization": deployment.quantization or model.quantization or "none",
         "device": device.name,
         "node": node.name,
         "max_model_len": max_model_len,
@@ -254,6 +336,9 @@ def _plan(filled: Deployment, model: Model, device: Device, node: Node) -> Memor
         max_num_seqs=scheduler.max_num_seqs,
         max_iteration_tokens=_most_tokens(filled),
         num_blocks=scheduler.num_blocks,
+        precision="bf16" if filled.quantization in (None, "none") else filled.quantization,
+        kv_precision="fp8" if filled.kv_cache_dtype == "fp8" else "bf16",
+        expert_parallel=filled.enable_expert_parallel,
     )
     try:
         return memory.plan(model, device, layout)
@@ -284,7 +369,7 @@ def _warnings(resolved: Deployment, blocks_given: bool, model: Model, device: De
         found.append(f"max_model_len: {length} is beyond the {trained} tokens that {model.name} was made for")
     if model.sliding_window is not None and length > model.sliding_window:
         window = model.sliding_window
-        found.append(f"model: {model.name} attends to {window} tokens; the simulation to all of {length}")
+        found.append(f"model: {model.name} attends to {window} tokens; its KV cache is kept for all of {length}")
     if (tokens := plan.num_blocks * scheduler.block_size) < length:
         blocks = f"{plan.num_blocks} blocks hold {tokens} tokens"
         found.append(f"scheduler.num_blocks: {blocks}, fewer than max_model_len {length}")

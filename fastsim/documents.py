@@ -183,7 +183,10 @@ def _sentence(schema: "type[BaseModel]", document: Document, fault: "ErrorDetail
         return f"{where}: missing{example}"
     value = fault["input"]
     if fault["type"] == "literal_error" and isinstance(value, str):
-        return f"{where}: {short(value)} is unknown; {did_you_mean(value, get_args(info.annotation))}"
+        # Of a field that may be null, the choices stand one level deeper.
+        choices = [choice for part in get_args(info.annotation) for choice in get_args(part) or [part]]
+        choices = [choice for choice in choices if isinstance(choice, str)]
+        return f"{where}: {short(value)} is unknown; {did_you_mean(value, choices)}"
     valid = ((info.json_schema_extra or {}).get("valid") or info.description) if info else None
     return f"{where}: {short(value)} is not {valid or 'valid'}{example}"
 

@@ -1,4 +1,4 @@
-"""The shapes of a dense decoder from a Hugging Face config.json.
+"""The shapes of a decoder from a Hugging Face config.json.
 
 The field names and what they mean when they are left out are those of transformers' configuration classes.
 """
@@ -9,27 +9,26 @@ from typing import Any
 from fastsim.catalog import Model
 from fastsim.documents import parse_json, read_text
 from fastsim.errors import CatalogError
+from fastsim.quantisation import quantisation
 
 # What model_type says and the configuration may leave unsaid.
-GATED = {
-    "llama",
-    "mistral",
-    "qwen",
-    "qwen2",
-    "qwen3",
-    "internlm",
-    "internlm2",
-    "gemma",
-    "gemma2",
-    "gemma3_text",
-}
+GATED = {"llama", "mistral", "qwen", "qwen2", "qwen3", "internlm", "internlm2", "gemma", "gemma2", "gemma3_text"}
 GATED |= {"phi3", "cohere", "granite", "olmo", "olmo2", "baichuan", "exaone", "stablelm", "smollm3"}
 PLAIN = {"phi", "opt", "gpt2", "gpt_neo", "gpt_neox", "gptj", "gpt_bigcode", "starcoder2", "bloom", "mpt"}
 PARALLEL = {"phi", "gptj", "cohere"}  # attention and MLP behind one norm
+SANDWICH = {"gemma2", "gemma3_text"}  # norms behind attention and MLP too
 TIED = {"gpt2", "gpt_neo", "gpt_bigcode", "opt", "bloom", "mpt", "starcoder2", "cohere"}
 TIED |= {"gemma", "gemma2", "gemma3_text"}
-QK_NORM = {"qwen3", "gemma3_text", "olmo2"}
-ATTENTION_BIAS = {"qwen", "qwen2", "phi", "opt", "gpt2", "gpt_neox", "gpt_bigcode", "starcoder2", "bloom"}
+QK_NORM = {"qwen3", "qwen3_moe", "gemma3_text", "olmo2", "olmoe"}
+ATTENTION_BIAS = {"qwen", "qwen2", "qwen2_moe", "phi", "opt", "gpt2", "gpt_neox", "gpt_bigcode", "starcoder2", "bloom"}
+ATTENTION_BIAS |= {"gpt_oss"}
+# Mixtures of experts, and the field that holds the width of an expert.
+EXPERTS = {"mixtral": "intermediate_size", "phimoe": "intermediate_size", "olmoe": "intermediate_size"}
+EXPERTS |= {"gpt_oss": "intermediate_size", "granitemoe": "intermediate_size"}
+EXPERTS |= dict.fromkeys(("qwen2_moe", "qwen3_moe", "deepseek_v2", "deepseek_v3", "kimi_k2"), "moe_intermediate_size")
+LATENT = {"deepseek_v2", "deepseek_v3", "kimi_k2"}
+# One layer of so many attends to everything, where layer_types does not say it.
+FULL_ATTENTION_EVERY = {"gemma2": 2, "gpt_oss": 2, "gemma3_text": 6}
 NAMES = {
     "num_layers": ("num_hidden_layers", "n_layer", "n_layers", "num_layers"),
     "hidden_size": ("hidden_size", "n_embd", "d_model"),
@@ -50,16 +49,11 @@ NAMES = {
 # A field that is set to more than its harmless value, and what that means.
 REFUSED = (
     ("is_encoder_decoder", 0, "an encoder-decoder"),
-    ("num_experts", 1, "a mixture of experts"),
-    ("num_local_experts", 1, "a mixture of experts"),
-    ("n_routed_experts", 1, "a mixture of experts"),
-    ("moe_num_experts", 1, "a mixture of experts"),
-    ("kv_lora_rank", 0, "multi-head latent attention"),
     ("state_size", 0, "a state-space model"),
     ("mamba_d_state", 0, "a state-space model"),
     ("ssm_state_size", 0, "a state-space model"),
     ("text_config", 0, "a multimodal model"),
-    ("quantization_config", 0, "quantised weights"),
+    ("index_topk", 0, "sparse attention"),
 )
 
 
@@ -67,7 +61,7 @@ def read_config(path: Path) -> Model:
     """The model of a config.json, or of the folder that holds one; its name is the path as given.
 
     KV heads default to the attention heads, head_dim to hidden_size / heads. Raises CatalogError when a field
-    is missing or impossible, or the model is not a dense decoder in 16 bits; ConfigError when the file cannot
+    is missing or impossible, or describes a model that cannot be simulated; ConfigError when the file cannot
     be read.
     """
     file = path / "config.json" if path.is_dir() else path
@@ -76,16 +70,14 @@ def read_config(path: Path) -> Model:
     for field, harmless, meaning in REFUSED:
         value = config.get(field)
         if (isinstance(value, dict) and value) or (isinstance(value, int | float) and value > harmless):
-            raise _fault(file, field, value, f"describes {meaning}; only dense decoders in bf16 can be simulated")
-    quantised = file.with_name("hf_quant_config.json")
-    if quantised.exists():
-        raise CatalogError(f"{quantised}: describes quantised weights; only dense decoders in bf16 can be simulated")
+            raise _fault(file, field, value, f"describes {meaning}, which cannot be simulated")
     for layer in config.get("layer_types") or ():
         if layer not in ("full_attention", "sliding_attention"):
             raise _fault(file, "layer_types", layer, "is neither full_attention nor sliding_attention")
     sizes = {name: _size(file, config, name) for name in NAMES}
     hidden, heads = _required(file, sizes, "hidden_size"), _required(file, sizes, "num_attention_heads")
-    head_dim = sizes["head_dim"]
+    latent = _latent(file, config, kind)
+    head_dim = latent["qk_nope_head_dim"] + latent["qk_rope_head_dim"] if latent else sizes["head_dim"]
     if head_dim is None:
         if hidden % heads:
             raise _fault(file, "hidden_size", hidden, f"is not a multiple of the {heads} attention heads")
@@ -95,16 +87,19 @@ def read_config(path: Path) -> Model:
     kv_heads = sizes["num_key_value_heads"] or heads
     if heads % kv_heads:
         raise _fault(file, "num_key_value_heads", kv_heads, f"does not divide the {heads} attention heads")
-    gated = _gated(file, config, kind)
-    width = sizes["intermediate_size"]
+    layers = _required(file, sizes, "num_layers")
+    experts = _experts(file, config, kind, layers)
+    gated = bool(experts) or _gated(file, config, kind)
+    width = sizes["intermediate_size"] or experts.get("moe_intermediate_size")
     if width is None and not gated:
         width = 4 * hidden  # GPT-2's n_inner, when null
     if width is None:
         raise _missing(file, "intermediate_size")
     window = config.get("sliding_window") if config.get("use_sliding_window", True) else None
+    window = window if isinstance(window, int) and window > 0 else None
     return Model(
         name=str(path),
-        num_layers=_required(file, sizes, "num_layers"),
+        num_layers=layers,
         hidden_size=hidden,
         num_attention_heads=heads,
         num_key_value_heads=kv_heads,
@@ -118,9 +113,84 @@ def read_config(path: Path) -> Model:
         qk_norm=bool(config.get("qk_layernorm", config.get("use_qk_norm", kind in QK_NORM))),
         attention_bias=bool(config.get("attention_bias", config.get("qkv_bias", kind in ATTENTION_BIAS))),
         post_attention_norm=kind not in PARALLEL,
-        sliding_window=window if isinstance(window, int) and window > 0 else None,
+        sliding_window=window,
         source=str(file),
+        num_full_attention_layers=_full_layers(config, kind, layers) if window else 0,
+        sandwich_norm=kind in SANDWICH,
+        quantization=quantisation(file, config),
+        **experts,
+        **latent,
     )
+
+
+def _full_layers(config: dict[str, Any], kind: str, layers: int) -> int:
+    """Layers that attend to everything, of a model with a sliding window."""
+    if types := config.get("layer_types"):
+        return int(types.count("full_attention"))
+    if kind in FULL_ATTENTION_EVERY:
+        every = config.get("sliding_window_pattern", FULL_ATTENTION_EVERY[kind])
+        return layers // every if isinstance(every, int) and every > 0 else 0
+    if kind in ("qwen2", "qwen3", "qwen2_moe", "qwen3_moe"):
+        first = config.get("max_window_layers", 28)
+        return min(layers, first) if isinstance(first, int) else layers
+    return 0
+
+
+def _experts(file: Path, config: dict[str, Any], kind: str, layers: int) -> dict[str, int]:
+    """The fields of Model that describe its experts; none for a dense model."""
+    spellings = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+    field = next((name for name in spellings if isinstance(config.get(name), int) and config[name] > 1), None)
+    if field is None:
+        return {}
+    if kind not in EXPERTS:
+        known = ", ".join(sorted(EXPERTS))
+        why = f"describes a mixture of experts, and model_type {kind!r} is none that is known ({known})"
+        raise _fault(file, field, config[field], why)
+    step = config.get("decoder_sparse_step", config.get("moe_layer_freq", 1))
+    first = config.get("first_k_dense_replace", 0)
+    only = sorted(config.get("mlp_only_layers") or ())
+    if only and only != list(range(len(only))):
+        raise _fault(file, "mlp_only_layers", only, "are not the first layers (e.g. [0, 1])")
+    chosen = "num_experts_per_tok" if "num_experts_per_tok" in config else "moe_topk"
+    width = EXPERTS[kind]
+    given = {
+        field: config[field],
+        chosen: config.get(chosen),
+        width: config.get(width),
+        "moe_layer_freq" if "moe_layer_freq" in config else "decoder_sparse_step": step,
+    }
+    for name, value in given.items():
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31:
+            raise _fault(file, name, value, "is not a positive integer (e.g. 8), and experts need it")
+    shared = config.get("shared_expert_intermediate_size")
+    if shared is None:
+        shared = (config.get("n_shared_experts") or 0) * config[width]
+    return {
+        "num_experts": config[field],
+        "num_experts_per_tok": config[chosen],
+        "moe_intermediate_size": config[width],
+        "shared_expert_intermediate_size": int(shared),
+        "first_dense_layers": min(layers, max(int(first), len(only))),
+        "moe_layer_step": step,
+    }
+
+
+def _latent(file: Path, config: dict[str, Any], kind: str) -> dict[str, int]:
+    """The fields of Model that describe multi-head latent attention; none for a model without."""
+    rank = config.get("kv_lora_rank")
+    if not rank:
+        return {}
+    if kind not in LATENT:
+        known = ", ".join(sorted(LATENT))
+        why = f"describes multi-head latent attention, and model_type {kind!r} is none that is known ({known})"
+        raise _fault(file, "kv_lora_rank", rank, why)
+    found = {"q_lora_rank": config.get("q_lora_rank") or 0}
+    for name in ("kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim"):
+        value = config.get(name)
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31:
+            raise _fault(file, name, value, "is not a positive integer (e.g. 128), and latent attention needs it")
+        found[name] = value
+    return found
 
 
 def _gated(file: Path, config: dict[str, Any], kind: str) -> bool:
@@ -154,7 +224,7 @@ def _required(file: Path, sizes: dict[str, int | None], name: str) -> int:
 
 
 def _missing(file: Path, name: str) -> CatalogError:
-    return CatalogError(f"{file}: {NAMES.get(name, (name,))[0]}: missing; a dense decoder's config.json has it")
+    return CatalogError(f"{file}: {NAMES.get(name, (name,))[0]}: missing; a decoder's config.json has it")
 
 
 def _fault(file: Path, field: str, value: object, why: str) -> CatalogError:

@@ -1,4 +1,4 @@
-"""How many KV blocks fit: our planner, and Vidur's for parity. Weights, activations and KV cache are bf16."""
+"""How many KV blocks fit: our planner, and Vidur's for parity. Weights and KV cache are those of the operators."""
 
 from dataclasses import dataclass
 from math import ceil
@@ -6,6 +6,7 @@ from typing import Literal
 
 from fastsim.catalog import Device, Model
 from fastsim.errors import DoesNotFitError
+from fastsim.operators import Operators, operators
 
 GIB = 2**30
 BYTES = 2  # of a bf16 or fp16 element
@@ -31,6 +32,9 @@ class Layout:
     max_num_seqs: int
     max_iteration_tokens: int  # most tokens of one iteration, as vLLM's profile run has them
     num_blocks: int | None = None  # given by the user, else planned
+    precision: str = "bf16"  # of the weights (operators.WEIGHT_BYTES)
+    kv_precision: str = "bf16"
+    expert_parallel: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,45 +69,57 @@ def blocks_that_fit(model: Model, device: Device, layout: Layout) -> int:
 
 
 def block_bytes(model: Model, layout: Layout) -> int:
-    """Bytes of one KV block on one GPU: keys and values of its stage's layers and its rank's heads."""
-    heads = ceil(model.num_key_value_heads / layout.tensor_parallel_size)
-    layers = model.num_layers // layout.pipeline_parallel_size
-    return 2 * BYTES * layers * heads * model.head_dim * layout.block_size
+    """Bytes of one KV block on one GPU: what its stage's layers keep of each token, for its rank's heads."""
+    return _stage(model, layout, 0).kv_bytes_per_token() * layout.block_size
 
 
 def weight_bytes(model: Model, layout: Layout, stage: int) -> int:
     """Bytes of the weights on one GPU of a stage: layers, on the first the embedding, on the last the head.
 
     Matrices are divided by the tensor parallel size; KV heads are replicated when there are more ranks than
-    heads, as vLLM does; norms are not divided. Learned position embeddings are left out.
+    heads, as vLLM does; norms, routers and what compresses a latent KV are not divided. Embedding and head are in
+    16 bits. Learned position embeddings are left out.
     """
-    tp, pp = layout.tensor_parallel_size, layout.pipeline_parallel_size
-    hidden, heads = model.hidden_size, model.num_attention_heads // tp
-    qkv = (heads + 2 * ceil(model.num_key_value_heads / tp)) * model.head_dim
-    mlp = (3 if model.gated_mlp else 2) * model.intermediate_size // tp
-    layer = hidden * (qkv + heads * model.head_dim + mlp) + (qkv if model.attention_bias else 0)
-    layer += hidden * (2 if model.post_attention_norm else 1) + (2 * model.head_dim if model.qk_norm else 0)
-    elements = model.num_layers // pp * layer
-    vocabulary = ceil(model.vocab_size / tp) * hidden
-    first, last = stage == 0, stage == pp - 1
+    found = _stage(model, layout, stage)
+    total = found.weight_bytes()
+    vocabulary = BYTES * found.embedding.weights
+    first, last = stage == 0, stage == layout.pipeline_parallel_size - 1
     if first:
-        elements += vocabulary
+        total += vocabulary
     if last:
-        elements += hidden + (0 if first and model.tie_word_embeddings else vocabulary)
-    return BYTES * elements
+        total += BYTES * found.final_norm.weights + (0 if first and model.tie_word_embeddings else vocabulary)
+    return total
+
+
+def _stage(model: Model, layout: Layout, stage: int) -> Operators:
+    """Operators of the layers of a stage."""
+    number = model.num_layers // layout.pipeline_parallel_size
+    return operators(
+        model,
+        layout.tensor_parallel_size,
+        precision=layout.precision,
+        kv_precision=layout.kv_precision,
+        expert_parallel=layout.expert_parallel,
+        layers=range(stage * number, (stage + 1) * number),
+    )
 
 
 def reserve_bytes(model: Model, layout: Layout, stage: int) -> int:
     """Bytes on one GPU that are neither weights nor KV cache.
 
     As vLLM's profile run leaves them: the context; buffers of collectives; for every token of the largest
-    iteration its hidden state, its residual and what the gate and up projections give; on the last stage the
-    float32 logits of max_num_seqs sequences, in as many copies as sampling holds.
+    iteration its hidden state, its residual and what the gate and up projections give, of a layer of experts also
+    their outputs; on the last stage the float32 logits of max_num_seqs sequences, in as many copies as sampling
+    holds.
     """
     tp = layout.tensor_parallel_size
     reserve = CONTEXT_GIB + (COMMUNICATION_GIB if tp > 1 else 0)
-    width = 2 * model.hidden_size + (2 if model.gated_mlp else 1) * model.intermediate_size // tp
-    activations = BYTES * layout.max_iteration_tokens * width
+    projections = 2 if model.gated_mlp else 1
+    width = projections * model.intermediate_size // tp
+    if model.num_experts:
+        expert = 2 * model.moe_intermediate_size // (1 if layout.expert_parallel else tp) + model.hidden_size
+        width = model.num_experts_per_tok * expert
+    activations = BYTES * layout.max_iteration_tokens * (2 * model.hidden_size + width)
     last = stage == layout.pipeline_parallel_size - 1
     logits = 4 * LOGIT_COPIES * layout.max_num_seqs * model.vocab_size if last else 0
     return int(reserve * GIB) + activations + logits

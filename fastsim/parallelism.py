@@ -7,15 +7,29 @@ from fastsim.errors import ConfigError
 from fastsim.memory import Layout, blocks_that_fit
 
 
-def tensor_sizes(model: Model, node: Node) -> list[int]:
-    """Sizes that split heads and MLP evenly within a node; beyond the KV heads, these are replicated."""
-    kv = model.num_key_value_heads
+def shared_widths(model: Model, expert_parallel: bool) -> dict[str, int]:
+    """What tensor parallelism divides evenly, by its name; KV heads are replicated where there are fewer."""
+    widths = {"attention heads": model.num_attention_heads}
+    kinds = {model.has_experts(layer) for layer in range(model.num_layers)}
+    if False in kinds:
+        widths["intermediate size"] = model.intermediate_size
+    if True in kinds and expert_parallel:
+        widths["experts"] = model.num_experts
+    elif True in kinds:
+        widths["expert intermediate size"] = model.moe_intermediate_size
+    if True in kinds and model.shared_expert_intermediate_size:
+        widths["shared expert intermediate size"] = model.shared_expert_intermediate_size
+    return widths
+
+
+def tensor_sizes(model: Model, node: Node, expert_parallel: bool = False) -> list[int]:
+    """Sizes that split heads, MLP and experts evenly within a node; beyond the KV heads, these are replicated."""
+    kv = 1 if model.kv_lora_rank else model.num_key_value_heads
+    widths = shared_widths(model, expert_parallel).values()
     return [
         size
         for size in range(1, node.num_devices + 1)
-        if model.num_attention_heads % size == 0
-        and (kv % size == 0 or size % kv == 0)
-        and model.intermediate_size % size == 0
+        if all(width % size == 0 for width in widths) and (kv % size == 0 or size % kv == 0)
     ]
 
 
@@ -24,19 +38,22 @@ def pipeline_sizes(model: Model) -> list[int]:
     return [size for size in range(1, model.num_layers + 1) if model.num_layers % size == 0]
 
 
-def check(model: Model, node: Node, tensor: int, pipeline: int) -> None:
+def check(model: Model, node: Node, tensor: int, pipeline: int, expert_parallel: bool = False) -> None:
     """Refuse sizes that the model or the node does not allow. Raises ConfigError."""
-    valid = tensor_sizes(model, node)
+    valid = tensor_sizes(model, node, expert_parallel)
     if tensor > node.num_devices:
         raise ConfigError(
             f"tensor_parallel_size: {tensor} is more than the {node.num_devices} GPUs of {node.name} "
             f"(valid: {_listed(valid)})"
         )
     if tensor not in valid:
+        widths = shared_widths(model, expert_parallel)
+        heads = widths.pop("attention heads")
+        kv = [] if model.kv_lora_rank else [f"{model.num_key_value_heads} KV heads"]
+        counted = [f"{width} experts" if name == "experts" else f"{name} {width}" for name, width in widths.items()]
+        shapes = ", ".join([f"{heads} attention heads", *kv, *counted][:-1]) + " and " + [*kv, *counted][-1]
         raise ConfigError(
-            f"tensor_parallel_size: {tensor} does not divide the {model.num_attention_heads} attention heads, "
-            f"{model.num_key_value_heads} KV heads and intermediate size {model.intermediate_size} of "
-            f"{model.name} (valid: {_listed(valid)})"
+            f"tensor_parallel_size: {tensor} does not divide the {shapes} of {model.name} (valid: {_listed(valid)})"
         )
     if model.num_layers % pipeline:
         raise ConfigError(
@@ -52,7 +69,8 @@ def advice(model: Model, device: Device, node: Node, layout: Layout, may_pipelin
         split = replace(layout, tensor_parallel_size=tensor, pipeline_parallel_size=pipeline)
         return blocks_that_fit(model, device, split) > 0
 
-    tensors, pipelines = tensor_sizes(model, node), pipeline_sizes(model) if may_pipeline else [1]
+    tensors = tensor_sizes(model, node, layout.expert_parallel)
+    pipelines = pipeline_sizes(model) if may_pipeline else [1]
     pairs = [(tensor, pipeline) for pipeline in pipelines for tensor in tensors]
     # Within a node first: pipelines come when no tensor parallel size is enough.
     pairs.sort(key=lambda pair: (pair[1] > 1, pair[0] * pair[1], pair[1]))

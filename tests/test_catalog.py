@@ -26,12 +26,22 @@ LLAMA = {
     "tie_word_embeddings": False,
 }
 
+MOE = {"model_type": "qwen3_moe", "num_experts": 64, "num_experts_per_tok": 4, "moe_intermediate_size": 512}
+
 
 def config(folder: Path, **changes: Any) -> Path:
     """A config.json like Llama-3.1-8B's with these fields changed; None takes a field out."""
     values = {key: value for key, value in (LLAMA | changes).items() if value is not None}
     (folder / "config.json").write_text(json.dumps(values))
     return folder / "config.json"
+
+
+def weights(**described: Any) -> dict[str, Any]:
+    """A quantization_config of compressed-tensors."""
+    return {"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": described}}}
+
+
+EXPERTS = ["Mixtral-8x7B-v0.1", "Mixtral-8x22B-v0.1", "Qwen3-30B-A3B", "Qwen3-235B-A22B", "DeepSeek-V3"]
 
 
 # Parameters in 10^9, from the model cards.
@@ -60,18 +70,31 @@ def config(folder: Path, **changes: Any) -> Path:
         ("mistralai/Mistral-Nemo-Instruct-2407", 12.25),
         ("microsoft/phi-2", 2.78),
         ("01-ai/Yi-34B", 34.39),
+        ("mistralai/Mixtral-8x7B-v0.1", 46.70),
+        ("mistralai/Mixtral-8x22B-v0.1", 140.62),
+        ("Qwen/Qwen3-30B-A3B", 30.53),
+        ("Qwen/Qwen3-235B-A22B", 235.09),
+        ("deepseek-ai/DeepSeek-V2-Lite", 15.71),
+        ("deepseek-ai/DeepSeek-V3", 671.03),
     ],
 )
 def test_shapes_give_the_published_number_of_parameters(name: str, billions: float) -> None:
     m = load_model(name)
     attention = m.hidden_size * m.head_dim * (2 * m.num_attention_heads + 2 * m.num_key_value_heads)
-    mlp = (3 if m.gated_mlp else 2) * m.hidden_size * m.intermediate_size
+    if m.kv_lora_rank:
+        attention = m.hidden_size * (m.q_lora_rank + m.kv_lora_rank + m.qk_rope_head_dim + m.num_attention_heads * 128)
+        attention += (m.q_lora_rank or m.hidden_size) * m.num_attention_heads * m.head_dim
+        attention += m.kv_lora_rank * m.num_attention_heads * (m.qk_nope_head_dim + m.v_head_dim)
+    dense = (3 if m.gated_mlp else 2) * m.hidden_size * m.intermediate_size
+    experts = 3 * m.hidden_size * (m.num_experts * m.moe_intermediate_size + m.shared_expert_intermediate_size)
+    experts += m.hidden_size * m.num_experts
+    mlp = sum(experts if m.has_experts(layer) else dense for layer in range(m.num_layers))
     vocabulary = (1 if m.tie_word_embeddings else 2) * m.vocab_size * m.hidden_size
-    assert (m.num_layers * (attention + mlp) + vocabulary) / 1e9 == pytest.approx(billions, rel=2e-3)
+    assert (m.num_layers * attention + mlp + vocabulary) / 1e9 == pytest.approx(billions, rel=2e-3)
 
 
 def test_every_entry_loads_by_its_name_and_is_complete() -> None:
-    assert len(names("models")) >= 22
+    assert len(names("models")) >= 28
     for name in names("models"):
         model = load_model(name)
         assert model.name == name and model.source
@@ -187,14 +210,21 @@ def test_phi_is_parallel_and_plain(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"num_experts": 128}, r"num_experts: 128 describes a mixture of experts"),
+        ({"num_experts": 128}, r"num_experts: 128 describes a mixture of experts, and model_type 'llama' is none"),
         ({"num_local_experts": 8}, r"num_local_experts: 8 describes a mixture of experts"),
         ({"n_routed_experts": 256}, r"n_routed_experts: 256 describes a mixture of experts"),
-        ({"kv_lora_rank": 512}, r"kv_lora_rank: 512 describes multi-head latent attention"),
+        ({"model_type": "mixtral", "num_local_experts": 8}, r"num_experts_per_tok|moe_topk: None is not a positive"),
+        (MOE | {"mlp_only_layers": [3]}, r"mlp_only_layers: \[3\] are not the first layers"),
+        (MOE | {"moe_intermediate_size": None}, r"moe_intermediate_size: None is not a positive integer"),
+        ({"kv_lora_rank": 512}, r"kv_lora_rank: 512 describes multi-head latent attention, and model_type 'llama'"),
+        ({"model_type": "deepseek_v2", "kv_lora_rank": 512}, r"qk_nope_head_dim: None is not a positive integer"),
+        ({"index_topk": 2048}, r"index_topk: 2048 describes sparse attention"),
         ({"is_encoder_decoder": True}, r"is_encoder_decoder: True describes an encoder-decoder"),
         ({"state_size": 16}, r"state_size: 16 describes a state-space model"),
         ({"text_config": {"hidden_size": 1}}, r"text_config: .* describes a multimodal model"),
-        ({"quantization_config": {"quant_method": "fp8"}}, r"quantization_config: .* describes quantised weights"),
+        ({"quantization_config": {"quant_method": "mxfp4"}}, r"quant_method: 'mxfp4' is not a scheme"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 3}}, r"quant_method: 'gptq 3' is not a scheme"),
+        ({"quantization_config": "fp8"}, r"quantization_config: 'fp8' is not an object"),
         ({"layer_types": ["linear_attention"]}, r"layer_types: 'linear_attention' is neither"),
         ({"num_hidden_layers": None}, r"num_hidden_layers: missing"),
         ({"hidden_size": None}, r"hidden_size: missing"),
@@ -215,13 +245,57 @@ def test_configurations_that_are_refused(tmp_path: Path, changes: dict[str, Any]
         load_model(config(tmp_path, **changes))
 
 
+@pytest.mark.parametrize(
+    ("given", "precision"),
+    [
+        ({"quant_method": "fp8"}, "fp8"),
+        ({"quant_method": "fp8", "weight_block_size": [128, 128]}, "fp8_block"),
+        ({"quant_method": "awq", "bits": 4}, "int4_wo"),
+        ({"quant_method": "gptq", "bits": 8}, "int8_wo"),
+        ({"quant_algo": "NVFP4"}, "nvfp4"),
+        (weights(num_bits=8, type="float", strategy="tensor"), "fp8"),
+        (weights(num_bits=8, type="float", strategy="block"), "fp8_block"),
+        (weights(num_bits=4, type="int"), "int4_wo"),
+        (weights(num_bits=4, type="float"), "nvfp4"),
+    ],
+)
+def test_quantised_weights(tmp_path: Path, given: dict[str, Any], precision: str) -> None:
+    assert load_model(config(tmp_path, quantization_config=given)).quantization == precision
+
+
 def test_quantised_weights_beside_the_configuration(tmp_path: Path) -> None:
-    (tmp_path / "hf_quant_config.json").write_text("{}")
-    with pytest.raises(CatalogError, match="quantised weights"):
+    beside = tmp_path / "hf_quant_config.json"
+    beside.write_text(json.dumps({"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "FP8"}}))
+    assert load_model(config(tmp_path)).quantization == "fp8"
+    beside.write_text("{}")
+    with pytest.raises(CatalogError, match=r"hf_quant_config\.json: quantization: missing"):
         load_model(config(tmp_path))
 
 
-@pytest.mark.parametrize("name", ["Llama-3.1-8B", "Llama-3.1-70B", "Llama-3.1-405B", "Qwen3-8B", "Qwen3-32B"])
+def test_mixtures_of_experts_and_latent_attention(tmp_path: Path) -> None:
+    model = load_model(config(tmp_path, **MOE, decoder_sparse_step=2, mlp_only_layers=[0, 1, 2]))
+    assert (model.num_experts, model.num_experts_per_tok, model.moe_intermediate_size) == (64, 4, 512)
+    assert [layer for layer in range(8) if model.has_experts(layer)] == [3, 5, 7] and model.qk_norm
+    latent = {"kv_lora_rank": 256, "qk_nope_head_dim": 64, "qk_rope_head_dim": 32, "v_head_dim": 48}
+    shared = {"n_routed_experts": 16, "n_shared_experts": 2, "num_experts_per_tok": 2, "moe_intermediate_size": 128}
+    more = {"model_type": "deepseek_v3", "first_k_dense_replace": 3, "q_lora_rank": None}
+    model = load_model(config(tmp_path, **latent, **shared, **more))
+    assert (model.head_dim, model.q_lora_rank, model.kv_lora_rank, model.v_head_dim) == (96, 0, 256, 48)
+    assert model.shared_expert_intermediate_size == 256 and not model.has_experts(2) and model.has_experts(3)
+
+
+def test_layers_without_a_window(tmp_path: Path) -> None:
+    windowed = {"sliding_window": 128, "num_hidden_layers": 4, "head_dim": 64}
+    types = ["sliding_attention", "full_attention", "sliding_attention", "sliding_attention"]
+    assert load_model(config(tmp_path, **windowed, layer_types=types)).num_full_attention_layers == 1
+    gemma = load_model(config(tmp_path, **windowed, model_type="gemma2"))
+    assert gemma.num_full_attention_layers == 2 and gemma.sandwich_norm
+    assert load_model(config(tmp_path, **windowed)).num_full_attention_layers == 0
+    qwen = config(tmp_path, **windowed, model_type="qwen2", max_window_layers=3)
+    assert load_model(qwen).num_full_attention_layers == 3
+
+
+@pytest.mark.parametrize("name", ["Llama-3.1-8B", "Llama-3.1-70B", "Llama-3.1-405B", "Qwen3-8B", "Qwen3-32B", *EXPERTS])
 def test_shapes_equal_the_copies_in_aiconfigurator(name: str) -> None:
     spec = importlib.util.find_spec("aiconfigurator_core")
     if spec is None or spec.submodule_search_locations is None:

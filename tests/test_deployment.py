@@ -49,8 +49,14 @@ def test_keys_and_their_order_are_the_contract() -> None:
         "model",
         "device",
         "node",
+        "dtype",
+        "quantization",
+        "kv_cache_dtype",
         "tensor_parallel_size",
         "pipeline_parallel_size",
+        "enable_expert_parallel",
+        "all2all_backend",
+        "moe_imbalance",
         "num_replicas",
         "router.policy",
         "max_model_len",
@@ -192,13 +198,59 @@ def test_warnings() -> None:
     assert any("beyond the 4096 tokens" in w for w in resolved("max_model_len=8192").warnings)
     assert any("window" not in w for w in resolved("max_model_len=8192").warnings)
     windowed = resolved("model=Mistral-7B-v0.1", "max_model_len=8192").warnings
-    assert windowed == ("model: mistralai/Mistral-7B-v0.1 attends to 4096 tokens; the simulation to all of 8192",)
+    (attends,) = windowed
+    assert attends == "model: mistralai/Mistral-7B-v0.1 attends to 4096 tokens; its KV cache is kept for all of 8192"
     (few,) = resolved("scheduler.num_blocks=10").warnings
     assert few == "scheduler.num_blocks: 10 blocks hold 160 tokens, fewer than max_model_len 4096"
     (short,) = resolved("scheduler.policy=vllm", "scheduler.max_num_batched_tokens=100").warnings
     assert short.startswith("scheduler.max_num_batched_tokens: 100 is below max_model_len 4096")
     (many,) = resolved("scheduler.num_blocks=100000").warnings
     assert many == "scheduler.num_blocks: 100000 blocks and the weights are 793.8 GiB, a100 has 80"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["enable_expert_parallel=true"],
+            "enable_expert_parallel: True needs experts, and meta-llama/Llama-2-7b-hf has",
+        ),
+        (["moe_imbalance=1.5"], "moe_imbalance: 1.5 needs experts"),
+        (["model=mixtral-8x7b", "moe_imbalance=0.5"], "moe_imbalance: 0.5 is not a number from 1 up"),
+        (["model=mixtral-8x7b", "all2all_backend=deepep"], "all2all_backend: 'deepep' needs enable_expert_parallel"),
+        (["quantization=fp4"], "quantization: 'fp4' is unknown; did you mean 'nvfp4'?"),
+        (["quantization=fp8", "memory.planner=vidur"], "memory.planner: 'vidur' knows nothing of quantization fp8"),
+        (["kv_cache_dtype=fp8", "predictor.compose=vidur"], "predictor.compose: 'vidur' knows nothing of an fp8 KV"),
+        (["model=mixtral-8x7b", "predictor.compose=vidur"], "predictor.compose: 'vidur' knows nothing of experts"),
+        (
+            ["model=Qwen3-30B-A3B", "tensor_parallel_size=3"],
+            "does not divide the 32 attention heads, 4 KV heads and expert intermediate size 768 of",
+        ),
+        (
+            ["model=deepseek-v3", "tensor_parallel_size=6", "enable_expert_parallel=true"],
+            "tensor_parallel_size: 6 does not divide the 128 attention heads, intermediate size 18432, 256 experts and "
+            "shared expert intermediate size 2048 of deepseek-ai/DeepSeek-V3 (valid: 1, 2, 4, 8)",
+        ),
+    ],
+)
+def test_precisions_and_experts_that_cannot_run(overrides: list[str], message: str) -> None:
+    assert message in fault(*overrides)
+
+
+def test_precisions_and_experts() -> None:
+    plain = resolved()
+    assert (plain.deployment.quantization, plain.precision, plain.kv_precision) == ("none", "bf16", "bf16")
+    deepseek = {"model": "deepseek-v3", "device": "h200", "tensor_parallel_size": 8, "max_model_len": 8192}
+    one = resolve(Deployment.load(deepseek))
+    assert one.deployment.quantization == one.precision == "fp8_block" and one.kv_precision == "bf16"
+    assert one.memory.weights_gib == pytest.approx(8 * 671 / 64 / 1.0737, rel=0.02)
+    assert one.memory.block_bytes == 61 * 16 * 576 * 2
+    shared = resolve(Deployment.load(deepseek, ["enable_expert_parallel=true", "kv_cache_dtype=fp8"]))
+    assert shared.operators.experts and (shared.operators.experts.tp, shared.operators.experts.ep) == (1, 8)
+    assert shared.memory.num_blocks > 1.5 * one.memory.num_blocks
+    with pytest.raises(DoesNotFitError, match="deepseek-ai/DeepSeek-V3 needs"):
+        resolve(Deployment.load(deepseek, ["device=h100"]))
+    assert resolve(Deployment.load(deepseek, ["device=h100", "quantization=int4_wo"])).memory.num_blocks > 1000
 
 
 def test_values_that_model_copy_lets_through_are_caught() -> None:

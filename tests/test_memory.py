@@ -124,29 +124,62 @@ def whole_weights(model: Model) -> int:
     """Bytes of every parameter of a model, matrix by matrix."""
     hidden, head = model.hidden_size, model.head_dim
     queries, values = model.num_attention_heads * head, model.num_key_value_heads * head
-    layer = [hidden * queries, 2 * hidden * values, queries * hidden, hidden * model.intermediate_size]
-    layer += [hidden * model.intermediate_size] * (2 if model.gated_mlp else 1)
-    layer += [queries + 2 * values] * model.attention_bias + [2 * head] * model.qk_norm
-    layer += [hidden] * (1 + model.post_attention_norm)
-    ends = [model.vocab_size * hidden] * (1 if model.tie_word_embeddings else 2) + [hidden]
-    return 2 * (model.num_layers * sum(layer) + sum(ends))
+    attention = [hidden * queries, 2 * hidden * values, queries * hidden]
+    attention += [queries + 2 * values] * model.attention_bias
+    if model.kv_lora_rank:
+        heads, rank = model.num_attention_heads, model.kv_lora_rank
+        attention = [hidden * (model.q_lora_rank + rank + model.qk_rope_head_dim)]
+        attention += [(model.q_lora_rank or hidden) * queries, rank * heads * (model.qk_nope_head_dim + 128)]
+        attention += [heads * 128 * hidden]
+    mlp = hidden * model.intermediate_size * (3 if model.gated_mlp else 2)
+    experts = 3 * hidden * (model.num_experts * model.moe_intermediate_size + model.shared_expert_intermediate_size)
+    experts += hidden * model.num_experts
+    layers = [sum(attention) + (experts if model.has_experts(i) else mlp) for i in range(model.num_layers)]
+    ends = [model.vocab_size * hidden] * (1 if model.tie_word_embeddings else 2)
+    return 2 * (sum(layers) + sum(ends)) + norms(model)
+
+
+def norms(model: Model) -> int:
+    """Bytes that every rank holds a copy of, but for what makes a latent KV and for routers."""
+    layer = model.hidden_size * (1 + model.post_attention_norm) + 2 * model.head_dim * model.qk_norm
+    layer += (model.q_lora_rank + model.kv_lora_rank) * (model.kv_lora_rank > 0)
+    return 2 * (model.num_layers * layer + model.hidden_size)
 
 
 @pytest.mark.parametrize("name", names("models"))
 def test_weights_add_up_over_the_gpus(name: str) -> None:
-    model = load_model(name)
+    model = replace(load_model(name), quantization=None)
     tied = replace(model, tie_word_embeddings=True)
     assert weight_bytes(model, layout(), 0) == whole_weights(model)
     assert weight_bytes(tied, layout(), 0) == whole_weights(tied)
     # The embedding and the LM head stand on different stages, tied or not.
-    assert sum(weight_bytes(tied, layout(pp=2), stage) for stage in (0, 1)) == whole_weights(
+    pp = next(size for size in range(2, 100) if model.num_layers % size == 0)
+    assert sum(weight_bytes(tied, layout(pp=pp), stage) for stage in range(pp)) == whole_weights(
         replace(model, tie_word_embeddings=False)
     )
     sharded = 2 * weight_bytes(model, layout(2), 0) - whole_weights(model)
-    norms = model.num_layers * (
-        model.hidden_size * (1 + model.post_attention_norm) + 2 * model.head_dim * model.qk_norm
-    )
-    assert sharded == 2 * (norms + model.hidden_size)  # what every rank holds a copy of
+    routers = 2 * model.num_experts * model.hidden_size * sum(map(model.has_experts, range(model.num_layers)))
+    latent = model.q_lora_rank + model.kv_lora_rank + model.qk_rope_head_dim if model.kv_lora_rank else 0
+    assert sharded == norms(model) + routers + 2 * model.num_layers * latent * model.hidden_size
+
+
+def test_precisions_of_weights_and_cache() -> None:
+    deepseek = load_model("deepseek-v3")
+    served = layout(8, precision="fp8_block", max_model_len=163840)
+    # 671 billion parameters in a byte each; embedding, head, router and the latent up-projection in two.
+    assert 8 * weight_bytes(deepseek, served, 0) / 1e9 == pytest.approx(671 + 1.9 + 2.2 + 7 * 61 * 0.0151, rel=0.01)
+    assert block_bytes(deepseek, served) == 61 * 16 * 576 * 2
+    assert block_bytes(deepseek, replace(served, kv_precision="fp8")) == 61 * 16 * 576
+    assert block_bytes(deepseek, replace(served, tensor_parallel_size=1)) == block_bytes(deepseek, served)
+    llama = load_model("llama-3-8b")
+    assert block_bytes(llama, layout(kv_precision="fp8")) == block_bytes(llama, layout()) // 2
+    fewer = plan(llama, load_device("h100"), layout(precision="int4_wo"))
+    assert fewer.weights_gib < 0.4 * plan(llama, load_device("h100"), layout()).weights_gib
+
+
+def test_experts_are_shared_either_way() -> None:
+    model = load_model("Qwen3-30B-A3B")
+    assert weight_bytes(model, layout(4), 0) == weight_bytes(model, layout(4, expert_parallel=True), 0)
 
 
 def test_key_and_value_heads_are_replicated_when_there_are_fewer_than_ranks() -> None:

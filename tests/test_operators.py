@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from fastsim.catalog import Model, load_model, names
-from fastsim.operators import operators
+from fastsim.operators import WEIGHT_BYTES, Gemm, Operators, operators
 
 
 def shapes(model: Model, tp: int) -> dict[str, tuple[int, int]]:
@@ -82,8 +82,20 @@ def test_weights_add_up_to_the_size_of_the_model(name: str) -> None:
 def test_tensor_parallelism_shares_the_work(name: str) -> None:
     model = load_model(name)
     one, two = operators(model, 1), operators(model, 2)
-    assert two.layer_flops(64) == one.layer_flops(64) // 2
-    assert two.attention.kv_bytes_per_token() == one.attention.kv_bytes_per_token() // 2
+    copied = [gemm.name for gemm in one.gemms if (gemm.n, gemm.k) == (same(two, gemm).n, same(two, gemm).k)]
+    assert copied == ["attn_down_proj"] * (model.kv_lora_rank > 0) + ["moe_router"] * (model.num_experts > 0)
+    for gemm in one.gemms:
+        assert same(two, gemm).flops(64) == gemm.flops(64) // (1 if gemm.name in copied else 2)
+    assert two.attention.kv_bytes_per_token() == one.attention.kv_bytes_per_token() // (1 if model.kv_lora_rank else 2)
+    assert two.attention_flops(100, 10) == one.attention_flops(100, 10) // 2
+    for kind in (operators(model, 2), operators(model, 2, expert_parallel=True)):
+        if one.experts and kind.experts:
+            assert kind.experts.flops(64) == one.experts.flops(64) / 2
+            assert kind.experts.weight_bytes() == one.experts.weight_bytes() / 2
+
+
+def same(ops: Operators, gemm: Gemm) -> Gemm:
+    return next(one for one in ops.gemms if one.name == gemm.name)
 
 
 def test_flops_and_bytes() -> None:
@@ -94,3 +106,67 @@ def test_flops_and_bytes() -> None:
     whole = ops.attention_flops(0, 100)
     assert whole == ops.attention_flops(0, 30) + ops.attention_flops(30, 70)  # chunks add up
     assert ops.attention_flops(100, 1) == 4 * 4096 * 101
+
+
+def test_layers_of_latent_attention_and_experts() -> None:
+    model = load_model("deepseek-v3")
+    ops = operators(model, 8, precision="fp8_block")
+    by_name = {gemm.name: (gemm.n, gemm.k, gemm.count, gemm.precision) for gemm in ops.gemms}
+    assert by_name == {
+        "attn_down_proj": (1536 + 512 + 64, 7168, 61, "fp8_block"),
+        "attn_q_proj": (16 * 192, 1536, 61, "fp8_block"),
+        "attn_kv_up_proj": (16 * 256, 512, 61, "bf16"),
+        "attn_post_proj": (7168, 16 * 128, 61, "fp8_block"),
+        "mlp_up_proj": (2 * 18432 // 8, 7168, 3, "fp8_block"),
+        "mlp_down_proj": (7168, 18432 // 8, 3, "fp8_block"),
+        "moe_router": (256, 7168, 58, "bf16"),
+        "shared_up_proj": (512, 7168, 58, "fp8_block"),
+        "shared_down_proj": (7168, 256, 58, "fp8_block"),
+    }
+    assert ops.attention.kv_bytes_per_token() == 2 * 576 and ops.num_all_reduces == 122
+    experts = ops.experts
+    assert experts and (experts.tp, experts.ep, experts.count, experts.width()) == (8, 1, 58, 256)
+    lite = operators(load_model("DeepSeek-V2-Lite"), 1)
+    assert [(gemm.n, gemm.k) for gemm in lite.gemms[:2]] == [(576, 2048), (16 * 192, 2048)]
+
+
+def test_experts() -> None:
+    model = load_model("Qwen3-30B-A3B")
+    shared = operators(model, 4, expert_parallel=True, imbalance=1.5)
+    experts = shared.experts
+    assert experts and (experts.tp, experts.ep, experts.width()) == (1, 4, 768)
+    assert experts.rows(64) == 1.5 * 64 * 8 / 4
+    assert experts.weight_bytes() == 2 * 3 * 2048 * 768 * 32
+    # One token reads the weights of its eight experts, two of them on this GPU; many tokens read all.
+    one = operators(model, 1).experts
+    assert one and one.bytes_read(1) == pytest.approx(2 * 3 * 2048 * 768 * 8 + 2 * 8 * (2048 + 768))
+    assert one.bytes_read(4096) == pytest.approx(one.weight_bytes() + 2 * 8 * 4096 * (2048 + 768))
+    assert (shared.num_all_reduces, shared.num_all_to_alls) == (96, 0)
+    exchanged = operators(model, 4, expert_parallel=True, all_to_all=True)
+    assert (exchanged.num_all_reduces, exchanged.num_all_to_alls) == (48, 96)
+
+
+def test_windows_of_some_layers() -> None:
+    model = replace(load_model("Mistral-7B-v0.1"), num_full_attention_layers=8, sandwich_norm=True)
+    ops = operators(model, 1)
+    assert [(one.name, one.count, one.window) for one in ops.attentions] == [
+        ("attn", 8, None),
+        ("attn_window", 24, 4096),
+    ]
+    assert ops.attention.window == 4096 and len(operators(load_model("Mistral-7B-v0.1"), 1).attentions) == 1
+    assert {kernel.name: kernel.num_kernels for kernel in ops.elementwise}["output_layernorms"] == 2
+
+
+def test_precisions() -> None:
+    model = load_model("llama-3-8b")
+    sizes = {name: operators(model, 1, precision=name).weight_bytes() for name in WEIGHT_BYTES}
+    assert sizes["bf16"] > 1.9 * sizes["int8_wo"] > 1.9 * sizes["fp8_block"] > 1.9 * sizes["fp8"]
+    assert sizes["fp8"] > 1.7 * sizes["nvfp4"] > 1.7 * sizes["int4_wo"]
+    fp8 = {kernel.name: kernel for kernel in operators(model, 1, precision="fp8").elementwise}
+    quantised = [kernel for name, kernel in fp8.items() if name.endswith("_quant")]
+    assert len(quantised) == 4  # each reads two bytes and writes one of every element
+    assert sum(kernel.bytes_per_token for kernel in quantised) == 3 * (3 * 4096 + 14336)
+    assert not [k for k in operators(model, 1, precision="int4_wo").elementwise if k.name.endswith("_quant")]
+    assert operators(model, 1, kv_precision="fp8").kv_bytes_per_token() == 32 * 2 * 8 * 128
+    gemm = operators(model, 1, precision="fp8").gemms[0]
+    assert gemm.bytes_moved(10) == 6144 * 4096 + 10 * 4096 + 2 * 10 * 6144

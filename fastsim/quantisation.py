@@ -1,0 +1,61 @@
+"""The precision of a checkpoint's weights, as its files on Hugging Face say it."""
+
+from pathlib import Path
+from typing import Any
+
+from fastsim.documents import parse_json, read_text
+from fastsim.errors import CatalogError
+
+KNOWN = "fp8, compressed-tensors, awq, gptq, modelopt"
+
+
+def quantisation(file: Path, config: dict[str, Any]) -> str | None:
+    """fp8, fp8_block, int8_wo, int4_wo or nvfp4; None for 16 bits.
+
+    From ``quantization_config`` of a config.json, else hf_quant_config.json beside it. Raises CatalogError for
+    a scheme that has no such name.
+    """
+    beside = file.with_name("hf_quant_config.json")
+    place, given = "quantization_config", config.get("quantization_config")
+    if not given and beside.exists():
+        read = parse_json(read_text(beside), str(beside)).values
+        file, place, given = beside, "quantization", read.get("quantization")
+        if not isinstance(given, dict):
+            raise CatalogError(f"{file}: quantization: missing; ModelOpt writes it")
+        given = {"quant_method": "modelopt", **given}
+    if not given:
+        return None
+    if not isinstance(given, dict):
+        raise CatalogError(f"{file}: {place}: {given!r} is not an object with a quant_method")
+    found = _scheme(given)
+    if found is None:
+        method = given.get("quant_method")
+        said = given.get("quant_algo", given.get("bits", ""))
+        shown = f"{method} {said}".strip()
+        raise CatalogError(
+            f"{file}: {place}.quant_method: {shown!r} is not a scheme that can be simulated (known: {KNOWN}); "
+            "take it out, and give the deployment's quantization instead"
+        )
+    return found
+
+
+def _scheme(given: dict[str, Any]) -> str | None:
+    method = str(given.get("quant_method", "")).lower()
+    if method == "fp8" or method == "fbgemm_fp8":
+        return "fp8_block" if given.get("weight_block_size") else "fp8"
+    if method == "modelopt" or "quant_algo" in given:
+        algorithm = str(given.get("quant_algo", "")).upper()
+        return {"FP8": "fp8", "NVFP4": "nvfp4", "FP8_PB_WO": "fp8_block"}.get(algorithm)
+    if method in ("awq", "gptq"):
+        return {4: "int4_wo", 8: "int8_wo"}.get(given.get("bits", given.get("w_bit", 4)))
+    if method == "compressed-tensors":
+        groups = given.get("config_groups")
+        first: dict[str, Any] = next(iter(groups.values()), {}) if isinstance(groups, dict) else {}
+        weights, inputs = first.get("weights") or {}, first.get("input_activations")
+        bits, floats = weights.get("num_bits"), weights.get("type") == "float"
+        if bits == 8 and floats:
+            return "fp8_block" if weights.get("strategy") == "block" else "fp8"
+        if bits == 4 and floats:
+            return "nvfp4"
+        return {4: "int4_wo", 8: "int8_wo"}.get(bits or 0) if inputs is None else None
+    return None
