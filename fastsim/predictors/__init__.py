@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from fastsim.deployment import Resolved
     from fastsim.kernels.cost import Cost, FastsimTables, VidurTables
 
+    from .sources import Sources
     from .times import OperatorTimes
 
 
@@ -73,32 +74,19 @@ def _from_tables(resolved: "Resolved", folder: Path) -> tuple["VidurTables | Fas
 def _from_forests(resolved: "Resolved") -> tuple["VidurTables | FastsimTables", dict[str, Any]]:
     from fastsim.kernels.cost import FastsimTables, VidurTables
 
-    from . import shipped
     from .cache import load_or_build
     from .limits import limits
-    from .roofline import SHAPES, Chip
 
-    deployment, device = resolved.deployment, resolved.device
-    system = device.predictor
-    if system not in shipped.systems():
-        from fastsim.catalog import load_device, names
-
-        have = [name for name in names("devices") if load_device(name).predictor in shipped.systems()]
-        raise CatalogError(
-            f"device: {device.name!r} has no forests for predictor.source default; use one that has "
-            f"({', '.join(have)}), or bring operator times as predictor.source=tables:DIR"
-        )
-    chip = Chip(device.tflops["bf16"], device.bandwidth_gb_s, device.num_sms)
-    tp, pp = deployment.tensor_parallel_size, deployment.pipeline_parallel_size
-    reach = limits(resolved)
-    cards = {operator: shipped.card(system, operator) for operator in (*SHAPES, "all_reduce")}
+    sources, reach = sources_of(resolved), limits(resolved)
+    cards = _cards(sources)
+    deployment = resolved.deployment
     everything = {
         "cards": cards,
         "model": asdict(resolved.model),
         "node": asdict(resolved.node),
-        "chip": asdict(chip),
-        "skew": device.skew,
-        "parallelism": [tp, pp],
+        "device": {**asdict(resolved.device), "tflops": dict(resolved.device.tflops)},
+        "operators": asdict(sources.operators),
+        "parallelism": [deployment.tensor_parallel_size, deployment.pipeline_parallel_size],
         "limits": asdict(reach),
         "compose": deployment.predictor.compose,
         "code": _code_digest(),
@@ -108,27 +96,50 @@ def _from_forests(resolved: "Resolved") -> tuple["VidurTables | FastsimTables", 
     def build() -> "VidurTables | FastsimTables":
         from .estimate import estimate
 
-        return _compose(resolved, estimate(resolved.model, system, chip, resolved.node, tp, pp, reach))
+        return _compose(resolved, estimate(resolved, sources, reach))
 
     kind = VidurTables if deployment.predictor.compose == "vidur" else FastsimTables
     tables = load_or_build(key, kind, build)
-    return tables, {"digest": key, "system": system, **_about(cards)}
+    return tables, {"digest": key, "system": sources.system, **_about(sources, cards)}
 
 
-def _about(cards: dict[str, Any]) -> dict[str, Any]:
-    from .estimate import MODELLED
+def sources_of(resolved: "Resolved") -> "Sources":
+    """The forests of a deployment's device. Raises CatalogError when it has none."""
+    from . import shipped
+    from .sources import Sources
 
+    device = resolved.device
+    if device.predictor is None or device.predictor not in shipped.systems():
+        from fastsim.catalog import load_device, names
+
+        have = [name for name in names("devices") if load_device(name).predictor in shipped.systems()]
+        raise CatalogError(
+            f"device: {device.name!r} has no forests for predictor.source default; use one that has "
+            f"({', '.join(have)}), or bring operator times as predictor.source=tables:DIR"
+        )
+    return Sources(device.predictor, device, resolved.operators)
+
+
+def _cards(sources: "Sources") -> dict[str, Any]:
+    """Model cards of the forests that are asked, without loading the forests."""
+    from .shipped import card, stem
+
+    asked = [*sources.files(), ("all_reduce", "bf16")]
+    return {stem(family, precision): card(sources.system, family, precision) for family, precision in asked}
+
+
+def _about(sources: "Sources", cards: dict[str, Any]) -> dict[str, Any]:
     forests = {
-        operator: {key: card[key] for key in ("sha256", "error_percent", "source", "date")}
+        operator: {key: card[key] for key in ("sha256", "error_percent", "source", "date") if key in card}
         for operator, card in cards.items()
         if "sha256" in card
     }
-    return {"forests": forests, "measured": sorted(cards), "modelled": list(MODELLED)}
+    return {"forests": forests, "measured": sorted(cards), "modelled": sources.modelled()}
 
 
 def _code_digest() -> str:
     here = Path(__file__).parent
     sources = hashlib.sha256()
-    for source in [*sorted(here.glob("*.py")), here.parent / "operators.py"]:
+    for source in [*sorted(here.glob("*.py")), here.parent / "operators.py", here.parent / "parts.py"]:
         sources.update(source.read_bytes())
     return sources.hexdigest()

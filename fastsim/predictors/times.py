@@ -31,12 +31,13 @@ def _nothing() -> Floats:
 class OperatorTimes:
     """Milliseconds on one GPU, per layer unless said; NaN where the source has no entry.
 
-    ``tokens``: name -> float64[n], by tokens in the batch (index 0 unused): ``LAYER_OPERATORS``,
-    ``all_reduce`` (one of the two in a layer) and ``send_recv``. ``decode``: float64[batch, kv / kv_step].
+    ``tokens``: name -> float64[n], by tokens in the batch (index 0 unused): ``LAYER_OPERATORS`` and others of a
+    layer, ``all_reduce`` (one of the two in a layer) and ``send_recv``. ``decode``: float64[batch, kv / kv_step].
     ``prefill``: float64[kv / kv_step, chunk / chunk_step], one prompt chunk after kv tokens.
     ``first``: float64[n], embedding. ``last``: float64[s], norm, LM head and sampling of s sequences.
     ``host``: float64[s], host time of s sequences that the GPU does not hide.
-    Zeros where the source has none.
+    Zeros where the source has none. ``parts``: what decode (ATTENTION_decode), prefill (ATTENTION_prefill) and
+    last (lm_head, final_norm) are sums of, where the source knows.
     """
 
     tokens: Mapping[str, Floats]
@@ -51,3 +52,4 @@ class OperatorTimes:
     first: Floats = field(default_factory=_nothing)
     last: Floats = field(default_factory=_nothing)
     host: Floats = field(default_factory=_nothing)
+    parts: Mapping[str, Floats] = field(default_factory=dict)

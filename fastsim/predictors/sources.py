@@ -1,0 +1,175 @@
+"""Whom an operator is asked of: the forest of its family and precision, or a formula where nothing is measured."""
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from fastsim.catalog import Device
+from fastsim.errors import CatalogError
+from fastsim.operators import WEIGHT_BYTES, Attention, Experts, Gemm, Operators
+
+from . import shipped
+from .roofline import Chip, Floats
+from .shipped import Forest
+
+# Of the chip's peak, where no forest knows better.
+COMPUTE_SHARE, MEMORY_SHARE = 0.6, 0.7
+LAUNCHES_MS = {"moe": 0.03, "attention": 0.01}
+# Points between which a formula is drawn as a line, as measured shapes are.
+PHASES = ("prefill", "decode")
+MODELLED = ("elementwise", "embedding", "send_recv", "host", "prefill after a prefix")
+BATCHES = np.array([1.0, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024])
+LENGTHS = np.array([1.0, 16, 64, 256, 1024, 4096, 16384, 65536])
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The forests of one device. ``operators``: on whose behalf they are asked."""
+
+    system: str
+    device: Device
+    operators: Operators
+
+    @property
+    def chip(self) -> Chip:
+        """The device as forests know it."""
+        return chip_of(self.device)
+
+    def gemm(self, gemm: Gemm) -> Forest:
+        """Forest of a GEMM's precision. Raises CatalogError when the device has none."""
+        return _load(self.system, *self._family("gemm", gemm.precision, "quantization"), self.chip)
+
+    def experts(self, experts: Experts) -> Forest | None:
+        """Forest of the experts' precision, None where a formula has to do."""
+        return self._forest("moe", experts.precision, "quantization")
+
+    def attention(self, one: Attention, phase: str) -> Forest | None:
+        """Forest of the ``phase`` (prefill or decode), None where a formula has to do."""
+        return self._forest(_attention_family(one, phase), one.precision, "kv_cache_dtype")
+
+    def _forest(self, family: str, precision: str, field: str) -> Forest | None:
+        if not shipped.precisions(self.system, family):
+            return None
+        return _load(self.system, *self._family(family, precision, field), self.chip)
+
+    def _family(self, family: str, precision: str, field: str) -> tuple[str, str]:
+        """The family and precision, if the device has them. Raises CatalogError otherwise."""
+        have = shipped.precisions(self.system, family)
+        if precision in have:
+            return family, precision
+        if not have:
+            raise CatalogError(f"predictor: {self.system!r} has no {family} forest")
+        bytes_wanted = WEIGHT_BYTES[precision]
+        nearest = min(have, key=lambda name: abs(WEIGHT_BYTES[name] - bytes_wanted))
+        raise CatalogError(
+            f"{field}: {precision!r} has no {family} times on {self.device.name}; the nearest that has is "
+            f"{_said(nearest, field)!r} (all: {', '.join(_said(name, field) for name in have)})"
+        )
+
+    def _asked(self) -> list[tuple[str, str, str]]:
+        """Family, precision and the field that says it, of all that is asked."""
+        ops = self.operators
+        asked = [("gemm", gemm.precision, "quantization") for gemm in (*ops.gemms, ops.lm_head)]
+        if ops.experts:
+            asked.append(("moe", ops.experts.precision, "quantization"))
+        for one in ops.attentions:
+            asked += [(_attention_family(one, phase), one.precision, "kv_cache_dtype") for phase in PHASES]
+        return list(dict.fromkeys(asked))
+
+    def files(self) -> list[tuple[str, str]]:
+        """Families and precisions of all forests that are asked, without loading them."""
+        needed = [one for one in self._asked() if one[0] == "gemm" or shipped.precisions(self.system, one[0])]
+        return [self._family(*one) for one in needed]
+
+    def modelled(self) -> list[str]:
+        """What no forest of this device knows."""
+        formulas = [family for family, _, _ in self._asked() if not shipped.precisions(self.system, family)]
+        return [*MODELLED, *dict.fromkeys(formulas), *(["all_to_all"] if self.operators.num_all_to_alls else [])]
+
+    def experts_ms(self, experts: Experts, tokens: Floats) -> Floats:
+        """ms of a layer's experts on the busiest GPU, by tokens of the batch."""
+        if forest := self.experts(experts):
+            return forest.ms(expert_rows(experts, tokens))
+        flops, moved = (np.array([work(n) for n in tokens]) for work in (experts.flops, experts.bytes_read))
+        moved = moved + np.array([experts.bytes_written(n) for n in tokens])
+        return self._formula(flops, moved, experts.precision) + LAUNCHES_MS["moe"]
+
+    def decode_knots(self, one: Attention) -> tuple[Floats, Floats, Floats]:
+        """Batches, KV lengths, and ms between which decode attention is drawn as lines."""
+        forest = self.attention(one, "decode")
+        batches, lengths = (forest.knots("batch"), forest.knots("kv_length")) if forest else (BATCHES, LENGTHS)
+        b, kv = (grid.ravel() for grid in np.meshgrid(batches, lengths, indexing="ij"))
+        if forest:
+            ms = forest.ms(decode_rows(one, b, kv))
+        else:
+            flops = 2 * b * kv * one.heads * (2 * one.latent_dim if one.latent_dim else 2 * one.head_dim)
+            ms = self._formula(flops, b * kv * one.kv_bytes_per_token(), "bf16") + LAUNCHES_MS["attention"]
+        return batches, lengths, ms.reshape(batches.size, lengths.size)
+
+    def prefill_knots(self, one: Attention) -> tuple[Floats, Floats]:
+        """Lengths, and ms of one whole prompt between which prefill attention is drawn."""
+        forest = self.attention(one, "prefill")
+        lengths = forest.knots("length") if forest else LENGTHS
+        if forest:
+            return lengths, forest.ms(prefill_rows(one, lengths))
+        flops = np.array([one.flops(0, int(length)) for length in lengths], dtype=np.float64)
+        moved = lengths * 2 * one.heads * (2 * one.head_dim + 2 * (one.value_dim or one.head_dim))
+        return lengths, self._formula(flops, moved, "bf16") + LAUNCHES_MS["attention"]
+
+    def _formula(self, flops: Floats, moved: Floats, precision: str) -> Floats:
+        peaks = self.device.tflops
+        tflops = {"fp8": peaks.get("fp8"), "fp8_block": peaks.get("fp8"), "nvfp4": peaks.get("fp4")}.get(precision)
+        compute = flops / (COMPUTE_SHARE * (tflops or peaks["bf16"]) * 1e9)
+        return np.asarray(np.maximum(compute, moved / (MEMORY_SHARE * self.device.bandwidth_gb_s * 1e6)))
+
+
+def _attention_family(one: Attention, phase: str) -> str:
+    return f"mla_{phase}" if one.latent_dim else f"{phase}_attention"
+
+
+def chip_of(device: Device) -> Chip:
+    """A device as forests know it."""
+    return Chip(device.tflops["bf16"], device.bandwidth_gb_s, device.num_sms)
+
+
+def gemm_rows(gemm: Gemm, tokens: Floats) -> Floats:
+    """Columns of roofline.FAMILIES."""
+    return _rows(tokens, gemm.n, gemm.k)
+
+
+def expert_rows(experts: Experts, tokens: Floats) -> Floats:
+    """Columns of roofline.FAMILIES: the busiest of several GPUs works as if all had its tokens."""
+    tokens = tokens * (experts.imbalance if experts.ep > 1 else 1.0)
+    sizes = (experts.hidden, experts.intermediate, experts.num_experts, experts.top_k, experts.tp, experts.ep)
+    return _rows(tokens, *sizes)
+
+
+def decode_rows(one: Attention, batch: Floats, kv: Floats) -> Floats:
+    """Columns of roofline.FAMILIES."""
+    return _rows(batch, kv, one.heads) if one.latent_dim else _rows(batch, kv, one.heads, one.kv_heads, one.head_dim)
+
+
+def prefill_rows(one: Attention, lengths: Floats) -> Floats:
+    """Columns of roofline.FAMILIES, of one prompt at a time."""
+    if one.latent_dim:
+        return _rows(np.ones(lengths.size), lengths, one.heads)
+    return _rows(np.ones(lengths.size), lengths, one.heads, one.kv_heads, one.head_dim)
+
+
+def _rows(*columns: Floats | float) -> Floats:
+    return np.column_stack(
+        [np.broadcast_to(np.asarray(column, dtype=np.float64), np.shape(columns[0])) for column in columns]
+    )
+
+
+def _said(precision: str, field: str) -> str:
+    """As a deployment says it."""
+    if precision != "bf16":
+        return precision
+    return "auto" if field == "kv_cache_dtype" else "none"
+
+
+@cache
+def _load(system: str, family: str, precision: str, chip: Chip) -> Forest:
+    return shipped.load(system, family, precision, chip)
