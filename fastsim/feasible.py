@@ -73,7 +73,7 @@ def explain_end(resolved: Resolved, lane: State) -> None:
         clock = lane.replicas.times[r, state.CLOCK]
         if counts[r, state.OUTCOME] == state.OUT_OF_MEMORY:
             raise StuckError(
-                f"replica {r}: at {clock:.6g} s, {counts[r, state.RUNNING]} running requests need a KV token "
+                f"replica {r}: at {clock:.6g} s, {counts[r, state.GROUP]} running requests need a KV token "
                 f"each and {counts[r, state.FREE]} are free, and lightllm cannot preempt; "
                 "use a smaller scheduler.max_num_seqs, or more memory"
             )

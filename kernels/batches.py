@@ -10,7 +10,10 @@ from .queues import move
 from .state import (
     CLOCK,
     DECODE_KV,
+    GROUP_KV,
+    GROUP_STEP,
     IN_USE,
+    LONGEST,
     LONGEST_KV,
     NUM_DECODES,
     NUM_PREFILL_TOKENS,
@@ -33,8 +36,11 @@ from .state import (
 
 
 @inlined
-def weigh(state: State, cost: Cost, size: int) -> float:
-    """Sum up the ``size`` members of the batch just formed; returns its time on every stage alike, ms."""
+def weigh(state: State, cost: Cost, size: int, group: int) -> float:
+    """Sum up the ``size`` members of the batch just formed; returns its time on every stage alike, ms.
+
+    ``group``: how many decodes take part as a group besides.
+    """
     r, slot = state.cursor[REPLICA], state.cursor[SLOT]
     requests = state.requests
     processed, prefill, scheduled_at = requests.processed, requests.prefill, requests.scheduled_at
@@ -42,7 +48,11 @@ def weigh(state: State, cost: Cost, size: int) -> float:
     features = state.batches.features[r, slot]
     now = state.replicas.times[r, CLOCK]
     kv_step = cost.vidur.kv_step
-    num_tokens = num_decodes = decode_kv = longest_kv = 0
+    num_tokens = num_decodes = group
+    decode_kv = longest_kv = 0
+    if group > 0:
+        decode_kv = state.replicas.counts[r, GROUP_KV]
+        longest_kv = state.replicas.counts[r, LONGEST] + state.replicas.counts[r, GROUP_STEP]
     num_prefills = prefill_tokens = prefill_kv = squares = num_sampled = 0
     prefill_ms = 0.0
     for i in range(size):
@@ -64,7 +74,7 @@ def weigh(state: State, cost: Cost, size: int) -> float:
             prefill_ms += prefill_chunk_ms(cost.fastsim, before, chunk)
         if math.isnan(scheduled_at[member]):
             scheduled_at[member] = now
-    features[NUM_SEQS] = size
+    features[NUM_SEQS] = size + group
     features[NUM_TOKENS] = num_tokens
     features[NUM_PREFILL_TOKENS] = prefill_tokens
     features[NUM_DECODES] = num_decodes
@@ -116,7 +126,7 @@ def advance_members(state: State) -> None:
             if previous == run_start:
                 run_length += 1
             elif not math.isnan(previous):
-                _count_gaps(state, now - run_start, run_length)
+                count_gaps(state, now - run_start, run_length)
                 run_start, run_length = previous, 1
         if after == total[member]:
             requests.finished_at[member] = now
@@ -124,12 +134,13 @@ def advance_members(state: State) -> None:
         if after != total[member]:
             request[left], request[i] = member, request[left]
             left += 1
-    _count_gaps(state, now - run_start, run_length)
+    count_gaps(state, now - run_start, run_length)
     features[NUM_SEQS] = left
 
 
 @inlined
-def _count_gaps(state: State, gap: float, number: int) -> None:
+def count_gaps(state: State, gap: float, number: int) -> None:
+    """Count ``number`` equal gaps between output tokens, s."""
     if number > 0:
         counts = state.replicas.counts[state.cursor[REPLICA]]
         times = state.replicas.times[state.cursor[REPLICA]]

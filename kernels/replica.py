@@ -103,7 +103,7 @@ def launch(state: State, cost: Cost, limits: Limits, size: int) -> int:
     cursor[LEFT] -= 1
     features = state.batches.features[r, slot]
     features[IN_USE] = 1
-    ms = weigh(state, cost, size)
+    ms = weigh(state, cost, size, 0)
     state.batches.layers_ms[r, slot] = ms
     if math.isnan(ms):
         return FAULT

@@ -4,6 +4,8 @@ from ._jit import inlined, kernel
 from .batches import advance_members
 from .blocks import release
 from .cost import Cost
+from .group import grouped, is_grouped
+from .leap import NO_LIMIT, launch_group, retire_group
 from .queues import move
 from .replica import launch
 from .route import next_turn
@@ -12,6 +14,7 @@ from .state import (
     ENDED,
     FAULT,
     FORM,
+    GROUP,
     IN_USE,
     NUM_MEMBERS,
     NUM_SEQS,
@@ -22,6 +25,16 @@ from .state import (
     State,
 )
 
+GROWS, GANG = False, True
+
+
+@inlined
+def admit_gang(state: State, limits: Limits) -> int:
+    """Fill a new batch when the last one has left; returns its size."""
+    if state.replicas.counts[state.cursor[REPLICA], GROUP] > 0:
+        return 0
+    return admit(state, limits, 0, 0)
+
 
 @inlined
 def form(state: State, limits: Limits) -> int:
@@ -29,7 +42,7 @@ def form(state: State, limits: Limits) -> int:
     r = state.cursor[REPLICA]
     counts, running = state.replicas.counts[r], state.replicas.running[r]
     if counts[RUNNING] == 0:
-        size = admit(state, limits, 0)
+        size = admit(state, limits, 0, 0)
         state.batches.features[r, state.cursor[SLOT], NUM_MEMBERS] = size
         return size
     slot = running[0]
@@ -64,9 +77,16 @@ def run(state: State, cost: Cost, limits: Limits) -> int:
     while True:
         event = next_turn(state, cost, limits)
         if event == FORM:
-            if launch(state, cost, limits, form(state, limits)) == FAULT:
+            if grouped(state, limits, GROWS):
+                size = admit_gang(state, limits)
+                code = launch_group(state, cost, limits, size, False, NO_LIMIT, GROWS, GANG)
+            else:
+                code = launch(state, cost, limits, form(state, limits))
+            if code == FAULT:
                 return FAULT
-        elif event == ENDED:
-            retire(state)
-        else:
+        elif event != ENDED:
             return event
+        elif is_grouped(state):
+            retire_group(state, cost, limits, GROWS, GANG)
+        else:
+            retire(state)

@@ -1,11 +1,11 @@
 """LightLLM: token-level memory; a prompt is admitted when the peak of all that runs will still fit."""
 
 from ._jit import inlined, kernel
-from .batches import retire
-from .blocks import allocate, grow
+from .blocks import allocate
 from .cost import Cost
-from .queues import head, move, pop_head
-from .replica import launch
+from .group import grouped
+from .leap import NO_LIMIT, launch_group, retire_group
+from .queues import head, pop_head
 from .route import next_turn
 from .state import (
     ALLOCATED,
@@ -13,6 +13,9 @@ from .state import (
     FAULT,
     FORM,
     FREE,
+    GROUP,
+    GROUP_STEP,
+    ITERATIONS,
     OUT_OF_MEMORY,
     OUTCOME,
     REPLICA,
@@ -24,6 +27,8 @@ from .state import (
     Longs,
     State,
 )
+
+GROWS, GANG = True, False
 
 
 @inlined
@@ -60,8 +65,10 @@ def form_prefill(state: State, limits: Limits) -> int:
     if counts[WAITING] > 0:
         for i in range(counts[RUNNING]):
             member = running[i]
-            tokens_left = requests.total[member] - requests.processed[member] - 1
-            _insert(remaining, held, known, max(tokens_left, 0), requests.processed[member])
+            if requests.finished_at[member] >= 0.0:
+                continue
+            processed = requests.processed[member] + counts[GROUP_STEP]
+            _insert(remaining, held, known, max(requests.total[member] - processed - 1, 0), processed)
             known += 1
     size = num_tokens = 0
     while counts[WAITING] > 0:
@@ -86,39 +93,29 @@ def form_prefill(state: State, limits: Limits) -> int:
 
 
 @inlined
-def form_decode(state: State, limits: Limits) -> int:
-    """Fill the batch at cursor with all that run; returns its size, 0 when memory does not suffice."""
-    r, slot = state.cursor[REPLICA], state.cursor[SLOT]
-    requests, counts, running = state.requests, state.replicas.counts[r], state.replicas.running[r]
-    request, tokens = state.batches.request[r, slot], state.batches.tokens[r, slot]
-    size = counts[RUNNING]
-    if counts[FREE] < size:
-        counts[OUTCOME] = OUT_OF_MEMORY
-        return 0
-    for i in range(size):
-        grow(requests.processed, requests.blocks, counts, limits.num_blocks, 1, running[i])
-        tokens[i] = 1
-    move(running, 0, size, request, 0)
-    counts[RUNNING] = 0
-    counts[WAITED] += 1
-    return int(size)
-
-
-@inlined
-def form(state: State, limits: Limits) -> int:
-    """Fill the batch at cursor; returns its size."""
+def _form(state: State, cost: Cost, limits: Limits) -> int:
+    """Start prompts, or a decode iteration of all that run and, while nothing is to be decided, those after it."""
     counts = state.replicas.counts[state.cursor[REPLICA]]
-    if counts[RUNNING] == 0:
+    size = 0
+    if counts[GROUP] == 0:
         size = form_prefill(state, limits)
-        if size > 0:
-            counts[WAITED] = 0
-        return size
-    if counts[WAITED] >= limits.max_waiting_iters:
+    elif counts[WAITED] >= limits.max_waiting_iters:
         counts[WAITED] = 0
         size = form_prefill(state, limits)
-        if size > 0:
-            return size
-    return form_decode(state, limits)
+    if size > 0:
+        counts[WAITED] = 0
+    elif counts[FREE] < counts[GROUP]:
+        counts[OUTCOME] = OUT_OF_MEMORY
+        return FORM
+    most = max(1, limits.max_waiting_iters - counts[WAITED]) if counts[WAITING] > 0 else NO_LIMIT
+    before = counts[ITERATIONS]
+    code = launch_group(state, cost, limits, size, False, most, GROWS, GANG)
+    decodes = counts[ITERATIONS] - before
+    if size == 0 and decodes > 0:
+        # The counter starts anew whenever it has reached its end, also when nobody waits.
+        again = max(1, limits.max_waiting_iters)
+        counts[WAITED] = (counts[WAITED] + decodes - 1) % again + 1
+    return code
 
 
 @kernel
@@ -127,9 +124,10 @@ def run(state: State, cost: Cost, limits: Limits) -> int:
     while True:
         event = next_turn(state, cost, limits)
         if event == FORM:
-            if launch(state, cost, limits, form(state, limits)) == FAULT:
+            # Nobody is ever preempted, so decodes are always a group.
+            if grouped(state, limits, False) and _form(state, cost, limits) == FAULT:
                 return FAULT
         elif event == ENDED:
-            retire(state)
+            retire_group(state, cost, limits, GROWS, GANG)
         else:
             return event

@@ -4,20 +4,27 @@ from ._jit import inlined, kernel
 from .batches import retire
 from .blocks import allocate
 from .cost import Cost
+from .group import grouped, is_grouped
+from .leap import NO_LIMIT, launch_group, retire_group
 from .queues import head, move, pop_head
 from .replica import launch
 from .route import next_turn
-from .state import ENDED, FAULT, FORM, FREE, REPLICA, RUNNING, SLOT, WAITING, Limits, State
+from .state import ENDED, FAULT, FORM, FREE, GROUP, REPLICA, RUNNING, SLOT, WAITING, Limits, State
+
+GROWS, GANG = False, False
 
 
 @inlined
-def admit(state: State, limits: Limits, size: int) -> int:
-    """Add waiting requests to the batch at cursor, whole prompts, while sequences fit; returns its size."""
+def admit(state: State, limits: Limits, size: int, beside: int) -> int:
+    """Add waiting requests to the batch at cursor, whole prompts, while sequences fit; returns its size.
+
+    ``size`` members stand in the batch already, ``beside`` run as a group.
+    """
     r, slot = state.cursor[REPLICA], state.cursor[SLOT]
     requests, counts, preempted = state.requests, state.replicas.counts[r], state.replicas.preempted[r]
     request, tokens = state.batches.request[r, slot], state.batches.tokens[r, slot]
     while counts[WAITING] > 0:
-        if size == limits.max_batch_size or counts[FREE] < limits.blocks_per_sequence:
+        if size + beside == limits.max_batch_size or counts[FREE] < limits.blocks_per_sequence:
             break
         candidate = head(preempted, counts)
         pop_head(requests.next, counts)
@@ -40,7 +47,7 @@ def form(state: State, limits: Limits) -> int:
     counts[RUNNING] -= size
     for i in range(size):
         tokens[i] = 1
-    return admit(state, limits, size)
+    return admit(state, limits, size, 0)
 
 
 @kernel
@@ -49,9 +56,16 @@ def run(state: State, cost: Cost, limits: Limits) -> int:
     while True:
         event = next_turn(state, cost, limits)
         if event == FORM:
-            if launch(state, cost, limits, form(state, limits)) == FAULT:
+            if grouped(state, limits, GROWS):
+                size = admit(state, limits, 0, state.replicas.counts[state.cursor[REPLICA], GROUP])
+                code = launch_group(state, cost, limits, size, True, NO_LIMIT, GROWS, GANG)
+            else:
+                code = launch(state, cost, limits, form(state, limits))
+            if code == FAULT:
                 return FAULT
-        elif event == ENDED:
-            retire(state)
-        else:
+        elif event != ENDED:
             return event
+        elif is_grouped(state):
+            retire_group(state, cost, limits, GROWS, GANG)
+        else:
+            retire(state)

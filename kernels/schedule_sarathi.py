@@ -4,10 +4,109 @@ from ._jit import inlined, kernel
 from .batches import retire
 from .blocks import allocate, blocks_for, grow, make_room
 from .cost import Cost
+from .group import grouped, growth_due, is_grouped
+from .leap import NO_LIMIT, launch_group, retire_group
 from .queues import head, move, pop_head, sort_by_arrival
 from .replica import launch
 from .route import next_turn
-from .state import ALLOCATED, ENDED, FAULT, FORM, FREE, REPLICA, RUNNING, SLOT, WAITING, Limits, State
+from .state import (
+    ALLOCATED,
+    CHUNKED,
+    ENDED,
+    FAULT,
+    FORM,
+    FREE,
+    GROUP,
+    PLACED,
+    REPLICA,
+    RUNNING,
+    SKIPPED,
+    SLOT,
+    WAITING,
+    Limits,
+    State,
+)
+
+GROWS, GANG = True, False
+
+
+@inlined
+def _give_chunks(state: State, limits: Limits, number: int, size: int, beside: int) -> int:
+    """Add chunks of prompts that were begun, the first ``number`` of scratch, to the batch at cursor.
+
+    ``size`` of its members stand in the batch, ``beside`` run as a group. Returns the new size; those that got
+    nothing are left in scratch, their number in cursor.
+    """
+    r, slot = state.cursor[REPLICA], state.cursor[SLOT]
+    requests, chunked = state.requests, state.scratch[0]
+    request, tokens = state.batches.request[r, slot], state.batches.tokens[r, slot]
+    num_tokens, skipped = size + beside, 0
+    for i in range(number):
+        candidate = chunked[i]
+        left = requests.prefill[candidate] - requests.processed[candidate]
+        chunk = min(left, limits.chunk_size - num_tokens)
+        if chunk <= 0:
+            chunked[skipped] = candidate
+            skipped += 1
+            continue
+        request[size], tokens[size] = candidate, chunk
+        size += 1
+        num_tokens += chunk
+    state.cursor[PLACED] = skipped
+    return size
+
+
+@inlined
+def _admit(state: State, limits: Limits, size: int, beside: int) -> int:
+    """Add first chunks of waiting prompts to the batch at cursor; returns its size."""
+    r, slot = state.cursor[REPLICA], state.cursor[SLOT]
+    requests, counts, preempted = state.requests, state.replicas.counts[r], state.replicas.preempted[r]
+    request, tokens = state.batches.request[r, slot], state.batches.tokens[r, slot]
+    num_tokens = beside
+    for i in range(size):
+        num_tokens += tokens[i]
+    while counts[WAITING] > 0:
+        candidate = head(preempted, counts)
+        need = blocks_for(requests.prefill[candidate], limits.block_size)
+        chunk = min(requests.prefill[candidate], limits.chunk_size - num_tokens)
+        if (
+            counts[ALLOCATED] == limits.max_num_seqs
+            or size + beside == limits.micro_batch_size
+            or counts[FREE] - need < limits.watermark_blocks
+            or chunk <= 0
+        ):
+            break
+        pop_head(requests.next, counts)
+        allocate(requests.blocks, counts, limits.num_blocks, candidate, need)
+        request[size], tokens[size] = candidate, chunk
+        size += 1
+        num_tokens += chunk
+    return size
+
+
+@inlined
+def admit_beside(state: State, limits: Limits) -> int:
+    """Fill the batch at cursor with chunks of prompts, beside the group; returns their number."""
+    r = state.cursor[REPLICA]
+    requests, counts = state.requests, state.replicas.counts[r]
+    chunked, scratch = state.replicas.chunked[r], state.scratch[0]
+    if counts[WAITING] == 0 and counts[CHUNKED] == 0:
+        return 0
+    # Decodes come first, and with them the blocks they need; a group that leaps takes them itself.
+    growth = growth_due(state, limits, r)
+    counts[FREE] -= growth
+    for i in range(counts[CHUNKED]):
+        scratch[i] = chunked[i]
+    size = _give_chunks(state, limits, counts[CHUNKED], 0, counts[GROUP])
+    skipped = state.cursor[PLACED]
+    for i in range(skipped):
+        chunked[i] = scratch[i]
+    counts[CHUNKED] = counts[SKIPPED] = skipped
+    sort_by_arrival(chunked, skipped, requests.arrived_at)
+    size = _admit(state, limits, size, counts[GROUP])
+    if size == 0:
+        counts[FREE] += growth
+    return size
 
 
 @inlined
@@ -15,64 +114,34 @@ def form(state: State, limits: Limits) -> int:
     """Fill the batch at cursor; returns its size."""
     r, slot = state.cursor[REPLICA], state.cursor[SLOT]
     requests, counts = state.requests, state.replicas.counts[r]
-    prefill, processed, blocks = requests.prefill, requests.processed, requests.blocks
     preempted, running = state.replicas.preempted[r], state.replicas.running[r]
     request, tokens = state.batches.request[r, slot], state.batches.tokens[r, slot]
     chunked = state.scratch[0]
-    size = num_chunked = num_tokens = 0
+    size = num_chunked = 0
 
     low, high = 0, counts[RUNNING]
     while low < high and size < limits.micro_batch_size:
         candidate = running[low]
         low += 1
-        if processed[candidate] <= prefill[candidate]:
+        if requests.processed[candidate] <= requests.prefill[candidate]:
             # Out of reach of preemption, and not counted in the batch's size.
             chunked[num_chunked] = candidate
             num_chunked += 1
             continue
         fits, high = make_room(requests, counts, preempted, running, candidate, low, high)
         if fits:
-            grow(processed, blocks, counts, limits.num_blocks, limits.block_size, candidate)
+            grow(requests.processed, requests.blocks, counts, limits.num_blocks, limits.block_size, candidate)
             request[size], tokens[size] = candidate, 1
             size += 1
-    num_tokens = size
-
-    num_skipped = 0
-    for i in range(num_chunked):
-        candidate = chunked[i]
-        chunk = min(prefill[candidate] - processed[candidate], limits.chunk_size - num_tokens)
-        if chunk <= 0:
-            chunked[num_skipped] = candidate
-            num_skipped += 1
-            continue
-        request[size], tokens[size] = candidate, chunk
-        size += 1
-        num_tokens += chunk
-
-    # Those skipped go before those not reached; low >= num_skipped, so nothing is overwritten too early.
-    move(running, low, high, running, num_skipped)
-    for i in range(num_skipped):
+    size = _give_chunks(state, limits, num_chunked, size, 0)
+    skipped = state.cursor[PLACED]
+    # Those skipped go before those not reached; low >= skipped, so nothing is overwritten too early.
+    move(running, low, high, running, skipped)
+    for i in range(skipped):
         running[i] = chunked[i]
-    counts[RUNNING] = num_skipped + high - low
+    counts[RUNNING] = skipped + high - low
     sort_by_arrival(running, counts[RUNNING], requests.arrived_at)
-
-    while counts[WAITING] > 0:
-        candidate = head(preempted, counts)
-        need = blocks_for(prefill[candidate], limits.block_size)
-        chunk = min(prefill[candidate], limits.chunk_size - num_tokens)
-        if (
-            counts[ALLOCATED] == limits.max_num_seqs
-            or size == limits.micro_batch_size
-            or counts[FREE] - need < limits.watermark_blocks
-            or chunk <= 0
-        ):
-            break
-        pop_head(requests.next, counts)
-        allocate(blocks, counts, limits.num_blocks, candidate, need)
-        request[size], tokens[size] = candidate, chunk
-        size += 1
-        num_tokens += chunk
-    return size
+    return _admit(state, limits, size, 0)
 
 
 @kernel
@@ -81,9 +150,16 @@ def run(state: State, cost: Cost, limits: Limits) -> int:
     while True:
         event = next_turn(state, cost, limits)
         if event == FORM:
-            if launch(state, cost, limits, form(state, limits)) == FAULT:
+            if grouped(state, limits, GROWS):
+                size = admit_beside(state, limits)
+                code = launch_group(state, cost, limits, size, True, NO_LIMIT, GROWS, GANG)
+            else:
+                code = launch(state, cost, limits, form(state, limits))
+            if code == FAULT:
                 return FAULT
-        elif event == ENDED:
-            retire(state)
-        else:
+        elif event != ENDED:
             return event
+        elif is_grouped(state):
+            retire_group(state, cost, limits, GROWS, GANG)
+        else:
+            retire(state)

@@ -4,24 +4,26 @@ from ._jit import inlined, kernel
 from .batches import retire
 from .blocks import allocate, blocks_for, grow, make_room
 from .cost import Cost
+from .group import grouped, is_grouped
+from .leap import NO_LIMIT, launch_group, retire_group
 from .queues import head, move, pop_head, sort_by_arrival
 from .replica import launch
 from .route import next_turn
 from .state import ALLOCATED, ENDED, FAULT, FORM, FREE, REPLICA, RUNNING, SLOT, WAITING, Limits, State
 
+GROWS, GANG = True, False
+
 
 @inlined
-def form(state: State, limits: Limits) -> int:
-    """Fill the batch at cursor; returns its size."""
+def admit(state: State, limits: Limits) -> int:
+    """Fill the batch at cursor with waiting prompts; returns its size."""
     r, slot = state.cursor[REPLICA], state.cursor[SLOT]
-    requests, counts = state.requests, state.replicas.counts[r]
-    prefill, processed, blocks = requests.prefill, requests.processed, requests.blocks
-    preempted, running = state.replicas.preempted[r], state.replicas.running[r]
+    requests, counts, preempted = state.requests, state.replicas.counts[r], state.replicas.preempted[r]
     request, tokens = state.batches.request[r, slot], state.batches.tokens[r, slot]
     size = longest = 0
     while counts[WAITING] > 0:
         candidate = head(preempted, counts)
-        prompt = prefill[candidate]
+        prompt = requests.prefill[candidate]
         need = blocks_for(prompt, limits.block_size)
         longest = max(longest, prompt)
         if (
@@ -33,12 +35,22 @@ def form(state: State, limits: Limits) -> int:
         ):
             break
         pop_head(requests.next, counts)
-        allocate(blocks, counts, limits.num_blocks, candidate, need)
+        allocate(requests.blocks, counts, limits.num_blocks, candidate, need)
         request[size], tokens[size] = candidate, prompt
         size += 1
+    return size
+
+
+@inlined
+def form(state: State, limits: Limits) -> int:
+    """Fill the batch at cursor; returns its size."""
+    size = admit(state, limits)
     if size > 0:
         return size
-
+    r, slot = state.cursor[REPLICA], state.cursor[SLOT]
+    requests, counts = state.requests, state.replicas.counts[r]
+    preempted, running = state.replicas.preempted[r], state.replicas.running[r]
+    request, tokens = state.batches.request[r, slot], state.batches.tokens[r, slot]
     low, high = 0, counts[RUNNING]
     sort_by_arrival(running, high, requests.arrived_at)
     while low < high and size < limits.micro_batch_size:
@@ -46,7 +58,7 @@ def form(state: State, limits: Limits) -> int:
         low += 1
         fits, high = make_room(requests, counts, preempted, running, candidate, low, high)
         if fits:
-            grow(processed, blocks, counts, limits.num_blocks, limits.block_size, candidate)
+            grow(requests.processed, requests.blocks, counts, limits.num_blocks, limits.block_size, candidate)
             request[size], tokens[size] = candidate, 1
             size += 1
     move(running, low, high, running, 0)
@@ -60,9 +72,16 @@ def run(state: State, cost: Cost, limits: Limits) -> int:
     while True:
         event = next_turn(state, cost, limits)
         if event == FORM:
-            if launch(state, cost, limits, form(state, limits)) == FAULT:
+            if grouped(state, limits, GROWS):
+                size = admit(state, limits)
+                code = launch_group(state, cost, limits, size, False, NO_LIMIT, GROWS, GANG)
+            else:
+                code = launch(state, cost, limits, form(state, limits))
+            if code == FAULT:
                 return FAULT
-        elif event == ENDED:
-            retire(state)
-        else:
+        elif event != ENDED:
             return event
+        elif is_grouped(state):
+            retire_group(state, cost, limits, GROWS, GANG)
+        else:
+            retire(state)

@@ -42,12 +42,20 @@ GOING, STUCK, OUT_OF_MEMORY = range(3)
     ITERATIONS,  # batches formed so far
     TOKENS,  # tokens processed so far
     OUTCOME,  # GOING, STUCK or OUT_OF_MEMORY
+    GROUPED,  # 1 when decodes run as a group (group.py)
+    GROUP,  # members of the group
+    GROUP_STEP,  # iterations the group has taken part in
+    GROUP_KV,  # tokens its members have processed, summed
+    LONGEST,  # the most that a member had processed at step 0
+    FRESH,  # members that have not taken part in an iteration yet
+    CHUNKED,  # prompts begun and not complete, while decodes run as a group
+    SKIPPED,  # of these, the first ones, that got nothing in the last iteration
     EVENTS_HEAD,  # first of the ring of events that are due now
     EVENTS,  # how many they are
     SEQUENCE,  # stage starts so far; orders stage ends at equal times
     TBT_COUNT,  # gaps between output tokens
     NUM_COUNTS,
-) = range(24)
+) = range(32)
 
 # Columns of Batches.features.
 (
@@ -75,11 +83,20 @@ GOING, STUCK, OUT_OF_MEMORY = range(3)
     NEXT_REQUEST,  # first request that no router has seen
     LEFT,  # iterations until the kernel comes back
     LOGGED,  # rows written to the log
+    PLACED,  # second answer of the last call that has two
     NUM_CURSORS,
-) = range(8)
+) = range(9)
 
 # Columns of Replicas.times.
-CLOCK, TBT_SUM, TBT_MAX, NUM_TIMES = range(4)
+(
+    CLOCK,
+    TBT_SUM,
+    TBT_MAX,
+    LAST_END,  # end of the last iteration of the group
+    WORK,  # time in iterations of the group
+    WORK_LOW,  # what its sum has lost by rounding
+    NUM_TIMES,
+) = range(7)
 
 
 class Limits(NamedTuple):
@@ -126,6 +143,10 @@ class Replicas(NamedTuple):
     busy: Floats  # [R, S] s in iterations
     preempted: Ints  # [R, W] restarted requests, the next one last
     running: Ints  # [R, W * S] requests (faster_transformer: batches) that wait for their next iteration
+    heap: Longs  # [R, W] members of the group, first to finish first: step of the end, then the request
+    growth: Ints  # [R, block size] members of the group that need a block, by step modulo the block size
+    fresh: Ints  # [R, W] members that have not taken part in an iteration yet
+    chunked: Ints  # [R, W] prompts begun and not complete, while decodes run as a group
     stage_end: Floats  # [R, S] s, when the batch on the stage ends
     stage_seconds: Floats  # [R, S] s, how long that batch takes there
     stage_batch: Longs  # [R, S] the batch on the stage, NONE when idle

@@ -60,7 +60,10 @@ def test_everything_balances(case: Case) -> None:
     assert np.isfinite(requests.finished_at).all()
     np.testing.assert_array_equal(requests.processed, requests.total)
     assert (counts[:, state.FREE] == case.settings.num_blocks).all()
-    assert not counts[:, [state.ALLOCATED, state.PRESENT, state.WAITING, state.RUNNING, state.UNSEEN]].any()
+    assert not counts[:, [state.ALLOCATED, state.PRESENT, state.WAITING, state.UNSEEN]].any()
+    assert not counts[:, [state.GROUP, state.GROUP_KV, state.CHUNKED]].any()
+    assert not lane.replicas.growth.any()
+    assert not (counts[:, state.RUNNING] * (1 - counts[:, state.GROUPED])).any()  # a group leaves names behind
     assert not requests.blocks.any()
     # A prompt of p and an output of o take p + o - 1 tokens; a restart takes what was computed again.
     on_first_stage = sum(row[5] for row in rows if row[1] == 0)  # type: ignore[misc]

@@ -1,0 +1,213 @@
+"""The decodes of a replica with one stage, as a group: each iteration they take part in gives each one token.
+
+So a member's progress is implicit: ``processed`` holds what it had processed at the group's step 0, and
+``processed + step`` is what it has now. Who finishes first stands on a heap by step, how many need a block in a
+step is counted by step modulo the block size, and the KV length of all is one number. An iteration costs the
+same whatever the size of the group.
+
+A group is gathered from the running requests when nothing can preempt, and scattered into them when memory gets
+so short that one might; both ways of running give the same times.
+"""
+
+from ._jit import inlined
+from .blocks import blocks_for, release
+from .cost import Cost
+from .heap import pop, push
+from .state import (
+    CHUNKED,
+    CLOCK,
+    FREE,
+    FRESH,
+    GROUP,
+    GROUP_KV,
+    GROUP_STEP,
+    GROUPED,
+    LAST_END,
+    LONGEST,
+    PRESENT,
+    REPLICA,
+    RUNNING,
+    SKIPPED,
+    WORK,
+    WORK_LOW,
+    Limits,
+    State,
+)
+
+ID_BITS = 32  # a key of the heap is the step of the end, then the request
+ID_MASK = (1 << ID_BITS) - 1
+LOWEST = -(1 << 40)
+
+
+@inlined
+def grouped(state: State, limits: Limits, grows: bool) -> bool:
+    """Whether the next iteration of the replica at cursor is formed from its group; gathers or scatters it.
+
+    ``grows``: requests take blocks as they decode, and must find one free.
+    """
+    if limits.num_stages > 1:
+        return False
+    r = state.cursor[REPLICA]
+    counts = state.replicas.counts[r]
+    if counts[GROUPED]:
+        if not grows or counts[GROUP] == 0 or counts[FREE] > growth_due(state, limits, r):
+            return True
+        _scatter(state, limits, r)
+        return False
+    if grows and counts[FREE] <= counts[RUNNING]:
+        return False
+    _gather(state, limits, r)
+    return True
+
+
+@inlined
+def is_grouped(state: State) -> bool:
+    """Whether the batch in flight on the replica at cursor was formed from its group."""
+    return bool(state.replicas.counts[state.cursor[REPLICA], GROUPED])
+
+
+@inlined
+def growth_due(state: State, limits: Limits, r: int) -> int:
+    """Blocks that the members need in this step."""
+    return int(state.replicas.growth[r, state.replicas.counts[r, GROUP_STEP] % limits.block_size])
+
+
+@inlined
+def join(state: State, limits: Limits, r: int, request: int) -> None:
+    """Add a request that has completed its prefill; its last token came at ``last_token_at``."""
+    requests, counts, times = state.requests, state.replicas.counts[r], state.replicas.times[r]
+    counts[GROUP_KV] += requests.processed[request]
+    requests.processed[request] -= counts[GROUP_STEP]
+    requests.execution_time[request] -= times[WORK] + times[WORK_LOW]
+    due = int(requests.total[request]) - int(requests.processed[request])
+    push(state.replicas.heap[r], counts[GROUP], (due << ID_BITS) | int(request))
+    state.replicas.growth[r, _phase(state, limits, request)] += 1
+    state.replicas.fresh[r, counts[FRESH]] = request
+    counts[FRESH] += 1
+    counts[GROUP] += 1
+    counts[LONGEST] = max(counts[LONGEST], requests.processed[request])
+    line_up(state, r, request)
+
+
+@inlined
+def line_up(state: State, r: int, request: int) -> None:
+    """Put a request behind the others in order; those that have finished make room when it gets tight."""
+    counts, running = state.replicas.counts[r], state.replicas.running[r]
+    if counts[RUNNING] == running.size:
+        _compact(state, r)
+    running[counts[RUNNING]] = request
+    counts[RUNNING] += 1
+
+
+@inlined
+def finish_due(state: State, cost: Cost, limits: Limits, r: int, grows: bool, gang: bool) -> None:
+    """Let members go whose last step has ended at the clock. A gang keeps its memory."""
+    requests, counts, times = state.requests, state.replicas.counts[r], state.replicas.times[r]
+    heap = state.replicas.heap[r]
+    longest_left = False
+    while counts[GROUP] > 0 and heap[0] >> ID_BITS == counts[GROUP_STEP]:
+        request = heap[0] & ID_MASK
+        pop(heap, counts[GROUP])
+        total = requests.total[request]
+        state.replicas.growth[r, _phase(state, limits, request)] -= 1
+        longest_left = longest_left or requests.processed[request] == counts[LONGEST]
+        counts[GROUP] -= 1
+        counts[GROUP_KV] -= total
+        counts[PRESENT] -= 1
+        requests.processed[request] = total
+        requests.finished_at[request] = times[CLOCK]
+        requests.execution_time[request] += times[WORK] + times[WORK_LOW]
+        if not gang:
+            if grows:
+                held = blocks_for(total - 1, limits.block_size)
+                requests.blocks[request] = max(requests.blocks[request], held)
+            release(requests.blocks, counts, request)
+    if longest_left and cost.fastsim.skew > 0.0:
+        counts[LONGEST] = LOWEST
+        for i in range(counts[RUNNING]):
+            request = state.replicas.running[r, i]
+            if not requests.finished_at[request] >= 0.0:
+                counts[LONGEST] = max(counts[LONGEST], requests.processed[request])
+
+
+@inlined
+def add_work(state: State, r: int, seconds: float) -> None:
+    """Count an iteration of the group; two words, lest a long run lose the small ones."""
+    times = state.replicas.times[r]
+    total = times[WORK] + seconds
+    times[WORK_LOW] += (times[WORK] - total) + seconds
+    times[WORK] = total
+
+
+@inlined
+def disband(state: State, r: int) -> None:
+    """Free the memory of a gang whose members have all finished."""
+    counts = state.replicas.counts[r]
+    for i in range(counts[RUNNING]):
+        release(state.requests.blocks, counts, state.replicas.running[r, i])
+    counts[RUNNING] = 0
+
+
+@inlined
+def _phase(state: State, limits: Limits, request: int) -> int:
+    """Steps in which a member needs a block, modulo the block size."""
+    held = state.requests.blocks[request] * limits.block_size
+    return int((held - state.requests.processed[request] + 1) % limits.block_size)
+
+
+@inlined
+def _compact(state: State, r: int) -> None:
+    counts, running, finished_at = state.replicas.counts[r], state.replicas.running[r], state.requests.finished_at
+    left = 0
+    for i in range(counts[RUNNING]):
+        if not finished_at[running[i]] >= 0.0:
+            running[left] = running[i]
+            left += 1
+    counts[RUNNING] = left
+
+
+@inlined
+def _gather(state: State, limits: Limits, r: int) -> None:
+    """Make a group of the running requests; prompts that are not complete keep their place before or behind."""
+    requests, counts = state.requests, state.replicas.counts[r]
+    running, chunked = state.replicas.running[r], state.replicas.chunked[r]
+    number = counts[RUNNING]
+    counts[GROUPED] = 1
+    counts[RUNNING] = counts[CHUNKED] = counts[SKIPPED] = 0
+    counts[LONGEST] = LOWEST
+    for i in range(number):
+        request = running[i]
+        if requests.processed[request] > requests.prefill[request]:
+            join(state, limits, r, request)
+            continue
+        chunked[counts[CHUNKED]] = request
+        counts[CHUNKED] += 1
+        if counts[GROUP] == 0:
+            counts[SKIPPED] += 1
+
+
+@inlined
+def _scatter(state: State, limits: Limits, r: int) -> None:
+    """Make running requests of the group, in the order in which they would stand without it."""
+    requests, counts, times = state.requests, state.replicas.counts[r], state.replicas.times[r]
+    running, chunked = state.replicas.running[r], state.replicas.chunked[r]
+    _compact(state, r)
+    number, skipped = counts[RUNNING], counts[SKIPPED]
+    for i in range(number - 1, -1, -1):
+        request = running[i]
+        processed = requests.processed[request] + counts[GROUP_STEP]
+        state.replicas.growth[r, _phase(state, limits, request)] -= 1
+        requests.processed[request] = processed
+        # What it needed when its last iteration was formed; nothing yet beyond its prompt when there was none.
+        held = blocks_for(processed - 1, limits.block_size)
+        requests.blocks[request] = max(requests.blocks[request], held)
+        requests.execution_time[request] += times[WORK] + times[WORK_LOW]
+        requests.last_token_at[request] = max(requests.last_token_at[request], times[LAST_END])
+        running[skipped + i] = request
+    for i in range(skipped):
+        running[i] = chunked[i]
+    for i in range(skipped, counts[CHUNKED]):
+        running[number + i] = chunked[i]
+    counts[RUNNING] = number + counts[CHUNKED]
+    counts[GROUPED] = counts[GROUP] = counts[GROUP_KV] = counts[FRESH] = 0
+    counts[CHUNKED] = counts[SKIPPED] = 0

@@ -1,0 +1,212 @@
+"""Iterations of a group: with prompts beside it, and on its own for as long as nothing has to be decided."""
+
+import math
+
+from ._jit import inlined
+from .batches import count_gaps, weigh
+from .blocks import release
+from .cost import Cost, decode_ms, layers_ms, stage_seconds
+from .group import add_work, disband, finish_due, growth_due, join, line_up
+from .log import full, record
+from .queues import arrive
+from .state import (
+    CHUNKED,
+    CLOCK,
+    COMING,
+    DECODE_KV,
+    FAULT,
+    FORM,
+    FORM_DUE,
+    FREE,
+    FRESH,
+    GOING,
+    GROUP,
+    GROUP_KV,
+    GROUP_STEP,
+    IN_FLIGHT,
+    IN_USE,
+    ITERATIONS,
+    LAST_END,
+    LEFT,
+    LONGEST,
+    LONGEST_KV,
+    NONE,
+    NUM_DECODES,
+    NUM_PREFILL_TOKENS,
+    NUM_PREFILLS,
+    NUM_SAMPLED,
+    NUM_SEQS,
+    NUM_TOKENS,
+    OUTCOME,
+    PEAK,
+    PRESENT,
+    REPLICA,
+    STUCK,
+    TOKENS,
+    WAITING,
+    Limits,
+    State,
+)
+
+NO_LIMIT = 1 << 62
+
+
+@inlined
+def launch_group(
+    state: State, cost: Cost, limits: Limits, size: int, together: bool, most: int, grows: bool, gang: bool
+) -> int:
+    """Start ``size`` prompts, with the group when ``together``; without prompts, let the group leap.
+
+    At most ``most`` iterations in a leap. FAULT when the tables give no time.
+    """
+    r, cursor = state.cursor[REPLICA], state.cursor
+    counts = state.replicas.counts[r]
+    if size == 0 and counts[GROUP] == 0:
+        if counts[WAITING] + counts[CHUNKED] > 0 and counts[OUTCOME] == GOING:
+            counts[OUTCOME] = STUCK
+        return FORM
+    if size == 0:
+        return _leap(state, cost, limits, most, grows, gang)
+    counts[ITERATIONS] += 1
+    counts[IN_FLIGHT] = 1
+    cursor[LEFT] -= 1
+    ms = weigh(state, cost, size, counts[GROUP] if together else 0)
+    features = state.batches.features[r, 0]
+    seconds = stage_seconds(cost, features[NUM_TOKENS], features[NUM_SEQS], features[NUM_SAMPLED], ms, 0)
+    if not seconds > 0.0:
+        return FAULT
+    now = state.replicas.times[r, CLOCK]
+    started_at, request = state.requests.started_at, state.batches.request[r, 0]
+    for i in range(size):
+        if math.isnan(started_at[request[i]]):
+            started_at[request[i]] = now
+    _stay_in_flight(state, limits, r, now, seconds)
+    record(state, limits.num_blocks, 0, 0, now, now + seconds)
+    return FORM
+
+
+@inlined
+def _stay_in_flight(state: State, limits: Limits, r: int, now: float, seconds: float) -> None:
+    state.replicas.stage_end[r, 0] = now + seconds
+    state.replicas.stage_seconds[r, 0] = seconds
+    state.replicas.busy[r, 0] += seconds
+    counts = state.replicas.counts[r]
+    counts[PEAK] = max(counts[PEAK], limits.num_blocks - counts[FREE])
+
+
+@inlined
+def _leap(state: State, cost: Cost, limits: Limits, most: int, grows: bool, gang: bool) -> int:
+    """Run the group alone until something has to be decided, or an iteration reaches beyond the horizon.
+
+    Between two iterations only the clock, the step and the KV length change. Whoever waits at the head of the
+    queue now was refused, and will be as long as nobody leaves: an arrival matters to an empty queue only.
+    """
+    r, cursor, requests = state.cursor[REPLICA], state.cursor, state.requests
+    counts, times = state.replicas.counts[r], state.replicas.times[r]
+    arrival = math.inf
+    if counts[WAITING] == 0 and counts[COMING] != NONE:
+        arrival = requests.arrived_at[counts[COMING]]
+    while True:
+        number, step = counts[GROUP], counts[GROUP_STEP]
+        attention = decode_ms(cost, number, counts[GROUP_KV], counts[LONGEST] + step)
+        ms = layers_ms(cost, number, attention, 0.0)
+        seconds = stage_seconds(cost, number, number, number, ms, 0)
+        now = times[CLOCK]
+        if grows:
+            counts[FREE] -= growth_due(state, limits, r)
+        counts[ITERATIONS] += 1
+        counts[TOKENS] += number
+        cursor[LEFT] -= 1
+        most -= 1
+        _stay_in_flight(state, limits, r, now, seconds)
+        end = now + seconds
+        in_flight = end >= state.until[0]
+        if in_flight or state.log.start.size > 0 or not seconds > 0.0:
+            _describe(state, r, number)
+            if not seconds > 0.0:
+                return FAULT
+            record(state, limits.num_blocks, 0, 0, now, end)
+            if in_flight:
+                counts[IN_FLIGHT] = 1
+                return FORM
+        times[CLOCK] = end
+        end_group(state, cost, limits, r, seconds, grows, gang)
+        if (
+            end >= arrival
+            or (counts[GROUP] < number and (counts[GROUP] == 0 or counts[WAITING] + counts[CHUNKED] > 0))
+            or (grows and counts[FREE] <= growth_due(state, limits, r))
+            or most == 0
+            or cursor[LEFT] <= 0
+            or full(state)
+        ):
+            break
+    arrive(requests.arrived_at, requests.next, counts, times[CLOCK])
+    counts[FORM_DUE] = 1
+    return FORM
+
+
+@inlined
+def _describe(state: State, r: int, number: int) -> None:
+    """The features of a batch that is the group alone."""
+    counts, features = state.replicas.counts[r], state.batches.features[r, 0]
+    features[NUM_SEQS] = features[NUM_TOKENS] = features[NUM_DECODES] = features[NUM_SAMPLED] = number
+    features[NUM_PREFILLS] = features[NUM_PREFILL_TOKENS] = 0
+    features[DECODE_KV] = counts[GROUP_KV]
+    features[LONGEST_KV] = counts[LONGEST] + counts[GROUP_STEP]
+
+
+@inlined
+def end_group(state: State, cost: Cost, limits: Limits, r: int, seconds: float, grows: bool, gang: bool) -> None:
+    """End an iteration of the group at the clock: a token for everybody, and those go whose last it was."""
+    counts, times = state.replicas.counts[r], state.replicas.times[r]
+    now, number = times[CLOCK], counts[GROUP]
+    add_work(state, r, seconds)
+    for i in range(counts[FRESH]):
+        count_gaps(state, now - state.requests.last_token_at[state.replicas.fresh[r, i]], 1)
+    count_gaps(state, now - times[LAST_END], number - counts[FRESH])
+    counts[FRESH] = 0
+    times[LAST_END] = now
+    counts[GROUP_STEP] += 1
+    counts[GROUP_KV] += number
+    finish_due(state, cost, limits, r, grows, gang)
+    if gang and counts[GROUP] == 0:
+        disband(state, r)
+
+
+@inlined
+def retire_group(state: State, cost: Cost, limits: Limits, grows: bool, gang: bool) -> None:
+    """End the batch in flight: the group, if it took part, then the prompts, which join it when complete."""
+    r = state.cursor[REPLICA]
+    requests, counts = state.requests, state.replicas.counts[r]
+    request, tokens = state.batches.request[r, 0], state.batches.tokens[r, 0]
+    features = state.batches.features[r, 0]
+    now, seconds = state.replicas.times[r, CLOCK], state.replicas.stage_seconds[r, 0]
+    features[IN_USE] = 0
+    if features[NUM_DECODES] > 0:
+        end_group(state, cost, limits, r, seconds, grows, gang)
+    for i in range(features[NUM_PREFILLS]):
+        member = request[i]
+        processed = requests.processed[member] + tokens[i]
+        requests.execution_time[member] += seconds
+        if processed < requests.prefill[member]:
+            requests.processed[member] = processed
+            state.replicas.chunked[r, counts[CHUNKED]] = member
+            counts[CHUNKED] += 1
+            continue
+        requests.processed[member] = processed + 1
+        if math.isnan(requests.first_token_at[member]):
+            requests.first_token_at[member] = now
+        else:
+            count_gaps(state, now - requests.last_token_at[member], 1)
+        requests.last_token_at[member] = now
+        if requests.processed[member] < requests.total[member]:
+            join(state, limits, r, member)
+            continue
+        requests.finished_at[member] = now
+        counts[PRESENT] -= 1
+        if gang:
+            line_up(state, r, member)
+        else:
+            release(requests.blocks, counts, member)
+    if gang and counts[GROUP] == 0:
+        disband(state, r)
