@@ -4,111 +4,172 @@ import hashlib
 import importlib.metadata
 import importlib.util
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from fastsim.errors import CatalogError, OutputError, TableError
-from fastsim.predictors import aic, shipped
-from fastsim.predictors.roofline import SHAPES, Chip, feature_names, features
+from fastsim.predictors import aic, forest_train, shipped
+from fastsim.predictors.forest import Fitted, Size, fit
+from fastsim.predictors.forest_onnx import to_onnx
+from fastsim.predictors.forest_splits import large, pairs, values
+from fastsim.predictors.roofline import FAMILIES, PRECISIONS, Chip, features, stacked
 
 CHIP = Chip(tflops=100.0, bandwidth_gb_s=1000.0, num_sms=10)
 AIC = importlib.util.find_spec("aiconfigurator_core") is not None
 
 
 def test_roofline_by_hand() -> None:
-    row, roofline = features("gemm", np.array([[130.0, 256, 512]]), CHIP)
-    at = dict(zip(feature_names("gemm"), row[0].tolist(), strict=True))
+    columns, terms = features("gemm", np.array([[130.0, 256, 512]]), CHIP)
+    at = {name: column[0] for name, column in columns.items()}
     flops, moved = 2 * 130 * 256 * 512, 2 * (130 * 512 + 512 * 256 + 130 * 256)
-    assert roofline[0] == pytest.approx(max(flops / 100e9, moved / 1e9))
-    assert at["flops"] == pytest.approx(np.log(flops), rel=1e-6)
-    assert at["intensity"] == pytest.approx(np.log(flops / moved), rel=1e-6)
-    assert (at["tiles"], at["waves"]) == (pytest.approx(np.log(4)), 0.0)
-    assert (at["wave_fill"], at["tile_fill"]) == (pytest.approx(0.4), pytest.approx(130 / 256))
-    _, (cached,) = features("decode_attention", np.array([[8.0, 1000, 32, 8, 128]]), CHIP)
-    assert cached == pytest.approx(2 * 8 * 128 * (2 * 8 * 1000 + 2 * 32) / 1e9)
-    _, (causal,) = features("prefill_attention", np.array([[1.0, 4096, 32, 8, 128]]), CHIP)
-    assert causal == pytest.approx(4 * 32 * 128 * 4096 * 4097 / 2 / 100e9)
+    assert (terms["compute"][0], terms["memory"][0]) == (pytest.approx(flops / 100e9), pytest.approx(moved / 1e9))
+    assert terms["roofline"][0] == pytest.approx(max(flops / 100e9, moved / 1e9)) and terms["launch"][0] == 1
+    assert at["flops"] == pytest.approx(np.log(flops)) and at["intensity"] == pytest.approx(np.log(flops / moved))
+    assert (at["waves_128x128"], at["fill_128x128"]) == (0.0, pytest.approx(0.4))
+    assert at["tile_fill_128x128"] == pytest.approx(130 / 256)
+    _, terms = features("decode_attention", np.array([[8.0, 1000, 32, 8, 128]]), CHIP)
+    assert terms["memory"][0] == pytest.approx(2 * 8 * 128 * (2 * 8 * 1000 + 2 * 32) / 1e9)
+    _, terms = features("prefill_attention", np.array([[1.0, 4096, 32, 8, 128]]), CHIP)
+    assert terms["compute"][0] == pytest.approx(4 * 32 * 128 * 4096 * 4097 / 2 / 100e9)
+    # 64 tokens of 8 experts each reach all 16 experts of a GPU, with 16 rows each.
+    columns, terms = features("moe", np.array([[64.0, 2048, 768, 32, 8, 2, 2]]), CHIP)
+    assert np.exp(columns["active"][0]) == pytest.approx(16) and np.exp(columns["rows"][0]) == pytest.approx(256)
+    assert terms["weights"][0] == pytest.approx(3 * 2048 * 384 * 16 * 2 / 1e9)
+    assert terms["compute"][0] == pytest.approx(6 * 256 * 2048 * 384 / 100e9)
+    _, terms = features("mla_decode", np.array([[4.0, 1000, 16]]), CHIP)
+    assert terms["memory"][0] == pytest.approx(2 * (4 * 1000 * 576 + 4 * 16 * 1088) / 1e9)
 
 
-def tiny_forest() -> tuple[Any, np.ndarray]:
-    from fastsim.predictors.forest import fit
+def test_narrow_types_move_less_and_compute_faster() -> None:
+    shape = np.array([[64.0, 4096, 4096]])
+    by = {name: features("gemm", shape, CHIP, name)[1] for name in PRECISIONS}
+    assert by["fp8"]["memory"][0] < 0.6 * by["bf16"]["memory"][0]
+    assert by["fp8"]["compute"][0] == by["bf16"]["compute"][0] / 2
+    assert by["int4_wo"]["compute"][0] == by["bf16"]["compute"][0]
+    assert by["int4_wo"]["memory"][0] < by["int8_wo"]["memory"][0] < by["bf16"]["memory"][0]
 
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_twice_the_chip_halves_every_term_but_latencies(family: str) -> None:
+    shape = np.full((1, len(FAMILIES[family])), 64.0)
+    twice = Chip(200.0, 2000.0, 10)
+    (_, once), (_, half) = features(family, shape, CHIP), features(family, shape, twice)
+    for name in once:
+        fixed = name.startswith(("per_", "launch"))
+        assert half[name][0] == pytest.approx(once[name][0] / (1 if fixed else 2)), name
+
+
+def tiny_forest() -> tuple[Fitted, np.ndarray]:
     rng = np.random.default_rng(2)
-    shape = np.exp(rng.uniform(0, 9, (600, 3))).round()
-    inputs, _ = features("gemm", shape, CHIP)
-    return fit("gemm", inputs, np.sin(inputs[:, 3]) + inputs[:, 9]), inputs
+    columns, terms = features("gemm", np.exp(rng.uniform(0, 9, (600, 3))).round(), CHIP)
+    inputs = stacked(columns)
+    ms = (0.002 + terms["roofline"]) * np.exp(0.2 * np.sin(inputs[:, 3]))
+    return fit(inputs, terms, ms, Size(10, 60)), inputs
+
+
+def test_base_times_are_fitted_and_trees_learn_the_rest() -> None:
+    fitted, _ = tiny_forest()
+    assert fitted.weights["launch"] == pytest.approx(0.002, rel=0.2) and min(fitted.weights.values()) > 0
+    spread = np.concatenate([tree.tree_.value.ravel() for tree in fitted.trees])
+    assert abs(spread).max() < 0.3
 
 
 def test_onnx_equals_scikit_learn_at_its_thresholds_too() -> None:
     import onnxruntime
 
-    from fastsim.predictors.forest import to_onnx
-
-    forest, inputs = tiny_forest()
-    thresholds = [tree.tree_.threshold[tree.tree_.feature == 3] for tree in forest.estimators_]
+    fitted, inputs = tiny_forest()
+    thresholds = [tree.tree_.threshold[tree.tree_.feature == 3] for tree in fitted.trees]
     edges = np.repeat(inputs, 2, axis=0)[: sum(map(len, thresholds))]
     edges[:, 3] = np.concatenate(thresholds)[: len(edges)]
+    assert len(edges) > 10
     asked = np.concatenate([inputs, edges])
-    session = onnxruntime.InferenceSession(to_onnx(forest, "gemm"), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(to_onnx(fitted, inputs.shape[1], "gemm"), providers=["CPUExecutionProvider"])
     (got,) = session.run(None, {"features": asked})
-    np.testing.assert_allclose(got[:, 0], forest.predict(asked), atol=1e-5)
+    np.testing.assert_allclose(got, fitted.by_tree(asked), atol=1e-5)
+
+
+def test_a_tree_of_one_leaf_is_exported_too() -> None:
+    import onnxruntime
+
+    _, inputs = tiny_forest()
+    fitted = fit(inputs, {"launch": np.ones(600)}, np.full(600, 0.5), Size(3, 60))
+    session = onnxruntime.InferenceSession(to_onnx(fitted, inputs.shape[1], "x"), providers=["CPUExecutionProvider"])
+    assert fitted.weights == {"launch": pytest.approx(0.5)}
+    assert abs(session.run(None, {"features": inputs})[0]).max() < 1e-9
 
 
 def test_training_twice_gives_the_same_bytes() -> None:
-    from fastsim.predictors.forest import to_onnx
-
-    first, second = (to_onnx(tiny_forest()[0], "gemm") for _ in range(2))
+    first, second = (to_onnx(tiny_forest()[0], tiny_forest()[1].shape[1], "gemm") for _ in range(2))
     assert first == second
 
 
 def test_splits_keep_what_they_say_from_training() -> None:
-    from fastsim.predictors.forest import _pairs, _values
-
     shape = np.array([(m, n, k) for m in (1, 2) for n in range(12) for k in range(12)], dtype=float)
-    train, test = _pairs(shape, (1, 2), np.random.default_rng(1))
-    pairs = {tuple(row) for row in shape[train][:, 1:]}, {tuple(row) for row in shape[test][:, 1:]}
-    assert not pairs[0] & pairs[1] and len(pairs[1]) == 28 and (train ^ test).all()
-    train, test = _values(shape, (1, 2), np.random.default_rng(1))
+    train, test = pairs((1, 2))(shape, np.random.default_rng(1))
+    found = {tuple(row) for row in shape[train][:, 1:]}, {tuple(row) for row in shape[test][:, 1:]}
+    assert not found[0] & found[1] and len(found[1]) == 28 and (train ^ test).all()
+    train, test = values((1, 2))(shape, np.random.default_rng(1))
     for column in (1, 2):
-        assert not set(shape[train][:, column]) & set(shape[test][:, column])
+        held = set(shape[test][:, column])
+        assert not set(shape[train][:, column]) & held and not held & {0.0, 11.0}
     assert test.sum() == 2 * 2 * 2
+    wide = np.array([[1.0, 16384, 64], [1.0, 51200, 64], [1.0, 64, 65536]])
+    train, test = large(wide, np.random.default_rng(1))
+    assert train.tolist() == [True, False, False] and (train ^ test).all()
 
 
 def test_shipped_forests_are_those_of_their_cards() -> None:
-    assert shipped.systems() == ["a100_sxm", "h100_sxm"]
-    for system in shipped.systems():
-        for operator in SHAPES:
-            card = shipped.card(system, operator)
-            content = (shipped.FOLDER / system / f"{operator}.onnx").read_bytes()
-            assert hashlib.sha256(content).hexdigest() == card["sha256"]
-            assert card["features"] == feature_names(operator) == list(card["hull"])
-            assert all(0 < error < 15 for error in card["error_percent"].values())
-            assert card["source"]["licence"] == "Apache-2.0" and card["date"] and card["rows"] > 5000
-    assert sum(path.stat().st_size for path in shipped.FOLDER.rglob("*")) < 20e6
+    assert {"a100_sxm", "h100_sxm"} <= set(shipped.systems())
+    for path in sorted(shipped.FOLDER.glob("*/*.onnx")):
+        family, _, precision = path.stem.partition("-")
+        card = shipped.card(path.parent.name, family, precision or "bf16")
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == card["sha256"], path
+        assert (card["family"], card["precision"], card["system"]) == (family, precision or "bf16", path.parent.name)
+        columns, terms = features(family, np.full((1, len(FAMILIES[family])), 8.0), CHIP, card["precision"])
+        assert card["features"] == list(columns) and set(card["base_ms"]) <= set(terms)
+        assert set(card["hull"]) >= set(FAMILIES[family]) and card["interval"]["level"] == 0.9
+        assert "Apache-2.0" in card["source"]["rows"] and card["date"] and card["rows"] > 500
+    assert sum(path.stat().st_size for path in shipped.FOLDER.rglob("*")) < 25e6
 
 
-def test_a_changed_forest_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_forest_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "h100_sxm"
     folder.mkdir()
     (folder / "gemm.json").write_bytes((shipped.FOLDER / "h100_sxm" / "gemm.json").read_bytes())
     (folder / "gemm.onnx").write_bytes(b"other")
-    shipped.card.cache_clear()
-    monkeypatch.setattr(shipped, "FOLDER", tmp_path)
     with pytest.raises(TableError, match="differs from the digest in its card"):
-        shipped.load("h100_sxm", "gemm", "bf16", CHIP)
-    shipped.card.cache_clear()
+        shipped.load("h100_sxm", "gemm", "bf16", CHIP, tmp_path)
+
+
+def test_what_is_not_shipped_names_what_is() -> None:
+    with pytest.raises(CatalogError, match="'a100_sxm' has no gemm forest of precision 'nvfp4'; it has bf16"):
+        shipped.card("a100_sxm", "gemm", "nvfp4")
+    with pytest.raises(CatalogError, match="'a40' has no gemm forest; systems with one: a100_sxm"):
+        shipped.card("a40", "gemm")
+
+
+def test_answers_outside_of_what_was_measured_say_so() -> None:
+    forest = shipped.load("h100_sxm", "gemm", "bf16", aic.SYSTEMS["h100_sxm"].chip)
+    shape = np.array([[64.0, 28672, 4096], [64, 128256, 4096], [65536, 4096, 4096]])
+    assert forest.outside(shape).tolist() == [False, True, True]
+    ms, (low, high) = forest.ms(shape), forest.interval(shape)
+    assert (low < ms).all() and (ms < high).all() and (high[0] / low[0] < 1.6)
+    assert forest.knots("m")[:3].tolist() == [1, 2, 3]
 
 
 @pytest.mark.skipif(not AIC, reason="needs the extra fastsim[aic]")
 @pytest.mark.parametrize("system", ["a100_sxm", "h100_sxm"])
 def test_forests_know_their_own_rows(system: str) -> None:
     chip = aic.SYSTEMS[system].chip
-    for operator in SHAPES:
-        rows = aic.read(system, operator)
-        got = shipped.load(system, operator, "bf16", chip).ms(rows.shape[::7]) / rows.ms[::7] - 1
-        assert abs(got).mean() < 0.05 and abs(got.mean()) < 0.01, operator
+    for family in ("gemm", "prefill_attention", "decode_attention"):
+        rows = aic.read(system, family)
+        forest = shipped.load(system, family, "bf16", chip)
+        got = forest.ms(rows.shape[::7]) / rows.ms[::7] - 1
+        assert abs(got).mean() < 0.05 and abs(got.mean()) < 0.01, family
+        low, high = forest.interval(rows.shape[::7])
+        assert np.mean((low <= rows.ms[::7]) & (rows.ms[::7] <= high)) > 0.88
+        assert not forest.outside(rows.shape).any()
 
 
 def test_a_missing_package_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,10 +190,10 @@ def test_another_version_or_layout_is_refused(tmp_path: Path, monkeypatch: pytes
 
 
 def test_training_refuses_what_it_cannot_do(tmp_path: Path) -> None:
-    from fastsim.predictors import forest
-
     with pytest.raises(CatalogError, match="did you mean 'h100_sxm'"):
-        next(forest.train_all("h100_sx", tmp_path))
+        next(forest_train.train_all("h100_sx", tmp_path))
+    with pytest.raises(CatalogError, match="give aic or profile:DIR"):
+        next(forest_train.train_source("aix", "h100_sxm", tmp_path, "forest", (), False))
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
-        forest._write(tmp_path / "file" / "gemm.onnx", b"")
+        forest_train.write(tmp_path / "file" / "gemm.onnx", b"")

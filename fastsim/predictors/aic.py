@@ -5,6 +5,7 @@ The Parquet files are read as files: importing the package would load its native
 
 import importlib.metadata
 import importlib.util
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,36 +16,98 @@ import pyarrow.parquet as pq
 
 from fastsim.errors import CatalogError, TableError, did_you_mean
 
-from .roofline import Chip, Floats
+from .records import Records, checked
+from .roofline import FAMILIES, Chip, Floats
 
 PACKAGE, VERSION, LICENCE = "aiconfigurator-core", "0.12.0", "Apache-2.0"
 INSTALL = 'pip install "fastsim[aic]"'
+PROVENANCE = f"{PACKAGE} {VERSION} ({LICENCE}, NVIDIA aiconfigurator)"
+MIN_ROWS = 600  # fewer are no table to learn from
+MAX_HEAD_DIM = 256  # wider heads run another kernel
+DTYPES = {"bf16": "bfloat16"}  # ours -> theirs, where they differ
+# Parquet of a family: folder, file, and its shape columns in our order.
+FILES = {
+    "gemm": ("gemm", "gemm_perf", ("m", "n", "k")),
+    "prefill_attention": (
+        "attention",
+        "context_attention_perf",
+        ("batch_size", "isl", "num_heads", "num_key_value_heads", "head_dim"),
+    ),
+    "decode_attention": (
+        "attention",
+        "generation_attention_perf",
+        ("batch_size", "isl", "num_heads", "num_key_value_heads", "head_dim"),
+    ),
+    "moe": (
+        "moe",
+        "moe_perf",
+        ("num_tokens", "hidden_size", "inter_size", "num_experts", "topk", "moe_tp_size", "moe_ep_size"),
+    ),
+    "mla_prefill": ("mla", "context_mla_perf", ("batch_size", "isl", "num_heads")),
+    "mla_decode": ("mla", "generation_mla_perf", ("batch_size", "isl", "num_heads")),
+}
+Source = tuple[str, str]  # framework, version
 
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """A machine with tables: its chip, the link between its GPUs (GB/s, one way), the tables' versions."""
+    """A machine with tables: its chip, the link between its GPUs (GB/s, one way), and whose rows count.
+
+    ``vllm`` where nothing else is said; ``sglang``: also of bf16 GEMM; ``trtllm``: of MLA; ``all_reduce``: version
+    of vLLM's curves; ``others``: (family, precision) that vLLM has too few rows of.
+    """
 
     chip: Chip
     link_gb_s: float
     vllm: str
     sglang: str
+    trtllm: str
+    all_reduce: str
+    others: dict[tuple[str, str], Source]
+
+    def sources(self, family: str, precision: str) -> list[Source]:
+        """Frameworks and versions whose rows are read; several are pooled."""
+        if (family, precision) in self.others:
+            return [self.others[family, precision]]
+        if family.startswith("mla"):
+            return [("trtllm", self.trtllm)]
+        pooled = family == "gemm" and precision == "bf16"
+        return [("vllm", self.vllm), *([("sglang", self.sglang)] if pooled else [])]
 
 
 SYSTEMS = {
-    "a100_sxm": System(Chip(312.0, 2039.0, 108), 300.0, "0.14.0", "0.5.10"),
-    "h100_sxm": System(Chip(989.0, 3350.0, 132), 450.0, "0.24.0", "0.5.14"),
+    "a100_sxm": System(
+        Chip(312.0, 2039.0, 108),
+        300.0,
+        *("0.14.0", "0.5.10", "1.0.0", "0.14.0"),
+        {
+            ("gemm", "int8_wo"): ("trtllm", "1.0.0"),
+            ("gemm", "int4_wo"): ("trtllm", "1.0.0"),
+            ("moe", "bf16"): ("sglang", "0.5.10"),
+            ("moe", "int4_wo"): ("sglang", "0.5.10"),
+        },
+    ),
+    "h100_sxm": System(
+        Chip(989.4, 3350.0, 132),
+        450.0,
+        *("0.24.0", "0.5.14", "1.3.0rc20", "0.24.0"),
+        {("gemm", "int8_wo"): ("sglang", "0.5.6.post2"), ("moe", "int4_wo"): ("sglang", "0.5.10")},
+    ),
+    "h200_sxm": System(
+        Chip(989.4, 4800.0, 132),
+        450.0,
+        *("0.24.0", "0.5.14", "1.3.0rc20", "0.24.0"),
+        {("moe", "int4_wo"): ("vllm", "0.19.0")},
+    ),
+    "l40s": System(Chip(362.05, 864.0, 142), 32.0, *("0.24.0", "0.5.14", "1.0.0", "0.22.0"), {}),
+    "b200_sxm": System(
+        Chip(2250.0, 7700.0, 148),
+        900.0,
+        *("0.24.0", "0.5.14", "1.3.0rc20", "0.24.0"),
+        {("moe", "int4_wo"): ("vllm", "0.19.0")},
+    ),
+    "rtx_pro_6000_server": System(Chip(503.8, 1792.0, 188), 64.0, *("0.24.0", "0.5.14", "1.3.0rc20", "0.24.0"), {}),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """Times of one operator: ``shape`` float64[rows, columns] as in roofline.SHAPES, ``ms`` float64[rows]."""
-
-    operator: str
-    shape: Floats
-    ms: Floats
-    frameworks: tuple[str, ...]
 
 
 def find_system(name: str) -> System:
@@ -65,7 +128,8 @@ def data_folder() -> Path:
     return Path(spec.submodule_search_locations[0]) / "systems" / "data"
 
 
-def _read(path: Path, columns: list[str], **equal: str | int) -> pa.Table:
+def read_table(path: Path, columns: Sequence[str], **equal: str | int) -> pa.Table:
+    """Rows of a Parquet file where each column of ``equal`` has its value; a column may be absent."""
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as problem:
@@ -83,65 +147,81 @@ def _read(path: Path, columns: list[str], **equal: str | int) -> pa.Table:
     return table
 
 
-def _columns(table: pa.Table, names: list[str]) -> Floats:
-    return np.column_stack([table[name].to_numpy().astype(np.float64) for name in names])
+def _filters(family: str, precision: str) -> dict[str, str | int]:
+    dtype = DTYPES.get(precision, precision)
+    match family:
+        case "gemm":
+            return {"gemm_dtype": dtype}
+        case "moe":
+            # Evenly spread tokens: the skewed rows are drawn anew for each shape, and imbalance is an input of ours.
+            return {"moe_dtype": dtype, "distribution": "balanced"}
+        case "mla_prefill" | "mla_decode":
+            return {"mla_dtype": "bfloat16", "kv_cache_dtype": dtype}
+        case _:
+            return {"attn_dtype": "bfloat16", "kv_cache_dtype": dtype, "window_size": 0, "beam_width": 1}
 
 
-def _gemm(name: str, system: System) -> Measured:
-    """Geometric mean of both frameworks: they call the same library, and their noise is 10 %.
+def _path(name: str, family: str, source: Source) -> Path:
+    folder, file, _ = FILES[family]
+    return data_folder() / name / folder / source[0] / source[1] / f"{file}.parquet"
+
+
+def _rows(name: str, family: str, precision: str, source: Source) -> tuple[Floats, Floats]:
+    keys = FILES[family][2]
+    path = _path(name, family, source)
+    table = read_table(path, keys, **_filters(family, precision))
+    if "head_dim" in keys:
+        table = table.filter(pc.less_equal(table["head_dim"], pa.scalar(MAX_HEAD_DIM)))
+    shape = np.column_stack([table[key].to_numpy().astype(np.float64) for key in keys])
+    if "decode" in family:
+        shape[:, 1] += table["step"].to_numpy()  # KV tokens: those of the prompt and the steps since
+    return shape, table["latency"].to_numpy().astype(np.float64)
+
+
+def _pooled(parts: list[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
+    """Geometric mean of two frameworks' times: they call the same library, and their noise is 10 %.
 
     A shape that only one of them holds is moved by half their mean distance on common shapes.
     """
-    root, keys = data_folder() / name / "gemm", ["m", "n", "k"]
-    times = []
-    for framework, version in (("vllm", system.vllm), ("sglang", system.sglang)):
-        table = _read(root / framework / version / "gemm_perf.parquet", keys, gemm_dtype="bfloat16")
-        shapes = _columns(table, keys)
-        times.append(dict(zip(map(tuple, shapes.tolist()), np.log(table["latency"].to_numpy()), strict=True)))
-    vllm, sglang = times
-    half = float(np.mean([vllm[shape] - sglang[shape] for shape in vllm if shape in sglang])) / 2
-    rows = sorted({**vllm, **sglang})
+    one, two = (dict(zip(map(tuple, shape.tolist()), np.log(ms), strict=True)) for shape, ms in parts)
+    half = float(np.mean([one[shape] - two[shape] for shape in one if shape in two])) / 2
+    rows = sorted({**one, **two})
     logs = [
-        (vllm.get(shape, sglang.get(shape, 0.0) + 2 * half) + sglang.get(shape, vllm.get(shape, 0.0) - 2 * half)) / 2
+        (one.get(shape, two.get(shape, 0.0) + 2 * half) + two.get(shape, one.get(shape, 0.0) - 2 * half)) / 2
         for shape in rows
     ]
-    used = (f"vllm {system.vllm}", f"sglang {system.sglang}")
-    return Measured("gemm", np.array(rows), np.exp(np.array(logs)), used)
+    return np.array(rows), np.exp(np.array(logs))
 
 
-def _attention(name: str, system: System, operator: str) -> Measured:
-    """vLLM's rows alone: frameworks use different kernels. They hold the writing of the KV cache, no rope."""
-    kind = "context" if operator == "prefill_attention" else "generation"
-    path = data_folder() / name / "attention" / "vllm" / system.vllm / f"{kind}_attention_perf.parquet"
-    keys = ["batch_size", "isl", "num_heads", "num_key_value_heads", "head_dim"]
-    table = _read(path, [*keys, "step"], attn_dtype="bfloat16", kv_cache_dtype="bfloat16", window_size=0, beam_width=1)
-    table = table.filter(pc.less_equal(table["head_dim"], pa.scalar(256)))  # wider heads run another kernel
-    shape = _columns(table, keys)
-    if kind == "generation":
-        shape[:, 1] += table["step"].to_numpy()
-    order = np.lexsort(shape.T[::-1])
-    return Measured(operator, shape[order], table["latency"].to_numpy()[order], (f"vllm {system.vllm}",))
+def precisions(name: str, family: str) -> list[str]:
+    """Precisions that the system's tables hold enough rows of, bf16 first."""
+    system, found = find_system(name), []
+    if family not in FAMILIES:
+        raise CatalogError(f"family: {family!r} is not one; {did_you_mean(family, FAMILIES)}")
+    for precision in ("bf16", "fp8", "fp8_block", "int8_wo", "int4_wo", "nvfp4"):
+        source = system.sources(family, precision)[0]
+        try:
+            shape, _ = _rows(name, family, precision, source)
+        except TableError:
+            if not _path(name, family, source).exists():
+                raise
+            continue
+        if len(shape) >= MIN_ROWS:
+            found.append(precision)
+    return found
 
 
-def read(name: str, operator: str) -> Measured:
-    """All bf16 rows of ``operator`` (a key of roofline.SHAPES) on the system ``name``, sorted by shape."""
+def read(name: str, family: str, precision: str = "bf16") -> Records:
+    """All rows of a family and precision on the system ``name``, sorted by shape; TableError where there are none.
+
+    bf16 GEMM is pooled from two frameworks. Attention holds the writing of the KV cache and no rope; MLA is the
+    attention kernel alone, without projections.
+    """
     system = find_system(name)
-    measured = _gemm(name, system) if operator == "gemm" else _attention(name, system, operator)
-    if not ((measured.ms > 0) & np.isfinite(measured.ms)).all():
-        raise TableError(f"{PACKAGE} {VERSION}: {name}: {operator}: a time is not positive; {INSTALL}")
-    return measured
-
-
-def read_all_reduce(name: str) -> dict[str, dict[str, list[list[float]]]]:
-    """``graph`` and ``eager`` -> number of GPUs -> [elements, ms] rows, of vLLM's own all-reduce."""
-    version = find_system(name).vllm
-    path = data_folder() / name / "comm" / "vllm" / version / "custom_allreduce_perf.parquet"
-    keys = ["num_gpus", "message_size"]  # message_size counts elements
-    curves: dict[str, dict[str, list[list[float]]]] = {}
-    for mode in ("graph", "eager"):
-        table = _read(path, keys, allreduce_dtype="bfloat16", backend=f"vllm_{mode}")
-        rows = sorted(zip(*(table[key].to_pylist() for key in (*keys, "latency")), strict=True))
-        curves[mode] = {}
-        for gpus, elements, ms in rows:
-            curves[mode].setdefault(str(gpus), []).append([elements, ms])
-    return curves
+    if family not in FAMILIES:
+        raise CatalogError(f"family: {family!r} is not one; {did_you_mean(family, FAMILIES)}")
+    sources = system.sources(family, precision)
+    parts = [_rows(name, family, precision, source) for source in sources]
+    shape, ms = _pooled(parts) if len(parts) > 1 else parts[0]
+    frameworks = tuple(f"{framework} {version}" for framework, version in sources)
+    return checked(Records(family, name, precision, frameworks, shape, ms, PROVENANCE))

@@ -1,6 +1,7 @@
-"""Shapes -> roofline features: what a forest sees of an operator, so that it can judge unseen shapes.
+"""Shapes -> what a forest sees of an operator, and the times a chip of that speed would need for its parts.
 
-The target of every forest is log(time / roofline time): a leaf says how far a kernel stays behind the chip.
+The target of every forest is log(time / base), base = a sum of these parts with fitted weights: a leaf says how far
+a kernel stays behind, which unseen shapes share. Parts (``terms``) are milliseconds; their weights are in the card.
 """
 
 from collections.abc import Callable
@@ -11,9 +12,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Features = NDArray[np.float32]
-
-BYTES = 2  # bf16
-TILE = 128  # rows and columns of an output tile, query rows and keys of an attention tile
+Columns = dict[str, Floats]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,19 +24,26 @@ class Chip:
     num_sms: int
 
 
-COMMON = (
-    "flops",
-    "bytes",
-    "intensity",
-    "compute_to_memory",
-    "roofline_ms",
-    "tiles",
-    "waves",
-    "wave_fill",
-    "tile_fill",
-)
-# Shape columns of every family of operators, per GPU. moe: a whole expert layer (gate, up, activation, down), the
-# model's own width before it is split.
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """Bytes of a weight and of an activation going in (bf16 comes out), and peak FLOP/s over that of bf16."""
+
+    weight: float
+    activation: float
+    speed: float
+
+
+PRECISIONS = {
+    "bf16": Precision(2, 2, 1),
+    "fp8": Precision(1, 1, 2),
+    "fp8_block": Precision(1, 1, 2),
+    "int8_wo": Precision(1, 2, 1),
+    "int4_wo": Precision(0.5, 2, 1),
+    "nvfp4": Precision(0.5625, 0.5625, 4),
+}
+
+# Shape columns of every family of operators, per GPU. moe: a whole expert layer (gate, up, activation, down) of one
+# GPU; tokens: those of all GPUs of the expert-parallel group; intermediate: the model's own width before it is split.
 FAMILIES = {
     "gemm": ("m", "n", "k"),
     "prefill_attention": ("batch", "length", "heads", "kv_heads", "head_dim"),
@@ -48,63 +54,180 @@ FAMILIES = {
 }
 SHAPES = {name: FAMILIES[name] for name in ("gemm", "prefill_attention", "decode_attention")}
 
+BF16 = 2
+L2_BYTES = tuple(c * 1e6 for c in (24, 36, 48, 64, 96, 128))  # one of them is where a chip's cache ends
+SORTED_BATCH = 992  # FlashAttention-3 plans its work in a kernel of its own up to this batch
+LATENT, ROPE, NOPE, VALUE = 512, 64, 128, 128  # of multi-head latent attention, in every DeepSeek model
 
-def feature_names(operator: str) -> list[str]:
-    """Names of the columns that ``features`` gives for an operator; the first are its shape."""
-    return [*SHAPES[operator], *COMMON]
+
+def _waves(seen: Columns, name: str, tiles: Floats, chip: Chip) -> Floats:
+    """Rounds of ``tiles`` over the SMs; notes their number and how full the last ones are."""
+    waves = np.ceil(tiles / chip.num_sms)
+    seen[f"waves_{name}"] = np.log(waves)
+    seen[f"fill_{name}"] = tiles / (waves * chip.num_sms)
+    return waves
 
 
-def _gemm(shape: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+def _work(flops: Floats, moved: Floats, chip: Chip, speed: float) -> tuple[Columns, Columns]:
+    compute, memory = flops / (chip.tflops * speed * 1e9), moved / (chip.bandwidth_gb_s * 1e6)
+    roofline = np.maximum(compute, memory)
+    seen = {
+        "flops": np.log(flops),
+        "bytes": np.log(moved),
+        "intensity": np.log(flops / moved),
+        "compute_to_memory": np.log(compute / memory),
+        "roofline_ms": np.log(roofline),
+    }
+    terms = {"launch": np.ones_like(flops), "memory": memory, "compute": compute}
+    return seen, terms
+
+
+def _beyond_cache(moved: Floats, memory: Floats) -> Columns:
+    """Memory time of what does not fit a cache: tables were measured again and again on the same data."""
+    return {f"memory_beyond_{size / 1e6:.0f}MB": memory * (moved > size) for size in L2_BYTES}
+
+
+def _gemm(shape: Floats, chip: Chip, kind: Precision) -> tuple[Columns, Columns]:
     m, n, k = shape.T
-    tiles = np.ceil(m / TILE) * np.ceil(n / TILE)
-    return 2 * m * n * k, BYTES * (m * k + k * n + m * n), tiles, m * n / (tiles * TILE * TILE)
+    moved = kind.activation * m * k + kind.weight * k * n + BF16 * m * n
+    seen, terms = _work(2 * m * n * k, moved, chip, kind.speed)
+    terms["roofline"] = np.maximum(terms["compute"], terms["memory"])
+    seen |= {"input": np.log(m * k), "weights": np.log(k * n), "output": np.log(m * n)}
+    # Block-scaled weights that do not come in whole blocks run another kernel.
+    seen |= {"whole_n": (n % 128 == 0).astype(np.float64), "whole_k": (k % 128 == 0).astype(np.float64)}
+    for rows, columns in ((64, 64), (64, 128), (128, 128), (128, 256), (256, 128)):
+        tiles = np.ceil(m / rows) * np.ceil(n / columns)
+        _waves(seen, f"{rows}x{columns}", tiles, chip)
+        seen[f"tile_fill_{rows}x{columns}"] = m * n / (tiles * rows * columns)
+    return seen, terms
 
 
-def _prefill(shape: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+def _prefill(shape: Floats, chip: Chip, kind: Precision) -> tuple[Columns, Columns]:
     """Causal attention of whole prompts, and the writing of their KV."""
     b, s, h, kv, d = shape.T
-    flops = 4 * b * h * d * s * (s + 1) / 2
-    moved = BYTES * b * s * d * (2 * h + 4 * kv)
-    rows = np.ceil(s / TILE)
-    return flops, moved, b * h * rows, s / (rows * TILE)
+    write = 2 * b * s * kv * d * kind.weight
+    seen, terms = _work(2 * b * h * d * s * (s + 1), BF16 * b * s * d * (2 * h + 2 * kv) + write, chip, 1)
+    seen |= {"group": np.log(h / kv), "batch_heads": np.log(b * h), "batch_kv_heads": np.log(b * kv)}
+    seen["tokens"] = np.log(b * s)
+    row = 4 * s * d * chip.num_sms / (chip.tflops * 1e9)  # of one query on all SMs
+    _waves(seen, "kv_heads", b * kv, chip)
+    _waves(seen, "heads", b * h, chip)
+    for rows in (64, 128, 192):
+        waves = _waves(seen, f"{rows}", b * h * np.ceil(s / rows), chip)
+        terms[f"compute_in_waves_{rows}"] = waves * rows * row
+        if rows == 128:
+            terms["per_wave"] = waves * 1e-3
+    _waves(seen, "packed", b * kv * np.ceil(s * h / kv / 128), chip)
+    terms |= {"kv_write": write / (chip.bandwidth_gb_s * 1e6), "per_sequence": b * 1e-5}
+    return seen, terms
 
 
-def _decode(shape: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+def _decode(shape: Floats, chip: Chip, kind: Precision) -> tuple[Columns, Columns]:
     """One token of each sequence against its KV cache."""
     b, s, h, kv, d = shape.T
-    flops = 4 * b * h * d * s
-    moved = BYTES * b * d * (2 * kv * s + 2 * h)
-    keys = np.ceil(s / TILE)
-    return flops, moved, b * kv * keys, s / (keys * TILE)
+    cache = 2 * b * s * kv * d * kind.weight
+    seen, terms = _work(4 * b * h * d * s, cache + BF16 * 2 * b * h * d, chip, 1)
+    seen |= {"group": np.log(h / kv), "batch_heads": np.log(b * h), "batch_kv_heads": np.log(b * kv)}
+    seen |= {"tokens": np.log(b * s), "sorted": (b <= SORTED_BATCH).astype(np.float64)}
+    heads, groups = _waves(seen, "heads", b * h, chip), _waves(seen, "kv_heads", b * kv, chip)
+    splits = np.ceil(b * kv * np.ceil(s / 128) / chip.num_sms)
+    few = b <= SORTED_BATCH
+    terms |= _beyond_cache(cache, cache / (chip.bandwidth_gb_s * 1e6))
+    terms |= {
+        "memory_in_waves": groups * chip.num_sms * 2 * s * d * kind.weight / (chip.bandwidth_gb_s * 1e6),
+        "queries": BF16 * 2 * b * h * d / (chip.bandwidth_gb_s * 1e6),
+        "per_wave_of_heads": heads * 1e-3,
+        "per_wave": groups * 1e-3,
+        "per_wave_sorted": groups * few * 1e-3,
+        "per_wave_and_width": groups * d * 1e-5,
+        "per_wave_and_width_sorted": groups * few * d * 1e-5,
+        "per_wave_of_splits": splits * d * 1e-5,
+        "per_sequence": b * 1e-5,
+        "per_sequence_sorted": b * few * 1e-5,
+    }
+    return seen, terms
 
 
-WORK: dict[str, Callable[[Floats], tuple[Floats, Floats, Floats, Floats]]] = {
+def _moe(shape: Floats, chip: Chip, kind: Precision) -> tuple[Columns, Columns]:
+    """Experts of one GPU on evenly spread tokens."""
+    tokens, hidden, wide, num_experts, topk, tp, ep = shape.T
+    rows, local, width = tokens * topk / ep, num_experts / ep, np.maximum(1.0, wide / tp)
+    active = np.clip(rows, 1.0, local)
+    each = np.maximum(1.0, rows / local)
+    weights = 3 * hidden * width * active * kind.weight
+    moved = weights + tokens * hidden * (BF16 + kind.activation) + rows * (BF16 * (hidden + 2 * width) + 2 * width)
+    flops = 6 * np.maximum(rows, 1.0) * hidden * width
+    seen, terms = _work(flops, moved, chip, kind.speed)
+    terms["roofline"] = np.maximum(terms["compute"], terms["memory"])
+    seen |= {"rows": np.log(np.maximum(rows, 1.0)), "rows_of_expert": np.log(each), "active": np.log(active)}
+    seen |= {"local": np.log(local), "width": np.log(width), "weights": np.log(weights)}
+    for size in (16, 64, 128):
+        padded = active * np.ceil(each / size) * size
+        terms[f"compute_padded_{size}"] = 6 * padded * hidden * width / (chip.tflops * kind.speed * 1e9)
+        _waves(seen, f"up_{size}", padded / size * np.ceil(2 * width / 128), chip)
+        _waves(seen, f"down_{size}", padded / size * np.ceil(hidden / 128), chip)
+    bandwidth = chip.bandwidth_gb_s * 1e6
+    terms |= {"rows_moved": rows * (hidden + width) * BF16 / bandwidth, "tokens_moved": tokens * hidden / bandwidth}
+    terms |= {"weights": weights / bandwidth, "per_choice": tokens * topk * 1e-6, "per_expert": num_experts * 1e-5}
+    return seen, terms
+
+
+def _mla_prefill(shape: Floats, chip: Chip, kind: Precision) -> tuple[Columns, Columns]:
+    """Causal attention of whole prompts on expanded keys and values."""
+    b, s, h = shape.T
+    width = NOPE + ROPE + VALUE
+    moved = BF16 * b * s * h * (2 * NOPE + 2 * ROPE + 2 * VALUE) + kind.weight * b * s * (LATENT + ROPE)
+    seen, terms = _work(b * h * width * s * (s + 1), moved, chip, 1)
+    seen |= {"batch_heads": np.log(b * h), "tokens": np.log(b * s)}
+    row = 2 * s * width * chip.num_sms / (chip.tflops * 1e9)
+    for rows in (64, 128):
+        waves = _waves(seen, f"{rows}", b * h * np.ceil(s / rows), chip)
+        terms[f"compute_in_waves_{rows}"] = waves * rows * row
+    terms |= {"per_wave": waves * 1e-3, "per_sequence": b * 1e-5}
+    return seen, terms
+
+
+def _mla_decode(shape: Floats, chip: Chip, kind: Precision) -> tuple[Columns, Columns]:
+    """One token of each sequence against its compressed KV cache, which all heads share."""
+    b, s, h = shape.T
+    cache = b * s * (LATENT + ROPE) * kind.weight
+    queries = BF16 * b * h * (2 * LATENT + ROPE)
+    seen, terms = _work(2 * b * h * s * (2 * LATENT + ROPE), cache + queries, chip, 1)
+    seen |= {"batch_heads": np.log(b * h), "tokens": np.log(b * s)}
+    bandwidth = chip.bandwidth_gb_s * 1e6
+    groups = _waves(seen, "sequences", b * np.ceil(h / 64), chip)
+    splits = _waves(seen, "splits", b * np.ceil(h / 64) * np.ceil(s / 256), chip)
+    terms |= _beyond_cache(cache, cache / bandwidth)
+    terms |= {
+        "compute_padded": 2 * b * np.ceil(h / 64) * 64 * s * (2 * LATENT + ROPE) / (chip.tflops * 1e9),
+        "memory_in_waves": groups * chip.num_sms * s * (LATENT + ROPE) * kind.weight / bandwidth,
+        "queries": queries / bandwidth,
+        "per_wave": groups * 1e-3,
+        "per_wave_of_splits": splits * 1e-3,
+        "per_sequence": b * 1e-5,
+    }
+    return seen, terms
+
+
+WORK: dict[str, Callable[[Floats, Chip, Precision], tuple[Columns, Columns]]] = {
     "gemm": _gemm,
     "prefill_attention": _prefill,
     "decode_attention": _decode,
+    "moe": _moe,
+    "mla_prefill": _mla_prefill,
+    "mla_decode": _mla_decode,
 }
 
 
-def features(operator: str, shape: Floats, chip: Chip) -> tuple[Features, Floats]:
-    """float32[rows, features], mostly logarithms, and the roofline time float64[rows], ms.
+def features(family: str, shape: Floats, chip: Chip, precision: str = "bf16") -> tuple[dict[str, Floats], Columns]:
+    """Feature columns by name, mostly logarithms, and terms by name, ms; float64[rows] each.
 
-    ``shape``: float64[rows, columns] as in ``SHAPES``, per GPU.
+    ``shape``: float64[rows, columns] as in ``FAMILIES``, per GPU. ``precision``: of attention, the KV cache's.
     """
-    flops, moved, tiles, tile_fill = WORK[operator](shape)
-    compute = flops / (chip.tflops * 1e9)
-    memory = moved / (chip.bandwidth_gb_s * 1e6)
-    roofline = np.maximum(compute, memory)
-    waves = np.ceil(tiles / chip.num_sms)
-    columns = [
-        *np.log(shape.T),
-        np.log(flops),
-        np.log(moved),
-        np.log(flops / moved),
-        np.log(compute / memory),
-        np.log(roofline),
-        np.log(tiles),
-        np.log(waves),
-        tiles / (waves * chip.num_sms),
-        tile_fill,
-    ]
-    return np.column_stack(columns).astype(np.float32), roofline
+    seen, terms = WORK[family](shape, chip, PRECISIONS[precision])
+    return dict(zip(FAMILIES[family], np.log(shape.T), strict=True)) | seen, terms
+
+
+def stacked(columns: Columns) -> Features:
+    """Feature columns as a forest takes them: float32[rows, features]."""
+    return np.column_stack(list(columns.values())).astype(np.float32)

@@ -1,0 +1,102 @@
+"""What needs no forest: all-reduce and all-to-all as measured, and how fast small kernels move their bytes."""
+
+from typing import Any
+
+import numpy as np
+
+from .aic import PROVENANCE, data_folder, find_system, read_table
+
+SLOWER_TABLES = {"rtx_pro_6000_server": "0.19.0"}  # of two GPUs on another PCIe topology
+A2A_VERSION = {"h100_sxm": "0.24.0", "h200_sxm": "0.24.0", "b200_sxm": "0.24.0"}
+LOW_LATENCY, HIGH_THROUGHPUT = "deepep_ll", "deepep_ht"
+EFFICIENCY, LAUNCH_MS = 0.8, 0.002  # where nothing is measured
+QUANTISE_BYTES = 3  # per element: bf16 read, fp8 written
+BIG_BYTES, SMALL_BYTES = 4e8, 1e5
+
+Curves = dict[str, dict[str, list[list[float]]]]
+
+
+def _curves(name: str, version: str) -> Curves:
+    path = data_folder() / name / "comm" / "vllm" / version / "custom_allreduce_perf.parquet"
+    keys = ["num_gpus", "message_size"]  # message_size counts elements
+    curves: Curves = {}
+    for mode in ("graph", "eager"):
+        table = read_table(path, keys, allreduce_dtype="bfloat16", backend=f"vllm_{mode}")
+        rows = sorted(zip(*(table[key].to_pylist() for key in (*keys, "latency")), strict=True))
+        curves[mode] = {}
+        for gpus, elements, ms in rows:
+            curves[mode].setdefault(str(gpus), []).append([elements, ms])
+    return curves
+
+
+def all_reduce(name: str) -> dict[str, Any]:
+    """Card of vLLM's own all-reduce: mode -> number of GPUs -> [elements, ms]."""
+    system = find_system(name)
+    card = {
+        "family": "all_reduce",
+        "system": name,
+        "precision": "bf16",
+        "curves": _curves(name, system.all_reduce),
+        "units": "mode -> GPUs -> [elements, ms]; graph: inside a CUDA graph, eager: launched one by one",
+        "link_gb_s": system.link_gb_s,
+        "source": {"rows": PROVENANCE, "frameworks": [f"vllm {system.all_reduce}"]},
+    }
+    if name in SLOWER_TABLES:
+        # A machine whose GPUs talk through another socket: 2.3 to 5 times slower, so the link is an input.
+        card["slower_link"] = {"curves": _curves(name, SLOWER_TABLES[name]), "vllm": SLOWER_TABLES[name]}
+    return card
+
+
+def all_to_all(name: str) -> dict[str, Any] | None:
+    """Card of the exchange of tokens among experts, 8 GPUs of a node; None where it was not measured.
+
+    Kind (decode: low latency, prefill: high throughput) -> phase -> [tokens of a GPU, hidden, topk, ms].
+    """
+    if name not in A2A_VERSION:
+        return None
+    path = data_folder() / name / "comm" / "vllm" / A2A_VERSION[name] / "moe_a2a_perf.parquet"
+    keys = ["num_tokens", "hidden_size", "topk"]
+    curves: Curves = {}
+    for kind, backend in (("decode", LOW_LATENCY), ("prefill", HIGH_THROUGHPUT)):
+        curves[kind] = {}
+        for phase in ("dispatch", "combine"):
+            table = read_table(path, keys, comm_backend=backend, phase=phase, ep_size=8, node_num=1)
+            rows = sorted(zip(*(table[key].to_pylist() for key in (*keys, "latency")), strict=True))
+            # This table alone is in microseconds: latency equals its column transmit_us.
+            curves[kind][phase] = [[*shape, us / 1000] for *shape, us in rows]
+    return {
+        "family": "moe_a2a",
+        "system": name,
+        "precision": "bf16",
+        "gpus": 8,
+        "curves": curves,
+        "units": "decode | prefill -> dispatch | combine -> [tokens of one GPU, hidden, topk, ms]",
+        "source": {"rows": PROVENANCE, "frameworks": [f"vllm {A2A_VERSION[name]}"]},
+    }
+
+
+def elementwise(name: str) -> dict[str, Any]:
+    """Card of small kernels: ms = launch_ms + bytes / (efficiency of DRAM bandwidth).
+
+    Fitted to the one such kernel that is measured (bf16 to fp8 with a given scale): DRAM speed from arrays no cache
+    holds, the launch from arrays of nearly nothing. Defaults where it is not measured.
+    """
+    system = find_system(name)
+    card = {
+        "family": "elementwise",
+        "system": name,
+        "units": "efficiency: of DRAM bandwidth; launch_ms: per kernel inside a CUDA graph",
+    }
+    path = data_folder() / name / "quantize" / "vllm" / system.vllm / "scale_matrix_perf.parquet"
+    if not path.exists():
+        return {**card, "efficiency": EFFICIENCY, "launch_ms": LAUNCH_MS, "source": {"rows": "default, not measured"}}
+    table = read_table(path, ["m", "k"], quant_dtype="fp8")
+    moved = QUANTISE_BYTES * table["m"].to_numpy().astype(np.float64) * table["k"].to_numpy()
+    ms = table["latency"].to_numpy()
+    sustained = float(np.median(moved[moved > BIG_BYTES] / ms[moved > BIG_BYTES])) / 1e6
+    return {
+        **card,
+        "efficiency": round(sustained / system.chip.bandwidth_gb_s, 3),
+        "launch_ms": round(float(np.median(ms[moved < SMALL_BYTES])), 5),
+        "source": {"rows": PROVENANCE, "frameworks": [f"vllm {system.vllm}"]},
+    }

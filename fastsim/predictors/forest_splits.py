@@ -1,0 +1,62 @@
+"""Which rows are kept from training, to see what a forest knows of shapes it has not met."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .roofline import FAMILIES, Floats
+
+Rows = NDArray[np.bool_]
+Split = Callable[[Floats, np.random.Generator], tuple[Rows, Rows]]
+FOLDS = 5
+LARGE = 16384  # of n and k: between it and the next ones, 51200 and 65536, lie most gate-up projections
+
+
+def pairs(columns: tuple[int, ...]) -> Split:
+    """A fifth of the combinations of these columns is held out: each value is known, the combination is not."""
+
+    def split(shape: Floats, rng: np.random.Generator) -> tuple[Rows, Rows]:
+        found, of_row = np.unique(shape[:, columns], axis=0, return_inverse=True)
+        held: Rows = np.isin(of_row.ravel(), rng.choice(len(found), max(1, len(found) // 5), replace=False))
+        return ~held, held
+
+    return split
+
+
+def values(columns: tuple[int, int]) -> Split:
+    """A fifth of the inner values of either column is held out: rows with both judge, with one go unused."""
+
+    def split(shape: Floats, rng: np.random.Generator) -> tuple[Rows, Rows]:
+        unseen = np.empty((2, len(shape)), dtype=bool)
+        for row, column in zip(unseen, columns, strict=True):
+            inner = np.unique(shape[:, column])[1:-1]
+            row[:] = np.isin(shape[:, column], rng.choice(inner, max(1, len(inner) // 5), replace=False))
+        return np.asarray(~unseen.any(axis=0)), np.asarray(unseen.all(axis=0))
+
+    return split
+
+
+def large(shape: Floats, rng: np.random.Generator) -> tuple[Rows, Rows]:
+    """Every row with n or k above 16384 is held out."""
+    held = (shape[:, 1:] > LARGE).any(axis=1)
+    return np.asarray(~held), np.asarray(held)
+
+
+def splits(family: str) -> dict[str, Split]:
+    """Splits of a family by what is unseen in the rows held out."""
+    names = FAMILIES[family]
+    if family == "moe":  # (hidden, intermediate, num_experts, topk) are a model, (tp, ep) how it is spread
+        return {"unseen parallelism of a model": pairs((1, 2, 3, 4, 5, 6)), "unseen models": pairs((1, 2, 3, 4))}
+    at = (1, 2) if family == "gemm" else (0, 1)
+    first, second = (names[column] for column in at)
+    found = {f"unseen ({first}, {second}) pairs": pairs(at), f"unseen {first} and {second}": values(at)}
+    return found | ({f"n or k > {LARGE}": large} if family == "gemm" else {})
+
+
+def folds(split: Split, shape: Floats, seed: int, count: int = FOLDS) -> Iterator[tuple[Rows, Rows]]:
+    """Rows for training and rows held out, ``count`` times (once where the split has no chance in it)."""
+    for fold in range(1 if split is large else count):
+        train, held = split(shape, np.random.default_rng([seed, fold]))
+        if held.any() and train.any():
+            yield train, held

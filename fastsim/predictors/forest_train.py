@@ -1,0 +1,216 @@
+"""Training: measured operator times -> forests as ONNX, and their model cards."""
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastsim.errors import CatalogError, OutputError
+
+from . import aic, aic_curves, profile, raw
+from .conformal import Held, calibrate, coverage, crossed
+from .forest import SEED, SIZES, Size, fit
+from .forest_onnx import to_onnx
+from .forest_splits import FOLDS, folds, splits
+from .records import Records
+from .roofline import FAMILIES, Chip, Floats, features, stacked
+
+# What must stay within the values met in training, or an answer is marked as outside: the shape, and these.
+HULL = ("flops", "bytes", "intensity")
+BIG_BYTES = 5e8  # no cache holds those
+
+
+def hold_out(
+    records: Records, chip: Chip, size: Size, method: str = "forest", count: int = FOLDS
+) -> dict[str, list[Held]]:
+    """Errors of log time and disagreement of the trees on rows kept from training, by split and fold."""
+    columns, terms = features(records.family, records.shape, chip, records.precision)
+    inputs = stacked(columns)
+    out: dict[str, list[Held]] = {}
+    for name, split in splits(records.family).items():
+        for train, held in folds(split, records.shape, SEED, count):
+            fitted = fit(inputs, terms, records.ms, size, method, train)
+            each = fitted.by_tree(inputs[held])
+            error = each.mean(axis=1) + np.log(fitted.base(terms)[held] / records.ms[held])
+            out.setdefault(name, []).append(Held(error, each.std(axis=1)))
+    return out
+
+
+def percent(held: list[Held]) -> float:
+    """Mean absolute error of times, %, each fold counting the same."""
+    return round(100 * float(np.mean([np.mean(np.abs(np.expm1(one.error))) for one in held])), 2)
+
+
+def interior(held: dict[str, list[Held]]) -> list[Held]:
+    """Folds that an interval is fitted to: not the far end of a range, which is marked as outside."""
+    return [one for name, folds_ in held.items() if not name.startswith("n or k") for one in folds_]
+
+
+def decode_floor(moved: Floats, ms: Floats, chip: Chip) -> dict[str, float]:
+    """What reading the KV cache from DRAM takes at least: short tables rows find it in the L2 cache.
+
+    Bandwidth from rows of more than half a gigabyte, no cache holds those; the rest is the smallest row.
+    """
+    large = moved > BIG_BYTES
+    sustained = float(np.quantile(moved[large] / ms[large], 0.99)) / 1e6 if large.any() else np.inf
+    return {
+        "bandwidth_gb_s": round(min(sustained, chip.bandwidth_gb_s), 1),
+        "launch_ms": round(float(ms.min()), 5),
+    }
+
+
+def write(path: Path, content: bytes) -> None:
+    """A file that appears whole or not at all; OutputError where it cannot."""
+    part = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(content)
+        part.replace(path)
+    except OSError as problem:
+        raise OutputError(
+            f"--out: {path.parent}: cannot be written ({problem.strerror}); give a folder that can be"
+        ) from None
+
+
+def stem(family: str, precision: str) -> str:
+    """File name of a forest without its suffix; bf16 is not named."""
+    return family if precision == "bf16" else f"{family}-{precision}"
+
+
+def train(records: Records, chip: Chip, folder: Path, method: str = "forest", quick: bool = False) -> dict[str, Any]:
+    """Train on ``records``, write ONNX and card into ``folder``, and give the card.
+
+    ``quick``: one fold per split instead of all: an error and an interval to go by, in a fraction of the time.
+    """
+    family, size = records.family, SIZES[records.family]
+    columns, terms = features(family, records.shape, chip, records.precision)
+    inputs = stacked(columns)
+    fitted = fit(inputs, terms, records.ms, size, method)
+    content = to_onnx(fitted, inputs.shape[1], family)
+    held = hold_out(records, chip, size, method, 1 if quick else FOLDS)
+    inside = interior(held)
+    interval = calibrate(inside)
+    again = fitted.by_tree(inputs).mean(axis=1) + np.log(fitted.base(terms) / records.ms)
+    names = FAMILIES[family]
+    hull = {name: columns[name] for name in (*names, *HULL)}
+    card: dict[str, Any] = {
+        "family": family,
+        "system": records.device,
+        "precision": records.precision,
+        "input": f"float32[rows, {inputs.shape[1]}], as predictors/roofline.py makes them of shape and chip",
+        "features": list(columns),
+        "output": "float32[rows, trees]: log(ms / base ms) of each tree, their mean is the answer",
+        "base_ms": fitted.weights,
+        "chip": asdict(chip),
+        "shapes": {name: sorted(set(records.shape[:, i].tolist())) for i, name in enumerate(names)},
+        "hull": {name: [float(np.float32(f(v))) for f in (np.min, np.max)] for name, v in hull.items()},
+        "rows": len(records.ms),
+        "forest": {"method": method, "seed": SEED, **asdict(size)},
+        "interval": asdict(interval),
+        "error_percent": {
+            **{name: percent(folds_) for name, folds_ in held.items()},
+            "rows it was trained on": round(100 * float(np.mean(np.abs(np.expm1(again)))), 2),
+        },
+        "coverage_percent": {
+            "all": round(100 * crossed(inside), 1),
+            **{n: round(100 * float(np.mean([coverage(interval, h) for h in f])), 1) for n, f in held.items()},
+        },
+        "source": {"rows": records.provenance, "frameworks": list(records.frameworks)},
+        "date": date.today().isoformat(),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    if family in ("decode_attention", "mla_decode"):
+        card["dram_floor"] = decode_floor(np.exp(columns["bytes"]), records.ms, chip)
+    name = stem(family, records.precision)
+    write(folder / f"{name}.onnx", content)
+    write(folder / f"{name}.json", json.dumps(card, indent=1).encode() + b"\n")
+    return card
+
+
+def write_curves(system: str, folder: Path) -> None:
+    """all_reduce.json, elementwise.json and, where measured, moe_a2a.json: tables too small to need a forest."""
+    cards = (aic_curves.all_reduce(system), aic_curves.all_to_all(system), aic_curves.elementwise(system))
+    for card in cards:
+        if card is not None:
+            dated = card | {"date": date.today().isoformat()}
+            write(folder / f"{card['family']}.json", json.dumps(dated).encode() + b"\n")
+
+
+def train_all(
+    system: str, folder: Path, method: str = "forest", families: Sequence[str] = tuple(FAMILIES), quick: bool = False
+) -> Iterator[dict[str, Any]]:
+    """Train every family and precision of a system of aiconfigurator-core into ``folder``; each card as it is done.
+
+    Raises CatalogError for an unknown system or family, TableError when the package is missing or another version,
+    and OutputError when the folder cannot be written.
+    """
+    chip = aic.find_system(system).chip
+    write_curves(system, folder)
+    for family in families:
+        for precision in aic.precisions(system, family):
+            yield train(aic.read(system, family, precision), chip, folder, method, quick)
+
+
+def train_profile(
+    source: Path, system: str, chip: Chip, folder: Path, method: str = "forest", quick: bool = False
+) -> Iterator[dict[str, Any]]:
+    """Train on a ``profile:DIR``; measured points are stored next to each forest, which answers them as they are."""
+    for records in profile.read(source, system):
+        name = stem(records.family, records.precision)
+        stream = io.BytesIO()
+        np.savez(stream, shape=records.shape, ms=records.ms)
+        write(folder / f"{name}.npz", stream.getvalue())
+        yield train(records, chip, folder, method, quick)
+
+
+def _compare(records: Records, quick: bool) -> dict[str, Any]:
+    held = raw.hold_out(records, raw.FEW if quick else raw.GRID, 1 if quick else FOLDS)
+    return {
+        "family": records.family,
+        "precision": records.precision,
+        "rows": len(records.ms),
+        "error_percent": {name: percent(folds_) for name, folds_ in held.items()},
+        "coverage_percent": {},
+    }
+
+
+def train_source(
+    source: str, system: str, folder: Path, method: str, families: Sequence[str], quick: bool
+) -> Iterator[dict[str, Any]]:
+    """What ``fastsim train`` does: cards of each forest as it is done; with method raw, errors alone.
+
+    ``source``: aic or profile:DIR. ``families``: all when empty.
+    """
+    if source == "aic":
+        names = families or tuple(FAMILIES)
+        if method == "raw":
+            for family in names:
+                for precision in aic.precisions(system, family):
+                    yield _compare(aic.read(system, family, precision), quick)
+        else:
+            yield from train_all(system, folder, method, names, quick)
+    elif source.startswith("profile:"):
+        if method == "raw":
+            for records in profile.read(Path(source.removeprefix("profile:")), system):
+                yield _compare(records, quick)
+        else:
+            chip = device_of(system)
+            yield from train_profile(Path(source.removeprefix("profile:")), system, chip, folder, method, quick)
+    else:
+        raise CatalogError(f"--source: {source!r} is not a source of operators; give aic or profile:DIR")
+
+
+def device_of(system: str) -> Chip:
+    """Chip of a system of aiconfigurator-core, or of a catalog device of that name."""
+    if system in aic.SYSTEMS:
+        return aic.SYSTEMS[system].chip
+    from fastsim.catalog import load_device
+
+    device = load_device(system)
+    return Chip(device.tflops["bf16"], device.bandwidth_gb_s, device.num_sms)

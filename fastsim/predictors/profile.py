@@ -1,0 +1,37 @@
+"""``profile:DIR``: operator times of our own profiler: Parquet files of the declared record table."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fastsim.errors import TableError
+
+from .records import Records, from_table
+
+
+def read(folder: Path, device: str) -> list[Records]:
+    """Checked records of every Parquet file in ``folder`` that were measured on ``device``, by family and precision.
+
+    Raises TableError for a folder without any, a file that is not the declared table, and impossible values.
+    """
+    paths = sorted(folder.glob("*.parquet"))
+    if not paths:
+        raise TableError(f"profile:{folder}: no Parquet files there; give the folder that fastsim profile wrote")
+    tables = []
+    for path in paths:
+        try:
+            tables.append((path, pq.read_table(path)))
+        except (OSError, pa.ArrowInvalid) as problem:
+            reason = str(problem).splitlines()[0]
+            raise TableError(f"{path}: not a readable Parquet file ({reason})") from None
+    found = [records for path, table in tables for records in from_table(table, str(path))]
+    mine = [records for records in found if records.device == device]
+    if not mine:
+        have = ", ".join(sorted({records.device for records in found}))
+        raise TableError(f"profile:{folder}: no rows for device {device!r}; it has {have}")
+    keys = [(records.family, records.precision) for records in mine]
+    twice = next((key for key in keys if keys.count(key) > 1), None)
+    if twice:
+        raise TableError(f"profile:{folder}: {twice[0]} {twice[1]} of {device!r} is in several files; give it once")
+    return mine
