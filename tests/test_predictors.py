@@ -167,8 +167,8 @@ def test_forests_in_vidurs_composition() -> None:
 
 
 def test_a_device_without_forests_names_those_that_have_them() -> None:
-    with pytest.raises(CatalogError, match=r"'l40s' has no forests .*\(a100, h100\)"):
-        build_cost(resolved(device="l40s"))
+    with pytest.raises(CatalogError, match=r"'a40' has no forests .*\(a100, h100"):
+        build_cost(resolved(device="a40"))
 
 
 def test_monotone_is_the_middle_of_both_envelopes() -> None:

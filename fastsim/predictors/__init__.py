@@ -11,8 +11,10 @@ from fastsim.errors import CatalogError
 
 if TYPE_CHECKING:
     from fastsim.deployment import Resolved
+    from fastsim.iteration import Iteration
     from fastsim.kernels.cost import Cost, FastsimTables, VidurTables
 
+    from .inquiry import Inquiry
     from .sources import Sources
     from .times import OperatorTimes
 
@@ -29,26 +31,78 @@ class Built:
 def build_cost(resolved: "Resolved") -> Built:
     """Tables for ``predictor.source`` and ``predictor.compose`` of a deployment.
 
-    Raises TableError for operator times that cannot be used, and CatalogError for a device without forests.
+    ``provenance["known"]`` says which share of the time of iteration.typical was measured, lies outside of what was
+    measured, or is modelled. Raises TableError for operator times that cannot be used, and CatalogError for a
+    device without forests, or without the precision.
     """
+    began = time.perf_counter()
+    if resolved.deployment.predictor.source == "default":
+        tables, provenance = _from_forests(resolved)
+    else:
+        times, provenance = _from_tables(resolved)
+        tables = _compose(resolved, times)
+    return _built(resolved, tables, provenance, began)
+
+
+def build_costs(resolved: "Resolved", replicates: int, seed: int) -> list[Built]:
+    """``replicates`` tables of a deployment, each drawn from the intervals of its operators (replicates.draws).
+
+    ``provenance["replicate"]`` holds the number of the draw and the seed. Times given as tables:DIR have no
+    interval: all draws are alike.
+    """
+    from .breakdown import breakdown
+    from .replicates import draws, spreads
+
+    times, known, provenance = operator_times(resolved)
+    spread = spreads(breakdown(resolved, times, known, _everything(resolved)))
+    found = []
+    for number, drawn in enumerate(draws(times, spread, replicates, seed)):
+        began = time.perf_counter()
+        about = {**provenance, "replicate": {"number": number, "of": replicates, "seed": seed}}
+        found.append(_built(resolved, _compose(resolved, drawn), about, began))
+    return found
+
+
+def operator_times(
+    resolved: "Resolved", iteration: "Iteration | None" = None
+) -> "tuple[OperatorTimes, dict[str, Inquiry], dict[str, Any]]":
+    """Operator times, what is known of each in an iteration (iteration.typical if None), and where they come from.
+
+    Nothing is known of times given as tables:DIR.
+    """
+    if resolved.deployment.predictor.source != "default":
+        times, provenance = _from_tables(resolved)
+        return times, {}, provenance
+    from .estimate import estimate
+    from .inquiry import inquire
+    from .limits import limits
+
+    sources = sources_of(resolved)
+    known = inquire(resolved, sources, iteration or _everything(resolved))
+    about = {"system": sources.system, **_about(sources, _cards(sources))}
+    return estimate(resolved, sources, limits(resolved)), known, about
+
+
+def _built(
+    resolved: "Resolved", tables: "VidurTables | FastsimTables", provenance: dict[str, Any], began: float
+) -> Built:
     from fastsim.kernels.cost import COMPOSE_FASTSIM, COMPOSE_VIDUR, Cost, VidurTables
 
     from .compose import NO_FASTSIM, NO_VIDUR
 
-    began = time.perf_counter()
-    source = resolved.deployment.predictor.source
-    if source == "default":
-        tables, provenance = _from_forests(resolved)
-    else:
-        tables, provenance = _from_tables(resolved, Path(source.removeprefix("tables:")).expanduser())
-    stages = resolved.deployment.pipeline_parallel_size
+    stages, predictor = resolved.deployment.pipeline_parallel_size, resolved.deployment.predictor
     if isinstance(tables, VidurTables):
         cost = Cost(COMPOSE_VIDUR, stages, tables, NO_FASTSIM)
     else:
         cost = Cost(COMPOSE_FASTSIM, stages, NO_VIDUR, tables)
-    compose = resolved.deployment.predictor.compose
-    about = {"source": source, "compose": compose, **provenance}
+    about = {"source": predictor.source, "compose": predictor.compose, **provenance}
     return Built(cost, about, time.perf_counter() - began)
+
+
+def _everything(resolved: "Resolved") -> "Iteration":
+    from fastsim.iteration import typical
+
+    return typical(resolved)
 
 
 def _compose(resolved: "Resolved", times: "OperatorTimes") -> "VidurTables | FastsimTables":
@@ -63,15 +117,16 @@ def _compose(resolved: "Resolved", times: "OperatorTimes") -> "VidurTables | Fas
     return fastsim_tables(times, tp, num_layers, seqs, resolved.device.skew)
 
 
-def _from_tables(resolved: "Resolved", folder: Path) -> tuple["VidurTables | FastsimTables", dict[str, Any]]:
+def _from_tables(resolved: "Resolved") -> "tuple[OperatorTimes, dict[str, Any]]":
     from .tables import digest, read_tables
 
     deployment = resolved.deployment
+    folder = Path(deployment.predictor.source.removeprefix("tables:")).expanduser()
     times = read_tables(folder, deployment.tensor_parallel_size, deployment.pipeline_parallel_size)
-    return _compose(resolved, times), {"digest": digest(folder)}
+    return times, {"digest": digest(folder)}
 
 
-def _from_forests(resolved: "Resolved") -> tuple["VidurTables | FastsimTables", dict[str, Any]]:
+def _from_forests(resolved: "Resolved") -> "tuple[VidurTables | FastsimTables, dict[str, Any]]":
     from fastsim.kernels.cost import FastsimTables, VidurTables
 
     from .cache import load_or_build
@@ -89,18 +144,23 @@ def _from_forests(resolved: "Resolved") -> tuple["VidurTables | FastsimTables", 
         "parallelism": [deployment.tensor_parallel_size, deployment.pipeline_parallel_size],
         "limits": asdict(reach),
         "compose": deployment.predictor.compose,
+        "typical": asdict(_everything(resolved)),
         "code": _code_digest(),
     }
     key = hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
 
-    def build() -> "VidurTables | FastsimTables":
-        from .estimate import estimate
+    def build() -> "tuple[VidurTables | FastsimTables, dict[str, Any]]":
+        from .breakdown import breakdown, shares
 
-        return _compose(resolved, estimate(resolved, sources, reach))
+        times, known, _ = operator_times(resolved)
+        if kind is VidurTables:
+            return _compose(resolved, times), {}
+        rows = breakdown(resolved, times, known, _everything(resolved))
+        return _compose(resolved, times), {"known": shares(rows)}
 
     kind = VidurTables if deployment.predictor.compose == "vidur" else FastsimTables
-    tables = load_or_build(key, kind, build)
-    return tables, {"digest": key, "system": sources.system, **_about(sources, cards)}
+    tables, about = load_or_build(key, kind, build)
+    return tables, {"digest": key, "system": sources.system, **_about(sources, cards), **about}
 
 
 def sources_of(resolved: "Resolved") -> "Sources":

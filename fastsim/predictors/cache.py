@@ -1,10 +1,12 @@
 """Built tables on disk, named by the digest of all that went into them."""
 
+import json
 import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +14,7 @@ from fastsim.kernels._jit import CACHE_FOLDER
 from fastsim.kernels.cost import FastsimTables, VidurTables
 
 Tables = VidurTables | FastsimTables
+About = dict[str, Any]  # what else is known of tables, as JSON has it
 
 
 def folder() -> Path:
@@ -19,26 +22,29 @@ def folder() -> Path:
     return CACHE_FOLDER.parents[1] / "tables"
 
 
-def _read(path: Path, kind: type[VidurTables] | type[FastsimTables]) -> Tables:
+def _read(path: Path, kind: type[VidurTables] | type[FastsimTables]) -> tuple[Tables, About]:
     with np.load(path, allow_pickle=False) as stored:
         values = {name: stored[name] for name in kind._fields}
-    return kind(**{name: array if array.ndim else array.item() for name, array in values.items()})
+        about: About = json.loads(stored["about"].item())
+    return kind(**{name: array if array.ndim else array.item() for name, array in values.items()}), about
 
 
-def _write(path: Path, tables: Tables) -> None:
+def _write(path: Path, tables: Tables, about: About) -> None:
     part = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as stream:
             part = Path(stream.name)
-            np.savez(stream, **tables._asdict())
+            np.savez(stream, about=np.array(json.dumps(about)), **tables._asdict())
         part.replace(path)
     except OSError:  # a cache that cannot be written costs time only
         if part is not None:
             part.unlink(missing_ok=True)
 
 
-def load_or_build(key: str, kind: type[VidurTables] | type[FastsimTables], build: Callable[[], Tables]) -> Tables:
+def load_or_build(
+    key: str, kind: type[VidurTables] | type[FastsimTables], build: Callable[[], tuple[Tables, About]]
+) -> tuple[Tables, About]:
     """The tables stored under ``key``, else what ``build`` gives, stored for the next time.
 
     A damaged file is built anew, with a warning. Arrays are plain and writable: Numba would compile the
@@ -51,6 +57,6 @@ def load_or_build(key: str, kind: type[VidurTables] | type[FastsimTables], build
         pass
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as problem:
         warnings.warn(f"{path}: damaged ({problem}); its tables are built anew", stacklevel=2)
-    built = build()
-    _write(path, built)
-    return built
+    tables, about = build()
+    _write(path, tables, about)
+    return tables, about

@@ -164,8 +164,9 @@ def estimate(resolved: Resolved, sources: Sources, limits: Limits) -> OperatorTi
     if pp > 1:
         link = node.link_gb_s if tp * pp <= node.num_devices else node.network_gb_s
         tokens["send_recv"] = BYTES * ops.hidden_size * count / (link * 1e6) + node.link_latency_us * 1e-3
+    for part in parts.values():  # no sequence, no work
+        part[0] = 0.0
     last = parts["lm_head"] + parts["final_norm"]
-    last[0] = 0.0
     for one in ops.attentions:
         parts[f"{one.name}_decode"] = _spread(_decode(sources, one, limits), one.count, ops.num_layers)
         parts[f"{one.name}_prefill"] = _spread(_prefill(sources, one, limits), one.count, ops.num_layers)

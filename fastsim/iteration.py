@@ -1,0 +1,88 @@
+"""One iteration by hand: which prompt chunks and decodes it holds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fastsim.deployment import Resolved
+from fastsim.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Iteration:
+    """``chunks``: tokens of each prompt chunk, and tokens processed before it. ``decodes``: how many, and the tokens
+    that each has processed. Every chunk is the last of its prompt, so that it gives a token."""
+
+    chunks: tuple[tuple[int, int], ...] = ()
+    decodes: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def num_decodes(self) -> int:
+        """Requests that decode."""
+        return sum(number for number, _ in self.decodes)
+
+    @property
+    def num_seqs(self) -> int:
+        """Requests in the batch."""
+        return self.num_decodes + len(self.chunks)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens in the batch."""
+        return self.num_decodes + sum(tokens for tokens, _ in self.chunks)
+
+    def decode_kv(self, skew: float) -> float:
+        """KV tokens that decode attention sees: mean + skew * (longest - mean); 0 without decodes."""
+        if not self.num_decodes:
+            return 0.0
+        mean = sum(number * kv for number, kv in self.decodes) / self.num_decodes
+        return mean + skew * (max(kv for _, kv in self.decodes) - mean)
+
+
+def read(prefill: Sequence[str], decode: Sequence[str]) -> Iteration:
+    """An iteration from ``512@0,512@4096`` (tokens@processed) and ``64@1500`` (requests@processed).
+
+    Raises ConfigError for anything else, and for an empty one.
+    """
+    chunks, decodes = _pairs("--prefill", prefill, "512@0"), _pairs("--decode", decode, "64@1500")
+    if not chunks and not decodes:
+        raise ConfigError("--prefill, --decode: the iteration is empty; give one or both (e.g. --decode 64@1500)")
+    return Iteration(chunks, decodes)
+
+
+def typical(resolved: Resolved) -> Iteration:
+    """What a deployment is judged by before anything ran.
+
+    Half of the requests that may run decode, each half way through its length (2,048 tokens at most), and one prompt
+    brings a chunk of 512 tokens, or as many as it may.
+    """
+    deployment = resolved.deployment
+    length, scheduler = deployment.max_model_len or 1, deployment.scheduler
+    budget = scheduler.chunk_size if scheduler.policy == "sarathi" else scheduler.max_num_batched_tokens
+    number = max(1, scheduler.max_num_seqs // 2)
+    chunks = ((min(512, length, budget or length), 0),) if number < scheduler.max_num_seqs else ()
+    return Iteration(chunks, ((number, min(2048, length // 2)),))
+
+
+def check(resolved: Resolved, iteration: Iteration) -> None:
+    """Refuse an iteration that a deployment cannot run. Raises ConfigError."""
+    deployment = resolved.deployment
+    most, length = deployment.scheduler.max_num_seqs, deployment.max_model_len or 0
+    if iteration.num_seqs > most:
+        raise ConfigError(f"--decode: {iteration.num_seqs} requests are more than scheduler.max_num_seqs ({most})")
+    longest = max([sum(chunk) for chunk in iteration.chunks] + [kv + 1 for _, kv in iteration.decodes])
+    if longest > length:
+        raise ConfigError(
+            f"--prefill, --decode: {longest} tokens of one request are more than max_model_len ({length})"
+        )
+
+
+def _pairs(option: str, given: Sequence[str], example: str) -> tuple[tuple[int, int], ...]:
+    pairs = []
+    for text in ",".join(given).split(","):
+        if not text.strip():
+            continue
+        number, _, after = text.strip().partition("@")
+        if not (number.isascii() and number.isdigit() and after.isascii() and after.isdigit() and int(number)):
+            raise ConfigError(f"{option}: {text.strip()!r} is not two numbers joined by @ (e.g. {example})")
+        pairs.append((int(number), int(after)))
+    return tuple(pairs)

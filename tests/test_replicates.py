@@ -1,0 +1,69 @@
+"""Tables drawn from intervals: coherent per operator, repeatable, centred on the tables they vary."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastsim.deployment import Deployment, Resolved, resolve
+from fastsim.predictors import build_cost, build_costs, cache, operator_times
+from fastsim.predictors.replicates import draws
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "CACHE_FOLDER", tmp_path / "kernels" / "x")
+
+
+def resolved(*settings: str) -> Resolved:
+    described = {"model": "meta-llama/Llama-3.1-8B", "device": "h100", "max_model_len": 4096}
+    return resolve(Deployment.load(described, settings))
+
+
+def test_draws_repeat_and_do_not_depend_on_their_number() -> None:
+    one = resolved("scheduler.max_num_seqs=16")
+    three, again = build_costs(one, 3, seed=1), build_costs(one, 2, seed=1)
+    for before, after in zip(three, again, strict=False):
+        np.testing.assert_array_equal(before.cost.fastsim.token_ms, after.cost.fastsim.token_ms)
+        np.testing.assert_array_equal(before.cost.fastsim.decode_ms, after.cost.fastsim.decode_ms)
+    assert three[0].cost.fastsim.token_ms[64] != three[1].cost.fastsim.token_ms[64]
+    assert build_costs(one, 1, seed=2)[0].cost.fastsim.token_ms[64] != three[0].cost.fastsim.token_ms[64]
+    assert three[2].provenance["replicate"] == {"number": 2, "of": 3, "seed": 1}
+    assert json.loads(json.dumps(three[2].provenance)) == three[2].provenance
+
+
+def test_one_factor_for_all_shapes_of_an_operator() -> None:
+    one = resolved("scheduler.max_num_seqs=16", "tensor_parallel_size=2")
+    base = build_cost(one).cost.fastsim
+    drawn = [built.cost.fastsim for built in build_costs(one, 8, seed=0)]
+    for table in drawn:
+        ratio = table.decode_ms[1:] / base.decode_ms[1:]
+        np.testing.assert_allclose(ratio, ratio[0, 0])
+        np.testing.assert_allclose(table.host_ms[1:] / base.host_ms[1:], table.host_ms[1] / base.host_ms[1])
+    # Decode and prefill attention are operators of their own.
+    decode, prefill = (
+        [getattr(table, name)[-1, -1] / getattr(base, name)[-1, -1] for table in drawn]
+        for name in ("decode_ms", "prefill_ms")
+    )
+    assert np.std(decode) > 0.005 and np.std(prefill) > 0.005 and abs(np.corrcoef(decode, prefill)[0, 1]) < 0.95
+
+
+def test_draws_spread_as_their_intervals_say() -> None:
+    times, _, _ = operator_times(resolved("scheduler.max_num_seqs=8"))
+    factors = [
+        drawn.tokens["mlp_act"][8] / times.tokens["mlp_act"][8] for drawn in draws(times, {"mlp_act": 0.1}, 400, 0)
+    ]
+    assert np.mean(np.log(factors)) == pytest.approx(0, abs=0.02)
+    assert np.std(np.log(factors)) == pytest.approx(0.1, rel=0.1)
+    same = next(draws(times, {}, 1, 0))
+    for name, row in times.tokens.items():
+        np.testing.assert_array_equal(same.tokens[name], row)
+    np.testing.assert_allclose(same.last, times.last)
+
+
+def test_what_is_known_travels_with_the_tables() -> None:
+    one = resolved()
+    cold, warm = build_cost(one).provenance, build_cost(one).provenance
+    assert cold == warm and set(cold["known"]) <= {"measured", "outside", "modelled"}
+    assert sum(cold["known"].values()) == pytest.approx(1, abs=1e-3) and cold["known"]["measured"] > 0.5
