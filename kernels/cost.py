@@ -182,3 +182,48 @@ def stage_seconds(cost: Cost, num_tokens: int, num_seqs: int, num_sampled: int, 
     else:
         ms += _beyond(tables.send_ms, tables.send_slope, num_tokens)
     return ms * 1e-3
+
+
+@inlined
+def solo_parts(cost: Cost, number: int) -> tuple[float, float, float, float, float]:
+    """What stays the same, ms, while the same ``number`` of decodes run on their own on one stage."""
+    if cost.compose == COMPOSE_FASTSIM:
+        tables = cost.fastsim
+        first = _beyond(tables.first_ms, tables.first_slope, number) + tables.host_ms[number]
+        return _beyond(tables.token_ms, tables.token_slope, number), first, tables.last_ms[number], 0.0, 0.0
+    vidur = cost.vidur
+    if number >= vidur.mlp.size:
+        return math.nan, 0.0, 0.0, 0.0, 0.0
+    return (
+        vidur.before_attention[number],
+        vidur.all_reduce[number],
+        vidur.input_norm[number],
+        vidur.mlp[number],
+        vidur.add[number],
+    )
+
+
+@inlined
+def solo_segment(cost: Cost, number: int, kv: float) -> tuple[float, float, float, float]:
+    """The piece of decode attention's line on which ``kv`` tokens lie: value, rise, cell, and where it ends."""
+    if cost.compose == COMPOSE_FASTSIM:
+        tables = cost.fastsim
+        if number >= tables.decode_ms.shape[0]:
+            return math.nan, 0.0, 0.0, math.inf
+        row = tables.decode_ms[number]
+        last = row.size - 2
+        cell = min(int(kv) // tables.kv_step, last)
+        end = math.inf if cell == last else float((cell + 1) * tables.kv_step)
+        return row[cell], row[cell + 1] - row[cell], float(cell), end
+    step = cost.vidur.kv_step
+    column = (int(kv) + step - 1) // step
+    return _vidur_decode_ms(cost.vidur, number, int(kv) * number), 0.0, 0.0, float(column * step + 1)
+
+
+@inlined
+def solo_seconds(cost: Cost, parts: tuple[float, float, float, float, float], attention: float) -> float:
+    """As stage_seconds of layers_ms, with the same additions in the same order."""
+    if cost.compose == COMPOSE_FASTSIM:
+        return (parts[0] + attention + parts[1] + parts[2]) * 1e-3
+    ms = (parts[0] + attention + parts[1] + parts[2] + parts[3] + parts[4]) * cost.vidur.num_layers
+    return ms * 1e-3 + cost.vidur.host_ms * 1e-3

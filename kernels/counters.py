@@ -27,6 +27,14 @@ def bin_of(seconds: float) -> int:
     return min(max(place, 0), NUM_BINS - 1)
 
 
+@inlined
+def bin_bounds(place: int) -> tuple[float, float]:
+    """Times that surely fall into a bin, s: from the first up to the second. The outermost hold more."""
+    octave = math.ldexp(1.0, place // BINS_PER_OCTAVE + LOWEST_EXPONENT)
+    inside = place % BINS_PER_OCTAVE
+    return octave * (1.0 + inside / BINS_PER_OCTAVE), octave * (1.0 + (inside + 1) / BINS_PER_OCTAVE)
+
+
 def edges() -> NDArray[np.float64]:
     """float64[NUM_BINS + 1], s: bin i holds times from edges[i] up to edges[i + 1]."""
     octave, place = np.divmod(np.arange(NUM_BINS + 1), BINS_PER_OCTAVE)

@@ -5,8 +5,9 @@ import math
 from ._jit import inlined
 from .batches import count_gaps, weigh
 from .blocks import release
-from .cost import Cost, decode_ms, layers_ms, stage_seconds
-from .group import add_work, disband, finish_due, growth_due, join, line_up
+from .cost import COMPOSE_FASTSIM, Cost, solo_parts, solo_seconds, solo_segment, stage_seconds
+from .counters import bin_bounds, bin_of
+from .group import ID_BITS, add_work, disband, finish_due, growth_due, join, line_up
 from .log import full, record
 from .queues import arrive
 from .state import (
@@ -14,6 +15,7 @@ from .state import (
     CLOCK,
     COMING,
     DECODE_KV,
+    ENDED,
     FAULT,
     FORM,
     FORM_DUE,
@@ -28,6 +30,7 @@ from .state import (
     ITERATIONS,
     LAST_END,
     LEFT,
+    LOGGED,
     LONGEST,
     LONGEST_KV,
     NONE,
@@ -42,6 +45,9 @@ from .state import (
     PRESENT,
     REPLICA,
     STUCK,
+    TBT_COUNT,
+    TBT_MAX,
+    TBT_SUM,
     TOKENS,
     WAITING,
     Limits,
@@ -98,51 +104,127 @@ def _stay_in_flight(state: State, limits: Limits, r: int, now: float, seconds: f
 def _leap(state: State, cost: Cost, limits: Limits, most: int, grows: bool, gang: bool) -> int:
     """Run the group alone until something has to be decided, or an iteration reaches beyond the horizon.
 
-    Between two iterations only the clock, the step and the KV length change. Whoever waits at the head of the
-    queue now was refused, and will be as long as nobody leaves: an arrival matters to an empty queue only.
+    Whoever waits at the head of the queue now was refused, and will be as long as nobody leaves: an arrival
+    matters to an empty queue only.
     """
-    r, cursor, requests = state.cursor[REPLICA], state.cursor, state.requests
+    r, requests = state.cursor[REPLICA], state.requests
     counts, times = state.replicas.counts[r], state.replicas.times[r]
     arrival = math.inf
     if counts[WAITING] == 0 and counts[COMING] != NONE:
         arrival = requests.arrived_at[counts[COMING]]
     while True:
-        number, step = counts[GROUP], counts[GROUP_STEP]
-        attention = decode_ms(cost, number, counts[GROUP_KV], counts[LONGEST] + step)
-        ms = layers_ms(cost, number, attention, 0.0)
-        seconds = stage_seconds(cost, number, number, number, ms, 0)
-        now = times[CLOCK]
-        if grows:
-            counts[FREE] -= growth_due(state, limits, r)
-        counts[ITERATIONS] += 1
-        counts[TOKENS] += number
-        cursor[LEFT] -= 1
-        most -= 1
-        _stay_in_flight(state, limits, r, now, seconds)
-        end = now + seconds
-        in_flight = end >= state.until[0]
-        if in_flight or state.log.start.size > 0 or not seconds > 0.0:
-            _describe(state, r, number)
-            if not seconds > 0.0:
-                return FAULT
-            record(state, limits.num_blocks, 0, 0, now, end)
-            if in_flight:
-                counts[IN_FLIGHT] = 1
-                return FORM
-        times[CLOCK] = end
-        end_group(state, cost, limits, r, seconds, grows, gang)
+        number, before = counts[GROUP], counts[ITERATIONS]
+        code = _run_on(state, cost, limits, r, arrival, most, grows)
+        if code != ENDED:
+            return code
+        most -= counts[ITERATIONS] - before
+        finish_due(state, cost, limits, r, grows, gang)
+        if gang and counts[GROUP] == 0:
+            disband(state, r)
         if (
-            end >= arrival
+            times[CLOCK] >= arrival
             or (counts[GROUP] < number and (counts[GROUP] == 0 or counts[WAITING] + counts[CHUNKED] > 0))
             or (grows and counts[FREE] <= growth_due(state, limits, r))
             or most == 0
-            or cursor[LEFT] <= 0
+            or state.cursor[LEFT] <= 0
             or full(state)
         ):
             break
     arrive(requests.arrived_at, requests.next, counts, times[CLOCK])
     counts[FORM_DUE] = 1
     return FORM
+
+
+@inlined
+def _run_on(state: State, cost: Cost, limits: Limits, r: int, arrival: float, most: int, grows: bool) -> int:
+    """Up to ``most`` iterations of the group alone, in which nobody leaves, comes or lacks memory.
+
+    Between two of them only the clock, the step and the KV length change: these are all that the loop holds.
+    ENDED when it may go on, FORM when the last one stays in flight beyond the horizon, FAULT.
+    """
+    cursor, counts, times = state.cursor, state.replicas.counts[r], state.replicas.times[r]
+    growth, longest, horizon = state.replicas.growth[r], counts[LONGEST], state.until[0]
+    number, first_step, logging = counts[GROUP], counts[GROUP_STEP], state.log.start.size > 0
+    last_step = min(first_step + min(most, cursor[LEFT]), state.replicas.heap[r, 0] >> ID_BITS)
+    if logging:
+        last_step = min(last_step, first_step + state.log.start.size - cursor[LOGGED])
+    step, decode_kv, free = first_step, counts[GROUP_KV], counts[FREE]
+    phase, mean, code = step % limits.block_size, decode_kv // number, ENDED
+    fastsim, skew, kv_step = cost.compose == COMPOSE_FASTSIM, cost.fastsim.skew, cost.fastsim.kv_step
+    parts = solo_parts(cost, number)
+    value, rise, cell, segment_end = 0.0, 0.0, 0.0, -1.0
+    start, first_end, worked = times[CLOCK], 0.0, 0.0
+    low, high, widest, place, equal = 0.0, 0.0, 0.0, 0, 0
+    while step < last_step:
+        if grows:
+            if free <= growth[phase]:
+                break
+            free -= growth[phase]
+            phase = phase + 1 if phase + 1 < limits.block_size else 0
+        kv = float(mean)
+        if fastsim:
+            kv = decode_kv / number
+            kv = kv + skew * (longest + step - kv)
+        if not kv < segment_end:
+            value, rise, cell, segment_end = solo_segment(cost, number, kv)
+        seconds = solo_seconds(cost, parts, value + rise * (kv / kv_step - cell))
+        end = start + seconds
+        if logging or end >= horizon or not seconds > 0.0:
+            counts[FREE], counts[GROUP_KV], counts[GROUP_STEP] = free, decode_kv, step
+            _describe(state, r, number)
+            if not seconds > 0.0:
+                return FAULT
+            record(state, limits.num_blocks, 0, 0, start, end)
+        if end >= horizon:
+            state.replicas.stage_end[r, 0], state.replicas.stage_seconds[r, 0] = end, seconds
+            state.replicas.busy[r, 0] += seconds
+            counts[IN_FLIGHT], code = 1, FORM
+            break
+        if step == first_step:
+            _count_first_gaps(state, r, end)
+            first_end = end
+        else:
+            gap = end - start
+            if gap < low or gap >= high:
+                state.tbt[place] += equal * number
+                place, equal = bin_of(gap), 0
+                low, high = bin_bounds(place)
+            equal += 1
+            widest = max(widest, gap)
+        worked += seconds
+        start = end
+        step += 1
+        mean += 1
+        decode_kv += number
+        if end >= arrival:
+            break
+    done = step - first_step
+    started = done + counts[IN_FLIGHT]
+    state.tbt[place] += equal * number
+    if done > 0:
+        counts[TBT_COUNT] += (done - 1) * number
+        times[TBT_SUM] += (start - first_end) * number
+        times[TBT_MAX] = max(times[TBT_MAX], widest)
+        times[LAST_END] = start
+    add_work(state, r, worked)
+    state.replicas.busy[r, 0] += worked
+    times[CLOCK] = start
+    counts[FREE], counts[GROUP_KV], counts[GROUP_STEP] = free, decode_kv, step
+    counts[PEAK] = max(counts[PEAK], limits.num_blocks - free)
+    counts[ITERATIONS] += started
+    counts[TOKENS] += started * number
+    cursor[LEFT] -= started
+    return code
+
+
+@inlined
+def _count_first_gaps(state: State, r: int, now: float) -> None:
+    """Count the gaps of an iteration before which members may have joined, or the group may have paused."""
+    counts = state.replicas.counts[r]
+    for i in range(counts[FRESH]):
+        count_gaps(state, now - state.requests.last_token_at[state.replicas.fresh[r, i]], 1)
+    count_gaps(state, now - state.replicas.times[r, LAST_END], counts[GROUP] - counts[FRESH])
+    counts[FRESH] = 0
 
 
 @inlined
@@ -161,10 +243,7 @@ def end_group(state: State, cost: Cost, limits: Limits, r: int, seconds: float, 
     counts, times = state.replicas.counts[r], state.replicas.times[r]
     now, number = times[CLOCK], counts[GROUP]
     add_work(state, r, seconds)
-    for i in range(counts[FRESH]):
-        count_gaps(state, now - state.requests.last_token_at[state.replicas.fresh[r, i]], 1)
-    count_gaps(state, now - times[LAST_END], number - counts[FRESH])
-    counts[FRESH] = 0
+    _count_first_gaps(state, r, now)
     times[LAST_END] = now
     counts[GROUP_STEP] += 1
     counts[GROUP_KV] += number
