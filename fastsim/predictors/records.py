@@ -62,7 +62,8 @@ def checked(records: Records) -> Records:
     first = np.append(True, (np.diff(sorted_shape, axis=0) != 0).any(axis=1))
     # Several measurements of one shape count as their geometric mean.
     group = np.cumsum(first) - 1
-    ms = np.exp(np.bincount(group, np.log(sorted_ms)) / np.bincount(group))
+    count = np.bincount(group)
+    ms = np.where(count == 1, sorted_ms[first], np.exp(np.bincount(group, np.log(sorted_ms)) / count))
     return Records(
         records.family,
         records.device,

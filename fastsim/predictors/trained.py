@@ -1,0 +1,63 @@
+"""Forests trained on this machine, from aiconfigurator-core (``aic``) or a user's ``profile:DIR``, kept on disk."""
+
+import hashlib
+import json
+import tempfile
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+
+from fastsim.kernels._jit import CACHE_FOLDER
+
+from .roofline import Chip
+
+
+def folder() -> Path:
+    """Next to the machine code of the kernels, under the same rule for where that is."""
+    return CACHE_FOLDER.parents[1] / "forests"
+
+
+def _digest(source: str, system: str, chip: Chip) -> str:
+    from . import aic
+
+    total = hashlib.sha256(json.dumps([source.partition(":")[0], system, asdict(chip)]).encode())
+    here = Path(__file__).parent
+    for code in sorted([*here.glob("forest*.py"), here / "roofline.py", here / "aic.py", here / "records.py"]):
+        total.update(code.read_bytes())
+    if source == "aic":
+        aic.find_system(system)
+        aic.data_folder()  # the pinned version, or a complaint
+        total.update(aic.VERSION.encode())
+    else:
+        for path in sorted(Path(source.partition(":")[2]).expanduser().glob("*.parquet")):
+            total.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()[:32]
+
+
+def root(source: str, system: str, chip: Chip) -> Path:
+    """Folder to give to ``shipped.load`` as its root: forests of ``system``, trained now unless they are there.
+
+    ``source``: aic or profile:DIR. Half a minute to two minutes the first time. Safe among processes: the folder
+    appears whole or not at all. Raises TableError and CatalogError as the source does.
+    """
+    final = folder() / _digest(source, system, chip)
+    if (final / system).is_dir():
+        return final
+    from .forest_train import train_all, train_profile
+
+    final.parent.mkdir(parents=True, exist_ok=True)
+    warnings.warn(f"predictor.source: {source}: training forests of {system}, once", stacklevel=2)
+    part = Path(tempfile.mkdtemp(dir=final.parent, suffix=".part"))
+    if source == "aic":
+        cards = list(train_all(system, part / system, quick=True))
+    else:
+        cards = list(
+            train_profile(Path(source.partition(":")[2]).expanduser(), system, chip, part / system, quick=True)
+        )
+    assert cards
+    try:
+        part.replace(final)
+    except OSError:  # another process was first: its folder is the same
+        if not (final / system).is_dir():
+            raise
+    return final

@@ -1,0 +1,217 @@
+"""``vidur:DIR``: the CSV files of a Vidur checkout (data/profiling), read as they are.
+
+Layout and columns: microsoft/vidur at 7d47513, data/profiling and sklearn_execution_time_predictor.py.
+"""
+
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+
+from fastsim.errors import TableError
+
+from .records import Records, checked
+from .roofline import Floats
+
+if TYPE_CHECKING:
+    from fastsim.catalog import Model
+    from fastsim.deployment import Resolved
+
+LFS_POINTER = b"version https://git-lfs"
+MLP_OPERATORS = (
+    "attn_pre_proj",
+    "attn_post_proj",
+    "attn_rope",
+    "mlp_up_proj",
+    "mlp_down_proj",
+    "mlp_act",
+    "input_layernorm",
+    "post_attention_layernorm",
+    "add",
+)
+PARALLEL_OPERATORS = ("post_attention_layernorm",)  # absent where attention and MLP share a norm
+HOST_OPERATORS = (
+    "schedule_median",
+    "sampler_e2e_median",
+    "prepare_inputs_e2e_median",
+    "process_model_outputs_median",
+    "ray_comm_time_mean",
+)
+BYTES = 2
+
+Columns = dict[str, Floats]
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Where a deployment's profiles are. ``all_reduce``, ``send_recv`` and ``host``: only where they are needed."""
+
+    mlp: Path
+    attention: Path
+    all_reduce: Path | None
+    send_recv: Path | None
+    host: Path | None
+
+    def digest(self) -> str:
+        """SHA-256 over the bytes of all of them."""
+        total = hashlib.sha256()
+        for path in (self.mlp, self.attention, self.all_reduce, self.send_recv, self.host):
+            if path is not None:
+                total.update(path.name.encode() + b"\0" + hashlib.sha256(_bytes(path)).digest())
+        return total.hexdigest()
+
+
+def profiling(folder: Path) -> Path:
+    """The profiling folder of a checkout, of its data folder, or that folder itself; TableError otherwise."""
+    for path in (folder / "data" / "profiling", folder / "profiling", folder):
+        if (path / "compute").is_dir():
+            return path
+    raise TableError(f"predictor.source: vidur:{folder}: no data/profiling/compute there; give a checkout of Vidur")
+
+
+def _among(folder: Path, name: str, what: str) -> Path:
+    path = folder / name
+    if not path.is_dir():
+        have = sorted(str(found.parent.relative_to(folder)) for found in folder.rglob("*.csv"))
+        raise TableError(f"{folder}: no profiles of {what} {name!r}; it has {', '.join(dict.fromkeys(have)) or 'none'}")
+    return path
+
+
+def find(folder: Path, resolved: "Resolved") -> Files:
+    """The files a deployment needs; TableError naming what there is instead."""
+    root, deployment = profiling(folder), resolved.deployment
+    tp, pp = deployment.tensor_parallel_size, deployment.pipeline_parallel_size
+    device = _among(root / "compute", resolved.device.name, "device")
+    model = _among(device, resolved.model.name, "model")
+    network = _among(root / "network", resolved.node.name, "node") if tp > 1 or pp > 1 else None
+    host = root / "cpu_overhead" / resolved.node.name / resolved.model.name / "cpu_overheads.csv"
+    return Files(
+        mlp=model / "mlp.csv",
+        attention=model / "attention.csv",
+        all_reduce=network / "all_reduce.csv" if network and tp > 1 else None,
+        send_recv=network / "send_recv.csv" if network and pp > 1 else None,
+        host=host if host.exists() else None,
+    )
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as problem:
+        raise TableError(f"{path}: cannot be read ({problem.strerror}); Vidur keeps this file there") from None
+    if content.startswith(LFS_POINTER):
+        raise TableError(f"{path}: is a Git LFS pointer, not the table itself; run `git lfs pull` in that checkout")
+    return content
+
+
+def read(path: Path, needed: Sequence[str], keep: Mapping[str, float | bool]) -> Columns:
+    """Numeric columns ``needed`` of the rows where each column of ``keep`` has its value.
+
+    Raises TableError for a Git LFS pointer, columns that are missing, and a selection that is empty.
+    """
+    try:
+        table = pyarrow.csv.read_csv(io.BytesIO(_bytes(path)))
+    except pa.ArrowInvalid as problem:
+        raise TableError(f"{path}: not a readable CSV file ({str(problem).splitlines()[0]})") from None
+    for name in (*keep, *needed):
+        if name not in table.column_names:
+            raise TableError(f"{path}: column {name!r} is missing; Vidur's profiler writes it")
+    rows = np.ones(table.num_rows, dtype=bool)
+    for name, value in keep.items():
+        column = np.array(table[name].to_pylist(), dtype=object)
+        same = column == value
+        rows &= same
+        if not rows.any():
+            have = ", ".join(map(str, sorted(set(column.tolist()), key=str)[:12]))
+            raise TableError(f"{path}: no rows for {name}={value}; have {name}={have}")
+    return {name: table[name].to_numpy(zero_copy_only=False).astype(np.float64)[rows] for name in needed}
+
+
+def _median(name: str) -> str:
+    return f"time_stats.{name}.median"
+
+
+def _times(path: Path, columns: Columns, name: str) -> Floats:
+    ms = columns[name]
+    wrong = np.flatnonzero(~(np.isfinite(ms) & (ms >= 0)))
+    if wrong.size:
+        raise TableError(f"{path}: {name}: {ms[wrong[0]]} is not a time; give milliseconds from 0 up")
+    return ms
+
+
+def _model_rows(model: "Model", tp: int) -> dict[str, float | bool]:
+    return {
+        "n_embd": model.hidden_size,
+        "n_head": model.num_attention_heads,
+        "n_kv_head": model.num_key_value_heads,
+        "n_expanded_embd": model.intermediate_size,
+        "use_gated_mlp": model.gated_mlp,
+        "num_tensor_parallel_workers": tp,
+    }
+
+
+def read_mlp(path: Path, model: "Model", tp: int) -> tuple[Floats, Columns]:
+    """Tokens, and times of every operator that depends on them alone, ms."""
+    names = [name for name in MLP_OPERATORS if model.post_attention_norm or name not in PARALLEL_OPERATORS]
+    columns = read(path, ["num_tokens", *map(_median, names)], _model_rows(model, tp))
+    return columns["num_tokens"], {name: _times(path, columns, _median(name)) for name in names}
+
+
+def read_attention(path: Path, model: "Model", tp: int, decode: bool) -> tuple[Floats, Floats, Floats]:
+    """Batch (decode) or chunk (prefill), KV tokens before it, and ms; float64[rows] each."""
+    first, time = ("batch_size", "attn_decode") if decode else ("prefill_chunk_size", "attn_prefill")
+    keep = {
+        "n_embd": model.hidden_size,
+        "n_q_head": model.num_attention_heads,
+        "n_kv_head": model.num_key_value_heads,
+        "num_tensor_parallel_workers": tp,
+        "is_prefill": not decode,
+    }
+    columns = read(path, [first, "kv_cache_size", _median(time)], keep)
+    return columns[first], columns["kv_cache_size"], _times(path, columns, _median(time))
+
+
+def read_network(path: Path, name: str, num_workers: int, devices_per_node: int, hidden: int) -> tuple[Floats, Floats]:
+    """Tokens of ``hidden`` bf16 elements, and ms, of all_reduce or send_recv."""
+    keep = {"num_workers": num_workers, "devices_per_node": devices_per_node}
+    columns = read(path, ["size", _median(name)], keep)
+    return columns["size"] / (BYTES * hidden), _times(path, columns, _median(name))
+
+
+def read_host(path: Path, tp: int) -> tuple[Floats, Floats]:
+    """Sequences, and host time, ms; Vidur itself leaves it out by default."""
+    columns = read(path, ["batch_size", *HOST_OPERATORS], {"tensor_parallel_degree": tp})
+    return columns["batch_size"], sum((_times(path, columns, name) for name in HOST_OPERATORS), np.zeros(1))
+
+
+def gemm_records(path: Path, device: str, model: "Model", tp: int) -> Records:
+    """The projections of mlp.csv in the declared table: what other sources of the same GPU can be held against."""
+    tokens, times = read_mlp(path, model, tp)
+    heads, kv, dim = model.num_attention_heads // tp, max(1, model.num_key_value_heads // tp), model.head_dim
+    ffn, hidden = model.intermediate_size // tp, model.hidden_size
+    shapes = {
+        "attn_pre_proj": ((heads + 2 * kv) * dim, hidden),
+        "attn_post_proj": (hidden, heads * dim),
+        "mlp_up_proj": ((2 if model.gated_mlp else 1) * ffn, hidden),
+        "mlp_down_proj": (hidden, ffn),
+    }
+    shape = np.concatenate(
+        [np.column_stack([tokens, *np.full((2, tokens.size), [[n], [k]])]) for n, k in shapes.values()]
+    )
+    ms = np.concatenate([times[name] for name in shapes])
+    return checked(Records("gemm", device, "bf16", ("vidur 7d47513",), shape, ms, str(path)))
+
+
+def decode_records(path: Path, device: str, model: "Model", tp: int) -> Records:
+    """Decode attention of attention.csv in the declared table."""
+    batch, kv, ms = read_attention(path, model, tp, decode=True)
+    heads, kv_heads = model.num_attention_heads // tp, max(1, model.num_key_value_heads // tp)
+    fixed = np.tile([heads, kv_heads, model.head_dim], (batch.size, 1))
+    shape = np.column_stack([batch, np.maximum(kv, 1), fixed])
+    return checked(Records("decode_attention", device, "bf16", ("vidur 7d47513",), shape, ms, str(path)))
