@@ -23,12 +23,16 @@ def shared_widths(model: Model, expert_parallel: bool) -> dict[str, int]:
 
 
 def tensor_sizes(model: Model, node: Node, expert_parallel: bool = False) -> list[int]:
-    """Sizes that split heads, MLP and experts evenly within a node; beyond the KV heads, these are replicated."""
+    """Sizes that split heads, MLP and experts evenly; beyond the KV heads, these are replicated.
+
+    Within a node; models of experts, whose weights may need more, also over whole nodes.
+    """
     kv = 1 if model.kv_lora_rank else model.num_key_value_heads
     widths = shared_widths(model, expert_parallel).values()
+    several = [number * node.num_devices for number in (2, 4, 8, 16)] if model.num_experts else []
     return [
         size
-        for size in range(1, node.num_devices + 1)
+        for size in [*range(1, node.num_devices + 1), *several]
         if all(width % size == 0 for width in widths) and (kv % size == 0 or size % kv == 0)
     ]
 
@@ -41,7 +45,7 @@ def pipeline_sizes(model: Model) -> list[int]:
 def check(model: Model, node: Node, tensor: int, pipeline: int, expert_parallel: bool = False) -> None:
     """Refuse sizes that the model or the node does not allow. Raises ConfigError."""
     valid = tensor_sizes(model, node, expert_parallel)
-    if tensor > node.num_devices:
+    if tensor > node.num_devices and not model.num_experts:
         raise ConfigError(
             f"tensor_parallel_size: {tensor} is more than the {node.num_devices} GPUs of {node.name} "
             f"(valid: {_listed(valid)})"

@@ -229,7 +229,7 @@ def test_warnings() -> None:
         (
             ["model=deepseek-v3", "tensor_parallel_size=6", "enable_expert_parallel=true"],
             "tensor_parallel_size: 6 does not divide the 128 attention heads, intermediate size 18432, 256 experts and "
-            "shared expert intermediate size 2048 of deepseek-ai/DeepSeek-V3 (valid: 1, 2, 4, 8)",
+            "shared expert intermediate size 2048 of deepseek-ai/DeepSeek-V3 (valid: 1, 2, 4, 8, 16, 32",
         ),
     ],
 )
@@ -248,8 +248,12 @@ def test_precisions_and_experts() -> None:
     shared = resolve(Deployment.load(deepseek, ["enable_expert_parallel=true", "kv_cache_dtype=fp8"]))
     assert shared.operators.experts and (shared.operators.experts.tp, shared.operators.experts.ep) == (1, 8)
     assert shared.memory.num_blocks > 1.5 * one.memory.num_blocks
-    with pytest.raises(DoesNotFitError, match="deepseek-ai/DeepSeek-V3 needs"):
+    with pytest.raises(
+        DoesNotFitError, match="deepseek-ai/DeepSeek-V3 needs .*; it fits with tensor_parallel_size=16$"
+    ):
         resolve(Deployment.load(deepseek, ["device=h100"]))
+    two_nodes = resolve(Deployment.load(deepseek, ["device=h100", "tensor_parallel_size=16"]))
+    assert two_nodes.num_gpus == 16 and two_nodes.memory.num_blocks > 1000
     assert resolve(Deployment.load(deepseek, ["device=h100", "quantization=int4_wo"])).memory.num_blocks > 1000
 
 

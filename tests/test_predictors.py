@@ -15,7 +15,7 @@ from fastsim.deployment import Deployment, Resolved, resolve
 from fastsim.errors import CatalogError
 from fastsim.kernels.cost import COMPOSE_FASTSIM, COMPOSE_VIDUR, FastsimTables, VidurTables
 from fastsim.predictors import build_cost, cache, shipped
-from fastsim.predictors.estimate import monotone
+from fastsim.predictors.times import monotone
 
 ROOT = Path(__file__).resolve().parents[1]
 LLAMA = {"model": "meta-llama/Meta-Llama-3-8B", "max_model_len": 8192, "scheduler": {"policy": "vllm"}}

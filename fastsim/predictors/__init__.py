@@ -182,9 +182,11 @@ def sources_of(resolved: "Resolved") -> "Sources":
 
 def _cards(sources: "Sources") -> dict[str, Any]:
     """Model cards of the forests that are asked, without loading the forests."""
-    from .shipped import card, stem
+    from .shipped import card, precisions, stem
 
-    asked = [*sources.files(), ("all_reduce", "bf16")]
+    asked = [*sources.files(), ("all_reduce", "bf16"), ("elementwise", "bf16")]
+    if sources.operators.num_all_to_alls and precisions(sources.system, "moe_a2a"):
+        asked.append(("moe_a2a", "bf16"))
     return {stem(family, precision): card(sources.system, family, precision) for family, precision in asked}
 
 

@@ -1,38 +1,25 @@
 """``default``: operator times of a model from forests, and from bytes where nothing is measured.
 
 The terms and coefficients are those that held against measured serving runs of models outside their fit (see
-README of data/predictors): small kernels move their bytes at 0.8 of DRAM bandwidth and cost 2 us of launch each;
+README of data/predictors): small kernels move their bytes at a share of DRAM bandwidth and cost a launch each;
 each sequence costs the host 0.02 ms per iteration that the GPU does not hide; a chunk after a prefix is its
 share of the attention of the whole prompt.
 """
 
 import numpy as np
 
-from fastsim.catalog import Device, Node
 from fastsim.deployment import Resolved
-from fastsim.operators import BYTES, INPUT_BYTES, Attention, Elementwise, Operators
+from fastsim.operators import Attention
 
-from . import shipped
 from .compose import capture_cap, padded
+from .exchange import all_reduce_ms, all_to_all_ms, send_ms
 from .limits import Limits
 from .sources import Sources, gemm_rows
-from .times import Floats, OperatorTimes
+from .times import Floats, OperatorTimes, monotone
 
-EFFICIENCY = 0.8  # of DRAM bandwidth, elementwise kernels
-LAUNCH_MS = 0.002  # per small kernel inside a CUDA graph
 HOST_MS = 0.02  # per sequence and iteration
 GQA_OVERHEAD = 0.1  # of attention of several sequences, in Vidur's composition only
 TINY_MS = 1e-6  # in place of 0 where a logarithm is taken
-PCIE_GB_S = 32.0  # between GPUs that a pairwise link does not join
-
-
-def monotone(values: Floats, axis: int = -1) -> Floats:
-    """The middle of the running maximum and the running minimum from behind.
-
-    Forests and measurements step back here and there; where more work costs less, a search would exploit it.
-    """
-    flipped = np.flip(np.minimum.accumulate(np.flip(values, axis), axis), axis)
-    return np.asarray((np.maximum.accumulate(values, axis) + flipped) / 2)
 
 
 def _token_grid(largest: int) -> np.ndarray:
@@ -56,12 +43,6 @@ def _gemm_times(sources: Sources, limits: Limits) -> dict[str, Floats]:
         for (gemm, at, size), ms in zip(group, answers, strict=True):
             times[gemm.name] = np.interp(np.arange(size + 1), at, monotone(ms))
     return times
-
-
-def small_ms(operator: Elementwise, count: np.ndarray, device: Device) -> Floats:
-    """Time of small kernels on ``count`` tokens, ms."""
-    moved: Floats = operator.bytes_per_token * count / (EFFICIENCY * device.bandwidth_gb_s * 1e6)
-    return moved + operator.num_kernels * LAUNCH_MS
 
 
 def _decode(sources: Sources, one: Attention, limits: Limits) -> Floats:
@@ -106,48 +87,16 @@ def _prefill(sources: Sources, one: Attention, limits: Limits) -> Floats:
     return monotone(monotone(work, 0), 1)
 
 
-def link_gb_s(node: Node, tp: int) -> float:
-    """Between the GPUs of a stage: the slowest link there is."""
-    return min(node.link_gb_s, PCIE_GB_S) if node.pairwise and tp > 2 else node.link_gb_s
-
-
-def _all_reduce(system: str, ops: Operators, node: Node, tp: int, num_tokens: np.ndarray, cap: int) -> Floats:
-    """The measured curve, of a CUDA graph up to ``cap`` tokens and eager beyond; slower links bound it."""
-    card = shipped.card(system, "all_reduce")
-    elements = np.maximum(1, num_tokens) * ops.hidden_size
-    times = []
-    for mode in ("graph", "eager"):
-        curves = card["curves"][mode]
-        sizes = sorted(map(int, curves))
-        size, ms = np.array(curves[str(min([known for known in sizes if known >= tp], default=sizes[-1]))]).T
-        times.append(np.exp(np.interp(np.log(elements), np.log(size), np.log(monotone(ms)))))
-    measured: Floats = np.where(num_tokens <= cap, *times)
-    link = link_gb_s(node, tp)
-    if link >= card["link_gb_s"]:
-        return measured
-    ring = 2 * (tp - 1) / tp * BYTES * elements / (link * 1e6) + node.link_latency_us * 1e-3
-    return np.asarray(np.maximum(measured, ring))
-
-
-def _all_to_all(ops: Operators, node: Node, tp: int, num_tokens: np.ndarray) -> Floats:
-    """One exchange: each GPU sends its share of the tokens to the GPUs of their experts, or gets them back."""
-    assert ops.experts
-    width = min(BYTES, INPUT_BYTES[ops.experts.precision]) * ops.hidden_size
-    sent = ops.experts.rows(num_tokens.astype(np.float64).max(initial=1)) / max(1, num_tokens.max(initial=1))
-    moved = num_tokens * sent * width * (tp - 1) / tp
-    return np.asarray(moved / (link_gb_s(node, tp) * 1e6) + node.link_latency_us * 1e-3)
-
-
 def estimate(resolved: Resolved, sources: Sources, limits: Limits) -> OperatorTimes:
     """Operator times of a deployment's model, ms, per layer: those of some layers only are spread over all."""
-    ops, device, node = sources.operators, resolved.device, resolved.node
+    ops, node = sources.operators, resolved.node
     tp, pp = resolved.deployment.tensor_parallel_size, resolved.deployment.pipeline_parallel_size
     count, sequences = np.arange(limits.max_tokens + 1), np.arange(limits.max_num_seqs + 1)
     tokens = _gemm_times(sources, limits)
-    parts = {"lm_head": tokens.pop(ops.lm_head.name), "final_norm": small_ms(ops.final_norm, sequences, device)}
+    parts = {"lm_head": tokens.pop(ops.lm_head.name), "final_norm": sources.small_ms(ops.final_norm, sequences)}
     tokens = {gemm.name: _spread(tokens[gemm.name], gemm.count, ops.num_layers) for gemm in ops.gemms}
     for kernel in ops.elementwise:
-        tokens[kernel.name] = _spread(small_ms(kernel, count, device), kernel.count, ops.num_layers)
+        tokens[kernel.name] = _spread(sources.small_ms(kernel, count), kernel.count, ops.num_layers)
     if ops.experts:
         grid = _token_grid(limits.max_tokens)
         ms = np.interp(count, grid, monotone(sources.experts_ms(ops.experts, grid)))
@@ -155,15 +104,16 @@ def estimate(resolved: Resolved, sources: Sources, limits: Limits) -> OperatorTi
     else:
         for name in ("attn_kv_cache_save", "add"):  # part of attention, and of the norms
             tokens.setdefault(name, np.zeros(count.size))
+    cap = capture_cap(limits.max_num_seqs)
     if tp > 1:
-        cap = capture_cap(limits.max_num_seqs)
-        ms = _all_reduce(sources.system, ops, node, tp, count, cap)
+        ms = all_reduce_ms(sources, node, tp, count, cap)
         tokens["all_reduce"] = _spread(ms, ops.num_all_reduces, 2 * ops.num_layers)
     if ops.num_all_to_alls:
-        tokens["moe_all_to_all"] = _spread(_all_to_all(ops, node, tp, count), ops.num_all_to_alls, ops.num_layers)
+        tokens["moe_all_to_all"] = _spread(
+            all_to_all_ms(sources, node, count, cap), ops.num_all_to_alls, ops.num_layers
+        )
     if pp > 1:
-        link = node.link_gb_s if tp * pp <= node.num_devices else node.network_gb_s
-        tokens["send_recv"] = BYTES * ops.hidden_size * count / (link * 1e6) + node.link_latency_us * 1e-3
+        tokens["send_recv"] = send_ms(ops, node, tp * pp, count)
     for part in parts.values():  # no sequence, no work
         part[0] = 0.0
     last = parts["lm_head"] + parts["final_norm"]
@@ -179,7 +129,7 @@ def estimate(resolved: Resolved, sources: Sources, limits: Limits) -> OperatorTi
         chunk_step=limits.chunk_step,
         decode_overhead=overhead,
         prefill_overhead=overhead,
-        first=small_ms(ops.embedding, count[:3], device),
+        first=sources.small_ms(ops.embedding, count[:3]),
         last=last,
         host=HOST_MS * sequences.astype(np.float64),
         parts=parts,

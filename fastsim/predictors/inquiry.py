@@ -10,7 +10,7 @@ from fastsim.operators import BYTES, Attention, Elementwise, Gemm
 
 from . import shipped
 from .compose import capture_cap, padded
-from .estimate import link_gb_s
+from .exchange import all_to_all_rows, link_gb_s
 from .shipped import Forest
 from .sources import Sources, decode_rows, expert_rows, gemm_rows, prefill_rows
 from .times import Floats
@@ -114,14 +114,16 @@ def _communication(resolved: Resolved, sources: Sources, ran: int, tokens: int) 
         card = shipped.card(sources.system, "all_reduce")
         curve = np.array(card["curves"]["graph"].get(str(tp), [[0, 0]]))[:, 0]
         how = ("measured", 1 / CURVE, CURVE)
-        if not curve.any() or link_gb_s(resolved.node, tp) < card["link_gb_s"]:
+        if not curve.any() or link_gb_s(resolved.node, tp) < card["link_gb_s"] or tp > resolved.node.num_devices:
             how = formula
         elif not curve[0] <= elements <= curve[-1]:
             how = ("outside", 1 / MODELLED, MODELLED)
         known["all_reduce"] = Inquiry(ops.num_all_reduces, {"elements": elements}, 0, 2 * BYTES * elements, *how)
     if ops.num_all_to_alls:
         sizes = {"tokens": ran, "hidden": ops.hidden_size}
-        known["moe_all_to_all"] = Inquiry(ops.num_all_to_alls, sizes, 0, 2 * BYTES * elements / tp, *formula)
+        kind = "decode" if ran <= capture_cap(deployment.scheduler.max_num_seqs) else "prefill"
+        how = ("measured", 1 / CURVE, CURVE) if all_to_all_rows(sources, tp, kind) else formula
+        known["moe_all_to_all"] = Inquiry(ops.num_all_to_alls, sizes, 0, 2 * BYTES * elements / tp, *how)
     if pp > 1:
         sent = tokens * ops.hidden_size
         known["send_recv"] = Inquiry(pp - 1, {"elements": sent}, 0, BYTES * sent, *formula)

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastsim.catalog import Device
 from fastsim.errors import CatalogError
-from fastsim.operators import WEIGHT_BYTES, Attention, Experts, Gemm, Operators
+from fastsim.operators import WEIGHT_BYTES, Attention, Elementwise, Experts, Gemm, Operators
 
 from . import shipped
 from .roofline import Chip, Floats
@@ -17,6 +18,7 @@ from .shipped import Forest
 COMPUTE_SHARE, MEMORY_SHARE = 0.6, 0.7
 LAUNCHES_MS = {"moe": 0.03, "attention": 0.01}
 # Points between which a formula is drawn as a line, as measured shapes are.
+MEASURED_LATENT = (576, 192, 128)  # the one shape of latent attention with times: DeepSeek-V2 and V3, Kimi-K2
 PHASES = ("prefill", "decode")
 MODELLED = ("elementwise", "embedding", "send_recv", "host", "prefill after a prefix")
 BATCHES = np.array([1.0, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024])
@@ -46,6 +48,8 @@ class Sources:
 
     def attention(self, one: Attention, phase: str) -> Forest | None:
         """Forest of the ``phase`` (prefill or decode), None where a formula has to do."""
+        if one.latent_dim and (one.latent_dim, one.head_dim, one.value_dim) != MEASURED_LATENT:
+            return None
         return self._forest(_attention_family(one, phase), one.precision, "kv_cache_dtype")
 
     def _forest(self, family: str, precision: str, field: str) -> Forest | None:
@@ -85,7 +89,13 @@ class Sources:
     def modelled(self) -> list[str]:
         """What no forest of this device knows."""
         formulas = [family for family, _, _ in self._asked() if not shipped.precisions(self.system, family)]
-        return [*MODELLED, *dict.fromkeys(formulas), *(["all_to_all"] if self.operators.num_all_to_alls else [])]
+        return [*MODELLED, *dict.fromkeys(formulas)]
+
+    def small_ms(self, kernel: Elementwise, tokens: Floats | NDArray[np.int64]) -> Floats:
+        """ms of small kernels, by tokens: bytes at a share of DRAM bandwidth and a launch each, as fitted per GPU."""
+        figures = shipped.card(self.system, "elementwise")
+        speed = figures["efficiency"] * self.device.bandwidth_gb_s * 1e6
+        return np.asarray(kernel.bytes_per_token * tokens / speed + kernel.num_kernels * figures["launch_ms"])
 
     def experts_ms(self, experts: Experts, tokens: Floats) -> Floats:
         """ms of a layer's experts on the busiest GPU, by tokens of the batch."""

@@ -23,6 +23,15 @@ LAYER_OPERATORS = (
 )
 
 
+def monotone(values: Floats, axis: int = -1) -> Floats:
+    """The middle of the running maximum and the running minimum from behind.
+
+    Forests and measurements step back here and there; where more work costs less, a search would exploit it.
+    """
+    flipped = np.flip(np.minimum.accumulate(np.flip(values, axis), axis), axis)
+    return np.asarray((np.maximum.accumulate(values, axis) + flipped) / 2)
+
+
 def _nothing() -> Floats:
     return np.zeros(1)
 
