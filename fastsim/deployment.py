@@ -1,163 +1,21 @@
-"""What is simulated: a frozen description, and its resolved copy with every default filled.
+"""A deployment that can run: its description with every default filled.
 
 ``resolve`` refuses what cannot run; predictors, kernels and results see resolved deployments only.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
-
-from pydantic import BaseModel, ConfigDict, Field
 
 from fastsim import catalog, memory, parallelism
 from fastsim.catalog import Device, Model, Node
-from fastsim.documents import Document, read, validate, with_overrides
 from fastsim.errors import ConfigError, DoesNotFitError, did_you_mean
 from fastsim.memory import Layout, MemoryPlan
 from fastsim.operators import Operators, operators
+from fastsim.settings import Deployment
 
-Policy = Literal["vllm", "sarathi", "orca", "lightllm", "faster_transformer"]
-RouterPolicy = Literal["round_robin", "random", "least_outstanding", "least_waiting", "pinned"]
-Planner = Literal["fastsim", "vidur"]
-Compose = Literal["fastsim", "vidur"]
-Dtype = Literal["bfloat16", "float16"]
-Quantization = Literal["none", "fp8", "fp8_block", "int8_wo", "int4_wo", "nvfp4"]
-KvCacheDtype = Literal["auto", "fp8"]
-AllToAll = Literal["allgather_reducescatter", "deepep"]
+__all__ = ["Deployment", "Resolved", "resolve"]
 
-PREDICTORS = ("default", "tables:DIR")
-LATER_PREDICTORS = ("aic", "vidur", "profile")
-DEFAULT_FILE = Path(__file__).parent / "data" / "default.yaml"
-
-
-def _setting(meaning: str, valid: str, example: Any, **limits: Any) -> Any:
-    """A field: its meaning, and what completes the messages "... is not ``valid`` (e.g. ``example``)"."""
-    return Field(description=meaning, examples=[example], json_schema_extra={"valid": valid}, **limits)
-
-
-def _count(meaning: str, example: int, default: int | None, most: int, least: int = 1) -> Any:
-    valid = f"a positive integer up to {most}" if least else f"an integer from 0 to {most}"
-    return _setting(meaning, valid, example, default=default, ge=least, le=most)
-
-
-def _name(meaning: str, example: str, **default: Any) -> Any:
-    return _setting(meaning, "a name", example, min_length=1, max_length=4096, **default)
-
-
-class _Settings(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Router(_Settings):
-    """Which replica a request goes to."""
-
-    policy: RouterPolicy = _setting("how a replica is chosen", "a router", "random", default="round_robin")
-
-
-class Memory(_Settings):
-    """Who says how many KV blocks there are."""
-
-    planner: Planner = _setting(
-        "fastsim (as vLLM profiles) or vidur (its formula, for parity)",
-        "a planner",
-        "vidur",
-        default="fastsim",
-    )
-
-
-class Scheduler(_Settings):
-    """How a replica forms its batches. A limit that the policy does not have is ignored."""
-
-    policy: Policy = _setting("scheduling policy", "a policy", "vllm", default="sarathi")
-    max_num_seqs: int = _count("requests that run at once, over all pipeline stages", 128, 128, 2**16)
-    max_num_batched_tokens: int | None = _count("tokens of an iteration: vllm, lightllm", 4096, None, 2**24)
-    chunk_size: int | None = _count("tokens of an iteration: sarathi", 512, None, 2**24)
-    block_size: int | None = _count("tokens of a KV block", 16, None, 2**16)
-    watermark: float = _setting(
-        "share of the KV blocks that admission leaves free",
-        "a fraction from 0 to below 1",
-        0.01,
-        default=0.01,
-        ge=0,
-        lt=1,
-    )
-    max_waiting_iters: int | None = _count("decodes between prefills: lightllm", 10, None, 2**31 - 1, least=0)
-    num_blocks: int | None = _count("KV blocks of a replica; null: as planned", 8192, None, 2**31 - 1)
-
-
-class Predictor(_Settings):
-    """Where operator times come from, and how they are composed to the time of an iteration."""
-
-    source: str = _name("default, or tables:DIR", "default", default="default")
-    compose: Compose = _setting(
-        "fastsim, or vidur (its rounding and aggregation, for parity)", "a way", "vidur", default="fastsim"
-    )
-
-
-class Deployment(_Settings):
-    """A model on a cluster: the contract of deployment files. None means: ``resolve`` fills it."""
-
-    model: str = _name("catalog name, or a path to a Hugging Face config.json", "meta-llama/Llama-2-7b-hf")
-    device: str = _name("catalog name of the GPU", "a100")
-    node: str | None = _name("catalog name; decides the links between GPUs", "a100_dgx", default=None)
-    dtype: Dtype = _setting(
-        "type of activations, and of weights that are not quantised", "a type", "bfloat16", default="bfloat16"
-    )
-    quantization: Quantization | None = _setting(
-        "precision of the weights of the layers; null: as the model is published", "a precision", "fp8", default=None
-    )
-    kv_cache_dtype: KvCacheDtype = _setting("auto (as dtype) or fp8", "a type", "fp8", default="auto")
-    tensor_parallel_size: int = _count("GPUs that share a layer", 2, 1, 1024)
-    pipeline_parallel_size: int = _count("stages that share the layers", 2, 1, 1024)
-    enable_expert_parallel: bool = _setting(
-        "the GPUs of a stage share the experts, not each expert", "true or false", True, default=False
-    )
-    all2all_backend: AllToAll = _setting(
-        "how tokens meet their experts: all on every GPU, or exchanged (deepep)",
-        "a way",
-        "deepep",
-        default="allgather_reducescatter",
-    )
-    moe_imbalance: float = _setting(
-        "tokens of the busiest GPU over the mean, under expert parallelism",
-        "a number from 1 up",
-        1.2,
-        default=1.0,
-        ge=1,
-        le=1024,
-    )
-    num_replicas: int = _count("copies of the model", 4, 1, 100_000)
-    router: Router = _setting("router", "a group of settings", {"policy": "random"}, default=Router())
-    max_model_len: int | None = _count("tokens of prompt and output", 4096, None, 2**24)
-    gpu_memory_utilization: float = _setting(
-        "share of the GPU memory in use", "a fraction above 0 up to 1", 0.9, default=0.9, gt=0, le=1
-    )
-    memory: Memory = _setting("memory", "a group of settings", {"planner": "vidur"}, default=Memory())
-    scheduler: Scheduler = _setting("scheduler", "a group of settings", {"policy": "vllm"}, default=Scheduler())
-    predictor: Predictor = _setting("predictor", "a group of settings", {"compose": "vidur"}, default=Predictor())
-    seed: int = _count("of every random draw", 0, 0, 2**63 - 1, least=0)
-
-    @classmethod
-    def load(
-        cls,
-        source: "str | Path | Mapping[str, Any] | Deployment | None" = None,
-        overrides: Sequence[str] = (),
-    ) -> Self:
-        """A deployment from a file, a mapping or the shipped default (None), with ``a.b=value`` overrides.
-
-        The config.json of a result gives the deployment that was simulated; ``-`` reads YAML from standard input.
-        Raises ConfigError with the first few faults, each by its place, value and a valid value.
-        """
-        if isinstance(source, Deployment):
-            document = Document(source.model_dump(warnings=False))
-        elif isinstance(source, Mapping):
-            document = Document(dict(source))
-        else:
-            document = read(DEFAULT_FILE if source is None else source)
-            if isinstance(document.values.get("deployment"), dict):  # the config.json of a result
-                document = replace(document, values=document.values["deployment"])
-        return validate(cls, with_overrides(document, overrides, cls))
+PREDICTORS = ("default", "aic", "vidur:DIR", "profile:DIR", "tables:DIR")
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +128,7 @@ def _check_vidur(deployment: Deployment, model: Model) -> None:
     for field, value in (
         ("memory.planner", deployment.memory.planner),
         ("predictor.compose", deployment.predictor.compose),
+        ("predictor.source", deployment.predictor.source.partition(":")[0]),
     ):
         if value == "vidur" and why is not None:
             raise ConfigError(f"{field}: 'vidur' knows nothing of {why} (valid: fastsim)")
@@ -310,16 +169,13 @@ def _fill(deployment: Deployment, model: Model, device: Device, node: Node) -> D
 
 def _source(source: str) -> str:
     kind, _, folder = source.partition(":")
-    if source == "default":
+    if source in ("default", "aic"):
         return source
-    if kind == "tables" and folder:
-        return f"tables:{Path(folder).absolute()}"
-    if kind == "tables":
-        raise ConfigError(f"predictor.source: {source!r} names no folder (e.g. tables:my_tables)")
-    if kind in LATER_PREDICTORS:
-        available = ", ".join(PREDICTORS)
-        raise ConfigError(f"predictor.source: {source!r} is not part of this version (available: {available})")
-    raise ConfigError(f"predictor.source: {source!r} is unknown; {did_you_mean(source, PREDICTORS)}")
+    if f"{kind}:DIR" not in PREDICTORS:
+        raise ConfigError(f"predictor.source: {source!r} is unknown; {did_you_mean(source, PREDICTORS)}")
+    if not folder:
+        raise ConfigError(f"predictor.source: {source!r} names no folder (e.g. {kind}:my_folder)")
+    return f"{kind}:{Path(folder).expanduser().absolute()}"
 
 
 def _plan(filled: Deployment, model: Model, device: Device, node: Node) -> MemoryPlan:

@@ -164,11 +164,11 @@ def test_resolving_again_changes_nothing(model: str, device: str, policy: str, t
         ),
         (["scheduler.policy=lightllm", "scheduler.block_size=16"], "scheduler.block_size: lightllm cannot have 16"),
         (["scheduler.policy=lightllm", "pipeline_parallel_size=2"], "pipeline_parallel_size: lightllm cannot have 2"),
-        (["predictor.source=aic"], "predictor.source: 'aic' is not part of this version (available: default, tables"),
-        (["predictor.source=vidur:x"], "predictor.source: 'vidur:x' is not part of this version"),
-        (["predictor.source=profile:x"], "predictor.source: 'profile:x' is not part of this version"),
-        (["predictor.source=tables:"], "predictor.source: 'tables:' names no folder (e.g. tables:my_tables)"),
+        (["predictor.source=tables:"], "predictor.source: 'tables:' names no folder (e.g. tables:my_folder)"),
         (["predictor.source=tables"], "predictor.source: 'tables' names no folder"),
+        (["predictor.source=vidur:"], "predictor.source: 'vidur:' names no folder (e.g. vidur:my_folder)"),
+        (["predictor.source=vidor:x"], "predictor.source: 'vidor:x' is unknown; did you mean 'vidur:DIR'?"),
+        (["quantization=fp8", "predictor.source=vidur:x"], "predictor.source: 'vidur' knows nothing of quantization"),
         (["predictor.source=defualt"], "predictor.source: 'defualt' is unknown; did you mean 'default'?"),
     ],
 )
@@ -249,7 +249,7 @@ def test_precisions_and_experts() -> None:
     assert shared.operators.experts and (shared.operators.experts.tp, shared.operators.experts.ep) == (1, 8)
     assert shared.memory.num_blocks > 1.5 * one.memory.num_blocks
     with pytest.raises(
-        DoesNotFitError, match="deepseek-ai/DeepSeek-V3 needs .*; it fits with tensor_parallel_size=16$"
+        DoesNotFitError, match=r"deepseek-ai/DeepSeek-V3 needs .*; it fits with tensor_parallel_size=16$"
     ):
         resolve(Deployment.load(deepseek, ["device=h100"]))
     two_nodes = resolve(Deployment.load(deepseek, ["device=h100", "tensor_parallel_size=16"]))

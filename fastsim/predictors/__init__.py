@@ -36,11 +36,11 @@ def build_cost(resolved: "Resolved") -> Built:
     device without forests, or without the precision.
     """
     began = time.perf_counter()
-    if resolved.deployment.predictor.source == "default":
-        tables, provenance = _from_forests(resolved)
-    else:
+    if resolved.deployment.predictor.source.startswith("tables:"):
         times, provenance = _from_tables(resolved)
         tables = _compose(resolved, times)
+    else:
+        tables, provenance = _from_cache(resolved)
     return _built(resolved, tables, provenance, began)
 
 
@@ -68,14 +68,21 @@ def operator_times(
 ) -> "tuple[OperatorTimes, dict[str, Inquiry], dict[str, Any]]":
     """Operator times, what is known of each in an iteration (iteration.typical if None), and where they come from.
 
-    Nothing is known of times given as tables:DIR.
+    Nothing is known of times given as tables:DIR or vidur:DIR.
     """
-    if resolved.deployment.predictor.source != "default":
+    kind, _, folder = resolved.deployment.predictor.source.partition(":")
+    if kind == "tables":
         times, provenance = _from_tables(resolved)
+        return times, {}, provenance
+    from .limits import limits
+
+    if kind == "vidur":
+        from .vidur_times import operator_times as from_vidur
+
+        times, provenance = from_vidur(Path(folder), resolved, limits(resolved))
         return times, {}, provenance
     from .estimate import estimate
     from .inquiry import inquire
-    from .limits import limits
 
     sources = sources_of(resolved)
     known = inquire(resolved, sources, iteration or _everything(resolved))
@@ -126,24 +133,24 @@ def _from_tables(resolved: "Resolved") -> "tuple[OperatorTimes, dict[str, Any]]"
     return times, {"digest": digest(folder)}
 
 
-def _from_forests(resolved: "Resolved") -> "tuple[VidurTables | FastsimTables, dict[str, Any]]":
+def _from_cache(resolved: "Resolved") -> "tuple[VidurTables | FastsimTables, dict[str, Any]]":
+    """Tables by the digest of all that goes into them; built when it is new."""
     from fastsim.kernels.cost import FastsimTables, VidurTables
 
     from .cache import load_or_build
     from .limits import limits
 
-    sources, reach = sources_of(resolved), limits(resolved)
-    cards = _cards(sources)
     deployment = resolved.deployment
+    measured, about = _measurements(resolved)
     everything = {
-        "cards": cards,
+        "measured": measured,
         "model": asdict(resolved.model),
         "node": asdict(resolved.node),
         "device": {**asdict(resolved.device), "tflops": dict(resolved.device.tflops)},
-        "operators": asdict(sources.operators),
+        "operators": asdict(resolved.operators),
         "parallelism": [deployment.tensor_parallel_size, deployment.pipeline_parallel_size],
-        "limits": asdict(reach),
-        "compose": deployment.predictor.compose,
+        "limits": asdict(limits(resolved)),
+        "predictor": deployment.predictor.model_dump(),
         "typical": asdict(_everything(resolved)),
         "code": _code_digest(),
     }
@@ -152,42 +159,59 @@ def _from_forests(resolved: "Resolved") -> "tuple[VidurTables | FastsimTables, d
     def build() -> "tuple[VidurTables | FastsimTables, dict[str, Any]]":
         from .breakdown import breakdown, shares
 
-        times, known, _ = operator_times(resolved)
-        if kind is VidurTables:
-            return _compose(resolved, times), {}
-        rows = breakdown(resolved, times, known, _everything(resolved))
-        return _compose(resolved, times), {"known": shares(rows)}
+        times, known, about = operator_times(resolved)
+        if kind is not VidurTables and known:
+            about["known"] = shares(breakdown(resolved, times, known, _everything(resolved)))
+        return _compose(resolved, times), about
 
     kind = VidurTables if deployment.predictor.compose == "vidur" else FastsimTables
-    tables, about = load_or_build(key, kind, build)
-    return tables, {"digest": key, "system": sources.system, **_about(sources, cards), **about}
+    tables, stored = load_or_build(key, kind, build)
+    return tables, {**stored, **about, "digest": key}
+
+
+def _measurements(resolved: "Resolved") -> tuple[Any, dict[str, Any]]:
+    """What identifies the measurements that a deployment's tables come from, and what is said of them."""
+    kind, _, folder = resolved.deployment.predictor.source.partition(":")
+    if kind == "vidur":
+        from .vidur import find
+
+        digest = find(Path(folder), resolved).digest()
+        return digest, {"measurements": digest}
+    sources = sources_of(resolved)
+    cards = _cards(sources)
+    return cards, {"system": sources.system, **_about(sources, cards)}
 
 
 def sources_of(resolved: "Resolved") -> "Sources":
-    """The forests of a deployment's device. Raises CatalogError when it has none."""
+    """The forests of a deployment's device: with source aic or profile:DIR those trained on this machine, now if
+    they are not there yet. Raises CatalogError when the device has none."""
     from . import shipped
-    from .sources import Sources
+    from .sources import Sources, chip_of
 
-    device = resolved.device
-    if device.predictor is None or device.predictor not in shipped.systems():
+    device, source = resolved.device, resolved.deployment.predictor.source
+    system = device.predictor or device.name
+    if source != "default":
+        from .trained import root
+
+        return Sources(system, device, resolved.operators, root(source, system, chip_of(device)))
+    if system not in shipped.systems():
         from fastsim.catalog import load_device, names
 
         have = [name for name in names("devices") if load_device(name).predictor in shipped.systems()]
         raise CatalogError(
             f"device: {device.name!r} has no forests for predictor.source default; use one that has "
-            f"({', '.join(have)}), or bring operator times as predictor.source=tables:DIR"
+            f"({', '.join(have)}), or bring operator times as predictor.source=tables:DIR, vidur:DIR or profile:DIR"
         )
-    return Sources(device.predictor, device, resolved.operators)
+    return Sources(system, device, resolved.operators)
 
 
 def _cards(sources: "Sources") -> dict[str, Any]:
     """Model cards of the forests that are asked, without loading the forests."""
-    from .shipped import card, precisions, stem
+    from .shipped import stem
 
-    asked = [*sources.files(), ("all_reduce", "bf16"), ("elementwise", "bf16")]
-    if sources.operators.num_all_to_alls and precisions(sources.system, "moe_a2a"):
-        asked.append(("moe_a2a", "bf16"))
-    return {stem(family, precision): card(sources.system, family, precision) for family, precision in asked}
+    asked = [*sources.files(), ("all_reduce", "bf16"), ("elementwise", "bf16"), ("moe_a2a", "bf16")]
+    found = {stem(family, precision): sources.card(family, precision) for family, precision in asked}
+    return {name: card for name, card in found.items() if card is not None}
 
 
 def _about(sources: "Sources", cards: dict[str, Any]) -> dict[str, Any]:

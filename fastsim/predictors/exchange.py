@@ -5,7 +5,6 @@ import numpy as np
 from fastsim.catalog import Node
 from fastsim.operators import BYTES, INPUT_BYTES, Operators
 
-from . import shipped
 from .sources import Sources
 from .times import Floats, monotone
 
@@ -24,33 +23,35 @@ def all_reduce_ms(sources: Sources, node: Node, tp: int, num_tokens: np.ndarray,
 
     Among several nodes, the GPUs of the same place in each then add up their shares over the network, in a ring.
     """
-    card = shipped.card(sources.system, "all_reduce")
+    card = sources.card("all_reduce")
     elements = np.maximum(1, num_tokens) * sources.operators.hidden_size
     inside, nodes = min(tp, node.num_devices), -(-tp // node.num_devices)
-    times = []
-    for mode in ("graph", "eager"):
-        curves = card["curves"][mode]
-        sizes = sorted(map(int, curves))
-        size, ms = np.array(curves[str(min([known for known in sizes if known >= inside], default=sizes[-1]))]).T
-        times.append(np.exp(np.interp(np.log(elements), np.log(size), np.log(monotone(ms)))))
-    found: Floats = np.where(num_tokens <= cap, *times)
     link = link_gb_s(node, inside)
-    if link < card["link_gb_s"]:
-        ring = 2 * (inside - 1) / inside * BYTES * elements / (link * 1e6) + node.link_latency_us * 1e-3
-        found = np.maximum(found, ring)
+    ring = 2 * (inside - 1) / inside * BYTES * elements / (link * 1e6) + node.link_latency_us * 1e-3
+    found = ring
+    if card is not None:
+        modes = [_curve(card["curves"][mode], inside, elements) for mode in ("graph", "eager")]
+        found = np.where(num_tokens <= cap, *modes)
+        if link < card["link_gb_s"]:
+            found = np.maximum(found, ring)
     if nodes > 1:
         share = 2 * (nodes - 1) / nodes * BYTES * elements / inside
         found = found + share / (node.network_gb_s * 1e6) + 2 * (nodes - 1) * node.link_latency_us * 1e-3
     return np.asarray(found)
 
 
+def _curve(curves: dict[str, list[list[float]]], num_gpus: int, elements: np.ndarray) -> Floats:
+    """A line through the measured points, of the next number of GPUs that was measured."""
+    sizes = sorted(map(int, curves))
+    size, ms = np.array(curves[str(min([known for known in sizes if known >= num_gpus], default=sizes[-1]))]).T
+    return np.asarray(np.exp(np.interp(np.log(elements), np.log(size), np.log(monotone(ms)))))
+
+
 def all_to_all_rows(sources: Sources, tp: int, kind: str) -> dict[str, Floats] | None:
     """Measured [tokens of one GPU, ms] of a dispatch and a combine, for this many GPUs and this model's width."""
     ops = sources.operators
-    if ops.experts is None or not shipped.precisions(sources.system, "moe_a2a"):
-        return None
-    card = shipped.card(sources.system, "moe_a2a")
-    if card["gpus"] != tp:
+    card = sources.card("moe_a2a")
+    if ops.experts is None or card is None or card["gpus"] != tp:
         return None
     found = {}
     for phase, rows in card["curves"][kind].items():

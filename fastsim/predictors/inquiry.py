@@ -8,7 +8,6 @@ from fastsim.deployment import Resolved
 from fastsim.iteration import Iteration
 from fastsim.operators import BYTES, Attention, Elementwise, Gemm
 
-from . import shipped
 from .compose import capture_cap, padded
 from .exchange import all_to_all_rows, link_gb_s
 from .shipped import Forest
@@ -111,7 +110,7 @@ def _communication(resolved: Resolved, sources: Sources, ran: int, tokens: int) 
     formula = ("modelled", 1 / MODELLED, MODELLED)
     elements = ran * ops.hidden_size
     if tp > 1:
-        card = shipped.card(sources.system, "all_reduce")
+        card = sources.card("all_reduce") or {"curves": {"graph": {}}, "link_gb_s": 0}
         curve = np.array(card["curves"]["graph"].get(str(tp), [[0, 0]]))[:, 0]
         how = ("measured", 1 / CURVE, CURVE)
         if not curve.any() or link_gb_s(resolved.node, tp) < card["link_gb_s"] or tp > resolved.node.num_devices:

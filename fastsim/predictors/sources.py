@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,7 @@ from .shipped import Forest
 
 # Of the chip's peak, where no forest knows better.
 COMPUTE_SHARE, MEMORY_SHARE = 0.6, 0.7
+SMALL = {"efficiency": 0.8, "launch_ms": 0.002}  # of small kernels, where a device has no figures of its own
 LAUNCHES_MS = {"moe": 0.03, "attention": 0.01}
 # Points between which a formula is drawn as a line, as measured shapes are.
 MEASURED_LATENT = (576, 192, 128)  # the one shape of latent attention with times: DeepSeek-V2 and V3, Kimi-K2
@@ -27,11 +30,15 @@ LENGTHS = np.array([1.0, 16, 64, 256, 1024, 4096, 16384, 65536])
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """The forests of one device. ``operators``: on whose behalf they are asked."""
+    """The forests of one device. ``operators``: on whose behalf they are asked.
+
+    ``root``: a folder of a user's own forests, which go before those that come with fastsim.
+    """
 
     system: str
     device: Device
     operators: Operators
+    root: Path | None = None
 
     @property
     def chip(self) -> Chip:
@@ -40,7 +47,7 @@ class Sources:
 
     def gemm(self, gemm: Gemm) -> Forest:
         """Forest of a GEMM's precision. Raises CatalogError when the device has none."""
-        return _load(self.system, *self._family("gemm", gemm.precision, "quantization"), self.chip)
+        return self._load(*self._family("gemm", gemm.precision, "quantization"))
 
     def experts(self, experts: Experts) -> Forest | None:
         """Forest of the experts' precision, None where a formula has to do."""
@@ -53,13 +60,29 @@ class Sources:
         return self._forest(_attention_family(one, phase), one.precision, "kv_cache_dtype")
 
     def _forest(self, family: str, precision: str, field: str) -> Forest | None:
-        if not shipped.precisions(self.system, family):
+        return self._load(*self._family(family, precision, field)) if self._precisions(family) else None
+
+    def _load(self, family: str, precision: str) -> Forest:
+        return _load(self.system, family, precision, self.chip, self._root(family, precision))
+
+    def _root(self, family: str, precision: str) -> Path | None:
+        """Where the forest is: the user's own before fastsim's."""
+        own = self.root is not None and precision in shipped.precisions(self.system, family, self.root)
+        return self.root if own else None
+
+    def _precisions(self, family: str) -> list[str]:
+        own = shipped.precisions(self.system, family, self.root) if self.root else []
+        return list(dict.fromkeys([*own, *shipped.precisions(self.system, family)]))
+
+    def card(self, family: str, precision: str = "bf16") -> dict[str, Any] | None:
+        """A model card, or the figures of a family that has no forest; None where there are none."""
+        if precision not in self._precisions(family):
             return None
-        return _load(self.system, *self._family(family, precision, field), self.chip)
+        return shipped.card(self.system, family, precision, self._root(family, precision))
 
     def _family(self, family: str, precision: str, field: str) -> tuple[str, str]:
         """The family and precision, if the device has them. Raises CatalogError otherwise."""
-        have = shipped.precisions(self.system, family)
+        have = self._precisions(family)
         if precision in have:
             return family, precision
         if not have:
@@ -83,17 +106,17 @@ class Sources:
 
     def files(self) -> list[tuple[str, str]]:
         """Families and precisions of all forests that are asked, without loading them."""
-        needed = [one for one in self._asked() if one[0] == "gemm" or shipped.precisions(self.system, one[0])]
+        needed = [one for one in self._asked() if one[0] == "gemm" or self._precisions(one[0])]
         return [self._family(*one) for one in needed]
 
     def modelled(self) -> list[str]:
         """What no forest of this device knows."""
-        formulas = [family for family, _, _ in self._asked() if not shipped.precisions(self.system, family)]
+        formulas = [family for family, _, _ in self._asked() if not self._precisions(family)]
         return [*MODELLED, *dict.fromkeys(formulas)]
 
     def small_ms(self, kernel: Elementwise, tokens: Floats | NDArray[np.int64]) -> Floats:
         """ms of small kernels, by tokens: bytes at a share of DRAM bandwidth and a launch each, as fitted per GPU."""
-        figures = shipped.card(self.system, "elementwise")
+        figures = self.card("elementwise") or SMALL
         speed = figures["efficiency"] * self.device.bandwidth_gb_s * 1e6
         return np.asarray(kernel.bytes_per_token * tokens / speed + kernel.num_kernels * figures["launch_ms"])
 
@@ -181,5 +204,5 @@ def _said(precision: str, field: str) -> str:
 
 
 @cache
-def _load(system: str, family: str, precision: str, chip: Chip) -> Forest:
-    return shipped.load(system, family, precision, chip)
+def _load(system: str, family: str, precision: str, chip: Chip, root: Path | None) -> Forest:
+    return shipped.load(system, family, precision, chip, root)
