@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from fastsim.kernels import counters, state
 from fastsim.kernels.route import ROUTED
 from fastsim.kernels.state import Batches, Limits, Log, Replicas, Requests, State
+from fastsim.kernels.tournament import seat
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.integer]
@@ -62,6 +63,10 @@ def lay_out_replicas(num_replicas: int, limits: Limits) -> Replicas:
         stage_sequence=np.zeros(shape, np.int64),
         queue=np.zeros((*shape, limits.num_stages), np.int64),
         queued=np.zeros(shape, np.int64),
+        load=np.zeros(num_replicas),
+        lightest=seat(num_replicas),
+        quiet_until=np.full(num_replicas, np.inf),
+        soonest=seat(num_replicas),
         events=np.zeros((num_replicas, 8 * limits.num_stages + 8), np.int64),
     )
 

@@ -218,6 +218,39 @@ def _run_on(state: State, cost: Cost, limits: Limits, r: int, arrival: float, mo
 
 
 @inlined
+def next_leave(state: State, cost: Cost, limits: Limits, r: int, grows: bool) -> float:
+    """When the next member leaves, s, if the group that is in flight goes on alone; before memory gets short."""
+    counts, growth = state.replicas.counts[r], state.replicas.growth[r]
+    number, longest, last_step = counts[GROUP], counts[LONGEST], state.replicas.heap[r, 0] >> ID_BITS
+    step, decode_kv, free = counts[GROUP_STEP] + 1, counts[GROUP_KV] + number, counts[FREE]
+    phase, mean = step % limits.block_size, decode_kv // number
+    fastsim, skew, kv_step = cost.compose == COMPOSE_FASTSIM, cost.fastsim.skew, cost.fastsim.kv_step
+    parts = solo_parts(cost, number)
+    value, rise, cell, segment_end = 0.0, 0.0, 0.0, -1.0
+    end = state.replicas.stage_end[r, 0]
+    while step < last_step:
+        if grows:
+            if free <= growth[phase]:
+                break
+            free -= growth[phase]
+            phase = phase + 1 if phase + 1 < limits.block_size else 0
+        kv = float(mean)
+        if fastsim:
+            kv = decode_kv / number
+            kv = kv + skew * (longest + step - kv)
+        if not kv < segment_end:
+            value, rise, cell, segment_end = solo_segment(cost, number, kv)
+        seconds = solo_seconds(cost, parts, value + rise * (kv / kv_step - cell))
+        if not seconds > 0.0:
+            break
+        end = end + seconds
+        step += 1
+        mean += 1
+        decode_kv += number
+    return end
+
+
+@inlined
 def _count_first_gaps(state: State, r: int, now: float) -> None:
     """Count the gaps of an iteration before which members may have joined, or the group may have paused."""
     counts = state.replicas.counts[r]

@@ -138,21 +138,26 @@ def _take_batch(state: State) -> None:
 
 
 @inlined
-def _next_moment(state: State) -> int:
+def next_moment(state: State) -> float:
+    """The next arrival or stage end of the replica at cursor, s; infinite when there is none."""
+    r = state.cursor[REPLICA]
+    stage, coming = _earliest_stage(state), state.replicas.counts[r, COMING]
+    time = math.inf if stage == NONE else state.replicas.stage_end[r, stage]
+    return time if coming == NONE else min(time, state.requests.arrived_at[coming])
+
+
+@inlined
+def _move_clock(state: State) -> int:
     """Move the clock to the next arrival or stage end and line up what they cause; else why it stays."""
     r, requests = state.cursor[REPLICA], state.requests
     counts, replicas = state.replicas.counts[r], state.replicas
-    stage = _earliest_stage(state)
-    time = math.inf
-    if stage != NONE:
-        time = replicas.stage_end[r, stage]
-    if counts[COMING] != NONE:
-        time = min(time, requests.arrived_at[counts[COMING]])
+    time = next_moment(state)
     if time == math.inf:
         return DONE
     if time >= state.until[0]:
         return UNTIL
     replicas.times[r, CLOCK] = time
+    stage = _earliest_stage(state)
     while stage != NONE and replicas.stage_end[r, stage] == time:
         _end_stage(state, stage)
         stage = _earliest_stage(state)
@@ -177,7 +182,7 @@ def next_pipeline_event(state: State, cost: Cost, limits: Limits) -> int:
         if full(state):
             return BUDGET
         if counts[EVENTS] == 0:
-            reason = _next_moment(state)
+            reason = _move_clock(state)
             if reason != FORM:
                 return reason
             continue

@@ -8,15 +8,22 @@ import math
 
 from ._jit import inlined
 from .cost import Cost
+from .leap import next_leave
+from .pipeline import next_moment
 from .replica import next_event
 from .state import (
     COMING,
     DONE,
     FIRST,
+    GOING,
+    GROUPED,
     HEAD,
+    IN_FLIGHT,
     LAST,
     NEXT_REQUEST,
     NONE,
+    NUM_PREFILLS,
+    OUTCOME,
     PRESENT,
     REPLICA,
     TAIL,
@@ -27,6 +34,7 @@ from .state import (
     Longs,
     State,
 )
+from .tournament import replay
 
 # Limits.router: requests that the shell has assigned already, or the column of counts to keep low.
 ROUTED, LEAST_OUTSTANDING, LEAST_WAITING = range(3)
@@ -56,37 +64,74 @@ def _load(counts: Longs, limits: Limits) -> int:
 
 
 @inlined
-def _route_next(state: State, limits: Limits) -> bool:
-    """Route every request that arrives at the horizon and set the next one; False after the last."""
-    cursor, arrived_at = state.cursor, state.requests.arrived_at
-    request, number = cursor[NEXT_REQUEST], arrived_at.size
-    if request >= number:
-        return False
-    counts, now = state.replicas.counts, arrived_at[request]
-    while state.until[0] == now and request < number and arrived_at[request] == now:
-        best, least = cursor[FIRST], _load(counts[cursor[FIRST]], limits)
-        for r in range(cursor[FIRST] + 1, cursor[LAST]):
-            load = _load(counts[r], limits)
-            if load < least:
-                best, least = r, load
-        append(state, best, request)
-        request += 1
-    cursor[NEXT_REQUEST] = request
-    state.until[0] = arrived_at[request] if request < number else math.inf
-    return True
+def _quiet_until(state: State, cost: Cost, limits: Limits, r: int, grows: bool, patient: bool) -> float:
+    """When the load of a replica may change next, s, if no request is routed to it; early rather than late.
+
+    Until then it need not be advanced: it can catch up when a request is routed to it.
+    """
+    counts = state.replicas.counts[r]
+    if counts[OUTCOME] != GOING:
+        return math.inf
+    if limits.num_stages > 1:
+        return next_moment(state)
+    if counts[IN_FLIGHT] == 0:
+        return math.inf if counts[COMING] == NONE else state.requests.arrived_at[counts[COMING]]
+    end = state.replicas.stage_end[r, 0]
+    if not counts[GROUPED] or counts[UNSEEN] > 0 or state.batches.features[r, 0, NUM_PREFILLS] > 0:
+        return end
+    if counts[WAITING] > 0:
+        if not patient:
+            return end
+    elif limits.router == LEAST_WAITING:
+        return math.inf
+    return next_leave(state, cost, limits, r, grows)
 
 
 @inlined
-def next_turn(state: State, cost: Cost, limits: Limits) -> int:
-    """The next event of any replica; DONE when all have come to their end."""
-    cursor = state.cursor
-    while True:
-        event = next_event(state, cost, limits)
-        if event not in (UNTIL, DONE):
-            return event
-        cursor[REPLICA] += 1
-        if cursor[REPLICA] < cursor[LAST]:
-            continue
+def _route_next(state: State, limits: Limits) -> None:
+    """Route the request that arrives at the horizon, if there is one, and move the horizon to the next."""
+    cursor, replicas, arrived_at = state.cursor, state.replicas, state.requests.arrived_at
+    request = cursor[NEXT_REQUEST]
+    if state.until[0] == arrived_at[request]:
+        best = replicas.lightest[1]
+        append(state, best, request)
+        replay(replicas.lightest, replicas.load, best, replicas.load[best] + 1.0)
+        replay(replicas.soonest, replicas.quiet_until, best, arrived_at[request])
+        request += 1
+        cursor[NEXT_REQUEST] = request
+    if request < arrived_at.size:
+        state.until[0] = arrived_at[request]
+    else:
+        state.until[0] = math.inf
         cursor[REPLICA] = cursor[FIRST]
-        if limits.router == ROUTED or not _route_next(state, limits):
-            return DONE
+
+
+@inlined
+def next_turn(state: State, cost: Cost, limits: Limits, grows: bool, patient: bool) -> int:
+    """The next event of any replica; DONE when all have come to their end.
+
+    ``grows``: decodes take blocks. ``patient``: who was refused for a batch is asked again only when somebody
+    leaves.
+    """
+    cursor, replicas = state.cursor, state.replicas
+    while True:
+        r = cursor[REPLICA]
+        if r != NONE and r < cursor[LAST]:
+            event = next_event(state, cost, limits)
+            if event not in (UNTIL, DONE):
+                return event
+        if state.until[0] == math.inf:
+            if r >= cursor[LAST] - 1:
+                return DONE
+            cursor[REPLICA] = r + 1
+            continue
+        if r != NONE:
+            replay(replicas.lightest, replicas.load, r, float(_load(replicas.counts[r], limits)))
+            quiet = _quiet_until(state, cost, limits, r, grows, patient)
+            replay(replicas.soonest, replicas.quiet_until, r, quiet)
+            cursor[REPLICA] = NONE
+        soonest = replicas.soonest[1]
+        if replicas.quiet_until[soonest] < state.until[0]:
+            cursor[REPLICA] = soonest
+        else:
+            _route_next(state, limits)

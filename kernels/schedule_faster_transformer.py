@@ -25,7 +25,7 @@ from .state import (
     State,
 )
 
-GROWS, GANG = False, True
+GROWS, GANG, PATIENT = False, True, True
 
 
 @inlined
@@ -75,7 +75,7 @@ def retire(state: State) -> None:
 def run(state: State, cost: Cost, limits: Limits) -> int:
     """Simulate until all is DONE, the BUDGET of iterations is used up, or a FAULT."""
     while True:
-        event = next_turn(state, cost, limits)
+        event = next_turn(state, cost, limits, GROWS, PATIENT)
         if event == FORM:
             if grouped(state, limits, GROWS):
                 size = admit_gang(state, limits)

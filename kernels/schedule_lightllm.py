@@ -28,7 +28,7 @@ from .state import (
     State,
 )
 
-GROWS, GANG = True, False
+GROWS, GANG, PATIENT = True, False, False
 
 
 @inlined
@@ -122,7 +122,7 @@ def _form(state: State, cost: Cost, limits: Limits) -> int:
 def run(state: State, cost: Cost, limits: Limits) -> int:
     """Simulate until all is DONE, the BUDGET of iterations is used up, or a FAULT."""
     while True:
-        event = next_turn(state, cost, limits)
+        event = next_turn(state, cost, limits, GROWS, PATIENT)
         if event == FORM:
             # Nobody is ever preempted, so decodes are always a group.
             if grouped(state, limits, False) and _form(state, cost, limits) == FAULT:

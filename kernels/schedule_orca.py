@@ -11,7 +11,7 @@ from .replica import launch
 from .route import next_turn
 from .state import ENDED, FAULT, FORM, FREE, GROUP, REPLICA, RUNNING, SLOT, WAITING, Limits, State
 
-GROWS, GANG = False, False
+GROWS, GANG, PATIENT = False, False, True
 
 
 @inlined
@@ -54,7 +54,7 @@ def form(state: State, limits: Limits) -> int:
 def run(state: State, cost: Cost, limits: Limits) -> int:
     """Simulate until all is DONE, the BUDGET of iterations is used up, or a FAULT."""
     while True:
-        event = next_turn(state, cost, limits)
+        event = next_turn(state, cost, limits, GROWS, PATIENT)
         if event == FORM:
             if grouped(state, limits, GROWS):
                 size = admit(state, limits, 0, state.replicas.counts[state.cursor[REPLICA], GROUP])

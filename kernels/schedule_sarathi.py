@@ -27,7 +27,7 @@ from .state import (
     State,
 )
 
-GROWS, GANG = True, False
+GROWS, GANG, PATIENT = True, False, True
 
 
 @inlined
@@ -148,7 +148,7 @@ def form(state: State, limits: Limits) -> int:
 def run(state: State, cost: Cost, limits: Limits) -> int:
     """Simulate until all is DONE, the BUDGET of iterations is used up, or a FAULT."""
     while True:
-        event = next_turn(state, cost, limits)
+        event = next_turn(state, cost, limits, GROWS, PATIENT)
         if event == FORM:
             if grouped(state, limits, GROWS):
                 size = admit_beside(state, limits)

@@ -11,7 +11,7 @@ from .replica import launch
 from .route import next_turn
 from .state import ALLOCATED, ENDED, FAULT, FORM, FREE, REPLICA, RUNNING, SLOT, WAITING, Limits, State
 
-GROWS, GANG = True, False
+GROWS, GANG, PATIENT = True, False, True
 
 
 @inlined
@@ -70,7 +70,7 @@ def form(state: State, limits: Limits) -> int:
 def run(state: State, cost: Cost, limits: Limits) -> int:
     """Simulate until all is DONE, the BUDGET of iterations is used up, or a FAULT."""
     while True:
-        event = next_turn(state, cost, limits)
+        event = next_turn(state, cost, limits, GROWS, PATIENT)
         if event == FORM:
             if grouped(state, limits, GROWS):
                 size = admit(state, limits)

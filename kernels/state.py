@@ -153,6 +153,10 @@ class Replicas(NamedTuple):
     stage_sequence: Longs  # [R, S] order in which stages started
     queue: Longs  # [R, S, S] batches before a stage, oldest first
     queued: Longs  # [R, S]
+    load: Floats  # [R] requests, what a router that looks keeps low
+    lightest: Ints  # tournament of the replicas by load
+    quiet_until: Floats  # [R] s, when the load of a replica may change next by itself
+    soonest: Ints  # tournament of the replicas by quiet_until
     events: Longs  # [R, 8 * S + 8] ring of events due now
 
 

@@ -1,0 +1,31 @@
+"""A tournament among replicas: the one with the least key, the lowest id among equals, in O(log) per change."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._jit import inlined
+from .state import NONE
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int32]
+
+
+@inlined
+def replay(winners: Ints, keys: Floats, player: int, key: float) -> None:
+    """Give a player a new key. winners[1] is the winner; players stand in the second half of the tree."""
+    keys[player] = key
+    node = (winners.size // 2 + player) // 2
+    while node > 0:
+        left, right = winners[2 * node], winners[2 * node + 1]
+        winners[node] = left if right == NONE or keys[left] <= keys[right] else right
+        node //= 2
+
+
+def seat(num_players: int) -> Ints:
+    """The tree of players that all have the same key: int32[2 * the next power of two]."""
+    places = 1 << max(1, (num_players - 1).bit_length())
+    winners = np.full(2 * places, NONE, np.int32)
+    winners[places : places + num_players] = np.arange(num_players)
+    for node in range(places - 1, 0, -1):
+        winners[node] = winners[2 * node]
+    return winners
