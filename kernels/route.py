@@ -36,8 +36,9 @@ from .state import (
 )
 from .tournament import replay
 
-# Limits.router: requests that the shell has assigned already, or the column of counts to keep low.
-ROUTED, LEAST_OUTSTANDING, LEAST_WAITING = range(3)
+# Limits.router: requests that the shell has assigned already, the column of counts to keep low, or a function of
+# the user's, for which every replica comes to the horizon.
+ROUTED, LEAST_OUTSTANDING, LEAST_WAITING, ASKED = range(4)
 
 
 @inlined
@@ -120,7 +121,7 @@ def next_turn(state: State, cost: Cost, limits: Limits, grows: bool, patient: bo
             event = next_event(state, cost, limits)
             if event not in (UNTIL, DONE):
                 return event
-        if state.until[0] == math.inf:
+        if state.until[0] == math.inf or limits.router == ASKED:
             if r >= cursor[LAST] - 1:
                 return DONE
             cursor[REPLICA] = r + 1
