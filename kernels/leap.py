@@ -50,6 +50,8 @@ from .state import (
     TBT_SUM,
     TOKENS,
     WAITING,
+    WORK,
+    WORK_LOW,
     Limits,
     State,
 )
@@ -153,7 +155,9 @@ def _run_on(state: State, cost: Cost, limits: Limits, r: int, arrival: float, mo
     fastsim, skew, kv_step = cost.compose == COMPOSE_FASTSIM, cost.fastsim.skew, cost.fastsim.kv_step
     parts = solo_parts(cost, number)
     value, rise, cell, segment_end = 0.0, 0.0, 0.0, -1.0
-    start, first_end, worked = times[CLOCK], 0.0, 0.0
+    # Sums take one iteration after the other, so that it makes no difference where a leap is cut.
+    start, busy, tbt_sum = times[CLOCK], state.replicas.busy[r, 0], 0.0
+    work, work_low = times[WORK], times[WORK_LOW]
     low, high, widest, place, equal = 0.0, 0.0, 0.0, 0, 0
     while step < last_step:
         if grows:
@@ -177,12 +181,12 @@ def _run_on(state: State, cost: Cost, limits: Limits, r: int, arrival: float, mo
             record(state, limits.num_blocks, 0, 0, start, end)
         if end >= horizon:
             state.replicas.stage_end[r, 0], state.replicas.stage_seconds[r, 0] = end, seconds
-            state.replicas.busy[r, 0] += seconds
+            busy += seconds
             counts[IN_FLIGHT], code = 1, FORM
             break
         if step == first_step:
             _count_first_gaps(state, r, end)
-            first_end = end
+            tbt_sum = times[TBT_SUM]
         else:
             gap = end - start
             if gap < low or gap >= high:
@@ -190,8 +194,12 @@ def _run_on(state: State, cost: Cost, limits: Limits, r: int, arrival: float, mo
                 place, equal = bin_of(gap), 0
                 low, high = bin_bounds(place)
             equal += 1
+            tbt_sum += gap * number
             widest = max(widest, gap)
-        worked += seconds
+        busy += seconds
+        total = work + seconds
+        work_low += (work - total) + seconds
+        work = total
         start = end
         step += 1
         mean += 1
@@ -203,12 +211,11 @@ def _run_on(state: State, cost: Cost, limits: Limits, r: int, arrival: float, mo
     state.tbt[place] += equal * number
     if done > 0:
         counts[TBT_COUNT] += (done - 1) * number
-        times[TBT_SUM] += (start - first_end) * number
+        times[TBT_SUM] = tbt_sum
         times[TBT_MAX] = max(times[TBT_MAX], widest)
         times[LAST_END] = start
-    add_work(state, r, worked)
-    state.replicas.busy[r, 0] += worked
-    times[CLOCK] = start
+    times[WORK], times[WORK_LOW], times[CLOCK] = work, work_low, start
+    state.replicas.busy[r, 0] = busy
     counts[FREE], counts[GROUP_KV], counts[GROUP_STEP] = free, decode_kv, step
     counts[PEAK] = max(counts[PEAK], limits.num_blocks - free)
     counts[ITERATIONS] += started
