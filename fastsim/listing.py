@@ -40,9 +40,19 @@ def rows(kind: str) -> list[dict[str, Any]]:
 
 # The columns that fit on a terminal; JSON has them all.
 SHOWN = {
-    "models": ("name", "num_layers", "hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim"),
+    "models": (
+        "name",
+        "num_layers",
+        "hidden_size",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "head_dim",
+        "num_experts",
+        "quantization",
+    ),
     "devices": ("name", "memory_gib", "bandwidth_gb_s", "tflops", "price_per_hour", "power_w", "predictor"),
     "nodes": ("name", "device", "num_devices", "link_gb_s", "network_gb_s", "pairwise"),
+    "predictors": ("name", "precision", "rows", "error_near", "error_far", "in_interval", "measured_in"),
 }
 
 
@@ -75,8 +85,28 @@ def _device(name: str) -> dict[str, Any]:
 
 
 def _card(path: Path) -> dict[str, Any]:
+    """What a model card says of a forest; where a family has figures or curves instead, what there is of it.
+
+    ``error_near`` and ``error_far``: %, on shapes of known sizes in new combinations, and on new sizes.
+    """
     card = json.loads(path.read_text())
-    return {"name": f"{path.parent.name}/{path.stem}", "rows": card.get("rows"), "source": card.get("source")}
+    source, errors = card.get("source", {}), card.get("error_percent", {})
+    unseen = [error for split, error in errors.items() if split.startswith("unseen")]
+    return {
+        "name": f"{path.parent.name}/{path.stem}",
+        "family": card.get("family", path.stem),
+        "precision": card.get("precision"),
+        "rows": card.get("rows"),
+        "error_near": unseen[0] if unseen else None,
+        "error_far": unseen[-1] if unseen else None,
+        "in_interval": card.get("coverage_percent", {}).get("all"),
+        "measured_in": ", ".join(source.get("frameworks", ())) or None,
+        "error_percent": errors,
+        "coverage_percent": card.get("coverage_percent"),
+        "hull": card.get("hull"),
+        "source": source,
+        "date": card.get("date"),
+    }
 
 
 def _cell(value: Any) -> str:

@@ -266,3 +266,78 @@ def test_vidurs_grids_stay_small_for_long_contexts() -> None:
         rows = reach.max_kv // reach.kv_step
         assert reach.chunk_step == 1 and reach.kv_step > 64
         assert rows * max(reach.max_chunk, reach.max_num_seqs) <= 1 << 23
+
+
+def test_forests_of_a_users_own_go_before_those_that_are_shipped(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from fastsim.predictors import sources_of
+
+    folder = tmp_path / "h100_sxm"
+    folder.mkdir()
+    for suffix in ("json", "onnx"):
+        (folder / f"gemm.{suffix}").write_bytes((shipped.FOLDER / "h100_sxm" / f"gemm.{suffix}").read_bytes())
+    sources = replace(sources_of(resolved()), root=tmp_path)
+    assert sources._root("gemm", "bf16") == tmp_path and sources._root("decode_attention", "bf16") is None
+    gemm = sources.operators.gemms[0]
+    assert sources.gemm(gemm).card == shipped.card("h100_sxm", "gemm", "bf16", tmp_path)
+    assert sources.card("nothing") is None and sources.card("elementwise") is not None
+
+
+def test_a_precision_without_times_names_the_nearest() -> None:
+    with pytest.raises(
+        CatalogError, match=r"^quantization: 'nvfp4' has no gemm times on h100; the nearest that has is"
+    ):
+        build_cost(resolved("quantization=nvfp4"))
+    with pytest.raises(
+        CatalogError, match=r"^kv_cache_dtype: 'fp8' has no prefill_attention times .* 'auto' \(all: auto\)$"
+    ):
+        build_cost(resolved("kv_cache_dtype=fp8", device="a100"))
+
+
+def test_precisions_change_the_times_they_should() -> None:
+    plain, fp8, cache = ours(), ours("quantization=fp8"), ours("kv_cache_dtype=fp8")
+    assert 0.45 < decode_ms(fp8, 1, 100) / decode_ms(plain, 1, 100) < 0.85
+    assert fp8.decode_ms[64, 64] == plain.decode_ms[64, 64] and fp8.last_ms[1] == plain.last_ms[1]
+    assert cache.token_ms[64] == plain.token_ms[64]
+    assert 0.45 < cache.decode_ms[64, 64] / plain.decode_ms[64, 64] < 0.75
+
+
+def test_all_reduce_over_several_nodes() -> None:
+    model = ("model=Qwen/Qwen3-235B-A22B", "max_model_len=4096")
+    one = ours(*model, "tensor_parallel_size=8")
+    two = ours(*model, "tensor_parallel_size=16")
+    # 188 all-reduces: latencies of two nodes, and half of the data of eight GPUs over the network, there and back.
+    added = 2 * 94 * (0.02 + 2 * 512 * 4096 / 8 / 50e6)
+    assert two.token_ms[512] - one.token_ms[512] < added
+    assert two.token_ms[1] > one.token_ms[1] and two.token_ms[512] > one.token_ms[512] / 2 + added
+
+
+def test_exchanges_of_tokens_are_as_measured() -> None:
+    from fastsim.predictors import operator_times
+
+    shared = ("tensor_parallel_size=8", "enable_expert_parallel=true", "all2all_backend=deepep")
+    times, known, _ = operator_times(resolved("model=deepseek-v3", *shared, device="h200"))
+    assert (known["moe_all_to_all"].how, known["moe_all_to_all"].count) == ("measured", 116)
+    curves = shipped.card("h200_sxm", "moe_a2a")["curves"]["decode"]
+    low, high = (
+        [pick(r[3] for r in rows if r[:3] == [16, 7168, 8]) for rows in curves.values()] for pick in (min, max)
+    )
+    per_layer = 116 / 61 * np.array([np.mean(low), np.mean(high)])
+    # 16 tokens on each of 8 GPUs, but for what making the curve monotone moves.
+    assert 0.9 * per_layer[0] <= times.tokens["moe_all_to_all"][128] <= 1.1 * per_layer[1]
+    _, known, _ = operator_times(resolved("model=Qwen/Qwen3-235B-A22B", *shared))
+    assert known["moe_all_to_all"].how == "modelled"  # none of this width was measured
+
+
+SHARED = ROOT.parent / "shared" / "vidur_profiles"
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="Vidur's profiles are not here")
+def test_vidurs_files_go_through_the_cache(own_cache: Path) -> None:
+    settings = ("model=meta-llama/Llama-2-70b-hf", "tensor_parallel_size=2", "max_model_len=4096")
+    one = resolved(*settings, f"predictor.source=vidur:{SHARED}", "scheduler.max_num_seqs=32", device="a100")
+    cold, warm = build_cost(one), build_cost(one)
+    assert len(list(own_cache.glob("*.npz"))) == 1
+    np.testing.assert_array_equal(cold.cost.fastsim.token_ms, warm.cost.fastsim.token_ms)
+    assert cold.provenance == warm.provenance and cold.provenance["measurements"]
