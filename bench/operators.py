@@ -98,7 +98,7 @@ NOTES = """A word on the large ones:
 - A100 GEMM: Vidur's 7B rows were 3 to 7 % slower or faster by TP, its 70B rows 7 % slower; small batches ours slower.
 - Decode: FlashAttention runs in waves of the 108 SMs: with 4 KV heads a step comes after 27, 54 and 108 sequences. The
   tables know powers of two only, each just after a step; between them Vidur's rows are up to a quarter faster. At
-  powers of two both agree within 5 % where DRAM decides, and our table starts 5 to 10 us higher at few sequences."""
+  powers of two both agree within 10 % where DRAM decides, and our table starts 5 to 10 us higher at few sequences."""
 
 
 def main() -> None:

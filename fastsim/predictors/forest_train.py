@@ -20,6 +20,7 @@ from .forest_onnx import to_onnx
 from .forest_splits import FOLDS, folds, splits
 from .records import Records
 from .roofline import FAMILIES, Chip, Floats, features, stacked
+from .shipped import stem
 
 # What must stay within the values met in training, or an answer is marked as outside: the shape, and these.
 HULL = ("flops", "bytes", "intensity")
@@ -76,11 +77,6 @@ def write(path: Path, content: bytes) -> None:
         raise OutputError(
             f"--out: {path.parent}: cannot be written ({problem.strerror}); give a folder that can be"
         ) from None
-
-
-def stem(family: str, precision: str) -> str:
-    """File name of a forest without its suffix; bf16 is not named."""
-    return family if precision == "bf16" else f"{family}-{precision}"
 
 
 def train(records: Records, chip: Chip, folder: Path, method: str = "forest", quick: bool = False) -> dict[str, Any]:

@@ -52,7 +52,6 @@ FAMILIES = {
     "mla_prefill": ("batch", "length", "heads"),
     "mla_decode": ("batch", "kv_length", "heads"),
 }
-SHAPES = {name: FAMILIES[name] for name in ("gemm", "prefill_attention", "decode_attention")}
 
 BF16 = 2
 L2_BYTES = tuple(c * 1e6 for c in (24, 36, 48, 64, 96, 128))  # one of them is where a chip's cache ends

@@ -14,7 +14,7 @@ from fastsim.errors import CatalogError, TableError
 
 from .conformal import Interval
 from .forest import base
-from .roofline import SHAPES, Chip, Columns, Floats, features, stacked
+from .roofline import Chip, Columns, Floats, features, stacked
 
 FOLDER = Path(__file__).parent.parent / "data" / "predictors"
 BATCH = 1 << 16  # rows asked at once: features of more would not stay in cache
@@ -140,8 +140,3 @@ def _exact(path: Path) -> dict[tuple[float, ...], float]:
         return {}
     with np.load(path, allow_pickle=False) as stored:
         return dict(zip(map(tuple, stored["shape"].tolist()), stored["ms"].tolist(), strict=True))
-
-
-def load_all(system: str, chip: Chip) -> dict[str, Forest]:
-    """The bf16 forests of a system's dense operators, by family."""
-    return {family: load(system, family, "bf16", chip) for family in SHAPES}
