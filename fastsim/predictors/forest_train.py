@@ -138,10 +138,24 @@ def write_curves(system: str, folder: Path) -> None:
             write(folder / f"{card['family']}.json", json.dumps(dated).encode() + b"\n")
 
 
+def write_points(records: Records, folder: Path) -> None:
+    """Measured points next to their forest, which then answers them as they are (NPZ: shape, ms)."""
+    stream = io.BytesIO()
+    np.savez(stream, shape=records.shape, ms=records.ms)
+    write(folder / f"{stem(records.family, records.precision)}.npz", stream.getvalue())
+
+
 def train_all(
-    system: str, folder: Path, method: str = "forest", families: Sequence[str] = tuple(FAMILIES), quick: bool = False
+    system: str,
+    folder: Path,
+    method: str = "forest",
+    families: Sequence[str] = tuple(FAMILIES),
+    quick: bool = False,
+    points: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """Train every family and precision of a system of aiconfigurator-core into ``folder``; each card as it is done.
+
+    ``points``: keep the measured points too.
 
     Raises CatalogError for an unknown system or family, TableError when the package is missing or another version,
     and OutputError when the folder cannot be written.
@@ -150,7 +164,10 @@ def train_all(
     write_curves(system, folder)
     for family in families:
         for precision in aic.precisions(system, family):
-            yield train(aic.read(system, family, precision), chip, folder, method, quick)
+            records = aic.read(system, family, precision)
+            if points:
+                write_points(records, folder)
+            yield train(records, chip, folder, method, quick)
 
 
 def train_profile(
@@ -158,10 +175,7 @@ def train_profile(
 ) -> Iterator[dict[str, Any]]:
     """Train on a ``profile:DIR``; measured points are stored next to each forest, which answers them as they are."""
     for records in profile.read(source, system):
-        name = stem(records.family, records.precision)
-        stream = io.BytesIO()
-        np.savez(stream, shape=records.shape, ms=records.ms)
-        write(folder / f"{name}.npz", stream.getvalue())
+        write_points(records, folder)
         yield train(records, chip, folder, method, quick)
 
 

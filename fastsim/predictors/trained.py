@@ -49,7 +49,7 @@ def root(source: str, system: str, chip: Chip) -> Path:
     warnings.warn(f"predictor.source: {source}: training forests of {system}, once", stacklevel=2)
     part = Path(tempfile.mkdtemp(dir=final.parent, suffix=".part"))
     if source == "aic":
-        cards = list(train_all(system, part / system, quick=True))
+        cards = list(train_all(system, part / system, quick=True, points=True))
     else:
         cards = list(
             train_profile(Path(source.partition(":")[2]).expanduser(), system, chip, part / system, quick=True)
