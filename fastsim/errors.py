@@ -39,6 +39,10 @@ class StuckError(InputError):
     """A request at the head of a queue can never be scheduled."""
 
 
+class PolicyError(InputError):
+    """A scheduling policy or router of the user's does not compile, or chooses what cannot be chosen."""
+
+
 class OutputError(InputError):
     """The results cannot be written where they were asked for."""
 
