@@ -100,8 +100,11 @@ def _check(deployment: Deployment, model: Model, node: Node) -> None:
                 raise ConfigError(
                     f"{field}: {getattr(deployment, field)} needs experts, and {model.name} has none (valid: {unset})"
                 )
-    if deployment.all2all_backend == "deepep" and not deployment.enable_expert_parallel:
-        raise ConfigError("all2all_backend: 'deepep' needs enable_expert_parallel (valid: allgather_reducescatter)")
+    if not deployment.enable_expert_parallel:
+        if deployment.all2all_backend == "deepep":
+            raise ConfigError("all2all_backend: 'deepep' needs enable_expert_parallel (valid: allgather_reducescatter)")
+        if deployment.moe_imbalance != 1:
+            raise ConfigError(f"moe_imbalance: {deployment.moe_imbalance} needs enable_expert_parallel (valid: 1)")
     parallelism.check(model, node, deployment.tensor_parallel_size, pipeline, deployment.enable_expert_parallel)
     _check_vidur(deployment, model)
     if scheduler.max_num_seqs < pipeline:

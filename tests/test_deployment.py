@@ -217,6 +217,7 @@ def test_warnings() -> None:
         ),
         (["moe_imbalance=1.5"], "moe_imbalance: 1.5 needs experts"),
         (["model=mixtral-8x7b", "moe_imbalance=0.5"], "moe_imbalance: 0.5 is not a number from 1 up"),
+        (["model=mixtral-8x7b", "moe_imbalance=1.5"], "moe_imbalance: 1.5 needs enable_expert_parallel (valid: 1)"),
         (["model=mixtral-8x7b", "all2all_backend=deepep"], "all2all_backend: 'deepep' needs enable_expert_parallel"),
         (["quantization=fp4"], "quantization: 'fp4' is unknown; did you mean 'nvfp4'?"),
         (["quantization=fp8", "memory.planner=vidur"], "memory.planner: 'vidur' knows nothing of quantization fp8"),

@@ -169,6 +169,30 @@ def test_iterations_that_do_not_fit() -> None:
         check(resolved("meta-llama/Llama-3.1-8B", *settings), typical(resolved("meta-llama/Llama-3.1-8B", *settings)))
 
 
+def test_given_tables_are_explained_too(tmp_path: Path) -> None:
+    from test_tables import META, write
+
+    from fastsim.predictors.times import LAYER_OPERATORS
+
+    (tmp_path / "meta.json").write_text(json.dumps(META))
+    tokens = list(range(1, 601))
+    for number, name in enumerate((*LAYER_OPERATORS, "all_reduce", "send_recv"), start=1):
+        write(tmp_path / f"{name}.parquet", num_tokens=tokens, ms=[0.01 * number + 1e-4 * n for n in tokens])
+    write(tmp_path / "attn_decode.parquet", batch_size=[1, 64], kv_cache_size=[0, 4096], ms=[1.0, 2.0])
+    write(
+        tmp_path / "attn_prefill.parquet",
+        kv_cache_size=[0, 0, 4096],
+        prefill_chunk_size_squared=[1, 512**2, 512**2],
+        ms=[1.0, 2.0, 4.0],
+    )
+    split = ("tensor_parallel_size=2", "pipeline_parallel_size=2")
+    one = resolved("meta-llama/Llama-3.1-8B", f"predictor.source=tables:{tmp_path}", *split)
+    for iteration in ITERATIONS[:3]:
+        found = explain(one, iteration)
+        assert found["total_ms"] == pytest.approx(charged_ms(build_cost(one).cost, iteration), rel=1e-9)
+        assert found["shares"] == {"given": 1.0} and found["interval_ms"] == [found["total_ms"]] * 2
+
+
 def test_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     found = explain(resolved(), read(["512@0"], ["64@1500"]))
     show(found, as_json=False)
@@ -188,3 +212,11 @@ def test_the_command(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["iteration"]["num_seqs"] == 8
+
+
+def test_mistakes_end_in_one_sentence() -> None:
+    for arguments in (["--decode", "x"], ["--decode", "9@9", "--set", "scheduler.max_num_seqs=2"], ["--prefill", "9"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "fastsim", "explain", *arguments], capture_output=True, text=True, cwd=ROOT
+        )
+        assert done.returncode == 2 and done.stderr.startswith("fastsim: --") and done.stderr.count("\n") == 1
