@@ -11,21 +11,27 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fastsim.deployment import Deployment, resolve
+    from fastsim.kernels.user_policy import sort_by
+    from fastsim.many import simulate_many
+    from fastsim.policies import policy
     from fastsim.result import Result
     from fastsim.simulation import simulate
     from fastsim.workload import Workload
     from fastsim.workload import load as load_workload
 
 __version__ = "0.1.0"
-__all__ = ["Deployment", "Result", "Workload", "__version__", "load_workload", "resolve", "simulate"]
+__all__ = ["Deployment", "Result", "Workload", "__version__", "load_workload", "resolve", "simulate", "simulate_many"]
 
 _HOME = {
     "Deployment": ("fastsim.deployment", "Deployment"),
     "Result": ("fastsim.result", "Result"),
     "Workload": ("fastsim.workload", "Workload"),
     "load_workload": ("fastsim.workload", "load"),
+    "policy": ("fastsim.policies", "policy"),
     "resolve": ("fastsim.deployment", "resolve"),
     "simulate": ("fastsim.simulation", "simulate"),
+    "simulate_many": ("fastsim.many", "simulate_many"),
+    "sort_by": ("fastsim.kernels.user_policy", "sort_by"),
 }
 
 

@@ -1,5 +1,9 @@
 """Arrays for the kernel: the state of a simulation before anything has happened."""
 
+import math
+from functools import cache
+from typing import Any, NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,73 +16,116 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.integer]
 
 
-def lay_out_requests(arrived_at: Floats, prompts: Integers, outputs: Integers) -> Requests:
-    """Requests yet to arrive. ``arrived_at`` float64[n], s, ascending; lengths in tokens, >= 1."""
-    number = len(arrived_at)
+class Arena:
+    """Memory of one simulation at a time: the next one writes where the last one did."""
 
-    def never() -> Floats:
-        return np.full(number, np.nan)
+    def __init__(self) -> None:
+        self._held: dict[str, NDArray[Any]] = {}
 
-    def none() -> NDArray[np.int32]:
-        return np.zeros(number, np.int32)
+    def take(self, name: str, shape: int | tuple[int, ...], dtype: Any = np.float64, value: float = 0) -> NDArray[Any]:
+        """An array full of ``value``, contiguous, until the same name is taken again."""
+        size = math.prod(shape) if isinstance(shape, tuple) else shape
+        held = self._held.get(name)
+        if held is None or held.size < size:
+            # Zeros of the system's own cost nothing until they are touched.
+            self._held[name] = held = np.zeros(size, dtype) if value == 0 else np.full(size, value, dtype)
+            return held.reshape(shape)
+        view = held[:size].reshape(shape)
+        view.fill(value)
+        return view
 
+
+class Stream(NamedTuple):
+    """What all simulations of a workload read and none changes. Writable, as kernels are compiled for that."""
+
+    arrived_at: Floats  # float64[n], s, ascending
+    total: NDArray[np.int32]  # prompt and output tokens
+    prompts: NDArray[np.int32]  # tokens
+
+
+def share(arrived_at: Floats, prompts: Integers, outputs: Integers) -> Stream:
+    """``arrived_at`` float64[n], s, ascending, not copied where it can be; lengths in tokens, >= 1."""
+    times = arrived_at.view()
+    try:
+        times.flags.writeable = True
+    except ValueError:  # somebody else's memory, such as a file's
+        times = arrived_at.copy()
+    total = np.add(prompts, outputs, dtype=np.int32, casting="same_kind")
+    return Stream(np.ascontiguousarray(times), total, prompts.astype(np.int32))
+
+
+def lay_out_requests(stream: Stream, arena: Arena) -> Requests:
+    """Requests yet to arrive."""
+    number = len(stream.arrived_at)
+    prefill = arena.take("prefill", number, np.int32)
+    prefill[:] = stream.prompts
+    never = {
+        name: arena.take(name, number, value=math.nan)
+        for name in ("scheduled_at", "started_at", "first_token_at", "last_token_at", "finished_at")
+    }
     return Requests(
-        arrived_at=np.array(arrived_at, np.float64),
-        total=(prompts + outputs).astype(np.int32),
-        prefill=prompts.astype(np.int32),
-        processed=none(),
-        blocks=none(),
-        restarts=none(),
-        scheduled_at=never(),
-        started_at=never(),
-        first_token_at=never(),
-        last_token_at=never(),
-        finished_at=never(),
-        execution_time=np.zeros(number),
-        replica=np.full(number, state.NONE, np.int32),
-        next=np.full(number, state.NONE, np.int32),
+        arrived_at=stream.arrived_at,
+        total=stream.total,
+        prefill=prefill,
+        processed=arena.take("processed", number, np.int32),
+        blocks=arena.take("blocks", number, np.int32),
+        restarts=arena.take("restarts", number, np.int32),
+        execution_time=arena.take("execution_time", number),
+        replica=arena.take("replica", number, np.int32, state.NONE),
+        next=arena.take("next", number, np.int32, state.NONE),
+        **never,
     )
 
 
-def lay_out_replicas(num_replicas: int, limits: Limits) -> Replicas:
+def lay_out_replicas(num_replicas: int, limits: Limits, arena: Arena) -> Replicas:
     """Empty replicas."""
     shape = (num_replicas, limits.num_stages)
-    width = limits.max_num_seqs
-    counts = np.zeros((num_replicas, state.NUM_COUNTS), np.int64)
+    places = (num_replicas, limits.max_num_seqs)
+    counts = arena.take("counts", (num_replicas, state.NUM_COUNTS), np.int64)
     counts[:, [state.HEAD, state.COMING, state.TAIL]] = state.NONE
     counts[:, state.FREE] = limits.num_blocks
     return Replicas(
         counts=counts,
-        times=np.zeros((num_replicas, state.NUM_TIMES)),
-        busy=np.zeros(shape),
-        preempted=np.zeros((num_replicas, width), np.int32),
-        running=np.zeros((num_replicas, width * limits.num_stages), np.int32),
-        heap=np.zeros((num_replicas, width), np.int64),
-        growth=np.zeros((num_replicas, limits.block_size), np.int32),
-        fresh=np.zeros((num_replicas, width), np.int32),
-        chunked=np.zeros((num_replicas, width), np.int32),
-        stage_end=np.zeros(shape),
-        stage_seconds=np.zeros(shape),
-        stage_batch=np.full(shape, state.NONE),
-        stage_sequence=np.zeros(shape, np.int64),
-        queue=np.zeros((*shape, limits.num_stages), np.int64),
-        queued=np.zeros(shape, np.int64),
-        load=np.zeros(num_replicas),
-        lightest=seat(num_replicas),
-        quiet_until=np.full(num_replicas, np.inf),
-        soonest=seat(num_replicas),
-        events=np.zeros((num_replicas, 8 * limits.num_stages + 8), np.int64),
+        times=arena.take("times", (num_replicas, state.NUM_TIMES)),
+        busy=arena.take("busy", shape),
+        preempted=arena.take("preempted", places, np.int32),
+        running=arena.take("running", (num_replicas, limits.max_num_seqs * limits.num_stages), np.int32),
+        heap=arena.take("heap", places, np.int64),
+        growth=arena.take("growth", (num_replicas, limits.block_size), np.int32),
+        fresh=arena.take("fresh", places, np.int32),
+        chunked=arena.take("chunked", places, np.int32),
+        stage_end=arena.take("stage_end", shape),
+        stage_seconds=arena.take("stage_seconds", shape),
+        stage_batch=arena.take("stage_batch", shape, np.int64, state.NONE),
+        stage_sequence=arena.take("stage_sequence", shape, np.int64),
+        queue=arena.take("queue", (*shape, limits.num_stages), np.int64),
+        queued=arena.take("queued", shape, np.int64),
+        load=arena.take("load", num_replicas),
+        lightest=_seats(num_replicas, "lightest", arena),
+        quiet_until=arena.take("quiet_until", num_replicas, value=math.inf),
+        soonest=_seats(num_replicas, "soonest", arena),
+        events=arena.take("events", (num_replicas, 8 * limits.num_stages + 8), np.int64),
     )
 
 
-def lay_out_batches(num_replicas: int, limits: Limits) -> Batches:
+def _seats(num_replicas: int, name: str, arena: Arena) -> NDArray[np.int32]:
+    drawn = _seat(num_replicas)
+    seats = arena.take(name, len(drawn), np.int32)
+    seats[:] = drawn
+    return seats
+
+
+_seat = cache(seat)
+
+
+def lay_out_batches(num_replicas: int, limits: Limits, arena: Arena) -> Batches:
     """Batches of which none is in use."""
     shape = (num_replicas, limits.num_stages)
     return Batches(
-        request=np.zeros((*shape, limits.max_num_seqs), np.int32),
-        tokens=np.zeros((*shape, limits.max_num_seqs), np.int32),
-        features=np.zeros((*shape, state.NUM_FEATURES), np.int64),
-        layers_ms=np.zeros(shape),
+        request=arena.take("batch_request", (*shape, limits.max_num_seqs), np.int32),
+        tokens=arena.take("batch_tokens", (*shape, limits.max_num_seqs), np.int32),
+        features=arena.take("features", (*shape, state.NUM_FEATURES), np.int64),
+        layers_ms=arena.take("layers_ms", shape),
     )
 
 
@@ -99,9 +146,10 @@ def lay_out_lane(
     first: int,
     last: int,
     log_rows: int,
+    arena: Arena,
 ) -> State:
     """The state of one thread, which simulates replicas [first, last)."""
-    cursor = np.zeros(state.NUM_CURSORS, np.int64)
+    cursor = arena.take("cursor", state.NUM_CURSORS, np.int64)
     cursor[[state.REPLICA, state.FIRST]] = first
     cursor[state.LAST] = last
     routed = limits.router == ROUTED or not len(requests.arrived_at)
@@ -110,22 +158,25 @@ def lay_out_lane(
         replicas=replicas,
         batches=batches,
         log=lay_out_log(log_rows),
-        tbt=np.zeros(counters.NUM_BINS, np.int64),
+        tbt=arena.take("tbt", counters.NUM_BINS, np.int64),
         cursor=cursor,
-        until=np.array([np.inf if routed else requests.arrived_at[0]]),
-        scratch=np.zeros((2, limits.max_num_seqs * (limits.num_stages + 1)), np.int64),
+        until=arena.take("until", 1, value=math.inf if routed else float(requests.arrived_at[0])),
+        scratch=arena.take("scratch", (2, limits.max_num_seqs * (limits.num_stages + 1)), np.int64),
     )
 
 
 def assign(requests: Requests, replicas: Replicas, replica_of: Integers) -> None:
     """Give every request to its replica beforehand. ``replica_of`` int[n], counted from 0."""
+    number = len(replicas.counts)
     requests.replica[:] = replica_of
-    order = np.argsort(replica_of, kind="stable")
-    grouped = replica_of[order]
-    same = grouped[1:] == grouped[:-1]
-    requests.next[order[:-1][same]] = order[1:][same]
-    heads = order[np.r_[True, ~same]]
-    tails = order[np.r_[~same, True]]
+    # Sorting 16 bits is linear in the number of requests.
+    order = np.argsort(replica_of.astype(np.uint16) if number <= 1 << 16 else replica_of, kind="stable")
+    sizes = np.bincount(replica_of, minlength=number)
+    ends = np.cumsum(sizes)
+    served = sizes > 0
+    heads, tails = order[(ends - sizes)[served]], order[ends[served] - 1]
+    requests.next[order[:-1]] = order[1:]
+    requests.next[tails] = state.NONE
     for column, value in ((state.HEAD, heads), (state.COMING, heads), (state.TAIL, tails)):
-        replicas.counts[replica_of[value], column] = value
-    replicas.counts[:, state.UNSEEN] = np.bincount(replica_of, minlength=len(replicas.counts))
+        replicas.counts[served, column] = value
+    replicas.counts[:, state.UNSEEN] = sizes

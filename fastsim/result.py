@@ -19,6 +19,7 @@ from fastsim.deployment import Resolved
 from fastsim.errors import InputError
 from fastsim.files import replacing
 from fastsim.kernels.state import Replicas, Requests
+from fastsim.layout import Stream
 from fastsim.summary import summarise
 from fastsim.workload import Workload
 
@@ -28,7 +29,7 @@ FILES = ("requests.parquet", "iterations.parquet", "config.json", "summary.json"
 class Outcome(NamedTuple):
     """What the kernel left behind."""
 
-    requests: Requests
+    columns: dict[str, NDArray[Any]]  # of requests.parquet, by name
     replicas: Replicas
     tbt: NDArray[np.int64]  # gaps between output tokens by bin (kernels.counters)
     log: Sequence[NDArray[Any]] | None  # columns of kernels.state.Log
@@ -91,39 +92,55 @@ def wrap(
 ) -> Result:
     """Turn the arrays of a finished simulation into its result."""
     config = describe(resolved, workload, provenance)
-    requests = _table(REQUESTS, request_columns(outcome.requests, workload), config)
+    requests = request_table(outcome.columns, config)
     iterations = None
     if outcome.log is not None:
         # By start, and in order of replica and stage at equal times, whatever thread wrote the row.
         order = np.lexsort((outcome.log[1], outcome.log[0], outcome.log[2]))
         rows = [column[order] for column in outcome.log]
         iterations = _table(ITERATIONS, dict(zip((c.name for c in ITERATIONS), rows, strict=True)), config)
-    summary = summarise(resolved, requests, outcome.replicas, outcome.tbt)
+    summary = summarise(resolved, outcome.columns, outcome.replicas, outcome.tbt)
     return Result(requests, iterations, {**summary, "timing": timing}, config)
 
 
-def request_columns(requests: Requests, workload: Workload) -> dict[str, NDArray[Any]]:
-    """The columns of requests.parquet, by name."""
-    outputs = workload.num_output_tokens
+def release(requests: Requests) -> Requests:
+    """The requests without what only a simulation under way needs, to save memory."""
+    nothing = np.empty(0, np.int32)
+    return requests._replace(prefill=nothing, blocks=nothing, next=nothing)
+
+
+def request_columns(requests: Requests, stream: Stream) -> dict[str, NDArray[Any]]:
+    """The columns of requests.parquet, by name; ``requests`` gives up its arrays for them, to save memory."""
+    outputs = np.subtract(requests.total, stream.prompts, out=requests.processed)
+    gaps = outputs - 1
+    tpot = np.subtract(requests.finished_at, requests.first_token_at, out=requests.last_token_at)
     with np.errstate(divide="ignore", invalid="ignore"):
-        tpot = np.where(outputs > 1, (requests.finished_at - requests.first_token_at) / (outputs - 1), np.nan)
+        tpot /= gaps
+    tpot[gaps == 0] = np.nan
+    preempted = np.subtract(requests.finished_at, requests.started_at, out=requests.started_at)
+    preempted -= requests.execution_time
     return {
-        "request_id": np.arange(workload.num_requests),
+        "request_id": np.arange(len(outputs)),
         "replica_id": requests.replica,
         "arrived_at": requests.arrived_at,
         "scheduled_at": requests.scheduled_at,
         "first_token_at": requests.first_token_at,
         "finished_at": requests.finished_at,
-        "num_prompt_tokens": workload.num_prompt_tokens,
+        "num_prompt_tokens": stream.prompts,
         "num_output_tokens": outputs,
         "scheduling_delay": requests.scheduled_at - requests.arrived_at,
         "ttft": requests.first_token_at - requests.arrived_at,
         "tpot": tpot,
         "e2e": requests.finished_at - requests.arrived_at,
         "execution_time": requests.execution_time,
-        "preempted_time": requests.finished_at - requests.started_at - requests.execution_time,
+        "preempted_time": preempted,
         "num_restarts": requests.restarts,
     }
+
+
+def request_table(columns: dict[str, NDArray[Any]], config: dict[str, Any]) -> pa.Table:
+    """requests.parquet, sharing the memory of ``columns``."""
+    return _table(REQUESTS, columns, config)
 
 
 def describe(resolved: Resolved, workload: Workload, provenance: dict[str, Any]) -> dict[str, Any]:

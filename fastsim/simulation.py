@@ -20,8 +20,9 @@ from fastsim.kernels import state
 from fastsim.kernels.cost import Cost
 from fastsim.kernels.route import LEAST_OUTSTANDING, LEAST_WAITING, ROUTED
 from fastsim.kernels.state import Limits, State
+from fastsim.layout import Arena, Stream
 from fastsim.predictors import build_cost
-from fastsim.result import Outcome, Result, wrap
+from fastsim.result import Outcome, Result, release, request_columns, wrap
 from fastsim.workload import Workload
 from fastsim.workload import load as load_workload
 
@@ -33,6 +34,7 @@ LOG_ROWS = 65_536
 
 Progress = Callable[[float], None]
 Columns = tuple[NDArray[Any], ...]
+Kernel = Callable[[State, Cost, Limits], int]
 
 
 def simulate(
@@ -60,16 +62,25 @@ def simulate(
     built = build_cost(resolved)
     tables_s = time.perf_counter() - began
     limits = limits_of(resolved)
-    lanes = lay_out(resolved, limits, requests, log_rows=LOG_ROWS if iterations else 0)
-    policy = import_module(f"fastsim.kernels.schedule_{resolved.deployment.scheduler.policy}")
-    drained, kernel_s = run_lanes(policy.run, lanes, built.cost, limits, requests, progress)
+    stream = layout.share(requests.arrived_at, requests.num_prompt_tokens, requests.num_output_tokens)
+    lanes = lay_out(resolved, limits, requests, stream, log_rows=LOG_ROWS if iterations else 0)
+    drained, kernel_s = run_lanes(kernel_of(resolved), lanes, built.cost, limits, requests, progress)
     logs = [np.concatenate(columns) for columns in zip(*drained, strict=True)] if iterations else None
     explain_end(resolved, lanes[0])
-    outcome = Outcome(lanes[0].requests, lanes[0].replicas, np.sum([lane.tbt for lane in lanes], axis=0), logs)
+    served, replicas = release(lanes[0].requests), lanes[0].replicas
+    tbt = np.sum([lane.tbt for lane in lanes], axis=0)
+    del lanes
+    outcome = Outcome(request_columns(served, stream), replicas, tbt, logs)
     timing = {"tables_s": tables_s, "kernel_s": kernel_s, "write_s": 0.0, "total_s": 0.0}
     result = wrap(resolved, requests, built.provenance, outcome, timing)
     timing["total_s"] = time.perf_counter() - began
     return result
+
+
+def kernel_of(resolved: Resolved) -> Kernel:
+    """The compiled policy of a deployment."""
+    run: Kernel = import_module(f"fastsim.kernels.schedule_{resolved.deployment.scheduler.policy}").run
+    return run
 
 
 def limits_of(resolved: Resolved) -> Limits:
@@ -92,41 +103,50 @@ def limits_of(resolved: Resolved) -> Limits:
     )
 
 
-def lay_out(resolved: Resolved, limits: Limits, workload: Workload, log_rows: int) -> list[State]:
+def lay_out(resolved: Resolved, limits: Limits, workload: Workload, stream: Stream, log_rows: int) -> list[State]:
     """States that share all requests and replicas; each is for a thread and has replicas of its own.
 
     Replicas behind a router that looks at them depend on each other and stay together.
     """
     number = resolved.deployment.num_replicas
-    requests = layout.lay_out_requests(
-        workload.arrived_at, workload.num_prompt_tokens, workload.num_output_tokens
-    )
-    replicas = layout.lay_out_replicas(number, limits)
-    batches = layout.lay_out_batches(number, limits)
-    num_lanes = 1
-    if limits.router == ROUTED:
-        layout.assign(requests, replicas, assignment(resolved, workload))
-        num_lanes = min(number, os.cpu_count() or 1)
+    num_lanes = min(number, os.cpu_count() or 1) if limits.router == ROUTED else 1
+    whole = lay_out_whole(resolved, limits, workload, stream, layout.Arena(), log_rows)
     bounds = np.linspace(0, number, num_lanes + 1).astype(int)
+    if num_lanes == 1:
+        return [whole]
+    arrays = whole.requests, whole.replicas, whole.batches
     return [
-        layout.lay_out_lane(requests, replicas, batches, limits, int(first), int(last), log_rows)
+        layout.lay_out_lane(*arrays, limits, int(first), int(last), log_rows, layout.Arena())
         for first, last in pairwise(bounds)
     ]
 
 
-def assignment(resolved: Resolved, workload: Workload) -> NDArray[np.int64]:
-    """int64[n]: the replica of each request, for routers that do not look at the replicas."""
+def lay_out_whole(
+    resolved: Resolved, limits: Limits, workload: Workload, stream: Stream, arena: Arena, log_rows: int = 0
+) -> State:
+    """The state of one thread that simulates all replicas."""
+    number = resolved.deployment.num_replicas
+    requests = layout.lay_out_requests(stream, arena)
+    replicas = layout.lay_out_replicas(number, limits, arena)
+    batches = layout.lay_out_batches(number, limits, arena)
+    if limits.router == ROUTED:
+        layout.assign(requests, replicas, assignment(resolved, workload))
+    return layout.lay_out_lane(requests, replicas, batches, limits, 0, number, log_rows, arena)
+
+
+def assignment(resolved: Resolved, workload: Workload) -> NDArray[np.integer]:
+    """int[n]: the replica of each request, for routers that do not look at the replicas."""
     policy, number = resolved.deployment.router.policy, resolved.deployment.num_replicas
     if policy == "pinned" and workload.replica_id is not None:
-        return np.asarray(workload.replica_id, np.int64)
+        return workload.replica_id
     if policy == "random":
         rng = np.random.default_rng(resolved.deployment.seed)
         return rng.integers(number, size=workload.num_requests)
-    return np.arange(workload.num_requests) % number
+    return np.arange(workload.num_requests, dtype=np.int32) % np.int32(number)
 
 
 def run_lanes(
-    run: Callable[[State, Cost, Limits], int],
+    run: Kernel,
     lanes: list[State],
     cost: Cost,
     limits: Limits,
@@ -136,29 +156,10 @@ def run_lanes(
     """Run every lane to its end, one thread each; returns the logs and the time it took, s."""
     total = max(1, int(workload.num_prompt_tokens.sum() + workload.num_output_tokens.sum()))
     stop = threading.Event()
-
-    def finish(lane: State) -> list[Columns]:
-        drained = []
-        while not stop.is_set():
-            lane.cursor[state.LEFT] = SLICE
-            code = run(lane, cost, limits)
-            rows = lane.cursor[state.LOGGED]
-            if rows:
-                drained.append(tuple(column[:rows].copy() for column in lane.log))
-                lane.cursor[state.LOGGED] = 0
-            if code == state.FAULT:
-                explain_fault(cost, lane)
-            if code != state.BUDGET:
-                break
-        return drained
-
-    # Compiles, or loads the machine code, before the clock starts.
-    with_nothing = lanes[0].cursor.copy()
-    with_nothing[state.LEFT] = 0
-    run(lanes[0]._replace(cursor=with_nothing), cost, limits)
+    get_ready(run, lanes[0], cost, limits)
     began = time.perf_counter()
     with ThreadPoolExecutor(len(lanes)) as pool:
-        pending = [pool.submit(finish, lane) for lane in lanes]
+        pending = [pool.submit(finish, run, lane, cost, limits, stop) for lane in lanes]
         try:
             while not all(lane.done() for lane in pending):
                 wait(pending, timeout=0.1)
@@ -169,3 +170,27 @@ def run_lanes(
             stop.set()
     kernel_s = time.perf_counter() - began
     return [columns for lane in pending for columns in lane.result()], kernel_s
+
+
+def get_ready(run: Kernel, lane: State, cost: Cost, limits: Limits) -> None:
+    """Compile the kernel, or load its machine code, before a clock starts: run it with a budget of nothing."""
+    nothing = lane.cursor.copy()
+    nothing[state.LEFT] = 0
+    run(lane._replace(cursor=nothing), cost, limits)
+
+
+def finish(run: Kernel, lane: State, cost: Cost, limits: Limits, stop: threading.Event) -> list[Columns]:
+    """Run a lane to its end, or until ``stop``; returns its log. Raises TableError."""
+    drained = []
+    while not stop.is_set():
+        lane.cursor[state.LEFT] = SLICE
+        code = run(lane, cost, limits)
+        rows = lane.cursor[state.LOGGED]
+        if rows:
+            drained.append(tuple(column[:rows].copy() for column in lane.log))
+            lane.cursor[state.LOGGED] = 0
+        if code == state.FAULT:
+            explain_fault(cost, lane)
+        if code != state.BUDGET:
+            break
+    return drained

@@ -1,9 +1,9 @@
 """The headline figures of a simulation."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from fastsim.columns import LATENCIES
@@ -15,21 +15,21 @@ QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
 
 def summarise(
-    resolved: Resolved, requests: pa.Table, replicas: Replicas, tbt: NDArray[np.int64]
+    resolved: Resolved, requests: Mapping[str, NDArray[Any]], replicas: Replicas, tbt: NDArray[np.int64]
 ) -> dict[str, Any]:
-    """What summary.json holds, but for the timing. NaN becomes None: there is nothing to measure."""
-    finished = requests["finished_at"].to_numpy()
-    arrived = requests["arrived_at"].to_numpy()
+    """What summary.json holds, but for the timing. NaN becomes None: there is nothing to measure.
+
+    ``requests``: columns of requests.parquet, by name.
+    """
+    finished, arrived = requests["finished_at"], requests["arrived_at"]
     span = float(finished.max() - arrived.min())
     counts = replicas.counts
-    outputs = int(requests["num_output_tokens"].to_numpy().sum(dtype=np.int64))
-    prompts = int(requests["num_prompt_tokens"].to_numpy().sum(dtype=np.int64))
+    outputs = int(requests["num_output_tokens"].sum(dtype=np.int64))
+    prompts = int(requests["num_prompt_tokens"].sum(dtype=np.int64))
     gpu_hours = resolved.num_gpus * span / 3600
     price = resolved.device.price_per_hour
     latencies = {
-        column.name: _tbt_figures(replicas, tbt)
-        if column.name == "tbt"
-        else _figures(requests[column.name].to_numpy())
+        column.name: _tbt_figures(replicas, tbt) if column.name == "tbt" else _figures(requests[column.name])
         for column in LATENCIES
     }
     return {
@@ -72,8 +72,9 @@ def _figures(values: NDArray[np.float64]) -> dict[str, float | None]:
     values = values[~np.isnan(values)]
     if not len(values):
         return dict.fromkeys(("mean", *QUANTILES))
-    quantiles = np.quantile(values, list(QUANTILES.values()))
-    return {"mean": float(values.mean()), **dict(zip(QUANTILES, map(float, quantiles), strict=True))}
+    mean = float(values.mean())
+    quantiles = np.quantile(values, list(QUANTILES.values()), overwrite_input=True)
+    return {"mean": mean, **dict(zip(QUANTILES, map(float, quantiles), strict=True))}
 
 
 def _tbt_figures(replicas: Replicas, tbt: NDArray[np.int64]) -> dict[str, float | None]:

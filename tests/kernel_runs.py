@@ -36,23 +36,23 @@ def limits_of(settings: Settings) -> Limits:
 def lay_out(case: Case, log_rows: int) -> tuple[State, Limits]:
     requests, settings, _ = case
     limits = limits_of(settings)
-    arrays = layout.lay_out_requests(
+    stream = layout.share(
         np.array([r.arrived_at for r in requests]),
         np.array([r.num_prompt_tokens for r in requests]),
         np.array([r.num_output_tokens for r in requests]),
     )
-    replicas = layout.lay_out_replicas(settings.num_replicas, limits)
-    batches = layout.lay_out_batches(settings.num_replicas, limits)
+    arena = layout.Arena()
+    arrays = layout.lay_out_requests(stream, arena)
+    replicas = layout.lay_out_replicas(settings.num_replicas, limits, arena)
+    batches = layout.lay_out_batches(settings.num_replicas, limits, arena)
     if limits.router == route.ROUTED:
         turn = np.arange(len(requests)) % settings.num_replicas
         given = np.array([r.replica_id for r in requests])
         layout.assign(arrays, replicas, turn if settings.router == "round_robin" else given)
-    return layout.lay_out_lane(arrays, replicas, batches, limits, 0, settings.num_replicas, log_rows), limits
+    return layout.lay_out_lane(arrays, replicas, batches, limits, 0, settings.num_replicas, log_rows, arena), limits
 
 
-def run(
-    case: Case, slice_length: int = 1 << 40, log_rows: int = 1 << 14
-) -> tuple[State, list[tuple[object, ...]]]:
+def run(case: Case, slice_length: int = 1 << 40, log_rows: int = 1 << 14) -> tuple[State, list[tuple[object, ...]]]:
     """The state at the end, and the rows of the log, drained whenever the kernel comes back."""
     lane, limits = lay_out(case, log_rows)
     policy = import_module(f"fastsim.kernels.schedule_{case.settings.policy}")
@@ -75,9 +75,7 @@ def assert_equals_twin(case: Case, slice_length: int = 1 << 40, log_rows: int = 
     counts, times = lane.replicas.counts, lane.replicas.times
     assert [OUTCOMES[code] for code in counts[:, state.OUTCOME].tolist()] == twin.outcome
     # Stable: rows of one replica and stage stay in order of their starts.
-    assert sorted(rows, key=lambda row: row[:2]) == sorted(
-        map(tuple, twin.iterations), key=lambda row: row[:2]
-    )
+    assert sorted(rows, key=lambda row: row[:2]) == sorted(map(tuple, twin.iterations), key=lambda row: row[:2])
     columns = lane.requests
     for i, request in enumerate(twin.requests):
         got = (columns.scheduled_at[i], columns.started_at[i], columns.first_token_at[i], columns.finished_at[i])

@@ -41,9 +41,7 @@ def test_simulating_does_not_load_what_only_training_needs() -> None:
 
 
 def test_a_stray_import_of_the_kernels_is_refused() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", "import kernels.queues"], capture_output=True, text=True, cwd=ROOT
-    )
+    done = subprocess.run([sys.executable, "-c", "import kernels.queues"], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 1
     assert "import fastsim.kernels, not kernels" in done.stderr
 
@@ -51,7 +49,7 @@ def test_a_stray_import_of_the_kernels_is_refused() -> None:
 def test_public_names() -> None:
     import fastsim
 
-    names = ["Deployment", "Result", "Workload", "__version__", "load_workload", "resolve", "simulate"]
+    names = ["Deployment", "Result", "Workload", "__version__", "load_workload", "resolve", "simulate", "simulate_many"]
     assert fastsim.__all__ == names
     for name in fastsim.__all__:
         assert getattr(fastsim, name) is not None

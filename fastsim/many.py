@@ -1,0 +1,179 @@
+"""Many simulations in one call: threads share tables and request arrays, and each uses its memory again."""
+
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import pyarrow as pa
+
+from fastsim import layout
+from fastsim.deployment import Deployment, Resolved, resolve
+from fastsim.feasible import check_fit, explain_end
+from fastsim.layout import Arena, Stream
+from fastsim.memory import GIB
+from fastsim.predictors import Built, build_cost
+from fastsim.predictors.limits import limits as reach_of
+from fastsim.result import describe, request_columns, request_table
+from fastsim.simulation import Progress, finish, get_ready, kernel_of, lay_out_whole, limits_of
+from fastsim.summary import summarise
+from fastsim.workload import Workload
+
+# What tables do not depend on, but for how far they reach.
+SAME_TABLES = {"num_replicas": 1, "gpu_memory_utilization": 1.0, "seed": 0}
+SAME_TABLES_SCHEDULER = {"watermark": 0.0, "max_waiting_iters": 0, "num_blocks": 1, "block_size": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What came of one of many simulations: its summary, and its requests if asked for; or why there is none."""
+
+    summary: dict[str, Any] | None = None
+    requests: pa.Table | None = None
+    error: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    number: int
+    resolved: Resolved
+    workload: Workload
+    stream: Stream
+    tables: Hashable
+    cost: float
+
+
+class _Tables:
+    """Tables by key: built by the thread that needs them first, dropped when nobody needs them any more."""
+
+    def __init__(self, jobs: Sequence[_Job]) -> None:
+        self._left = Counter(job.tables for job in jobs)
+        self._locks = {key: threading.Lock() for key in self._left}
+        self._built: dict[Hashable, Built] = {}
+
+    def of(self, job: _Job) -> Built:
+        with self._locks[job.tables]:
+            built = self._built.get(job.tables) or build_cost(job.resolved)
+            self._left[job.tables] -= 1
+            if self._left[job.tables]:
+                self._built[job.tables] = built
+            else:
+                self._built.pop(job.tables, None)
+            return built
+
+
+def simulate_many(
+    jobs: Sequence[tuple[Deployment, Workload]],
+    *,
+    threads: int | None = None,
+    requests: bool = False,
+    progress: Progress | None = None,
+) -> list[Run]:
+    """Simulate every deployment on its workload; one Run per job, in their order.
+
+    Each result is the same, to the bit, as that of ``simulate``, on any number of ``threads`` (as many as cores by
+    default). Give jobs of the same requests the same Workload: its arrays are shared. ``requests`` keeps the table of
+    requests too. ``progress`` is called now and then with the share of the work done, 0 to 1. A job that fails
+    is a Run with its error, and the others go on.
+    """
+    runs = [Run()] * len(jobs)
+    streams = {
+        id(workload): layout.share(workload.arrived_at, workload.num_prompt_tokens, workload.num_output_tokens)
+        for workload in {id(workload): workload for _, workload in jobs}.values()
+    }
+    prepared = []
+    for number, (deployment, workload) in enumerate(jobs):
+        try:
+            resolved = resolve(deployment)
+            check_fit(resolved, workload)
+        except Exception as error:  # recorded, whatever it is: the others are not to blame
+            runs[number] = Run(error=error)
+            continue
+        stream = streams[id(workload)]
+        prepared.append(_Job(number, resolved, workload, stream, _tables_key(resolved), _estimate(resolved, stream)))
+    prepared.sort(key=lambda job: -job.cost)
+    _run_all(prepared, runs, min(threads or os.cpu_count() or 1, max(1, len(prepared))), requests, progress)
+    return runs
+
+
+def _run_all(prepared: list[_Job], runs: list[Run], threads: int, requests: bool, progress: Progress | None) -> None:
+    """Let threads take the largest job that is left until there is none."""
+    queue: SimpleQueue[_Job] = SimpleQueue()
+    for job in prepared:
+        queue.put(job)
+    tables, stop, total, done = _Tables(prepared), threading.Event(), sum(job.cost for job in prepared), [0.0]
+
+    def work() -> None:
+        arena = Arena()
+        while not stop.is_set():
+            try:
+                job = queue.get_nowait()
+            except Empty:
+                return
+            # A table of requests keeps the memory that it is made of.
+            runs[job.number] = _run(job, tables, Arena() if requests else arena, requests, stop)
+            done[0] += job.cost
+
+    with ThreadPoolExecutor(threads) as pool:
+        pending = [pool.submit(work) for _ in range(threads)]
+        try:
+            while not all(one.done() for one in pending):
+                wait(pending, timeout=0.1)
+                if progress:
+                    progress(min(1.0, done[0] / total) if total else 1.0)
+        finally:
+            stop.set()
+    for one in pending:
+        one.result()
+
+
+def _run(job: _Job, tables: _Tables, arena: Arena, keep: bool, stop: threading.Event) -> Run:
+    began = time.perf_counter()
+    try:
+        resolved, stream = job.resolved, job.stream
+        built = tables.of(job)
+        tables_s = time.perf_counter() - began
+        limits, kernel = limits_of(resolved), kernel_of(resolved)
+        lane = lay_out_whole(resolved, limits, job.workload, stream, arena)
+        get_ready(kernel, lane, built.cost, limits)
+        started = time.perf_counter()
+        finish(kernel, lane, built.cost, limits, stop)
+        kernel_s = time.perf_counter() - started
+        explain_end(resolved, lane)
+        columns = request_columns(lane.requests, stream)
+        summary = summarise(resolved, columns, lane.replicas, lane.tbt)
+        table = request_table(columns, describe(resolved, job.workload, built.provenance)) if keep else None
+        total_s = time.perf_counter() - began
+        timing = {"tables_s": tables_s, "kernel_s": kernel_s, "write_s": 0.0, "total_s": total_s}
+        return Run({**summary, "timing": timing}, table)
+    except Exception as error:
+        return Run(error=error)
+
+
+def _tables_key(resolved: Resolved) -> Hashable:
+    """Equal for deployments that have the same tables."""
+    deployment = resolved.deployment
+    plain = Deployment.model_fields
+    same = {name: plain[name].get_default() for name in ("router", "memory")}
+    scheduler = deployment.scheduler.model_copy(update=SAME_TABLES_SCHEDULER)
+    return deployment.model_copy(update={**SAME_TABLES, **same, "scheduler": scheduler}), reach_of(resolved)
+
+
+def _estimate(resolved: Resolved, stream: Stream) -> float:
+    """Work of a simulation, about in iterations.
+
+    A replica iterates all the time while requests come, each iteration as long as reading the weights takes; but no
+    more often than there are output tokens, and no less often than full batches need.
+    """
+    deployment = resolved.deployment
+    stages = deployment.pipeline_parallel_size
+    outputs = float(stream.total.sum(dtype=float) - stream.prompts.sum(dtype=float))
+    step = stages * resolved.memory.weights_gib * GIB / (resolved.device.bandwidth_gb_s * 1e9)
+    span = float(stream.arrived_at[-1] - stream.arrived_at[0])
+    steps = max(outputs / deployment.scheduler.max_num_seqs, min(outputs, deployment.num_replicas * span / step))
+    return float(len(stream.total) + stages * steps)
