@@ -1,6 +1,7 @@
 """Runs a kernel on a case of the twin's, and holds what comes out against the twin's answer."""
 
 import math
+from collections.abc import Callable
 from importlib import import_module
 
 import numpy as np
@@ -10,7 +11,10 @@ from strategies import Case
 
 from fastsim import layout
 from fastsim.kernels import route, state
+from fastsim.kernels.cost import Cost
 from fastsim.kernels.state import Limits, State
+
+Kernel = Callable[[State, Cost, Limits], int]
 
 ROUTER = {"least_outstanding": route.LEAST_OUTSTANDING, "least_waiting": route.LEAST_WAITING}
 OUTCOMES = {state.GOING: "done", state.STUCK: "stuck", state.OUT_OF_MEMORY: "out_of_memory"}
@@ -52,14 +56,16 @@ def lay_out(case: Case, log_rows: int) -> tuple[State, Limits]:
     return layout.lay_out_lane(arrays, replicas, batches, limits, 0, settings.num_replicas, log_rows, arena), limits
 
 
-def run(case: Case, slice_length: int = 1 << 40, log_rows: int = 1 << 14) -> tuple[State, list[tuple[object, ...]]]:
+def run(
+    case: Case, slice_length: int = 1 << 40, log_rows: int = 1 << 14, kernel: Kernel | None = None
+) -> tuple[State, list[tuple[object, ...]]]:
     """The state at the end, and the rows of the log, drained whenever the kernel comes back."""
     lane, limits = lay_out(case, log_rows)
-    policy = import_module(f"fastsim.kernels.schedule_{case.settings.policy}")
+    kernel = kernel or import_module(f"fastsim.kernels.schedule_{case.settings.policy}").run
     rows: list[tuple[object, ...]] = []
     while True:
         lane.cursor[state.LEFT] = slice_length
-        code = policy.run(lane, case.cost, limits)
+        code = kernel(lane, case.cost, limits)
         logged = lane.cursor[state.LOGGED]
         rows += zip(*(column[:logged].tolist() for column in lane.log), strict=True)
         lane.cursor[state.LOGGED] = 0
@@ -68,10 +74,12 @@ def run(case: Case, slice_length: int = 1 << 40, log_rows: int = 1 << 14) -> tup
             return lane, rows
 
 
-def assert_equals_twin(case: Case, slice_length: int = 1 << 40, log_rows: int = 1 << 14) -> Outcome:
+def assert_equals_twin(
+    case: Case, slice_length: int = 1 << 40, log_rows: int = 1 << 14, kernel: Kernel | None = None
+) -> Outcome:
     """To the bit: the times of every request, every iteration, every outcome."""
     twin = reference.simulate(case.requests, case.settings, reference.cost_stage_seconds(case.cost))
-    lane, rows = run(case, slice_length, log_rows)
+    lane, rows = run(case, slice_length, log_rows, kernel)
     counts, times = lane.replicas.counts, lane.replicas.times
     assert [OUTCOMES[code] for code in counts[:, state.OUTCOME].tolist()] == twin.outcome
     # Stable: rows of one replica and stage stay in order of their starts.

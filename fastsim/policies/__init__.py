@@ -1,0 +1,105 @@
+"""Scheduling policies and routers of the user's: plain Python functions, compiled into the simulation.
+
+A scheduling function has three parameters, ``(replica, chosen, tokens)``. It is called when a request arrives at an
+idle replica and whenever an iteration ends, looks at ``replica`` (kernels.user_policy.ReplicaView), writes requests
+into ``chosen`` and how many tokens of each into ``tokens``, and returns how many it has chosen. A waiting request is
+given 1 to ``prefill`` tokens, a running one at most those left of its prompt, or 1 when it decodes; 0 tokens restart
+a running request. What does not fit is not chosen: a batch holds ``max_batch`` requests and
+``max_num_batched_tokens`` tokens, admission takes the blocks of the whole prompt and leaves ``watermark_blocks`` free.
+A decode that needs a block when none is free restarts the youngest running request outside the batch, or itself.
+
+A routing function has two parameters, ``(replicas, request)``: it looks at ``replicas``
+(kernels.user_router.ClusterView) and ``request`` (kernels.user_router.Arrival) and returns a replica, from 0.
+
+Both may use numbers, math, numpy's functions of numbers, fastsim.sort_by and functions of their own. They may not
+create arrays or lists; ``memo`` and ``notes`` are there to remember.
+"""
+
+import importlib.util
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from fastsim.errors import PolicyError
+
+Kind = Literal["scheduler", "router"]
+PARAMETERS: dict[Kind, str] = {"scheduler": "(replica, chosen, tokens)", "router": "(replicas, request)"}
+
+
+@dataclass(frozen=True, slots=True)
+class UserPolicy:
+    """A function that schedules or routes; it can still be called as it is."""
+
+    function: Callable[..., Any]
+    kind: Kind
+    given_as: str | None = None
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.function(*arguments)
+
+    @property
+    def name(self) -> str:
+        return self.function.__name__
+
+    @property
+    def place(self) -> str:
+        """How a deployment names it: file.py:function."""
+        return self.given_as or f"{Path(self.function.__code__.co_filename).absolute()}:{self.name}"
+
+
+def policy(function: Callable[..., Any]) -> UserPolicy:
+    """Make a scheduling policy or a router of a function; see the module for what it may do.
+
+    Pass it to ``simulate`` as ``scheduler`` or ``router``. Raises errors.PolicyError.
+    """
+    if isinstance(function, UserPolicy):
+        return function
+    if not inspect.isfunction(function):
+        raise PolicyError(f"policy: {function!r} is not a function (e.g. def mine{PARAMETERS['scheduler']})")
+    parameters = inspect.signature(function).parameters.values()
+    plain = all(p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty for p in parameters)
+    kinds: dict[int, Kind] = {3: "scheduler", 2: "router"}
+    if not plain or len(parameters) not in kinds:
+        raise PolicyError(
+            f"{function.__name__}: its parameters are {inspect.signature(function)} "
+            f"(valid: {PARAMETERS['scheduler']} for a scheduler, {PARAMETERS['router']} for a router)"
+        )
+    return UserPolicy(function, kinds[len(parameters)])
+
+
+def attached(given: Callable[..., Any] | None, named: str, kind: Kind) -> UserPolicy | None:
+    """The function to use as ``kind``: ``given``, else the one that ``named``, file.py:function, refers to, if it does."""
+    if given is not None:
+        found = policy(given)
+        place = kind
+    elif ".py:" in named:
+        found = replace(policy(_load(named, kind)), given_as=named)
+        place = f"{kind}.policy: {named}"
+    else:
+        return None
+    if found.kind != kind:
+        raise PolicyError(f"{place}: {found.name} is a {found.kind} (valid: a function of {PARAMETERS[kind]})")
+    return found
+
+
+def _load(named: str, kind: Kind) -> Any:
+    file, _, name = named.rpartition(":")
+    path = Path(file).absolute()
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise PolicyError(f"{kind}.policy: {file} does not exist (e.g. my_policies.py:shortest_first)")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise PolicyError(f"{kind}.policy: {file} cannot be run: {type(error).__name__}: {error}") from error
+    if not hasattr(module, name):
+        own = [
+            key
+            for key, value in vars(module).items()
+            if isinstance(value, UserPolicy) or (inspect.isfunction(value) and value.__module__ == path.stem)
+        ]
+        raise PolicyError(f"{kind}.policy: {file} has no {name!r} (valid: {', '.join(own) or 'none'})")
+    return getattr(module, name)

@@ -1,0 +1,177 @@
+"""A function of the user's, run once interpreted on a tiny case, where whatever is wrong can be said clearly."""
+
+import traceback
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastsim.errors import PolicyError
+from fastsim.kernels.user_policy import NOTES, ReplicaView
+from fastsim.kernels.user_router import Arrival, ClusterView
+from fastsim.policies import PARAMETERS, UserPolicy
+
+ARRIVED_AT = (0.0, 0.0, 0.5, 3.0, 3.0)
+PROMPTS, OUTPUTS = (5, 3, 8, 4, 21), (3, 1, 2, 4, 3)
+MAX_BATCH, MAX_TOKENS, NUM_BLOCKS, BLOCK_SIZE, NUM_REPLICAS = 4, 24, 32, 4, 3
+CALLS = 60
+
+
+class Choice(NamedTuple):
+    """A request that was chosen, what is left of it, and where it stands."""
+
+    request: int
+    tokens: int
+    left: int
+    waits: bool
+
+
+def fault(name: str, choice: Choice) -> str | None:
+    """What is wrong with the tokens of a choice, if anything is."""
+    low = 1 if choice.waits else 0
+    if low <= choice.tokens <= choice.left:
+        return None
+    return (
+        f"{name}: it gives request {choice.request} {choice.tokens} tokens, and {choice.left} "
+        f"{'is' if choice.left == 1 else 'are'} left to process (valid: {low} to {choice.left})"
+    )
+
+
+def rehearse(policy: UserPolicy) -> None:
+    """Raise PolicyError when the function fails on the tiny case, or chooses what cannot be chosen."""
+    if policy.kind == "scheduler":
+        _rehearse_scheduler(policy)
+    else:
+        _rehearse_router(policy)
+
+
+def _rehearse_scheduler(policy: UserPolicy) -> None:
+    number = len(PROMPTS)
+    prefill, processed, blocks = _ints(PROMPTS), np.zeros(number, np.int32), np.zeros(number, np.int32)
+    arrived_at, outputs = np.array(ARRIVED_AT), _ints(OUTPUTS)
+    memo, notes = np.zeros(number), np.zeros(NOTES)
+    waiting: list[int] = []
+    running: list[int] = []
+    coming, now, asked = list(range(number)), 0.0, 0
+    for _ in range(CALLS):
+        while coming and arrived_at[coming[0]] <= now:
+            waiting.append(coming.pop(0))
+        queue = _ints(waiting)
+        view = ReplicaView(
+            now,
+            queue,
+            _frozen(_ints(running)),
+            len(waiting) - asked,
+            *(_frozen(facts) for facts in (arrived_at, _ints(PROMPTS), outputs, prefill, processed, blocks)),
+            NUM_BLOCKS - int(blocks.sum()),
+            NUM_BLOCKS,
+            BLOCK_SIZE,
+            1,
+            len(running),
+            MAX_BATCH,
+            MAX_BATCH,
+            MAX_TOKENS,
+            MAX_TOKENS // 2,
+            memo,
+            notes,
+        )
+        batch = _chosen(policy, view)
+        if sorted(queue) != sorted(waiting):
+            raise PolicyError(f"{policy.name}: it overwrites replica.waiting (use fastsim.sort_by to reorder it)")
+        waiting = [request for request in queue.tolist() if request not in batch]
+        asked = len(waiting)
+        running = sorted({*running, *batch})
+        for request, tokens in batch.items():
+            processed[request] += tokens
+            processed[request] += processed[request] == prefill[request]
+            if tokens == 0:
+                processed[request] = 0
+                waiting.insert(0, request)
+            elif processed[request] == prefill[request] + outputs[request]:
+                processed[request] = 0
+            blocks[request] = -(-int(processed[request]) // BLOCK_SIZE)
+        running = [request for request in running if processed[request] > 0]
+        if not batch and not coming:
+            return
+        now = now + 1.0 if batch else max(now, float(arrived_at[coming[0]]))
+
+
+def _chosen(policy: UserPolicy, view: ReplicaView) -> dict[int, int]:
+    """Tokens by request of what was chosen and fits."""
+    name = policy.name
+    chosen, tokens = np.full(2 * MAX_BATCH, -1), np.full(2 * MAX_BATCH, -1)
+    number = _integer(policy, _called(policy, view, chosen, tokens), "a number of requests", 2)
+    if not 0 <= number <= chosen.size:
+        raise PolicyError(f"{name}: it returns {number} requests, and chosen has {chosen.size} places (e.g. 2)")
+    taken: dict[int, int] = {}
+    free = view.free_blocks
+    seen = set()
+    for request, count in zip(chosen[:number].tolist(), tokens[:number].tolist(), strict=True):
+        waits = request in view.waiting
+        if request not in view.running and not waits:
+            raise PolicyError(
+                f"{name}: it chooses {request}, which is no request that waits or runs here "
+                "(valid: one of replica.waiting or replica.running)"
+            )
+        if request in seen:
+            raise PolicyError(f"{name}: it chooses request {request} twice (choose each once)")
+        seen.add(request)
+        left = max(1, int(view.prefill[request] - view.processed[request]))
+        if sentence := fault(name, Choice(request, count, left, waits)):
+            raise PolicyError(sentence)
+        need = -(-int(view.prefill[request]) // BLOCK_SIZE) if waits else 0
+        if (
+            free - need >= view.watermark_blocks
+            and len(taken) < MAX_BATCH
+            and sum(taken.values()) + count <= MAX_TOKENS
+        ):
+            taken[request] = count
+            free -= need
+    return taken
+
+
+def _rehearse_router(policy: UserPolicy) -> None:
+    notes, memo = np.zeros((NUM_REPLICAS, NOTES)), np.zeros(len(PROMPTS))
+    waiting, outstanding = np.zeros(NUM_REPLICAS, np.int64), np.zeros(NUM_REPLICAS, np.int64)
+    free = np.full(NUM_REPLICAS, NUM_BLOCKS)
+    for request, (time, prompt, output) in enumerate(zip(ARRIVED_AT, PROMPTS, OUTPUTS, strict=True)):
+        view = ClusterView(time, NUM_REPLICAS, waiting, outstanding, free, NUM_BLOCKS, BLOCK_SIZE, memo, notes)
+        answer = _called(policy, view, Arrival(request, prompt, output))
+        replica = _integer(policy, answer, "a replica", NUM_REPLICAS - 1)
+        if not 0 <= replica < NUM_REPLICAS:
+            raise PolicyError(
+                f"{policy.name}: it returns replica {replica} of {NUM_REPLICAS} (valid: 0 to {NUM_REPLICAS - 1})"
+            )
+        outstanding[replica] += 1
+        waiting[replica] += request % 2
+        free[replica] -= -(-prompt // BLOCK_SIZE)
+
+
+def _called(policy: UserPolicy, *arguments: Any) -> Any:
+    try:
+        return policy.function(*arguments)
+    except Exception as error:
+        file = policy.function.__code__.co_filename
+        own = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+        what = f"{type(error).__name__}: {error}"
+        if isinstance(error, ValueError) and "read-only" in str(error):
+            what = f"only chosen, tokens, memo and notes may be written to ({error})"
+        raise PolicyError(f"{policy.name}: line {own[-1] if own else 0}: {what}") from error
+
+
+def _integer(policy: UserPolicy, value: Any, meaning: str, example: int) -> int:
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        return int(value)
+    raise PolicyError(
+        f"{policy.name}: it returns {value!r}, which is not {meaning} (e.g. {example}); "
+        f"its parameters are {PARAMETERS[policy.kind]}"
+    )
+
+
+def _ints(values: Any) -> Any:
+    return np.array(values, np.int32)
+
+
+def _frozen(facts: Any) -> Any:
+    facts = facts.view()
+    facts.flags.writeable = False
+    return facts

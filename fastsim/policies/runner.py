@@ -1,0 +1,178 @@
+"""Runs a simulation with functions of the user's: in place of a kernel's ``run``."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba.core.errors import NumbaError
+from numpy.typing import NDArray
+
+from fastsim.errors import PolicyError, StuckError
+from fastsim.kernels import state as columns
+from fastsim.kernels.cost import Cost
+from fastsim.kernels.state import Limits, State
+from fastsim.kernels.user_policy import (
+    BAD_REPLICA,
+    BAD_SIZE,
+    BAD_TOKENS,
+    FINE,
+    NO_ROOM,
+    NOT_HERE,
+    NOTES,
+    TWICE,
+    Desk,
+)
+from fastsim.kernels.user_router import Lobby
+from fastsim.policies import UserPolicy
+from fastsim.policies.rehearsal import rehearse
+from fastsim.policies.source import router_module, scheduler_module
+
+ROOM = 1024  # requests that a queue has room for at first
+
+_rehearsed: set[Callable[..., Any]] = set()
+
+
+class Runner:
+    """A kernel's ``run`` for one simulation: state, cost and limits in, why it stopped out."""
+
+    def __init__(self, scheduler: UserPolicy | str, router: UserPolicy | None) -> None:
+        """``scheduler``: a function of the user's, or the name of a policy of the kernels'."""
+        for policy in (scheduler, router):
+            if isinstance(policy, UserPolicy) and policy.function not in _rehearsed:
+                rehearse(policy)
+                _rehearsed.add(policy.function)
+        self.scheduler, self.router = scheduler, router
+        own = not isinstance(scheduler, str)
+        module: Any = scheduler_module(scheduler) if isinstance(scheduler, UserPolicy) else scheduler
+        if router is not None:
+            module = router_module(router, module)
+        self.run = module._run
+        self.has_desk = own
+        self.desks: dict[int, Desk] = {}
+        self.lobby: Lobby | None = None
+        names = [policy.name for policy in (scheduler, router) if isinstance(policy, UserPolicy)]
+        self.names = " and ".join(names)
+
+    def __call__(self, state: State, cost: Cost, limits: Limits) -> int:
+        lane = int(state.cursor[columns.FIRST])
+        if self.has_desk and lane not in self.desks:
+            self.desks[lane] = lay_out_desk(state, limits)
+        if self.router is not None and self.lobby is None:
+            self.lobby = lay_out_lobby(state)
+        while True:
+            desk = self.desks.get(lane)
+            extra = [part for part in (desk, self.lobby) if part is not None]
+            try:
+                code = int(self.run(state, cost, limits, *extra))
+            except NumbaError as error:
+                raise PolicyError(f"{self.names}: {_first_fault(str(error))}") from error
+            except (ArithmeticError, LookupError, ValueError) as error:
+                raise PolicyError(f"{self.names}: {type(error).__name__}: {error}") from error
+            if desk is not None and desk.trouble[0] == NO_ROOM:
+                self.desks[lane] = _with_room(desk, state)
+                continue
+            for part in extra:
+                if part.trouble[0] != FINE:
+                    raise PolicyError(self._sentence(*part.trouble.tolist()))
+            if code == columns.DONE and desk is not None:
+                self._check_served(state, desk)
+            return code
+
+    def _sentence(self, why: int, first: int, second: int, third: int) -> str:
+        if why == BAD_REPLICA:
+            return f"{self.names}: request {first}: it returns replica {second} of {third} (valid: 0 to {third - 1})"
+        if why == BAD_SIZE:
+            return f"{self.names}: it returns {first} requests, and chosen has {second} places (e.g. 2)"
+        if why == NOT_HERE:
+            place = f"no request that waits or runs on replica {second}"
+            return f"{self.names}: it chooses {first}, {place} (valid: one of replica.waiting or replica.running)"
+        if why == TWICE:
+            return f"{self.names}: it chooses request {first} twice (choose each once)"
+        if why == BAD_TOKENS:
+            return f"{self.names}: it gives request {first} {second} tokens of {third} left (e.g. {third})"
+        return f"{self.names}: it overwrites replica.waiting (use fastsim.sort_by to reorder it)"
+
+    def _check_served(self, state: State, desk: Desk) -> None:
+        first, last = int(state.cursor[columns.FIRST]), int(state.cursor[columns.LAST])
+        for r in range(first, last):
+            counts = state.replicas.counts[r]
+            if counts[columns.PRESENT] == 0 or counts[columns.OUTCOME] != columns.GOING:
+                continue
+            left = [*desk.queue[r, desk.ends[r, 0] : desk.ends[r, 1]], *state.replicas.running[r]]
+            raise StuckError(
+                f"replica {r}: {self.names} leaves {counts[columns.PRESENT]} requests unserved, with "
+                f"{counts[columns.FREE]} KV blocks free; the first is request {left[0]}, whose prompt has "
+                f"{state.requests.prefill[left[0]]} tokens (choose it, or give it more memory or a larger batch)"
+            )
+
+
+def lay_out_desk(state: State, limits: Limits) -> Desk:
+    """The desk of a lane in which nothing has happened yet."""
+    requests, counts = state.requests, state.replicas.counts
+    number, slack = len(requests.arrived_at), limits.max_num_seqs
+    room = 8 * slack + ROOM
+    prompts = requests.prefill.copy()
+    return Desk(
+        queue=np.zeros((len(counts), room), np.int32),
+        ends=np.full((len(counts), 2), 2 * slack),
+        asked=np.zeros(len(counts), np.int64),
+        mark=np.zeros(number, np.int8),
+        memo=np.zeros(number),
+        notes=np.zeros((len(counts), NOTES)),
+        trouble=np.zeros(4, np.int64),
+        arrived_at=_frozen(requests.arrived_at),
+        num_prompt_tokens=_frozen(prompts),
+        num_output_tokens=_frozen(requests.total - prompts),
+        prefill=_frozen(requests.prefill),
+        processed=_frozen(requests.processed),
+        blocks=_frozen(requests.blocks),
+    )
+
+
+def lay_out_lobby(state: State) -> Lobby:
+    """The lobby of a cluster in which nothing has happened yet."""
+    number, replicas = len(state.requests.arrived_at), len(state.replicas.counts)
+    prompts = state.requests.prefill.copy()
+    return Lobby(
+        num_waiting=np.zeros(replicas, np.int64),
+        num_outstanding=np.zeros(replicas, np.int64),
+        free_blocks=np.zeros(replicas, np.int64),
+        memo=np.zeros(number),
+        notes=np.zeros((replicas, NOTES)),
+        trouble=np.zeros(4, np.int64),
+        num_prompt_tokens=prompts,
+        num_output_tokens=state.requests.total - prompts,
+    )
+
+
+def _with_room(desk: Desk, state: State) -> Desk:
+    """The same desk, whose queues have room for twice as many."""
+    desk.trouble[0] = FINE
+    waiting = int(state.replicas.counts[:, columns.WAITING].max())
+    queue = np.zeros((len(desk.queue), 2 * desk.queue.shape[1] + 4 * waiting), np.int32)
+    for r, (first, last) in enumerate(desk.ends):
+        queue[r, first:last] = desk.queue[r, first:last]
+    return desk._replace(queue=queue)
+
+
+def _frozen(facts: NDArray[Any]) -> NDArray[Any]:
+    facts = facts.view()
+    facts.flags.writeable = False
+    return facts
+
+
+def _first_fault(message: str) -> str:
+    """Numba's report, cut to what is wrong and the line of source it is about."""
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in message.splitlines()]
+    if any("NRT" in line for line in lines):
+        what = "it creates an array or a list, which a policy cannot (use memo and notes)"
+    else:
+        said = [
+            line for line in lines if line and not line.startswith(("Failed in", "During:", "-", "File", "<source"))
+        ]
+        what = next((line for line in said if not line.startswith(("[", "There are"))), "it does not compile")
+    places = [i for i, line in enumerate(lines) if line.startswith('File "') and "fastsim_" in line]
+    source = [line for i in places[-1:] for line in lines[i + 1 :] if line and not line.startswith("<source")]
+    shown = next((line.strip() for line in source if "^" not in line), None)
+    return f"it does not compile: {what}" + (f", near `{shown}`" if shown else "")

@@ -1,0 +1,204 @@
+"""Policies and routers of the user's, against twins in plain Python, and what is said when they are wrong."""
+
+from typing import Any
+
+import kernel_runs
+import numba
+import numpy as np
+import pytest
+import reference
+import reference_policies
+from hypothesis import HealthCheck, assume, given, settings
+from reference_policies import Members
+from reference_state import Replica, Request
+from strategies import Case, cases
+
+import fastsim
+from fastsim.kernels import route
+from fastsim.kernels.cost import COMPOSE_FASTSIM
+from fastsim.policies.runner import Runner
+
+COMPILED = not numba.config.DISABLE_JIT
+EXAMPLES = 300 if COMPILED else 40
+QUIET = settings(max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+CHUNK = 24  # a constant of this module, which a policy may refer to
+
+
+@fastsim.policy
+def shortest_prompt_first(replica: Any, chosen: Any, tokens: Any) -> int:
+    """One token for whoever runs, then whole prompts, the shortest first."""
+    size, budget = 0, replica.max_num_batched_tokens
+    for request in replica.running:
+        chosen[size], tokens[size] = request, 1
+        size += 1
+        budget -= 1
+    fastsim.sort_by(replica.waiting, replica.num_prompt_tokens)
+    for request in replica.waiting:
+        prompt = replica.prefill[request]
+        if size == replica.max_batch or prompt > budget:
+            break
+        chosen[size], tokens[size] = request, prompt
+        size += 1
+        budget -= prompt
+    return size
+
+
+def part_left(replica: Any, request: int) -> int:
+    return max(1, min(CHUNK, int(replica.prefill[request] - replica.processed[request])))
+
+
+@fastsim.policy
+def newest_first(replica: Any, chosen: Any, tokens: Any) -> int:
+    """Chunks of prompts, the newest first; then decodes, the newest first, two of which restart now and then."""
+    size = 0
+    for i in range(len(replica.waiting) - 1, -1, -1):
+        if size < 1:
+            chosen[size], tokens[size] = replica.waiting[i], part_left(replica, replica.waiting[i])
+            size += 1
+    replica.notes[0] += len(replica.running) > 0
+    for i in range(len(replica.running) - 1, -1, -1):
+        request = replica.running[i]
+        chosen[size], tokens[size] = request, part_left(replica, request)
+        if replica.notes[0] % 7 == 0 and replica.memo[request] == 0:
+            replica.memo[request] = 1
+            tokens[size] = 0
+        size += 1
+    return size
+
+
+@fastsim.policy
+def most_memory(replicas: Any, request: Any) -> int:
+    """The replica with the most free blocks, the one with the fewest requests among equals."""
+    best = 0
+    for r in range(replicas.num_replicas):
+        ahead = replicas.free_blocks[r] - replicas.free_blocks[best]
+        if ahead > 0 or (ahead == 0 and replicas.num_outstanding[r] < replicas.num_outstanding[best]):
+            best = r
+    return best
+
+
+def placed(replica: Replica, choices: Members, time: float) -> Members:
+    """The twin of what becomes of a policy's choices."""
+    s, batch, restarted = replica.settings, Members(), []
+
+    def restart(request: Request) -> None:
+        prompt = max(request.prefill, request.processed)
+        total = request.prefill + request.decode
+        replica.running.remove(request)
+        restarted.append(request)
+        replica.restart(request, time)
+        request.prefill, request.decode = prompt, total - prompt
+
+    for request, tokens in choices:
+        if any(request is other for other in restarted):
+            continue
+        if tokens == 0:
+            restart(request)
+            continue
+        num_tokens = sum(number for _, number in batch)
+        if len(batch) == s.micro_batch_size or num_tokens + tokens > s.max_num_batched_tokens:
+            continue
+        if any(request is other for other in replica.waiting):
+            if not replica.can_admit(request) or len(replica.blocks) == s.max_num_seqs:
+                continue
+            replica.waiting.remove(request)
+            replica.allocate(request, replica.prompt_blocks(request))
+        else:
+            needs = request.is_prefill_complete and request.processed > replica.blocks[request.id] * s.block_size
+            while needs and replica.num_free < 1 and not any(request is other for other in restarted):
+                restart(replica.running[-1])
+            if any(request is other for other in restarted):
+                continue
+            replica.running.remove(request)
+            if needs:
+                replica.allocate(request, 1)
+        batch.append((request, tokens))
+    return batch
+
+
+def form_shortest(replica: Replica, time: float) -> Members:
+    replica.running.sort(key=lambda request: request.arrived_at)
+    choices = [(request, 1) for request in replica.running]
+    budget = replica.settings.max_num_batched_tokens - len(choices)
+    replica.waiting.sort(key=lambda request: (request.num_prompt_tokens, request.id))
+    for request in replica.waiting:
+        if len(choices) == replica.settings.micro_batch_size or request.prefill > budget:
+            break
+        choices.append((request, request.prefill))
+        budget -= request.prefill
+    return placed(replica, choices, time)
+
+
+def form_newest(replica: Replica, time: float) -> Members:
+    replica.running.sort(key=lambda request: request.arrived_at)
+    memory = vars(replica).setdefault("remembered", {"calls": 0})
+    memory["calls"] += len(replica.running) > 0
+    choices = []
+    for request in [*replica.waiting[-1:], *replica.running[::-1]]:
+        part = max(1, min(CHUNK, request.prefill - request.processed))
+        if len(choices) >= min(1, len(replica.waiting)) and memory["calls"] % 7 == 0 and request.id not in memory:
+            memory[request.id] = True
+            part = 0
+        choices.append((request, part))
+    return placed(replica, choices, time)
+
+
+TWINS = {shortest_prompt_first: form_shortest, newest_first: form_newest}
+# Whose cases have tables that hold its batches: of whole prompts, or of chunks of any length.
+LIKE = {shortest_prompt_first: "vllm", newest_first: "sarathi"}
+
+
+def check_equal(case: Case, runner: Runner, log_rows: int = 1 << 14) -> reference.Outcome:
+    """Compare with the twin, where that serves everybody: it calls a queue stuck that a policy may leave waiting."""
+    chunks_anywhere = case.cost.compose == COMPOSE_FASTSIM or case.cost.vidur.kv_step == 1024
+    assume(chunks_anywhere or runner.scheduler is not newest_first)
+    twin = reference.simulate(case.requests, case.settings, reference.cost_stage_seconds(case.cost))
+    assume(set(twin.outcome) == {"done"})
+    return kernel_runs.assert_equals_twin(case, log_rows=log_rows, kernel=runner)
+
+
+@pytest.mark.parametrize("policy", TWINS, ids=lambda policy: policy.name)
+def test_a_policy_equals_its_twin(policy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = {"cases": 0, "restarts": 0, "pipelines": 0, "out of turn": 0}
+    monkeypatch.setitem(reference_policies.FORM, LIKE[policy], TWINS[policy])
+
+    @QUIET
+    @given(cases(LIKE[policy]))
+    def check(case: Case) -> None:
+        twin = check_equal(case, Runner(policy, None))
+        seen["cases"] += 1
+        seen["restarts"] += bool(twin.restarts)
+        seen["pipelines"] += case.settings.num_stages > 1
+        seen["out of turn"] += any(np.diff([request.scheduled_at for request in twin.requests]) < 0)
+
+    check()
+    print(policy.name, seen)
+    assert seen["cases"] > EXAMPLES // 2
+    assert min(seen.values()) > EXAMPLES // 20
+
+
+@pytest.mark.parametrize("scheduler", ["vllm", "sarathi", "orca", shortest_prompt_first], ids=str)
+def test_a_router_equals_its_twin(scheduler: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = {"cases": 0, "uneven": 0, "restarts": 0}
+    name = scheduler if isinstance(scheduler, str) else LIKE[scheduler]
+    if name != scheduler:
+        monkeypatch.setitem(reference_policies.FORM, name, TWINS[scheduler])
+    monkeypatch.setitem(kernel_runs.ROUTER, "least_outstanding", route.ASKED)
+
+    def choose(simulation: reference.Simulation, request: Request) -> int:
+        return min(simulation.replicas, key=lambda r: (-r.num_free, r.num_outstanding)).id
+
+    monkeypatch.setattr(reference.Simulation, "choose", choose)
+
+    @settings(QUIET, max_examples=EXAMPLES // 2)
+    @given(cases(name, "least_outstanding"))
+    def check(case: Case) -> None:
+        twin = check_equal(case, Runner(scheduler, most_memory))
+        seen["cases"] += 1
+        seen["restarts"] += bool(twin.restarts)
+        turns = [i % case.settings.num_replicas for i in range(len(twin.requests))]
+        seen["uneven"] += [request.replica_id for request in twin.requests] != turns
+
+    check()
+    assert seen["cases"] > EXAMPLES // 4
+    assert seen["uneven"] > EXAMPLES // 20
