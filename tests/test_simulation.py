@@ -123,7 +123,7 @@ def test_save_and_load(tmp_path: Path) -> None:
     assert set(loaded.summary["timing"]) == {"tables_s", "kernel_s", "write_s", "total_s"}
     metadata = pq.read_schema(folder / "requests.parquet")
     assert json.loads((metadata.metadata or {})[b"fastsim"]) == result.config
-    assert metadata.field("ttft").metadata[b"unit"] == b"s"
+    assert (metadata.field("ttft").metadata or {})[b"unit"] == b"s"
     (folder / "mine.txt").write_text("stays")
     fastsim.simulate(deployment(), CHAT).save(folder)
     stale = "iterations.parquet"

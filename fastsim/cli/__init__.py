@@ -15,6 +15,7 @@ COMMANDS = {
     "train": ("fastsim.cli.train", "Train the forests that predict operator times."),
     "catalog": ("fastsim.cli.catalog", "List models, devices, nodes, policies, routers and predictors."),
     "trace": ("fastsim.cli.trace", "Describe, convert and synthesise workloads."),
+    "warm": ("fastsim.cli.warm", "Compile everything beforehand."),
 }
 
 

@@ -1,0 +1,14 @@
+"""`fastsim warm`."""
+
+import click
+
+
+@click.command()
+def warm() -> None:
+    """Compile the kernels of all policies and build the default tables, so that no later run has to."""
+    from fastsim.warm import POLICIES
+    from fastsim.warm import warm as run
+
+    click.echo(f"compiling {', '.join(POLICIES)}; about a minute the first time", err=True)
+    for ready in run():
+        click.echo(f"{ready.name:27} {ready.seconds:6.2f} s  {'made' if ready.made else 'found in the cache'}")

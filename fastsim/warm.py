@@ -1,0 +1,77 @@
+"""What a first run waits for, done beforehand: every policy's kernel compiled, the default tables built."""
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import get_args
+
+from fastsim.settings import Policy
+
+POLICIES: tuple[str, ...] = get_args(Policy)
+
+
+@dataclass(frozen=True, slots=True)
+class Warmed:
+    """One thing that is ready now, how long it took, s, and whether it was made or found in the cache."""
+
+    name: str
+    seconds: float
+    made: bool
+
+
+def warm(policies: Sequence[str] = POLICIES) -> Iterator[Warmed]:
+    """Compile the kernels of ``policies``, on all cores, then build the tables of the default deployment.
+
+    Gives each as it gets ready. What is in the cache already is only loaded.
+    """
+    context = get_context("spawn")  # a compiler that was forked in the middle of its work would hang
+    with ProcessPoolExecutor(min(len(policies), os.cpu_count() or 1), mp_context=context) as pool:
+        pending = [pool.submit(compile_kernel, policy) for policy in policies]
+        try:
+            for ready in as_completed(pending):
+                yield ready.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+    yield build_default_tables()
+
+
+def compile_kernel(policy: str) -> Warmed:
+    """Compile the kernel of a policy, or load its machine code."""
+    from importlib import import_module
+
+    import numpy as np
+
+    from fastsim import layout
+    from fastsim.deployment import resolve
+    from fastsim.kernels.cost import COMPOSE_FASTSIM, Cost
+    from fastsim.predictors.compose import NO_FASTSIM, NO_VIDUR
+    from fastsim.settings import Deployment
+    from fastsim.simulation import get_ready, lay_out_whole, limits_of
+    from fastsim.workload import Workload
+
+    began = time.perf_counter()
+    resolved = resolve(Deployment.load(None, [f"scheduler.policy={policy}"]))
+    one = Workload(np.zeros(1), np.ones(1, np.int64), np.ones(1, np.int64))
+    stream = layout.share(one.arrived_at, one.num_prompt_tokens, one.num_output_tokens)
+    limits = limits_of(resolved)
+    lane = lay_out_whole(resolved, limits, one, stream, layout.Arena())
+    run = import_module(f"fastsim.kernels.schedule_{policy}").run
+    get_ready(run, lane, Cost(COMPOSE_FASTSIM, 1, NO_VIDUR, NO_FASTSIM), limits)
+    stats = getattr(run, "stats", None)  # none when Numba is switched off
+    return Warmed(f"kernel {policy}", time.perf_counter() - began, bool(stats and stats.cache_misses))
+
+
+def build_default_tables() -> Warmed:
+    """Build the tables of the shipped default, or load them."""
+    from fastsim.deployment import resolve
+    from fastsim.predictors import build_cost
+    from fastsim.predictors.cache import folder
+    from fastsim.settings import Deployment
+
+    began = time.perf_counter()
+    before = set(folder().glob("*.npz"))
+    build_cost(resolve(Deployment.load(None)))
+    return Warmed("tables", time.perf_counter() - began, set(folder().glob("*.npz")) != before)
