@@ -13,7 +13,7 @@ import numpy as np
 
 from fastsim.catalog import load_model
 from fastsim.predictors import aic, raw, shipped, vidur
-from fastsim.predictors.forest import UNSHRUNK
+from fastsim.predictors.forest import SIZES, UNSHRUNK
 from fastsim.predictors.forest_splits import FOLDS
 from fastsim.predictors.forest_train import hold_out, percent
 from fastsim.predictors.records import Records
@@ -31,17 +31,17 @@ def cards() -> list[dict]:  # type: ignore[type-arg]
     return [json.loads(path.with_suffix(".json").read_bytes()) for path in paths]
 
 
-def compared(system: str, family: str, precision: str, count: int, full: bool) -> dict[str, tuple[float, float]]:
-    """Split -> error of a forest unshrunk, and of Vidur's way, %, on the same rows."""
-    records = aic.read(system, family, precision)
-    large = hold_out(records, aic.SYSTEMS[system].chip, UNSHRUNK, count=count)
-    plain = raw.hold_out(records, raw.GRID if full else raw.FEW, count)
-    return {name: (percent(large[name]), percent(plain[name])) for name in large}
+def compared(system: str, family: str, precision: str, count: int, full: bool) -> dict[str, list[float]]:
+    """Split -> error of the size that is shipped, unshrunk, and of Vidur's way, %, on the same rows."""
+    records, chip = aic.read(system, family, precision), aic.SYSTEMS[system].chip
+    ways = [hold_out(records, chip, size, count=count) for size in (SIZES[family], UNSHRUNK)]
+    ways.append(raw.hold_out(records, raw.GRID if full else raw.FEW, count))
+    return {name: [percent(held[name]) for held in ways] for name in ways[0]}
 
 
 def splits_table(compare: list[str], families: list[str], precisions: list[str], count: int, full: bool) -> None:
     """Print errors and coverage by split."""
-    print(f"{'machine':20}{'operator':18}{'type':10}{'split':36}{'shipped':>8}{'unshrunk':>9}{'raw':>7}{'in 90 %':>8}")
+    print(f"{'machine':20}{'operator':18}{'type':10}{'split':36}{'shipped':>9}{'unshrunk':>9}{'raw':>9}{'in 90 %':>8}")
     for card in cards():
         system, family, precision = card["system"], card["family"], card["precision"]
         if family not in (families or [family]) or precision not in (precisions or [precision]):
@@ -50,11 +50,11 @@ def splits_table(compare: list[str], families: list[str], precisions: list[str],
         for split, error in card["error_percent"].items():
             if split == SEEN:
                 continue
-            beside = "".join(f"{value:{9 if i == 0 else 7}.1f}" for i, value in enumerate(other.get(split, ())))
-            line = f"{system:20}{family:18}{precision:10}{split:36}{error:8.1f}{beside:>16}"
+            beside = "".join(f"{value:9.1f}" for value in other.get(split, [error]))
+            line = f"{system:20}{family:18}{precision:10}{split:36}{beside:27}"
             print(f"{line}{card['coverage_percent'][split]:8.1f}", flush=True)
         print(
-            f"{system:20}{family:18}{precision:10}{'every fold by the others':60}{card['coverage_percent']['all']:8.1f}"
+            f"{system:20}{family:18}{precision:10}{'every fold by the others':63}{card['coverage_percent']['all']:8.1f}"
         )
 
 
@@ -109,7 +109,7 @@ def main() -> None:
     )
     parser.add_argument("--family", nargs="*", default=[], help="only these families")
     parser.add_argument("--precision", nargs="*", default=[], help="only these precisions")
-    parser.add_argument("--folds", type=int, default=FOLDS, help="of unshrunk and raw")
+    parser.add_argument("--folds", type=int, default=FOLDS, help="of what is trained again")
     parser.add_argument("--full-grid", action="store_true", help="Vidur's whole grid search: hours")
     given = parser.parse_args()
     splits_table(given.compare, given.family, given.precision, given.folds, given.full_grid)
