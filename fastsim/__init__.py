@@ -20,7 +20,18 @@ if TYPE_CHECKING:
     from fastsim.workload import load as load_workload
 
 __version__ = "0.1.0"
-__all__ = ["Deployment", "Result", "Workload", "__version__", "load_workload", "resolve", "simulate", "simulate_many"]
+__all__ = [
+    "Deployment",
+    "Result",
+    "Workload",
+    "__version__",
+    "load_workload",
+    "policy",
+    "resolve",
+    "simulate",
+    "simulate_many",
+    "sort_by",
+]
 
 _HOME = {
     "Deployment": ("fastsim.deployment", "Deployment"),

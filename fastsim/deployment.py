@@ -11,7 +11,7 @@ from fastsim.catalog import Device, Model, Node
 from fastsim.errors import ConfigError, DoesNotFitError, did_you_mean
 from fastsim.memory import Layout, MemoryPlan
 from fastsim.operators import Operators, operators
-from fastsim.settings import Deployment
+from fastsim.settings import Deployment, is_function
 
 __all__ = ["Deployment", "Resolved", "resolve"]
 
@@ -155,6 +155,7 @@ def _fill(deployment: Deployment, model: Model, device: Device, node: Node) -> D
         "max_num_batched_tokens": given.max_num_batched_tokens or max(4096, max_model_len),
         "chunk_size": given.chunk_size or 512,
         "block_size": given.block_size or (1 if given.policy == "lightllm" else 16),
+        "policy": _function(given.policy),
         "max_waiting_iters": 10 if given.max_waiting_iters is None else given.max_waiting_iters,
     }
     in_catalog = model.name in catalog.names("models")
@@ -165,6 +166,7 @@ def _fill(deployment: Deployment, model: Model, device: Device, node: Node) -> D
         "node": node.name,
         "max_model_len": max_model_len,
         "scheduler": given.model_copy(update=scheduler),
+        "router": deployment.router.model_copy(update={"policy": _function(deployment.router.policy)}),
         "predictor": predictor.model_copy(update={"source": _source(predictor.source)}),
     }
     return deployment.model_copy(update=filled)
@@ -206,6 +208,10 @@ def _plan(filled: Deployment, model: Model, device: Device, node: Node) -> Memor
         raise DoesNotFitError(f"{error}; {way_out}") from None
 
 
+def _function(policy: str) -> str:
+    return str(Path(policy).absolute()) if is_function(policy) else policy
+
+
 def _most_tokens(filled: Deployment) -> int:
     """Tokens of the largest iteration; Orca and FasterTransformer have no limit, so one longest prompt."""
     scheduler = filled.scheduler
@@ -213,10 +219,10 @@ def _most_tokens(filled: Deployment) -> int:
     match scheduler.policy:
         case "sarathi":
             tokens = scheduler.chunk_size
-        case "vllm" | "lightllm":
-            tokens = scheduler.max_num_batched_tokens
-        case _:
+        case "orca" | "faster_transformer":
             tokens = filled.max_model_len
+        case _:
+            tokens = scheduler.max_num_batched_tokens
     return max(tokens, scheduler.max_num_seqs)
 
 

@@ -38,7 +38,7 @@ def check_fit(resolved: Resolved, workload: Workload) -> None:
                 f"set scheduler.max_num_batched_tokens={prompts.max()} or more"
             ),
         )
-    if policy in ("vllm", "sarathi", "lightllm"):
+    if policy not in ("orca", "faster_transformer"):
         size, free = scheduler.block_size or 1, memory.num_blocks
         if policy != "lightllm":
             free -= memory.watermark_blocks

@@ -1,11 +1,11 @@
 """What is simulated, as it is written down: the contract of deployment files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WrapValidator
 
 from fastsim.documents import Document, read, validate, with_overrides
 
@@ -35,6 +35,18 @@ def _name(meaning: str, example: str, **default: Any) -> Any:
     return _setting(meaning, "a name", example, min_length=1, max_length=4096, **default)
 
 
+def is_function(policy: str) -> bool:
+    """Whether a policy is a function of the user's, file.py:function."""
+    return ".py:" in policy
+
+
+def _or_function(policy: Any, check: Callable[[Any], Any]) -> Any:
+    return policy if isinstance(policy, str) and is_function(policy) else check(policy)
+
+
+_OR_FUNCTION = (WrapValidator(_or_function), PlainSerializer(str))
+
+
 class _Settings(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -42,7 +54,9 @@ class _Settings(BaseModel):
 class Router(_Settings):
     """Which replica a request goes to."""
 
-    policy: RouterPolicy = _setting("how a replica is chosen", "a router", "random", default="round_robin")
+    policy: Annotated[RouterPolicy, *_OR_FUNCTION] = _setting(
+        "how a replica is chosen, or file.py:function", "a router", "random", default="round_robin"
+    )
 
 
 class Memory(_Settings):
@@ -59,7 +73,9 @@ class Memory(_Settings):
 class Scheduler(_Settings):
     """How a replica forms its batches. A limit that the policy does not have is ignored."""
 
-    policy: Policy = _setting("scheduling policy", "a policy", "vllm", default="sarathi")
+    policy: Annotated[Policy, *_OR_FUNCTION] = _setting(
+        "scheduling policy, or file.py:function", "a policy", "vllm", default="sarathi"
+    )
     max_num_seqs: int = _count("requests that run at once, over all pipeline stages", 128, 128, 2**16)
     max_num_batched_tokens: int | None = _count("tokens of an iteration: vllm, lightllm", 4096, None, 2**24)
     chunk_size: int | None = _count("tokens of an iteration: sarathi", 512, None, 2**24)

@@ -18,11 +18,13 @@ from fastsim.deployment import Deployment, Resolved, resolve
 from fastsim.feasible import check_fit, explain_end, explain_fault
 from fastsim.kernels import state
 from fastsim.kernels.cost import Cost
-from fastsim.kernels.route import LEAST_OUTSTANDING, LEAST_WAITING, ROUTED
+from fastsim.kernels.route import ASKED, LEAST_OUTSTANDING, LEAST_WAITING, ROUTED
 from fastsim.kernels.state import Limits, State
 from fastsim.layout import Arena, Stream
+from fastsim.policies import attached, with_functions
 from fastsim.predictors import build_cost
 from fastsim.result import Outcome, Result, release, request_columns, wrap
+from fastsim.settings import is_function
 from fastsim.workload import Workload
 from fastsim.workload import load as load_workload
 
@@ -41,13 +43,16 @@ def simulate(
     deployment: Deployment | str | Path | None = None,
     workload: Workload | str | Path | Mapping[str, Any] = "chat",
     *,
+    scheduler: Callable[..., Any] | None = None,
+    router: Callable[..., Any] | None = None,
     iterations: bool = False,
     progress: Progress | None = None,
 ) -> Result:
     """Predict how ``deployment`` serves ``workload``.
 
     ``deployment``: a Deployment, a file that holds one, or None for the shipped default. ``workload``: a
-    Workload, a file, a preset or a synthetic description. ``iterations`` keeps a row per batch and stage.
+    Workload, a file, a preset or a synthetic description. ``scheduler`` and ``router``: functions of your own
+    (fastsim.policies), in place of the deployment's policies. ``iterations`` keeps a row per batch and stage.
     ``progress`` is called now and then with the share of tokens done, 0 to 1.
 
     Raises errors.InputError for anything that cannot be simulated. The same input gives the same result, to
@@ -56,7 +61,9 @@ def simulate(
     began = time.perf_counter()
     if not isinstance(deployment, Deployment):
         deployment = Deployment.load(deployment)
+    deployment = with_functions(deployment, scheduler, router)
     resolved = resolve(deployment)
+    kernel = kernel_of(resolved, scheduler, router)
     requests = load_workload(workload, seed=deployment.seed)
     check_fit(resolved, requests)
     built = build_cost(resolved)
@@ -64,7 +71,7 @@ def simulate(
     limits = limits_of(resolved)
     stream = layout.share(requests.arrived_at, requests.num_prompt_tokens, requests.num_output_tokens)
     lanes = lay_out(resolved, limits, requests, stream, log_rows=LOG_ROWS if iterations else 0)
-    drained, kernel_s = run_lanes(kernel_of(resolved), lanes, built.cost, limits, requests, progress)
+    drained, kernel_s = run_lanes(kernel, lanes, built.cost, limits, requests, progress)
     logs = [np.concatenate(columns) for columns in zip(*drained, strict=True)] if iterations else None
     explain_end(resolved, lanes[0])
     served, replicas = release(lanes[0].requests), lanes[0].replicas
@@ -77,9 +84,16 @@ def simulate(
     return result
 
 
-def kernel_of(resolved: Resolved) -> Kernel:
-    """The compiled policy of a deployment."""
-    run: Kernel = import_module(f"fastsim.kernels.schedule_{resolved.deployment.scheduler.policy}").run
+def kernel_of(
+    resolved: Resolved, scheduler: Callable[..., Any] | None = None, router: Callable[..., Any] | None = None
+) -> Kernel:
+    """The compiled policy of a deployment, for one simulation. Raises PolicyError for functions of the user's."""
+    policy, routing = resolved.deployment.scheduler.policy, resolved.deployment.router.policy
+    if is_function(policy) or is_function(routing):
+        from fastsim.policies.runner import Runner
+
+        return Runner(attached(scheduler, policy, "scheduler") or policy, attached(router, routing, "router"))
+    run: Kernel = import_module(f"fastsim.kernels.schedule_{policy}").run
     return run
 
 
@@ -99,7 +113,7 @@ def limits_of(resolved: Resolved) -> Limits:
         max_num_batched_tokens=scheduler.max_num_batched_tokens or 0,
         chunk_size=scheduler.chunk_size or 0,
         max_waiting_iters=scheduler.max_waiting_iters or 0,
-        router=ROUTERS.get(deployment.router.policy, ROUTED),
+        router=ASKED if is_function(deployment.router.policy) else ROUTERS.get(deployment.router.policy, ROUTED),
     )
 
 

@@ -133,7 +133,7 @@ def form_newest(replica: Replica, time: float) -> Members:
     replica.running.sort(key=lambda request: request.arrived_at)
     memory = vars(replica).setdefault("remembered", {"calls": 0})
     memory["calls"] += len(replica.running) > 0
-    choices = []
+    choices = Members()
     for request in [*replica.waiting[-1:], *replica.running[::-1]]:
         part = max(1, min(CHUNK, request.prefill - request.processed))
         if len(choices) >= min(1, len(replica.waiting)) and memory["calls"] % 7 == 0 and request.id not in memory:

@@ -18,11 +18,12 @@ create arrays or lists; ``memo`` and ``notes`` are there to remember.
 import importlib.util
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from fastsim.errors import PolicyError
+from fastsim.settings import Deployment, is_function
 
 Kind = Literal["scheduler", "router"]
 PARAMETERS: dict[Kind, str] = {"scheduler": "(replica, chosen, tokens)", "router": "(replicas, request)"}
@@ -34,7 +35,6 @@ class UserPolicy:
 
     function: Callable[..., Any]
     kind: Kind
-    given_as: str | None = None
 
     def __call__(self, *arguments: Any) -> Any:
         return self.function(*arguments)
@@ -46,7 +46,7 @@ class UserPolicy:
     @property
     def place(self) -> str:
         """How a deployment names it: file.py:function."""
-        return self.given_as or f"{Path(self.function.__code__.co_filename).absolute()}:{self.name}"
+        return f"{Path(self.function.__code__.co_filename).absolute().with_suffix('.py')}:{self.name}"
 
 
 def policy(function: Callable[..., Any]) -> UserPolicy:
@@ -69,13 +69,25 @@ def policy(function: Callable[..., Any]) -> UserPolicy:
     return UserPolicy(function, kinds[len(parameters)])
 
 
+def with_functions(
+    deployment: Deployment, scheduler: Callable[..., Any] | None, router: Callable[..., Any] | None
+) -> Deployment:
+    """The deployment, in which the policies are named that are given as functions."""
+    changed = {}
+    for section, given in (("scheduler", scheduler), ("router", router)):
+        if given is not None:
+            named = {"policy": policy(given).place}
+            changed[section] = getattr(deployment, section).model_copy(update=named)
+    return deployment.model_copy(update=changed)
+
+
 def attached(given: Callable[..., Any] | None, named: str, kind: Kind) -> UserPolicy | None:
-    """The function to use as ``kind``: ``given``, else the one that ``named``, file.py:function, refers to, if it does."""
+    """The function to use as ``kind``: ``given``, else what ``named`` refers to, if that is file.py:function."""
+    place: str = kind
     if given is not None:
         found = policy(given)
-        place = kind
-    elif ".py:" in named:
-        found = replace(policy(_load(named, kind)), given_as=named)
+    elif is_function(named):
+        found = policy(_load(named, kind))
         place = f"{kind}.policy: {named}"
     else:
         return None
