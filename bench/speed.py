@@ -1,69 +1,86 @@
-"""Speed on a real trace, next to what Vidur needs: `python bench/speed.py [TRACE.csv]`.
+"""The table of speed: `python bench/speed.py [--trace TRACE.csv] [--runs 5] [--scale 1] [--only WORD]`.
 
-Without a trace, chat traffic of the size and rate of the Azure conversation trace of 2023 is synthesised.
+Each row with its bar, the median of runs that take turns with those of the other rows, and how much longer Vidur needs
+for the same batches (its measured cost: 87 us per batch and 3.2 us per batch and request). Then how the kernel's time
+grows with requests and iterations.
 """
 
-import os
-import resource
-import statistics
-import subprocess
-import sys
-import tempfile
-import time
+import argparse
+import platform
+from collections.abc import Sequence
 from pathlib import Path
 
-import fastsim
-from fastsim.deployment import Deployment
-from fastsim.workload import load
-
-# Measured on two cores of a server CPU: microsoft/vidur at 7d47513, per batch and per batch and request.
-VIDUR_S_PER_BATCH, VIDUR_S_PER_MEMBER = 87e-6, 3.2e-6
-RUNS = 5
+import figures
+import growth
+import traffic
+from figures import Figure
 
 
-def command(arguments: list[str], cache: str | None = None) -> float:
-    """Seconds of one whole process."""
-    environment = {**os.environ, **({"FASTSIM_CACHE_DIR": cache} if cache else {})}
-    began = time.perf_counter()
-    subprocess.run(
-        [sys.executable, "-m", "fastsim", "simulate", *arguments],
-        check=True,
-        capture_output=True,
-        env=environment,
-    )
-    return time.perf_counter() - began
+def rows(trace: Path | None, scale: float) -> list[Figure]:
+    """All rows. ``scale`` below 1 makes every one of them smaller, for a quick look; the bars stay."""
+    many = max(100, int(10_000_000 * scale))
+    return [
+        *figures.azure(trace, scale),
+        figures.cluster(many, 100, "round_robin", 6.0, 1536.0),
+        figures.cluster(many, 1000, "least_outstanding", 60.0, 2048.0),
+        figures.sweep(max(5, int(1000 * scale)), max(20, int(5000 * scale))),
+        *figures.processes(trace, scale),
+    ]
 
 
-def main() -> None:
-    trace = sys.argv[1] if len(sys.argv) > 1 else None
-    requests = load(trace) if trace else load("chat", rate=5.53, num_requests=19_366)
-    print(f"{requests.num_requests:,} requests of {requests.name}; Llama-3-8B on one H100; medians of {RUNS}")
+def measure(table: Sequence[Figure], runs: int) -> None:
+    """Take every row's measure in turn, ``runs`` times."""
+    for number in range(runs):
+        for row in table:
+            if number < row.most_runs:
+                row.taken.append(row.measure())
+
+
+def show(table: Sequence[Figure]) -> None:
+    """Print the table."""
+    print(f"{'work':74} {'at most':>9} {'median':>10}   {'runs':>4} {'Vidur':>8} {'times':>7}")
+    for row in table:
+        seconds = row.median()
+        vidur = "" if row.vidur_s is None else f"{row.vidur_s:6.1f} s {row.vidur_s / seconds:7,.0f}"
+        kept = "  " if row.kept else " !"
+        print(f"{row.name:74} {_time(row.most_s):>9} {_time(seconds):>10} {kept} {len(row.taken):3} {vidur:>17}")
+        if row.notes():
+            most = "" if row.most_mib is None else f" (at most {row.most_mib:,.0f} MiB)"
+            print(f"    {row.notes()}{most}")
+
+
+def show_growth(scale: float) -> None:
+    """Print the fits."""
+    sizes = tuple(max(20, int(size * scale)) for size in (300, 3_000, 30_000, 300_000))
     for policy in ("sarathi", "vllm"):
-        settings = [f"scheduler.policy={policy}", "max_model_len=16384"]
-        deployment = Deployment.load(None, [*settings, "scheduler.max_num_batched_tokens=16384"])
-        kept = fastsim.simulate(deployment, requests, iterations=True)
-        assert kept.iterations is not None
-        members = int(kept.iterations["num_seqs"].to_numpy().sum())
-        vidur = kept.iterations.num_rows * VIDUR_S_PER_BATCH + members * VIDUR_S_PER_MEMBER
-        times = [fastsim.simulate(deployment, requests).summary["timing"]["kernel_s"] for _ in range(RUNS)]
-        kernel = statistics.median(times)
+        found = growth.fit(policy, sizes)
         print(
-            f"{policy:8} {kept.iterations.num_rows:,} iterations: kernel {kernel * 1e3:.1f} ms, "
-            f"{kernel / kept.iterations.num_rows * 1e9:.0f} ns per iteration; Vidur {vidur:.1f} s, "
-            f"{vidur / kernel:,.0f} times as long"
+            f"{policy}: {found.ns_per_request:,.0f} ns per request + {found.ns_per_iteration:.1f} ns per iteration "
+            f"(R2 {found.r_squared:.4f}; time grows as size^{found.slope:.3f}, from {found.points[:, 1].min():,.0f} to "
+            f"{found.points[:, 1].max():,.0f} iterations)"
         )
-    with tempfile.TemporaryDirectory() as folder:
-        shapes = ["--set", "max_model_len=16384"]
-        given = [str(Path(__file__).parents[1] / "data" / "default.yaml"), trace or "chat", *shapes]
-        if not trace:
-            given += ["--rate", "5.53", "--requests", "19366"]
-        given += ["--out", f"{folder}/out"]
-        first = command(given, cache=f"{folder}/cache")
-        warm = statistics.median(command(given, cache=f"{folder}/cache") for _ in range(RUNS))
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    print(
-        f"fastsim simulate, whole process: first run ever {first:.1f} s, then {warm:.2f} s; peak {peak:.0f} MiB"
-    )
+    waves = max(2, int(100 * scale))
+    steady = ", ".join(f"{growth.steady_decode_ns(batch, waves=waves):.1f} ns ({batch})" for batch in (1, 8, 32))
+    print(f"an iteration of a steady decode, by batch: {steady}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trace", type=Path, default=traffic.TRACE)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--scale", type=float, default=1.0)
+    parser.add_argument("--only", default="", help="rows whose name holds this")
+    given = parser.parse_args(arguments)
+    table = [row for row in rows(given.trace, given.scale) if given.only in row.name]
+    measure(table, given.runs)
+    print(f"{traffic.azure(given.trace)[1]}; Llama-3-8B on one H100 where nothing else is said; {platform.machine()}")
+    show(table)
+    if not given.only:
+        show_growth(given.scale)
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds * 1e3:.1f} ms" if seconds < 0.1 else f"{seconds:.2f} s"
 
 
 if __name__ == "__main__":

@@ -167,13 +167,17 @@ def run_lanes(
     workload: Workload,
     progress: Progress | None,
 ) -> tuple[list[Columns], float]:
-    """Run every lane to its end, one thread each; returns the logs and the time it took, s."""
+    """Run every lane to its end, one thread each; returns the logs, and the time from first start to last end, s."""
+
+    def timed(lane: State) -> tuple[list[Columns], float, float]:
+        began = time.perf_counter()
+        return finish(run, lane, cost, limits, stop), began, time.perf_counter()
+
     total = max(1, int(workload.num_prompt_tokens.sum() + workload.num_output_tokens.sum()))
     stop = threading.Event()
     get_ready(run, lanes[0], cost, limits)
-    began = time.perf_counter()
     with ThreadPoolExecutor(len(lanes)) as pool:
-        pending = [pool.submit(finish, run, lane, cost, limits, stop) for lane in lanes]
+        pending = [pool.submit(timed, lane) for lane in lanes]
         try:
             while not all(lane.done() for lane in pending):
                 wait(pending, timeout=0.1)
@@ -182,8 +186,8 @@ def run_lanes(
                     progress(min(1.0, done / total))
         finally:
             stop.set()
-    kernel_s = time.perf_counter() - began
-    return [columns for lane in pending for columns in lane.result()], kernel_s
+    drained, began, ended = zip(*(lane.result() for lane in pending), strict=True)
+    return [columns for log in drained for columns in log], max(ended) - min(began)
 
 
 def get_ready(run: Kernel, lane: State, cost: Cost, limits: Limits) -> None:

@@ -1,0 +1,192 @@
+"""The figures of bench/speed.py: each is prepared once, and measured as often as wanted."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import traffic
+
+import fastsim
+from fastsim.deployment import Deployment
+from fastsim.workload import Workload, load
+
+# Measured on two cores of a server CPU: microsoft/vidur at 7d47513, per batch and per batch and request.
+VIDUR_S_PER_BATCH, VIDUR_S_PER_MEMBER = 87e-6, 3.2e-6
+ROOT = Path(__file__).resolve().parents[1]
+AZURE_SETTINGS = ("max_model_len=16384", "scheduler.max_num_batched_tokens=16384")
+
+
+@dataclass
+class Figure:
+    """One row: what is measured, what it may take, and what it took."""
+
+    name: str
+    most_s: float
+    measure: Callable[[], dict[str, float]]  # "seconds", and what else is worth a note
+    vidur_s: float | None = None  # Vidur's cost for the same batches
+    most_runs: int = 100
+    most_mib: float | None = None
+    taken: list[dict[str, float]] = field(default_factory=list)
+
+    def median(self, key: str = "seconds") -> float:
+        return statistics.median(one[key] for one in self.taken)
+
+    @property
+    def kept(self) -> bool:
+        """Whether it stays within its bars."""
+        return self.median() <= self.most_s and (self.most_mib is None or self.median("peak_mib") <= self.most_mib)
+
+    def notes(self) -> str:
+        others = [key for key in self.taken[0] if key != "seconds"]
+        return ", ".join(f"{key} {self.median(key):,.4g}" for key in others)
+
+
+def default(*settings: str) -> Deployment:
+    """Llama-3-8B on H100."""
+    return Deployment.load(None, settings)
+
+
+def vidur_seconds(deployment: Deployment, workload: Workload) -> tuple[float, int]:
+    """What Vidur needs for the same batches, and how many they are."""
+    table = fastsim.simulate(deployment, workload, iterations=True).iterations
+    assert table is not None
+    members = int(table["num_seqs"].to_numpy().sum())
+    return table.num_rows * VIDUR_S_PER_BATCH + members * VIDUR_S_PER_MEMBER, table.num_rows
+
+
+def kernel(name: str, deployment: Deployment, workload: Workload, most: Callable[[float], float]) -> Figure:
+    """Kernel time of one simulation. ``most``: the bar, by Vidur's cost."""
+    vidur, iterations = vidur_seconds(deployment, workload)
+
+    def measure() -> dict[str, float]:
+        timing = fastsim.simulate(deployment, workload).summary["timing"]
+        return {"seconds": timing["kernel_s"], "ns per iteration": timing["kernel_s"] / iterations * 1e9}
+
+    return Figure(f"{name}, {iterations:,} iterations", most(vidur), measure, vidur)
+
+
+def azure(trace: Path | None, scale: float) -> Iterator[Figure]:
+    """The Azure trace on one replica and on four; lengths of it on Llama-2-7B."""
+    requests, _ = traffic.azure(trace, max(20, int(traffic.NUM_REQUESTS * scale)))
+    for policy in ("sarathi", "vllm"):
+        named = default(f"scheduler.policy={policy}", *AZURE_SETTINGS)
+        yield kernel(f"Azure trace, 1 replica, {policy}", named, requests, lambda vidur: vidur / 2000)
+    for policy in ("sarathi", "vllm"):
+        routed = ("num_replicas=4", "router.policy=least_outstanding")
+        named = default(f"scheduler.policy={policy}", *AZURE_SETTINGS, *routed)
+        yield kernel(f"Azure trace, 4 replicas, least_outstanding, {policy}", named, requests, lambda vidur: 0.030)
+    older = {"model": "meta-llama/Llama-2-7b-hf", "device": "a100", "scheduler": {"policy": "vllm"}}
+    lengths = traffic.azure_lengths(2.0, max(20, int(16_384 * scale)), 4096, trace)
+    name = f"Llama-2-7B on A100, {lengths.num_requests:,} requests at 2/s, vllm"
+    yield kernel(name, Deployment.load(older), lengths, lambda vidur: 0.0075)
+
+
+def cluster(num_requests: int, num_replicas: int, router: str, most_s: float, most_mib: float) -> Figure:
+    """A process of its own that draws chat at 6 requests/s per replica and simulates it; its peak memory."""
+
+    def measure() -> dict[str, float]:
+        given = [str(num_requests), str(num_replicas), router]
+        done = subprocess.run(
+            [sys.executable, __file__, *given], check=True, capture_output=True, text=True, env=environment()
+        )
+        found: dict[str, float] = json.loads(done.stdout)
+        return found
+
+    name = f"{num_requests:,} requests of chat over {num_replicas:,} replicas, {router}"
+    return Figure(name, most_s, measure, most_runs=3, most_mib=most_mib)
+
+
+def in_child(num_requests: int, num_replicas: int, router: str) -> dict[str, float]:
+    """What the process of ``cluster`` prints."""
+    import resource
+
+    deployment = default(f"num_replicas={num_replicas}", f"router.policy={router}")
+    fastsim.simulate(deployment, load("chat", num_requests=10))
+    workload = load("chat", rate=6.0 * num_replicas, num_requests=num_requests)
+    began = time.perf_counter()
+    timing = fastsim.simulate(deployment, workload).summary["timing"]
+    whole = time.perf_counter() - began
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"seconds": timing["kernel_s"], "whole call": whole, "peak_mib": peak}
+
+
+def sweep(num_jobs: int, num_requests: int) -> Figure:
+    """Many configurations of one model on one workload, in one process."""
+    workload = load("chat", rate=3.0, num_requests=num_requests)
+    jobs = []
+    for number in range(num_jobs):
+        policy = ("sarathi", "vllm", "orca", "lightllm", "faster_transformer")[number % 5]
+        jobs.append((default(f"scheduler.policy={policy}", *_varied(number)), workload))
+    failed = [run.error for run in fastsim.simulate_many(jobs) if run.error]  # warms every table
+    assert not failed, failed[0]
+
+    def measure() -> dict[str, float]:
+        began = time.perf_counter()
+        runs = fastsim.simulate_many(jobs)
+        seconds = time.perf_counter() - began
+        timings = [run.summary["timing"] for run in runs if run.summary]
+        return {
+            "seconds": seconds,
+            "kernel core-seconds": sum(one["kernel_s"] for one in timings),
+            "tables core-seconds": sum(one["tables_s"] for one in timings),
+        }
+
+    return Figure(f"{num_jobs:,} configurations x {num_requests:,} requests", 10.0, measure, most_runs=5)
+
+
+def _varied(number: int) -> list[str]:
+    return [
+        f"scheduler.max_num_seqs={(32, 64, 128, 256)[number // 5 % 4]}",
+        f"scheduler.chunk_size={(256, 512, 1024, 2048)[number // 20 % 4]}",
+        f"num_replicas={1 + number // 80 % 4}",
+        f"tensor_parallel_size={(1, 2)[number // 320 % 2]}",
+        f"scheduler.watermark={0.01 + number * 1e-6:.6f}",
+    ]
+
+
+def processes(trace: Path | None, scale: float) -> Iterator[Figure]:
+    """Whole processes: warm, and the first in a fresh environment."""
+    given = ["simulate", str(ROOT / "data" / "default.yaml")]
+    if trace is not None and trace.exists() and scale == 1:
+        given += [str(trace)]
+    else:
+        given += ["chat", "--rate", str(traffic.RATE), "--requests", str(max(20, int(traffic.NUM_REQUESTS * scale)))]
+    given += ["--set", "max_model_len=16384"]
+
+    def warm() -> dict[str, float]:
+        with tempfile.TemporaryDirectory() as folder:
+            return {"seconds": process([*given, "--out", f"{folder}/out"])}
+
+    def first() -> dict[str, float]:
+        with tempfile.TemporaryDirectory() as folder:
+            return {"seconds": process([*given, "--out", f"{folder}/out"], f"{folder}/cache")}
+
+    yield Figure("fastsim simulate, Azure trace, warm, whole process", 1.2, warm)
+    yield Figure("the same, first run ever, compiling included", 45.0, first, most_runs=1)
+
+
+def process(arguments: list[str], cache: str | None = None) -> float:
+    """Seconds of one whole `fastsim` process."""
+    began = time.perf_counter()
+    command = [sys.executable, "-m", "fastsim", *arguments]
+    subprocess.run(command, check=True, capture_output=True, env=environment(cache))
+    return time.perf_counter() - began
+
+
+def environment(cache: str | None = None) -> dict[str, Any]:
+    """That of a child: this fastsim, and a cache of its own if one is named."""
+    paths = [str(ROOT), str(ROOT / "bench"), os.environ.get("PYTHONPATH", "")]
+    found = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
+    return {**found, "FASTSIM_CACHE_DIR": cache} if cache else found
+
+
+if __name__ == "__main__":
+    print(json.dumps(in_child(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])))

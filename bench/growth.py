@@ -1,0 +1,53 @@
+"""How the kernel's time grows: a line in requests and iterations, and what one iteration of a steady decode costs."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+import fastsim
+from fastsim.deployment import Deployment
+from fastsim.workload import load
+
+
+class Fit(NamedTuple):
+    """seconds = ns_per_request * requests + ns_per_iteration * iterations."""
+
+    ns_per_request: float
+    ns_per_iteration: float
+    r_squared: float  # of the logarithm of the time
+    slope: float  # of log(time) over log(size) at equal shape: 1 is linear
+    points: NDArray[np.float64]  # [n, 3] requests, iterations, seconds
+
+
+def fit(policy: str = "sarathi", sizes: tuple[int, ...] = (300, 3_000, 30_000, 300_000), runs: int = 5) -> Fit:
+    """Fixed lengths on one replica with 16 places at 80 % load: requests and iterations vary apart from each other."""
+    deployment = Deployment.load(None, [f"scheduler.policy={policy}", "scheduler.max_num_seqs=16"])
+    points = []
+    for outputs in (4, 30, 200, 1000):
+        for size in sizes:
+            lengths = {"kind": "fixed", "num_prompt_tokens": 64, "num_output_tokens": outputs}
+            gaps = {"kind": "poisson", "rate": 0.8 * 16 / (0.009 * outputs + 0.02)}
+            number = max(20, size * 30 // (outputs + 30))
+            workload = load({"lengths": lengths, "gaps": gaps, "num_requests": number})
+            summaries = [fastsim.simulate(deployment, workload).summary for _ in range(runs)]
+            seconds = min(one["timing"]["kernel_s"] for one in summaries)
+            points.append((number, summaries[0]["totals"]["iterations"], seconds))
+    table = np.array(points, np.float64)
+    relative = table[:, :2] / table[:, 2:]
+    (request, iteration), *_ = np.linalg.lstsq(relative, np.ones(len(table)), rcond=None)
+    logs = np.log(table[:, 2])
+    missed = logs - np.log(np.maximum(table[:, :2] @ [request, iteration], 1e-9))
+    r_squared = 1 - float((missed**2).sum() / ((logs - logs.mean()) ** 2).sum())
+    grown = [np.polyfit(np.log(part[:, 1]), np.log(part[:, 2]), 1)[0] for part in np.split(table, 4)]
+    return Fit(request * 1e9, iteration * 1e9, r_squared, float(np.mean(grown)), table)
+
+
+def steady_decode_ns(batch: int, outputs: int = 8_000, waves: int = 100, runs: int = 5) -> float:
+    """ns per iteration while the same ``batch`` requests decode, wave after wave."""
+    deployment = Deployment.load(None, [f"scheduler.max_num_seqs={batch}", "scheduler.policy=vllm"])
+    lengths = {"kind": "fixed", "num_prompt_tokens": 1, "num_output_tokens": outputs}
+    workload = load({"lengths": lengths, "gaps": {"kind": "static"}, "num_requests": batch * waves})
+    summaries = [fastsim.simulate(deployment, workload).summary for _ in range(runs)]
+    fastest = min(float(one["timing"]["kernel_s"] for one in summaries)
+    return fastest / int(summaries[0]["totals"]["iterations"]) * 1e9
