@@ -49,5 +49,5 @@ def steady_decode_ns(batch: int, outputs: int = 8_000, waves: int = 100, runs: i
     lengths = {"kind": "fixed", "num_prompt_tokens": 1, "num_output_tokens": outputs}
     workload = load({"lengths": lengths, "gaps": {"kind": "static"}, "num_requests": batch * waves})
     summaries = [fastsim.simulate(deployment, workload).summary for _ in range(runs)]
-    fastest = min(float(one["timing"]["kernel_s"] for one in summaries)
+    fastest = min(float(one["timing"]["kernel_s"]) for one in summaries)
     return fastest / int(summaries[0]["totals"]["iterations"]) * 1e9

@@ -3,8 +3,8 @@
     python bench/peers.py REQUESTS.csv --peer 'COMMAND {requests} {out}' --latencies 'GLOB' --columns e2e=NAME,ttft=NAME
 
 COMMAND is the peer's own, run in --folder; {requests} is a CSV with Vidur's columns (arrived_at, num_prefill_tokens,
-num_decode_tokens), {out} a folder for what it writes. The first file below {out} that matches GLOB has a row per request,
-with latencies in seconds in the columns named. --set and --deployment describe to fastsim what the peer was told.
+num_decode_tokens), {out} a folder for what it writes. The first file below {out} that matches GLOB has a row per
+request, with latencies in seconds in the columns named. --set and --deployment describe to fastsim what the peer was told.
 """
 
 import argparse
@@ -32,12 +32,12 @@ Vidur (microsoft/vidur, a checkout and its own environment; 4 s of start-up): --
   an output folder {out}; it writes request_metrics.csv: --latencies '**/request_metrics.csv'
   --columns e2e=request_e2e_time,ttft=prefill_e2e_time
 AISimulate (`pip install aisimulate` in its own environment): as its own help has it. Its package fetches a wheel of
-  NVIDIA's when it is installed, so this one could not be tried where fastsim is built; nothing about it is claimed here."""
+  NVIDIA's when it is installed, and could not be where fastsim is built: nothing about it is claimed here."""
 
 EQUAL = "Equal: the requests, their arrival times and lengths; whole processes are timed, start-up and output included."
 NOT_EQUAL = (
-    "Not equal, unless you made it so: operator times and how they are added up, the number of KV blocks, the scheduler's "
-    "limits. The ratio of times compares programs, the ratio of latencies compares models."
+    "Not equal, unless you made it so: operator times and how they are added up, the number of KV blocks, the limits of "
+    "the scheduler. The ratio of times compares programs, the ratio of latencies compares models."
 )
 
 
@@ -51,10 +51,10 @@ def write_requests(workload: Workload, path: Path) -> None:
     pyarrow.csv.write_csv(pa.table(columns), path)
 
 
-def run(command: Sequence[str], folder: Path | None = None) -> float:
+def run(command: Sequence[str], folder: Path | None = None, surroundings: dict[str, str] | None = None) -> float:
     """Seconds of a whole process; its error ends ours."""
     began = time.perf_counter()
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment())
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=surroundings)
     if done.returncode:
         sys.exit(f"{shlex.join(command)}: exit code {done.returncode}\n{done.stderr[-2000:]}")
     return time.perf_counter() - began
@@ -84,16 +84,17 @@ def compare(given: Any) -> list[str]:
         settings = [word for setting in given.settings for word in ("--set", setting)]
         command = [sys.executable, "-m", "fastsim", "simulate", given.deployment, str(requests), *settings]
         command += ["--out", str(ours)]
-        run(command)  # compiles, once and for all
+        run(command, None, environment())  # compiles, once and for all
         peer_s, own_s = [], []
         for _ in range(given.runs):
             peer_s.append(run(filled, given.folder))
-            own_s.append(run(command))
+            own_s.append(run(command, None, environment()))
         peer_time, own_time = float(np.median(peer_s)), float(np.median(own_s))
         kernel = Result.load(ours).summary["timing"]["kernel_s"]
         lines = [
             f"{workload.num_requests:,} requests of {workload.name}; medians of {given.runs} runs in turn",
-            f"peer {peer_time:.2f} s, fastsim {own_time:.2f} s (kernel {kernel * 1e3:.1f} ms): {peer_time / own_time:,.1f} times",
+            f"peer {peer_time:.2f} s, fastsim {own_time:.2f} s (kernel {kernel * 1e3:.1f} ms): "
+            f"{peer_time / own_time:,.1f} times",
         ]
         if given.latencies:
             result = Result.load(ours)
