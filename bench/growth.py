@@ -20,15 +20,18 @@ class Fit(NamedTuple):
     points: NDArray[np.float64]  # [n, 3] requests, iterations, seconds
 
 
-def fit(policy: str = "sarathi", sizes: tuple[int, ...] = (300, 3_000, 30_000, 300_000), runs: int = 5) -> Fit:
-    """Fixed lengths on one replica with 16 places at 80 % load: requests and iterations vary apart from each other."""
+def fit(policy: str = "sarathi", sizes: tuple[int, ...] = (10, 100, 1_000, 10_000), runs: int = 5) -> Fit:
+    """Fixed lengths on one replica with 16 places at 80 % load: requests and iterations vary apart from each other.
+
+    ``sizes``: requests of 1,000 output tokens; of shorter ones there are more.
+    """
     deployment = Deployment.load(None, [f"scheduler.policy={policy}", "scheduler.max_num_seqs=16"])
     points = []
     for outputs in (4, 30, 200, 1000):
         for size in sizes:
             lengths = {"kind": "fixed", "num_prompt_tokens": 64, "num_output_tokens": outputs}
             gaps = {"kind": "poisson", "rate": 0.8 * 16 / (0.009 * outputs + 0.02)}
-            number = max(20, size * 30 // (outputs + 30))
+            number = size * 1030 // (outputs + 30)
             workload = load({"lengths": lengths, "gaps": gaps, "num_requests": number})
             summaries = [fastsim.simulate(deployment, workload).summary for _ in range(runs)]
             seconds = min(one["timing"]["kernel_s"] for one in summaries)

@@ -4,7 +4,7 @@
 
 COMMAND is the peer's own, run in --folder; {requests} is a CSV with Vidur's columns (arrived_at, num_prefill_tokens,
 num_decode_tokens), {out} a folder for what it writes. The first file below {out} that matches GLOB has a row per
-request, with latencies in seconds in the columns named. --set and --deployment describe to fastsim what the peer was told.
+request, with latencies in seconds in the columns named. --set and --deployment tell fastsim what the peer was told.
 """
 
 import argparse
@@ -36,8 +36,8 @@ AISimulate (`pip install aisimulate` in its own environment): as its own help ha
 
 EQUAL = "Equal: the requests, their arrival times and lengths; whole processes are timed, start-up and output included."
 NOT_EQUAL = (
-    "Not equal, unless you made it so: operator times and how they are added up, the number of KV blocks, the limits of "
-    "the scheduler. The ratio of times compares programs, the ratio of latencies compares models."
+    "Not equal, unless you made it so: operator times and how they are added up, the number of KV blocks, the "
+    "scheduler's limits. The ratio of times compares programs, the ratio of latencies compares models."
 )
 
 

@@ -51,7 +51,7 @@ def show(table: Sequence[Figure]) -> None:
 
 def show_growth(scale: float) -> None:
     """Print the fits."""
-    sizes = tuple(max(20, int(size * scale)) for size in (300, 3_000, 30_000, 300_000))
+    sizes = tuple(max(2**place, int(10**place * scale)) for place in (1, 2, 3, 4))
     for policy in ("sarathi", "vllm"):
         found = growth.fit(policy, sizes)
         print(

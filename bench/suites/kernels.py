@@ -1,52 +1,72 @@
-"""Kernel time and memory by policy, number of requests and number of replicas."""
-
-from typing import Any
+"""Kernel time by policy, load, number of requests and number of replicas."""
 
 import fastsim
 from fastsim.deployment import Deployment
 from fastsim.workload import Workload, load
 
 POLICIES = ["vllm", "sarathi", "orca", "lightllm", "faster_transformer"]
+# Requests per second of chat on one H100 with Llama-3-8B, and KV tokens if they are to be short.
+LOADS = {"light": (1.0, None), "saturated": (30.0, None), "preempting": (30.0, 24_000)}
 
 
-def prepare(policy: str, num_requests: int, rate: float, **fields: Any) -> tuple[Deployment, Workload]:
+def prepare(policy: str, num_requests: int, load_name: str, *settings: str) -> tuple[Deployment, Workload]:
     """A deployment of Llama-3-8B on H100 and chat traffic for it."""
-    settings = [f"scheduler.policy={policy}", *(f"{key}={value}" for key, value in fields.items())]
-    return Deployment.load(None, settings), load("chat", rate=rate, num_requests=num_requests)
+    rate, tokens = LOADS[load_name]
+    memory = [] if tokens is None else [f"scheduler.num_blocks={tokens if policy == 'lightllm' else tokens // 16}"]
+    deployment = Deployment.load(None, [f"scheduler.policy={policy}", *memory, *settings])
+    return deployment, load("chat", rate=rate * deployment.num_replicas, num_requests=num_requests)
 
 
 class Policies:
-    """One replica under moderate load."""
+    """One replica. Where a policy never preempts, little memory keeps requests waiting."""
 
-    params = (POLICIES, [100, 1_000, 10_000, 100_000])
-    param_names = ("policy", "requests")
+    params = (POLICIES, list(LOADS), [100, 1_000, 10_000, 100_000])
+    param_names = ("policy", "load", "requests")
+    timeout = 120
 
-    def setup(self, policy: str, requests: int) -> None:
-        self.job = prepare(policy, requests, rate=5.0)
-        fastsim.simulate(*prepare(policy, 10, rate=5.0))
+    def setup(self, policy: str, load_name: str, requests: int) -> None:
+        self.job = prepare(policy, requests, load_name)
+        fastsim.simulate(*prepare(policy, 10, load_name))
 
-    def time_simulate(self, policy: str, requests: int) -> None:
+    def time_simulate(self, policy: str, load_name: str, requests: int) -> None:
         fastsim.simulate(*self.job)
 
-    def track_kernel_ms(self, policy: str, requests: int) -> float:
+    def track_kernel_ms(self, policy: str, load_name: str, requests: int) -> float:
         return float(fastsim.simulate(*self.job).summary["timing"]["kernel_s"] * 1e3)
 
     track_kernel_ms.unit = "ms"  # type: ignore[attr-defined]
 
-    def peakmem_simulate(self, policy: str, requests: int) -> None:
-        fastsim.simulate(*self.job)
+    def track_ns_per_iteration(self, policy: str, load_name: str, requests: int) -> float:
+        summary = fastsim.simulate(*self.job).summary
+        return float(summary["timing"]["kernel_s"] / summary["totals"]["iterations"] * 1e9)
+
+    track_ns_per_iteration.unit = "ns"  # type: ignore[attr-defined]
 
 
 class Replicas:
-    """Many replicas behind a router that does not look at them, and behind one that does."""
+    """1 to 1,000 replicas behind a router that does not look at them, and behind those that do."""
 
-    params = (["round_robin", "least_outstanding"], [1, 10, 100, 1_000])
+    params = (["round_robin", "least_outstanding", "least_waiting"], [1, 10, 100, 1_000])
     param_names = ("router", "replicas")
 
     def setup(self, router: str, replicas: int) -> None:
-        fields = {"num_replicas": replicas, "router.policy": router}
-        self.job = prepare("sarathi", 20 * replicas, rate=5.0 * replicas, **fields)
-        fastsim.simulate(*prepare("sarathi", 10, rate=5.0))
+        settings = (f"num_replicas={replicas}", f"router.policy={router}")
+        self.job = prepare("sarathi", 100 * replicas, "light", *settings)
+        fastsim.simulate(*prepare("sarathi", 10, "light"))
 
     def time_simulate(self, router: str, replicas: int) -> None:
+        fastsim.simulate(*self.job)
+
+
+class Pipelines:
+    """One replica of 1 to 8 stages."""
+
+    params = ([1, 2, 4, 8], [100, 10_000])
+    param_names = ("stages", "requests")
+
+    def setup(self, stages: int, requests: int) -> None:
+        self.job = prepare("sarathi", requests, "light", f"pipeline_parallel_size={stages}")
+        fastsim.simulate(*prepare("sarathi", 10, "light"))
+
+    def time_simulate(self, stages: int, requests: int) -> None:
         fastsim.simulate(*self.job)

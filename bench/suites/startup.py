@@ -4,12 +4,35 @@ import subprocess
 import sys
 
 
+def python(*arguments: str) -> None:
+    subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
+
+
 class Startup:
+    """Processes with everything compiled; bench/speed.py times the first run ever."""
+
+    def setup(self) -> None:
+        python("-m", "fastsim", "simulate")
+
     def time_import(self) -> None:
-        subprocess.run([sys.executable, "-c", "import fastsim"], check=True)
+        python("-c", "import fastsim")
 
     def time_help(self) -> None:
-        subprocess.run([sys.executable, "-m", "fastsim", "--help"], check=True, capture_output=True)
+        python("-m", "fastsim", "--help")
 
     def time_simulate_nothing_given(self) -> None:
-        subprocess.run([sys.executable, "-m", "fastsim", "simulate"], check=True, capture_output=True)
+        python("-m", "fastsim", "simulate")
+
+
+class Loading:
+    """A kernel's machine code, by policy."""
+
+    params = ("vllm", "sarathi", "orca", "lightllm", "faster_transformer")
+    param_names = ("policy",)
+
+    def setup(self, policy: str) -> None:
+        self.code = f"from fastsim.warm import compile_kernel; compile_kernel({policy!r})"
+        python("-c", self.code)
+
+    def time_load_kernel(self, policy: str) -> None:
+        python("-c", self.code)
