@@ -19,6 +19,7 @@ import importlib.util
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -87,7 +88,8 @@ def attached(given: Callable[..., Any] | None, named: str, kind: Kind) -> UserPo
     if given is not None:
         found = policy(given)
     elif is_function(named):
-        found = policy(_load(named, kind))
+        file = Path(named.rpartition(":")[0])
+        found = policy(_load(named, kind, file.stat().st_mtime_ns if file.is_file() else 0))
         place = f"{kind}.policy: {named}"
     else:
         return None
@@ -96,7 +98,9 @@ def attached(given: Callable[..., Any] | None, named: str, kind: Kind) -> UserPo
     return found
 
 
-def _load(named: str, kind: Kind) -> Any:
+@cache
+def _load(named: str, kind: Kind, modified: int) -> Any:
+    """The function of a file; ``modified`` says when the file was written."""
     file, _, name = named.rpartition(":")
     path = Path(file).absolute()
     spec = importlib.util.spec_from_file_location(path.stem, path)

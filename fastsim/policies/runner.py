@@ -1,5 +1,6 @@
 """Runs a simulation with functions of the user's: in place of a kernel's ``run``."""
 
+import linecache
 import re
 from collections.abc import Callable
 from typing import Any
@@ -26,7 +27,7 @@ from fastsim.kernels.user_policy import (
 from fastsim.kernels.user_router import Lobby
 from fastsim.policies import UserPolicy
 from fastsim.policies.rehearsal import rehearse
-from fastsim.policies.source import router_module, scheduler_module
+from fastsim.policies.source import PREFIX, router_module, scheduler_module
 
 ROOM = 1024  # requests that a queue has room for at first
 
@@ -163,16 +164,14 @@ def _frozen(facts: NDArray[Any]) -> NDArray[Any]:
 
 
 def _first_fault(message: str) -> str:
-    """Numba's report, cut to what is wrong and the line of source it is about."""
+    """Numba's report, cut to what is wrong and the line of the user's that it is about."""
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in message.splitlines()]
-    if any("NRT" in line for line in lines):
-        what = "it creates an array or a list, which a policy cannot (use memo and notes)"
+    if "NRT required" in message or "returning of array" in message:
+        what = "it creates an array, list, string or dictionary, which a policy cannot (use memo and notes)"
     else:
-        said = [
-            line for line in lines if line and not line.startswith(("Failed in", "During:", "-", "File", "<source"))
-        ]
-        what = next((line for line in said if not line.startswith(("[", "There are"))), "it does not compile")
-    places = [i for i, line in enumerate(lines) if line.startswith('File "') and "fastsim_" in line]
-    source = [line for i in places[-1:] for line in lines[i + 1 :] if line and not line.startswith("<source")]
-    shown = next((line.strip() for line in source if "^" not in line), None)
-    return f"it does not compile: {what}" + (f", near `{shown}`" if shown else "")
+        skipped = ("Failed in", "During:", "- Resolution", "Cannot determine Numba type of <class 'numba")
+        what = next((line.rstrip(" :") for line in lines if line and not line.startswith(skipped)), "")
+    # Where Numba was, innermost first.
+    place = re.search(rf"at (\S*{PREFIX}\w+\.py) \((\d+)\)", " ".join(lines))
+    near = linecache.getline(place[1], int(place[2])).strip() if place else ""
+    return f"it does not compile: {what}" + (f", near `{near}`" if near else "")

@@ -15,6 +15,7 @@ import tempfile
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -78,6 +79,9 @@ def _run(state, cost, limits, {desk}lobby):
 """
 
 MODULES = ("math", "numpy", "fastsim")
+PREFIX = "fastsim_user_"  # of the names of all these modules
+
+_importing = Lock()  # a module that is imported twice is compiled twice
 
 
 def scheduler_module(policy: UserPolicy) -> ModuleType:
@@ -159,18 +163,19 @@ def _is_plain(value: Any) -> bool:
 
 
 def _imported(text: str, policy: UserPolicy) -> ModuleType:
-    name = f"fastsim_{policy.kind}_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    file = CACHE_FOLDER / "policies" / f"{name}.py"
-    if not file.exists():
-        _write(file, text)
-    spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    sys.modules[name] = module
-    return module
+    name = f"{PREFIX}{policy.kind}_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    with _importing:
+        if name in sys.modules:
+            return sys.modules[name]
+        file = CACHE_FOLDER / "policies" / f"{name}.py"
+        if not file.exists():
+            _write(file, text)
+        spec = importlib.util.spec_from_file_location(name, file)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        sys.modules[name] = module
+        return module
 
 
 def _write(file: Path, text: str) -> None:
