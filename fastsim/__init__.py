@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fastsim.deployment import Deployment, resolve
-    from fastsim.kernels.user_policy import sort_by
+    from fastsim.kernels.user_desk import sort_by
     from fastsim.many import simulate_many
     from fastsim.policies import policy
     from fastsim.result import Result
@@ -42,7 +42,7 @@ _HOME = {
     "resolve": ("fastsim.deployment", "resolve"),
     "simulate": ("fastsim.simulation", "simulate"),
     "simulate_many": ("fastsim.many", "simulate_many"),
-    "sort_by": ("fastsim.kernels.user_policy", "sort_by"),
+    "sort_by": ("fastsim.kernels.user_desk", "sort_by"),
 }
 
 

@@ -20,7 +20,7 @@ from .state import (
     Longs,
     State,
 )
-from .user_policy import BAD_REPLICA
+from .user_desk import BAD_REPLICA
 
 
 class Lobby(NamedTuple):

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastsim.errors import PolicyError
-from fastsim.kernels.user_policy import NOTES, ReplicaView
+from fastsim.kernels.user_desk import NOTES, ReplicaView
 from fastsim.kernels.user_router import Arrival, ClusterView
 from fastsim.policies import PARAMETERS, UserPolicy
 

@@ -13,7 +13,7 @@ from fastsim.errors import PolicyError, StuckError
 from fastsim.kernels import state as columns
 from fastsim.kernels.cost import Cost
 from fastsim.kernels.state import Limits, State
-from fastsim.kernels.user_policy import (
+from fastsim.kernels.user_desk import (
     BAD_REPLICA,
     BAD_SIZE,
     BAD_TOKENS,

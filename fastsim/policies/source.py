@@ -30,7 +30,7 @@ HEAD = '''"""Written by fastsim: {place}."""
 from __future__ import annotations
 
 from fastsim.kernels._jit import kernel as _kernel
-from fastsim.kernels.user_policy import users as _users
+from fastsim.kernels.user_desk import users as _users
 '''
 
 SCHEDULER = """

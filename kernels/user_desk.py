@@ -1,0 +1,124 @@
+"""What a scheduling function of the user's has before it: the replica as it sees it, and what it may call."""
+
+from typing import Any, NamedTuple, TypeVar
+
+import numba
+import numpy as np
+from numba.extending import register_jitable
+from numpy.typing import NDArray
+
+from ._jit import _OPTIONS
+from .state import Floats, Ints, Longs
+
+F = TypeVar("F")
+
+# Desk.mark: where a request is. What was restarted stays out of the batch that is being formed.
+ELSEWHERE, WAITS, RUNS, TAKEN, RESTARTED = range(5)
+
+# Desk.trouble[0]: why the loop came back, or what was wrong with a choice.
+FINE, NO_ROOM, BAD_SIZE, NOT_HERE, TWICE, BAD_TOKENS, QUEUE_LOST, BAD_REPLICA = range(8)
+
+NOTES = 64  # numbers that a policy may keep per replica
+
+
+class Desk(NamedTuple):
+    """What a policy of the user's needs besides the state of a lane. Arrays of facts are read-only views of it."""
+
+    queue: Ints  # [R, C] requests that wait, between ends
+    ends: Longs  # [R, 2]
+    asked: Longs  # [R] length of the queue when the policy was last asked
+    mark: NDArray[np.int8]  # [N]
+    memo: Floats  # [N]
+    notes: Floats  # [R, NOTES]
+    trouble: Longs  # [4] why, and up to three numbers about it
+    arrived_at: Floats
+    num_prompt_tokens: Ints
+    num_output_tokens: Ints
+    prefill: Ints
+    processed: Ints
+    blocks: Ints
+
+
+class ReplicaView(NamedTuple):
+    """What a scheduling function sees of its replica. Arrays of requests are indexed by request."""
+
+    now: float  # s
+    waiting: Ints  # requests without memory: restarted ones, then by arrival, unless sort_by has reordered them
+    running: Ints  # requests that hold memory and wait for their next iteration, by arrival
+    num_joined: int  # of those waiting, how many have come since the last call
+    arrived_at: Floats  # s
+    num_prompt_tokens: Ints
+    num_output_tokens: Ints  # which no real scheduler knows beforehand
+    prefill: Ints  # tokens before the next output token: the prompt, or all so far after a restart
+    processed: Ints  # tokens processed, above prefill once the request decodes
+    blocks: Ints  # KV blocks held
+    free_blocks: int
+    num_blocks: int
+    block_size: int  # tokens
+    watermark_blocks: int  # that admission leaves free
+    num_allocated: int  # requests that hold memory, those in other pipeline stages included
+    max_num_seqs: int  # most requests that may hold memory
+    max_batch: int  # most requests in a batch
+    max_num_batched_tokens: int  # most tokens in a batch
+    chunk_size: int
+    memo: Floats  # yours, a number per request: 0 at first
+    notes: Floats  # [NOTES] yours, kept between calls: 0 at first
+
+
+def users(function: F) -> F:
+    """Compile a function of the user's: as a part of a kernel, but indices are checked and division as in Python."""
+    options: dict[str, Any] = {**_OPTIONS, "error_model": "python", "boundscheck": True}
+    compiled: F = numba.njit(forceinline=True, **options)(function)
+    return compiled
+
+
+def _either(function: F) -> F:
+    """For functions of the user's, which run interpreted once, and compiled then."""
+    plain: F = register_jitable(**_OPTIONS)(function)
+    return plain
+
+
+@_either
+def _comes_first(keys: NDArray[Any], one: int, other: int) -> bool:
+    return bool(keys[one] < keys[other] or (keys[one] == keys[other] and one < other))
+
+
+@_either
+def _sift(requests: Ints, keys: NDArray[Any], place: int, number: int) -> None:
+    request = requests[place]
+    while 2 * place + 1 < number:
+        child = 2 * place + 1
+        if child + 1 < number and _comes_first(keys, requests[child], requests[child + 1]):
+            child += 1
+        if not _comes_first(keys, request, requests[child]):
+            break
+        requests[place] = requests[child]
+        place = child
+    requests[place] = request
+
+
+@_either
+def sort_by(requests: Ints, keys: NDArray[Any]) -> None:
+    """Sort requests in place by ``keys[request]``, ascending, and by request where keys are equal.
+
+    What is nearly in order takes one pass. ``replica.waiting`` stays in the order that it is given.
+    """
+    number = requests.size
+    moves_left = 8 * number
+    for i in range(1, number):
+        request = requests[i]
+        j = i
+        while j > 0 and _comes_first(keys, request, requests[j - 1]):
+            requests[j] = requests[j - 1]
+            j -= 1
+        requests[j] = request
+        moves_left -= i - j
+        if moves_left < 0:
+            break
+    if moves_left >= 0:
+        return
+    for i in range(number // 2 - 1, -1, -1):
+        _sift(requests, keys, i, number)
+    for last in range(number - 1, 0, -1):
+        requests[0], requests[last] = requests[last], requests[0]
+        _sift(requests, keys, 0, last)
