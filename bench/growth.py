@@ -11,8 +11,9 @@ from fastsim.workload import load
 
 
 class Fit(NamedTuple):
-    """seconds = ns_per_request * requests + ns_per_iteration * iterations."""
+    """seconds = us_per_run + ns_per_request * requests + ns_per_iteration * iterations."""
 
+    us_per_run: float
     ns_per_request: float
     ns_per_iteration: float
     r_squared: float  # of the logarithm of the time
@@ -37,13 +38,14 @@ def fit(policy: str = "sarathi", sizes: tuple[int, ...] = (10, 100, 1_000, 10_00
             seconds = min(one["timing"]["kernel_s"] for one in summaries)
             points.append((number, summaries[0]["totals"]["iterations"], seconds))
     table = np.array(points, np.float64)
-    relative = table[:, :2] / table[:, 2:]
-    (request, iteration), *_ = np.linalg.lstsq(relative, np.ones(len(table)), rcond=None)
+    terms = np.column_stack([np.ones(len(table)), table[:, :2]])
+    # Small runs count as much as large ones.
+    shares, *_ = np.linalg.lstsq(terms / table[:, 2:], np.ones(len(table)), rcond=None)
     logs = np.log(table[:, 2])
-    missed = logs - np.log(np.maximum(table[:, :2] @ [request, iteration], 1e-9))
+    missed = logs - np.log(np.maximum(terms @ shares, 1e-9))
     r_squared = 1 - float((missed**2).sum() / ((logs - logs.mean()) ** 2).sum())
     grown = [np.polyfit(np.log(part[:, 1]), np.log(part[:, 2]), 1)[0] for part in np.split(table, 4)]
-    return Fit(request * 1e9, iteration * 1e9, r_squared, float(np.mean(grown)), table)
+    return Fit(shares[0] * 1e6, shares[1] * 1e9, shares[2] * 1e9, r_squared, float(np.mean(grown)), table)
 
 
 def steady_decode_ns(batch: int, outputs: int = 8_000, waves: int = 100, runs: int = 5) -> float:

@@ -55,7 +55,8 @@ def show_growth(scale: float) -> None:
     for policy in ("sarathi", "vllm"):
         found = growth.fit(policy, sizes)
         print(
-            f"{policy}: {found.ns_per_request:,.0f} ns per request + {found.ns_per_iteration:.1f} ns per iteration "
+            f"{policy}: {found.us_per_run:,.0f} us + {found.ns_per_request:,.0f} ns per request + "
+            f"{found.ns_per_iteration:.1f} ns per iteration "
             f"(R2 {found.r_squared:.4f}; time grows as size^{found.slope:.3f}, from {found.points[:, 1].min():,.0f} to "
             f"{found.points[:, 1].max():,.0f} iterations)"
         )
