@@ -6,10 +6,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from fastsim.columns import LATENCIES
 from fastsim.result import Result
 
+QUANTILES = ("mean", "p50", "p90", "p99")
 PATIENCE = 1.0  # s before a progress bar appears
 
 
@@ -55,11 +57,12 @@ def summary(result: Result, folder: Path | None, as_json: bool) -> None:
     table.add_column("")
     for name in ("mean", "P50", "P90", "P99"):
         table.add_column(name, justify="right")
+    replicates = result.summary.get("replicates", {})
     for column in LATENCIES:
         figures = result.summary["latency"][column.name]
         name = column.name.replace("_", " ")
         name = name.upper() if len(name) <= 4 else name.capitalize()
-        table.add_row(name, *(_seconds(figures[key]) for key in ("mean", "p50", "p90", "p99")))
+        table.add_row(name, *(_figure(column.name, key, figures[key], replicates) for key in QUANTILES))
     console.print(table)
     console.print(*_lines(result), sep="\n")
     if folder is not None:
@@ -93,7 +96,24 @@ def _lines(result: Result) -> Iterator[str]:
         f"Cost        {cost['gpu_hours']:.3g} GPU-hours, ${cost['dollars']:.2f}, "
         f"${cost['dollars_per_million_output_tokens']:.2f} per million output tokens"
     )
+    if "operator_times" in result.summary:
+        known = result.summary["operator_times"]
+        yield (
+            f"Known       of operator times, {known['measured']:.0%} measured, {known['modelled']:.0%} modelled, "
+            f"{known['outside']:.0%} outside measured shapes"
+        )
+    if "replicates" in result.summary:
+        number = result.summary["replicates"]["number"]
+        yield f"±           half the 90 % interval of {number} runs with operator times drawn from theirs"
     yield f"{totals['span_s']:,.1f} s of service simulated in {timing['kernel_s'] * 1e3:.1f} ms"
+
+
+def _figure(metric: str, key: str, value: float | None, replicates: dict[str, Any]) -> str:
+    """A figure, and half the width of its interval as a share of it, where it has one."""
+    interval = replicates.get("intervals", {}).get(f"latency.{metric}.{key}")
+    if value is None or interval is None:
+        return _seconds(value)
+    return f"{_seconds(value)} ±{(interval[1] - interval[0]) / 2 / value if value else 0:.0%}"
 
 
 def _seconds(value: float | None) -> str:

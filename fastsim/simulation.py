@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +22,11 @@ from fastsim.kernels.route import ASKED, LEAST_OUTSTANDING, LEAST_WAITING, ROUTE
 from fastsim.kernels.state import Limits, State
 from fastsim.layout import Arena, Stream
 from fastsim.policies import attached, with_functions
-from fastsim.predictors import build_cost
+from fastsim.predictors import build_cost, build_costs
 from fastsim.result import Outcome, Result, release, request_columns, wrap
 from fastsim.settings import is_function
+from fastsim.summary import summarise
+from fastsim.uncertainty import intervals
 from fastsim.workload import Workload
 from fastsim.workload import load as load_workload
 
@@ -46,6 +48,7 @@ def simulate(
     scheduler: Callable[..., Any] | None = None,
     router: Callable[..., Any] | None = None,
     iterations: bool = False,
+    replicates: int = 0,
     progress: Progress | None = None,
 ) -> Result:
     """Predict how ``deployment`` serves ``workload``.
@@ -53,6 +56,8 @@ def simulate(
     ``deployment``: a Deployment, a file that holds one, or None for the shipped default. ``workload``: a
     Workload, a file, a preset or a synthetic description. ``scheduler`` and ``router``: functions of your own
     (fastsim.policies), in place of the deployment's policies. ``iterations`` keeps a row per batch and stage.
+    ``replicates``: runs more with operator times drawn from their intervals, which give every figure of the
+    summary an interval (uncertainty.py).
     ``progress`` is called now and then with the share of tokens done, 0 to 1.
 
     Raises errors.InputError for anything that cannot be simulated. The same input gives the same result, to
@@ -70,18 +75,43 @@ def simulate(
     tables_s = time.perf_counter() - began
     limits = limits_of(resolved)
     stream = layout.share(requests.arrived_at, requests.num_prompt_tokens, requests.num_output_tokens)
-    lanes = lay_out(resolved, limits, requests, stream, log_rows=LOG_ROWS if iterations else 0)
-    drained, kernel_s = run_lanes(kernel, lanes, built.cost, limits, requests, progress)
+    job = Job(resolved, kernel, limits, requests, stream, progress)
+    outcome, kernel_s = run(job, built.cost, iterations)
+    timing = {"tables_s": tables_s, "kernel_s": kernel_s, "write_s": 0.0, "total_s": 0.0}
+    result = wrap(resolved, requests, built.provenance, outcome, timing)
+    if replicates:
+        result.summary["replicates"] = intervals(
+            [
+                summarise(resolved, *run(job, drawn.cost, iterations=False)[0][:3])
+                for drawn in build_costs(resolved, replicates, deployment.seed)
+            ]
+        )
+    timing["total_s"] = time.perf_counter() - began
+    return result
+
+
+class Job(NamedTuple):
+    """All that a simulation needs but operator times."""
+
+    resolved: Resolved
+    kernel: Kernel
+    limits: Limits
+    requests: Workload
+    stream: Stream
+    progress: Progress | None
+
+
+def run(job: Job, cost: Cost, iterations: bool) -> tuple[Outcome, float]:
+    """Simulate once; returns what the kernel left behind and how long it took, s. Raises StuckError and TableError."""
+    resolved, limits, requests = job.resolved, job.limits, job.requests
+    lanes = lay_out(resolved, limits, requests, job.stream, log_rows=LOG_ROWS if iterations else 0)
+    drained, kernel_s = run_lanes(job.kernel, lanes, cost, limits, requests, job.progress)
     logs = [np.concatenate(columns) for columns in zip(*drained, strict=True)] if iterations else None
     explain_end(resolved, lanes[0])
     served, replicas = release(lanes[0].requests), lanes[0].replicas
     tbt = np.sum([lane.tbt for lane in lanes], axis=0)
     del lanes
-    outcome = Outcome(request_columns(served, stream), replicas, tbt, logs)
-    timing = {"tables_s": tables_s, "kernel_s": kernel_s, "write_s": 0.0, "total_s": 0.0}
-    result = wrap(resolved, requests, built.provenance, outcome, timing)
-    timing["total_s"] = time.perf_counter() - began
-    return result
+    return Outcome(request_columns(served, job.stream), replicas, tbt, logs), kernel_s
 
 
 def kernel_of(

@@ -210,3 +210,21 @@ def test_the_azure_trace_comes_out_whole(replicas: int) -> None:
     totals = result.summary["totals"]
     assert totals["prompt_tokens"] == requests.num_prompt_tokens.sum()
     assert totals["output_tokens"] == requests.num_output_tokens.sum()
+
+
+def test_replicates_give_intervals_around_the_run() -> None:
+    result = fastsim.simulate(deployment(), CHAT, replicates=12)
+    again = fastsim.simulate(deployment(), CHAT, replicates=12)
+    plain = fastsim.simulate(deployment(), CHAT)
+    found = result.summary["replicates"]
+    assert found == again.summary["replicates"]
+    assert found["number"] == 12
+    for name in ("latency.tpot.mean", "latency.e2e.mean"):
+        low, high = found["intervals"][name]
+        section, metric, figure = name.split(".")
+        assert low < high
+        assert 0.9 * low < plain.summary[section][metric][figure] < 1.1 * high
+        assert len(found["values"][name]) == 12
+    assert result.requests.equals(plain.requests)
+    known = result.summary["operator_times"]
+    assert sum(known.values()) == pytest.approx(1.0, abs=0.02)

@@ -13,6 +13,7 @@ import click
 @click.option("--rate", type=float, help="Mean arrivals per second; stretches the times of a file.")
 @click.option("--requests", type=int, help="Number of requests.")
 @click.option("--iterations", is_flag=True, help="Also keep every batch, in iterations.parquet.")
+@click.option("--replicates", type=click.IntRange(0, 1000), default=0, help="Runs that say how sure the figures are.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def simulate(
     deployment: str | None,
@@ -22,6 +23,7 @@ def simulate(
     rate: float | None,
     requests: int | None,
     iterations: bool,
+    replicates: int,
     as_json: bool,
 ) -> None:
     """Predict how DEPLOYMENT serves WORKLOAD.
@@ -41,7 +43,7 @@ def simulate(
     described = Deployment.load(deployment, overrides)
     stream = load(workload or "chat", rate=rate, num_requests=requests, seed=described.seed)
     with show.progress(f"Simulating {stream.num_requests:,} requests") as progress:
-        result = run(described, stream, iterations=iterations, progress=progress)
+        result = run(described, stream, iterations=iterations, replicates=replicates, progress=progress)
     if out is not None:
         result.save(out)
     show.summary(result, out, as_json)

@@ -1,0 +1,32 @@
+"""How sure a result is: the same run with operator times drawn from their intervals, over and over."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+LOW, HIGH = 0.05, 0.95
+SECTIONS = ("latency", "throughput", "utilisation", "cost")
+
+
+def intervals(summaries: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What summary.json holds under ``replicates``: 90 % intervals by figure, and every value they come from.
+
+    ``summaries``: of runs that differ in operator times only.
+    """
+    values: dict[str, list[float]] = {}
+    for summary in summaries:
+        for section in SECTIONS:
+            for name, value in _leaves(section, summary[section]):
+                values.setdefault(name, []).append(value)
+    return {
+        "number": len(summaries),
+        "intervals": {name: [float(q) for q in np.quantile(found, (LOW, HIGH))] for name, found in values.items()},
+        "values": values,
+    }
+
+
+def _leaves(name: str, value: Any) -> list[tuple[str, float]]:
+    if isinstance(value, dict):
+        return [leaf for key, part in value.items() for leaf in _leaves(f"{name}.{key}", part)]
+    return [] if value is None else [(name, float(value))]
