@@ -65,7 +65,7 @@ def test_loads_are_what_their_names_say() -> None:
 def test_the_table_of_speed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     speed, figures = import_module("speed"), import_module("figures")
     # A first run ever compiles, and takes too long here.
-    monkeypatch.setattr(figures, "process", lambda arguments, cache=None: 0.5)
+    monkeypatch.setattr(figures, "process", lambda arguments, cache=None: {"seconds": 0.5})
     speed.main(["--scale", "0.0005", "--runs", "1", "--trace", "no such file"])
     shown = capsys.readouterr().out
     assert "synthesised to the statistics" in shown
