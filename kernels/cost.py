@@ -93,7 +93,7 @@ def prefill_chunk_ms(tables: FastsimTables, processed: int, chunk: int) -> float
     cell = min(processed // tables.kv_step, grid.shape[0] - 2)
     low = _linear(grid[cell], tables.chunk_step, chunk)
     high = _linear(grid[cell + 1], tables.chunk_step, chunk)
-    return low + (high - low) * (processed / tables.kv_step - cell)
+    return float(low + (high - low) * (processed / tables.kv_step - cell))
 
 
 @inlined

@@ -234,7 +234,7 @@ def next_leave(state: State, cost: Cost, limits: Limits, r: int, grows: bool) ->
     fastsim, skew, kv_step = cost.compose == COMPOSE_FASTSIM, cost.fastsim.skew, cost.fastsim.kv_step
     parts = solo_parts(cost, number)
     value, rise, cell, segment_end = 0.0, 0.0, 0.0, -1.0
-    end = state.replicas.stage_end[r, 0]
+    end = float(state.replicas.stage_end[r, 0])
     while step < last_step:
         if grows:
             if free <= growth[phase]:

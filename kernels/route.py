@@ -76,8 +76,8 @@ def _quiet_until(state: State, cost: Cost, limits: Limits, r: int, grows: bool, 
     if limits.num_stages > 1:
         return next_moment(state)
     if counts[IN_FLIGHT] == 0:
-        return math.inf if counts[COMING] == NONE else state.requests.arrived_at[counts[COMING]]
-    end = state.replicas.stage_end[r, 0]
+        return math.inf if counts[COMING] == NONE else float(state.requests.arrived_at[counts[COMING]])
+    end = float(state.replicas.stage_end[r, 0])
     if not counts[GROUPED] or counts[UNSEEN] > 0 or state.batches.features[r, 0, NUM_PREFILLS] > 0:
         return end
     if counts[WAITING] > 0:
