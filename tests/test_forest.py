@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastsim.errors import CatalogError, OutputError, TableError
+from fastsim.errors import CatalogError, FastsimError, OutputError, TableError
 from fastsim.predictors import aic, forest_train, shipped
-from fastsim.predictors.forest import Fitted, Size, fit
-from fastsim.predictors.forest_onnx import to_onnx
+from fastsim.predictors.forest import METHODS, Fitted, Size, fit
+from fastsim.predictors.forest_onnx import disagreement, to_onnx
 from fastsim.predictors.forest_splits import large, pairs, values
+from fastsim.predictors.records import Records
 from fastsim.predictors.roofline import FAMILIES, PRECISIONS, Chip, features, stacked
 
 CHIP = Chip(tflops=100.0, bandwidth_gb_s=1000.0, num_sms=10)
@@ -96,6 +97,44 @@ def test_a_tree_of_one_leaf_is_exported_too() -> None:
     session = onnxruntime.InferenceSession(to_onnx(fitted, inputs.shape[1], "x"), providers=["CPUExecutionProvider"])
     assert fitted.weights == {"launch": pytest.approx(0.5)}
     assert abs(session.run(None, {"features": inputs})[0]).max() < 1e-9
+    assert disagreement(to_onnx(fitted, inputs.shape[1], "x"), fitted, inputs) < 1e-9
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_export_equals_the_reference_converter(method: str) -> None:
+    import onnxruntime
+    import skl2onnx
+    from skl2onnx.common.data_types import FloatTensorType
+    from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
+
+    rng = np.random.default_rng(4)
+    inputs = rng.uniform(0, 9, (500, 5)).astype(np.float32)
+    kind = RandomForestRegressor if method == "forest" else ExtraTreesRegressor
+    forest = kind(8, min_samples_leaf=3, random_state=0).fit(inputs, np.sin(inputs[:, 0]) + 0.1 * inputs[:, 1])
+    theirs = skl2onnx.to_onnx(forest, initial_types=[("features", FloatTensorType([None, 5]))]).SerializeToString()
+    fitted = Fitted(method, {}, list(forest.estimators_))
+    asked = np.concatenate([inputs, rng.uniform(-1, 10, (2000, 5)).astype(np.float32)])
+    ours, reference = (
+        onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"]).run(None, {"features": asked})[0]
+        for model in (to_onnx(fitted, 5, "x"), theirs)
+    )
+    assert reference.std() > 0.3
+    np.testing.assert_allclose(ours.mean(axis=1), reference[:, 0], rtol=0, atol=1e-5)
+    assert disagreement(to_onnx(fitted, 5, "x"), fitted, asked) <= 1e-5
+
+
+def test_a_forest_that_disagrees_with_the_reference_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_a_tree(fitted: Fitted, num_features: int, name: str) -> bytes:
+        return to_onnx(Fitted(fitted.method, fitted.weights, fitted.trees[1:]), num_features, name)
+
+    shape = np.exp(np.random.default_rng(2).uniform(0, 9, (600, 3))).round()
+    ms = 0.002 + features("gemm", shape, CHIP)[1]["roofline"] * np.exp(0.2 * np.sin(shape[:, 0]))
+    monkeypatch.setattr(forest_train, "to_onnx", without_a_tree)
+    with pytest.raises(FastsimError, match=r"gemm\.onnx: differs by .* from what skl2onnx makes of the same trees"):
+        forest_train.train(Records("gemm", "x", "bf16", ("y",), shape, ms, "z"), CHIP, tmp_path, quick=True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_training_twice_gives_the_same_bytes() -> None:

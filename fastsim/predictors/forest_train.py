@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from fastsim.errors import CatalogError, OutputError
+from fastsim.errors import CatalogError, FastsimError, OutputError
 
 from . import aic, aic_curves, profile, raw
 from .conformal import Held, calibrate, coverage, crossed
 from .forest import SEED, SIZES, Size, fit
-from .forest_onnx import to_onnx
+from .forest_onnx import disagreement, to_onnx
 from .forest_splits import FOLDS, folds, splits
 from .records import Records
 from .roofline import FAMILIES, Chip, Floats, features, stacked
@@ -25,6 +25,7 @@ from .shipped import stem
 # What must stay within the values met in training, or an answer is marked as outside: the shape, and these.
 HULL = ("flops", "bytes", "intensity")
 BIG_BYTES = 5e8  # no cache holds those
+SAMPLE, TOLERANCE = 2000, 1e-5  # rows, and log time, to which an export equals skl2onnx's
 
 
 def hold_out(
@@ -83,12 +84,21 @@ def train(records: Records, chip: Chip, folder: Path, method: str = "forest", qu
     """Train on ``records``, write ONNX and card into ``folder``, and give the card.
 
     ``quick``: one fold per split instead of all: an error and an interval to go by, in a fraction of the time.
+
+    Raises FastsimError, with nothing written, when the ONNX and skl2onnx's of the same trees disagree.
     """
     family, size = records.family, SIZES[records.family]
     columns, terms = features(family, records.shape, chip, records.precision)
     inputs = stacked(columns)
     fitted = fit(inputs, terms, records.ms, size, method)
+    name = stem(family, records.precision)
     content = to_onnx(fitted, inputs.shape[1], family)
+    gap = disagreement(content, fitted, inputs[:: -(-len(inputs) // SAMPLE)])
+    if not gap <= TOLERANCE:
+        raise FastsimError(
+            f"{name}.onnx: differs by {gap:.2g} from what skl2onnx makes of the same trees, more than {TOLERANCE}; "
+            "install releases of onnx, onnxruntime and skl2onnx that agree"
+        )
     held = hold_out(records, chip, size, method, 1 if quick else FOLDS)
     inside = interior(held)
     interval = calibrate(inside)
@@ -123,7 +133,6 @@ def train(records: Records, chip: Chip, folder: Path, method: str = "forest", qu
     }
     if family in ("decode_attention", "mla_decode"):
         card["dram_floor"] = decode_floor(np.exp(columns["bytes"]), records.ms, chip)
-    name = stem(family, records.precision)
     write(folder / f"{name}.onnx", content)
     write(folder / f"{name}.json", json.dumps(card, indent=1).encode() + b"\n")
     return card
