@@ -124,9 +124,7 @@ def _refuse(workload: Workload, bad: NDArray[np.bool_], sentence: Callable[[int]
 def _explain_stuck(resolved: Resolved, lane: State, r: int) -> NoReturn:
     counts, requests = lane.replicas.counts[r], lane.requests
     request = int(
-        lane.replicas.preempted[r, counts[state.PREEMPTED] - 1]
-        if counts[state.PREEMPTED]
-        else counts[state.HEAD]
+        lane.replicas.preempted[r, counts[state.PREEMPTED] - 1] if counts[state.PREEMPTED] else counts[state.HEAD]
     )
     scheduler = resolved.deployment.scheduler
     again = " after a restart" if requests.restarts[request] else ""

@@ -146,7 +146,7 @@ def _run(job: _Job, tables: _Tables, arena: Arena, keep: bool, stop: threading.E
         kernel_s = time.perf_counter() - started
         explain_end(resolved, lane)
         columns = request_columns(lane.requests, stream)
-        summary = summarise(resolved, columns, lane.replicas, lane.tbt)
+        summary = summarise(resolved, columns, lane.replicas, lane.tbt, built.provenance)
         table = request_table(columns, describe(resolved, job.workload, built.provenance)) if keep else None
         total_s = time.perf_counter() - began
         timing = {"tables_s": tables_s, "kernel_s": kernel_s, "write_s": 0.0, "total_s": total_s}

@@ -99,13 +99,7 @@ def wrap(
         order = np.lexsort((outcome.log[1], outcome.log[0], outcome.log[2]))
         rows = [column[order] for column in outcome.log]
         iterations = _table(ITERATIONS, dict(zip((c.name for c in ITERATIONS), rows, strict=True)), config)
-    summary = summarise(resolved, outcome.columns, outcome.replicas, outcome.tbt)
-    if known := provenance.get("known"):
-        summary["operator_times"] = known
-        summary["definitions"]["operator_times"] = (
-            "shares of a typical iteration's time (half of max_num_seqs decoding, one chunk) that are measured, "
-            "modelled by formula, or lie outside measured shapes"
-        )
+    summary = summarise(resolved, outcome.columns, outcome.replicas, outcome.tbt, provenance)
     return Result(requests, iterations, {**summary, "timing": timing}, config)
 
 

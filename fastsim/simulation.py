@@ -82,7 +82,7 @@ def simulate(
     if replicates:
         result.summary["replicates"] = intervals(
             [
-                summarise(resolved, *run(job, drawn.cost, iterations=False)[0][:3])
+                summarise(resolved, *run(job, drawn.cost, iterations=False)[0][:3], drawn.provenance)
                 for drawn in build_costs(resolved, replicates, deployment.seed)
             ]
         )

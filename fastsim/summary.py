@@ -15,11 +15,15 @@ QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
 
 def summarise(
-    resolved: Resolved, requests: Mapping[str, NDArray[Any]], replicas: Replicas, tbt: NDArray[np.int64]
+    resolved: Resolved,
+    requests: Mapping[str, NDArray[Any]],
+    replicas: Replicas,
+    tbt: NDArray[np.int64],
+    provenance: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What summary.json holds, but for the timing. NaN becomes None: there is nothing to measure.
 
-    ``requests``: columns of requests.parquet, by name.
+    ``requests``: columns of requests.parquet, by name. ``provenance``: of the operator times.
     """
     finished, arrived = requests["finished_at"], requests["arrived_at"]
     span = float(finished.max() - arrived.min())
@@ -32,7 +36,7 @@ def summarise(
         column.name: _tbt_figures(replicas, tbt) if column.name == "tbt" else _figures(requests[column.name])
         for column in LATENCIES
     }
-    return {
+    summary: dict[str, Any] = {
         "latency": latencies,
         "throughput": {
             "requests_per_s": len(finished) / span,
@@ -66,6 +70,13 @@ def summarise(
         },
         "warnings": list(resolved.warnings),
     }
+    if known := provenance.get("known"):
+        summary["operator_times"] = known
+        summary["definitions"]["operator_times"] = (
+            "shares of a typical iteration's time (half of max_num_seqs decoding, one chunk) that are measured, "
+            "modelled by formula, or lie outside measured shapes"
+        )
+    return summary
 
 
 def _figures(values: NDArray[np.float64]) -> dict[str, float | None]:

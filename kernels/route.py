@@ -8,9 +8,9 @@ import math
 
 from ._jit import inlined
 from .cost import Cost
-from .leap import next_leave
 from .pipeline import next_moment
 from .replica import next_event
+from .solo import next_leave
 from .state import (
     COMING,
     DONE,

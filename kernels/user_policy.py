@@ -1,6 +1,6 @@
 """What surrounds a scheduling function of the user's: it is shown its replica, and what it chooses is made so.
 
-The loop itself is written out per function (fastsim/policies/source.py), as numba caches no function that is an argument.
+The loop itself is written out per function (fastsim/policies/source.py): numba caches no function that is an argument.
 """
 
 from ._jit import inlined

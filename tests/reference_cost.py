@@ -11,9 +11,7 @@ from reference_state import Batch
 from fastsim.kernels.cost import COMPOSE_VIDUR, Cost, FastsimTables, Floats, VidurTables
 
 StageSeconds = Callable[[int, Batch], float]
-Tables = Mapping[
-    str, Mapping[Any, float]
-]  # by operator: num_tokens or (batch_size or kv, kv or chunk²) -> ms
+Tables = Mapping[str, Mapping[Any, float]]  # by operator: num_tokens or (batch_size or kv, kv or chunk²) -> ms
 VIDUR_KV_STEP = 64
 
 
@@ -34,9 +32,7 @@ def prefill_kv(batch: Batch, step: int) -> tuple[int, int, int]:
     return len(prefills), kv, round(math.sqrt(sum(entry.tokens**2 for entry in prefills)))
 
 
-def vidur_stage_seconds(
-    tables: Tables, meta: Mapping[str, Any], *, tp: int, pp: int, layers: int
-) -> StageSeconds:
+def vidur_stage_seconds(tables: Tables, meta: Mapping[str, Any], *, tp: int, pp: int, layers: int) -> StageSeconds:
     """Vidur's sum, operator by operator. ``layers``: of the whole model. Raises KeyError outside a table."""
     decode_factor = 1 + meta["attention_decode_batching_overhead_fraction_effective"]
     prefill_factor = 1 + meta["attention_prefill_batching_overhead_fraction_effective"]
@@ -46,15 +42,9 @@ def vidur_stage_seconds(
         exact = batch.num_tokens
         n = round_up(exact, 8)
         decodes, kv = decode_kv(batch, VIDUR_KV_STEP)
-        decode = (
-            tables["attn_decode"][decodes, kv] * (decode_factor if decodes > 1 else 1) if decodes else 0.0
-        )
+        decode = tables["attn_decode"][decodes, kv] * (decode_factor if decodes > 1 else 1) if decodes else 0.0
         prefills, kv, chunk = prefill_kv(batch, VIDUR_KV_STEP)
-        prefill = (
-            tables["attn_prefill"][kv, chunk**2] * (prefill_factor if prefills > 1 else 1)
-            if prefills
-            else 0.0
-        )
+        prefill = tables["attn_prefill"][kv, chunk**2] * (prefill_factor if prefills > 1 else 1) if prefills else 0.0
         all_reduce = 0.0 if tp == 1 else tables["all_reduce"][n] + launch + skew * tp**1.25
         attention = (
             tables["attn_pre_proj"][n]
@@ -90,20 +80,10 @@ def cost_stage_seconds(cost: Cost) -> StageSeconds:
 def folded_vidur_seconds(t: VidurTables, batch: Batch, is_last: bool) -> float:
     n = batch.num_tokens
     decodes, kv = decode_kv(batch, t.kv_step)
-    decode = (
-        float(t.decode[decodes, kv // t.kv_step]) * (t.decode_factor if decodes > 1 else 1)
-        if decodes
-        else 0.0
-    )
+    decode = float(t.decode[decodes, kv // t.kv_step]) * (t.decode_factor if decodes > 1 else 1) if decodes else 0.0
     prefills, kv, chunk = prefill_kv(batch, t.kv_step)
-    prefill = (
-        float(t.prefill[kv // t.kv_step, chunk]) * (t.prefill_factor if prefills > 1 else 1)
-        if prefills
-        else 0.0
-    )
-    attention = (
-        float(t.before_attention[n]) + decode + prefill + float(t.all_reduce[n]) + float(t.input_norm[n])
-    )
+    prefill = float(t.prefill[kv // t.kv_step, chunk]) * (t.prefill_factor if prefills > 1 else 1) if prefills else 0.0
+    attention = float(t.before_attention[n]) + decode + prefill + float(t.all_reduce[n]) + float(t.input_norm[n])
     send = 0.0 if is_last else float(t.send[n])
     return ((attention + float(t.mlp[n]) + float(t.add[n])) * t.num_layers + send) * 1e-3 + t.host_ms * 1e-3
 
@@ -118,9 +98,7 @@ def fastsim_seconds(t: FastsimTables, batch: Batch, is_first: bool, is_last: boo
     prefill = 0.0
     for entry in batch.entries:
         if not entry.is_decode:
-            prefill += interpolate_twice(
-                t.prefill_ms, entry.processed / t.kv_step, entry.tokens / t.chunk_step
-            )
+            prefill += interpolate_twice(t.prefill_ms, entry.processed / t.kv_step, entry.tokens / t.chunk_step)
     ms = table_or_line(t.token_ms, t.token_slope, n) + decode + prefill
     if is_first:
         ms += table_or_line(t.first_ms, t.first_slope, n) + float(t.host_ms[len(batch.entries)])

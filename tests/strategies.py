@@ -63,9 +63,7 @@ def arrivals(draw: st.DrawFn, count: int, kind: str | None = None) -> list[float
 
 
 @st.composite
-def streams(
-    draw: st.DrawFn, max_requests: int = 16, num_replicas: int = 1, kind: str | None = None
-) -> list[Request]:
+def streams(draw: st.DrawFn, max_requests: int = 16, num_replicas: int = 1, kind: str | None = None) -> list[Request]:
     count = draw(st.integers(1, max_requests) | st.integers(max_requests // 2, max_requests))
     replicas = draw(st.lists(st.integers(0, num_replicas - 1), min_size=count, max_size=count))
     rows = zip(draw(arrivals(count, kind)), draw(lengths(count)), replicas, strict=True)
@@ -73,9 +71,7 @@ def streams(
 
 
 @st.composite
-def settings_for(
-    draw: st.DrawFn, requests: list[Request], policy: str, router: str, num_replicas: int
-) -> Settings:
+def settings_for(draw: st.DrawFn, requests: list[Request], policy: str, router: str, num_replicas: int) -> Settings:
     """Settings under which each request fits by itself, often barely; one case in ten may get stuck."""
     longest = max(r.num_prompt_tokens + r.num_output_tokens for r in requests)
     total = sum(r.num_prompt_tokens + r.num_output_tokens for r in requests)
@@ -208,9 +204,7 @@ def costs(draw: st.DrawFn, requests: list[Request], settings: Settings, kind: st
 
 
 @st.composite
-def cases(
-    draw: st.DrawFn, policy: str | None = None, router: str | None = None, max_requests: int = 16
-) -> Case:
+def cases(draw: st.DrawFn, policy: str | None = None, router: str | None = None, max_requests: int = 16) -> Case:
     """Requests, settings and a cost that go together; what is not given is drawn."""
     policy = policy or draw(st.sampled_from(POLICIES))
     num_replicas = draw(st.sampled_from([1, 1, 2, 3]))

@@ -114,7 +114,17 @@ def test_an_unknown_option_is_bad_input() -> None:
 
 def test_a_killed_run_leaves_nothing_half_written(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    arguments = ["simulate", "data/default.yaml", "chat", "--requests", "3000000", "--rate", "2", "--out", str(out)]
+    arguments = [
+        "simulate",
+        "data/default.yaml",
+        "chat",
+        "--requests",
+        "3000000",
+        "--set",
+        "pipeline_parallel_size=2",
+        "--out",
+        str(out),
+    ]
     for sent, code in ((signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)):
         process = subprocess.Popen(
             [sys.executable, "-m", "fastsim", *arguments], cwd=ROOT, stderr=subprocess.PIPE, text=True

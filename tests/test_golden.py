@@ -94,9 +94,7 @@ def compare(case: Path) -> None:
     table = result.iterations
     assert table is not None
     both = ["replica_id", "stage_id", "start", "end"]
-    mine_rows = in_order(
-        [table[n].to_numpy() for n in (*both, "num_seqs", "num_tokens", "num_prefill_tokens")]
-    )
+    mine_rows = in_order([table[n].to_numpy() for n in (*both, "num_seqs", "num_tokens", "num_prefill_tokens")])
     their_rows = in_order(columns(stages, *both, "size", "total_tokens", "num_prefill_tokens"))
     whole = [0, 1, 4, 5, 6]
     np.testing.assert_array_equal(mine_rows[whole], their_rows[whole])

@@ -1,0 +1,182 @@
+"""A group on its own: the loop over iterations between which nothing but the clock, the step and the KV changes."""
+
+from ._jit import inlined
+from .batches import count_gaps
+from .cost import COMPOSE_FASTSIM, Cost, solo_parts, solo_seconds, solo_segment
+from .counters import bin_bounds, bin_of
+from .group import ID_BITS
+from .log import record
+from .state import (
+    CLOCK,
+    DECODE_KV,
+    ENDED,
+    FAULT,
+    FORM,
+    FREE,
+    FRESH,
+    GROUP,
+    GROUP_KV,
+    GROUP_STEP,
+    IN_FLIGHT,
+    ITERATIONS,
+    LAST_END,
+    LEFT,
+    LOGGED,
+    LONGEST,
+    LONGEST_KV,
+    NUM_DECODES,
+    NUM_PREFILL_TOKENS,
+    NUM_PREFILLS,
+    NUM_SAMPLED,
+    NUM_SEQS,
+    NUM_TOKENS,
+    PEAK,
+    TBT_COUNT,
+    TBT_MAX,
+    TBT_SUM,
+    TOKENS,
+    WORK,
+    WORK_LOW,
+    Limits,
+    State,
+)
+
+
+@inlined
+def run_on(state: State, cost: Cost, limits: Limits, r: int, arrival: float, most: int, grows: bool) -> int:
+    """Up to ``most`` iterations of the group alone, in which nobody leaves, comes or lacks memory.
+
+    Between two of them only the clock, the step and the KV length change: these are all that the loop holds.
+    ENDED when it may go on, FORM when the last one stays in flight beyond the horizon, FAULT.
+    """
+    cursor, counts, times = state.cursor, state.replicas.counts[r], state.replicas.times[r]
+    growth, longest, horizon = state.replicas.growth[r], counts[LONGEST], state.until[0]
+    number, first_step, logging = counts[GROUP], counts[GROUP_STEP], state.log.start.size > 0
+    last_step = min(first_step + min(most, cursor[LEFT]), state.replicas.heap[r, 0] >> ID_BITS)
+    if logging:
+        last_step = min(last_step, first_step + state.log.start.size - cursor[LOGGED])
+    step, decode_kv, free = first_step, counts[GROUP_KV], counts[FREE]
+    phase, mean, code = step % limits.block_size, decode_kv // number, ENDED
+    fastsim, skew, kv_step = cost.compose == COMPOSE_FASTSIM, cost.fastsim.skew, cost.fastsim.kv_step
+    parts = solo_parts(cost, number)
+    value, rise, cell, segment_end = 0.0, 0.0, 0.0, -1.0
+    # Sums take one iteration after the other, so that it makes no difference where a leap is cut.
+    start, busy, tbt_sum = times[CLOCK], state.replicas.busy[r, 0], 0.0
+    work, work_low = times[WORK], times[WORK_LOW]
+    low, high, widest, place, equal = 0.0, 0.0, 0.0, 0, 0
+    while step < last_step:
+        if grows:
+            if free <= growth[phase]:
+                break
+            free -= growth[phase]
+            phase = phase + 1 if phase + 1 < limits.block_size else 0
+        kv = float(mean)
+        if fastsim:
+            kv = decode_kv / number
+            kv = kv + skew * (longest + step - kv)
+        if not kv < segment_end:
+            value, rise, cell, segment_end = solo_segment(cost, number, kv)
+        seconds = solo_seconds(cost, parts, value + rise * (kv / kv_step - cell))
+        end = start + seconds
+        if logging or end >= horizon or not seconds > 0.0:
+            counts[FREE], counts[GROUP_KV], counts[GROUP_STEP] = free, decode_kv, step
+            describe(state, r, number)
+            if not seconds > 0.0:
+                return FAULT
+            record(state, limits.num_blocks, 0, 0, start, end)
+        if end >= horizon:
+            state.replicas.stage_end[r, 0], state.replicas.stage_seconds[r, 0] = end, seconds
+            busy += seconds
+            counts[IN_FLIGHT], code = 1, FORM
+            break
+        if step == first_step:
+            count_first_gaps(state, r, end)
+            tbt_sum = times[TBT_SUM]
+        else:
+            gap = end - start
+            if gap < low or gap >= high:
+                state.tbt[place] += equal * number
+                place, equal = bin_of(gap), 0
+                low, high = bin_bounds(place)
+            equal += 1
+            tbt_sum += gap * number
+            widest = max(widest, gap)
+        busy += seconds
+        total = work + seconds
+        work_low += (work - total) + seconds
+        work = total
+        start = end
+        step += 1
+        mean += 1
+        decode_kv += number
+        if end >= arrival:
+            break
+    done = step - first_step
+    started = done + counts[IN_FLIGHT]
+    state.tbt[place] += equal * number
+    if done > 0:
+        counts[TBT_COUNT] += (done - 1) * number
+        times[TBT_SUM] = tbt_sum
+        times[TBT_MAX] = max(times[TBT_MAX], widest)
+        times[LAST_END] = start
+    times[WORK], times[WORK_LOW], times[CLOCK] = work, work_low, start
+    state.replicas.busy[r, 0] = busy
+    counts[FREE], counts[GROUP_KV], counts[GROUP_STEP] = free, decode_kv, step
+    counts[PEAK] = max(counts[PEAK], limits.num_blocks - free)
+    counts[ITERATIONS] += started
+    counts[TOKENS] += started * number
+    cursor[LEFT] -= started
+    return code
+
+
+@inlined
+def next_leave(state: State, cost: Cost, limits: Limits, r: int, grows: bool) -> float:
+    """When the next member leaves, s, if the group that is in flight goes on alone; before memory gets short."""
+    counts, growth = state.replicas.counts[r], state.replicas.growth[r]
+    number, longest, last_step = counts[GROUP], counts[LONGEST], state.replicas.heap[r, 0] >> ID_BITS
+    step, decode_kv, free = counts[GROUP_STEP] + 1, counts[GROUP_KV] + number, counts[FREE]
+    phase, mean = step % limits.block_size, decode_kv // number
+    fastsim, skew, kv_step = cost.compose == COMPOSE_FASTSIM, cost.fastsim.skew, cost.fastsim.kv_step
+    parts = solo_parts(cost, number)
+    value, rise, cell, segment_end = 0.0, 0.0, 0.0, -1.0
+    end = float(state.replicas.stage_end[r, 0])
+    while step < last_step:
+        if grows:
+            if free <= growth[phase]:
+                break
+            free -= growth[phase]
+            phase = phase + 1 if phase + 1 < limits.block_size else 0
+        kv = float(mean)
+        if fastsim:
+            kv = decode_kv / number
+            kv = kv + skew * (longest + step - kv)
+        if not kv < segment_end:
+            value, rise, cell, segment_end = solo_segment(cost, number, kv)
+        seconds = solo_seconds(cost, parts, value + rise * (kv / kv_step - cell))
+        if not seconds > 0.0:
+            break
+        end = end + seconds
+        step += 1
+        mean += 1
+        decode_kv += number
+    return end
+
+
+@inlined
+def count_first_gaps(state: State, r: int, now: float) -> None:
+    """Count the gaps of an iteration before which members may have joined, or the group may have paused."""
+    counts = state.replicas.counts[r]
+    for i in range(counts[FRESH]):
+        count_gaps(state, now - state.requests.last_token_at[state.replicas.fresh[r, i]], 1)
+    count_gaps(state, now - state.replicas.times[r, LAST_END], counts[GROUP] - counts[FRESH])
+    counts[FRESH] = 0
+
+
+@inlined
+def describe(state: State, r: int, number: int) -> None:
+    """The features of a batch that is the group alone."""
+    counts, features = state.replicas.counts[r], state.batches.features[r, 0]
+    features[NUM_SEQS] = features[NUM_TOKENS] = features[NUM_DECODES] = features[NUM_SAMPLED] = number
+    features[NUM_PREFILLS] = features[NUM_PREFILL_TOKENS] = 0
+    features[DECODE_KV] = counts[GROUP_KV]
+    features[LONGEST_KV] = counts[LONGEST] + counts[GROUP_STEP]
