@@ -127,7 +127,12 @@ def test_a_killed_run_leaves_nothing_half_written(tmp_path: Path) -> None:
     ]
     for sent, code in ((signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)):
         process = subprocess.Popen(
-            [sys.executable, "-m", "fastsim", *arguments], cwd=ROOT, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-m", "fastsim", *arguments],
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+            # A shell starts what runs in the background with Ctrl-C ignored, and children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         time.sleep(2.5)
         process.send_signal(sent)
