@@ -38,12 +38,3 @@ ITERATIONS = (
     Column("num_prefill_tokens", "int32", "tokens", "of these, prompt tokens"),
     Column("kv_blocks_used", "int32", "blocks", "KV blocks held on the replica when the stage starts"),
 )
-
-# Latencies of the summary: key, unit and meaning; each with mean, p50, p90 and p99.
-LATENCIES = (
-    Column("ttft", "float64", "s", "time to first token"),
-    Column("tbt", "float64", "s", "time between two output tokens of a request (quantiles within 0.8 %)"),
-    Column("tpot", "float64", "s", "time per output token after the first, by request"),
-    Column("e2e", "float64", "s", "arrival to last token"),
-    Column("scheduling_delay", "float64", "s", "arrival to first batch"),
-)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fastsim.columns import LATENCIES
+from fastsim.metrics import LATENCIES
 from fastsim.result import Result
 
 QUANTILES = ("mean", "p50", "p90", "p99")
@@ -58,11 +58,11 @@ def summary(result: Result, folder: Path | None, as_json: bool) -> None:
     for name in ("mean", "P50", "P90", "P99"):
         table.add_column(name, justify="right")
     replicates = result.summary.get("replicates", {})
-    for column in LATENCIES:
-        figures = result.summary["latency"][column.name]
-        name = column.name.replace("_", " ")
+    for latency in LATENCIES:
+        figures = result.summary["latency"][latency.key]
+        name = latency.key.replace("_", " ")
         name = name.upper() if len(name) <= 4 else name.capitalize()
-        table.add_row(name, *(_figure(column.name, key, figures[key], replicates) for key in QUANTILES))
+        table.add_row(name, *(_figure(latency.key, key, figures[key], replicates) for key in QUANTILES))
     console.print(table)
     console.print(*_lines(result), sep="\n")
     if folder is not None:

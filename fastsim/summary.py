@@ -6,12 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastsim.columns import LATENCIES
 from fastsim.deployment import Resolved
 from fastsim.kernels import counters, state
 from fastsim.kernels.state import Replicas
-
-QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
+from fastsim.metrics import LATENCIES, QUANTILES, STATISTICS
 
 
 def summarise(
@@ -33,8 +31,8 @@ def summarise(
     gpu_hours = resolved.num_gpus * span / 3600
     price = resolved.device.price_per_hour
     latencies = {
-        column.name: _tbt_figures(replicas, tbt) if column.name == "tbt" else _figures(requests[column.name])
-        for column in LATENCIES
+        latency.key: _tbt_figures(replicas, tbt) if latency.key == "tbt" else _figures(requests[latency.key])
+        for latency in LATENCIES
     }
     summary: dict[str, Any] = {
         "latency": latencies,
@@ -62,7 +60,7 @@ def summarise(
             "dollars_per_million_output_tokens": gpu_hours * price / outputs * 1e6,
         },
         "definitions": {
-            **{f"latency.{column.name}": f"{column.unit}: {column.meaning}" for column in LATENCIES},
+            **{latency.name: f"{latency.unit}: {latency.meaning}" for latency in LATENCIES},
             "totals.span_s": "s: first arrival to last token; rates and cost refer to it",
             "utilisation.busy": "share of the span in which a stage works, mean over stages and replicas",
             "utilisation.peak_kv": "most KV blocks held at once, as a share of a replica's",
@@ -80,21 +78,37 @@ def summarise(
 
 
 def _figures(values: NDArray[np.float64]) -> dict[str, float | None]:
-    values = values[~np.isnan(values)]
+    """The figures of STATISTICS; NaN is left out."""
+    values = np.sort(values)  # NaN comes last
+    values = values[: int(np.searchsorted(values, np.nan))]
     if not len(values):
-        return dict.fromkeys(("mean", *QUANTILES))
-    mean = float(values.mean())
-    quantiles = np.quantile(values, list(QUANTILES.values()), overwrite_input=True)
-    return {"mean": mean, **dict(zip(QUANTILES, map(float, quantiles), strict=True))}
+        return dict.fromkeys(STATISTICS)
+    quantiles = dict(zip(QUANTILES, _quantiles(values), strict=True))
+    return {"mean": float(values.mean()), "min": float(values[0]), "max": float(values[-1]), **quantiles}
+
+
+def _quantiles(ordered: NDArray[np.float64]) -> list[float]:
+    """As np.quantile, of values that are in order already: linear between neighbours."""
+    at = np.array(list(QUANTILES.values())) * (len(ordered) - 1)
+    low = at.astype(int)
+    share, first = at - low, ordered[low]
+    last = ordered[np.minimum(low + 1, len(ordered) - 1)]
+    # From the nearer neighbour, as NumPy does, so that the bits agree.
+    found: list[float] = np.where(
+        share < 0.5, first + (last - first) * share, last - (last - first) * (1 - share)
+    ).tolist()
+    return found
 
 
 def _tbt_figures(replicas: Replicas, tbt: NDArray[np.int64]) -> dict[str, float | None]:
     number = int(tbt.sum())
     if not number:
-        return dict.fromkeys(("mean", *QUANTILES))
+        return dict.fromkeys(STATISTICS)
     edges, cumulated = counters.edges(), np.cumsum(tbt)
-    figures: dict[str, float | None] = {"mean": float(replicas.times[:, state.TBT_SUM].sum() / number)}
+    smallest = float(edges[np.argmax(tbt > 0)])
     largest = float(replicas.times[:, state.TBT_MAX].max())
+    figures: dict[str, float | None] = {"mean": float(replicas.times[:, state.TBT_SUM].sum() / number)}
+    figures |= {"min": smallest, "max": largest}
     for name, share in QUANTILES.items():
         place = int(np.searchsorted(cumulated, share * number))
         figures[name] = min(float(edges[place : place + 2].mean()), largest)

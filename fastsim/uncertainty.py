@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from fastsim.metrics import flatten
+
 LOW, HIGH = 0.05, 0.95
 SECTIONS = ("latency", "throughput", "utilisation", "cost")
 
@@ -16,17 +18,11 @@ def intervals(summaries: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """
     values: dict[str, list[float]] = {}
     for summary in summaries:
-        for section in SECTIONS:
-            for name, value in _leaves(section, summary[section]):
-                values.setdefault(name, []).append(value)
+        for name, value in flatten({section: summary[section] for section in SECTIONS}).items():
+            if value is not None:
+                values.setdefault(name, []).append(float(value))
     return {
         "number": len(summaries),
         "intervals": {name: [float(q) for q in np.quantile(found, (LOW, HIGH))] for name, found in values.items()},
         "values": values,
     }
-
-
-def _leaves(name: str, value: Any) -> list[tuple[str, float]]:
-    if isinstance(value, dict):
-        return [leaf for key, part in value.items() for leaf in _leaves(f"{name}.{key}", part)]
-    return [] if value is None else [(name, float(value))]

@@ -1,0 +1,81 @@
+"""Objectives: what they say, and what is said of those that cannot be."""
+
+import pytest
+
+from fastsim.errors import ConfigError
+from fastsim.metrics import flatten
+from fastsim.objectives import DEFAULTS, Objective, met, parse, parse_all, value
+
+SUMMARY = {
+    "latency": {"ttft": {"p90": 1.5, "p99": None}},
+    "totals": {"requests": 3},
+    "objectives": {"ttft:p90<2s": {"met": True}},
+    "warnings": ["text"],
+    "timing": {"total_s": 1.0},
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "objective"),
+    [
+        ("ttft:p90<2s", Objective("ttft", "p90", 2.0)),
+        ("tbt:p99<200ms", Objective("tbt", "p99", 0.2)),
+        (" TBT : P99.9 <= 1.5 S ", Objective("tbt", "p999", 1.5)),
+        ("itl:max<250us", Objective("tbt", "max", 250e-6)),
+        ("e2e:mean<1e-1min", Objective("e2e", "mean", 6.0)),
+    ],
+)
+def test_an_objective_is_read_and_written(text: str, objective: Objective) -> None:
+    found = parse(text)
+    assert (found.metric, found.statistic) == (objective.metric, objective.statistic)
+    assert found.limit == pytest.approx(objective.limit)
+    assert parse(str(found)) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("ttft:p90<2", "the limit has no unit; did you mean '2s'?"),
+        ("tbt:p99<200", "did you mean '200ms'?"),
+        ("tttf:p90<2s", "no metric 'tttf'; did you mean 'ttft'?"),
+        ("ttft:p98<2s", "no statistic 'p98'; did you mean 'p99'?"),
+        ("ttft:meen<2s", "did you mean 'mean'?"),
+        ("ttft<2s", "did you mean 'ttft:p99<2s'?"),
+        ("ttft:p90<2h", "no unit 'h'; valid: us, ms, s, min"),
+        ("ttft:p90>2s", "write <"),
+        ("ttft:p90<0s", "must be above 0"),
+        ("ttft:p90<-1s", "must be above 0"),
+        ("ttft:p90<1e999s", "must be above 0"),
+        ("ttft:p90<--s", "'--' is not a number"),
+        ("", "is not metric:statistic<limit"),
+        ("ttft p90 2s", "is not metric:statistic<limit"),
+    ],
+)
+def test_what_is_no_objective_is_refused(text: str, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(text, "--slo")
+    assert words in str(caught.value)
+    assert str(caught.value).startswith("--slo: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_met_or_not_or_not_known() -> None:
+    assert value(parse("ttft:p90<2s"), SUMMARY) == 1.5
+    assert met(parse("ttft:p90<2s"), SUMMARY) is True
+    assert met(parse("ttft:p90<1.5s"), SUMMARY) is False
+    assert met(parse("ttft:p99<2s"), SUMMARY) is None
+    assert met(parse("tbt:p99<2s"), SUMMARY) is None
+
+
+def test_the_defaults_are_vidurs() -> None:
+    assert [str(one) for one in DEFAULTS] == ["scheduling_delay:p99<5s", "ttft:p90<2s", "tbt:p99<200ms"]
+    assert parse_all(["ttft:p90<2s", "ttft:p90<2000ms"]) == (DEFAULTS[1],)
+
+
+def test_a_summary_is_flat_by_dotted_key() -> None:
+    assert flatten(SUMMARY) == {
+        "latency.ttft.p90": 1.5,
+        "latency.ttft.p99": None,
+        "totals.requests": 3,
+        "objectives.ttft:p90<2s.met": 1,
+    }
