@@ -17,14 +17,27 @@ STATISTICS: dict[str, float | None] = {
 }
 QUANTILES = {name: share for name, share in STATISTICS.items() if share is not None}
 
+DISTRIBUTION, SCALAR, SHARE, REPLICAS, SERIES, GROUP = (
+    "distribution",
+    "scalar",
+    "share",
+    "by replica",
+    "series",
+    "group",
+)
+
 
 class Metric(NamedTuple):
-    """``name``: the dotted key in summary.json. ``kind``: a distribution has the figures of STATISTICS below it."""
+    """``name``: the dotted key in summary.json.
+
+    ``kind``: distribution (the figures of STATISTICS), scalar, share (0 to 1), by replica (a list), series (a value
+    per interval of time) or group (figures by the name of what they are of).
+    """
 
     name: str
     unit: str
     meaning: str
-    kind: str = "scalar"
+    kind: str = SCALAR
 
     @property
     def key(self) -> str:
@@ -33,22 +46,121 @@ class Metric(NamedTuple):
 
 
 LATENCIES = (
-    Metric("latency.ttft", "s", "time to first token: arrival to the end of the prefill", "distribution"),
-    Metric("latency.tbt", "s", "time between two output tokens of a request (quantiles within 0.8 %)", "distribution"),
-    Metric("latency.tpot", "s", "time per output token after the first, by request", "distribution"),
-    Metric("latency.e2e", "s", "end to end: arrival to last token", "distribution"),
-    Metric("latency.scheduling_delay", "s", "arrival to first batch", "distribution"),
+    Metric("latency.ttft", "s", "time to first token: arrival to the end of the prefill", DISTRIBUTION),
+    Metric("latency.tbt", "s", "time between two output tokens of a request (quantiles within 0.8 %)", DISTRIBUTION),
+    Metric("latency.tpot", "s", "time per output token after the first, by request", DISTRIBUTION),
+    Metric("latency.e2e", "s", "end to end: arrival to last token", DISTRIBUTION),
+    Metric("latency.scheduling_delay", "s", "arrival to first batch", DISTRIBUTION),
 )
 
-# Parts of summary.json that are no figures of the deployment.
-APART = ("definitions", "warnings", "replicates", "series", "timing")
+REQUEST = (
+    Metric("request.e2e_per_token", "s/token", "e2e / output tokens", DISTRIBUTION),
+    Metric("request.execution", "s", "in batches, summed over pipeline stages", DISTRIBUTION),
+    Metric("request.execution_per_token", "s/token", "execution / output tokens", DISTRIBUTION),
+    Metric("request.model_execution", "s", "execution without the time of the host", DISTRIBUTION),
+    Metric("request.preempted", "s", "between its first batch and its end, but in none", DISTRIBUTION),
+    Metric("request.service", "s", "first batch to last token: execution and preempted", DISTRIBUTION),
+    Metric("request.service_per_token", "s/token", "service / output tokens", DISTRIBUTION),
+    Metric("request.prefill", "s", "first batch to the end of the prefill", DISTRIBUTION),
+    Metric("request.prefill_per_token", "s/token", "prefill / prompt tokens", DISTRIBUTION),
+    Metric(
+        "request.decode_per_token", "s/token", "(e2e - ttft) / output tokens (Vidur's; tpot: one fewer)", DISTRIBUTION
+    ),
+    Metric("request.inter_arrival", "s", "since the arrival before", DISTRIBUTION),
+    Metric("request.prompt_tokens", "tokens", "length of the prompt", DISTRIBUTION),
+    Metric("request.output_tokens", "tokens", "tokens generated", DISTRIBUTION),
+    Metric("request.tokens", "tokens", "prompt and output", DISTRIBUTION),
+    Metric("request.prompt_to_output", "", "prompt tokens / output tokens", DISTRIBUTION),
+    Metric("request.restarts", "", "times it was preempted and computed again", DISTRIBUTION),
+)
+
+BATCH = (
+    Metric("batch.size", "requests", "requests in a batch", DISTRIBUTION),
+    Metric("batch.tokens", "tokens", "tokens processed in a batch", DISTRIBUTION),
+    Metric("batch.prefill_tokens", "tokens", "of these, of prompts", DISTRIBUTION),
+    Metric("batch.decode_tokens", "tokens", "of these, of decodes", DISTRIBUTION),
+    Metric("batch.seconds", "s", "time of a batch on a pipeline stage (quantiles within 0.8 %)", DISTRIBUTION),
+)
+
+SCALARS = (
+    Metric("throughput.requests_per_s", "requests/s", "requests finished / span"),
+    Metric("throughput.output_tokens_per_s", "tokens/s", "output tokens / span"),
+    Metric("throughput.total_tokens_per_s", "tokens/s", "prompt and output tokens / span"),
+    Metric("goodput.share", "", "requests that meet every objective (tbt: by their own mean), of all", SHARE),
+    Metric("goodput.requests_per_s", "requests/s", "requests that meet every objective / span"),
+    Metric("objectives", "", "by objective: its value, its limit and whether it is met", GROUP),
+    Metric("totals.requests", "requests", "requests that arrived"),
+    Metric("totals.finished", "requests", "requests with all their tokens"),
+    Metric("totals.prompt_tokens", "tokens", "of requests that finished"),
+    Metric("totals.output_tokens", "tokens", "of requests that finished"),
+    Metric("totals.iterations", "batches", "batches formed"),
+    Metric("totals.restarts", "", "preemptions that computed a request's tokens again"),
+    Metric("totals.span_s", "s", "first arrival to last token; rates and cost refer to it"),
+    Metric("excluded.warm_up_s", "s", "latencies leave out requests that arrive before this has passed"),
+    Metric("excluded.cool_down_s", "s", "and those that arrive in this time before the last arrival"),
+    Metric("excluded.requests", "requests", "left out; throughput and goodput are then of the time in between"),
+    Metric("utilisation.busy", "", "share of the span in which a stage works, mean over stages and replicas", SHARE),
+    Metric("utilisation.peak_kv", "", "most KV blocks held at once, as a share of a replica's", SHARE),
+    Metric("utilisation.mean_kv", "", "KV blocks held, mean over span and replicas", SHARE),
+    Metric("utilisation.mfu", "", "FLOPs of the model / peak FLOPs of the GPUs in the span", SHARE),
+    Metric("utilisation.mfu_busy", "", "the same in the time that stages are busy", SHARE),
+    Metric("utilisation.mbu", "", "bytes of weights and KV cache moved / what the bandwidth allows in the span", SHARE),
+    Metric("utilisation.mbu_busy", "", "the same in the time that stages are busy", SHARE),
+    Metric("utilisation.bubbles", "", "share of the time a replica has requests in which a stage idles", SHARE),
+    Metric("utilisation.mean_running", "requests", "begun and not finished, mean over the span, all replicas"),
+    Metric("utilisation.peak_running", "requests", "begun and not finished, at most"),
+    Metric("utilisation.mean_queue", "requests", "arrived and not begun, mean over the span, all replicas"),
+    Metric("utilisation.peak_queue", "requests", "arrived and not begun, at most"),
+    Metric("cost.gpus", "GPUs", "of all replicas"),
+    Metric("cost.gpu_hours", "h", "GPUs * span"),
+    Metric("cost.dollars", "$", "GPU-hours at the list price of the device"),
+    Metric("cost.dollars_per_million_output_tokens", "$", "dollars / output tokens"),
+    Metric("cost.dollars_per_million_tokens", "$", "dollars / prompt and output tokens"),
+    Metric("energy.kwh", "kWh", "of the GPUs alone, by a power model (fastsim/energy.py), not measured"),
+    Metric("energy.watts", "W", "mean power of a GPU"),
+    Metric("energy.joules_per_output_token", "J", "energy / output tokens"),
+    Metric("operator_times", "", "shares of a typical iteration's time that are measured, modelled, or outside", GROUP),
+    Metric("breakdown.mean", "s", "parts of e2e that add up to it, mean over requests", GROUP),
+    Metric("breakdown.slowest", "s", "the same over the slowest 1 % by e2e", GROUP),
+    Metric("breakdown.slowest_requests", "requests", "how many these are"),
+    Metric("verdict", "", "what the deployment is short of, and the margin to saturation (fastsim/verdict.py)", GROUP),
+    Metric("operators", "s", "GPU time by operator over the run, all stages; attention is what remains", GROUP),
+    Metric("replicas", "", "by replica: requests, batches, restarts, KV, and by stage busy and MFU", REPLICAS),
+    Metric("series.arrivals", "requests/s", "requests that arrive", SERIES),
+    Metric("series.first_tokens", "requests/s", "prefills completed", SERIES),
+    Metric("series.completions", "requests/s", "requests that finish", SERIES),
+    Metric("series.prefill_tokens", "tokens/s", "prompt tokens processed", SERIES),
+    Metric("series.decode_tokens", "tokens/s", "tokens processed by decodes", SERIES),
+    Metric("series.busy", "", "as utilisation.busy", SERIES),
+    Metric("series.kv", "", "as utilisation.mean_kv", SERIES),
+    Metric("series.running", "requests", "requests that hold memory, all replicas", SERIES),
+    Metric("series.queue", "requests", "arrived and not begun, all replicas", SERIES),
+)
+
+METRICS = (*LATENCIES, *REQUEST, *BATCH, *SCALARS)
+
+# Parts of summary.json that are no figures of the deployment, or not one each.
+APART = ("definitions", "warnings", "replicates", "replicas", "series", "timing")
 
 
 def flatten(summary: Mapping[str, Any]) -> dict[str, float | int | None]:
     """The figures of a summary by dotted key (``latency.ttft.p99``); None where nothing was measured."""
-    return {
-        name: value for section in summary if section not in APART for name, value in _leaves(section, summary[section])
-    }
+    parts = ((section, part) for section, part in summary.items() if section not in APART)
+    return {name: value for section, part in parts for name, value in _leaves(section, part)}
+
+
+def definitions(summary: Mapping[str, Any]) -> dict[str, str]:
+    """Unit and meaning of every metric that a summary has, by its name."""
+    return {metric.name: _text(metric) for metric in METRICS if _has(summary, metric.name)}
+
+
+def _text(metric: Metric) -> str:
+    return f"{metric.unit}: {metric.meaning}" if metric.unit else metric.meaning
+
+
+def _has(summary: Mapping[str, Any], name: str) -> bool:
+    section, _, key = name.partition(".")
+    return section in summary and (not key or key in summary[section])
 
 
 def _leaves(name: str, value: Any) -> Iterator[tuple[str, float | int | None]]:

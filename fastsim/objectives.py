@@ -87,6 +87,42 @@ def met(objective: Objective, summary: Mapping[str, Any]) -> bool | None:
     return None if found is None else found < objective.limit
 
 
+def judge(objectives: Sequence[Objective], requests: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str, Any]:
+    """``objectives`` and ``goodput`` of a summary.
+
+    ``requests``: columns of requests.parquet, by name. A request is good when its own latency is below every limit, of
+    tbt the mean of its own gaps; one that did not finish is not. What the summary excludes does not count.
+    """
+    import numpy as np
+
+    from fastsim.summary import inside, ratio
+
+    out = summary.get("excluded", {})
+    arrived = requests["arrived_at"]
+    exclude = out.get("warm_up_s", 0.0), out.get("cool_down_s", 0.0)
+    kept = inside(arrived, exclude)
+    if kept is None:
+        kept = np.ones(len(arrived), bool)
+    number, good, judged = int(kept.sum()), kept & np.isfinite(requests["finished_at"]), {}
+    for objective in objectives:
+        values = requests["tpot" if objective.metric == "tbt" else objective.metric]
+        # A request of one output token has no gap between tokens that could be too long.
+        below = np.isnan(values) if objective.metric in ("tbt", "tpot") else np.zeros(len(values), bool)
+        below |= values < objective.limit
+        good &= below
+        judged[str(objective)] = {
+            "value": value(objective, summary),
+            "limit": objective.limit,
+            "met": met(objective, summary),
+            "share": ratio(int((below & kept).sum()), number),
+        }
+    span = summary["totals"]["span_s"]
+    if any(exclude) and len(arrived):
+        span = max(0.0, float(arrived[-1] - arrived[0]) - sum(exclude))
+    rate = ratio(int(good.sum()), span)
+    return {"objectives": judged, "goodput": {"share": ratio(int(good.sum()), number), "requests_per_s": rate}}
+
+
 def _guess(limit: float) -> str:
     """The unit that a bare number most likely has."""
     return "s" if limit < 20 else "ms"

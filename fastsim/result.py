@@ -2,6 +2,7 @@
 
 import json
 import platform
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -12,18 +13,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pyarrow.csv import write_csv
 
 import fastsim
 from fastsim.columns import ITERATIONS, REQUESTS, Column
 from fastsim.deployment import Resolved
-from fastsim.errors import InputError
 from fastsim.files import replacing
 from fastsim.kernels.state import Replicas, Requests
 from fastsim.layout import Stream
+from fastsim.stored import FORMAT, read
 from fastsim.summary import summarise
 from fastsim.workload import Workload
 
-FILES = ("requests.parquet", "iterations.parquet", "config.json", "summary.json")
+TABLES = ("requests.parquet", "iterations.parquet")
+FILES = (*TABLES, "requests.csv", "iterations.csv", "config.json", "summary.json")
 
 
 class Outcome(NamedTuple):
@@ -49,38 +52,34 @@ class Result:
         values: NDArray[Any] = self.requests[name].to_numpy()
         return values
 
-    def save(self, folder: str | Path) -> None:
-        """Write the files into ``folder``: all of them or none. Raises OutputError when that cannot be."""
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """All columns of ``requests``, by name."""
+        return {name: self.column(name) for name in self.requests.column_names}
+
+    def tables(self) -> list[tuple[str, pa.Table]]:
+        """The tables there are, by name."""
+        tables = {"requests": self.requests, "iterations": self.iterations}
+        return [(name, table) for name, table in tables.items() if table is not None]
+
+    def save(self, folder: str | Path, csv: bool = False) -> None:
+        """Write the files into ``folder``: all of them or none; tables also as CSV. Raises OutputError."""
         began = time.perf_counter()
         timing = self.summary["timing"]
         with replacing(Path(folder), FILES) as part:
-            pq.write_table(self.requests, part / "requests.parquet")
-            if self.iterations is not None:
-                pq.write_table(self.iterations, part / "iterations.parquet")
-            (part / "config.json").write_text(_json(self.config))
+            for name, table in self.tables():
+                _write(table, part / f"{name}.parquet")
+                if csv:
+                    write_csv(table, part / f"{name}.csv")
+            (part / "config.json").write_text(as_json(self.config))
             timing["total_s"] -= timing["write_s"]
             timing["write_s"] = time.perf_counter() - began
             timing["total_s"] += timing["write_s"]
-            (part / "summary.json").write_text(_json(self.summary))
+            (part / "summary.json").write_text(as_json(self.summary))
 
     @classmethod
     def load(cls, folder: str | Path) -> "Result":
         """Read what ``save`` wrote. Raises InputError when the folder holds no whole result."""
-        folder = Path(folder)
-        for name in ("requests.parquet", "config.json", "summary.json"):
-            if not (folder / name).is_file():
-                raise InputError(f"{folder}: holds no {name}; give a folder that `fastsim simulate --out` wrote")
-        try:
-            iterations = folder / "iterations.parquet"
-            return cls(
-                pq.read_table(folder / "requests.parquet"),
-                pq.read_table(iterations) if iterations.exists() else None,
-                json.loads((folder / "summary.json").read_text()),
-                json.loads((folder / "config.json").read_text()),
-            )
-        except (OSError, ValueError, pa.ArrowException) as problem:
-            reason = str(problem).splitlines()[0]
-            raise InputError(f"{folder}: cannot be read ({reason}); simulate again with --out") from None
+        return cls(*read(Path(folder)))
 
 
 def wrap(
@@ -150,6 +149,7 @@ def describe(resolved: Resolved, workload: Workload, provenance: dict[str, Any])
     device = asdict(resolved.device)
     device["tflops"] = dict(resolved.device.tflops)
     return {
+        "format": FORMAT,
         "deployment": resolved.deployment.model_dump(mode="json"),
         "workload": {
             "name": workload.name,
@@ -181,5 +181,15 @@ def _table(columns: Sequence[Column], arrays: dict[str, NDArray[Any]], config: d
     )
 
 
-def _json(value: dict[str, Any]) -> str:
-    return json.dumps(value, indent=2) + "\n"
+def _write(table: pa.Table, path: Path) -> None:
+    """As Parquet; bytes of floats apart, which compresses, and which is faster than a dictionary of them."""
+    floats = [field.name for field in table.schema if pa.types.is_floating(field.type)]
+    whole = [name for name in table.column_names if name not in floats]
+    options: dict[str, Any] = {"use_dictionary": whole, "use_byte_stream_split": floats}
+    pq.write_table(table, path, compression="zstd", compression_level=1, **options)
+
+
+def as_json(value: dict[str, Any]) -> str:
+    """Indented, but for lists of numbers, which take a line."""
+    text = json.dumps(value, indent=2, allow_nan=False)
+    return re.sub(r"\[\n([^\[\]{}\"]*?)\s+\]", lambda found: f"[{' '.join(found[1].split())}]", text) + "\n"

@@ -1,4 +1,4 @@
-"""The headline figures of a simulation."""
+"""The headline figures of a simulation: what many simulations in one call keep of each."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,110 +6,122 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastsim import distribution
 from fastsim.deployment import Resolved
-from fastsim.kernels import counters, state
+from fastsim.energy import energy
+from fastsim.kernels import state
 from fastsim.kernels.state import Replicas
-from fastsim.metrics import LATENCIES, QUANTILES, STATISTICS
+from fastsim.metrics import LATENCIES, definitions
+
+Columns = Mapping[str, NDArray[Any]]
 
 
 def summarise(
     resolved: Resolved,
-    requests: Mapping[str, NDArray[Any]],
+    requests: Columns,
     replicas: Replicas,
     tbt: NDArray[np.int64],
     provenance: Mapping[str, Any],
+    exclude: tuple[float, float] = (0.0, 0.0),
 ) -> dict[str, Any]:
-    """What summary.json holds, but for the timing. NaN becomes None: there is nothing to measure.
+    """What summary.json holds, but for the timing and what needs details. None: there is nothing to measure.
 
-    ``requests``: columns of requests.parquet, by name. ``provenance``: of the operator times.
+    ``requests``: columns of requests.parquet, by name. ``provenance``: of the operator times. ``exclude``: warm-up and
+    cool-down, s: latencies leave out requests that arrive then, and rates are those of the time in between; the times
+    between tokens, utilisation and cost are of the whole run.
     """
     finished, arrived = requests["finished_at"], requests["arrived_at"]
-    span = float(finished.max() - arrived.min())
+    done = np.isfinite(finished)
+    whole = bool(done.all())
+    first = float(arrived[0]) if len(arrived) else 0.0
+    span = float((finished if whole else finished[done]).max(initial=first)) - first
     counts = replicas.counts
-    outputs = int(requests["num_output_tokens"].sum(dtype=np.int64))
-    prompts = int(requests["num_prompt_tokens"].sum(dtype=np.int64))
-    gpu_hours = resolved.num_gpus * span / 3600
-    price = resolved.device.price_per_hour
-    latencies = {
-        latency.key: _tbt_figures(replicas, tbt) if latency.key == "tbt" else _figures(requests[latency.key])
-        for latency in LATENCIES
+    tokens = {
+        name: int((requests[name] if whole else requests[name][done]).sum(dtype=np.int64))
+        for name in ("num_prompt_tokens", "num_output_tokens")
     }
+    prompts, outputs = tokens.values()
+    kept = inside(arrived, exclude)
+    gpu_hours = resolved.num_gpus * span / 3600
+    dollars = gpu_hours * resolved.device.price_per_hour
+    busy = ratio(float(replicas.busy.sum() / replicas.busy.size), span)
+    iterations = int(counts[:, state.ITERATIONS].sum())
+    batch = int(counts[:, state.TOKENS].sum()) / max(1, iterations)
     summary: dict[str, Any] = {
-        "latency": latencies,
-        "throughput": {
-            "requests_per_s": len(finished) / span,
-            "output_tokens_per_s": outputs / span,
-            "total_tokens_per_s": (prompts + outputs) / span,
+        "latency": {
+            latency.key: _gaps(replicas, tbt) if latency.key == "tbt" else _latency(requests[latency.key], kept)
+            for latency in LATENCIES
         },
+        "throughput": _throughput(requests, exclude, span, int(done.sum()), prompts, outputs),
         "totals": {
             "requests": len(finished),
+            "finished": int(done.sum()),
             "prompt_tokens": prompts,
             "output_tokens": outputs,
-            "iterations": int(counts[:, state.ITERATIONS].sum()),
+            "iterations": iterations,
             "restarts": int(counts[:, state.RESTARTS].sum()),
             "span_s": span,
         },
         "utilisation": {
-            "busy": float(replicas.busy.sum() / replicas.busy.size / span),
+            "busy": busy,
             "peak_kv": float(counts[:, state.PEAK].max() / resolved.memory.num_blocks),
         },
         "cost": {
             "gpus": resolved.num_gpus,
             "gpu_hours": gpu_hours,
-            "dollars": gpu_hours * price,
-            "dollars_per_million_output_tokens": gpu_hours * price / outputs * 1e6,
+            "dollars": dollars,
+            "dollars_per_million_output_tokens": ratio(dollars * 1e6, outputs),
+            "dollars_per_million_tokens": ratio(dollars * 1e6, prompts + outputs),
         },
-        "definitions": {
-            **{latency.name: f"{latency.unit}: {latency.meaning}" for latency in LATENCIES},
-            "totals.span_s": "s: first arrival to last token; rates and cost refer to it",
-            "utilisation.busy": "share of the span in which a stage works, mean over stages and replicas",
-            "utilisation.peak_kv": "most KV blocks held at once, as a share of a replica's",
-            "cost.dollars": f"GPU-hours at ${price:g}, the list price of {resolved.device.name} per hour",
-        },
-        "warnings": list(resolved.warnings),
+        "energy": energy(resolved.device, resolved.num_gpus, span, busy or 0.0, batch, outputs),
     }
+    if kept is not None:
+        left_out = len(kept) - int(kept.sum())
+        summary["excluded"] = {"warm_up_s": exclude[0], "cool_down_s": exclude[1], "requests": left_out}
     if known := provenance.get("known"):
         summary["operator_times"] = known
-        summary["definitions"]["operator_times"] = (
-            "shares of a typical iteration's time (half of max_num_seqs decoding, one chunk) that are measured, "
-            "modelled by formula, or lie outside measured shapes"
-        )
+    summary["definitions"] = definitions(summary)
+    price = f"GPU-hours at ${resolved.device.price_per_hour:g}, the list price of {resolved.device.name} per hour"
+    summary["definitions"]["cost.dollars"] = price
+    summary["warnings"] = list(resolved.warnings)
     return summary
 
 
-def _figures(values: NDArray[np.float64]) -> dict[str, float | None]:
-    """The figures of STATISTICS; NaN is left out."""
-    values = np.sort(values)  # NaN comes last
-    values = values[: int(np.searchsorted(values, np.nan))]
-    if not len(values):
-        return dict.fromkeys(STATISTICS)
-    quantiles = dict(zip(QUANTILES, _quantiles(values), strict=True))
-    return {"mean": float(values.mean()), "min": float(values[0]), "max": float(values[-1]), **quantiles}
+def inside(arrived: NDArray[np.float64], exclude: tuple[float, float]) -> NDArray[np.bool_] | None:
+    """bool[n]: which requests arrive neither in the warm-up nor in the cool-down; None where all count."""
+    if exclude == (0.0, 0.0) or not len(arrived):
+        return None
+    kept: NDArray[np.bool_] = (arrived >= arrived[0] + exclude[0]) & (arrived <= arrived[-1] - exclude[1])
+    return kept
 
 
-def _quantiles(ordered: NDArray[np.float64]) -> list[float]:
-    """As np.quantile, of values that are in order already: linear between neighbours."""
-    at = np.array(list(QUANTILES.values())) * (len(ordered) - 1)
-    low = at.astype(int)
-    share, first = at - low, ordered[low]
-    last = ordered[np.minimum(low + 1, len(ordered) - 1)]
-    # From the nearer neighbour, as NumPy does, so that the bits agree.
-    found: list[float] = np.where(
-        share < 0.5, first + (last - first) * share, last - (last - first) * (1 - share)
-    ).tolist()
-    return found
+def ratio(part: float, whole: float) -> float | None:
+    """None of nothing."""
+    return float(part / whole) if whole else None
 
 
-def _tbt_figures(replicas: Replicas, tbt: NDArray[np.int64]) -> dict[str, float | None]:
-    number = int(tbt.sum())
-    if not number:
-        return dict.fromkeys(STATISTICS)
-    edges, cumulated = counters.edges(), np.cumsum(tbt)
-    smallest = float(edges[np.argmax(tbt > 0)])
-    largest = float(replicas.times[:, state.TBT_MAX].max())
-    figures: dict[str, float | None] = {"mean": float(replicas.times[:, state.TBT_SUM].sum() / number)}
-    figures |= {"min": smallest, "max": largest}
-    for name, share in QUANTILES.items():
-        place = int(np.searchsorted(cumulated, share * number))
-        figures[name] = min(float(edges[place : place + 2].mean()), largest)
-    return figures
+def _throughput(
+    requests: Columns, exclude: tuple[float, float], span: float, number: int, prompts: int, outputs: int
+) -> dict[str, float | None]:
+    """Of all requests, or of those that finish between warm-up and cool-down."""
+    arrived = requests["arrived_at"]
+    if exclude != (0.0, 0.0) and len(arrived):
+        begin, end = arrived[0] + exclude[0], arrived[-1] - exclude[1]
+        there = (requests["finished_at"] >= begin) & (requests["finished_at"] <= end)
+        span, number = max(0.0, float(end - begin)), int(there.sum())
+        prompts = int(requests["num_prompt_tokens"][there].sum(dtype=np.int64))
+        outputs = int(requests["num_output_tokens"][there].sum(dtype=np.int64))
+    return {
+        "requests_per_s": ratio(number, span),
+        "output_tokens_per_s": ratio(outputs, span),
+        "total_tokens_per_s": ratio(prompts + outputs, span),
+    }
+
+
+def _latency(values: NDArray[np.float64], kept: NDArray[np.bool_] | None) -> distribution.Figures:
+    return distribution.of_values(values if kept is None else values[kept])
+
+
+def _gaps(replicas: Replicas, tbt: NDArray[np.int64]) -> distribution.Figures:
+    total, largest = float(replicas.times[:, state.TBT_SUM].sum()), float(replicas.times[:, state.TBT_MAX].max())
+    return distribution.of_bins(tbt, ratio(total, int(tbt.sum())), largest)

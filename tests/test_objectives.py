@@ -1,10 +1,11 @@
 """Objectives: what they say, and what is said of those that cannot be."""
 
+import numpy as np
 import pytest
 
 from fastsim.errors import ConfigError
 from fastsim.metrics import flatten
-from fastsim.objectives import DEFAULTS, Objective, met, parse, parse_all, value
+from fastsim.objectives import DEFAULTS, Objective, judge, met, parse, parse_all, value
 
 SUMMARY = {
     "latency": {"ttft": {"p90": 1.5, "p99": None}},
@@ -79,3 +80,28 @@ def test_a_summary_is_flat_by_dotted_key() -> None:
         "totals.requests": 3,
         "objectives.ttft:p90<2s.met": 1,
     }
+
+
+def test_goodput_counts_requests_that_meet_everything() -> None:
+    nan = np.nan
+    requests = {
+        "arrived_at": np.array([0.0, 1, 2, 3, 4]),
+        "finished_at": np.array([5.0, 6, 7, 8, nan]),
+        "ttft": np.array([1.0, 1, 3, 1, nan]),
+        "tpot": np.array([0.1, 0.3, 0.1, nan, nan]),
+    }
+    latency = {"ttft": {"p90": 2.4}, "tbt": {"p99": 0.1}}
+    summary = {"latency": latency, "totals": {"span_s": 10.0}}
+    found = judge(parse_all(["ttft:p90<2s", "tbt:p99<200ms"]), requests, summary)
+    assert found["goodput"] == {"share": 0.4, "requests_per_s": 0.2}  # the first and the fourth, which has one token
+    assert found["objectives"]["ttft:p90<2s"] == {"value": 2.4, "limit": 2.0, "met": False, "share": 0.6}
+    assert found["objectives"]["tbt:p99<200ms"] == {"value": 0.1, "limit": 0.2, "met": True, "share": 0.8}
+    windowed = {**summary, "excluded": {"warm_up_s": 1.0, "cool_down_s": 1.0}}
+    assert judge(parse_all(["ttft:p90<2s"]), requests, windowed)["goodput"] == {"share": 2 / 3, "requests_per_s": 1.0}
+
+
+def test_goodput_of_nothing() -> None:
+    none = {name: np.zeros(0) for name in ("arrived_at", "finished_at", "ttft")}
+    found = judge(parse_all(["ttft:p90<2s"]), none, {"latency": {}, "totals": {"span_s": 0.0}})
+    assert found["goodput"] == {"share": None, "requests_per_s": None}
+    assert found["objectives"]["ttft:p90<2s"]["met"] is None

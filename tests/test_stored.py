@@ -1,0 +1,120 @@
+"""Results in folders: whole ones, older ones, newer ones, mixed ones, and half of one."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+
+import fastsim
+from fastsim.columns import REQUESTS
+from fastsim.errors import InputError
+from fastsim.result import Result, as_json
+from fastsim.stored import FORMAT
+from fastsim.workload import load
+
+CHAT = load("chat", rate=4.0, num_requests=100, seed=3)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("results") / "whole"
+    fastsim.simulate(None, CHAT, iterations=True).save(folder, csv=True)
+    return folder
+
+
+def other(folder: Path) -> None:
+    fastsim.simulate(None, load("chat", rate=5.0, num_requests=100, seed=4)).save(folder / "other")
+    shutil.copy(folder / "other" / "requests.parquet", folder / "requests.parquet")
+
+
+def cut(name: str, share: float) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content[: int(len(content) * share)])
+
+    return change
+
+
+def set_format(number: object) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, "format": number}))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (cut("requests.parquet", 0.5), "requests.parquet: cannot be read"),
+        (cut("requests.parquet", 0), "requests.parquet: cannot be read"),
+        (cut("iterations.parquet", 0.9), "iterations.parquet: cannot be read"),
+        (cut("summary.json", 0.5), "summary.json: cannot be read"),
+        (cut("config.json", 0), "config.json: cannot be read"),
+        (lambda folder: (folder / "summary.json").write_text("[1]"), "summary.json: holds no mapping"),
+        (lambda folder: (folder / "summary.json").write_text("{}"), "summary.json: has no latency"),
+        (lambda folder: (folder / "summary.json").write_bytes(b"\xff\xfe"), "summary.json: cannot be read"),
+        (lambda folder: (folder / "config.json").unlink(), "holds no config.json"),
+        (lambda folder: shutil.rmtree(folder), "does not exist"),
+        (set_format(FORMAT + 1), f"is in format {FORMAT + 1}, and this fastsim reads up to {FORMAT}"),
+        (set_format("new"), "is in format new"),
+        (other, "requests.parquet and config.json are of different simulations"),
+    ],
+)
+def test_what_is_no_whole_result_is_refused_in_one_sentence(
+    whole: Path, tmp_path: Path, change: Callable[[Path], None], words: str
+) -> None:
+    folder = tmp_path / "out"
+    shutil.copytree(whole, folder)
+    change(folder)
+    with pytest.raises(InputError) as caught:
+        Result.load(folder)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_result_of_format_1_can_be_read(whole: Path, tmp_path: Path) -> None:
+    """It had no number, fewer columns and fewer figures."""
+    folder = tmp_path / "old"
+    result = Result.load(whole)
+    config = {key: value for key, value in result.config.items() if key != "format"}
+    latency = {name: {key: part[key] for key in ("mean", "p50", "p90", "p99")} for name, part in latencies(result)}
+    kept = ("throughput", "totals", "utilisation", "cost", "definitions", "warnings", "timing")
+    summary = {"latency": latency, **{name: result.summary[name] for name in kept}}
+    table = result.requests.select([column.name for column in REQUESTS])
+    table = table.replace_schema_metadata({"fastsim": json.dumps(config)})
+    Result(table, None, summary, config).save(folder)
+    assert Result.load(folder).requests.equals(table)
+
+
+def latencies(result: Result) -> list[tuple[str, dict[str, float]]]:
+    return list(result.summary["latency"].items())
+
+
+def test_csv_says_the_same(whole: Path) -> None:
+    result = Result.load(whole)
+    for name, table in result.tables():
+        read = pyarrow.csv.read_csv(whole / f"{name}.csv")
+        assert read.column_names == table.column_names
+        assert read.num_rows == table.num_rows
+    times = pyarrow.csv.read_csv(whole / "requests.csv")["finished_at"].to_numpy()
+    assert (times == result.column("finished_at")).all()
+
+
+def test_every_column_says_its_unit_and_meaning(whole: Path) -> None:
+    for name in ("requests", "iterations"):
+        for field in pq.read_schema(whole / f"{name}.parquet"):
+            about = field.metadata or {}
+            assert set(about) == {b"unit", b"meaning"}
+            assert about[b"meaning"]
+
+
+def test_json_has_no_nan_and_a_line_for_a_list() -> None:
+    assert as_json({"a": [1.5, 2, None], "b": ["x [\\n 1\\n ] y"]}).splitlines()[1] == '  "a": [1.5, 2, null],'
+    assert json.loads(as_json({"b": ["x [\n 1\n ] y"]})) == {"b": ["x [\n 1\n ] y"]}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        as_json({"a": float("nan")})
