@@ -44,6 +44,9 @@ CACHE_FOLDER = _cache_root() / "kernels" / _digest()
 # Kernels change arrays that the shell owns and allocate none of their own. Without numba's runtime they count
 # no references to them, which would otherwise take fifty times longer than the simulation itself.
 _OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False}
+# A part is called by kernels only: the way in from Python, which unpacks the whole state, would take most of the
+# time of compiling.
+_PART_OPTIONS = {**_OPTIONS, "forceinline": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
 def kernel(function: F) -> F:
@@ -60,7 +63,8 @@ def kernel(function: F) -> F:
 def inlined(function: F) -> F:
     """Compile a part of a kernel into its caller.
 
-    A call would pass every array of the state anew, some hundred words, once per iteration.
+    A call would pass every array of the state anew, some hundred words, once per iteration. Python cannot call
+    it: a test that wants to compiles a function around it.
     """
-    part: F = numba.njit(forceinline=True, **_OPTIONS)(function)
+    part: F = numba.njit(**_PART_OPTIONS)(function)
     return part

@@ -7,7 +7,7 @@ import numpy as np
 from numba.extending import register_jitable
 from numpy.typing import NDArray
 
-from ._jit import _OPTIONS
+from ._jit import _OPTIONS, _PART_OPTIONS
 from .state import Floats, Ints, Longs
 
 F = TypeVar("F")
@@ -67,8 +67,8 @@ class ReplicaView(NamedTuple):
 
 def users(function: F) -> F:
     """Compile a function of the user's: as a part of a kernel, but indices are checked and division as in Python."""
-    options: dict[str, Any] = {**_OPTIONS, "error_model": "python", "boundscheck": True}
-    compiled: F = numba.njit(forceinline=True, **options)(function)
+    options: dict[str, Any] = {**_PART_OPTIONS, "error_model": "python", "boundscheck": True}
+    compiled: F = numba.njit(**options)(function)
     return compiled
 
 

@@ -13,7 +13,8 @@ from fastsim.deployment import Deployment, Resolved, resolve
 from fastsim.errors import ConfigError
 from fastsim.explain import explain, show
 from fastsim.iteration import Iteration, check, read, typical
-from fastsim.kernels.cost import Cost, batch_ms, prefill_chunk_ms, stage_seconds
+from fastsim.kernels._jit import kernel
+from fastsim.kernels.cost import Cost, Longs, batch_ms, prefill_chunk_ms, stage_seconds
 from fastsim.kernels.state import (
     DECODE_KV,
     LONGEST_KV,
@@ -56,10 +57,18 @@ def charged_ms(cost: Cost, iteration: Iteration) -> float:
     features[DECODE_KV] = sum(number * kv for number, kv in iteration.decodes)
     features[LONGEST_KV] = max([kv for _, kv in iteration.decodes], default=0)
     features[NUM_SAMPLED] = iteration.num_seqs
-    prefill = sum(prefill_chunk_ms(cost.fastsim, before, tokens) for tokens, before in iteration.chunks)
-    layers = batch_ms(cost, features, float(prefill))
-    batch = (iteration.num_tokens, iteration.num_seqs, iteration.num_seqs, layers)
-    return 1e3 * sum(stage_seconds(cost, *batch, stage) for stage in range(cost.num_stages))
+    return float(_charged_ms(cost, features, np.array(iteration.chunks, np.int64).reshape(-1, 2)))
+
+
+@kernel  # parts of a kernel have no way in from Python
+def _charged_ms(cost: Cost, features: Longs, chunks: Longs) -> float:
+    prefill, total = 0.0, 0.0
+    for i in range(len(chunks)):
+        prefill += prefill_chunk_ms(cost.fastsim, chunks[i, 1], chunks[i, 0])
+    layers = batch_ms(cost, features, prefill)
+    for stage in range(cost.num_stages):
+        total += stage_seconds(cost, features[NUM_TOKENS], features[NUM_SEQS], features[NUM_SAMPLED], layers, stage)
+    return 1e3 * total
 
 
 ITERATIONS = [
