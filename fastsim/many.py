@@ -4,7 +4,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -51,14 +51,15 @@ class _Job:
 class _Tables:
     """Tables by key: built by the thread that needs them first, dropped when nobody needs them any more."""
 
-    def __init__(self, jobs: Sequence[_Job]) -> None:
+    def __init__(self, jobs: Sequence[_Job], build: Callable[[Resolved], Built]) -> None:
+        self._build = build
         self._left = Counter(job.tables for job in jobs)
         self._locks = {key: threading.Lock() for key in self._left}
         self._built: dict[Hashable, Built] = {}
 
     def of(self, job: _Job) -> Built:
         with self._locks[job.tables]:
-            built = self._built.get(job.tables) or build_cost(job.resolved)
+            built = self._built.get(job.tables) or self._build(job.resolved)
             self._left[job.tables] -= 1
             if self._left[job.tables]:
                 self._built[job.tables] = built
@@ -68,18 +69,19 @@ class _Tables:
 
 
 def simulate_many(
-    jobs: Sequence[tuple[Deployment, Workload]],
+    jobs: Sequence[tuple[Deployment | Resolved, Workload]],
     *,
     threads: int | None = None,
     requests: bool = False,
     progress: Progress | None = None,
+    build: Callable[[Resolved], Built] | None = None,
 ) -> list[Run]:
     """Simulate every deployment on its workload; one Run per job, in their order.
 
     Each result is the same, to the bit, as that of ``simulate``, on any number of ``threads`` (as many as cores by
     default). Give jobs of the same requests the same Workload: its arrays are shared. ``requests`` keeps the table of
     requests too. ``progress`` is called now and then with the share of the work done, 0 to 1. A job that fails
-    is a Run with its error, and the others go on.
+    is a Run with its error, and the others go on. ``build`` gives the tables instead of ``build_cost``.
     """
     runs = [Run()] * len(jobs)
     streams = {
@@ -89,24 +91,32 @@ def simulate_many(
     prepared = []
     for number, (deployment, workload) in enumerate(jobs):
         try:
-            resolved = resolve(deployment)
+            resolved = deployment if isinstance(deployment, Resolved) else resolve(deployment)
             check_fit(resolved, workload)
         except Exception as error:  # recorded, whatever it is: the others are not to blame
             runs[number] = Run(error=error)
             continue
         stream = streams[id(workload)]
-        prepared.append(_Job(number, resolved, workload, stream, _tables_key(resolved), _estimate(resolved, stream)))
+        prepared.append(_Job(number, resolved, workload, stream, tables_key(resolved), estimate(resolved, workload)))
     prepared.sort(key=lambda job: -job.cost)
-    _run_all(prepared, runs, min(threads or os.cpu_count() or 1, max(1, len(prepared))), requests, progress)
+    tables = _Tables(prepared, build or build_cost)
+    _run_all(prepared, runs, min(threads or os.cpu_count() or 1, max(1, len(prepared))), tables, requests, progress)
     return runs
 
 
-def _run_all(prepared: list[_Job], runs: list[Run], threads: int, requests: bool, progress: Progress | None) -> None:
+def _run_all(
+    prepared: list[_Job],
+    runs: list[Run],
+    threads: int,
+    tables: "_Tables",
+    requests: bool,
+    progress: Progress | None,
+) -> None:
     """Let threads take the largest job that is left until there is none."""
     queue: SimpleQueue[_Job] = SimpleQueue()
     for job in prepared:
         queue.put(job)
-    tables, stop, total, done = _Tables(prepared), threading.Event(), sum(job.cost for job in prepared), [0.0]
+    stop, total, done = threading.Event(), sum(job.cost for job in prepared), [0.0]
 
     def work() -> None:
         arena = Arena()
@@ -155,7 +165,7 @@ def _run(job: _Job, tables: _Tables, arena: Arena, keep: bool, stop: threading.E
         return Run(error=error)
 
 
-def _tables_key(resolved: Resolved) -> Hashable:
+def tables_key(resolved: Resolved) -> Hashable:
     """Equal for deployments that have the same tables."""
     deployment = resolved.deployment
     plain = Deployment.model_fields
@@ -164,7 +174,7 @@ def _tables_key(resolved: Resolved) -> Hashable:
     return deployment.model_copy(update={**SAME_TABLES, **same, "scheduler": scheduler}), reach_of(resolved)
 
 
-def _estimate(resolved: Resolved, stream: Stream) -> float:
+def estimate(resolved: Resolved, workload: Workload) -> float:
     """Work of a simulation, about in iterations.
 
     A replica iterates all the time while requests come, each iteration as long as reading the weights takes; but no
@@ -172,8 +182,8 @@ def _estimate(resolved: Resolved, stream: Stream) -> float:
     """
     deployment = resolved.deployment
     stages = deployment.pipeline_parallel_size
-    outputs = float(stream.total.sum(dtype=float) - stream.prompts.sum(dtype=float))
+    outputs = float(workload.num_output_tokens.sum())
     step = stages * resolved.memory.weights_gib * GIB / (resolved.device.bandwidth_gb_s * 1e9)
-    span = float(stream.arrived_at[-1] - stream.arrived_at[0])
+    span = float(workload.arrived_at[-1] - workload.arrived_at[0])
     steps = max(outputs / deployment.scheduler.max_num_seqs, min(outputs, deployment.num_replicas * span / step))
-    return float(len(stream.total) + stages * steps)
+    return float(workload.num_requests + stages * steps)

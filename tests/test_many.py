@@ -122,16 +122,15 @@ def test_deployments_with_equal_keys_have_equal_tables() -> None:
     """What the key leaves out is nothing that the tables follow from."""
     for fields in ({"num_replicas": 2}, {"scheduler__block_size": 32}, {"gpu_memory_utilization": 0.7}, {"seed": 3}):
         plain, changed = resolve(deployment()), resolve(deployment(**fields))
-        assert many._tables_key(plain) == many._tables_key(changed)
+        assert many.tables_key(plain) == many.tables_key(changed)
         first, second = build_cost(plain), build_cost(changed)
         assert first.provenance == second.provenance
     orca = [resolve(deployment(scheduler__policy="orca", scheduler__num_blocks=blocks)) for blocks in (600, 1200)]
-    assert many._tables_key(orca[0]) != many._tables_key(orca[1])
+    assert many.tables_key(orca[0]) != many.tables_key(orca[1])
 
 
 def test_larger_jobs_come_first() -> None:
-    stream = layout.share(CHAT.arrived_at, CHAT.num_prompt_tokens, CHAT.num_output_tokens)
-    small, large = (many._estimate(resolve(deployment(num_replicas=number)), stream) for number in (1, 4))
+    small, large = (many.estimate(resolve(deployment(num_replicas=number)), CHAT) for number in (1, 4))
     assert large > small > CHAT.num_requests
 
 

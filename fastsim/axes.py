@@ -1,0 +1,149 @@
+"""The axes of a space: lists and ranges of values, one by one or several fields in step."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fastsim.documents import Document, Key, describe, short
+from fastsim.errors import ConfigError, did_you_mean
+from fastsim.settings import Deployment
+
+WORKLOAD_FIELDS = ("workload", "workload.rate", "workload.num_requests", "workload.seed")
+RANGE_KEYS = ("from", "to", "step", "factor", "num", "spacing")
+RANGE = "e.g. {from: 32, to: 512, factor: 2}"
+MAX_VALUES = 100_000  # of one axis
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """Fields that change in step, and the values that they take."""
+
+    names: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    place: Key  # in the document
+
+
+def read_axes(document: Document) -> tuple[Axis, ...]:
+    """The axes of a space: those of ``axes``, one field each, then those of ``zip``. Raises ConfigError."""
+    axes, zips = document.values.get("axes") or {}, document.values.get("zip") or []
+    if not isinstance(axes, dict):
+        raise ConfigError(f"{document.where(('axes',))}: {short(axes)} is not fields and their values")
+    if not isinstance(zips, list):
+        zips = [zips]
+    found = [
+        Axis((name,), tuple((value,) for value in values), ("axes",))
+        for name, values in _group(document, axes, ("axes",))
+    ]
+    for number, group in enumerate(zips):
+        place: Key = ("zip", number)
+        if not isinstance(group, dict) or not group:
+            raise ConfigError(f"{document.where(place)}: {short(group)} is not fields and their values")
+        found.append(_zip(document, place, _group(document, group, place)))
+    names = [name for axis in found for name in axis.names]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"{document.where(('axes', name))}: given twice, in axes and in zip")
+    if not found:
+        raise ConfigError(f"{document.where(('axes',))}: missing; name the fields to vary (e.g. num_replicas: [1, 2])")
+    return tuple(found)
+
+
+def _group(document: Document, group: Mapping[str, Any], place: Key) -> list[tuple[str, list[Any]]]:
+    return [(name, _values(document, name, given, (*place, name))) for name, given in group.items()]
+
+
+def _zip(document: Document, place: Key, group: Sequence[tuple[str, list[Any]]]) -> Axis:
+    first, values = group[0]
+    for name, others in group:
+        if len(others) != len(values):
+            raise ConfigError(
+                f"{document.where((*place, name))}: {len(others)} values, and {first} has {len(values)}; "
+                "fields of a zip change together and need as many each"
+            )
+    return Axis(tuple(name for name, _ in group), tuple(zip(*(values for _, values in group), strict=True)), place)
+
+
+def _values(document: Document, name: str, given: Any, key: Key) -> list[Any]:
+    where = document.where(key)
+    whole = _check_name(name, where)
+    if isinstance(given, dict) and not (name == "workload" and "from" not in given):
+        values = _range(given, where, whole)
+    else:
+        values = given if isinstance(given, list) else [given]
+    if not values:
+        raise ConfigError(f"{where}: an empty list, so the space is empty; give at least one value")
+    if len(values) > MAX_VALUES:
+        raise ConfigError(f"{where}: {len(values):,} values, and an axis may have {MAX_VALUES:,}")
+    return values
+
+
+def _check_name(name: str, where: str) -> bool:
+    """Whether the field takes whole numbers only. Raises ConfigError for a field that there is not."""
+    if name.partition(".")[0] == "workload":
+        if name not in WORKLOAD_FIELDS:
+            raise ConfigError(f"{where}: unknown field; {did_you_mean(name, WORKLOAD_FIELDS)}")
+        return name in ("workload.num_requests", "workload.seed")
+    info = describe(Deployment, tuple(name.split(".")))
+    if info is None:
+        raise ConfigError(f"{where}: unknown field; {did_you_mean(name, fields())}")
+    if hasattr(info.annotation, "model_fields"):
+        inner = next(iter(info.annotation.model_fields))
+        raise ConfigError(f"{where}: a group of fields; name one of them (e.g. {name}.{inner})")
+    return info.annotation in (int, int | None)
+
+
+def fields(schema: Any = Deployment, prefix: str = "") -> list[str]:
+    """Every field that a space can vary, dotted."""
+    found = list(WORKLOAD_FIELDS) if not prefix else []
+    for name, info in schema.model_fields.items():
+        inner = info.annotation
+        found += fields(inner, f"{prefix}{name}.") if hasattr(inner, "model_fields") else [prefix + name]
+    return found
+
+
+def _range(given: Mapping[str, Any], where: str, whole: bool) -> list[Any]:
+    """Values from ``from`` to ``to``: by ``step``, by ``factor``, or ``num`` of them (``spacing: geometric``)."""
+    for key in given:
+        if key not in RANGE_KEYS:
+            raise ConfigError(f"{where}.{key}: unknown key; {did_you_mean(str(key), RANGE_KEYS)}")
+    for key in ("from", "to"):
+        if key not in given:
+            raise ConfigError(f"{where}: a range has no {key!r} ({RANGE})")
+    for key in ("from", "to", "step", "factor", "num"):
+        if key in given and (type(given[key]) not in (int, float) or not math.isfinite(given[key])):
+            raise ConfigError(f"{where}.{key}: {short(given[key])} is not a number ({RANGE})")
+    ways = [key for key in ("step", "factor", "num") if key in given]
+    if len(ways) != 1:
+        raise ConfigError(f"{where}: a range has one of step, factor and num ({RANGE})")
+    first, last = given["from"], given["to"]
+    if last < first:
+        raise ConfigError(f"{where}: from {first} is above to {last}, so the range is empty ({RANGE})")
+    values = _spaced(given, ways[0], first, last, where)
+    if not whole:
+        exact = all(type(given[key]) is int for key in ("from", "to", ways[0])) and ways[0] != "num"
+        return [round(value) if exact else float(f"{value:.12g}") for value in values]
+    return list(dict.fromkeys(round(value) for value in values))
+
+
+def _spaced(given: Mapping[str, Any], way: str, first: float, last: float, where: str) -> list[float]:
+    by = given[way]
+    geometric = way == "factor" or given.get("spacing", "linear") == "geometric"
+    if given.get("spacing", "linear") not in ("linear", "geometric") or ("spacing" in given and way != "num"):
+        raise ConfigError(f"{where}.spacing: {short(given['spacing'])} is not linear or geometric, beside num")
+    if geometric and first <= 0:
+        raise ConfigError(f"{where}.from: {first} is not above 0, as a geometric range needs ({RANGE})")
+    if by <= (1 if way == "factor" else 0) or (way == "num" and type(by) is not int):
+        raise ConfigError(f"{where}.{way}: {by} does not lead from {first} to {last} ({RANGE})")
+    match way:
+        case "num":
+            number = by - 1
+        case "step":
+            number = math.floor((last - first) / by * (1 + 1e-12))
+        case _:
+            number = math.floor(math.log(last / first) / math.log(by) * (1 + 1e-12))
+    if number >= MAX_VALUES:
+        raise ConfigError(f"{where}: {number + 1:,} values, and an axis may have {MAX_VALUES:,}")
+    if way == "num":
+        by = 0.0 if not number else (last / first) ** (1 / number) if geometric else (last - first) / number
+    return [first * by**place if geometric else first + place * by for place in range(number + 1)]

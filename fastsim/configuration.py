@@ -1,0 +1,195 @@
+"""One point of a space, and how it is made: a deployment and a workload with some of their fields set."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import fastsim
+from fastsim.axes import WORKLOAD_FIELDS, Axis
+from fastsim.catalog import load_device, load_model, load_node
+from fastsim.deployment import Deployment, Resolved, resolve
+from fastsim.documents import Document, Key, describe, read, short, validate
+from fastsim.errors import CatalogError, ConfigError, did_you_mean
+from fastsim.settings import DEFAULT_FILE, is_function
+from fastsim.workload import Workload, presets
+from fastsim.workload import load as load_workload
+
+WORKLOAD_KEYS = ("source", "rate", "num_requests", "seed")
+NAMED = {"model": load_model, "device": load_device, "node": load_node}
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """One point of a space."""
+
+    overrides: dict[str, Any]  # the fields that vary
+    deployment: Deployment  # as described
+    resolved: Resolved
+    workload: Workload
+    digest: str  # of all that its figures follow from
+
+
+@dataclass(frozen=True)
+class Base:
+    """What does not vary; workloads that were loaded are kept, so that all who have the same share its arrays."""
+
+    document: Document  # of the deployment
+    workload: dict[str, Any]
+    folder: Path  # that the names of workloads are relative to
+    loaded: dict[str, Workload] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, space: Document) -> "Base":
+        """The deployment and the workload of a space. Raises ConfigError."""
+        folder = Path(space.place).parent
+        where = space.where(("workload",))
+        return cls(_deployment(space, folder), _workload(space.values.get("workload", "chat"), where), folder)
+
+    def check(self, space: Document, axes: tuple[Axis, ...]) -> None:
+        """Raise ConfigError or CatalogError for a value of an axis that its field cannot have, in any combination,
+        or when the rest of the deployment is wrong."""
+        first: dict[str, Any] = {}
+        for axis in axes:
+            for place, name in enumerate(axis.names):
+                for row in axis.rows:
+                    _check_value(space, (*axis.place, name), row[place])
+                first[name] = axis.rows[0][place]
+        validate(Deployment, Document(self.values(first), self.document.place, self.document.lines))
+
+    def values(self, overrides: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields of the deployment with some of them set."""
+        values = deepcopy(self.document.values)
+        for name, value in overrides.items():
+            if not name.startswith("workload"):
+                _put(values, name, value)
+        return values
+
+    def value(self, name: str) -> Any:
+        """What a field is where it does not vary; the name of a workload for ``workload``."""
+        head, *rest = name.split(".")
+        if head == "workload":
+            return self.workload.get(rest[0]) if rest else named(self.workload["source"])
+        found: Any = self.document.values
+        for part in (head, *rest):
+            found = found.get(part) if isinstance(found, Mapping) else None
+        info = describe(Deployment, (head, *rest))
+        return info.get_default() if found is None and not info.is_required() else found
+
+    def configuration(self, overrides: dict[str, Any], deployment: Deployment, resolved: Resolved) -> Configuration:
+        """A deployment that can run with its workload. Raises what ``load_workload`` raises."""
+        workload = self._load(overrides, deployment.seed)
+        return Configuration(overrides, deployment, resolved, workload, digest(resolved, workload))
+
+    def resolved(self, overrides: Mapping[str, Any]) -> tuple[Deployment, Resolved]:
+        """The deployment as described, and as it can run. Raises what ``resolve`` raises."""
+        deployment = Deployment.model_validate(self.values(overrides))
+        return deployment, resolve(deployment)
+
+    def _load(self, overrides: Mapping[str, Any], seed: int) -> Workload:
+        asked = {"seed": seed, **self.workload}
+        if "workload" in overrides:
+            asked |= _workload(overrides["workload"], "workload")
+        asked |= {name.partition(".")[2]: overrides[name] for name in WORKLOAD_FIELDS[1:] if name in overrides}
+        asked = {name: value for name, value in asked.items() if value is not None}
+        key = json.dumps(asked, sort_keys=True)
+        if key not in self.loaded:
+            source = asked.pop("source")
+            if isinstance(source, str) and source not in presets():
+                source = str(self.folder / source)
+            self.loaded[key] = load_workload(source, **asked)
+        return self.loaded[key]
+
+
+def digest(resolved: Resolved, workload: Workload) -> str:
+    """SHA-256, as hex, of all that the figures of a configuration follow from, this version of fastsim included."""
+    deployment = resolved.deployment
+    functions = [one.policy for one in (deployment.scheduler, deployment.router) if is_function(one.policy)]
+    parts = (
+        fastsim.__version__,
+        deployment.model_dump_json(),
+        repr((resolved.model, resolved.device, resolved.node)),
+        workload.digest,
+        *(Path(one.rpartition(":")[0]).read_text() for one in functions),
+        _measured(deployment.predictor.source),
+    )
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def named(workload: Any) -> str:
+    """A workload in a word: the name of its preset or file."""
+    if isinstance(workload, str):
+        return workload
+    return named(workload["source"]) if "source" in workload else json.dumps(workload, sort_keys=True)
+
+
+@cache
+def _measured(source: str) -> str:
+    """What changes when the files of operator times do: their names, sizes and times of change."""
+    folder = Path(source.partition(":")[2])
+    if source in ("default", "aic") or not folder.is_dir():
+        return source
+    files = sorted(path for path in folder.rglob("*") if path.suffix in (".csv", ".json", ".parquet"))
+    return repr([(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files])
+
+
+def _deployment(space: Document, folder: Path) -> Document:
+    given = space.values.get("deployment")
+    if given is None:
+        return read(DEFAULT_FILE)
+    if isinstance(given, str):
+        found = read(folder / given)
+        if isinstance(found.values.get("deployment"), dict):  # the config.json of a result
+            return Document(found.values["deployment"], found.place)
+        return found
+    if not isinstance(given, dict):
+        raise ConfigError(f"{space.where(('deployment',))}: {short(given)} is neither a file nor fields")
+    lines = {key[1:]: line for key, line in space.lines.items() if key[0] == "deployment" and len(key) > 1}
+    return Document(given, space.place, lines)
+
+
+def _workload(given: Any, where: str) -> dict[str, Any]:
+    """Source, rate, number of requests and seed of a workload that is a name, a description, or these."""
+    if isinstance(given, str):
+        return {"source": given}
+    if not isinstance(given, dict) or not given:
+        raise ConfigError(f"{where}: {short(given)} is no workload (e.g. chat)")
+    if "lengths" in given:
+        return {"source": given}
+    for key in given:
+        if key not in WORKLOAD_KEYS:
+            raise ConfigError(f"{where}.{key}: unknown key; {did_you_mean(str(key), (*WORKLOAD_KEYS, 'lengths'))}")
+    return {"source": "chat", **given}
+
+
+def _check_value(space: Document, key: Key, value: Any) -> None:
+    name, where = str(key[-1]), space.where(key)
+    if name == "workload":
+        _workload(value, where)
+    elif name.startswith("workload"):
+        kinds = int | float if name == "workload.rate" else int
+        if isinstance(value, bool) or not isinstance(value, kinds):
+            raise ConfigError(f"{where}: {short(value)} is not a number (e.g. 3)")
+    else:
+        alone: dict[str, Any] = {"model": "any", "device": "any"}
+        _put(alone, name, value)
+        lines: dict[Key, int] = {tuple(name.split(".")): space.lines[key]} if key in space.lines else {}
+        validate(Deployment, Document(alone, space.place, lines))
+        if name in NAMED and value is not None:
+            try:
+                NAMED[name](value)
+            except CatalogError as problem:
+                raise CatalogError(f"{where}: {problem}") from None
+
+
+def _put(values: dict[str, Any], dotted: str, value: Any) -> None:
+    *sections, last = dotted.split(".")
+    for section in sections:
+        if not isinstance(values.get(section), dict):
+            values[section] = {}
+        values = values[section]
+    values[last] = value
