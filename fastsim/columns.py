@@ -28,6 +28,20 @@ REQUESTS = (
     Column("num_restarts", "int32", "", "times it was preempted and had to compute its tokens again"),
 )
 
+# Parts of e2e, in the order of a request's life; they add up to it. Host time, and what comes of preemption, are parts
+# of their own and in no other.
+BREAKDOWN = (
+    Column("routing_wait", "float64", "s", "at the router: 0, as routers place at once"),
+    Column("queue_wait", "float64", "s", "arrival to first batch"),
+    Column("prefill_compute", "float64", "s", "iterations that process its chunks"),
+    Column("chunk_wait", "float64", "s", "between its chunks, in iterations without it"),
+    Column("decode_compute", "float64", "s", "its decode iterations, as long as the decodes in them take alone"),
+    Column("decode_wait", "float64", "s", "what prompts beside make these longer, and iterations without it meanwhile"),
+    Column("preemption", "float64", "s", "from each restart until all tokens that it had are computed again"),
+    Column("pipeline_bubble", "float64", "s", "with several stages: after its first batch, but on none of them"),
+    Column("host_overhead", "float64", "s", "host time of the iterations it takes part in"),
+)
+
 ITERATIONS = (
     Column("replica_id", "int32", "", "replica, from 0"),
     Column("stage_id", "int32", "", "pipeline stage, from 0"),

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastsim.kernels import counters, state
+from fastsim.kernels import breakdown, counters, state
 from fastsim.kernels.route import ROUTED
 from fastsim.kernels.state import Batches, Limits, Log, Replicas, Requests, State
 from fastsim.kernels.tournament import seat
@@ -54,8 +54,8 @@ def share(arrived_at: Floats, prompts: Integers, outputs: Integers) -> Stream:
     return Stream(np.ascontiguousarray(times), total, prompts.astype(np.int32))
 
 
-def lay_out_requests(stream: Stream, arena: Arena) -> Requests:
-    """Requests yet to arrive."""
+def lay_out_requests(stream: Stream, arena: Arena, detail: bool = False) -> Requests:
+    """Requests yet to arrive. ``detail`` keeps where their time goes."""
     number = len(stream.arrived_at)
     prefill = arena.take("prefill", number, np.int32)
     prefill[:] = stream.prompts
@@ -71,6 +71,7 @@ def lay_out_requests(stream: Stream, arena: Arena) -> Requests:
         blocks=arena.take("blocks", number, np.int32),
         restarts=arena.take("restarts", number, np.int32),
         execution_time=arena.take("execution_time", number),
+        parts=arena.take("parts", (number if detail else 0, breakdown.NUM_PARTS)),
         replica=arena.take("replica", number, np.int32, state.NONE),
         next=arena.take("next", number, np.int32, state.NONE),
         **never,
@@ -126,6 +127,7 @@ def lay_out_batches(num_replicas: int, limits: Limits, arena: Arena) -> Batches:
         tokens=arena.take("batch_tokens", (*shape, limits.max_num_seqs), np.int32),
         features=arena.take("features", (*shape, state.NUM_FEATURES), np.int64),
         layers_ms=arena.take("layers_ms", shape),
+        on_stage=arena.take("on_stage", shape),
     )
 
 

@@ -73,6 +73,7 @@ def simulate_many(
     *,
     threads: int | None = None,
     requests: bool = False,
+    detail: bool = False,
     progress: Progress | None = None,
     build: Callable[[Resolved], Built] | None = None,
 ) -> list[Run]:
@@ -80,8 +81,9 @@ def simulate_many(
 
     Each result is the same, to the bit, as that of ``simulate``, on any number of ``threads`` (as many as cores by
     default). Give jobs of the same requests the same Workload: its arrays are shared. ``requests`` keeps the table of
-    requests too. ``progress`` is called now and then with the share of the work done, 0 to 1. A job that fails
-    is a Run with its error, and the others go on. ``build`` gives the tables instead of ``build_cost``.
+    requests too, ``detail`` where their time goes, as ``simulate`` does by itself. ``progress`` is called now and then
+    with the share of the work done, 0 to 1. A job that fails is a Run with its error, and the others go on. ``build``
+    gives the tables instead of ``build_cost``.
     """
     runs = [Run()] * len(jobs)
     streams = {
@@ -100,7 +102,8 @@ def simulate_many(
         prepared.append(_Job(number, resolved, workload, stream, tables_key(resolved), estimate(resolved, workload)))
     prepared.sort(key=lambda job: -job.cost)
     tables = _Tables(prepared, build or build_cost)
-    _run_all(prepared, runs, min(threads or os.cpu_count() or 1, max(1, len(prepared))), tables, requests, progress)
+    threads = min(threads or os.cpu_count() or 1, max(1, len(prepared)))
+    _run_all(prepared, runs, threads, tables, requests, detail, progress)
     return runs
 
 
@@ -110,6 +113,7 @@ def _run_all(
     threads: int,
     tables: "_Tables",
     requests: bool,
+    detail: bool,
     progress: Progress | None,
 ) -> None:
     """Let threads take the largest job that is left until there is none."""
@@ -126,7 +130,7 @@ def _run_all(
             except Empty:
                 return
             # A table of requests keeps the memory that it is made of.
-            runs[job.number] = _run(job, tables, Arena() if requests else arena, requests, stop)
+            runs[job.number] = _run(job, tables, Arena() if requests else arena, requests, detail, stop)
             done[0] += job.cost
 
     with ThreadPoolExecutor(threads) as pool:
@@ -142,20 +146,20 @@ def _run_all(
         one.result()
 
 
-def _run(job: _Job, tables: _Tables, arena: Arena, keep: bool, stop: threading.Event) -> Run:
+def _run(job: _Job, tables: _Tables, arena: Arena, keep: bool, detail: bool, stop: threading.Event) -> Run:
     began = time.perf_counter()
     try:
         resolved, stream = job.resolved, job.stream
         built = tables.of(job)
         tables_s = time.perf_counter() - began
         limits, kernel = limits_of(resolved), kernel_of(resolved)
-        lane = lay_out_whole(resolved, limits, job.workload, stream, arena)
+        lane = lay_out_whole(resolved, limits, job.workload, stream, arena, detail=detail)
         get_ready(kernel, lane, built.cost, limits)
         started = time.perf_counter()
         finish(kernel, lane, built.cost, limits, stop)
         kernel_s = time.perf_counter() - started
         explain_end(resolved, lane)
-        columns = request_columns(lane.requests, stream)
+        columns = request_columns(lane.requests, stream, limits.num_stages)
         summary = summarise(resolved, columns, lane.replicas, lane.tbt, built.provenance)
         table = request_table(columns, describe(resolved, job.workload, built.provenance)) if keep else None
         total_s = time.perf_counter() - began

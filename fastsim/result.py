@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from pyarrow.csv import write_csv
 
 import fastsim
-from fastsim.columns import ITERATIONS, REQUESTS, Column
+from fastsim.breakdown import breakdown
+from fastsim.columns import BREAKDOWN, ITERATIONS, REQUESTS, Column
 from fastsim.deployment import Resolved
 from fastsim.files import replacing
 from fastsim.kernels.state import Replicas, Requests
@@ -108,7 +109,7 @@ def release(requests: Requests) -> Requests:
     return requests._replace(prefill=nothing, blocks=nothing, next=nothing)
 
 
-def request_columns(requests: Requests, stream: Stream) -> dict[str, NDArray[Any]]:
+def request_columns(requests: Requests, stream: Stream, num_stages: int) -> dict[str, NDArray[Any]]:
     """The columns of requests.parquet, by name; ``requests`` gives up its arrays for them, to save memory."""
     outputs = np.subtract(requests.total, stream.prompts, out=requests.processed)
     gaps = outputs - 1
@@ -134,12 +135,13 @@ def request_columns(requests: Requests, stream: Stream) -> dict[str, NDArray[Any
         "execution_time": requests.execution_time,
         "preempted_time": preempted,
         "num_restarts": requests.restarts,
+        **breakdown(requests, num_stages),
     }
 
 
 def request_table(columns: dict[str, NDArray[Any]], config: dict[str, Any]) -> pa.Table:
     """requests.parquet, sharing the memory of ``columns``."""
-    return _table(REQUESTS, columns, config)
+    return _table(REQUESTS + BREAKDOWN if BREAKDOWN[0].name in columns else REQUESTS, columns, config)
 
 
 def describe(resolved: Resolved, workload: Workload, provenance: dict[str, Any]) -> dict[str, Any]:

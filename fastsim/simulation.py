@@ -49,6 +49,7 @@ def simulate(
     router: Callable[..., Any] | None = None,
     iterations: bool = False,
     replicates: int = 0,
+    detail: bool = True,
     progress: Progress | None = None,
 ) -> Result:
     """Predict how ``deployment`` serves ``workload``.
@@ -57,7 +58,7 @@ def simulate(
     Workload, a file, a preset or a synthetic description. ``scheduler`` and ``router``: functions of your own
     (fastsim.policies), in place of the deployment's policies. ``iterations`` keeps a row per batch and stage.
     ``replicates``: runs more with operator times drawn from their intervals, which give every figure of the
-    summary an interval (uncertainty.py).
+    summary an interval (uncertainty.py). ``detail`` keeps where the time of each request goes (columns.BREAKDOWN).
     ``progress`` is called now and then with the share of tokens done, 0 to 1.
 
     Raises errors.InputError for anything that cannot be simulated. The same input gives the same result, to
@@ -76,13 +77,13 @@ def simulate(
     limits = limits_of(resolved)
     stream = layout.share(requests.arrived_at, requests.num_prompt_tokens, requests.num_output_tokens)
     job = Job(resolved, kernel, limits, requests, stream, progress)
-    outcome, kernel_s = run(job, built.cost, iterations)
+    outcome, kernel_s = run(job, built.cost, iterations, detail)
     timing = {"tables_s": tables_s, "kernel_s": kernel_s, "write_s": 0.0, "total_s": 0.0}
     result = wrap(resolved, requests, built.provenance, outcome, timing)
     if replicates:
         result.summary["replicates"] = intervals(
             [
-                summarise(resolved, *run(job, drawn.cost, iterations=False)[0][:3], drawn.provenance)
+                summarise(resolved, *run(job, drawn.cost)[0][:3], drawn.provenance)
                 for drawn in build_costs(resolved, replicates, deployment.seed)
             ]
         )
@@ -101,17 +102,17 @@ class Job(NamedTuple):
     progress: Progress | None
 
 
-def run(job: Job, cost: Cost, iterations: bool) -> tuple[Outcome, float]:
+def run(job: Job, cost: Cost, iterations: bool = False, detail: bool = False) -> tuple[Outcome, float]:
     """Simulate once; returns what the kernel left behind and how long it took, s. Raises StuckError and TableError."""
     resolved, limits, requests = job.resolved, job.limits, job.requests
-    lanes = lay_out(resolved, limits, requests, job.stream, log_rows=LOG_ROWS if iterations else 0)
+    lanes = lay_out(resolved, limits, requests, job.stream, LOG_ROWS if iterations else 0, detail)
     drained, kernel_s = run_lanes(job.kernel, lanes, cost, limits, requests, job.progress)
     logs = [np.concatenate(columns) for columns in zip(*drained, strict=True)] if iterations else None
     explain_end(resolved, lanes[0])
     served, replicas = release(lanes[0].requests), lanes[0].replicas
     tbt = np.sum([lane.tbt for lane in lanes], axis=0)
     del lanes
-    return Outcome(request_columns(served, job.stream), replicas, tbt, logs), kernel_s
+    return Outcome(request_columns(served, job.stream, limits.num_stages), replicas, tbt, logs), kernel_s
 
 
 def kernel_of(
@@ -147,14 +148,16 @@ def limits_of(resolved: Resolved) -> Limits:
     )
 
 
-def lay_out(resolved: Resolved, limits: Limits, workload: Workload, stream: Stream, log_rows: int) -> list[State]:
+def lay_out(
+    resolved: Resolved, limits: Limits, workload: Workload, stream: Stream, log_rows: int, detail: bool
+) -> list[State]:
     """States that share all requests and replicas; each is for a thread and has replicas of its own.
 
     Replicas behind a router that looks at them depend on each other and stay together.
     """
     number = resolved.deployment.num_replicas
     num_lanes = min(number, os.cpu_count() or 1) if limits.router == ROUTED else 1
-    whole = lay_out_whole(resolved, limits, workload, stream, layout.Arena(), log_rows)
+    whole = lay_out_whole(resolved, limits, workload, stream, layout.Arena(), log_rows, detail)
     bounds = np.linspace(0, number, num_lanes + 1).astype(int)
     if num_lanes == 1:
         return [whole]
@@ -166,11 +169,17 @@ def lay_out(resolved: Resolved, limits: Limits, workload: Workload, stream: Stre
 
 
 def lay_out_whole(
-    resolved: Resolved, limits: Limits, workload: Workload, stream: Stream, arena: Arena, log_rows: int = 0
+    resolved: Resolved,
+    limits: Limits,
+    workload: Workload,
+    stream: Stream,
+    arena: Arena,
+    log_rows: int = 0,
+    detail: bool = False,
 ) -> State:
     """The state of one thread that simulates all replicas."""
     number = resolved.deployment.num_replicas
-    requests = layout.lay_out_requests(stream, arena)
+    requests = layout.lay_out_requests(stream, arena, detail)
     replicas = layout.lay_out_replicas(number, limits, arena)
     batches = layout.lay_out_batches(number, limits, arena)
     if limits.router == ROUTED:

@@ -4,7 +4,8 @@ import math
 
 from ._jit import inlined
 from .blocks import release
-from .cost import COMPOSE_FASTSIM, Cost, batch_ms, prefill_chunk_ms
+from .breakdown import SINCE, count_chunk, count_decode, detailed, other_seconds
+from .cost import COMPOSE_FASTSIM, Cost, batch_ms, host_seconds, prefill_chunk_ms
 from .counters import bin_of
 from .queues import move
 from .state import (
@@ -74,6 +75,8 @@ def weigh(state: State, cost: Cost, size: int, group: int) -> float:
             prefill_ms += prefill_chunk_ms(cost.fastsim, before, chunk)
         if math.isnan(scheduled_at[member]):
             scheduled_at[member] = now
+            if detailed(requests):
+                requests.parts[member, SINCE] = now
     features[NUM_SEQS] = size + group
     features[NUM_TOKENS] = num_tokens
     features[NUM_PREFILL_TOKENS] = prefill_tokens
@@ -89,7 +92,7 @@ def weigh(state: State, cost: Cost, size: int, group: int) -> float:
 
 
 @inlined
-def advance_members(state: State) -> None:
+def advance_members(state: State, cost: Cost) -> None:
     """End the batch at cursor: its members take their tokens; those left keep their order in front.
 
     Each iteration raises a request's processed tokens towards its total; prefill and decode are the same
@@ -106,6 +109,10 @@ def advance_members(state: State) -> None:
     size, left = features[NUM_SEQS], 0
     # A pipeline has added the time of every stage when it ended.
     seconds = state.replicas.stage_seconds[r, 0] if state.replicas.stage_seconds.shape[1] == 1 else 0.0
+    detail, on_stage, host, other = detailed(requests), 0.0, 0.0, 0.0
+    if detail:
+        on_stage, host = state.batches.on_stage[r, slot], host_seconds(cost, size)
+        other = other_seconds(cost, features, on_stage)
     # Gaps between tokens are nearly always the same for all members: count runs of equal ones.
     run_start, run_length = now, 0
     for i in range(size):
@@ -114,6 +121,10 @@ def advance_members(state: State) -> None:
         after = before + tokens[i]
         execution_time[member] += seconds
         yields = before > prefill[member]
+        if detail and yields:
+            count_decode(requests, member, now, on_stage, host, other)
+        elif detail:
+            count_chunk(requests, member, now, on_stage, host, after == prefill[member])
         if after == prefill[member]:
             after += 1
             yields = True
@@ -151,13 +162,13 @@ def count_gaps(state: State, gap: float, number: int) -> None:
 
 
 @inlined
-def retire(state: State) -> None:
+def retire(state: State, cost: Cost) -> None:
     """End the batch at cursor: free the finished, line up the others behind those that wait to run."""
     r, slot = state.cursor[REPLICA], state.cursor[SLOT]
     counts, features = state.replicas.counts[r], state.batches.features[r, slot]
     request, running = state.batches.request[r, slot], state.replicas.running[r]
     size = features[NUM_SEQS]
-    advance_members(state)
+    advance_members(state, cost)
     left = features[NUM_SEQS]
     move(request, 0, left, running, counts[RUNNING])
     counts[RUNNING] += left

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._jit import inlined
+from .breakdown import count_restart, detailed
 from .queues import push_front
 from .state import ALLOCATED, FREE, PEAK, RESTARTS, Requests
 
@@ -33,8 +34,10 @@ def release(blocks: Ints, counts: Longs, request: int) -> None:
 
 
 @inlined
-def preempt(requests: Requests, counts: Longs, preempted: Ints, request: int) -> None:
+def preempt(requests: Requests, counts: Longs, preempted: Ints, request: int, now: float) -> None:
     """Restart a request: what it has processed becomes its prefill, at the front of the queue."""
+    if detailed(requests):
+        count_restart(requests, request, now)
     requests.prefill[request] = requests.processed[request]
     requests.processed[request] = 0
     requests.restarts[request] += 1
@@ -45,7 +48,7 @@ def preempt(requests: Requests, counts: Longs, preempted: Ints, request: int) ->
 
 @inlined
 def make_room(
-    requests: Requests, counts: Longs, preempted: Ints, running: Ints, request: int, low: int, high: int
+    requests: Requests, counts: Longs, preempted: Ints, running: Ints, request: int, low: int, high: int, now: float
 ) -> tuple[bool, int]:
     """See to a free block for a decode, at the cost of the last of running[low:high], then of itself.
 
@@ -54,10 +57,10 @@ def make_room(
     """
     while counts[FREE] < 1:
         if low == high:
-            preempt(requests, counts, preempted, request)
+            preempt(requests, counts, preempted, request, now)
             return False, high
         high -= 1
-        preempt(requests, counts, preempted, running[high])
+        preempt(requests, counts, preempted, running[high], now)
     return True, high
 
 

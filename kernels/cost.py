@@ -185,6 +185,14 @@ def stage_seconds(cost: Cost, num_tokens: int, num_seqs: int, num_sampled: int, 
 
 
 @inlined
+def host_seconds(cost: Cost, num_seqs: int) -> float:
+    """Host time in a batch, summed over stages, s."""
+    if cost.compose == COMPOSE_VIDUR:
+        return cost.num_stages * cost.vidur.host_ms * 1e-3
+    return float(cost.fastsim.host_ms[num_seqs]) * 1e-3
+
+
+@inlined
 def solo_parts(cost: Cost, number: int) -> tuple[float, float, float, float, float]:
     """What stays the same, ms, while the same ``number`` of decodes run on their own on one stage."""
     if cost.compose == COMPOSE_FASTSIM:

@@ -11,6 +11,7 @@ so short that one might; both ways of running give the same times.
 
 from ._jit import inlined
 from .blocks import blocks_for, release
+from .breakdown import detailed, enter_group, leave_group
 from .cost import Cost
 from .heap import pop, push
 from .state import (
@@ -77,6 +78,8 @@ def join(state: State, limits: Limits, r: int, request: int) -> None:
     """Add a request that has completed its prefill; its last token came at ``last_token_at``."""
     requests, counts, times = state.requests, state.replicas.counts[r], state.replicas.times[r]
     counts[GROUP_KV] += requests.processed[request]
+    if detailed(requests):
+        enter_group(state, r, request)
     requests.processed[request] -= counts[GROUP_STEP]
     requests.execution_time[request] -= times[WORK] + times[WORK_LOW]
     due = int(requests.total[request]) - int(requests.processed[request])
@@ -116,6 +119,8 @@ def finish_due(state: State, cost: Cost, limits: Limits, r: int, grows: bool, ga
         counts[PRESENT] -= 1
         requests.processed[request] = total
         requests.finished_at[request] = times[CLOCK]
+        if detailed(requests):
+            leave_group(state, r, request, times[CLOCK])
         requests.execution_time[request] += times[WORK] + times[WORK_LOW]
         if not gang:
             if grows:
@@ -203,6 +208,8 @@ def _scatter(state: State, limits: Limits, r: int) -> None:
         requests.blocks[request] = max(requests.blocks[request], held)
         requests.execution_time[request] += times[WORK] + times[WORK_LOW]
         requests.last_token_at[request] = max(requests.last_token_at[request], times[LAST_END])
+        if detailed(requests):
+            leave_group(state, r, request, requests.last_token_at[request])
         running[skipped + i] = request
     for i in range(skipped):
         running[i] = chunked[i]

@@ -5,7 +5,8 @@ import math
 from ._jit import inlined
 from .batches import count_gaps, weigh
 from .blocks import release
-from .cost import Cost, stage_seconds
+from .breakdown import count_chunk, detailed, other_seconds
+from .cost import Cost, host_seconds, stage_seconds
 from .group import add_work, disband, finish_due, growth_due, join, line_up
 from .log import full, record
 from .queues import arrive
@@ -23,6 +24,8 @@ from .state import (
     GROUP,
     GROUP_KV,
     GROUP_STEP,
+    HOST,
+    IDLE,
     IN_FLIGHT,
     IN_USE,
     ITERATIONS,
@@ -34,6 +37,7 @@ from .state import (
     NUM_SAMPLED,
     NUM_SEQS,
     NUM_TOKENS,
+    OTHER,
     OUTCOME,
     PEAK,
     PRESENT,
@@ -76,6 +80,8 @@ def launch_group(
     for i in range(size):
         if math.isnan(started_at[request[i]]):
             started_at[request[i]] = now
+    if features[NUM_DECODES] > 0:
+        state.replicas.times[r, IDLE] += now - state.replicas.times[r, LAST_END]
     _stay_in_flight(state, limits, r, now, seconds)
     record(state, limits.num_blocks, 0, 0, now, now + seconds)
     return FORM
@@ -83,6 +89,7 @@ def launch_group(
 
 @inlined
 def _stay_in_flight(state: State, limits: Limits, r: int, now: float, seconds: float) -> None:
+    state.batches.on_stage[r, 0] = (now + seconds) - now
     state.replicas.stage_end[r, 0] = now + seconds
     state.replicas.stage_seconds[r, 0] = seconds
     state.replicas.busy[r, 0] += seconds
@@ -131,6 +138,10 @@ def end_group(state: State, cost: Cost, limits: Limits, r: int, seconds: float, 
     counts, times = state.replicas.counts[r], state.replicas.times[r]
     now, number = times[CLOCK], counts[GROUP]
     add_work(state, r, seconds)
+    if detailed(state.requests):
+        features = state.batches.features[r, 0]
+        times[HOST] += host_seconds(cost, features[NUM_SEQS])
+        times[OTHER] += other_seconds(cost, features, seconds)
     count_first_gaps(state, r, now)
     times[LAST_END] = now
     counts[GROUP_STEP] += 1
@@ -149,12 +160,17 @@ def retire_group(state: State, cost: Cost, limits: Limits, grows: bool, gang: bo
     features = state.batches.features[r, 0]
     now, seconds = state.replicas.times[r, CLOCK], state.replicas.stage_seconds[r, 0]
     features[IN_USE] = 0
+    detail, on_stage, host = detailed(requests), state.batches.on_stage[r, 0], 0.0
+    if detail:
+        host = host_seconds(cost, features[NUM_SEQS])
     if features[NUM_DECODES] > 0:
         end_group(state, cost, limits, r, seconds, grows, gang)
     for i in range(features[NUM_PREFILLS]):
         member = request[i]
         processed = requests.processed[member] + tokens[i]
         requests.execution_time[member] += seconds
+        if detail:
+            count_chunk(requests, member, now, on_stage, host, processed == requests.prefill[member])
         if processed < requests.prefill[member]:
             requests.processed[member] = processed
             state.replicas.chunked[r, counts[CHUNKED]] = member

@@ -87,6 +87,7 @@ def _start_stage(state: State, cost: Cost, limits: Limits, stage: int) -> bool:
     replicas.stage_batch[r, stage] = slot
     replicas.stage_end[r, stage] = now + seconds
     replicas.stage_seconds[r, stage] = seconds
+    state.batches.on_stage[r, slot] += (now + seconds) - now
     replicas.stage_sequence[r, stage] = replicas.counts[r, SEQUENCE]
     replicas.counts[r, SEQUENCE] += 1
     replicas.busy[r, stage] += seconds

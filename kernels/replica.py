@@ -105,6 +105,7 @@ def launch(state: State, cost: Cost, limits: Limits, size: int) -> int:
     features[IN_USE] = 1
     ms = weigh(state, cost, size, 0)
     state.batches.layers_ms[r, slot] = ms
+    state.batches.on_stage[r, slot] = 0.0
     if math.isnan(ms):
         return FAULT
     if limits.num_stages > 1:
@@ -119,6 +120,7 @@ def launch(state: State, cost: Cost, limits: Limits, size: int) -> int:
         for i in range(size):
             if math.isnan(started_at[request[i]]):
                 started_at[request[i]] = now
+    state.batches.on_stage[r, slot] = (now + seconds) - now
     state.replicas.stage_end[r, 0] = now + seconds
     state.replicas.busy[r, 0] += seconds
     state.replicas.stage_seconds[r, 0] = seconds

@@ -56,11 +56,11 @@ def form(state: State, limits: Limits) -> int:
 
 
 @inlined
-def retire(state: State) -> None:
+def retire(state: State, cost: Cost) -> None:
     """End the batch at cursor: line it up again, or free all its memory when nobody is left in it."""
     r, slot = state.cursor[REPLICA], state.cursor[SLOT]
     counts, features = state.replicas.counts[r], state.batches.features[r, slot]
-    advance_members(state)
+    advance_members(state, cost)
     if features[NUM_SEQS] > 0:
         state.replicas.running[r, counts[RUNNING]] = slot
         counts[RUNNING] += 1
@@ -89,4 +89,4 @@ def run(state: State, cost: Cost, limits: Limits) -> int:
         elif is_grouped(state):
             retire_group(state, cost, limits, GROWS, GANG)
         else:
-            retire(state)
+            retire(state, cost)

@@ -68,4 +68,4 @@ def run(state: State, cost: Cost, limits: Limits) -> int:
         elif is_grouped(state):
             retire_group(state, cost, limits, GROWS, GANG)
         else:
-            retire(state)
+            retire(state, cost)

@@ -12,6 +12,7 @@ from .route import next_turn
 from .state import (
     ALLOCATED,
     CHUNKED,
+    CLOCK,
     ENDED,
     FAULT,
     FORM,
@@ -118,6 +119,7 @@ def form(state: State, limits: Limits) -> int:
     request, tokens = state.batches.request[r, slot], state.batches.tokens[r, slot]
     chunked = state.scratch[0]
     size = num_chunked = 0
+    now = state.replicas.times[r, CLOCK]
 
     low, high = 0, counts[RUNNING]
     while low < high and size < limits.micro_batch_size:
@@ -128,7 +130,7 @@ def form(state: State, limits: Limits) -> int:
             chunked[num_chunked] = candidate
             num_chunked += 1
             continue
-        fits, high = make_room(requests, counts, preempted, running, candidate, low, high)
+        fits, high = make_room(requests, counts, preempted, running, candidate, low, high, now)
         if fits:
             grow(requests.processed, requests.blocks, counts, limits.num_blocks, limits.block_size, candidate)
             request[size], tokens[size] = candidate, 1
@@ -162,4 +164,4 @@ def run(state: State, cost: Cost, limits: Limits) -> int:
         elif is_grouped(state):
             retire_group(state, cost, limits, GROWS, GANG)
         else:
-            retire(state)
+            retire(state, cost)

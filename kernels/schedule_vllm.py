@@ -9,7 +9,7 @@ from .leap import NO_LIMIT, launch_group, retire_group
 from .queues import head, move, pop_head, sort_by_arrival
 from .replica import launch
 from .route import next_turn
-from .state import ALLOCATED, ENDED, FAULT, FORM, FREE, REPLICA, RUNNING, SLOT, WAITING, Limits, State
+from .state import ALLOCATED, CLOCK, ENDED, FAULT, FORM, FREE, REPLICA, RUNNING, SLOT, WAITING, Limits, State
 
 GROWS, GANG, PATIENT = True, False, True
 
@@ -51,12 +51,12 @@ def form(state: State, limits: Limits) -> int:
     requests, counts = state.requests, state.replicas.counts[r]
     preempted, running = state.replicas.preempted[r], state.replicas.running[r]
     request, tokens = state.batches.request[r, slot], state.batches.tokens[r, slot]
-    low, high = 0, counts[RUNNING]
+    low, high, now = 0, counts[RUNNING], state.replicas.times[r, CLOCK]
     sort_by_arrival(running, high, requests.arrived_at)
     while low < high and size < limits.micro_batch_size:
         candidate = running[low]
         low += 1
-        fits, high = make_room(requests, counts, preempted, running, candidate, low, high)
+        fits, high = make_room(requests, counts, preempted, running, candidate, low, high, now)
         if fits:
             grow(requests.processed, requests.blocks, counts, limits.num_blocks, limits.block_size, candidate)
             request[size], tokens[size] = candidate, 1
@@ -84,4 +84,4 @@ def run(state: State, cost: Cost, limits: Limits) -> int:
         elif is_grouped(state):
             retire_group(state, cost, limits, GROWS, GANG)
         else:
-            retire(state)
+            retire(state, cost)

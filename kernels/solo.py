@@ -2,7 +2,7 @@
 
 from ._jit import inlined
 from .batches import count_gaps
-from .cost import COMPOSE_FASTSIM, Cost, solo_parts, solo_seconds, solo_segment
+from .cost import COMPOSE_FASTSIM, Cost, host_seconds, solo_parts, solo_seconds, solo_segment
 from .counters import bin_bounds, bin_of
 from .group import ID_BITS
 from .log import record
@@ -17,6 +17,8 @@ from .state import (
     GROUP,
     GROUP_KV,
     GROUP_STEP,
+    HOST,
+    IDLE,
     IN_FLIGHT,
     ITERATIONS,
     LAST_END,
@@ -62,7 +64,7 @@ def run_on(state: State, cost: Cost, limits: Limits, r: int, arrival: float, mos
     value, rise, cell, segment_end = 0.0, 0.0, 0.0, -1.0
     # Sums take one iteration after the other, so that it makes no difference where a leap is cut.
     start, busy, tbt_sum = times[CLOCK], state.replicas.busy[r, 0], 0.0
-    work, work_low = times[WORK], times[WORK_LOW]
+    work, work_low, host, host_each = times[WORK], times[WORK_LOW], times[HOST], host_seconds(cost, number)
     low, high, widest, place, equal = 0.0, 0.0, 0.0, 0, 0
     while step < last_step:
         if grows:
@@ -105,6 +107,7 @@ def run_on(state: State, cost: Cost, limits: Limits, r: int, arrival: float, mos
         total = work + seconds
         work_low += (work - total) + seconds
         work = total
+        host += host_each
         start = end
         step += 1
         mean += 1
@@ -114,12 +117,14 @@ def run_on(state: State, cost: Cost, limits: Limits, r: int, arrival: float, mos
     done = step - first_step
     started = done + counts[IN_FLIGHT]
     state.tbt[place] += equal * number
+    if started > 0:
+        times[IDLE] += times[CLOCK] - times[LAST_END]
     if done > 0:
         counts[TBT_COUNT] += (done - 1) * number
         times[TBT_SUM] = tbt_sum
         times[TBT_MAX] = max(times[TBT_MAX], widest)
         times[LAST_END] = start
-    times[WORK], times[WORK_LOW], times[CLOCK] = work, work_low, start
+    times[WORK], times[WORK_LOW], times[HOST], times[CLOCK] = work, work_low, host, start
     state.replicas.busy[r, 0] = busy
     counts[FREE], counts[GROUP_KV], counts[GROUP_STEP] = free, decode_kv, step
     counts[PEAK] = max(counts[PEAK], limits.num_blocks - free)

@@ -95,8 +95,11 @@ GOING, STUCK, OUT_OF_MEMORY = range(3)
     LAST_END,  # end of the last iteration of the group
     WORK,  # time in iterations of the group
     WORK_LOW,  # what its sum has lost by rounding
+    IDLE,  # time between iterations of the group
+    HOST,  # host time of its iterations
+    OTHER,  # what they take longer than with the group alone
     NUM_TIMES,
-) = range(7)
+) = range(10)
 
 
 class Limits(NamedTuple):
@@ -131,6 +134,7 @@ class Requests(NamedTuple):
     last_token_at: Floats
     finished_at: Floats
     execution_time: Floats  # s in iterations, summed over stages
+    parts: Floats  # [N, breakdown.NUM_PARTS] s, where the time goes; [0, NUM_PARTS] when nobody asked
     replica: Ints
     next: Ints  # next request of the same replica's stream
 
@@ -167,6 +171,7 @@ class Batches(NamedTuple):
     tokens: Ints  # [R, S, W]
     features: Longs  # [R, S, NUM_FEATURES]
     layers_ms: Floats  # [R, S] what is the same on every stage
+    on_stage: Floats  # [R, S] s spent on stages so far
 
 
 class Log(NamedTuple):

@@ -130,11 +130,11 @@ def start(state: State, cost: Cost, limits: Limits, desk: Desk, chosen: int) -> 
 
 
 @inlined
-def finish(state: State, desk: Desk) -> None:
+def finish(state: State, cost: Cost, desk: Desk) -> None:
     """End the batch at cursor."""
     r, slot = state.cursor[REPLICA], state.cursor[SLOT]
     request, size = state.batches.request[r, slot], state.batches.features[r, slot, NUM_SEQS]
-    retire(state)
+    retire(state, cost)
     left = state.batches.features[r, slot, NUM_SEQS]
     for i in range(size):
         desk.mark[request[i]] = RUNS if i < left else ELSEWHERE
@@ -196,7 +196,7 @@ def _trouble(desk: Desk, why: int, first: int, second: int, third: int) -> int:
 def _restart(state: State, desk: Desk, r: int, request: int) -> None:
     requests = state.requests
     prompt = max(requests.prefill[request], requests.processed[request])
-    preempt(requests, state.replicas.counts[r], state.replicas.preempted[r], request)
+    preempt(requests, state.replicas.counts[r], state.replicas.preempted[r], request, state.replicas.times[r, CLOCK])
     # Of a prompt that was not complete, all has to be processed, not only what had been.
     requests.prefill[request] = prompt
     desk.mark[request] = RESTARTED

@@ -6,10 +6,12 @@ from importlib import import_module
 
 import numpy as np
 import reference
+import reference_breakdown
 from reference import Outcome, Settings
 from strategies import Case
 
 from fastsim import layout
+from fastsim.breakdown import breakdown
 from fastsim.kernels import route, state
 from fastsim.kernels.cost import Cost
 from fastsim.kernels.state import Limits, State
@@ -37,7 +39,7 @@ def limits_of(settings: Settings) -> Limits:
     )
 
 
-def lay_out(case: Case, log_rows: int) -> tuple[State, Limits]:
+def lay_out(case: Case, log_rows: int, detail: bool = True) -> tuple[State, Limits]:
     requests, settings, _ = case
     limits = limits_of(settings)
     stream = layout.share(
@@ -46,7 +48,7 @@ def lay_out(case: Case, log_rows: int) -> tuple[State, Limits]:
         np.array([r.num_output_tokens for r in requests]),
     )
     arena = layout.Arena()
-    arrays = layout.lay_out_requests(stream, arena)
+    arrays = layout.lay_out_requests(stream, arena, detail)
     replicas = layout.lay_out_replicas(settings.num_replicas, limits, arena)
     batches = layout.lay_out_batches(settings.num_replicas, limits, arena)
     if limits.router == route.ROUTED:
@@ -74,6 +76,20 @@ def run(
             return lane, rows
 
 
+def assert_breaks_down(lane: State, twin: Outcome, cost: Cost) -> None:
+    """Every request's time falls into the twin's parts, which add up to it."""
+    parts = breakdown(lane.requests, cost.num_stages)
+    for i, request in enumerate(twin.requests):
+        if math.isnan(request.finished_at):
+            continue
+        got = {name: float(values[i]) for name, values in parts.items()}
+        expected = reference_breakdown.breakdown(request, cost)
+        assert list(got) == list(expected)
+        np.testing.assert_allclose(list(got.values()), list(expected.values()), rtol=0, atol=1e-9, err_msg=str(i))
+        assert abs(sum(got.values()) - (request.finished_at - request.arrived_at)) < 1e-9
+        assert min(got.values()) > -1e-9
+
+
 def assert_equals_twin(
     case: Case, slice_length: int = 1 << 40, log_rows: int = 1 << 14, kernel: Kernel | None = None
 ) -> Outcome:
@@ -94,6 +110,7 @@ def assert_equals_twin(
             assert abs(columns.execution_time[i] - request.execution_time) < 1e-9
         assert columns.restarts[i] == request.num_restarts
         assert columns.replica[i] == request.replica_id
+    assert_breaks_down(lane, twin, case.cost)
     gaps = [gap for request in twin.requests for gap in request.token_gaps]
     assert counts[:, state.TBT_COUNT].sum() == lane.tbt.sum() == len(gaps)
     assert math.isclose(times[:, state.TBT_SUM].sum(), sum(gaps), rel_tol=1e-9)

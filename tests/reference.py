@@ -9,7 +9,6 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -76,7 +75,15 @@ class Simulation:
         self.settings = settings
         self.stage_seconds = stage_seconds
         self.requests = [
-            replace(r, id=i, prefill=r.num_prompt_tokens, decode=r.num_output_tokens, token_times=[])
+            Request(
+                arrived_at=r.arrived_at,
+                num_prompt_tokens=r.num_prompt_tokens,
+                num_output_tokens=r.num_output_tokens,
+                replica_id=r.replica_id,
+                id=i,
+                prefill=r.num_prompt_tokens,
+                decode=r.num_output_tokens,
+            )
             for i, r in enumerate(requests)
         ]
         self.iterations: list[Iteration] = []
@@ -168,6 +175,7 @@ class Simulation:
             if math.isnan(request.started_at):
                 request.started_at = self.time
         end = self.time + seconds
+        batch.spells.append((self.time, end))
         self.iterations.append(
             Iteration(
                 replica.id,
@@ -194,6 +202,7 @@ class Simulation:
 
     def end_batch(self, replica: Replica, batch: Batch) -> None:
         for request, entry in zip(batch.requests, batch.entries, strict=True):
+            request.batches.append(batch)
             request.advance(self.time, entry.tokens)
             replica.num_outstanding -= request.is_finished
         replica.num_batches -= 1

@@ -28,6 +28,9 @@ class Request:
     execution_time: float = 0.0
     num_restarts: int = 0
     token_times: list[float] = field(default_factory=list)
+    batches: list[Batch] = field(default_factory=list)  # those that ended
+    restarted_at: list[float] = field(default_factory=list)  # while it had all its tokens
+    recomputed_at: list[float] = field(default_factory=list)  # when it had them again
 
     @property
     def is_prefill_complete(self) -> bool:
@@ -49,6 +52,8 @@ class Request:
     def advance(self, time: float, tokens: int) -> None:
         self.processed += tokens
         if self.processed == self.prefill:
+            if len(self.recomputed_at) < len(self.restarted_at):
+                self.recomputed_at.append(time)
             if math.isnan(self.first_token_at):
                 self.first_token_at = time
             self.processed += 1
@@ -74,6 +79,7 @@ class Entry(NamedTuple):
 class Batch:
     requests: list[Request]
     entries: list[Entry]
+    spells: list[tuple[float, float]] = field(default_factory=list)  # on stages, from and to, s
 
     @property
     def num_tokens(self) -> int:
@@ -156,6 +162,8 @@ class Replica:
     def restart(self, request: Request, time: float) -> None:
         """Take a request's memory away; what it has computed becomes its prompt."""
         self.restarts.append(Restart(time, request.id, request.processed, request.prefill, request.decode))
+        if len(request.recomputed_at) == len(request.restarted_at):
+            request.restarted_at.append(time)
         request.decode = request.prefill + request.decode - request.processed
         request.prefill, request.processed = request.processed, 0
         request.num_restarts += 1

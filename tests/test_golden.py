@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import fastsim
+from fastsim.columns import BREAKDOWN
 from fastsim.deployment import Deployment
 from fastsim.workload import Workload
 
@@ -91,6 +92,9 @@ def compare(case: Path) -> None:
         np.testing.assert_allclose(result.column(mine), expected, rtol=0, atol=TOLERANCE, err_msg=mine)
     (restarts,) = columns(requests, "num_restarts")
     np.testing.assert_array_equal(result.column("num_restarts"), restarts)
+    parts = [result.column(part.name) for part in BREAKDOWN]
+    np.testing.assert_allclose(np.sum(parts, axis=0), result.column("e2e"), rtol=0, atol=TOLERANCE)
+    assert np.min(parts) > -TOLERANCE
     table = result.iterations
     assert table is not None
     both = ["replica_id", "stage_id", "start", "end"]

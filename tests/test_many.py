@@ -37,7 +37,7 @@ JOBS = [
 @pytest.mark.parametrize("keep", [False, True])
 def test_many_are_the_same_as_one_by_one(threads: int, keep: bool) -> None:
     for (described, workload), run in zip(
-        JOBS, fastsim.simulate_many(JOBS, threads=threads, requests=keep), strict=True
+        JOBS, fastsim.simulate_many(JOBS, threads=threads, requests=keep, detail=True), strict=True
     ):
         alone = fastsim.simulate(described, workload)
         assert run.error is None

@@ -12,7 +12,7 @@ import pytest
 
 import fastsim
 from fastsim import simulation
-from fastsim.columns import ITERATIONS, REQUESTS
+from fastsim.columns import BREAKDOWN, ITERATIONS, REQUESTS
 from fastsim.deployment import Deployment
 from fastsim.errors import InputError, OutputError, StuckError, WorkloadError
 from fastsim.result import TABLES, Result
@@ -38,7 +38,7 @@ CHAT = load("chat", rate=4.0, num_requests=300, seed=3)
 @pytest.mark.parametrize("policy", ["vllm", "sarathi", "orca", "lightllm", "faster_transformer"])
 def test_a_result_adds_up(policy: str) -> None:
     result = fastsim.simulate(deployment(scheduler__policy=policy), CHAT, iterations=True)
-    assert result.requests.column_names == [column.name for column in REQUESTS]
+    assert result.requests.column_names == [column.name for column in REQUESTS + BREAKDOWN]
     table = result.iterations
     assert table is not None
     assert table.column_names == [column.name for column in ITERATIONS]

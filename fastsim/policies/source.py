@@ -52,7 +52,7 @@ def _run(state, cost, limits, desk):
         elif event != _ENDED:
             return event
         else:
-            _finish(state, desk)
+            _finish(state, cost, desk)
 """
 
 ROUTER = """
