@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fastsim.capacity_search import capacity
     from fastsim.deployment import Deployment, resolve
     from fastsim.kernels.user_desk import sort_by
     from fastsim.many import simulate_many
@@ -25,6 +26,7 @@ __all__ = [
     "Result",
     "Workload",
     "__version__",
+    "capacity",
     "load_workload",
     "policy",
     "resolve",
@@ -37,6 +39,7 @@ _HOME = {
     "Deployment": ("fastsim.deployment", "Deployment"),
     "Result": ("fastsim.result", "Result"),
     "Workload": ("fastsim.workload", "Workload"),
+    "capacity": ("fastsim.capacity_search", "capacity"),
     "load_workload": ("fastsim.workload", "load"),
     "policy": ("fastsim.policies", "policy"),
     "resolve": ("fastsim.deployment", "resolve"),

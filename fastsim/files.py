@@ -51,3 +51,16 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file, whole or not at all. Raises OutputError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False, encoding="utf-8") as file:
+            part = Path(file.name)
+            file.write(text)
+        part.chmod(0o666 & ~_umask())
+        part.replace(path)
+    except OSError as problem:
+        raise OutputError(f"{path}: cannot be written ({problem.strerror}); name a file that can") from None

@@ -49,8 +49,9 @@ def test_a_stray_import_of_the_kernels_is_refused() -> None:
 def test_public_names() -> None:
     import fastsim
 
-    names = ["Deployment", "Result", "Workload", "__version__", "load_workload", "policy", "resolve", "simulate"]
-    assert [*names, "simulate_many", "sort_by"] == fastsim.__all__
+    values = ["Deployment", "Result", "Workload", "__version__"]
+    functions = ["capacity", "load_workload", "policy", "resolve", "simulate", "simulate_many", "sort_by"]
+    assert [*values, *functions] == fastsim.__all__
     for name in fastsim.__all__:
         assert getattr(fastsim, name) is not None
     with pytest.raises(AttributeError, match="simulat"):

@@ -11,6 +11,7 @@ from fastsim.errors import FastsimError
 # Name, where it is, and its line of help: `fastsim --help` imports none of them.
 COMMANDS = {
     "simulate": ("fastsim.cli.simulate", "Predict latency, throughput, memory and cost of a deployment."),
+    "capacity": ("fastsim.cli.capacity", "Find the highest rate that a deployment serves within its objectives."),
     "explain": ("fastsim.cli.explain", "Break one iteration down by operator."),
     "train": ("fastsim.cli.train", "Train the forests that predict operator times."),
     "catalog": ("fastsim.cli.catalog", "List models, devices, nodes, policies, routers and predictors."),

@@ -11,7 +11,7 @@ from fastsim.workload.stream import MAX_REQUESTS, Workload, check_rate
 if TYPE_CHECKING:
     from fastsim.documents import Document
 
-__all__ = ["Workload", "load", "presets", "synthesise"]
+__all__ = ["Workload", "is_description", "load", "presets", "synthesise"]
 
 DESCRIBED = (".yaml", ".yml", ".toml", ".json")
 
@@ -64,6 +64,13 @@ def synthesise(
     if document is None:
         raise ConfigError(f"{spec}: neither a preset nor a description; {did_you_mean(str(spec), presets())}")
     return _draw(document, spec, rate, num_requests, document.values.get("seed", 0) if seed is None else seed)
+
+
+def is_description(spec: "str | Path | Workload | Mapping[str, Any]") -> bool:
+    """Whether requests are drawn from ``spec``: a preset or a description, not a recorded stream."""
+    if isinstance(spec, Mapping) or (isinstance(spec, str) and spec in presets()):
+        return True
+    return not isinstance(spec, Workload) and Path(spec).suffix.lower() in DESCRIBED
 
 
 def _check(rate: float | None, num_requests: int | None, seed: int | None) -> None:

@@ -1,0 +1,176 @@
+"""Capacity is what an exhaustive scan of the rates finds, and stopping a run early changes no verdict."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import fastsim
+from fastsim.bisection import highest_rate
+from fastsim.capacity_search import at_rate, capacity, hidden_overload, unit_requests
+from fastsim.cli import cli
+from fastsim.deployment import Deployment, resolve
+from fastsim.errors import ConfigError, WorkloadError
+from fastsim.objectives import DEFAULTS, met, parse, value
+from fastsim.predictors import build_cost
+from fastsim.probe import Probed, Prober
+from fastsim.workload import load
+
+
+def deployment(**fields: Any) -> Deployment:
+    return Deployment.load(None, [f"{name.replace('__', '.')}={value}" for name, value in fields.items()])
+
+
+DEPLOYMENTS = {
+    "sarathi": deployment(),
+    "vllm": deployment(scheduler__policy="vllm", scheduler__max_num_seqs=32),
+    "replicas": deployment(num_replicas=3, router__policy="least_outstanding"),
+    "stages": deployment(pipeline_parallel_size=2, scheduler__max_num_seqs=16),
+    "orca": deployment(scheduler__policy="orca", scheduler__num_blocks=4000),
+}
+
+
+@pytest.mark.parametrize("name", DEPLOYMENTS)
+def test_capacity_is_what_a_scan_of_all_rates_finds(name: str) -> None:
+    found = capacity(DEPLOYMENTS[name], "chat", num_requests=3000)
+    unit = unit_requests("chat", 3000, 0)
+    rates = found.rate * 1.005 ** np.arange(-40, 41)
+    jobs = [(DEPLOYMENTS[name], at_rate(unit, rate)) for rate in rates]
+    passes = [
+        all(met(one, run.summary) is not False for one in DEFAULTS)
+        for run in fastsim.simulate_many(jobs)
+        if run.summary is not None
+    ]
+    assert len(passes) == len(rates)
+    first_failure = passes.index(False)
+    assert found.rate == pytest.approx(rates[first_failure - 1], rel=0.02)
+    assert found.above is not None
+    assert found.rate < found.above <= found.rate * 1.01
+    assert found.summary is not None
+    assert all(met(one, found.summary) for one in DEFAULTS)
+
+
+@pytest.mark.parametrize("name", DEPLOYMENTS)
+@pytest.mark.parametrize(
+    "slo", ["ttft:p90<300ms", "scheduling_delay:p99<1s", "e2e:mean<4s", "tpot:p50<20ms", "e2e:max<30s"]
+)
+def test_a_run_stopped_early_has_the_verdict_of_the_whole(name: str, slo: str) -> None:
+    resolved, unit, objective = resolve(DEPLOYMENTS[name]), load("chat", rate=1.0, num_requests=900), parse(slo)
+    prober = Prober(resolved, build_cost(resolved).cost, unit)
+    for rate in (3.0, 12.0, 20.0, 40.0, 300.0):
+        probed = prober.at(rate, [objective])
+        summary = fastsim.simulate(DEPLOYMENTS[name], at_rate(unit, rate)).summary
+        assert probed.met == met(objective, summary)
+        figure = probed.figures[str(objective)]
+        if figure is not None:
+            assert figure == pytest.approx(value(objective, summary), rel=1e-12)
+        else:
+            assert probed.simulated < 900
+
+
+def test_hopeless_runs_stop_early() -> None:
+    resolved, unit = resolve(deployment(num_replicas=4)), load("chat", rate=1.0, num_requests=8000)
+    probed = Prober(resolved, build_cost(resolved).cost, unit).at(4000.0, DEFAULTS)
+    assert not probed.met
+    assert probed.simulated < 4000
+
+
+def test_a_rate_has_the_requests_that_simulate_has_at_it() -> None:
+    drawn = load("chat", rate=7.3, num_requests=500)
+    assert at_rate(unit_requests("chat", 500, 0), 7.3).digest == drawn.digest
+
+
+def test_a_recorded_stream_is_stretched_and_taken_whole(tmp_path: Path) -> None:
+    file = tmp_path / "recorded.csv"
+    rows = [f"{i * 0.25},{100 + i},{5 + i % 7}" for i in range(60)]
+    file.write_text("\n".join(["arrived_at,num_prompt_tokens,num_output_tokens", *rows]))
+    found = capacity(deployment(), str(file), ["ttft:p50<50ms"], replicates=2)
+    assert found.num_requests == 60
+    assert len(found.replicates) == 2
+
+
+def test_objectives_that_no_rate_meets_give_nothing_and_say_why() -> None:
+    found = capacity(deployment(), "chat", ["tbt:p50<1ms"], num_requests=200)
+    assert (found.rate, found.above is None, found.summary) == (0.0, False, None)
+    assert "no rate meets the objectives" in found.notes[0]
+    assert "tbt:p50<1ms is 0.006" in found.notes[0]
+
+
+def test_runs_too_short_to_show_anything_say_so() -> None:
+    short = capacity(deployment(), "chat", num_requests=20)
+    assert short.above is None
+    assert short.rate == short.ceiling
+    assert "every rate meets" in short.notes[0]
+    some = capacity(deployment(), "chat", num_requests=500)
+    assert any("lie above this quantile; use 1,000 or more" in note for note in some.notes)
+    assert any("too short to show an overload" in note for note in some.notes)
+    endless = capacity(deployment(), "chat", ["tbt:p90<9ms"], num_requests=500)
+    assert any("may grow for ever" in note for note in endless.notes)
+
+
+def test_hidden_overload_by_its_definition() -> None:
+    unit = load("chat", rate=1.0, num_requests=1000)
+    span = float(unit.arrived_at[-1]) / 10
+    assert hidden_overload(DEFAULTS, unit, 10.0) == pytest.approx(2.0 / (0.9 * span))
+    assert hidden_overload([parse("tbt:p99<1s")], unit, 10.0) is None
+
+
+def test_replicates_give_an_interval() -> None:
+    found = capacity(deployment(), "chat", num_requests=800, replicates=6)
+    assert found.interval is not None
+    assert len(set(found.replicates)) > 3
+    assert min(found.replicates) <= found.interval[0] < found.interval[1] <= max(found.replicates)
+    assert found.interval[0] * 0.8 < found.rate < found.interval[1] * 1.2
+    again = capacity(deployment(), "chat", num_requests=800, replicates=6)
+    assert again.replicates == found.replicates
+
+
+@pytest.mark.parametrize("truth", [0.05, 1.0, 7.77, 40.0])
+@pytest.mark.parametrize("guess", [0.5, 1.0, 30.0])
+def test_bisection_brackets_a_threshold(truth: float, guess: float) -> None:
+    def at(rate: float) -> Probed:
+        return Probed(rate, 1, rate <= truth, {}, (), 1)
+
+    found = highest_rate(at, guess, 100.0, 0.01)
+    assert found.low is not None and found.high is not None
+    assert found.low.rate <= truth < found.high.rate <= found.low.rate * 1.01
+    assert len(found.probes) < 25
+
+
+def fixed(outputs: int) -> dict[str, Any]:
+    return {"lengths": {"kind": "fixed", "num_prompt_tokens": 9, "num_output_tokens": outputs}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "text"),
+    [
+        ({"tolerance": 0.0}, ConfigError, "tolerance: 0 is not a fraction"),
+        ({"tolerance": float("nan")}, ConfigError, "tolerance: nan"),
+        ({"replicates": -1}, ConfigError, "replicates: -1"),
+        ({"objectives": ["ttft:p9<1s"]}, ConfigError, "no statistic 'p9'"),
+        ({"num_requests": 0}, ConfigError, "num_requests: 0"),
+        ({"workload": {"gaps": {"kind": "poisson"}}}, ConfigError, "lengths: missing"),
+        ({"workload": fixed(99_999_999)}, ConfigError, "num_output_tokens"),
+        ({"workload": fixed(99_999)}, WorkloadError, "max_model_len"),
+    ],
+)
+def test_bad_input_is_refused_in_a_sentence(fields: dict[str, Any], error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=text):
+        capacity(deployment(), **fields)
+
+
+def test_the_command_prints_and_writes_it(tmp_path: Path) -> None:
+    out = tmp_path / "capacity.json"
+    ran = CliRunner().invoke(
+        cli, ["capacity", "--requests", "300", "--replicates", "2", "--slo", "ttft:p90<1s", "--out", str(out)]
+    )
+    assert ran.exit_code == 0, ran.output
+    assert "requests/s (within 1.0%; 90 % interval of 2 replicates" in ran.output
+    written = json.loads(out.read_text())
+    assert written["objectives"] == ["ttft:p90<1s"]
+    assert written["qps_per_dollar"] == pytest.approx(written["rate"] / written["dollars_per_hour"])
+    as_json = CliRunner().invoke(cli, ["capacity", "--requests", "300", "--replicates", "0", "--json"])
+    assert json.loads(as_json.stdout)["interval"] is None
