@@ -41,6 +41,27 @@ def replacing(folder: Path, names: tuple[str, ...]) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """A temporary file beside ``path``, which takes its place at the end, or goes without a trace."""
+    if path.is_dir():
+        raise OutputError(f"{path}: is a folder; name a file in it, e.g. {path / ('fastsim' + path.suffix)}")
+    part = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        os.close(handle)
+        part = Path(name)
+        yield part
+        part.chmod(0o666 & ~_umask())
+        part.replace(path)
+    except OSError as problem:
+        raise OutputError(f"{path}: cannot be written ({problem.strerror}); name a file that can") from None
+    finally:
+        if part is not None:
+            part.unlink(missing_ok=True)
+
+
 def refuse_file(folder: Path) -> None:
     """Raise OutputError when a file stands where a folder is to be written."""
     if folder.exists() and not folder.is_dir():
