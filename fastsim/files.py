@@ -76,12 +76,5 @@ def _umask() -> int:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file, whole or not at all. Raises OutputError."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False, encoding="utf-8") as file:
-            part = Path(file.name)
-            file.write(text)
-        part.chmod(0o666 & ~_umask())
-        part.replace(path)
-    except OSError as problem:
-        raise OutputError(f"{path}: cannot be written ({problem.strerror}); name a file that can") from None
+    with writing(path) as part:
+        part.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Figures in the style of a report: quiet axes, colours of palette.py, hover, nothing that holds up a scrolling thumb."""
+"""Figures in the style of a report: quiet axes, colours of palette.py, and no tool in the way of a thumb."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -25,7 +25,9 @@ DASHES = ("solid", "dashed", "dotdash", "dotted")  # lines differ in print and w
 Scale = Literal["linear", "log"]
 
 
-def plot(x_label: str, y_label: str, *, x: Scale = "linear", y: Scale = "linear", height: int = 300, **more: Any) -> Any:
+def plot(
+    x_label: str, y_label: str, *, x: Scale = "linear", y: Scale = "linear", height: int = 300, **more: Any
+) -> Any:
     """An empty figure as wide as the page. ``more``: ranges and the like, for bokeh.plotting.figure."""
     plotted = figure(
         height=height,
@@ -74,7 +76,9 @@ def line(plotted: Any, x: ArrayLike, y: ArrayLike, name: str = "", number: int =
         drawn = plotted.step("x", "y", source=source, mode="after", **look)
     else:
         drawn = plotted.line("x", "y", source=source, **look)
-    plotted.add_tools(_hover([drawn], [(name or plotted.yaxis[0].axis_label, "$y{0.[0000]}"), *_at(plotted)], "nearest"))
+    plotted.add_tools(
+        _hover([drawn], [(name or plotted.yaxis[0].axis_label, "$y{0.[0000]}"), *_at(plotted)], "nearest")
+    )
     legend(plotted)
 
 
@@ -155,9 +159,10 @@ def span(low: float, high: float) -> Range1d:
     return Range1d(low, high)
 
 
-def legend(plotted: Any, below: bool = False) -> None:
+def legend(plotted: Any, below: bool = False, place: str = "top_left") -> None:
     """Style the legend, if there is one; ``below`` puts it there, out of the way."""
     for one in plotted.legend:
+        one.location = place
         one.label_text_color = INK
         one.label_text_font = FONT
         one.label_text_font_size = "12px"

@@ -8,12 +8,11 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from fastsim.errors import OutputError
-from fastsim.files import writing
+import fastsim
+from fastsim.files import write_text
 from fastsim.report.palette import THEMES
 
 if TYPE_CHECKING:
@@ -124,18 +123,14 @@ def page(title: str, sections: Sequence[Section], lead: str = "") -> str:
         f"<body><header><h1>{escape(title)}</h1>"
         '<button id="theme" type="button" aria-label="Light or dark">◐</button>'
         f'{_lead(lead)}<nav aria-label="Sections">{links}</nav></header>\n<main>{"".join(parts)}</main>\n'
-        f"<footer>Written by fastsim {escape(version('fastsim'))}. This file needs no network.</footer>\n"
+        f"<footer>Written by fastsim {fastsim.__version__}. This file needs no network.</footer>\n"
         f"{bokeh.render_js()}\n<script>const THEMES = {json.dumps(THEMES)};\n{script}</script></body></html>\n"
     )
 
 
 def write(html: str, path: str | Path) -> None:
     """Write a page in one piece, or not at all. Raises OutputError where it cannot be written."""
-    path = Path(path)
-    if path.is_dir():
-        raise OutputError(f"{path}: is a folder; name a file, e.g. {path / 'report.html'}")
-    with writing(path) as part:
-        part.write_text(html, encoding="utf-8")
+    write_text(Path(path), html)
 
 
 def _section(section: Section, number: int) -> str:
@@ -207,7 +202,9 @@ def _row(table: Table, number: int) -> str:
 
 
 def _inside(cell: Cell, meaning: str) -> str:
-    swatch = f'<i class="swatch" data-colour="{cell.colour}" style="background:{cell.colour}"></i>' if cell.colour else ""
+    swatch = (
+        f'<i class="swatch" data-colour="{cell.colour}" style="background:{cell.colour}"></i>' if cell.colour else ""
+    )
     return swatch + _term(cell.text, meaning)
 
 
@@ -230,7 +227,7 @@ def _tabs(tabs: Sequence[tuple[str, Sequence[Block]]], place: str) -> str:
     )
     panels = "".join(
         f'<div role="tabpanel" id="{place}-p{n}" aria-labelledby="{place}-t{n}"{"" if n == 0 else " class=away"}>'
-        f'<h3>{escape(name)}</h3>{"".join(_blocks(blocks, f"{place}-{n}"))}</div>'
+        f"<h3>{escape(name)}</h3>{''.join(_blocks(blocks, f'{place}-{n}'))}</div>"
         for n, (name, blocks) in enumerate(tabs)
     )
     return f'<div class="tabs"><div role="tablist">{buttons}</div><div class="panels">{panels}</div></div>'
