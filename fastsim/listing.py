@@ -1,4 +1,4 @@
-"""What a deployment can name, as a table or JSON."""
+"""What a deployment can name, and what a result measures, as a table or JSON."""
 
 import json
 from dataclasses import asdict
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fastsim.catalog import load_device, load_model, load_node, names
+from fastsim.metrics import METRICS
 
 POLICIES = {
     "vllm": "vLLM v0: whole prompts first, else one token for every running request",
@@ -25,7 +26,7 @@ PREDICTORS = Path(__file__).parent / "data" / "predictors"
 
 
 def rows(kind: str) -> list[dict[str, Any]]:
-    """One mapping per entry of models, devices, nodes, policies, routers or predictors; keys as columns."""
+    """One mapping per entry of models, devices, nodes, policies, routers, predictors or metrics; keys as columns."""
     if kind == "models":
         return [asdict(load_model(name)) for name in names("models")]
     if kind == "devices":
@@ -34,6 +35,8 @@ def rows(kind: str) -> list[dict[str, Any]]:
         return [asdict(load_node(name)) for name in names("nodes")]
     if kind == "predictors":
         return [_card(path) for path in sorted(PREDICTORS.glob("*/*.json"))]
+    if kind == "metrics":
+        return [metric._asdict() for metric in METRICS]
     described = POLICIES if kind == "policies" else ROUTERS
     return [{"name": name, "meaning": meaning} for name, meaning in described.items()]
 
@@ -51,6 +54,7 @@ SHOWN = {
         "quantization",
     ),
     "devices": ("name", "memory_gib", "bandwidth_gb_s", "tflops", "price_per_hour", "power_w", "predictor"),
+    "metrics": ("name", "unit", "kind", "meaning"),
     "nodes": ("name", "device", "num_devices", "link_gb_s", "network_gb_s", "pairwise"),
     "predictors": ("name", "precision", "rows", "error_near", "error_far", "in_interval", "measured_in"),
 }

@@ -3,10 +3,14 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastsim.errors import ConfigError, did_you_mean
 from fastsim.metrics import LATENCIES, STATISTICS
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0}  # s
 FORM = re.compile(
@@ -70,9 +74,37 @@ def parse(text: str, place: str = "objective") -> Objective:
     return Objective(metric, statistic, limit * UNITS[unit])
 
 
-def parse_all(texts: Sequence[str], place: str = "objective") -> tuple[Objective, ...]:
-    """Each text's objective, once."""
-    return tuple(dict.fromkeys(parse(text, place) for text in texts))
+def parse_all(texts: Sequence[str | Objective], place: str = "objective") -> tuple[Objective, ...]:
+    """Each objective once."""
+    return tuple(dict.fromkeys(one if isinstance(one, Objective) else parse(one, place) for one in texts))
+
+
+def parse_exclude(text: str | None, place: str = "--exclude") -> tuple[float, float]:
+    """Warm-up and cool-down, s, from ``60s,30s`` or ``60s``. Raises ConfigError."""
+    if text is None:
+        return 0.0, 0.0
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) > 2:
+        raise ConfigError(f"{place}: {text!r} is more than a warm-up and a cool-down (e.g. 60s,30s)")
+    found = [re.fullmatch(r"([0-9.]+)\s*([a-z]*)", part.lower()) for part in parts]
+    for part, one in zip(parts, found, strict=True):
+        if one is None or one[1].count(".") > 1 or one[1] == ".":
+            raise ConfigError(f"{place}: {part!r} is not a time (e.g. 60s)")
+        if one[2] not in UNITS:
+            hint = f"valid: {', '.join(UNITS)}" if one[2] else f"did you mean '{part}s'?"
+            raise ConfigError(f"{place}: {part!r} has {'no unit' if not one[2] else f'no unit {one[2]!r}'}; {hint}")
+    times = [float(one[1]) * UNITS[one[2]] for one in found if one]
+    return times[0], (times[1] if len(times) == 2 else 0.0)
+
+
+def check_exclude(arrived: "NDArray[np.float64]", exclude: tuple[float, float], place: str = "--exclude") -> None:
+    """Raise ConfigError when warm-up and cool-down leave nothing of the arrivals (s, ascending)."""
+    warm_up, cool_down = exclude
+    if not (0 <= warm_up < float("inf") and 0 <= cool_down < float("inf")):
+        raise ConfigError(f"{place}: {warm_up:g} s and {cool_down:g} s must both be 0 or more (e.g. 60s,30s)")
+    span = float(arrived[-1] - arrived[0]) if len(arrived) else 0.0
+    if warm_up + cool_down > 0 and warm_up + cool_down >= span:
+        raise ConfigError(f"{place}: {warm_up:g} s and {cool_down:g} s leave nothing of {span:.4g} s of arrivals")
 
 
 def value(objective: Objective, summary: Mapping[str, Any]) -> float | None:

@@ -22,12 +22,15 @@ from fastsim.deployment import Resolved
 from fastsim.files import replacing
 from fastsim.kernels.state import Replicas, Requests
 from fastsim.layout import Stream
+from fastsim.metrics import definitions
+from fastsim.objectives import Objective, judge
 from fastsim.stored import FORMAT, read
 from fastsim.summary import summarise
 from fastsim.workload import Workload
 
 TABLES = ("requests.parquet", "iterations.parquet")
-FILES = (*TABLES, "requests.csv", "iterations.csv", "config.json", "summary.json")
+CSV = ("requests.csv", "iterations.csv")
+FILES = (*TABLES, *CSV, "config.json", "summary.json")
 
 
 class Outcome(NamedTuple):
@@ -69,13 +72,27 @@ class Result:
         with replacing(Path(folder), FILES) as part:
             for name, table in self.tables():
                 _write(table, part / f"{name}.parquet")
-                if csv:
-                    write_csv(table, part / f"{name}.csv")
+            if csv:
+                self._write_csv(part)
             (part / "config.json").write_text(as_json(self.config))
             timing["total_s"] -= timing["write_s"]
             timing["write_s"] = time.perf_counter() - began
             timing["total_s"] += timing["write_s"]
             (part / "summary.json").write_text(as_json(self.summary))
+
+    def save_csv(self, folder: str | Path) -> None:
+        """Write the tables into ``folder`` as CSV, both or none. Raises OutputError when that cannot be."""
+        with replacing(Path(folder), CSV) as part:
+            self._write_csv(part)
+
+    def _write_csv(self, folder: Path) -> None:
+        for name, table in self.tables():
+            write_csv(table, folder / f"{name}.csv")
+
+    def judge(self, objectives: Sequence[Objective]) -> None:
+        """Put objectives, whether they are met, and the goodput under them into the summary."""
+        self.summary.update(judge(objectives, self.columns(), self.summary))
+        self.summary["definitions"] = definitions(self.summary) | self.summary["definitions"]
 
     @classmethod
     def load(cls, folder: str | Path) -> "Result":
@@ -89,6 +106,8 @@ def wrap(
     provenance: dict[str, Any],
     outcome: Outcome,
     timing: dict[str, float],
+    objectives: Sequence[Objective] = (),
+    exclude: tuple[float, float] = (0.0, 0.0),
 ) -> Result:
     """Turn the arrays of a finished simulation into its result."""
     config = describe(resolved, workload, provenance)
@@ -99,8 +118,11 @@ def wrap(
         order = np.lexsort((outcome.log[1], outcome.log[0], outcome.log[2]))
         rows = [column[order] for column in outcome.log]
         iterations = _table(ITERATIONS, dict(zip((c.name for c in ITERATIONS), rows, strict=True)), config)
-    summary = summarise(resolved, outcome.columns, outcome.replicas, outcome.tbt, provenance)
-    return Result(requests, iterations, {**summary, "timing": timing}, config)
+    summary = summarise(resolved, outcome.columns, outcome.replicas, outcome.tbt, provenance, exclude)
+    result = Result(requests, iterations, {**summary, "timing": timing}, config)
+    if objectives:
+        result.judge(objectives)
+    return result
 
 
 def release(requests: Requests) -> Requests:

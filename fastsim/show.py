@@ -41,7 +41,7 @@ def progress(title: str) -> Iterator[Callable[[float], None]]:
             bar.stop()
 
 
-def summary(result: Result, folder: Path | None, as_json: bool) -> None:
+def summary(result: Result, as_json: bool) -> None:
     """Print the summary, for a reader or as JSON."""
     if as_json:
         print(json.dumps(result.summary, indent=2))
@@ -64,11 +64,19 @@ def summary(result: Result, folder: Path | None, as_json: bool) -> None:
         name = name.upper() if len(name) <= 4 else name.capitalize()
         table.add_row(name, *(_figure(latency.key, key, figures[key], replicates) for key in QUANTILES))
     console.print(table)
+    console.print()
     console.print(*_lines(result), sep="\n")
-    if folder is not None:
-        console.print(f"Written to {folder}: {', '.join(sorted(p.name for p in folder.iterdir()))}")
-    else:
+
+
+def written(folder: Path | None) -> None:
+    """Say where the result is, or how to keep it."""
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True)
+    if folder is None:
         console.print("Add --out DIR to keep the result, by request and as JSON.", style="dim")
+    else:
+        console.print(f"Written to {folder}: {', '.join(sorted(p.name for p in folder.iterdir()))}")
 
 
 def _title(result: Result) -> str:
@@ -82,29 +90,42 @@ def _title(result: Result) -> str:
 
 
 def _lines(result: Result) -> Iterator[str]:
-    rates, totals = result.summary["throughput"], result.summary["totals"]
-    use, cost, timing = result.summary["utilisation"], result.summary["cost"], result.summary["timing"]
+    summary = result.summary
+    rates, totals, timing = summary["throughput"], summary["totals"], summary["timing"]
+    use, cost = summary["utilisation"], summary["cost"]
+    if left_out := summary.get("excluded"):
+        first, last = left_out["warm_up_s"], left_out["cool_down_s"]
+        yield f"Left out    {left_out['requests']:,} requests of the first {first:g} s and last {last:g} s of arrivals"
+    outputs, both = _text(rates["output_tokens_per_s"], ",.0f"), _text(rates["total_tokens_per_s"], ",.0f")
+    yield f"Throughput  {_text(rates['requests_per_s'], '.3g')} requests/s, {outputs} output tokens/s, {both} tokens/s"
+    for name, judged in summary.get("objectives", {}).items():
+        how = {True: "met", False: "missed", None: "not measured"}[judged["met"]]
+        yield f"Objective   {name} {how}: {_seconds(judged['value'])}, {_text(judged['share'], '.1%')} of requests"
+    if good := summary.get("goodput"):
+        share, rate = _text(good["share"], ".1%"), _text(good["requests_per_s"], ".3g")
+        yield f"Goodput     {share} of requests meet every objective: {rate} requests/s"
     yield (
-        f"\nThroughput  {rates['requests_per_s']:.3g} requests/s, {rates['output_tokens_per_s']:,.0f} output "
-        f"tokens/s, {rates['total_tokens_per_s']:,.0f} tokens/s"
-    )
-    yield (
-        f"Use         busy {use['busy']:.0%}, peak KV {use['peak_kv']:.0%}, {totals['restarts']:,} restarts, "
+        f"Use         busy {_text(use['busy'], '.0%')}, peak KV {use['peak_kv']:.0%}, {totals['restarts']:,} restarts, "
         f"{totals['iterations']:,} iterations"
     )
-    yield (
-        f"Cost        {cost['gpu_hours']:.3g} GPU-hours, ${cost['dollars']:.2f}, "
-        f"${cost['dollars_per_million_output_tokens']:.2f} per million output tokens"
-    )
-    if "operator_times" in result.summary:
-        known = result.summary["operator_times"]
+    price = _text(cost["dollars_per_million_output_tokens"], ".2f")
+    yield f"Cost        {cost['gpu_hours']:.3g} GPU-hours, ${cost['dollars']:.2f}, ${price} per million output tokens"
+    if energy := summary.get("energy"):
+        drawn, joules = f"{energy['kwh']:.3g} kWh, {energy['watts']:.0f} W a GPU", energy["joules_per_output_token"]
+        yield f"Energy      {drawn}, {_text(joules, '.3g')} J per output token, by a model"
+    if known := summary.get("operator_times"):
         yield (
             f"Known       of operator times, {known['measured']:.0%} measured, {known['modelled']:.0%} modelled, "
             f"{known['outside']:.0%} outside measured shapes"
         )
-    if "replicates" in result.summary:
-        number = result.summary["replicates"]["number"]
+    if "replicates" in summary:
+        number = summary["replicates"]["number"]
         yield f"±           half the 90 % interval of {number} runs with operator times drawn from theirs"
+    if verdict := summary.get("verdict"):
+        yield f"Verdict     {verdict['sentence']}"
+    unfinished = totals["requests"] - totals.get("finished", totals["requests"])
+    if unfinished:
+        yield f"{unfinished:,} of {totals['requests']:,} requests did not finish"
     yield f"{totals['span_s']:,.1f} s of service simulated in {timing['kernel_s'] * 1e3:.1f} ms"
 
 
@@ -114,6 +135,10 @@ def _figure(metric: str, key: str, value: float | None, replicates: dict[str, An
     if value is None or interval is None:
         return _seconds(value)
     return f"{_seconds(value)} ±{(interval[1] - interval[0]) / 2 / value if value else 0:.0%}"
+
+
+def _text(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
 
 
 def _seconds(value: float | None) -> str:

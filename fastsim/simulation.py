@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from importlib import import_module
 from itertools import pairwise
@@ -21,6 +21,7 @@ from fastsim.kernels.cost import Cost
 from fastsim.kernels.route import ASKED, LEAST_OUTSTANDING, LEAST_WAITING, ROUTED
 from fastsim.kernels.state import Limits, State
 from fastsim.layout import Arena, Stream
+from fastsim.objectives import Objective, check_exclude, parse_all
 from fastsim.policies import attached, with_functions
 from fastsim.predictors import build_cost, build_costs
 from fastsim.result import Outcome, Result, release, request_columns, wrap
@@ -50,6 +51,8 @@ def simulate(
     iterations: bool = False,
     replicates: int = 0,
     detail: bool = True,
+    objectives: Sequence[Objective | str] = (),
+    exclude: tuple[float, float] = (0.0, 0.0),
     progress: Progress | None = None,
 ) -> Result:
     """Predict how ``deployment`` serves ``workload``.
@@ -59,6 +62,9 @@ def simulate(
     (fastsim.policies), in place of the deployment's policies. ``iterations`` keeps a row per batch and stage.
     ``replicates``: runs more with operator times drawn from their intervals, which give every figure of the
     summary an interval (uncertainty.py). ``detail`` keeps where the time of each request goes (columns.BREAKDOWN).
+    summary an interval (uncertainty.py).
+    ``objectives``: what to keep to ("ttft:p90<2s"), for goodput and a verdict. ``exclude``: warm-up and cool-down, s,
+    whose requests latencies leave out (summary.summarise).
     ``progress`` is called now and then with the share of tokens done, 0 to 1.
 
     Raises errors.InputError for anything that cannot be simulated. The same input gives the same result, to
@@ -72,6 +78,8 @@ def simulate(
     kernel = kernel_of(resolved, scheduler, router)
     requests = load_workload(workload, seed=deployment.seed)
     check_fit(resolved, requests)
+    wanted = parse_all(objectives)
+    check_exclude(requests.arrived_at, exclude)
     built = build_cost(resolved)
     tables_s = time.perf_counter() - began
     limits = limits_of(resolved)
@@ -79,11 +87,11 @@ def simulate(
     job = Job(resolved, kernel, limits, requests, stream, progress)
     outcome, kernel_s = run(job, built.cost, iterations, detail)
     timing = {"tables_s": tables_s, "kernel_s": kernel_s, "write_s": 0.0, "total_s": 0.0}
-    result = wrap(resolved, requests, built.provenance, outcome, timing)
+    result = wrap(resolved, requests, built.provenance, outcome, timing, wanted, exclude)
     if replicates:
         result.summary["replicates"] = intervals(
             [
-                summarise(resolved, *run(job, drawn.cost)[0][:3], drawn.provenance)
+                summarise(resolved, *run(job, drawn.cost)[0][:3], drawn.provenance, exclude)
                 for drawn in build_costs(resolved, replicates, deployment.seed)
             ]
         )

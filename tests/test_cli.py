@@ -143,7 +143,7 @@ def test_a_killed_run_leaves_nothing_half_written(tmp_path: Path) -> None:
 
 
 def test_catalog_lists_what_exists() -> None:
-    for kind in ("models", "devices", "nodes", "policies", "routers", "predictors"):
+    for kind in ("models", "devices", "nodes", "policies", "routers", "predictors", "metrics"):
         table = CliRunner().invoke(cli, ["catalog", kind])
         assert table.exit_code == 0, table.output
         listed = json.loads(CliRunner().invoke(cli, ["catalog", kind, "--json"]).output)

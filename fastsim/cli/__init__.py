@@ -12,9 +12,11 @@ from fastsim.errors import FastsimError
 COMMANDS = {
     "simulate": ("fastsim.cli.simulate", "Predict latency, throughput, memory and cost of a deployment."),
     "capacity": ("fastsim.cli.capacity", "Find the highest rate that a deployment serves within its objectives."),
+    "result": ("fastsim.cli.result", "Show a result, write it as CSV, or log it to Weights & Biases."),
+    "compare": ("fastsim.cli.compare", "Compare two results request by request."),
     "explain": ("fastsim.cli.explain", "Break one iteration down by operator."),
     "train": ("fastsim.cli.train", "Train the forests that predict operator times."),
-    "catalog": ("fastsim.cli.catalog", "List models, devices, nodes, policies, routers and predictors."),
+    "catalog": ("fastsim.cli.catalog", "List models, devices, nodes, policies, routers, predictors and metrics."),
     "trace": ("fastsim.cli.trace", "Describe, convert and synthesise workloads."),
     "warm": ("fastsim.cli.warm", "Compile everything beforehand."),
 }

@@ -14,6 +14,9 @@ import click
 @click.option("--requests", type=int, help="Number of requests.")
 @click.option("--iterations", is_flag=True, help="Also keep every batch, in iterations.parquet.")
 @click.option("--replicates", type=click.IntRange(0, 1000), default=0, help="Runs that say how sure the figures are.")
+@click.option("--slo", "slos", multiple=True, metavar="OBJECTIVE", help="What to keep to, e.g. ttft:p90<2s.")
+@click.option("--exclude", metavar="TIME[,TIME]", help="Warm-up and cool-down that latencies leave out, e.g. 60s,30s.")
+@click.option("--csv", is_flag=True, help="Also write the tables as CSV.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def simulate(
     deployment: str | None,
@@ -24,6 +27,9 @@ def simulate(
     requests: int | None,
     iterations: bool,
     replicates: int,
+    slos: tuple[str, ...],
+    exclude: str | None,
+    csv: bool,
     as_json: bool,
 ) -> None:
     """Predict how DEPLOYMENT serves WORKLOAD.
@@ -35,15 +41,29 @@ def simulate(
     from fastsim import show
     from fastsim.deployment import Deployment
     from fastsim.files import refuse_file
+    from fastsim.objectives import parse_all, parse_exclude
     from fastsim.simulation import simulate as run
     from fastsim.workload import load
 
     if out is not None:
         refuse_file(out)
+    elif csv:
+        raise click.UsageError("--csv needs a folder to write to (e.g. --out results)")
+    objectives, excluded = parse_all(slos, "--slo"), parse_exclude(exclude)
     described = Deployment.load(deployment, overrides)
     stream = load(workload or "chat", rate=rate, num_requests=requests, seed=described.seed)
     with show.progress(f"Simulating {stream.num_requests:,} requests") as progress:
-        result = run(described, stream, iterations=iterations, replicates=replicates, progress=progress)
+        result = run(
+            described,
+            stream,
+            iterations=iterations,
+            replicates=replicates,
+            objectives=objectives,
+            exclude=excluded,
+            progress=progress,
+        )
     if out is not None:
-        result.save(out)
-    show.summary(result, out, as_json)
+        result.save(out, csv)
+    show.summary(result, as_json)
+    if not as_json:
+        show.written(out)

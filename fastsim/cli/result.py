@@ -1,0 +1,48 @@
+"""`fastsim result`."""
+
+from pathlib import Path
+
+import click
+
+
+@click.group()
+def result() -> None:
+    """Show a result, write it as CSV, or log it. DIR is a folder that `fastsim simulate --out` wrote."""
+
+
+@result.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--slo", "slos", multiple=True, metavar="OBJECTIVE", help="Judge it by these, e.g. ttft:p90<2s.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+def show(folder: Path, slos: tuple[str, ...], as_json: bool) -> None:
+    """Print what the result in DIR says."""
+    from fastsim.objectives import parse_all
+    from fastsim.result import Result
+    from fastsim.show import summary
+
+    objectives, loaded = parse_all(slos, "--slo"), Result.load(folder)
+    if objectives:
+        loaded.judge(objectives)
+    summary(loaded, as_json)
+
+
+@result.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+def csv(folder: Path) -> None:
+    """Write the tables of the result in DIR as CSV files beside them."""
+    from fastsim.result import Result
+    from fastsim.show import written
+
+    Result.load(folder).save_csv(folder)
+    written(folder)
+
+
+@result.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--project", required=True, help="Project to log to.")
+def wandb(folder: Path, project: str) -> None:
+    """Log the result in DIR to Weights & Biases: settings, every figure, series and files (`fastsim[wandb]`)."""
+    from fastsim.result import Result
+    from fastsim.weights_and_biases import log
+
+    print(log(Result.load(folder), folder, project))
