@@ -62,7 +62,6 @@ def simulate(
     (fastsim.policies), in place of the deployment's policies. ``iterations`` keeps a row per batch and stage.
     ``replicates``: runs more with operator times drawn from their intervals, which give every figure of the
     summary an interval (uncertainty.py). ``detail`` keeps where the time of each request goes (columns.BREAKDOWN).
-    summary an interval (uncertainty.py).
     ``objectives``: what to keep to ("ttft:p90<2s"), for goodput and a verdict. ``exclude``: warm-up and cool-down, s,
     whose requests latencies leave out (summary.summarise).
     ``progress`` is called now and then with the share of tokens done, 0 to 1.
