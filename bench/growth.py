@@ -48,11 +48,26 @@ def fit(policy: str = "sarathi", sizes: tuple[int, ...] = (10, 100, 1_000, 10_00
     return Fit(shares[0] * 1e6, shares[1] * 1e9, shares[2] * 1e9, r_squared, float(np.mean(grown)), table)
 
 
-def steady_decode_ns(batch: int, outputs: int = 8_000, waves: int = 100, runs: int = 5) -> float:
-    """ns per iteration while the same ``batch`` requests decode, wave after wave."""
-    deployment = Deployment.load(None, [f"scheduler.max_num_seqs={batch}", "scheduler.policy=vllm"])
+def micro_batch_ns(stages: int, batch: int, policy: str = "sarathi") -> float:
+    """ns per micro-batch of ``batch`` decodes, from its formation to its end."""
+    return steady_decode_ns(batch, outputs=2_000, waves=2, runs=3, policy=policy, stages=stages)
+
+
+def steady_decode_ns(
+    batch: int, outputs: int = 8_000, waves: int = 100, runs: int = 5, policy: str = "vllm", stages: int = 1
+) -> float:
+    """ns per batch while the same ``batch`` requests decode on each of the ``stages``, wave after wave."""
+    places = batch * stages
+    settings = [
+        f"scheduler.policy={policy}",
+        f"scheduler.max_num_seqs={places}",
+        f"scheduler.num_blocks={places * outputs}",
+        f"pipeline_parallel_size={stages}",
+        "scheduler.chunk_size=1024" if policy == "sarathi" else "max_model_len=8192",
+    ]
+    deployment = Deployment.load(None, settings)
     lengths = {"kind": "fixed", "num_prompt_tokens": 1, "num_output_tokens": outputs}
-    workload = load({"lengths": lengths, "gaps": {"kind": "static"}, "num_requests": batch * waves})
+    workload = load({"lengths": lengths, "gaps": {"kind": "static"}, "num_requests": places * waves})
     summaries = [fastsim.simulate(deployment, workload).summary for _ in range(runs)]
     fastest = min(float(one["timing"]["kernel_s"]) for one in summaries)
     return fastest / int(summaries[0]["totals"]["iterations"]) * 1e9

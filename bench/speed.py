@@ -63,6 +63,10 @@ def show_growth(scale: float) -> None:
     waves = max(2, int(100 * scale))
     steady = ", ".join(f"{growth.steady_decode_ns(batch, waves=waves):.1f} ns ({batch})" for batch in (1, 8, 32))
     print(f"an iteration of a steady decode, by batch: {steady}")
+    for stages in (2, 4):
+        batches = [(batch, growth.micro_batch_ns(stages, batch)) for batch in (8, 32, 128, 512)]
+        grown = ", ".join(f"{ns:.0f} ns ({batch})" for batch, ns in batches)
+        print(f"a micro-batch through {stages} pipeline stages, by batch: {grown}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

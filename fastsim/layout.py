@@ -83,7 +83,7 @@ def lay_out_replicas(num_replicas: int, limits: Limits, arena: Arena) -> Replica
     shape = (num_replicas, limits.num_stages)
     places = (num_replicas, limits.max_num_seqs)
     counts = arena.take("counts", (num_replicas, state.NUM_COUNTS), np.int64)
-    counts[:, [state.HEAD, state.COMING, state.TAIL]] = state.NONE
+    counts[:, [state.HEAD, state.COMING, state.TAIL, state.RESTING]] = state.NONE
     counts[:, state.FREE] = limits.num_blocks
     return Replicas(
         counts=counts,
@@ -121,13 +121,18 @@ _seat = cache(seat)
 
 def lay_out_batches(num_replicas: int, limits: Limits, arena: Arena) -> Batches:
     """Batches of which none is in use."""
-    shape = (num_replicas, limits.num_stages)
+    shape = (num_replicas, limits.num_stages + (limits.num_stages > 1))
     return Batches(
         request=arena.take("batch_request", (*shape, limits.max_num_seqs), np.int32),
         tokens=arena.take("batch_tokens", (*shape, limits.max_num_seqs), np.int32),
         features=arena.take("features", (*shape, state.NUM_FEATURES), np.int64),
         layers_ms=arena.take("layers_ms", shape),
         on_stage=arena.take("on_stage", shape),
+        seconds=arena.take("batch_seconds", shape),
+        standing=arena.take("standing", (*shape, limits.max_num_seqs), np.int32),
+        growth=arena.take("batch_growth", (*shape, limits.block_size), np.int32),
+        sums=arena.take("batch_sums", (*shape, state.NUM_SUMS)),
+        last_end=arena.take("batch_last_end", shape),
     )
 
 

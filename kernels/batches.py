@@ -11,10 +11,7 @@ from .queues import move
 from .state import (
     CLOCK,
     DECODE_KV,
-    GROUP_KV,
-    GROUP_STEP,
     IN_USE,
-    LONGEST,
     LONGEST_KV,
     NUM_DECODES,
     NUM_PREFILL_TOKENS,
@@ -37,10 +34,10 @@ from .state import (
 
 
 @inlined
-def weigh(state: State, cost: Cost, size: int, group: int) -> float:
-    """Sum up the ``size`` members of the batch just formed; returns its time on every stage alike, ms.
+def weigh(state: State, cost: Cost, size: int, group: int, group_kv: int, group_longest: int) -> float:
+    """Sum up the ``size`` members that the batch just formed lists; returns its time on every stage alike, ms.
 
-    ``group``: how many decodes take part as a group besides.
+    ``group``: how many decodes take part besides; what they have processed, summed; the most that one of them has.
     """
     r, slot = state.cursor[REPLICA], state.cursor[SLOT]
     requests = state.requests
@@ -52,8 +49,7 @@ def weigh(state: State, cost: Cost, size: int, group: int) -> float:
     num_tokens = num_decodes = group
     decode_kv = longest_kv = 0
     if group > 0:
-        decode_kv = state.replicas.counts[r, GROUP_KV]
-        longest_kv = state.replicas.counts[r, LONGEST] + state.replicas.counts[r, GROUP_STEP]
+        decode_kv, longest_kv = group_kv, group_longest
     num_prefills = prefill_tokens = prefill_kv = squares = num_sampled = 0
     prefill_ms = 0.0
     for i in range(size):
@@ -107,8 +103,7 @@ def advance_members(state: State, cost: Cost) -> None:
     features = state.batches.features[r, slot]
     now = times[CLOCK]
     size, left = features[NUM_SEQS], 0
-    # A pipeline has added the time of every stage when it ended.
-    seconds = state.replicas.stage_seconds[r, 0] if state.replicas.stage_seconds.shape[1] == 1 else 0.0
+    seconds = state.batches.seconds[r, slot]
     detail, on_stage, host, other = detailed(requests), 0.0, 0.0, 0.0
     if detail:
         on_stage, host = state.batches.on_stage[r, slot], host_seconds(cost, size)

@@ -31,6 +31,7 @@ from .state import (
     ITERATIONS,
     LAST_END,
     LEFT,
+    LONGEST,
     NONE,
     NUM_DECODES,
     NUM_PREFILLS,
@@ -70,7 +71,8 @@ def launch_group(
     counts[ITERATIONS] += 1
     counts[IN_FLIGHT] = 1
     cursor[LEFT] -= 1
-    ms = weigh(state, cost, size, counts[GROUP] if together else 0)
+    number = counts[GROUP] if together else 0
+    ms = weigh(state, cost, size, number, counts[GROUP_KV], counts[LONGEST] + counts[GROUP_STEP])
     features = state.batches.features[r, 0]
     seconds = stage_seconds(cost, features[NUM_TOKENS], features[NUM_SEQS], features[NUM_SAMPLED], ms, 0)
     if not seconds > 0.0:

@@ -24,6 +24,8 @@ from .state import (
     IN_FLIGHT,
     IN_USE,
     NONE,
+    NUM_LISTED,
+    NUM_PREFILLS,
     NUM_SAMPLED,
     NUM_SEQS,
     NUM_TOKENS,
@@ -79,9 +81,9 @@ def _start_stage(state: State, cost: Cost, limits: Limits, stage: int) -> bool:
         state.cursor[SLOT] = slot
         return False
     now = replicas.times[r, CLOCK]
-    if stage == 0:
+    if stage == 0 and features[NUM_PREFILLS] > 0:
         started_at, request = state.requests.started_at, state.batches.request[r, slot]
-        for i in range(features[NUM_SEQS]):
+        for i in range(features[NUM_LISTED]):
             if math.isnan(started_at[request[i]]):
                 started_at[request[i]] = now
     replicas.stage_batch[r, stage] = slot
@@ -100,10 +102,7 @@ def _end_stage(state: State, stage: int) -> None:
     r, replicas = state.cursor[REPLICA], state.replicas
     slot = replicas.stage_batch[r, stage]
     replicas.stage_batch[r, stage] = NONE
-    request, execution_time = state.batches.request[r, slot], state.requests.execution_time
-    seconds = replicas.stage_seconds[r, stage]
-    for i in range(state.batches.features[r, slot, NUM_SEQS]):
-        execution_time[request[i]] += seconds
+    state.batches.seconds[r, slot] += replicas.stage_seconds[r, stage]
     _push(state, SCHEDULE_STAGE, stage, 0)
     if stage == replicas.stage_end.shape[1] - 1:
         _push(state, END_BATCH, 0, slot)

@@ -12,6 +12,7 @@ from .state import (
     BUDGET,
     CLOCK,
     COMING,
+    DECODE_KV,
     DONE,
     ENDED,
     FAULT,
@@ -22,7 +23,9 @@ from .state import (
     IN_USE,
     ITERATIONS,
     LEFT,
+    LONGEST_KV,
     NONE,
+    NUM_LISTED,
     NUM_PREFILLS,
     NUM_SAMPLED,
     NUM_SEQS,
@@ -33,6 +36,7 @@ from .state import (
     RESTARTS_BEFORE,
     RUNNING,
     SLOT,
+    STANDING,
     STUCK,
     UNTIL,
     WAITING,
@@ -81,7 +85,7 @@ def next_event(state: State, cost: Cost, limits: Limits) -> int:
 
 @inlined
 def launch(state: State, cost: Cost, limits: Limits, size: int) -> int:
-    """Start the batch of ``size`` members that a policy formed at cursor; FAULT when it has no time.
+    """Start the batch that a policy formed at cursor, which lists ``size`` members; FAULT when it has no time.
 
     An empty batch with nothing in flight is formed again when its formation preempted somebody, which freed
     memory, and otherwise shows that the replica is stuck.
@@ -91,7 +95,9 @@ def launch(state: State, cost: Cost, limits: Limits, size: int) -> int:
     counts = state.replicas.counts[r]
     restarted = counts[RESTARTS] > counts[RESTARTS_BEFORE]
     counts[RESTARTS_BEFORE] = counts[RESTARTS]
-    if size == 0:
+    features = state.batches.features[r, slot]
+    standing = features[STANDING]
+    if size + standing == 0:
         if counts[IN_FLIGHT] == 0 and counts[OUTCOME] == GOING:
             if restarted:
                 counts[FORM_DUE] = 1
@@ -101,11 +107,12 @@ def launch(state: State, cost: Cost, limits: Limits, size: int) -> int:
     counts[ITERATIONS] += 1
     counts[IN_FLIGHT] += 1
     cursor[LEFT] -= 1
-    features = state.batches.features[r, slot]
     features[IN_USE] = 1
-    ms = weigh(state, cost, size, 0)
+    features[NUM_LISTED] = size
+    ms = weigh(state, cost, size, standing, features[DECODE_KV], features[LONGEST_KV])
     state.batches.layers_ms[r, slot] = ms
     state.batches.on_stage[r, slot] = 0.0
+    state.batches.seconds[r, slot] = 0.0
     if math.isnan(ms):
         return FAULT
     if limits.num_stages > 1:
@@ -123,6 +130,6 @@ def launch(state: State, cost: Cost, limits: Limits, size: int) -> int:
     state.batches.on_stage[r, slot] = (now + seconds) - now
     state.replicas.stage_end[r, 0] = now + seconds
     state.replicas.busy[r, 0] += seconds
-    state.replicas.stage_seconds[r, 0] = seconds
+    state.batches.seconds[r, slot] = seconds
     record(state, limits.num_blocks, 0, slot, now, now + seconds)
     return FORM

@@ -1,15 +1,15 @@
 """Orca: iteration-level batching with memory for the longest sequence reserved; running requests first."""
 
 from ._jit import inlined, kernel
-from .batches import retire
 from .blocks import allocate
 from .cost import Cost
 from .group import grouped, is_grouped
 from .leap import NO_LIMIT, launch_group, retire_group
-from .queues import head, move, pop_head
+from .queues import head, pop_head
 from .replica import launch
 from .route import next_turn
-from .state import ENDED, FAULT, FORM, FREE, GROUP, REPLICA, RUNNING, SLOT, WAITING, Limits, State
+from .standing import retire_standing, stand, stays
+from .state import ENDED, FAULT, FORM, FREE, GROUP, REPLICA, SLOT, STANDING, WAITING, Limits, State
 
 GROWS, GANG, PATIENT = False, False, True
 
@@ -36,18 +36,11 @@ def admit(state: State, limits: Limits, size: int, beside: int) -> int:
 
 @inlined
 def form(state: State, limits: Limits) -> int:
-    """Fill the batch at cursor; returns its size."""
-    r, slot = state.cursor[REPLICA], state.cursor[SLOT]
-    counts, running = state.replicas.counts[r], state.replicas.running[r]
-    request, tokens = state.batches.request[r, slot], state.batches.tokens[r, slot]
-    # Whoever waits to run has completed its prefill: prompts are never split.
-    size = min(counts[RUNNING], limits.max_batch_size)
-    move(running, 0, size, request, 0)
-    move(running, size, counts[RUNNING], running, 0)
-    counts[RUNNING] -= size
-    for i in range(size):
-        tokens[i] = 1
-    return admit(state, limits, size, 0)
+    """Fill the batch at cursor; returns how many it lists. A batch of decodes never lacks room and stays together."""
+    if not stays(state, limits, limits.max_batch_size, GROWS):
+        stand(state, limits, 0, GROWS)
+    beside = state.batches.features[state.cursor[REPLICA], state.cursor[SLOT], STANDING]
+    return admit(state, limits, 0, beside)
 
 
 @kernel
@@ -68,4 +61,4 @@ def run(state: State, cost: Cost, limits: Limits) -> int:
         elif is_grouped(state):
             retire_group(state, cost, limits, GROWS, GANG)
         else:
-            retire(state, cost)
+            retire_standing(state, cost, limits, GROWS, GANG)

@@ -9,6 +9,7 @@ from .leap import NO_LIMIT, launch_group, retire_group
 from .queues import head, move, pop_head, sort_by_arrival
 from .replica import launch
 from .route import next_turn
+from .standing import retire_standing, stand, stays
 from .state import (
     ALLOCATED,
     CHUNKED,
@@ -18,11 +19,13 @@ from .state import (
     FORM,
     FREE,
     GROUP,
+    NUM_LISTED,
     PLACED,
     REPLICA,
     RUNNING,
     SKIPPED,
     SLOT,
+    STANDING,
     WAITING,
     Limits,
     State,
@@ -112,7 +115,24 @@ def admit_beside(state: State, limits: Limits) -> int:
 
 @inlined
 def form(state: State, limits: Limits) -> int:
-    """Fill the batch at cursor; returns its size."""
+    """Fill the batch at cursor; returns how many it lists."""
+    if not stays(state, limits, limits.micro_batch_size, GROWS):
+        size = _form_of_all(state, limits)
+        return stand(state, limits, size, GROWS) if limits.num_stages > 1 else size
+    r, slot = state.cursor[REPLICA], state.cursor[SLOT]
+    counts, features, scratch = state.replicas.counts[r], state.batches.features[r, slot], state.scratch[0]
+    for i in range(features[NUM_LISTED]):
+        scratch[i] = state.batches.request[r, slot, i]
+    size = _give_chunks(state, limits, features[NUM_LISTED], 0, features[STANDING])
+    counts[RUNNING] = state.cursor[PLACED]
+    for i in range(counts[RUNNING]):
+        state.replicas.running[r, i] = scratch[i]
+    return _admit(state, limits, size, features[STANDING])
+
+
+@inlined
+def _form_of_all(state: State, limits: Limits) -> int:
+    """Fill the batch at cursor from all that wait to run; returns its size."""
     r, slot = state.cursor[REPLICA], state.cursor[SLOT]
     requests, counts = state.requests, state.replicas.counts[r]
     preempted, running = state.replicas.preempted[r], state.replicas.running[r]
@@ -163,5 +183,7 @@ def run(state: State, cost: Cost, limits: Limits) -> int:
             return event
         elif is_grouped(state):
             retire_group(state, cost, limits, GROWS, GANG)
+        elif limits.num_stages > 1:
+            retire_standing(state, cost, limits, GROWS, GANG)
         else:
             retire(state, cost)

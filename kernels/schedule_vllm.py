@@ -9,6 +9,7 @@ from .leap import NO_LIMIT, launch_group, retire_group
 from .queues import head, move, pop_head, sort_by_arrival
 from .replica import launch
 from .route import next_turn
+from .standing import break_up, retire_standing, stand, stays
 from .state import ALLOCATED, CLOCK, ENDED, FAULT, FORM, FREE, REPLICA, RUNNING, SLOT, WAITING, Limits, State
 
 GROWS, GANG, PATIENT = True, False, True
@@ -42,16 +43,13 @@ def admit(state: State, limits: Limits) -> int:
 
 
 @inlined
-def form(state: State, limits: Limits) -> int:
-    """Fill the batch at cursor; returns its size."""
-    size = admit(state, limits)
-    if size > 0:
-        return size
+def _form_decodes(state: State, limits: Limits) -> int:
+    """Fill the batch at cursor with running requests, oldest first; returns its size."""
     r, slot = state.cursor[REPLICA], state.cursor[SLOT]
     requests, counts = state.requests, state.replicas.counts[r]
     preempted, running = state.replicas.preempted[r], state.replicas.running[r]
     request, tokens = state.batches.request[r, slot], state.batches.tokens[r, slot]
-    low, high, now = 0, counts[RUNNING], state.replicas.times[r, CLOCK]
+    size, low, high, now = 0, 0, counts[RUNNING], state.replicas.times[r, CLOCK]
     sort_by_arrival(running, high, requests.arrived_at)
     while low < high and size < limits.micro_batch_size:
         candidate = running[low]
@@ -64,6 +62,19 @@ def form(state: State, limits: Limits) -> int:
     move(running, low, high, running, 0)
     counts[RUNNING] = high - low
     return size
+
+
+@inlined
+def form(state: State, limits: Limits) -> int:
+    """Fill the batch at cursor; returns how many it lists."""
+    size = admit(state, limits)
+    if size > 0:
+        break_up(state, limits, GROWS)
+    elif stays(state, limits, limits.micro_batch_size, GROWS):
+        return 0
+    else:
+        size = _form_decodes(state, limits)
+    return stand(state, limits, size, GROWS) if limits.num_stages > 1 else size
 
 
 @kernel
@@ -83,5 +94,7 @@ def run(state: State, cost: Cost, limits: Limits) -> int:
             return event
         elif is_grouped(state):
             retire_group(state, cost, limits, GROWS, GANG)
+        elif limits.num_stages > 1:
+            retire_standing(state, cost, limits, GROWS, GANG)
         else:
             retire(state, cost)

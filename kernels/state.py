@@ -54,8 +54,9 @@ GOING, STUCK, OUT_OF_MEMORY = range(3)
     EVENTS,  # how many they are
     SEQUENCE,  # stage starts so far; orders stage ends at equal times
     TBT_COUNT,  # gaps between output tokens
+    RESTING,  # the batch that has just ended and stays together (standing.py), NONE when there is none
     NUM_COUNTS,
-) = range(32)
+) = range(33)
 
 # Columns of Batches.features.
 (
@@ -71,8 +72,22 @@ GOING, STUCK, OUT_OF_MEMORY = range(3)
     NUM_SAMPLED,  # requests that produce an output token
     NUM_MEMBERS,  # places that the batch holds memory for (faster_transformer)
     IN_USE,
+    NUM_LISTED,  # members in Batches.request; the others are in Batches.standing
+    STANDING,  # these others: decodes that stay together (standing.py)
+    STEP,  # tokens that they have taken since step 0
+    DUE,  # the step in which the first of them finishes
+    EVEN,  # 1 when all of them took their last token when the batch last ended
     NUM_FEATURES,
-) = range(13)
+) = range(18)
+
+# Columns of Batches.sums.
+(
+    SUM_WORK,  # on stages
+    SUM_WAIT,  # on none
+    SUM_HOST,  # host time
+    SUM_OTHER,  # what the batches take longer than with their decodes alone
+    NUM_SUMS,
+) = range(5)
 
 # Columns of State.cursor.
 (
@@ -165,13 +180,21 @@ class Replicas(NamedTuple):
 
 
 class Batches(NamedTuple):
-    """Up to S batches in flight per replica; a batch keeps its place until it ends."""
+    """Up to S batches in flight per replica; a batch keeps its place until it ends.
 
-    request: Ints  # [R, S, W]
-    tokens: Ints  # [R, S, W]
-    features: Longs  # [R, S, NUM_FEATURES]
-    layers_ms: Floats  # [R, S] what is the same on every stage
-    on_stage: Floats  # [R, S] s spent on stages so far
+    There are B places, S in a pipeline of one stage and S + 1 in others: one to form a batch in while the last stays.
+    """
+
+    request: Ints  # [R, B, W]
+    tokens: Ints  # [R, B, W]
+    features: Longs  # [R, B, NUM_FEATURES]
+    layers_ms: Floats  # [R, B] what is the same on every stage
+    on_stage: Floats  # [R, B] s spent on stages so far, by the clock
+    seconds: Floats  # [R, B] s on the same, by the tables
+    standing: Ints  # [R, B, W] members that stay together from batch to batch
+    growth: Ints  # [R, B, block size] of these, who needs a block, by step modulo the block size
+    sums: Floats  # [R, B, NUM_SUMS] s since their step 0
+    last_end: Floats  # [R, B] s, when the last of these batches ended
 
 
 class Log(NamedTuple):

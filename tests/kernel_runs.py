@@ -58,12 +58,17 @@ def lay_out(case: Case, log_rows: int, detail: bool = True) -> tuple[State, Limi
     return layout.lay_out_lane(arrays, replicas, batches, limits, 0, settings.num_replicas, log_rows, arena), limits
 
 
+def kernel_of(policy: str) -> Kernel:
+    run: Kernel = import_module(f"fastsim.kernels.schedule_{policy}").run
+    return run
+
+
 def run(
     case: Case, slice_length: int = 1 << 40, log_rows: int = 1 << 14, kernel: Kernel | None = None
 ) -> tuple[State, list[tuple[object, ...]]]:
     """The state at the end, and the rows of the log, drained whenever the kernel comes back."""
     lane, limits = lay_out(case, log_rows)
-    kernel = kernel or import_module(f"fastsim.kernels.schedule_{case.settings.policy}").run
+    kernel = kernel or kernel_of(case.settings.policy)
     rows: list[tuple[object, ...]] = []
     while True:
         lane.cursor[state.LEFT] = slice_length

@@ -71,7 +71,8 @@ def test_the_table_of_speed(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
     assert "synthesised to the statistics" in shown
     for words in ("1 replica, sarathi", "1 replica, vllm", "4 replicas, least_outstanding", "Llama-2-7B on A100",
                   "100 replicas, round_robin", "1,000 replicas, least_outstanding", "configurations x",
-                  "whole process", "first run ever", "ns per request", "steady decode"):  # fmt: skip
+                  "whole process", "first run ever", "ns per request", "steady decode",
+                  "4 pipeline stages"):  # fmt: skip
         assert words in shown
     assert "peak_mib" in shown
 

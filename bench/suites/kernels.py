@@ -70,3 +70,25 @@ class Pipelines:
 
     def time_simulate(self, stages: int, requests: int) -> None:
         fastsim.simulate(*self.job)
+
+
+class MicroBatches:
+    """A micro-batch whose members stay the same, by its size: one request to as many as a GPU holds."""
+
+    params = (["vllm", "sarathi", "orca", "faster_transformer"], [2, 4], [1, 8, 64, 512])
+    param_names = ("policy", "stages", "batch")
+
+    def setup(self, policy: str, stages: int, batch: int) -> None:
+        places = [f"scheduler.max_num_seqs={batch * stages}", f"scheduler.num_blocks={batch * stages * 1000}"]
+        chunks = ["scheduler.chunk_size=1024"] if policy == "sarathi" else []
+        settings = [f"scheduler.policy={policy}", f"pipeline_parallel_size={stages}", *places, *chunks]
+        lengths = {"kind": "fixed", "num_prompt_tokens": 1, "num_output_tokens": 1000}
+        workload = load({"lengths": lengths, "gaps": {"kind": "static"}, "num_requests": batch * stages})
+        self.job = Deployment.load(None, settings), workload
+        fastsim.simulate(*self.job)
+
+    def track_ns(self, policy: str, stages: int, batch: int) -> float:
+        summary = fastsim.simulate(*self.job).summary
+        return float(summary["timing"]["kernel_s"] / summary["totals"]["iterations"] * 1e9)
+
+    track_ns.unit = "ns"  # type: ignore[attr-defined]
