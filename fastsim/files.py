@@ -44,8 +44,7 @@ def replacing(folder: Path, names: tuple[str, ...]) -> Iterator[Path]:
 @contextmanager
 def writing(path: Path) -> Iterator[Path]:
     """A temporary file beside ``path``, which takes its place at the end, or goes without a trace."""
-    if path.is_dir():
-        raise OutputError(f"{path}: is a folder; name a file in it, e.g. {path / ('fastsim' + path.suffix)}")
+    refuse_folder(path)
     part = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,6 +65,12 @@ def refuse_file(folder: Path) -> None:
     """Raise OutputError when a file stands where a folder is to be written."""
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder}: is a file, not a folder; name another folder, or remove it")
+
+
+def refuse_folder(path: Path) -> None:
+    """Raise OutputError when a folder stands where a file is to be written."""
+    if path.is_dir():
+        raise OutputError(f"{path}: is a folder; name a file, e.g. {path / 'report.html'}")
 
 
 def _umask() -> int:

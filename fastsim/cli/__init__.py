@@ -18,6 +18,7 @@ COMMANDS = {
     "train": ("fastsim.cli.train", "Train the forests that predict operator times."),
     "catalog": ("fastsim.cli.catalog", "List models, devices, nodes, policies, routers, predictors and metrics."),
     "trace": ("fastsim.cli.trace", "Describe, convert and synthesise workloads."),
+    "report": ("fastsim.cli.report", "Write a page about one result or several, for the browser."),
     "warm": ("fastsim.cli.warm", "Compile everything beforehand."),
 }
 

@@ -8,11 +8,11 @@ from bokeh.models import (
     CategoricalColorMapper,
     CDSView,
     ColumnDataSource,
+    DataRange1d,
     FixedTicker,
     HoverTool,
     IndexFilter,
     Label,
-    Range1d,
     Span,
 )
 from bokeh.plotting import figure
@@ -35,13 +35,14 @@ def plot(
         min_width=200,
         x_axis_label=x_label,
         y_axis_label=y_label,
-        x_axis_type=x,
-        y_axis_type=y,
+        x_axis_type=x if x == "log" else "auto",
+        y_axis_type=y if y == "log" else "auto",
         tools="xbox_zoom,reset,save",
         active_drag=None,
         active_scroll=None,
         active_tap=None,
-        toolbar_location="above",
+        toolbar_location="right",
+        toolbar_inner=True,
         background_fill_color=None,
         border_fill_color=None,
         outline_line_color=None,
@@ -65,9 +66,20 @@ def plot(
     return plotted
 
 
-def line(plotted: Any, x: ArrayLike, y: ArrayLike, name: str = "", number: int = 0, step: bool = False) -> None:
-    """A line with a legend entry in the colour of that ``number``. Points with a NaN part it."""
-    source = ColumnDataSource({"x": small(x), "y": small(y)})
+def line(
+    plotted: Any,
+    x: ArrayLike,
+    y: ArrayLike,
+    name: str = "",
+    number: int = 0,
+    step: bool = False,
+    tips: Mapping[str, Sequence[str]] | None = None,
+) -> None:
+    """A line with a legend entry in the colour of that ``number``; NaN parts it.
+
+    ``tips``: words by point and heading, shown on hover in place of x and y.
+    """
+    source = ColumnDataSource({"x": small(x), "y": small(y), **{key: list(said) for key, said in (tips or {}).items()}})
     look: dict[str, Any] = {"line_width": 2, "line_color": LINES[number % len(LINES)]}
     look["line_dash"] = DASHES[number // len(LINES) % len(DASHES)]
     if name:
@@ -76,9 +88,8 @@ def line(plotted: Any, x: ArrayLike, y: ArrayLike, name: str = "", number: int =
         drawn = plotted.step("x", "y", source=source, mode="after", **look)
     else:
         drawn = plotted.line("x", "y", source=source, **look)
-    plotted.add_tools(
-        _hover([drawn], [(name or plotted.yaxis[0].axis_label, "$y{0.[0000]}"), *_at(plotted)], "nearest")
-    )
+    shown = [(key, f"@{{{key}}}") for key in tips] if tips else [("", "@y{0,0.[000]}"), *_at(plotted)]
+    plotted.add_tools(_hover([drawn], [("", name), *shown] if name else shown, "nearest"))
     legend(plotted)
 
 
@@ -154,9 +165,9 @@ def ticks(axis: Any, places: Mapping[float, str]) -> None:
     axis.major_label_overrides = dict(places)
 
 
-def span(low: float, high: float) -> Range1d:
-    """A range that does not follow the data."""
-    return Range1d(low, high)
+def from_zero() -> Any:
+    """A range from nothing to the most that is seen."""
+    return DataRange1d(start=0)
 
 
 def legend(plotted: Any, below: bool = False, place: str = "top_left") -> None:
@@ -189,4 +200,4 @@ def _hover(renderers: list[Any], tips: list[tuple[str, str]], mode: str = "mouse
 
 
 def _at(plotted: Any) -> list[tuple[str, str]]:
-    return [(plotted.xaxis[0].axis_label, "$x{0.[0000]}")]
+    return [(plotted.xaxis[0].axis_label, "$x{0,0.[000]}")]

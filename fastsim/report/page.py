@@ -1,13 +1,15 @@
 """A page in one file: sections of cards, tables, tabs and figures, with style, script and BokehJS inside.
 
-Blocks take plain text, which is escaped here. A page asks for nothing from a network, and its content security policy
-forbids it to.
+Blocks take plain text, which is escaped here; code stands between backticks. A page asks for nothing from a network,
+and its content security policy forbids it to.
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -18,6 +20,7 @@ from fastsim.report.palette import THEMES
 if TYPE_CHECKING:
     from bokeh.plotting import figure
 
+CODE = re.compile("`([^`]+)`")
 HERE = Path(__file__).parent
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 Tone = Literal["plain", "good", "bad", "unknown"]
@@ -46,9 +49,10 @@ class Card:
 
 @dataclass(frozen=True)
 class Cards:
-    """Headline figures side by side."""
+    """Headline figures side by side; ``wide`` ones, with sentences in them, one below the other on a phone."""
 
     cards: Sequence[Card]
+    wide: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ class Table:
     meanings: Mapping[str, str] = field(default_factory=dict)
     choices: Sequence[str] = ()
     chosen: Sequence[str] = ()
+    colours: Sequence[str] = ()  # of swatches in the head
 
 
 @dataclass(frozen=True)
@@ -139,16 +144,16 @@ def _section(section: Section, number: int) -> str:
 
 
 def _lead(text: str) -> str:
-    return f'<p class="lead">{escape(text)}</p>' if text else ""
+    return f'<p class="lead">{_prose(text)}</p>' if text else ""
 
 
 def _blocks(blocks: Sequence[Block], place: str) -> Iterator[str]:
     for number, block in enumerate(blocks):
         match block:
             case Text(text, tone):
-                yield f'<p class="{tone}">{escape(text)}</p>'
-            case Cards(cards):
-                yield f'<div class="cards">{"".join(map(_card, cards))}</div>'
+                yield f'<p class="{tone}">{_prose(text)}</p>'
+            case Cards(cards, wide):
+                yield f'<div class="cards{" wide" if wide else ""}">{"".join(map(_card, cards))}</div>'
             case Table():
                 yield _table(block)
             case Figure(plot, caption):
@@ -157,25 +162,33 @@ def _blocks(blocks: Sequence[Block], place: str) -> Iterator[str]:
                 yield _tabs(tabs, f"{place}-{number}")
 
 
+def _prose(text: str) -> str:
+    """`` `code` `` in a text is set as such."""
+    return CODE.sub(r"<code>\1</code>", escape(text))
+
+
 def _card(card: Card) -> str:
-    note = f'<div class="note">{escape(card.note)}</div>' if card.note else ""
+    figure, _, unit = card.value.partition(" ") if card.value[:1].isdigit() else (card.value, "", "")
+    value = f'{escape(figure)} <span class="unit">{escape(unit)}</span>' if unit else escape(figure)
+    note = f'<div class="note">{_prose(card.note)}</div>' if card.note else ""
     return (
         f'<div class="card {card.tone}"><div class="label">{_term(card.label, card.meaning)}</div>'
-        f'<div class="value"{_data(card.key, card.raw)}>{escape(card.value)}</div>{note}</div>'
+        f'<div class="value"{_data(card.key, card.raw)}>{value}</div>{note}</div>'
     )
 
 
 def _table(table: Table) -> str:
     head = "".join(
-        f'<th scope="col"><button type="button">{_term(name, table.meanings.get(name, ""))}</button></th>'
-        for name in table.head
+        f'<th scope="col"><button type="button">{_swatch(colour)}{_term(name, table.meanings.get(name, ""))}'
+        "</button></th>"
+        for name, colour in zip_longest(table.head, table.colours, fillvalue="")
     )
     choosing = '<th scope="col"><button type="button">show</button></th>' if table.choices else ""
     rows = "".join(_row(table, number) for number in range(len(table.rows)))
     box = '<input type="search" placeholder="Filter rows" aria-label="Filter rows">' if table.filtered else ""
     count = f'<span class="count">{len(table.rows)} rows</span>' if table.filtered else ""
     caption = f"<caption>{escape(table.caption)}</caption>" if table.caption else ""
-    kind = "scroll tall" if table.filtered else "scroll"
+    kind = "scroll tall" if len(table.rows) > 20 else "scroll"
     return (
         f'<div class="table">{box}{count}<div class="{kind}" tabindex="0"><table>{caption}'
         f"<thead><tr>{choosing}{head}</tr></thead><tbody>{rows}</tbody></table></div></div>"
@@ -202,10 +215,11 @@ def _row(table: Table, number: int) -> str:
 
 
 def _inside(cell: Cell, meaning: str) -> str:
-    swatch = (
-        f'<i class="swatch" data-colour="{cell.colour}" style="background:{cell.colour}"></i>' if cell.colour else ""
-    )
-    return swatch + _term(cell.text, meaning)
+    return _swatch(cell.colour) + _term(cell.text, meaning)
+
+
+def _swatch(colour: str) -> str:
+    return f'<i class="swatch" data-colour="{colour}" style="background:{colour}"></i>' if colour else ""
 
 
 def _figure(plot: "figure", caption: str) -> str:
@@ -215,7 +229,7 @@ def _figure(plot: "figure", caption: str) -> str:
     height = (plot.height or 300) + 4
     return (
         f'<figure><div class="plot" role="img" aria-label="{escape(caption)}" style="min-height:{height}px">'
-        f'<script type="application/json">{data}</script></div><figcaption>{escape(caption)}</figcaption></figure>'
+        f'<script type="application/json">{data}</script></div><figcaption>{_prose(caption)}</figcaption></figure>'
     )
 
 

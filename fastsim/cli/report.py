@@ -1,0 +1,20 @@
+"""`fastsim report`."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("folders", nargs=-1, required=True, metavar="DIR...", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), default="report.html", show_default=True, help="The page."
+)
+def report(folders: tuple[Path, ...], out: Path) -> None:
+    """Write a page for the browser about the results in DIR..., in one file that needs no network."""
+    from fastsim import show
+    from fastsim.report.report import report as write
+
+    with show.progress(f"Reading {len(folders):,} results") as progress:
+        write(folders, out, progress)
+    click.echo(f"Written to {out}: {out.stat().st_size / 1e6:.1f} MB, opens in any browser.")

@@ -1,0 +1,235 @@
+"""The figures of a report, of one run or overlaid for a few."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from fastsim.report import figures
+from fastsim.report.headline import judged
+from fastsim.report.page import Block, Figure, Tabs, Text
+from fastsim.report.runs import Detail, Group, Run
+from fastsim.report.thin import Curve, Floats, Level
+from fastsim.report.words import meaning, seconds, statistic, title
+
+SHARES = (0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
+TAIL = "The scale is stretched towards the slowest requests, so that they can be seen."
+THINNED = "Points of the distribution itself, at most 400, closer together towards the slowest; nothing is smoothed."
+
+
+def stretched(share: Floats, number: int) -> Floats:
+    """Places on an axis where P90, P99, P99.9 .. are equally far apart; the last of ``number`` ends the axis."""
+    return -np.log10(np.maximum(1 - share, 0.5 / max(1, number)))
+
+
+def latencies(runs: Sequence[Run]) -> Block:
+    """Distributions of every latency, by tab; TBT is only known by its figures."""
+    tabs: list[tuple[str, Sequence[Block]]] = []
+    for key in runs[0].curves:
+        drawn = [run for run in runs if len(run.curves[key].value)]
+        if drawn:
+            tabs.append(
+                (title(key), [Figure(distribution(key, drawn), f"{meaning(f'latency.{key}')}. {TAIL} {THINNED}")])
+            )
+    return Tabs(tabs) if tabs else Text("No request finished, so there is no latency to show.")
+
+
+def distribution(key: str, runs: Sequence[Run], choose: bool = False) -> object:
+    """Shares of requests by latency; ``choose``: of the runs that are ticked in a table."""
+    curves = [run.curves[key] for run in runs]
+    largest = max(float(curve.value[-1]) for curve in curves)
+    least = max(1e-6, min(_least(curve) for curve in curves))
+    depth = max(run.num_finished for run in runs)
+    # A logarithmic axis for values that have an order of magnitude between them; else they would sit in a corner.
+    log = largest > 8 * least
+    limits = [one for one in judged(runs[0]) if one.key.startswith(f"latency.{key}.") and one.limit < 4 * largest]
+    right = max([largest, *(one.limit for one in limits)]) * 1.05
+    low = least * 0.95 if log else -0.01 * largest
+    top = float(stretched(np.ones(1), depth)[0])
+    plot = figures.plot(
+        f"{title(key)}",
+        "share of requests at or below",
+        x="log" if log else "linear",
+        x_range=(low, right),
+        y_range=(-0.06, top + 0.1),
+    )
+    figures.ticks(plot.yaxis[0], {0.0: "0", **{-math.log10(1 - share): f"{share * 100:.6g}%" for share in SHARES}})
+    figures.ticks(plot.xaxis[0], time_ticks(least, largest, log))
+    lines = [
+        (np.maximum(curve.value, least), stretched(curve.share, run.num_finished))
+        for run, curve in zip(runs, curves, strict=True)
+    ]
+    if choose:
+        figures.choosable(plot, [run.name for run in runs], *map(list, zip(*lines, strict=True)))
+        return plot
+    for place, (run, (x, y)) in enumerate(zip(runs, lines, strict=True)):
+        tips = {
+            "share": [f"{share:.4%}" for share in curves[place].share],
+            "latency": [seconds(v) for v in curves[place].value.tolist()],
+        }
+        figures.line(plot, x, y, run.name if len(runs) > 1 else "", place, tips=tips)
+    for one in limits:
+        figures.limit(plot, one.limit, f"limit {seconds(one.limit)} for {statistic(one.key.rpartition('.')[2])}")
+    return plot
+
+
+def time_ticks(low: float, high: float, log: bool) -> dict[float, str]:
+    """Places and words for an axis of seconds."""
+    if not log:
+        step = 10 ** math.floor(math.log10(max(high, 1e-9)))
+        step = step / 2 if high / step < 4 else step
+        return {n * step: seconds(n * step) for n in range(int(high / step) + 2)}
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    steps = (1,) if last - first > 4 else (1, 3)
+    return {
+        float(f"{step}e{power}"): seconds(float(f"{step}e{power}"))
+        for power in range(first, last + 1)
+        for step in steps
+    }
+
+
+def _least(curve: Curve) -> float:
+    positive = curve.value[curve.value > 0]
+    return float(positive[0]) if len(positive) else 1e-6
+
+
+def over_time(runs: Sequence[Run]) -> Block:
+    """Queue, running requests, latencies and rates over time."""
+    known = [(run, run.detail) for run in runs if run.detail is not None]
+    if not known:
+        return Text("No request arrived, so there is nothing to show over time.")
+    bins = len(known[0][1].queue.mean)
+    line = f"The run in {bins} equal parts: the line is the mean of each, the band reaches from its least to its most."
+    tabs: list[tuple[str, Sequence[Block]]] = [
+        (
+            "Queue",
+            [
+                Figure(
+                    _levels(known, lambda d: d.queue, "requests that wait"),
+                    f"Requests that have arrived and not begun. {line}",
+                )
+            ],
+        ),
+        (
+            "Running",
+            [
+                Figure(
+                    _levels(known, lambda d: d.running, "requests under way"),
+                    f"Requests that have begun and not finished. {line}",
+                )
+            ],
+        ),
+    ]
+    for key in ("ttft", "e2e"):
+        what = "median, P90 and slowest" if len(known) == 1 else "median, and a band up to P90"
+        caption = f"{title(key)} of the requests that arrive in each of {bins} equal parts of the run: {what}."
+        tabs.append((title(key), [Figure(_spreads(known, key), caption)]))
+    tabs.append(
+        (
+            "Arrivals and completions",
+            [Figure(_rates(known), f"Requests per second, mean of each of {bins} equal parts of the run.")],
+        )
+    )
+    return Tabs(tabs)
+
+
+def _levels(known: Sequence[tuple[Run, Detail]], which: Callable[[Detail], Level], label: str) -> object:
+    plot = figures.plot("time in s", label, y_range=figures.from_zero())
+    for place, (run, detail) in enumerate(known):
+        level = which(detail)
+        middle = (level.edges[1:] + level.edges[:-1]) / 2
+        figures.band(plot, middle, level.low, level.high, place)
+        figures.line(plot, middle, level.mean, run.name if len(known) > 1 else "", place)
+    return plot
+
+
+def _spreads(known: Sequence[tuple[Run, Detail]], key: str) -> object:
+    plot = figures.plot("time of arrival in s", f"{title(key)} in s", y_range=figures.from_zero())
+    for place, (run, detail) in enumerate(known):
+        found = detail.latency[key]
+        middle = (found.edges[1:] + found.edges[:-1]) / 2
+        if len(known) == 1:
+            for number, (name, values) in enumerate(
+                (("median", found.median), ("P90", found.p90), ("slowest", found.high))
+            ):
+                figures.line(plot, middle, values, name, number)
+        else:
+            figures.band(plot, middle, found.median, found.p90, place)
+            figures.line(plot, middle, found.median, run.name, place)
+    return plot
+
+
+def _rates(known: Sequence[tuple[Run, Detail]]) -> object:
+    plot = figures.plot("time in s", "requests per second", y_range=figures.from_zero())
+    for place, (run, detail) in enumerate(known):
+        middle = (detail.queue.edges[1:] + detail.queue.edges[:-1]) / 2
+        if len(known) == 1:
+            figures.line(plot, middle, detail.arrivals, "arrivals", 0)
+        figures.line(
+            plot,
+            middle,
+            detail.completions,
+            run.name if len(known) > 1 else "completions",
+            max(place, int(len(known) == 1)),
+        )
+    return plot
+
+
+def tail(runs: Sequence[Run]) -> Block:
+    """Where slow requests lost their time."""
+    tabs: list[tuple[str, Sequence[Block]]] = []
+    sorts: tuple[tuple[str, str, Callable[[Detail], list[Group]]], ...] = (
+        ("End to end", "What the time from arrival to the last token is made of", lambda detail: detail.by_e2e),
+        ("First token", "What the time to the first token is made of", lambda detail: detail.by_ttft),
+    )
+    for name, caption, which in sorts:
+        bars = [(run, group) for run in runs if run.detail for group in which(run.detail)]
+        if bars:
+            text = f"{caption}: the mean over all requests, over the slowest tenth and over the slowest hundredth. "
+            tabs.append((name, [Figure(_parts(bars, len(runs) > 1), text + "The parts add up to the whole.")]))
+    return Tabs(tabs) if tabs else Text("No request finished, so there is no time to break down.")
+
+
+def _parts(bars: Sequence[tuple[Run, Group]], several: bool) -> object:
+    rows = [f"{run.name}: {group.name}" if several else f"{group.name} ({group.number:,})" for run, group in bars]
+    names = [part for part in bars[0][1].parts if any(group.parts.get(part, 0.0) > 0 for _, group in bars)]
+    parts = {title(name).replace("_", " "): [group.parts.get(name, 0.0) for _, group in bars] for name in names}
+    plot = figures.plot("seconds", "", y_range=rows[::-1], height=150 + 34 * len(rows))
+    plot.yaxis.axis_label = None
+    figures.stacked(plot, rows, parts, "s")
+    return plot
+
+
+def composition(runs: Sequence[Run]) -> Block:
+    """What batches hold, and the memory and time that they take."""
+    known = [(run, run.detail) for run in runs if run.detail is not None and run.detail.batches is not None]
+    if not known:
+        return Text("Batches were not kept; simulate with --iterations to see them.")
+    tabs: list[tuple[str, Sequence[Block]]] = []
+    for name, label, which in (
+        ("Requests", "requests in a batch", "sizes"),
+        ("Decode tokens", "tokens of decodes in a batch", "decode"),
+        ("Prompt tokens", "tokens of prompts in a batch that has any", "prefill"),
+    ):
+        plot = figures.plot(label, "batches", y_range=figures.from_zero())
+        for place, (run, detail) in enumerate(known):
+            at, counts = getattr(detail.batches, which)
+            if len(known) == 1:
+                figures.bars(plot, at[:-1], at[1:], counts, 0, "batches")
+            else:
+                figures.line(plot, at[:-1], counts, run.name, place, step=True)
+        tabs.append((name, [Figure(plot, f"How many batches had how many {label.partition(' in a')[0]}.")]))
+    for name, label in (("KV memory", "KV blocks held"), ("Busy", "share of stages at work")):
+        plot = figures.plot("time in s", label, y_range=figures.from_zero())
+        for place, (run, detail) in enumerate(known):
+            assert detail.batches is not None
+            at = detail.batches.kv.edges
+            values = detail.batches.kv.high if name == "KV memory" else detail.batches.busy
+            figures.line(plot, (at[1:] + at[:-1]) / 2, values, run.name if len(known) > 1 else "", place)
+        what = (
+            "Most KV blocks held when a batch of a replica starts"
+            if name == "KV memory"
+            else "Share of pipeline stages that work"
+        )
+        tabs.append((name, [Figure(plot, f"{what}, by equal parts of the run.")]))
+    return Tabs(tabs)

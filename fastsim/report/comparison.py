@@ -1,0 +1,197 @@
+"""Several runs on one page: which to take, figure by figure, and what differs between them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fastsim.report import charts, figures, provenance
+from fastsim.report.headline import Judged, judged, verdict, words
+from fastsim.report.page import Block, Card, Cards, Cell, Figure, Section, Table, Tabs, Text, Tone
+from fastsim.report.palette import LINES
+from fastsim.report.runs import Run
+from fastsim.report.words import figure, meaning, metric_of
+
+ROWS = (
+    ("throughput.requests_per_s", "Throughput", True),
+    ("throughput.output_tokens_per_s", "Output", True),
+    ("goodput.share", "Good requests", True),
+    ("latency.ttft.p50", "TTFT P50", False),
+    ("latency.ttft.p99", "TTFT P99", False),
+    ("latency.tbt.p99", "TBT P99", False),
+    ("latency.e2e.p50", "End to end P50", False),
+    ("latency.e2e.p99", "End to end P99", False),
+    ("latency.scheduling_delay.p99", "Scheduling delay P99", False),
+    ("utilisation.busy", "Busy", None),
+    ("utilisation.peak_kv", "KV memory at most", None),
+    ("totals.restarts", "Restarts", False),
+    ("cost.gpus", "GPUs", None),
+    ("cost.gpu_hours", "GPU-hours", None),
+    ("cost.dollars_per_million_output_tokens", "Per million output tokens", False),
+)
+DIGEST = "workload.sha256"
+COST = "cost.dollars_per_million_output_tokens"
+
+
+def compared(runs: Sequence[Run]) -> Section:
+    """A few runs: the answers, and a table with a column for each."""
+    found = [judged(run) for run in runs]
+    rows: list[list[Cell | str]] = [["Meets its objectives", *(_met(one) for one in found)]]
+    for key, label, more_is_better in ROWS:
+        if not any(run.figures.get(key) is not None for run in runs):
+            continue
+        best = _best(runs, key, more_is_better)
+        rows.append(
+            [
+                label,
+                *(
+                    Cell(figure(key, run.figures.get(key)), run.figures.get(key), key, "good" if n in best else "plain")
+                    for n, run in enumerate(runs)
+                ),
+            ]
+        )
+    head = ["", *(run.name for run in runs)]
+    meanings = {label: meaning(key) for key, label, _ in ROWS}
+    colours = [LINES[n % len(LINES)] for n in range(len(runs))]
+    table = Table(head, rows, "The best of each row is green.", meanings=meanings, colours=["", *colours])
+    differences = provenance.differences(runs)
+    blocks: list[Block] = [_answer(runs, found), table]
+    if differences.rows:
+        blocks.append(Text("What differs between them:"))
+        blocks.append(differences)
+    return Section("Answers", blocks, _subject(runs))
+
+
+def crowd(runs: Sequence[Run]) -> list[Section]:
+    """Many runs: the answers, how the headline figures are spread, and a table to choose lines from."""
+    chosen = _representatives(runs)
+    runs = [*(runs[n] for n in chosen), *(run for n, run in enumerate(runs) if n not in chosen)]
+    found = [judged(run) for run in runs]
+    varied = {key: {run.name: value for run, value in zip(runs, values, strict=True)} for key, values in _varied(runs)}
+    shown = [(key, label) for key, label, _ in ROWS if any(run.figures.get(key) is not None for run in runs)]
+    rows: list[list[Cell | str]] = [
+        [
+            run.name,
+            _met(one),
+            *(Cell(value, _number(value)) for value in (varied[key][run.name] for key in varied)),
+            *(Cell(figure(key, run.figures.get(key)), run.figures.get(key), key) for key, _ in shown),
+        ]
+        for run, one in zip(runs, found, strict=True)
+    ]
+    head = ["run", "objectives", *varied, *(label for _, label in shown)]
+    names = [run.name for run in runs]
+    table = Table(
+        head,
+        rows,
+        filtered=True,
+        meanings={label: meaning(key) for key, label in shown},
+        choices=names,
+        chosen=names[: len(chosen)],
+    )
+    curves = [
+        (
+            words_of,
+            [Figure(charts.distribution(key, drawn, choose=True), f"{meaning(f'latency.{key}')}. {charts.TAIL}")],
+        )
+        for key, words_of in (("ttft", "TTFT"), ("e2e", "End to end"), ("tpot", "TPOT"))
+        if (drawn := [run for run in runs if len(run.curves[key].value)])
+    ]
+    return [
+        Section("Answers", [_answer(runs, found)], _subject(runs)),
+        Section("Spread", [_spread(runs, shown)], "How the headline figures differ between the runs."),
+        Section(
+            "Runs",
+            [
+                Tabs(curves) if curves else Text("No request finished in any of them."),
+                Text(
+                    "Tick a run to see its line above; at first the cheapest, the median and the dearest are.", "note"
+                ),
+                table,
+            ],
+            "Click a head to sort, type to filter.",
+        ),
+        Section("Configuration and provenance", [provenance.common(runs)], "What all runs have in common."),
+    ]
+
+
+def _answer(runs: Sequence[Run], found: list[list[Judged]]) -> Cards:
+    good = [run for run, one in zip(runs, found, strict=True) if verdict(one)]
+    unknown = sum(verdict(one) is None for one in found)
+    note = f"{unknown} cannot be judged: nothing was measured." if unknown else ""
+    tone: Tone = "good" if good else "bad" if unknown < len(runs) else "unknown"
+    cards = [Card("Meet their objectives", f"{len(good)} of {len(runs)}", note, tone)]
+    priced = [run for run in good or runs if run.figures.get(COST) is not None]
+    if priced:
+        cheapest = min(priced, key=lambda run: run.figures[COST] or 0.0)
+        what = "Cheapest that meets them" if good else "Cheapest, though none meets them"
+        cards.append(Card(what, cheapest.name, f"{figure(COST, cheapest.figures[COST])} per million output tokens"))
+    missed = [words(one) for each in found for one in each if one.met is False]
+    if missed:
+        worst = max(dict.fromkeys(missed), key=missed.count)
+        cards.append(Card("Most often missed", worst, f"by {missed.count(worst)} of {len(runs)} runs"))
+    return Cards(cards, wide=True)
+
+
+def _met(found: list[Judged]) -> Cell:
+    met = verdict(found)
+    if met is None:
+        return Cell("not known", -1.0, tone="unknown")
+    missed = ", ".join(words(one) for one in found if one.met is False)
+    return Cell("yes", 1.0, tone="good") if met else Cell(f"no: {missed}", 0.0, tone="bad")
+
+
+def _subject(runs: Sequence[Run]) -> str:
+    models = dict.fromkeys(str(run.config["deployment"].get("model", "")) for run in runs)
+    return f"{len(runs)} runs of {', '.join(models)}."
+
+
+def _best(runs: Sequence[Run], key: str, more_is_better: bool | None) -> set[int]:
+    values = [run.figures.get(key) for run in runs]
+    known = [value for value in values if value is not None]
+    if more_is_better is None or len(set(known)) < 2:
+        return set()
+    best = max(known) if more_is_better else min(known)
+    return {n for n, value in enumerate(values) if value == best}
+
+
+def _representatives(runs: Sequence[Run]) -> list[int]:
+    """By cost, or by TTFT where nothing has a cost: the least, the median and the most."""
+    key = COST if any(run.figures.get(COST) is not None for run in runs) else "latency.ttft.p99"
+    known = [n for n, run in enumerate(runs) if run.figures.get(key) is not None]
+    order = sorted(known, key=lambda n: runs[n].figures[key] or 0.0)
+    return list(dict.fromkeys([order[0], order[len(order) // 2], order[-1]])) if order else []
+
+
+def _varied(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
+    """Fields of deployment and workload in which the runs differ, and their values."""
+    rows = provenance.differences(runs).rows
+    return [(str(key).partition(".")[2], [str(value) for value in values]) for key, *values in rows if key != DIGEST]
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _spread(runs: Sequence[Run], shown: Sequence[tuple[str, str]]) -> Tabs:
+    tabs: list[tuple[str, Sequence[Block]]] = []
+    for key, label in shown:
+        values = np.array([value for run in runs if (value := run.figures.get(key)) is not None], np.float64)
+        if not len(values) or values.min() == values.max():
+            continue
+        metric = metric_of(key)
+        unit = metric.unit if metric is not None else ""
+        plot = figures.plot(f"{label}{f' in {unit}' if unit else ''}", "runs", y_range=figures.from_zero())
+        # Logarithmic bins where the runs lie orders of magnitude apart, so that the many small ones are seen.
+        wide = values.min() > 0 and values.max() > 30 * values.min()
+        if wide:
+            plot = figures.plot(f"{label}{f' in {unit}' if unit else ''}", "runs", x="log", y_range=figures.from_zero())
+        at = np.geomspace(values.min(), values.max() * 1.0001, 31) if wide else np.histogram_bin_edges(values, 30)
+        figures.bars(plot, at[:-1], at[1:], np.histogram(values, at)[0], 0, "runs")
+        middle = float(np.median(values))
+        caption = (
+            f"{label} of {len(values)} runs: least {figure(key, float(values.min()))}, median {figure(key, middle)}, "
+        )
+        tabs.append((label, [Figure(plot, caption + f"most {figure(key, float(values.max()))}.")]))
+    return Tabs(tabs)

@@ -1,0 +1,183 @@
+"""What a report keeps of a result: its figures, thin curves, and details where few runs share a page."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastsim.columns import BREAKDOWN
+from fastsim.errors import InputError
+from fastsim.metrics import LATENCIES, flatten
+from fastsim.report.thin import Curve, Floats, Level, Spread, curve, edges, level, rate, spread
+from fastsim.result import Result
+
+OLD_PARTS = ("queue", "to first token", "decode")
+GROUPS = (("all", 0.0), ("slowest 10 %", 0.9), ("slowest 1 %", 0.99))
+NUM_SLOWEST = 10
+SLOW = ("request_id", "replica_id", "arrived_at", "num_prompt_tokens", "num_output_tokens", "num_restarts")
+
+
+class Group(NamedTuple):
+    """Requests from some quantile on, and the mean of what their time is made of, s by part."""
+
+    name: str
+    number: int
+    parts: dict[str, float]
+
+
+class Batches(NamedTuple):
+    """From iterations.parquet: counts of batches by size and by tokens, and KV blocks and busy stages over time."""
+
+    sizes: tuple[Floats, Floats]  # edges, batches
+    prefill: tuple[Floats, Floats]  # edges in tokens, batches
+    decode: tuple[Floats, Floats]
+    kv: Spread  # blocks held when batches start
+    busy: Floats  # share of each bin, mean over stages
+
+
+@dataclass(frozen=True)
+class Detail:
+    """More of a run, for pages with few."""
+
+    queue: Level
+    running: Level
+    arrivals: Floats  # 1/s by bin of queue.edges
+    completions: Floats
+    latency: dict[str, Spread]  # ttft and e2e by time of arrival
+    by_e2e: list[Group]
+    by_ttft: list[Group]
+    slowest: list[dict[str, float]]  # requests, worst first
+    batches: Batches | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One result. ``curves``: by latency; TBT has none, as no file holds every gap between tokens."""
+
+    name: str
+    summary: dict[str, Any]
+    config: dict[str, Any]
+    figures: dict[str, float | int | None]
+    num_finished: int
+    curves: dict[str, Curve]
+    detail: Detail | None
+
+
+def read(folders: Sequence[Path], detail: bool, points: int, progress: Any) -> list[Run]:
+    """The runs in these folders. Raises InputError for a folder that is none, or is there twice."""
+    seen: dict[Path, Path] = {}
+    for folder in folders:
+        if (other := seen.setdefault(folder.resolve(), folder)) is not folder:
+            same = f"as {other}" if str(other) != str(folder) else "twice"
+            raise InputError(f"{folder}: is given {same}; name every result once")
+    names = _names([folder.resolve() for folder in folders])
+    runs = []
+    for done, (folder, name) in enumerate(zip(folders, names, strict=True)):
+        runs.append(_run(name, Result.load(folder), detail, points))
+        progress((done + 1) / len(folders))
+    return runs
+
+
+def _names(folders: list[Path]) -> list[str]:
+    """The last part of each path, and as many before it as tell them apart."""
+    length = 1
+    while len({folder.parts[-length:] for folder in folders}) < len(folders):
+        length += 1
+    return ["/".join(folder.parts[-length:]) for folder in folders]
+
+
+def _run(name: str, result: Result, detail: bool, points: int) -> Run:
+    columns = {latency.key: result.column(latency.key) for latency in LATENCIES if latency.key != "tbt"}
+    return Run(
+        name=name,
+        summary=result.summary,
+        config=result.config,
+        figures=flatten(result.summary),
+        num_finished=int(np.isfinite(result.column("finished_at")).sum()),
+        curves={key: curve(values, points) for key, values in columns.items()},
+        detail=_detail(result) if detail and result.requests.num_rows else None,
+    )
+
+
+def _detail(result: Result) -> Detail:
+    arrived, scheduled = result.column("arrived_at"), result.column("scheduled_at")
+    finished = result.column("finished_at")
+    last = max(arrived.max(), np.nanmax(finished)) if np.isfinite(finished).any() else arrived.max()
+    at = edges(float(arrived[0]), float(last))
+    return Detail(
+        queue=level(arrived, scheduled, at),
+        running=level(scheduled, finished, at),
+        arrivals=rate(arrived, at),
+        completions=rate(finished, at),
+        latency={key: spread(arrived, result.column(key), at) for key in ("ttft", "e2e")},
+        by_e2e=_groups(result.column("e2e"), _parts(result)),
+        by_ttft=_groups(result.column("ttft"), _first_parts(result)),
+        slowest=_slowest(result),
+        batches=None if result.iterations is None or not result.iterations.num_rows else _batches(result, at),
+    )
+
+
+def _parts(result: Result) -> dict[str, Floats]:
+    """What e2e is made of: the breakdown, or as much as an older result knows."""
+    if BREAKDOWN[0].name in result.requests.column_names:
+        return {column.name: result.column(column.name) for column in BREAKDOWN}
+    waits = result.column("scheduling_delay"), result.column("ttft"), result.column("e2e")
+    return dict(zip(OLD_PARTS, (waits[0], waits[1] - waits[0], waits[2] - waits[1]), strict=True))
+
+
+def _first_parts(result: Result) -> dict[str, Floats]:
+    delay, ttft = result.column("scheduling_delay"), result.column("ttft")
+    return {"queue_wait": delay, "first batch to first token": ttft - delay}
+
+
+def _groups(values: Floats, parts: dict[str, Floats]) -> list[Group]:
+    known = np.isfinite(values)
+    if not known.any():
+        return []
+    groups = []
+    for name, share in GROUPS:
+        chosen = known & (values >= np.quantile(values[known], share, method="higher"))
+        means = {part: float(found[chosen].mean()) for part, found in parts.items()}
+        groups.append(Group(name, int(chosen.sum()), means))
+    return groups
+
+
+def _slowest(result: Result) -> list[dict[str, float]]:
+    e2e = result.column("e2e")
+    number = min(NUM_SLOWEST, int(np.isfinite(e2e).sum()))
+    worst = np.argsort(np.where(np.isfinite(e2e), -e2e, np.inf), kind="stable")[:number]
+    parts = _parts(result)
+    return [
+        {name: float(result.column(name)[i]) for name in (*SLOW, "ttft", "e2e")}
+        | {f"part.{name}": float(found[i]) for name, found in parts.items()}
+        for i in worst
+    ]
+
+
+def _batches(result: Result, at: Floats) -> Batches:
+    table = result.iterations
+    assert table is not None
+    column = {name: table[name].to_numpy() for name in table.column_names}
+    first = column["stage_id"] == 0
+    prompts = column["num_prefill_tokens"][first]
+    stages = 1 + int(column["stage_id"].max())
+    replicas = result.config["deployment"].get("num_replicas", 1 + int(column["replica_id"].max()))
+    working = level(column["start"], column["end"], at).mean / (stages * replicas)
+    return Batches(
+        sizes=_histogram(column["num_seqs"][first]),
+        prefill=_histogram(prompts[prompts > 0]),
+        decode=_histogram((column["num_tokens"] - column["num_prefill_tokens"])[first]),
+        kv=spread(column["start"], column["kv_blocks_used"].astype(np.float64), at),
+        busy=working,
+    )
+
+
+def _histogram(values: Any) -> tuple[Floats, Floats]:
+    if not len(values):
+        return np.array([0.0, 1.0]), np.zeros(1)
+    low, high = int(values.min()), int(values.max()) + 1
+    width = max(1, -(-(high - low) // 60))
+    at = np.arange(low, high + width, width, dtype=np.float64)
+    return at, np.histogram(values, at)[0].astype(np.float64)

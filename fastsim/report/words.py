@@ -1,0 +1,92 @@
+"""Figures in words: seconds, shares, dollars and counts as a reader wants them."""
+
+import re
+
+from fastsim.metrics import METRICS, SHARE, Metric
+
+UNIT = re.compile(r"(?<=.)( per s| s| kwh)$")  # of a key: its figure names the unit
+NOTHING = "–"
+METRIC = {metric.name: metric for metric in METRICS}
+STATISTIC = {"p999": "P99.9", "mean": "mean", "min": "min", "max": "max"}
+ACRONYMS = {
+    "ttft": "TTFT",
+    "tbt": "TBT",
+    "tpot": "TPOT",
+    "e2e": "End to end",
+    "kv": "KV",
+    "mfu": "MFU",
+    "mbu": "MBU",
+    "gpu": "GPU",
+    "gpus": "GPUs",
+}
+
+
+def seconds(value: float | None) -> str:
+    """Three digits, in the unit that suits."""
+    if value is None:
+        return NOTHING
+    if value == 0 or abs(value) >= 1:
+        return f"{number(value)} s"
+    return f"{number(value * 1e3)} ms" if abs(value) >= 1e-3 else f"{number(value * 1e6)} µs"
+
+
+def number(value: float | None) -> str:
+    """Three digits, or all before the point."""
+    if value is None:
+        return NOTHING
+    if value == int(value) or abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def share(value: float | None) -> str:
+    """A share of one in per cent, a decimal where it tells something from nothing or from all."""
+    if value is None:
+        return NOTHING
+    if 0.9995 <= value < 1:
+        return "> 99.9%"
+    close = 0 < abs(value) < 0.1 or 0.99 < value < 1
+    return f"{value:.1%}" if close else f"{value:.0%}"
+
+
+def figure(name: str, value: float | None) -> str:
+    """The value of a metric of summary.json, by its dotted key."""
+    metric = metric_of(name)
+    if value is None or metric is None:
+        return number(value)
+    if metric.kind == SHARE or (metric.name == "operator_times"):
+        return share(value)
+    match metric.unit:
+        case "s" | "s/token":
+            return seconds(value) + metric.unit[1:]
+        case "$":
+            return f"${value:,.2f}"
+        case "" | "requests" | "tokens" | "batches" | "GPUs":
+            return number(value)
+        case unit:
+            return f"{number(value)} {unit}"
+
+
+def metric_of(name: str) -> Metric | None:
+    """The declaration of a figure: ``latency.ttft.p99`` is of ``latency.ttft``."""
+    while name and name not in METRIC:
+        name = name.rpartition(".")[0]
+    return METRIC.get(name)
+
+
+def statistic(name: str) -> str:
+    """p99 as P99, p999 as P99.9."""
+    return STATISTIC.get(name, name.upper())
+
+
+def title(key: str) -> str:
+    """A key as a heading: mean_kv as Mean KV."""
+    words = [ACRONYMS.get(word, word) for word in key.split("_")]
+    text = UNIT.sub("", " ".join(words))
+    return text[:1].upper() + text[1:]
+
+
+def meaning(name: str) -> str:
+    """What a figure is, for a reader who hovers over it."""
+    metric = metric_of(name)
+    return "" if metric is None else metric.meaning[:1].upper() + metric.meaning[1:]
