@@ -22,16 +22,20 @@ def of_values(values: NDArray[np.float64] | NDArray[np.integer]) -> Figures:
     return {**ends, **dict(zip(QUANTILES, _quantiles(ordered), strict=True))}
 
 
-def of_counts(counts: NDArray[np.int64]) -> Figures:
-    """Of integers from 0, ``counts[i]`` times ``i``; quantiles are the least that so many reach."""
+def of_counts(counts: NDArray[np.int64], sizes: NDArray[np.int64], mean: float | None = None) -> Figures:
+    """Of integers: ``counts[i]`` of them from ``sizes[i]`` up to the next; the first of these stands for all.
+
+    Quantiles are the least that so many reach; ``mean`` where it is known.
+    """
     number = int(counts.sum())
     if not number:
         return dict(NOTHING)
     there = np.flatnonzero(counts)
-    mean = float(counts @ np.arange(len(counts))) / number
+    if mean is None:
+        mean = float(counts @ sizes[:-1]) / number
     places = np.searchsorted(np.cumsum(counts), np.array(list(QUANTILES.values())) * number)
-    ends = {"mean": mean, "min": float(there[0]), "max": float(there[-1])}
-    return {**ends, **dict(zip(QUANTILES, map(float, places), strict=True))}
+    ends = {"mean": mean, "min": float(sizes[there[0]]), "max": float(sizes[there[-1]])}
+    return {**ends, **dict(zip(QUANTILES, map(float, sizes[places]), strict=True))}
 
 
 def of_bins(counts: NDArray[np.int64], mean: float | None = None, largest: float = np.inf) -> Figures:

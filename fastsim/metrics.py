@@ -59,7 +59,7 @@ REQUEST = (
     Metric("request.execution_per_token", "s/token", "execution / output tokens", DISTRIBUTION),
     Metric("request.model_execution", "s", "execution without the time of the host", DISTRIBUTION),
     Metric("request.preempted", "s", "between its first batch and its end, but in none", DISTRIBUTION),
-    Metric("request.service", "s", "first batch to last token: execution and preempted", DISTRIBUTION),
+    Metric("request.service", "s", "execution and preempted: start on the first stage to last token", DISTRIBUTION),
     Metric("request.service_per_token", "s/token", "service / output tokens", DISTRIBUTION),
     Metric("request.prefill", "s", "first batch to the end of the prefill", DISTRIBUTION),
     Metric("request.prefill_per_token", "s/token", "prefill / prompt tokens", DISTRIBUTION),
@@ -126,6 +126,8 @@ SCALARS = (
     Metric("verdict", "", "what the deployment is short of, and the margin to saturation (fastsim/verdict.py)", GROUP),
     Metric("operators", "s", "GPU time by operator over the run, all stages; attention is what remains", GROUP),
     Metric("replicas", "", "by replica: requests, batches, restarts, KV, and by stage busy and MFU", REPLICAS),
+    Metric("series.time", "s", "start of each interval; they are as long as series.interval_s says", SERIES),
+    Metric("series.interval_s", "s", "length of an interval; the last may be shorter"),
     Metric("series.arrivals", "requests/s", "requests that arrive", SERIES),
     Metric("series.first_tokens", "requests/s", "prefills completed", SERIES),
     Metric("series.completions", "requests/s", "requests that finish", SERIES),
@@ -133,7 +135,7 @@ SCALARS = (
     Metric("series.decode_tokens", "tokens/s", "tokens processed by decodes", SERIES),
     Metric("series.busy", "", "as utilisation.busy", SERIES),
     Metric("series.kv", "", "as utilisation.mean_kv", SERIES),
-    Metric("series.running", "requests", "requests that hold memory, all replicas", SERIES),
+    Metric("series.running", "requests", "arrived, not waiting and not finished, all replicas", SERIES),
     Metric("series.queue", "requests", "arrived and not begun, all replicas", SERIES),
 )
 
@@ -152,6 +154,17 @@ def flatten(summary: Mapping[str, Any]) -> dict[str, float | int | None]:
 def definitions(summary: Mapping[str, Any]) -> dict[str, str]:
     """Unit and meaning of every metric that a summary has, by its name."""
     return {metric.name: _text(metric) for metric in METRICS if _has(summary, metric.name)}
+
+
+def overview() -> str:
+    """The table of the README: a row per section of summary.json."""
+    rows = ["| summary.json | |", "|---|---|"]
+    sections = dict.fromkeys(metric.name.partition(".")[0] for metric in METRICS)
+    for section in sections:
+        found = [metric for metric in METRICS if metric.name.partition(".")[0] == section]
+        keys = ", ".join(metric.key for metric in found)
+        rows.append(f"| `{section}` | {found[0].meaning if keys == section else keys} |")
+    return "\n".join(rows)
 
 
 def _text(metric: Metric) -> str:

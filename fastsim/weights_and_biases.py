@@ -20,10 +20,9 @@ def log(result: Result, folder: Path, project: str) -> str:
     try:
         settings = wandb.Settings(silent=True, disable_git=True)
         with wandb.init(project=project, name=folder.resolve().name, config=result.config, settings=settings) as run:
-            series = dict(result.summary.get("series", {}))
-            times = series.pop("time", [])
-            for place, time in enumerate(times):
-                run.log({"time_s": time, **{f"series.{name}": column[place] for name, column in series.items()}})
+            series = {name: part for name, part in result.summary.get("series", {}).items() if isinstance(part, list)}
+            for row in zip(*series.values(), strict=True):
+                run.log({f"series.{name}": value for name, value in zip(series, row, strict=True)})
             run.summary.update({name: value for name, value in flatten(result.summary).items() if value is not None})
             files = wandb.Artifact(f"result-{run.id}", type="result")
             for name in FILES:

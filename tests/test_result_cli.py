@@ -1,6 +1,7 @@
 """`fastsim result`, the options of `fastsim simulate` about metrics, and the catalog of metrics."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -55,6 +56,22 @@ def test_csv_is_written_beside(folder: Path) -> None:
     assert (folder / "requests.parquet").exists()
 
 
+def test_series_at_any_resolution(folder: Path, tmp_path: Path) -> None:
+    summary = json.loads((folder / "summary.json").read_text())
+    for every, number in (("1s", 1), ("500ms", 2), ("1min", 1 / 60)):
+        lines = CliRunner().invoke(cli, ["result", "series", str(folder), "--every", every]).output.splitlines()
+        assert lines[0] == "time,arrivals,first_tokens,completions,queue"
+        assert len(lines) - 1 == math.ceil(summary["totals"]["span_s"] * number)
+        arrivals = sum(float(line.split(",")[1]) for line in lines[1:-1]) / number
+        assert 150 < arrivals <= 200 or len(lines) == 2
+    fastsim.simulate(None, CHAT, iterations=True).save(tmp_path / "out")
+    shown = CliRunner().invoke(cli, ["result", "series", str(tmp_path / "out"), "--every", "1000s"]).output
+    named = dict(zip(*(line.split(",") for line in shown.splitlines()), strict=True))
+    assert float(named["busy"]) == pytest.approx(summary["utilisation"]["busy"])
+    tokens = float(named["prefill_tokens"]) * summary["totals"]["span_s"]
+    assert tokens == pytest.approx(summary["totals"]["prompt_tokens"])
+
+
 def test_objectives_and_exclusion_of_a_run() -> None:
     call = ["simulate", "data/default.yaml", "chat", "--rate", "4", "--requests", "200", "--json"]
     root = Path(__file__).resolve().parents[1]
@@ -84,6 +101,8 @@ def test_objectives_and_exclusion_of_a_run() -> None:
         (["simulate", "--csv"], "--csv needs a folder"),
         (["result", "show", "nowhere"], "nowhere: does not exist"),
         (["result", "show", "LICENSE"], "LICENSE: is a file, not a folder"),
+        (["result", "series", "nowhere", "--every", "5"], "did you mean '5s'?"),
+        (["result", "series", "nowhere", "--every", "0s"], "is not a time above 0"),
         (["result", "csv", "tests"], "tests: holds no requests.parquet"),
         (["compare", "nowhere", "nowhere"], "nowhere: does not exist"),
         (["result", "wandb", "nowhere", "--project", "x"], "nowhere: does not exist"),

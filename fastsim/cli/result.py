@@ -7,7 +7,7 @@ import click
 
 @click.group()
 def result() -> None:
-    """Show a result, write it as CSV, or log it. DIR is a folder that `fastsim simulate --out` wrote."""
+    """Show a result, write it as CSV or over time, or log it. DIR is a folder that `fastsim simulate --out` wrote."""
 
 
 @result.command()
@@ -35,6 +35,24 @@ def csv(folder: Path) -> None:
 
     Result.load(folder).save_csv(folder)
     written(folder)
+
+
+@result.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--every", default="1s", show_default=True, metavar="TIME", help="Length of an interval, e.g. 10s.")
+def series(folder: Path, every: str) -> None:
+    """Print figures of the result in DIR over time, as CSV, at any resolution.
+
+    Arrivals, first tokens, completions and queue; of a run with --iterations also tokens and busy stages.
+    """
+    from fastsim.objectives import parse_exclude
+    from fastsim.result import Result
+    from fastsim.series import print_csv
+
+    (width, more) = parse_exclude(every, "--every")
+    if more or not width:
+        raise click.UsageError(f"--every {every!r} is not a time above 0 (e.g. 10s)")
+    print_csv(Result.load(folder), width)
 
 
 @result.command()

@@ -1,0 +1,95 @@
+"""Figures over time: rates, levels and shares, by intervals."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastsim import occupancy
+from fastsim.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fastsim.result import Result
+
+MOST = 1_000_000
+Floats = NDArray[np.float64]
+Columns = Mapping[str, NDArray[Any]]
+
+
+def of_requests(columns: Columns, edges: Floats) -> dict[str, Floats]:
+    """float64[len(edges) - 1] each, by the key of metrics.METRICS: what follows from the times of requests alone.
+
+    ``edges``: s, ascending. Rates are per second.
+    """
+    widths = np.diff(edges)
+    arrived, begun = columns["arrived_at"], columns["scheduled_at"]
+    # What happens at the end of the last interval belongs to it.
+    closed = np.concatenate([edges[:-1], [np.nextafter(edges[-1], np.inf)]])
+
+    def rate(times: Floats) -> Floats:
+        found: Floats = np.histogram(times[np.isfinite(times)], closed)[0] / widths
+        return found
+
+    return {
+        "arrivals": rate(arrived),
+        "first_tokens": rate(columns["first_token_at"]),
+        "completions": rate(columns["finished_at"]),
+        "queue": occupancy.mean(arrived, begun, edges),
+    }
+
+
+def of_iterations(columns: Columns, edges: Floats, num_stages: int, num_replicas: int) -> dict[str, Floats]:
+    """The same of iterations.parquet: busy, and tokens of the batches that start in an interval."""
+    widths = np.diff(edges)
+    first = columns["stage_id"] == 0
+    starts, prefill = columns["start"][first], columns["num_prefill_tokens"][first]
+    decodes = columns["num_tokens"][first] - prefill
+    return {
+        "prefill_tokens": np.histogram(starts, edges, weights=prefill)[0] / widths,
+        "decode_tokens": np.histogram(starts, edges, weights=decodes)[0] / widths,
+        "busy": occupancy.mean(columns["start"], columns["end"], edges) / (num_stages * num_replicas),
+    }
+
+
+def of_measures(series: Mapping[str, Floats], edges: Floats, limits: Mapping[str, float]) -> dict[str, Floats]:
+    """The same of what the kernel summed by interval (measures.SERIES), all replicas together.
+
+    ``limits``: what ``busy`` (stages) and ``kv_blocks`` are shares of.
+    """
+    widths = np.diff(edges)
+    return {
+        "prefill_tokens": series["prefill_tokens"] / widths,
+        "decode_tokens": series["decode_tokens"] / widths,
+        "busy": series["busy"] / widths / limits["busy"],
+        "kv": series["kv_blocks"] / widths / limits["kv_blocks"],
+        "running": series["running"] / widths,
+    }
+
+
+def print_csv(result: "Result", width: float) -> None:
+    """Print what can be said of a result in intervals of ``width`` s. Raises ConfigError for more of them than MOST."""
+    columns, totals = result.columns(), result.summary["totals"]
+    arrived, span = columns["arrived_at"], totals["span_s"]
+    if span / width > MOST:
+        raise ConfigError(
+            f"--every: {width:g} s cut {span:.4g} s into more than {MOST:,} parts (e.g. {span / 100:.2g}s)"
+        )
+    edges = edges_of(float(arrived[0]) if len(arrived) else 0.0, span, width)
+    found = of_requests(columns, edges)
+    if result.iterations is not None:
+        rows = {name: result.iterations[name].to_numpy() for name in result.iterations.column_names}
+        deployment = result.config["deployment"]
+        found |= of_iterations(rows, edges, deployment["pipeline_parallel_size"], deployment["num_replicas"])
+    print(",".join(["time", *found]))
+    for row in zip(edges[:-1], *found.values(), strict=True):
+        print(",".join(f"{value:.9g}" for value in row))
+
+
+def edges_of(first: float, span: float, width: float) -> Floats:
+    """From ``first`` over ``span`` in steps of ``width``, s; the last interval ends with the span."""
+    if not span:
+        return np.array([first, first + width])
+    number = max(1, int(np.ceil(span / width)))
+    edges: Floats = first + np.minimum(np.arange(number + 1) * width, span)
+    return edges if edges[-1] > edges[-2] else edges[:-1]
