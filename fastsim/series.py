@@ -90,6 +90,5 @@ def edges_of(first: float, span: float, width: float) -> Floats:
     """From ``first`` over ``span`` in steps of ``width``, s; the last interval ends with the span."""
     if not span:
         return np.array([first, first + width])
-    number = max(1, int(np.ceil(span / width)))
-    edges: Floats = first + np.minimum(np.arange(number + 1) * width, span)
-    return edges if edges[-1] > edges[-2] else edges[:-1]
+    number = max(1, int(np.ceil(span / width - 1e-6)))  # rounding adds no interval
+    return first + np.append(np.arange(number) * width, span)

@@ -130,5 +130,7 @@ def test_the_command_prints_a_table_or_json(base: Result, tmp_path: Path) -> Non
     assert len(found["worse"]) == 2
     low, high = found["latency"]["tpot"]["mean"]["interval"]
     assert low < found["latency"]["tpot"]["mean"]["difference"] < high
+    judged = json.loads(CliRunner().invoke(cli, [*call, "--json", "--slo", "tbt:p99<10ms"]).output)
+    assert judged["figures"]["goodput.share"]["difference"] < 0
     same = CliRunner().invoke(cli, [*call[:2], call[1]])
     assert "No request takes longer in B." in same.output

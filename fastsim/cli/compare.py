@@ -9,8 +9,9 @@ import click
 @click.argument("a", metavar="A", type=click.Path(path_type=Path))
 @click.argument("b", metavar="B", type=click.Path(path_type=Path))
 @click.option("--top", type=click.IntRange(0), default=10, show_default=True, help="Requests to list that got worse.")
+@click.option("--slo", "slos", multiple=True, metavar="OBJECTIVE", help="Judge both by these, e.g. ttft:p90<2s.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def compare(a: Path, b: Path, top: int, as_json: bool) -> None:
+def compare(a: Path, b: Path, top: int, slos: tuple[str, ...], as_json: bool) -> None:
     """Compare the results in folders A and B, request by request.
 
     Both must be of requests of the same lengths, in the same order. Differences of latencies have 95 % intervals from a
@@ -18,6 +19,11 @@ def compare(a: Path, b: Path, top: int, as_json: bool) -> None:
     """
     from fastsim.compare import compare as compared
     from fastsim.compare import show
+    from fastsim.objectives import parse_all
     from fastsim.result import Result
 
-    show(compared(Result.load(a), Result.load(b), top), as_json)
+    objectives, one, two = parse_all(slos, "--slo"), Result.load(a), Result.load(b)
+    if objectives:
+        one.judge(objectives)
+        two.judge(objectives)
+    show(compared(one, two, top), as_json)
