@@ -131,7 +131,8 @@ def kernel_of(
         from fastsim.policies.runner import Runner
 
         return Runner(attached(scheduler, policy, "scheduler") or policy, attached(router, routing, "router"))
-    run: Kernel = import_module(f"fastsim.kernels.schedule_{policy}").run
+    module = import_module(f"fastsim.kernels.schedule_{policy}")
+    run: Kernel = module.run if resolved.deployment.pipeline_parallel_size == 1 else module.run_stages
     return run
 
 

@@ -39,7 +39,7 @@ def warm(policies: Sequence[str] = POLICIES) -> Iterator[Warmed]:
 
 
 def compile_kernel(policy: str) -> Warmed:
-    """Compile the kernel of a policy, or load its machine code."""
+    """Compile the kernels of a policy, for one stage and for pipelines, or load their machine code."""
     from importlib import import_module
 
     import numpy as np
@@ -58,10 +58,13 @@ def compile_kernel(policy: str) -> Warmed:
     stream = layout.share(one.arrived_at, one.num_prompt_tokens, one.num_output_tokens)
     limits = limits_of(resolved)
     lane = lay_out_whole(resolved, limits, one, stream, layout.Arena())
-    run = import_module(f"fastsim.kernels.schedule_{policy}").run
-    get_ready(run, lane, Cost(COMPOSE_FASTSIM, 1, NO_VIDUR, NO_FASTSIM), limits)
-    stats = getattr(run, "stats", None)  # none when Numba is switched off
-    return Warmed(f"kernel {policy}", time.perf_counter() - began, bool(stats and stats.cache_misses))
+    module, made = import_module(f"fastsim.kernels.schedule_{policy}"), False
+    for run in (module.run, getattr(module, "run_stages", None)):  # lightllm has no pipelines
+        if run is not None:
+            get_ready(run, lane, Cost(COMPOSE_FASTSIM, 1, NO_VIDUR, NO_FASTSIM), limits)
+            stats = getattr(run, "stats", None)  # none when Numba is switched off
+            made = made or bool(stats and stats.cache_misses)
+    return Warmed(f"kernel {policy}", time.perf_counter() - began, made)
 
 
 def build_default_tables() -> Warmed:

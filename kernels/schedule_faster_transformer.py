@@ -8,6 +8,7 @@ from .queues import move
 from .replica import launch
 from .route import next_turn
 from .schedule_orca import admit
+from .stages import of_one_stage, of_stages
 from .standing import retire_standing, stand
 from .state import (
     ENDED,
@@ -49,8 +50,8 @@ def form(state: State, limits: Limits) -> int:
     return 0
 
 
-@kernel
-def run(state: State, cost: Cost, limits: Limits) -> int:
+@inlined
+def advance(state: State, cost: Cost, limits: Limits) -> int:
     """Simulate until all is DONE, the BUDGET of iterations is used up, or a FAULT."""
     while True:
         event = next_turn(state, cost, limits, GROWS, PATIENT)
@@ -68,3 +69,15 @@ def run(state: State, cost: Cost, limits: Limits) -> int:
             retire_group(state, cost, limits, GROWS, GANG)
         else:
             retire_standing(state, cost, limits, GROWS, GANG)
+
+
+@kernel
+def run(state: State, cost: Cost, limits: Limits) -> int:
+    """Simulate replicas of one stage."""
+    return advance(state, cost, of_one_stage(limits))
+
+
+@kernel
+def run_stages(state: State, cost: Cost, limits: Limits) -> int:
+    """Simulate pipelines."""
+    return advance(state, cost, of_stages(limits))

@@ -7,6 +7,7 @@ from .group import grouped
 from .leap import NO_LIMIT, launch_group, retire_group
 from .queues import head, pop_head
 from .route import next_turn
+from .stages import of_one_stage
 from .state import (
     ALLOCATED,
     ENDED,
@@ -118,8 +119,8 @@ def _form(state: State, cost: Cost, limits: Limits) -> int:
     return code
 
 
-@kernel
-def run(state: State, cost: Cost, limits: Limits) -> int:
+@inlined
+def advance(state: State, cost: Cost, limits: Limits) -> int:
     """Simulate until all is DONE, the BUDGET of iterations is used up, or a FAULT."""
     while True:
         event = next_turn(state, cost, limits, GROWS, PATIENT)
@@ -131,3 +132,9 @@ def run(state: State, cost: Cost, limits: Limits) -> int:
             retire_group(state, cost, limits, GROWS, GANG)
         else:
             return event
+
+
+@kernel
+def run(state: State, cost: Cost, limits: Limits) -> int:
+    """Simulate replicas of one stage."""
+    return advance(state, cost, of_one_stage(limits))

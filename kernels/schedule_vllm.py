@@ -9,6 +9,7 @@ from .leap import NO_LIMIT, launch_group, retire_group
 from .queues import head, move, pop_head, sort_by_arrival
 from .replica import launch
 from .route import next_turn
+from .stages import of_one_stage, of_stages
 from .standing import break_up, retire_standing, stand, stays
 from .state import ALLOCATED, CLOCK, ENDED, FAULT, FORM, FREE, REPLICA, RUNNING, SLOT, WAITING, Limits, State
 
@@ -77,8 +78,8 @@ def form(state: State, limits: Limits) -> int:
     return stand(state, limits, size, GROWS) if limits.num_stages > 1 else size
 
 
-@kernel
-def run(state: State, cost: Cost, limits: Limits) -> int:
+@inlined
+def advance(state: State, cost: Cost, limits: Limits) -> int:
     """Simulate until all is DONE, the BUDGET of iterations is used up, or a FAULT."""
     while True:
         event = next_turn(state, cost, limits, GROWS, PATIENT)
@@ -98,3 +99,15 @@ def run(state: State, cost: Cost, limits: Limits) -> int:
             retire_standing(state, cost, limits, GROWS, GANG)
         else:
             retire(state, cost)
+
+
+@kernel
+def run(state: State, cost: Cost, limits: Limits) -> int:
+    """Simulate replicas of one stage."""
+    return advance(state, cost, of_one_stage(limits))
+
+
+@kernel
+def run_stages(state: State, cost: Cost, limits: Limits) -> int:
+    """Simulate pipelines."""
+    return advance(state, cost, of_stages(limits))

@@ -58,8 +58,9 @@ def lay_out(case: Case, log_rows: int, detail: bool = True) -> tuple[State, Limi
     return layout.lay_out_lane(arrays, replicas, batches, limits, 0, settings.num_replicas, log_rows, arena), limits
 
 
-def kernel_of(policy: str) -> Kernel:
-    run: Kernel = import_module(f"fastsim.kernels.schedule_{policy}").run
+def kernel_of(settings: Settings) -> Kernel:
+    module = import_module(f"fastsim.kernels.schedule_{settings.policy}")
+    run: Kernel = module.run if settings.num_stages == 1 else module.run_stages
     return run
 
 
@@ -68,7 +69,7 @@ def run(
 ) -> tuple[State, list[tuple[object, ...]]]:
     """The state at the end, and the rows of the log, drained whenever the kernel comes back."""
     lane, limits = lay_out(case, log_rows)
-    kernel = kernel or kernel_of(case.settings.policy)
+    kernel = kernel or kernel_of(case.settings)
     rows: list[tuple[object, ...]] = []
     while True:
         lane.cursor[state.LEFT] = slice_length

@@ -1,18 +1,16 @@
 """Kernels against the obvious twin, to the bit."""
 
 from collections import Counter
-from importlib import import_module
 
 import numba
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kernel_runs import assert_equals_twin, lay_out, run
+from kernel_runs import assert_equals_twin, kernel_of, lay_out, run
 from strategies import POLICIES, Case, cases
 
-from fastsim.kernels import counters, state
-from fastsim.kernels._jit import kernel
+from fastsim.kernels import _jit, counters, state
 
 COMPILED = not numba.config.DISABLE_JIT
 # Interpreted kernels are slow: there the same cases serve to see every line run.
@@ -105,10 +103,10 @@ def test_twice_as_fast_halves_the_times(case: Case) -> None:
     fast, _ = lay_out(case, 0)
     fast.requests.arrived_at[:] /= 2
     fast.until[:] /= 2
-    policy = import_module(f"fastsim.kernels.schedule_{case.settings.policy}")
+    kernel = kernel_of(case.settings)
     for which, cost in ((lane, case.cost), (fast, scaled)):
         which.cursor[state.LEFT] = 1 << 40
-        policy.run(which, cost, limits)
+        kernel(which, cost, limits)
     np.testing.assert_array_equal(fast.requests.finished_at, lane.requests.finished_at / 2)
     np.testing.assert_array_equal(fast.requests.execution_time, lane.requests.execution_time / 2)
 
@@ -121,6 +119,6 @@ def test_a_bin_holds_its_times(seconds: float) -> None:
     assert edges[place + 1] / edges[place] < 1.0079
 
 
-@kernel  # parts of a kernel have no way in from Python
+@_jit.kernel  # parts of a kernel have no way in from Python
 def _bin_of(seconds: float) -> int:
     return counters.bin_of(seconds)

@@ -34,7 +34,7 @@ def steady(policy: str) -> Case:
 def test_members_are_left_alone_while_they_stay(policy: str) -> None:
     case = steady(policy)
     lane, limits = lay_out(case, 0)
-    kernel, requests, held = kernel_of(policy), lane.requests, lane.replicas.counts[0]
+    kernel, requests, held = kernel_of(case.settings), lane.requests, lane.replicas.counts[0]
     seen = []
     for batches in (20 * STAGES, 50 * STAGES):
         lane.cursor[state.LEFT] = batches

@@ -95,7 +95,7 @@ def router_module(policy: UserPolicy, scheduler: ModuleType | str) -> ModuleType
     Its ``_run`` takes a lobby besides, and no desk when the policy is one of the kernels'.
     """
     if isinstance(scheduler, str):
-        words = {"module": f"fastsim.kernels.schedule_{scheduler}", "run": "run", "desk": "", "passed": ""}
+        words = {"module": f"fastsim.kernels.schedule_{scheduler}", "run": "advance", "desk": "", "passed": ""}
     else:
         words = {"module": scheduler.__name__, "run": "_run", "desk": "desk, ", "passed": ", desk"}
     return _imported(_text(policy) + ROUTER.format(name=policy.name, **words), policy)
