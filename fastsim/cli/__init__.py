@@ -19,6 +19,7 @@ COMMANDS = {
     "catalog": ("fastsim.cli.catalog", "List models, devices, nodes, policies, routers, predictors and metrics."),
     "trace": ("fastsim.cli.trace", "Describe, convert and synthesise workloads."),
     "report": ("fastsim.cli.report", "Write a page about one result or several, for the browser."),
+    "timeline": ("fastsim.cli.timeline", "Write every batch and request for Perfetto or Chrome."),
     "warm": ("fastsim.cli.warm", "Compile everything beforehand."),
 }
 
