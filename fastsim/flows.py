@@ -1,9 +1,9 @@
 """Which batches a request was in, as far as a result tells: from the times in its two tables.
 
-Known exactly: the batch that it begins in (one starts on the first stage when it is first scheduled; where stages
-overlap a batch may start later than it was formed, and then the beginning is left out), the one that ends with its
-first token, and the one that ends with its last. The batches between begin and first token are all its chunks when it
-was never preempted and never waited between them; else they are left out, as no file says which they were.
+Known exactly: the batch that ends with its first token, and the one that ends with its last; and without a pipeline the
+one that starts when it is first scheduled (in a pipeline, batches wait for their first stage, and it may be any of
+these). The batches between are all its chunks when it was never preempted and never waited between them; else they are
+left out, as no file says which they were.
 """
 
 from collections.abc import Mapping
@@ -60,10 +60,10 @@ def _of_replica(
     ids = np.flatnonzero(chosen & (requests["replica_id"] == replica) & np.isfinite(requests["scheduled_at"]))
     numbers = min(map(len, rows))  # a pipeline cut off in the middle has batches on its first stages only
     begins, ends = iterations["start"][rows[0]], iterations["end"][rows[-1][:numbers]]
-    begin = _place(begins, requests["scheduled_at"][ids])
+    begin = _place(begins, requests["scheduled_at"][ids]) if len(rows) == 1 else np.full(len(ids), NONE)
     token = _place(ends, requests["first_token_at"][ids])
     end = _place(ends, requests["finished_at"][ids])
-    together = (begin != NONE) & (token != NONE) & _uninterrupted(requests, ids) & (len(rows) == 1)
+    together = (begin != NONE) & (token != NONE) & _uninterrupted(requests, ids)
     inner = np.where(together, np.maximum(token - begin - 1, 0), 0)
     # A request's batches: its beginning, the chunks between, its first and its last token.
     request = np.concatenate([ids, np.repeat(ids, inner), ids, ids])

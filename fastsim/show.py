@@ -115,8 +115,8 @@ def _lines(result: Result) -> Iterator[str]:
         yield f"Energy      {drawn}, {_text(joules, '.3g')} J per output token, by a model"
     if known := summary.get("operator_times"):
         yield (
-            f"Known       of operator times, {known['measured']:.0%} measured, {known['modelled']:.0%} modelled, "
-            f"{known['outside']:.0%} outside measured shapes"
+            f"Known       of operator times, {known.get('measured', 0.0):.0%} measured, "
+            f"{known.get('modelled', 0.0):.0%} modelled, {known.get('outside', 0.0):.0%} outside measured shapes"
         )
     if "replicates" in summary:
         number = summary["replicates"]["number"]

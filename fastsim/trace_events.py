@@ -1,0 +1,214 @@
+"""The events of a timeline, one line of JSON each: slices of batches, arrows, counters, requests."""
+
+import json
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastsim import flows
+from fastsim.columns import BREAKDOWN
+from fastsim.operator_shares import Shares, beyond
+
+CHUNK = 20_000  # batches, or the like, between two writes
+COUNTERS = {"queue": "requests", "running": "requests", "KV blocks": "blocks"}
+
+
+class Part(NamedTuple):
+    """The part of a result that is written."""
+
+    iterations: dict[str, NDArray[Any]]
+    requests: dict[str, NDArray[Any]]
+    batches: flows.Batches
+    rows: NDArray[np.bool_]  # of iterations
+    chosen: NDArray[np.bool_]  # of requests
+    steps: flows.Flows
+    begin: float
+    end: float
+    every: int
+
+
+def events(part: Part, by_operator: Shares | None) -> Iterator[tuple[int, list[str]]]:
+    """How many batches and requests, and their events; by chunks."""
+    yield 0, list(_names(part))
+    yield from _slices(part, by_operator)
+    for replica in range(len(part.batches)):
+        for lines in _counters(part, replica):
+            yield 0, lines
+    yield from _requests(part)
+
+
+def _names(part: Part) -> Iterator[str]:
+    num_stages = len(part.batches[0])
+    for replica in range(len(part.batches)):
+        yield _meta("process_name", replica + 1, 0, {"name": f"replica {replica}"})
+        yield _meta("process_sort_index", replica + 1, 0, {"sort_index": replica})
+        for stage in range(num_stages):
+            name = f"stage {stage}" if num_stages > 1 else "batches"
+            yield _meta("thread_name", replica + 1, replica * num_stages + stage + 1, {"name": name})
+
+
+def _meta(name: str, pid: int, tid: int, args: dict[str, Any]) -> str:
+    return json.dumps({"ph": "M", "name": name, "pid": pid, "tid": tid, "args": args})
+
+
+def _slices(part: Part, by_operator: Shares | None) -> Iterator[tuple[int, list[str]]]:
+    """A slice for every batch on every stage, and its ends and steps of flows."""
+    chosen, column = np.flatnonzero(part.rows), part.iterations
+    num_stages = len(part.batches[0])
+    order = np.argsort(part.steps.row, kind="stable")
+    step_rows = part.steps.row[order]
+    completed = _completed(part)
+    for first in range(0, len(chosen), CHUNK):
+        rows = chosen[first : first + CHUNK]
+        begin, end = ns(column["start"][rows]), ns(column["end"][rows])
+        cells = {name: column[name][rows].tolist() for name in column if name not in ("start", "end")}
+        times = _operators(column, rows, by_operator, num_stages, completed)
+        bounds = np.searchsorted(step_rows, [rows[0], rows[-1] + 1])
+        at = dict(zip(rows.tolist(), range(len(rows)), strict=True))
+        lines = []
+        for i, (ts, dur) in enumerate(zip(begin.tolist(), (end - begin).tolist(), strict=True)):
+            replica, stage = cells["replica_id"][i], cells["stage_id"][i]
+            tokens, prompts = cells["num_tokens"][i], cells["num_prefill_tokens"][i]
+            lines.append(
+                f'{{"ph":"X","cat":"batch","name":"{_title(tokens - prompts, prompts)}","pid":{replica + 1},'
+                f'"tid":{replica * num_stages + stage + 1},"ts":{_us(ts)},"dur":{_us(dur)},"args":{{'
+                f'"requests":{cells["num_seqs"][i]},"tokens":{tokens},"prompt tokens":{prompts},'
+                f'"decodes":{tokens - prompts},"KV blocks":{cells["kv_blocks_used"][i]}{times[i]}}}}}'
+            )
+        for place in order[bounds[0] : bounds[1]].tolist():
+            i = at[int(part.steps.row[place])]
+            replica, stage = cells["replica_id"][i], cells["stage_id"][i]
+            phase = "s" if part.steps.first[place] else "f" if part.steps.last[place] else "t"
+            # To the slice around it, not to the next one.
+            bound = ',"bp":"e"' if phase == "f" else ""
+            middle = (int(begin[i]) + int(end[i])) // 2
+            lines.append(
+                f'{{"ph":"{phase}","cat":"flow","name":"request","id":{part.steps.request[place]},'
+                f'"pid":{replica + 1},"tid":{replica * num_stages + stage + 1},"ts":{_us(middle)}'
+                f"{bound}}}"
+            )
+        yield len(rows), lines
+
+
+def _title(decodes: int, prompts: int) -> str:
+    if not prompts:
+        return f"{decodes} decodes" if decodes != 1 else "1 decode"
+    return f"{prompts} prompt tokens + {decodes} decodes" if decodes else f"{prompts} prompt tokens"
+
+
+def _completed(part: Part) -> NDArray[np.int64]:
+    """int64[rows]: how many prompts a batch completes on the last stage; they sample a token besides the decodes."""
+    number = np.zeros(len(part.rows), np.int64)
+    for replica, rows in enumerate(part.batches):
+        ends = part.iterations["end"][rows[-1]]
+        mine = part.requests["first_token_at"][part.requests["replica_id"] == replica]
+        place = np.searchsorted(ends, mine[np.isfinite(mine)])
+        np.add.at(number, rows[-1][place[place < len(ends)]], 1)
+    return number
+
+
+def _operators(
+    column: dict[str, NDArray[Any]],
+    rows: NDArray[np.int64],
+    by_operator: Shares | None,
+    num_stages: int,
+    completed: NDArray[np.int64],
+) -> list[str]:
+    """``,"operators (ms)":{..}`` by row."""
+    if by_operator is None:
+        return [""] * len(rows)
+    tokens, seqs, stage = (column[name][rows] for name in ("num_tokens", "num_seqs", "stage_id"))
+    sampled = np.minimum(tokens - column["num_prefill_tokens"][rows] + completed[rows], len(by_operator.last) - 1)
+    begins, ends = stage == 0, stage == num_stages - 1
+    parts = {
+        name: beyond(table, slope, tokens)
+        for name, table, slope in zip(by_operator.names, by_operator.tokens, by_operator.slopes, strict=True)
+    }
+    parts["embedding"] = np.where(begins, beyond(by_operator.first, by_operator.first_slope, tokens), 0.0)
+    parts["host"] = np.where(begins, by_operator.host[np.minimum(seqs, len(by_operator.host) - 1)], 0.0)
+    parts["lm_head"] = np.where(ends, by_operator.last[sampled], 0.0)
+    parts["send_recv"] = np.where(ends, 0.0, beyond(by_operator.send, by_operator.send_slope, tokens))
+    whole = (column["end"][rows] - column["start"][rows]) * 1e3
+    parts["attention"] = np.maximum(0.0, whole - np.sum(list(parts.values()), axis=0))
+    names = [name for name, values in parts.items() if values.any()]
+    table = np.array([parts[name] for name in names]).T.tolist()
+    form = ',"operators (ms)":{{' + ",".join(f'"{name}":{{:.4g}}' for name in names) + "}}"
+    return [form.format(*values) for values in table]
+
+
+def _counters(part: Part, replica: int) -> Iterator[list[str]]:
+    """Counters of a replica, each at the times when it changes."""
+    mine = part.requests["replica_id"] == replica
+    arrived, begun, ended = (part.requests[name][mine] for name in ("arrived_at", "scheduled_at", "finished_at"))
+    rows = part.batches[replica][0]
+    starts, blocks = part.iterations["start"][rows], part.iterations["kv_blocks_used"][rows]
+    last = np.append(np.diff(starts) > 0, True)
+    for name, (times, values) in {
+        "queue": _level(arrived, begun),
+        "running": _level(begun, ended),
+        "KV blocks": (starts[last], blocks[last]),
+    }.items():
+        inside = (times >= part.begin) & (times <= part.end)
+        moments, counts = ns(times[inside])[:: part.every], values[inside][:: part.every]
+        moments, at = np.unique(moments, return_index=True)
+        for first in range(0, len(moments), CHUNK):
+            pairs = zip(
+                moments[first : first + CHUNK].tolist(), counts[at][first : first + CHUNK].tolist(), strict=True
+            )
+            yield [
+                f'{{"ph":"C","name":"{name}","pid":{replica + 1},"ts":{_us(ts)},"args":{{"{COUNTERS[name]}":{count}}}}}'
+                for ts, count in pairs
+            ]
+
+
+def _level(begins: NDArray[np.float64], ends: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """How many have begun and not ended, at every time when that may change."""
+    begins, ends = (np.sort(times[np.isfinite(times)]) for times in (begins, ends))
+    times = np.unique(np.concatenate([begins, ends]))
+    return times, np.searchsorted(begins, times, "right") - np.searchsorted(ends, times, "right")
+
+
+def _requests(part: Part) -> Iterator[tuple[int, list[str]]]:
+    """Each request on a track of its own: queueing, prefill, decode."""
+    chosen, column = np.flatnonzero(part.chosen), part.requests
+    names = [each.name for each in BREAKDOWN if each.name in column]
+    last = ns(part.iterations["end"].max())
+    for first in range(0, len(chosen), CHUNK):
+        rows = chosen[first : first + CHUNK]
+        moments = np.array([column[n][rows] for n in ("arrived_at", "scheduled_at", "first_token_at", "finished_at")])
+        # What never came is at the end of the run.
+        times = np.where(np.isfinite(moments), ns(np.nan_to_num(moments)), last).T.tolist()
+        about = np.array(
+            [
+                column[n][rows]
+                for n in ("request_id", "replica_id", "num_prompt_tokens", "num_output_tokens", "num_restarts")
+            ]
+        ).T.tolist()
+        parts = [column[name][rows] for name in names]
+        lines: list[str] = []
+        for i, (marks, (request, replica, prompt, output, restarts)) in enumerate(zip(times, about, strict=True)):
+            where = f'"cat":"request","id":{request},"pid":{max(replica, 0) + 1},"tid":0'
+            args = f'"request":{request},"prompt tokens":{prompt},"output tokens":{output},"restarts":{restarts}'
+            spent = ",".join(
+                f'"{name}":{part[i] * 1e3:.6g}' for name, part in zip(names, parts, strict=True) if part[i] > 0
+            )
+            args += f',"parts of it (ms)":{{{spent}}}' if spent else ""
+            lines.append(f'{{"ph":"b","name":"request",{where},"ts":{_us(marks[0])},"args":{{{args}}}}}')
+            for name, begin, end in zip(("queue", "prefill", "decode"), marks[:-1], marks[1:], strict=True):
+                if end > begin:
+                    lines.append(f'{{"ph":"b","name":"{name}",{where},"ts":{_us(begin)}}}')
+                    lines.append(f'{{"ph":"e","name":"{name}",{where},"ts":{_us(end)}}}')
+            lines.append(f'{{"ph":"e","name":"request",{where},"ts":{_us(marks[3])}}}')
+        yield len(rows), lines
+
+
+def ns(seconds: Any) -> Any:
+    """Whole nanoseconds: what does not overlap in seconds does not afterwards."""
+    return np.rint(np.asarray(seconds) * 1e9).astype(np.int64)
+
+
+def _us(ns: int) -> str:
+    """Microseconds, the format's unit, to the nanosecond."""
+    return f"{ns // 1000}.{ns % 1000:03d}"
