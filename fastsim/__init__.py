@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fastsim.policies import policy
     from fastsim.result import Result
     from fastsim.simulation import simulate
+    from fastsim.sweeps import sweep
     from fastsim.workload import Workload
     from fastsim.workload import load as load_workload
 
@@ -33,6 +34,7 @@ __all__ = [
     "simulate",
     "simulate_many",
     "sort_by",
+    "sweep",
 ]
 
 _HOME = {
@@ -46,6 +48,7 @@ _HOME = {
     "simulate": ("fastsim.simulation", "simulate"),
     "simulate_many": ("fastsim.many", "simulate_many"),
     "sort_by": ("fastsim.kernels.user_desk", "sort_by"),
+    "sweep": ("fastsim.sweeps", "sweep"),
 }
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cache
@@ -20,6 +20,7 @@ from fastsim.workload import Workload, presets
 from fastsim.workload import load as load_workload
 
 WORKLOAD_KEYS = ("source", "rate", "num_requests", "seed")
+KEPT = 256  # workloads
 NAMED = {"model": load_model, "device": load_device, "node": load_node}
 
 
@@ -98,11 +99,25 @@ class Base:
         asked = {name: value for name, value in asked.items() if value is not None}
         key = json.dumps(asked, sort_keys=True)
         if key not in self.loaded:
-            source = asked.pop("source")
-            if isinstance(source, str) and source not in presets():
-                source = str(self.folder / source)
-            self.loaded[key] = load_workload(source, **asked)
+            if len(self.loaded) == KEPT:
+                self.loaded.clear()
+            self.loaded[key] = load_workload(self._located(asked.pop("source")), **asked)
         return self.loaded[key]
+
+    def _located(self, source: Any) -> Any:
+        """A source whose files are relative to the space."""
+        if isinstance(source, str):
+            return source if source in presets() else str(self.folder / source)
+        return {
+            key: part | {"file": str(self.folder / part["file"])} if isinstance(part, dict) and "file" in part else part
+            for key, part in source.items()
+        }
+
+    def files(self, workloads: Sequence[Any]) -> list[Any]:
+        """The workload that does not vary, ``workloads``, and digests of the files that they name."""
+        every = [self.workload, *(_workload(one, "workload") for one in workloads)]
+        texts = [text for one in every for text in _texts(self._located(one["source"]))]
+        return [every, [hashlib.sha256(Path(text).read_bytes()).hexdigest() for text in texts if Path(text).is_file()]]
 
 
 def digest(resolved: Resolved, workload: Workload) -> str:
@@ -184,6 +199,14 @@ def _check_value(space: Document, key: Key, value: Any) -> None:
                 NAMED[name](value)
             except CatalogError as problem:
                 raise CatalogError(f"{where}: {problem}") from None
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            yield from _texts(part)
 
 
 def _put(values: dict[str, Any], dotted: str, value: Any) -> None:

@@ -47,6 +47,10 @@ class OutputError(InputError):
     """The results cannot be written where they were asked for."""
 
 
+class ClusterError(InputError):
+    """A Dask cluster that cannot be reached, or whose workers cannot run this version of fastsim."""
+
+
 def did_you_mean(value: str, valid: Iterable[str]) -> str:
     """``did you mean 'x'?`` for the nearest valid spelling, else the valid values."""
     from difflib import get_close_matches

@@ -83,3 +83,23 @@ def write_text(path: Path, text: str) -> None:
     """Write a file, whole or not at all. Raises OutputError."""
     with writing(path) as part:
         part.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def locked(path: Path, *, wait: bool) -> Iterator[bool]:
+    """Hold a lock that ends with this process, however that ends; False: somebody else holds it, and not ``wait``.
+
+    Raises OSError when the file cannot be written. On systems without such locks it is always held.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield True
+        return
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True

@@ -13,6 +13,8 @@ where:
 ```
 """
 
+import hashlib
+import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -44,7 +46,6 @@ class Space:
     """Configurations, made one by one as they are asked for."""
 
     place: str
-    values: dict[str, Any]  # as written
     base: Base
     axes: tuple[Axis, ...]
     conditions: tuple[Condition, ...]
@@ -64,7 +65,7 @@ class Space:
             if key not in KEYS:
                 raise ConfigError(f"{document.where((key,))}: unknown key; {did_you_mean(str(key), KEYS)}")
         axes = read_axes(document)
-        space = cls(document.place or "space", document.values, Base.read(document), axes, _conditions(document))
+        space = cls(document.place or "space", Base.read(document), axes, _conditions(document))
         if space.size > MANY and not yes:
             lengths = " x ".join(f"{len(axis.rows):,}" for axis in axes)
             raise ConfigError(f"{space.place}: {space.size:,} combinations ({lengths}); give --yes if you mean it")
@@ -76,10 +77,23 @@ class Space:
         """The fields that vary."""
         return tuple(name for axis in self.axes for name in axis.names)
 
+    def values(self, name: str) -> list[Any]:
+        """The values of a field that varies."""
+        axis = next(axis for axis in self.axes if name in axis.names)
+        return [row[axis.names.index(name)] for row in axis.rows]
+
     @property
     def size(self) -> int:
         """Combinations, before any is dropped."""
         return math.prod(len(axis.rows) for axis in self.axes)
+
+    @property
+    def digest(self) -> str:
+        """Of all that configurations are made of, the files of their workloads included."""
+        axes = [(axis.names, axis.rows) for axis in self.axes]
+        workloads = self.values("workload") if "workload" in self.names else []
+        parts = [self.base.document.values, axes, [one.text for one in self.conditions], self.base.files(workloads)]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def configurations(self) -> Iterator[Configuration]:
         """Every valid configuration once, in the order of the axes, the last one changing fastest.

@@ -30,7 +30,7 @@ def loaded_after(code: str) -> set[str]:
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
-    heavy = {"numba", "numpy", "pyarrow", "pydantic", "sklearn", "onnxruntime", "rich", "yaml"}
+    heavy = {"numba", "numpy", "pyarrow", "pydantic", "sklearn", "onnxruntime", "rich", "yaml", "dask", "distributed"}
     assert not loaded_after("import fastsim") & heavy
     assert not loaded_after("import fastsim.cli") & heavy
 
@@ -50,7 +50,7 @@ def test_public_names() -> None:
     import fastsim
 
     values = ["Deployment", "Result", "Workload", "__version__"]
-    functions = ["capacity", "load_workload", "policy", "resolve", "simulate", "simulate_many", "sort_by"]
+    functions = ["capacity", "load_workload", "policy", "resolve", "simulate", "simulate_many", "sort_by", "sweep"]
     assert [*values, *functions] == fastsim.__all__
     for name in fastsim.__all__:
         assert getattr(fastsim, name) is not None

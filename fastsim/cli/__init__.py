@@ -12,6 +12,7 @@ from fastsim.errors import FastsimError
 COMMANDS = {
     "simulate": ("fastsim.cli.simulate", "Predict latency, throughput, memory and cost of a deployment."),
     "capacity": ("fastsim.cli.capacity", "Find the highest rate that a deployment serves within its objectives."),
+    "sweep": ("fastsim.cli.sweep", "Simulate every configuration of a space, on threads or on Dask."),
     "result": ("fastsim.cli.result", "Show a result, write it as CSV, or log it to Weights & Biases."),
     "compare": ("fastsim.cli.compare", "Compare two results request by request."),
     "explain": ("fastsim.cli.explain", "Break one iteration down by operator."),

@@ -4,12 +4,14 @@ import json
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fastsim.files import locked
 from fastsim.kernels._jit import CACHE_FOLDER
 from fastsim.kernels.cost import FastsimTables, VidurTables
 
@@ -48,15 +50,38 @@ def load_or_build(
     """The tables stored under ``key``, else what ``build`` gives, stored for the next time.
 
     A damaged file is built anew, with a warning. Arrays are plain and writable: Numba would compile the
-    kernels a second time for read-only ones. Safe among processes: a file appears whole or not at all.
+    kernels a second time for read-only ones. Safe among processes: a file appears whole or not at all, and one builds
+    while others wait.
     """
     path = folder() / f"{key}.npz"
+    if (found := _found(path, kind)) is not None:
+        return found
+    damaged = path.exists()
+    with _turn(path.with_suffix(".lock")):
+        if not damaged and (found := _found(path, kind)) is not None:
+            return found
+        tables, about = build()
+        _write(path, tables, about)
+        return tables, about
+
+
+def _found(path: Path, kind: type[VidurTables] | type[FastsimTables]) -> tuple[Tables, About] | None:
     try:
         return _read(path, kind)
     except FileNotFoundError:
-        pass
+        return None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as problem:
         warnings.warn(f"{path}: damaged ({problem}); its tables are built anew", stacklevel=2)
-    tables, about = build()
-    _write(path, tables, about)
-    return tables, about
+        return None
+
+
+@contextmanager
+def _turn(path: Path) -> Iterator[None]:
+    """Hold a lock where there can be one."""
+    with ExitStack() as held:
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(locked(path, wait=True))
+        yield
+        with suppress(OSError):
+            path.unlink()

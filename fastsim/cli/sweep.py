@@ -1,0 +1,34 @@
+"""`fastsim sweep`."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("space")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the table of results.")
+@click.option("--workers", type=click.IntRange(1, 1024), help="Processes of this machine (default: threads of one).")
+@click.option("--dask", metavar="ADDRESS|FILE", help="A Dask cluster: tcp://host:8786, or its scheduler file.")
+@click.option("--yes", is_flag=True, help="Also more than 100,000 combinations.")
+def sweep(space: str, out: Path, workers: int | None, dask: str | None, yes: bool) -> None:
+    """Simulate every configuration of SPACE, a YAML, TOML or JSON file, into a table in Parquet.
+
+    The table grows as results come. Run the same command again to go on after an interruption.
+    """
+    from contextlib import nullcontext
+
+    from fastsim import show
+    from fastsim.sweeps import sweep as run
+
+    if workers is not None and dask is not None:
+        raise click.UsageError("--workers makes a cluster on this machine, and --dask names one: give one of them")
+    if dask is not None:
+        from fastsim.cluster import connect
+    with connect(dask) if dask is not None else nullcontext() as client, show.counting("Sweeping") as progress:
+        try:
+            done = run(space, out, client, workers=workers, yes=yes, progress=progress)
+        except KeyboardInterrupt:
+            click.echo(f"fastsim: interrupted; {out} holds what is done, and the same command goes on", err=True)
+            raise click.exceptions.Exit(130) from None
+    show.sweep(done)
