@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastsim.kernels import breakdown, counters, state
+from fastsim.kernels import breakdown, counters, measure, state
 from fastsim.kernels.route import ROUTED
-from fastsim.kernels.state import Batches, Limits, Log, Replicas, Requests, State
+from fastsim.kernels.state import Batches, Limits, Log, Replicas, Requests, State, Tally
 from fastsim.kernels.tournament import seat
 
 Floats = NDArray[np.float64]
@@ -78,7 +78,7 @@ def lay_out_requests(stream: Stream, arena: Arena, detail: bool = False) -> Requ
     )
 
 
-def lay_out_replicas(num_replicas: int, limits: Limits, arena: Arena) -> Replicas:
+def lay_out_replicas(num_replicas: int, limits: Limits, arena: Arena, detail: bool = False) -> Replicas:
     """Empty replicas."""
     shape = (num_replicas, limits.num_stages)
     places = (num_replicas, limits.max_num_seqs)
@@ -106,6 +106,8 @@ def lay_out_replicas(num_replicas: int, limits: Limits, arena: Arena) -> Replica
         quiet_until=arena.take("quiet_until", num_replicas, value=math.inf),
         soonest=_seats(num_replicas, "soonest", arena),
         events=arena.take("events", (num_replicas, 8 * limits.num_stages + 8), np.int64),
+        sums=arena.take("sums", (num_replicas * detail, measure.NUM_SUMS), np.int64),
+        series=arena.take("series", (num_replicas * detail, measure.BINS, measure.NUM_SERIES), np.int64),
     )
 
 
@@ -145,6 +147,20 @@ def lay_out_log(rows: int) -> Log:
     return Log(ints(), ints(), np.zeros(rows), np.zeros(rows), ints(), ints(), ints(), ints())
 
 
+def lay_out_tally(limits: Limits, detail: bool, arena: Arena) -> Tally:
+    """No batch counted yet."""
+
+    def take(name: str, size: int) -> NDArray[np.int64]:
+        return arena.take(f"tally_{name}", size * detail, np.int64)
+
+    return Tally(
+        batch_size=take("batch_size", limits.max_num_seqs + 1),
+        batch_tokens=take("batch_tokens", counters.NUM_SIZES),
+        batch_prefill_tokens=take("batch_prefill_tokens", counters.NUM_SIZES),
+        batch_seconds=take("batch_seconds", counters.NUM_BINS),
+    )
+
+
 def lay_out_lane(
     requests: Requests,
     replicas: Replicas,
@@ -165,6 +181,7 @@ def lay_out_lane(
         replicas=replicas,
         batches=batches,
         log=lay_out_log(log_rows),
+        tally=lay_out_tally(limits, requests.parts.size > 0, arena),
         tbt=arena.take("tbt", counters.NUM_BINS, np.int64),
         cursor=cursor,
         until=arena.take("until", 1, value=math.inf if routed else float(requests.arrived_at[0])),

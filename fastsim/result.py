@@ -22,6 +22,7 @@ from fastsim.deployment import Resolved
 from fastsim.files import replacing
 from fastsim.kernels.state import Replicas, Requests
 from fastsim.layout import Stream
+from fastsim.measures import Measures
 from fastsim.metrics import definitions
 from fastsim.objectives import Objective, judge
 from fastsim.stored import FORMAT, read
@@ -40,6 +41,7 @@ class Outcome(NamedTuple):
     replicas: Replicas
     tbt: NDArray[np.int64]  # gaps between output tokens by bin (kernels.counters)
     log: Sequence[NDArray[Any]] | None  # columns of kernels.state.Log
+    measures: Measures | None  # None without detail
 
 
 @dataclass(frozen=True)

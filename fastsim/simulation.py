@@ -21,6 +21,7 @@ from fastsim.kernels.cost import Cost
 from fastsim.kernels.route import ASKED, LEAST_OUTSTANDING, LEAST_WAITING, ROUTED
 from fastsim.kernels.state import Limits, State
 from fastsim.layout import Arena, Stream
+from fastsim.measures import measures_of
 from fastsim.objectives import Objective, check_exclude, parse_all
 from fastsim.policies import attached, with_functions
 from fastsim.predictors import build_cost, build_costs
@@ -118,8 +119,10 @@ def run(job: Job, cost: Cost, iterations: bool = False, detail: bool = False) ->
     explain_end(resolved, lanes[0])
     served, replicas = release(lanes[0].requests), lanes[0].replicas
     tbt = np.sum([lane.tbt for lane in lanes], axis=0)
+    measures = measures_of(lanes)
     del lanes
-    return Outcome(request_columns(served, job.stream, limits.num_stages), replicas, tbt, logs), kernel_s
+    columns = request_columns(served, job.stream, limits.num_stages)
+    return Outcome(columns, replicas, tbt, logs, measures), kernel_s
 
 
 def kernel_of(
@@ -188,7 +191,7 @@ def lay_out_whole(
     """The state of one thread that simulates all replicas."""
     number = resolved.deployment.num_replicas
     requests = layout.lay_out_requests(stream, arena, detail)
-    replicas = layout.lay_out_replicas(number, limits, arena)
+    replicas = layout.lay_out_replicas(number, limits, arena, detail)
     batches = layout.lay_out_batches(number, limits, arena)
     if limits.router == ROUTED:
         layout.assign(requests, replicas, assignment(resolved, workload))

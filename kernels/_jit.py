@@ -46,7 +46,7 @@ CACHE_FOLDER = _cache_root() / "kernels" / _digest()
 _OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False}
 # A part is called by kernels only: the way in from Python, which unpacks the whole state, would take most of the
 # time of compiling.
-_PART_OPTIONS = {**_OPTIONS, "forceinline": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+_PART_OPTIONS = {**_OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
 def kernel(function: F) -> F:
@@ -66,5 +66,11 @@ def inlined(function: F) -> F:
     A call would pass every array of the state anew, some hundred words, once per iteration. Python cannot call
     it: a test that wants to compiles a function around it.
     """
+    part: F = numba.njit(forceinline=True, **_PART_OPTIONS)(function)
+    return part
+
+
+def apart(function: F) -> F:
+    """Compile a part of a kernel that is seldom called, and takes little, apart from its callers, out of their way."""
     part: F = numba.njit(**_PART_OPTIONS)(function)
     return part

@@ -20,6 +20,7 @@ from .state import (
     NUM_SEQS,
     NUM_TOKENS,
     PREFILL_KV,
+    PREFILL_PAIRS,
     PREFILL_SQUARES,
     PRESENT,
     REPLICA,
@@ -50,7 +51,7 @@ def weigh(state: State, cost: Cost, size: int, group: int, group_kv: int, group_
     decode_kv = longest_kv = 0
     if group > 0:
         decode_kv, longest_kv = group_kv, group_longest
-    num_prefills = prefill_tokens = prefill_kv = squares = num_sampled = 0
+    num_prefills = prefill_tokens = prefill_kv = squares = pairs = num_sampled = 0
     prefill_ms = 0.0
     for i in range(size):
         member = request[i]
@@ -66,6 +67,7 @@ def weigh(state: State, cost: Cost, size: int, group: int, group_kv: int, group_
         prefill_tokens += chunk
         prefill_kv += (before + kv_step - 1) // kv_step * kv_step
         squares += chunk * chunk
+        pairs += chunk * before
         num_sampled += before + chunk == prefill[member]
         if cost.compose == COMPOSE_FASTSIM:
             prefill_ms += prefill_chunk_ms(cost.fastsim, before, chunk)
@@ -82,6 +84,7 @@ def weigh(state: State, cost: Cost, size: int, group: int, group_kv: int, group_
     features[NUM_PREFILLS] = num_prefills
     features[PREFILL_KV] = prefill_kv
     features[PREFILL_SQUARES] = squares
+    features[PREFILL_PAIRS] = pairs
     features[NUM_SAMPLED] = num_decodes + num_sampled
     state.replicas.counts[r, TOKENS] += num_tokens
     return batch_ms(cost, features, prefill_ms)

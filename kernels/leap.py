@@ -9,6 +9,7 @@ from .breakdown import count_chunk, detailed, other_seconds
 from .cost import Cost, host_seconds, stage_seconds
 from .group import add_work, disband, finish_due, growth_due, join, line_up
 from .log import full, record
+from .measure import count_batch, count_stage, count_time
 from .queues import arrive
 from .solo import count_first_gaps, run_on
 from .state import (
@@ -77,6 +78,7 @@ def launch_group(
     seconds = stage_seconds(cost, features[NUM_TOKENS], features[NUM_SEQS], features[NUM_SAMPLED], ms, 0)
     if not seconds > 0.0:
         return FAULT
+    count_batch(state, r, 0)
     now = state.replicas.times[r, CLOCK]
     started_at, request = state.requests.started_at, state.batches.request[r, 0]
     for i in range(size):
@@ -85,6 +87,8 @@ def launch_group(
     if features[NUM_DECODES] > 0:
         state.replicas.times[r, IDLE] += now - state.replicas.times[r, LAST_END]
     _stay_in_flight(state, limits, r, now, seconds)
+    count_stage(state, (now + seconds) - now)
+    count_time(state, limits, r, 1, now + seconds)
     record(state, limits.num_blocks, 0, 0, now, now + seconds)
     return FORM
 

@@ -9,6 +9,7 @@ import math
 from ._jit import inlined
 from .cost import Cost, stage_seconds
 from .log import full, record
+from .measure import count_stage, count_time
 from .queues import arrive
 from .state import (
     BUDGET,
@@ -93,6 +94,7 @@ def _start_stage(state: State, cost: Cost, limits: Limits, stage: int) -> bool:
     replicas.stage_sequence[r, stage] = replicas.counts[r, SEQUENCE]
     replicas.counts[r, SEQUENCE] += 1
     replicas.busy[r, stage] += seconds
+    count_stage(state, (now + seconds) - now)
     record(state, limits.num_blocks, stage, slot, now, now + seconds)
     return True
 
@@ -147,7 +149,7 @@ def next_moment(state: State) -> float:
 
 
 @inlined
-def _move_clock(state: State) -> int:
+def _move_clock(state: State, limits: Limits) -> int:
     """Move the clock to the next arrival or stage end and line up what they cause; else why it stays."""
     r, requests = state.cursor[REPLICA], state.requests
     counts, replicas = state.replicas.counts[r], state.replicas
@@ -156,6 +158,10 @@ def _move_clock(state: State) -> int:
         return DONE
     if time >= state.until[0]:
         return UNTIL
+    busy = 0
+    for stage in range(replicas.stage_end.shape[1]):
+        busy += replicas.stage_batch[r, stage] != NONE
+    count_time(state, limits, r, busy, time)
     replicas.times[r, CLOCK] = time
     stage = _earliest_stage(state)
     while stage != NONE and replicas.stage_end[r, stage] == time:
@@ -182,7 +188,7 @@ def next_pipeline_event(state: State, cost: Cost, limits: Limits) -> int:
         if full(state):
             return BUDGET
         if counts[EVENTS] == 0:
-            reason = _move_clock(state)
+            reason = _move_clock(state, limits)
             if reason != FORM:
                 return reason
             continue

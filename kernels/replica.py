@@ -6,6 +6,7 @@ from ._jit import inlined
 from .batches import weigh
 from .cost import Cost, stage_seconds
 from .log import full, record
+from .measure import count_batch, count_stage, count_time
 from .pipeline import enter, next_pipeline_event
 from .queues import arrive
 from .state import (
@@ -115,6 +116,7 @@ def launch(state: State, cost: Cost, limits: Limits, size: int) -> int:
     state.batches.seconds[r, slot] = 0.0
     if math.isnan(ms):
         return FAULT
+    count_batch(state, r, slot)
     if limits.num_stages > 1:
         enter(state, slot)
         return FORM
@@ -131,5 +133,7 @@ def launch(state: State, cost: Cost, limits: Limits, size: int) -> int:
     state.replicas.stage_end[r, 0] = now + seconds
     state.replicas.busy[r, 0] += seconds
     state.batches.seconds[r, slot] = seconds
+    count_stage(state, (now + seconds) - now)
+    count_time(state, limits, r, 1, now + seconds)
     record(state, limits.num_blocks, 0, slot, now, now + seconds)
     return FORM

@@ -2,10 +2,12 @@
 
 from ._jit import inlined
 from .batches import count_gaps
+from .breakdown import detailed
 from .cost import COMPOSE_FASTSIM, Cost, host_seconds, solo_parts, solo_seconds, solo_segment
 from .counters import bin_bounds, bin_of
 from .group import ID_BITS
 from .log import record
+from .measure import BUSY, KV, RUNNING_SERIES, TICKS, bin_at, bin_end, count_run, count_stage, spread, ticks_at
 from .state import (
     CLOCK,
     DECODE_KV,
@@ -33,10 +35,12 @@ from .state import (
     NUM_SEQS,
     NUM_TOKENS,
     PEAK,
+    PRESENT,
     TBT_COUNT,
     TBT_MAX,
     TBT_SUM,
     TOKENS,
+    WAITING,
     WORK,
     WORK_LOW,
     Limits,
@@ -66,6 +70,12 @@ def run_on(state: State, cost: Cost, limits: Limits, r: int, arrival: float, mos
     start, busy, tbt_sum = times[CLOCK], state.replicas.busy[r, 0], 0.0
     work, work_low, host, host_each = times[WORK], times[WORK_LOW], times[HOST], host_seconds(cost, number)
     low, high, widest, place, equal = 0.0, 0.0, 0.0, 0, 0
+    detail, origin, first_tick, bin_now, bin_until, held = detailed(state.requests), 0.0, 0, 0, 0, 0
+    if detail:
+        origin, first_tick = state.requests.arrived_at[0], ticks_at(state, start)
+        bin_now = bin_at(state, r, first_tick)
+        bin_until = bin_end(state, r, bin_now)
+    tick = first_tick
     while step < last_step:
         if grows:
             if free <= growth[phase]:
@@ -90,14 +100,18 @@ def run_on(state: State, cost: Cost, limits: Limits, r: int, arrival: float, mos
             state.replicas.stage_end[r, 0], state.replicas.stage_seconds[r, 0] = end, seconds
             busy += seconds
             counts[IN_FLIGHT], code = 1, FORM
+            count_stage(state, end - start)
             break
         if step == first_step:
             count_first_gaps(state, r, end)
+            count_stage(state, end - start)
             tbt_sum = times[TBT_SUM]
         else:
             gap = end - start
             if gap < low or gap >= high:
                 state.tbt[place] += equal * number
+                if detail:
+                    state.tally.batch_seconds[place] += equal
                 place, equal = bin_of(gap), 0
                 low, high = bin_bounds(place)
             equal += 1
@@ -112,11 +126,29 @@ def run_on(state: State, cost: Cost, limits: Limits, r: int, arrival: float, mos
         step += 1
         mean += 1
         decode_kv += number
+        if detail:
+            before, tick = tick, int((end - origin) * TICKS)
+            held += (limits.num_blocks - free) * (tick - before)
+            if tick >= bin_until:
+                break
         if end >= arrival:
             break
     done = step - first_step
     started = done + counts[IN_FLIGHT]
     state.tbt[place] += equal * number
+    if detail:
+        state.tally.batch_seconds[place] += equal
+        count_run(state, r, bin_now, number, started, decode_kv - done * number)
+        running, blocks, beyond = counts[PRESENT] - counts[WAITING], limits.num_blocks - free, max(0, tick - bin_until)
+        series = state.replicas.series[r]
+        series[bin_now, BUSY] += tick - beyond - first_tick
+        series[bin_now, RUNNING_SERIES] += running * (tick - beyond - first_tick)
+        series[bin_now, KV] += held - blocks * beyond
+        # The last iteration may reach beyond the bin, or stay in flight.
+        rest = bin_until if beyond > 0 else tick
+        last = ticks_at(state, state.replicas.stage_end[r, 0]) if counts[IN_FLIGHT] else tick
+        if last > rest:
+            spread(series, counts, rest, last, 1, running, blocks)
     if started > 0:
         times[IDLE] += times[CLOCK] - times[LAST_END]
     if done > 0:

@@ -55,8 +55,9 @@ GOING, STUCK, OUT_OF_MEMORY = range(3)
     SEQUENCE,  # stage starts so far; orders stage ends at equal times
     TBT_COUNT,  # gaps between output tokens
     RESTING,  # the batch that has just ended and stays together (standing.py), NONE when there is none
+    SHIFT,  # times that the bins of the series have folded
     NUM_COUNTS,
-) = range(33)
+) = range(34)
 
 # Columns of Batches.features.
 (
@@ -69,6 +70,7 @@ GOING, STUCK, OUT_OF_MEMORY = range(3)
     NUM_PREFILLS,
     PREFILL_KV,  # tokens before each chunk, rounded up to the step of the table, summed
     PREFILL_SQUARES,  # squares of the chunk lengths, summed
+    PREFILL_PAIRS,  # chunk lengths times tokens before, summed
     NUM_SAMPLED,  # requests that produce an output token
     NUM_MEMBERS,  # places that the batch holds memory for (faster_transformer)
     IN_USE,
@@ -78,7 +80,7 @@ GOING, STUCK, OUT_OF_MEMORY = range(3)
     DUE,  # the step in which the first of them finishes
     EVEN,  # 1 when all of them took their last token when the batch last ended
     NUM_FEATURES,
-) = range(18)
+) = range(19)
 
 # Columns of Batches.sums.
 (
@@ -177,6 +179,8 @@ class Replicas(NamedTuple):
     quiet_until: Floats  # [R] s, when the load of a replica may change next by itself
     soonest: Ints  # tournament of the replicas by quiet_until
     events: Longs  # [R, 8 * S + 8] ring of events due now
+    sums: Longs  # [R, measure.NUM_SUMS] work; of no replica when nobody asked
+    series: Longs  # [R, measure.BINS, measure.NUM_SERIES] over time; of no replica when nobody asked
 
 
 class Batches(NamedTuple):
@@ -210,6 +214,15 @@ class Log(NamedTuple):
     kv_blocks: Ints
 
 
+class Tally(NamedTuple):
+    """Batches by what they are; empty when nobody asked."""
+
+    batch_size: Longs  # [W + 1] batches by number of sequences
+    batch_tokens: Longs  # [counters.NUM_SIZES] batches by number of tokens
+    batch_prefill_tokens: Longs  # [counters.NUM_SIZES] the same by prompt tokens
+    batch_seconds: Longs  # [counters.NUM_BINS] batches on stages by time
+
+
 class State(NamedTuple):
     """Everything that changes. Threads share requests, replicas and batches and own the rest."""
 
@@ -217,6 +230,7 @@ class State(NamedTuple):
     replicas: Replicas
     batches: Batches
     log: Log
+    tally: Tally
     tbt: Longs  # [counters.NUM_BINS] gaps between output tokens by length
     cursor: Longs  # [NUM_CURSORS]
     until: Floats  # [1] s, the horizon up to which replicas are advanced

@@ -7,6 +7,7 @@ from importlib import import_module
 import numpy as np
 import reference
 import reference_breakdown
+import reference_measures
 from reference import Outcome, Settings
 from strategies import Case
 
@@ -15,6 +16,7 @@ from fastsim.breakdown import breakdown
 from fastsim.kernels import route, state
 from fastsim.kernels.cost import Cost
 from fastsim.kernels.state import Limits, State
+from fastsim.measures import measures_of
 
 Kernel = Callable[[State, Cost, Limits], int]
 
@@ -49,7 +51,7 @@ def lay_out(case: Case, log_rows: int, detail: bool = True) -> tuple[State, Limi
     )
     arena = layout.Arena()
     arrays = layout.lay_out_requests(stream, arena, detail)
-    replicas = layout.lay_out_replicas(settings.num_replicas, limits, arena)
+    replicas = layout.lay_out_replicas(settings.num_replicas, limits, arena, detail)
     batches = layout.lay_out_batches(settings.num_replicas, limits, arena)
     if limits.router == route.ROUTED:
         turn = np.arange(len(requests)) % settings.num_replicas
@@ -96,6 +98,24 @@ def assert_breaks_down(lane: State, twin: Outcome, cost: Cost) -> None:
         assert min(got.values()) > -1e-9
 
 
+def assert_measured(lane: State, twin: Outcome, case: Case) -> None:
+    """Batches, work and series of every replica are the twin's, to the last integer."""
+    measures = measures_of([lane])
+    assert measures is not None
+    expected = reference_measures.measure(twin, case.settings)
+    for kind, histogram in (
+        (measures.batch_tokens, expected.batch_tokens),
+        (measures.batch_prefill_tokens, expected.batch_prefill_tokens),
+        (measures.batch_size, expected.batch_size),
+        (measures.batch_seconds, expected.batch_seconds),
+    ):
+        assert {int(place): int(kind[place]) for place in np.flatnonzero(kind)} == histogram
+    for got, sums in ((measures.squares, "squares"), (measures.pairs, "pairs"), (measures.sampled, "sampled")):
+        assert got.tolist() == [getattr(replica, sums) for replica in expected.replicas]
+    assert measures.bin_s == expected.bin_ticks / reference_measures.TICKS
+    np.testing.assert_array_equal(measures.series, expected.series)
+
+
 def assert_equals_twin(
     case: Case, slice_length: int = 1 << 40, log_rows: int = 1 << 14, kernel: Kernel | None = None
 ) -> Outcome:
@@ -117,6 +137,7 @@ def assert_equals_twin(
         assert columns.restarts[i] == request.num_restarts
         assert columns.replica[i] == request.replica_id
     assert_breaks_down(lane, twin, case.cost)
+    assert_measured(lane, twin, case)
     gaps = [gap for request in twin.requests for gap in request.token_gaps]
     assert counts[:, state.TBT_COUNT].sum() == lane.tbt.sum() == len(gaps)
     assert math.isclose(times[:, state.TBT_SUM].sum(), sum(gaps), rel_tol=1e-9)

@@ -43,12 +43,31 @@ class Iteration(NamedTuple):
     kv_blocks_used: int  # when the stage starts
 
 
+class Formed(NamedTuple):
+    replica_id: int
+    time: float
+    batch: Batch
+
+
+class Span(NamedTuple):
+    """A time in which nothing happens on a replica."""
+
+    replica_id: int
+    start: float
+    end: float
+    busy_stages: int
+    running: int  # requests that have arrived, are not finished, and do not wait
+    kv_blocks: int
+
+
 class Outcome(NamedTuple):
     requests: list[Request]  # in the order given
     iterations: list[Iteration]  # in the order of their starts
     outcome: list[str]  # by replica: done, stuck or out_of_memory
     stuck_head: list[int | None]  # by replica: the request that can never be scheduled
     restarts: list[Restart]
+    formed: list[Formed]
+    spans: list[Span]
 
 
 def simulate(requests: Sequence[Request], settings: Settings, stage_seconds: StageSeconds) -> Outcome:
@@ -65,6 +84,8 @@ def simulate(requests: Sequence[Request], settings: Settings, stage_seconds: Sta
         [replica.outcome for replica in simulation.replicas],
         [replica.stuck_head for replica in simulation.replicas],
         simulation.restarts,
+        simulation.formed,
+        simulation.spans,
     )
 
 
@@ -93,6 +114,8 @@ class Simulation:
         self.num_routed = 0
         self.time = 0.0
         self.num_events = 0
+        self.formed: list[Formed] = []
+        self.spans: list[Span] = []
         self.events: list[tuple[float, int, Callable[[], None]]] = []
 
     def at(self, time: float, event: Callable[[], None]) -> None:
@@ -103,8 +126,16 @@ class Simulation:
         for request in self.requests:
             self.at(request.arrived_at, partial(self.arrive, request))
         while self.events:
-            self.time, _, event = heapq.heappop(self.events)
+            time, _, event = heapq.heappop(self.events)
+            if time > self.time:
+                self.spans += [self.span(replica, time) for replica in self.replicas]
+            self.time = time
             event()
+
+    def span(self, replica: Replica, until: float) -> Span:
+        busy = sum(stage.is_busy for stage in replica.stages)
+        running = replica.num_outstanding - len(replica.waiting)
+        return Span(replica.id, self.time, until, busy, running, self.settings.num_blocks - replica.num_free)
 
     def arrive(self, request: Request) -> None:
         self.unrouted.append(request)
@@ -146,6 +177,7 @@ class Simulation:
                     [request for request, _ in members],
                     [Entry(request.processed, request.prefill, tokens) for request, tokens in members],
                 )
+                self.formed.append(Formed(replica.id, self.time, batch))
                 for request in batch.requests:
                     if math.isnan(request.scheduled_at):
                         request.scheduled_at = self.time
