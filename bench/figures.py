@@ -67,7 +67,7 @@ def kernel(name: str, deployment: Deployment, workload: Workload, most: Callable
     vidur, iterations = vidur_seconds(deployment, workload)
 
     def measure() -> dict[str, float]:
-        timing = fastsim.simulate(deployment, workload).summary["timing"]
+        timing = fastsim.simulate(deployment, workload, detail=False).summary["timing"]
         return {"seconds": timing["kernel_s"], "ns per iteration": timing["kernel_s"] / iterations * 1e9}
 
     return Figure(f"{name}, {iterations:,} iterations", most(vidur), measure, vidur)
@@ -112,7 +112,7 @@ def in_child(num_requests: int, num_replicas: int, router: str) -> dict[str, flo
     fastsim.simulate(deployment, load("chat", num_requests=10))
     workload = load("chat", rate=6.0 * num_replicas, num_requests=num_requests)
     began, worked = time.perf_counter(), time.process_time()
-    timing = fastsim.simulate(deployment, workload).summary["timing"]
+    timing = fastsim.simulate(deployment, workload, detail=False).summary["timing"]
     whole, worked = time.perf_counter() - began, time.process_time() - worked
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"seconds": timing["kernel_s"], "whole call": whole, "core-seconds": worked, "peak_mib": peak}

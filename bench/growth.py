@@ -34,7 +34,7 @@ def fit(policy: str = "sarathi", sizes: tuple[int, ...] = (10, 100, 1_000, 10_00
             gaps = {"kind": "poisson", "rate": 0.8 * 16 / (0.009 * outputs + 0.02)}
             number = size * 1030 // (outputs + 30)
             workload = load({"lengths": lengths, "gaps": gaps, "num_requests": number})
-            summaries = [fastsim.simulate(deployment, workload).summary for _ in range(runs)]
+            summaries = [fastsim.simulate(deployment, workload, detail=False).summary for _ in range(runs)]
             seconds = min(one["timing"]["kernel_s"] for one in summaries)
             points.append((number, summaries[0]["totals"]["iterations"], seconds))
     table = np.array(points, np.float64)
@@ -68,6 +68,6 @@ def steady_decode_ns(
     deployment = Deployment.load(None, settings)
     lengths = {"kind": "fixed", "num_prompt_tokens": 1, "num_output_tokens": outputs}
     workload = load({"lengths": lengths, "gaps": {"kind": "static"}, "num_requests": places * waves})
-    summaries = [fastsim.simulate(deployment, workload).summary for _ in range(runs)]
+    summaries = [fastsim.simulate(deployment, workload, detail=False).summary for _ in range(runs)]
     fastest = min(float(one["timing"]["kernel_s"]) for one in summaries)
     return fastest / int(summaries[0]["totals"]["iterations"]) * 1e9

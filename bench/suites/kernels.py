@@ -29,15 +29,15 @@ class Policies:
         fastsim.simulate(*prepare(policy, 10, load_name))
 
     def time_simulate(self, policy: str, load_name: str, requests: int) -> None:
-        fastsim.simulate(*self.job)
+        fastsim.simulate(*self.job, detail=False)
 
     def track_kernel_ms(self, policy: str, load_name: str, requests: int) -> float:
-        return float(fastsim.simulate(*self.job).summary["timing"]["kernel_s"] * 1e3)
+        return float(fastsim.simulate(*self.job, detail=False).summary["timing"]["kernel_s"] * 1e3)
 
     track_kernel_ms.unit = "ms"  # type: ignore[attr-defined]
 
     def track_ns_per_iteration(self, policy: str, load_name: str, requests: int) -> float:
-        summary = fastsim.simulate(*self.job).summary
+        summary = fastsim.simulate(*self.job, detail=False).summary
         return float(summary["timing"]["kernel_s"] / summary["totals"]["iterations"] * 1e9)
 
     track_ns_per_iteration.unit = "ns"  # type: ignore[attr-defined]
@@ -55,7 +55,7 @@ class Replicas:
         fastsim.simulate(*prepare("sarathi", 10, "light"))
 
     def time_simulate(self, router: str, replicas: int) -> None:
-        fastsim.simulate(*self.job)
+        fastsim.simulate(*self.job, detail=False)
 
 
 class Pipelines:
@@ -69,7 +69,7 @@ class Pipelines:
         fastsim.simulate(*prepare("sarathi", 10, "light"))
 
     def time_simulate(self, stages: int, requests: int) -> None:
-        fastsim.simulate(*self.job)
+        fastsim.simulate(*self.job, detail=False)
 
 
 class MicroBatches:
@@ -85,10 +85,10 @@ class MicroBatches:
         lengths = {"kind": "fixed", "num_prompt_tokens": 1, "num_output_tokens": 1000}
         workload = load({"lengths": lengths, "gaps": {"kind": "static"}, "num_requests": batch * stages})
         self.job = Deployment.load(None, settings), workload
-        fastsim.simulate(*self.job)
+        fastsim.simulate(*self.job, detail=False)
 
     def track_ns(self, policy: str, stages: int, batch: int) -> float:
-        summary = fastsim.simulate(*self.job).summary
+        summary = fastsim.simulate(*self.job, detail=False).summary
         return float(summary["timing"]["kernel_s"] / summary["totals"]["iterations"] * 1e9)
 
     track_ns.unit = "ns"  # type: ignore[attr-defined]

@@ -17,13 +17,13 @@ class Memory:
         self.job = prepare("sarathi", requests, "light", "num_replicas=100")
 
     def peakmem_simulate(self, requests: int) -> None:
-        fastsim.simulate(*self.job)
+        fastsim.simulate(*self.job, detail=False)
 
     def track_bytes_per_request(self, requests: int) -> float:
         """Of the arrays that a result keeps."""
         deployment, workload = self.job
         assert isinstance(workload, Workload)
-        return float(fastsim.simulate(deployment, workload).requests.nbytes / requests)
+        return float(fastsim.simulate(deployment, workload, detail=False).requests.nbytes / requests)
 
     track_bytes_per_request.unit = "bytes"  # type: ignore[attr-defined]
 
@@ -38,4 +38,4 @@ class Clusters:
         self.job = prepare("sarathi", 1_000, "light", f"num_replicas={replicas}")
 
     def peakmem_simulate(self, replicas: int) -> None:
-        fastsim.simulate(*self.job)
+        fastsim.simulate(*self.job, detail=False)
