@@ -155,6 +155,7 @@ def lay_out_tally(limits: Limits, detail: bool, arena: Arena) -> Tally:
 
     return Tally(
         batch_size=take("batch_size", limits.max_num_seqs + 1),
+        batch_decodes=take("batch_decodes", limits.max_num_seqs + 1),
         batch_tokens=take("batch_tokens", counters.NUM_SIZES),
         batch_prefill_tokens=take("batch_prefill_tokens", counters.NUM_SIZES),
         batch_seconds=take("batch_seconds", counters.NUM_BINS),

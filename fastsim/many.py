@@ -14,8 +14,10 @@ import pyarrow as pa
 
 from fastsim import layout
 from fastsim.deployment import Deployment, Resolved, resolve
+from fastsim.details import add_details
 from fastsim.feasible import check_fit, explain_end
 from fastsim.layout import Arena, Stream
+from fastsim.measures import measures_of
 from fastsim.memory import GIB
 from fastsim.predictors import Built, build_cost
 from fastsim.predictors.limits import limits as reach_of
@@ -161,6 +163,8 @@ def _run(job: _Job, tables: _Tables, arena: Arena, keep: bool, detail: bool, sto
         explain_end(resolved, lane)
         columns = request_columns(lane.requests, stream, limits.num_stages)
         summary = summarise(resolved, columns, lane.replicas, lane.tbt, built.provenance)
+        if measures := measures_of([lane]):
+            add_details(summary, resolved, columns, lane.replicas, measures)
         table = request_table(columns, describe(resolved, job.workload, built.provenance)) if keep else None
         total_s = time.perf_counter() - began
         timing = {"tables_s": tables_s, "kernel_s": kernel_s, "write_s": 0.0, "total_s": total_s}

@@ -26,6 +26,7 @@ class Measures(NamedTuple):
     """Exact, and the same on any number of threads. All batches of a deployment, but what is by replica."""
 
     batch_size: Longs  # int64[max_num_seqs + 1] batches by number of sequences
+    batch_decodes: Longs  # int64[max_num_seqs + 1] the same by decodes
     batch_tokens: Longs  # int64[NUM_SIZES] batches by tokens: bin i from counters.sizes()[i] up to the next
     batch_prefill_tokens: Longs  # int64[NUM_SIZES] the same by prompt tokens
     batch_seconds: Longs  # int64[NUM_BINS] batches on stages by time: bins as counters.edges()
@@ -41,7 +42,7 @@ def measures_of(lanes: Sequence[State]) -> Measures | None:
     replicas = lanes[0].replicas
     if not len(replicas.series):
         return None
-    size, tokens, prefill_tokens, seconds = (
+    size, decodes, tokens, prefill_tokens, seconds = (
         np.sum(kind, axis=0) for kind in zip(*(lane.tally for lane in lanes), strict=True)
     )
     squares, pairs, sampled = replicas.sums.T.copy()
@@ -53,4 +54,4 @@ def measures_of(lanes: Sequence[State]) -> Measures | None:
     levels = measure.BUSY, measure.RUNNING_SERIES, measure.KV
     series[:, :, levels] /= measure.TICKS
     bin_s = float(1 << (measure.FIRST_SHIFT + most)) / measure.TICKS
-    return Measures(size, tokens, prefill_tokens, seconds, squares, pairs, sampled, series, bin_s)
+    return Measures(size, decodes, tokens, prefill_tokens, seconds, squares, pairs, sampled, series, bin_s)

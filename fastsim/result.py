@@ -19,6 +19,7 @@ import fastsim
 from fastsim.breakdown import breakdown
 from fastsim.columns import BREAKDOWN, ITERATIONS, REQUESTS, Column
 from fastsim.deployment import Resolved
+from fastsim.details import add_details
 from fastsim.files import replacing
 from fastsim.kernels.state import Replicas, Requests
 from fastsim.layout import Stream
@@ -121,6 +122,8 @@ def wrap(
         rows = [column[order] for column in outcome.log]
         iterations = _table(ITERATIONS, dict(zip((c.name for c in ITERATIONS), rows, strict=True)), config)
     summary = summarise(resolved, outcome.columns, outcome.replicas, outcome.tbt, provenance, exclude)
+    if outcome.measures is not None:
+        add_details(summary, resolved, outcome.columns, outcome.replicas, outcome.measures, objectives, exclude)
     result = Result(requests, iterations, {**summary, "timing": timing}, config)
     if objectives:
         result.judge(objectives)

@@ -107,6 +107,7 @@ def count_batch(state: State, r: int, slot: int) -> None:
         features, tally, sums = state.batches.features[r, slot], state.tally, state.replicas.sums[r]
         decodes, prefill_tokens = features[NUM_DECODES], features[NUM_PREFILL_TOKENS]
         tally.batch_size[features[NUM_SEQS]] += 1
+        tally.batch_decodes[decodes] += 1
         tally.batch_tokens[size_bin(features[NUM_TOKENS])] += 1
         tally.batch_prefill_tokens[size_bin(prefill_tokens)] += 1
         sums[SQUARES] += decodes + features[PREFILL_SQUARES]
@@ -122,6 +123,7 @@ def count_run(state: State, r: int, place: int, number: int, started: int, decod
     """Count ``started`` batches of the same ``number`` of decodes, whose KV was ``decode_kv`` in the first."""
     tally, sums = state.tally, state.replicas.sums[r]
     tally.batch_size[number] += started
+    tally.batch_decodes[number] += started
     tally.batch_tokens[size_bin(number)] += started
     tally.batch_prefill_tokens[0] += started
     sums[SQUARES] += started * number

@@ -218,6 +218,7 @@ class Tally(NamedTuple):
     """Batches by what they are; empty when nobody asked."""
 
     batch_size: Longs  # [W + 1] batches by number of sequences
+    batch_decodes: Longs  # [W + 1] the same by decodes
     batch_tokens: Longs  # [counters.NUM_SIZES] batches by number of tokens
     batch_prefill_tokens: Longs  # [counters.NUM_SIZES] the same by prompt tokens
     batch_seconds: Longs  # [counters.NUM_BINS] batches on stages by time

@@ -107,6 +107,7 @@ def assert_measured(lane: State, twin: Outcome, case: Case) -> None:
         (measures.batch_tokens, expected.batch_tokens),
         (measures.batch_prefill_tokens, expected.batch_prefill_tokens),
         (measures.batch_size, expected.batch_size),
+        (measures.batch_decodes, expected.batch_decodes),
         (measures.batch_seconds, expected.batch_seconds),
     ):
         assert {int(place): int(kind[place]) for place in np.flatnonzero(kind)} == histogram

@@ -25,6 +25,7 @@ class Work(NamedTuple):
 
 class Measured(NamedTuple):
     batch_size: dict[int, int]
+    batch_decodes: dict[int, int]
     batch_tokens: dict[int, int]  # by bin
     batch_prefill_tokens: dict[int, int]
     batch_seconds: dict[int, int]
@@ -44,6 +45,7 @@ def measure(twin: Outcome, settings: Settings) -> Measured:
     bin_ticks, series = over_time(twin, settings)
     return Measured(
         dict(Counter(len(batch.requests) for batch in batches)),
+        dict(Counter(batch.num_tokens - batch.num_prefill_tokens for batch in batches)),
         of([batch.num_tokens for batch in batches], sizes),
         of([batch.num_prefill_tokens for batch in batches], sizes),
         of(seconds, edges),

@@ -1,0 +1,163 @@
+"""The details of a summary, against adding them up from requests and iterations."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastsim
+from fastsim import details, per_request
+from fastsim.columns import BREAKDOWN
+from fastsim.deployment import Deployment, resolve
+from fastsim.metrics import BATCH, METRICS, REQUEST, STATISTICS, definitions, flatten
+from fastsim.result import Result, as_json
+from fastsim.summary import summarise
+from fastsim.workload import load
+
+CHAT = load("chat", rate=12.0, num_requests=600, seed=3)
+# Two replicas of two stages, with little memory: queues, preemption and bubbles.
+FIELDS = ["num_replicas=2", "pipeline_parallel_size=2", "scheduler.num_blocks=900", "scheduler.max_num_seqs=32"]
+
+
+@pytest.fixture(scope="module")
+def result() -> Result:
+    wanted = Deployment.load(None, FIELDS)
+    return fastsim.simulate(wanted, CHAT, iterations=True, objectives=["ttft:p90<2s"], exclude=(1.0, 1.0))
+
+
+def test_what_is_declared_is_there_and_what_is_there_is_declared(result: Result) -> None:
+    summary = result.summary
+    assert list(summary["definitions"]) == [metric.name for metric in METRICS]
+    assert all(summary["definitions"].values())
+    for metric in METRICS:
+        section, _, key = metric.name.partition(".")
+        found = summary[section][key] if key else summary[section]
+        if metric.kind == "distribution":
+            assert list(found) == list(STATISTICS)
+    named = {metric.name for metric in METRICS}
+    for name in flatten(summary):
+        assert any(name == one or name.startswith(f"{one}.") for one in named), name
+    assert set(summary["request"]) == {metric.key for metric in REQUEST} == set(per_request.PER_REQUEST)
+    assert set(summary["batch"]) == {metric.key for metric in BATCH}
+    assert {f"series.{name}" for name in summary["series"]} <= named
+    as_json(summary)
+
+
+def test_batches_are_those_of_the_iterations(result: Result) -> None:
+    rows = {name: result.iterations[name].to_numpy() for name in result.iterations.column_names}  # type: ignore[union-attr,index]
+    first = rows["stage_id"] == 0
+    seconds = rows["end"] - rows["start"]
+    decodes = rows["num_tokens"] - rows["num_prefill_tokens"]
+    batch, use = result.summary["batch"], result.summary["utilisation"]
+    for key, values in (
+        ("size", rows["num_seqs"][first]),
+        ("tokens", rows["num_tokens"][first]),
+        ("prefill_tokens", rows["num_prefill_tokens"][first]),
+        ("decode_tokens", decodes[first]),
+        ("seconds", seconds),
+    ):
+        assert batch[key]["mean"] == pytest.approx(values.mean()), key
+        for name, share in (("p50", 0.5), ("p99", 0.99)):
+            wanted = np.quantile(values, share, method="inverted_cdf")
+            assert batch[key][name] == pytest.approx(wanted, rel=1 / 128), (key, name)
+    span = result.summary["totals"]["span_s"]
+    for r, row in enumerate(result.summary["replicas"]):
+        for s, busy in enumerate(row["busy"]):
+            assert busy == pytest.approx(seconds[(rows["replica_id"] == r) & (rows["stage_id"] == s)].sum() / span)
+    assert use["busy"] == pytest.approx(np.mean([row["busy"] for row in result.summary["replicas"]]))
+    assert use["mfu"] == pytest.approx(np.mean([row["mfu"] for row in result.summary["replicas"]]))
+    assert use["mfu"] == pytest.approx(use["mfu_busy"] * use["busy"])
+    assert use["mbu"] == pytest.approx(use["mbu_busy"] * use["busy"])
+    assert 0 < use["bubbles"] < 1 - use["busy"]
+    assert use["mean_kv"] == pytest.approx(np.mean([row["mean_kv"] for row in result.summary["replicas"]]))
+    assert 0.2 < use["mean_kv"] < use["peak_kv"] <= 1
+    assert sum(row["requests"] for row in result.summary["replicas"]) == 600
+
+
+def test_series_add_up_to_the_totals(result: Result) -> None:
+    series, totals = result.summary["series"], result.summary["totals"]
+    end = series["time"][0] + totals["span_s"]
+    widths = np.diff([*series["time"], end])
+    assert (widths[:-1] == pytest.approx(series["interval_s"])) and 0 < widths[-1] <= series["interval_s"] + 1e-9
+    sums = {name: float(np.array(values) @ widths) for name, values in series.items() if isinstance(values, list)}
+    for name in ("arrivals", "first_tokens", "completions"):
+        assert sums[name] == pytest.approx(600, rel=1e-4), name
+    assert sums["prefill_tokens"] + sums["decode_tokens"] == pytest.approx(
+        result.summary["batch"]["tokens"]["mean"] * totals["iterations"], rel=1e-4
+    )
+    use = result.summary["utilisation"]
+    for name in ("busy", "kv"):
+        assert sums[name] / totals["span_s"] == pytest.approx(use["busy" if name == "busy" else "mean_kv"], rel=1e-4)
+    assert sums["queue"] / totals["span_s"] == pytest.approx(use["mean_queue"], rel=1e-4)
+    assert use["mean_queue"] == pytest.approx(result.column("scheduling_delay").sum() / totals["span_s"])
+    assert max(series["queue"]) <= use["peak_queue"]
+
+
+def test_the_breakdown_is_that_of_the_slowest(result: Result) -> None:
+    arrived, e2e = result.column("arrived_at"), result.column("e2e")
+    kept = np.flatnonzero((arrived >= arrived[0] + 1) & (arrived <= arrived[-1] - 1))
+    slowest = kept[np.argsort(-e2e[kept])[: -(-len(kept) // 100)]]
+    found = result.summary["breakdown"]
+    assert found["slowest_requests"] == len(slowest)
+    for part in BREAKDOWN:
+        assert found["slowest"][part.name] == pytest.approx(result.column(part.name)[slowest].mean(), abs=1e-12)
+    assert sum(found["mean"].values()) == pytest.approx(e2e[kept].mean(), abs=1e-9)
+    assert found["slowest"]["queue_wait"] + found["slowest"]["preemption"] > 0
+
+
+def test_operators_add_up_to_the_busy_time(result: Result) -> None:
+    operators = result.summary["operators"]
+    busy = result.summary["utilisation"]["busy"] * result.summary["totals"]["span_s"] * 4
+    assert sum(operators.values()) == pytest.approx(busy)
+    assert 0.03 < operators["attention"] / busy < 0.5
+    assert list(operators.values()) == sorted(operators.values(), reverse=True)
+
+
+def test_many_say_the_same_in_detail() -> None:
+    wanted = Deployment.load(None, FIELDS)
+    alone = fastsim.simulate(wanted, CHAT).summary
+    (run,) = fastsim.simulate_many([(wanted, CHAT)], detail=True)
+    assert run.summary is not None
+    assert {**run.summary, "timing": 0} == {**alone, "timing": 0}
+    (light,) = fastsim.simulate_many([(wanted, CHAT)])
+    assert light.summary is not None
+    assert set(light.summary) < set(alone)
+    assert {name: light.summary[name] for name in ("latency", "totals", "cost")} == {
+        name: alone[name] for name in ("latency", "totals", "cost")
+    }
+
+
+@pytest.mark.parametrize("number", [0, 1, 5])
+def test_a_run_in_which_little_or_nothing_finished(number: int) -> None:
+    """Of 5 requests, the first ones; the others were never begun."""
+    from fastsim import layout, simulation
+    from fastsim.predictors import build_cost
+
+    resolved = resolve(Deployment.load(None))
+    few = load("chat", rate=4.0, num_requests=5, seed=3)
+    limits = simulation.limits_of(resolved)
+    stream = layout.share(few.arrived_at, few.num_prompt_tokens, few.num_output_tokens)
+    job = simulation.Job(resolved, simulation.kernel_of(resolved), limits, few, stream, None)
+    outcome, _ = simulation.run(job, build_cost(resolved).cost, detail=True)
+    assert outcome.measures is not None
+    columns = {name: values.copy() for name, values in outcome.columns.items()}
+    for name, values in columns.items():
+        if values.dtype.kind == "f" and name != "arrived_at":
+            values[number:] = np.nan
+    summary: dict[str, Any] = summarise(resolved, columns, outcome.replicas, outcome.tbt, {})
+    details.add_details(summary, resolved, columns, outcome.replicas, outcome.measures)
+    assert summary["totals"]["finished"] == number
+    if not number:
+        assert summary["latency"]["ttft"]["p99"] is None
+        assert summary["throughput"]["requests_per_s"] in (None, 0.0)
+        assert summary["cost"]["dollars_per_million_output_tokens"] is None
+    text = json.dumps(summary, allow_nan=False)
+    assert json.loads(text) == summary
+    assert set(summary["definitions"]) == set(definitions(summary))
+
+
+def test_without_detail_there_is_none() -> None:
+    plain = fastsim.simulate(None, load("chat", num_requests=20), detail=False)
+    assert "verdict" not in plain.summary
+    assert plain.requests.column_names[-1] == "num_restarts"

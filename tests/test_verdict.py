@@ -1,0 +1,76 @@
+"""What a deployment is short of: one made to be short of each thing, and of nothing."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastsim
+from fastsim.deployment import Deployment
+from fastsim.workload import Workload
+
+
+def judged(
+    rate: float, prompt: int, output: int, number: int = 600, objectives: tuple[str, ...] = (), **fields: Any
+) -> dict[str, Any]:
+    """The verdict on Llama-3-8B on one H100 under Poisson arrivals of requests that are all alike."""
+    overrides = [f"{name.replace('__', '.')}={value}" for name, value in fields.items()]
+    arrived = np.random.default_rng(0).exponential(1 / rate, number).cumsum()
+    alike = Workload(arrived, np.full(number, prompt), np.full(number, output), None, "alike")
+    result = fastsim.simulate(Deployment.load(None, overrides), alike, objectives=objectives)
+    verdict: dict[str, Any] = result.summary["verdict"]
+    assert verdict["sentence"].startswith(f"Short of {verdict['short_of']}: ")
+    return verdict
+
+
+def test_of_nothing() -> None:
+    verdict = judged(rate=2, prompt=500, output=100)
+    assert verdict["short_of"] == "nothing"
+    assert 0.5 < verdict["margin"] <= 1
+
+
+def test_of_batch_slots() -> None:
+    verdict = judged(rate=10, prompt=100, output=200, scheduler__max_num_seqs=4)
+    assert verdict["short_of"] == "batch slots"
+    assert verdict["margin"] == -verdict["backlog"] < -0.05
+    assert verdict["use"]["slots"] > 0.9
+    assert "max_num_seqs" in verdict["sentence"]
+
+
+def test_of_tokens_in_a_batch() -> None:
+    verdict = judged(rate=8, prompt=2000, output=4, scheduler__chunk_size=32)
+    assert verdict["short_of"] == "batch slots"
+    assert "the tokens of a batch" in verdict["sentence"]
+
+
+def test_of_kv_memory() -> None:
+    verdict = judged(rate=10, prompt=1000, output=200, scheduler__num_blocks=500)
+    assert verdict["short_of"] == "KV memory"
+    assert verdict["use"]["kv"] > 0.8
+
+
+def test_of_compute() -> None:
+    """Prompts in bursts that are worked off before the end, at a high share of the peak."""
+    verdict = judged(rate=15, prompt=2000, output=2, scheduler__chunk_size=4096)
+    assert verdict["short_of"] == "compute"
+    assert verdict["backlog"] < 0.05
+
+
+def test_of_replicas() -> None:
+    """The same at twice the rate: no GPU of this kind can serve it."""
+    verdict = judged(rate=30, prompt=2000, output=2, scheduler__chunk_size=4096)
+    assert verdict["short_of"] == "replicas"
+    assert verdict["margin"] < -0.05
+
+
+def test_of_bandwidth() -> None:
+    """Nothing waits, but a token takes as long as reading the weights does."""
+    verdict = judged(rate=1, prompt=200, output=300, number=100, objectives=("tbt:p50<4ms",))
+    assert verdict["short_of"] == "bandwidth"
+    assert "tbt" in verdict["sentence"]
+    assert judged(rate=1, prompt=200, output=300, number=100)["short_of"] == "nothing"
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_of_hardly_any_request(number: int) -> None:
+    assert judged(rate=1, prompt=10, output=1, number=number)["short_of"] == "nothing"
