@@ -18,8 +18,15 @@ from fastsim.errors import CatalogError, ConfigError, did_you_mean
 from fastsim.settings import DEFAULT_FILE, is_function
 from fastsim.workload import Workload, presets
 from fastsim.workload import load as load_workload
+from fastsim.workload.stream import MAX_REQUESTS
 
 WORKLOAD_KEYS = ("source", "rate", "num_requests", "seed")
+# Types, limits and what completes "is not".
+NUMBERS: dict[str, tuple[Any, float, float, str]] = {
+    "rate": ((int, float), 1e-9, 1e9, "requests per second from 1e-9 to 1e9 (e.g. 2.0)"),
+    "num_requests": (int, 1, MAX_REQUESTS, "a whole number from 1 to 1e9 (e.g. 1000)"),
+    "seed": (int, 0, 2**63 - 1, "an integer from 0 (e.g. 0)"),
+}
 KEPT = 256  # workloads
 NAMED = {"model": load_model, "device": load_device, "node": load_node}
 
@@ -178,7 +185,18 @@ def _workload(given: Any, where: str) -> dict[str, Any]:
     for key in given:
         if key not in WORKLOAD_KEYS:
             raise ConfigError(f"{where}.{key}: unknown key; {did_you_mean(str(key), (*WORKLOAD_KEYS, 'lengths'))}")
+        if key != "source":
+            _check_number(key, given[key], f"{where}.{key}")
     return {"source": "chat", **given}
+
+
+def _check_number(key: str, value: Any, where: str) -> None:
+    """Raise ConfigError for a rate, number of requests or seed that no workload can have."""
+    if value is None:
+        return
+    kinds, least, most, valid = NUMBERS[key]
+    if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value <= most:
+        raise ConfigError(f"{where}: {short(value)} is not {valid}")
 
 
 def _check_value(space: Document, key: Key, value: Any) -> None:
@@ -186,9 +204,7 @@ def _check_value(space: Document, key: Key, value: Any) -> None:
     if name == "workload":
         _workload(value, where)
     elif name.startswith("workload"):
-        kinds = int | float if name == "workload.rate" else int
-        if isinstance(value, bool) or not isinstance(value, kinds):
-            raise ConfigError(f"{where}: {short(value)} is not a number (e.g. 3)")
+        _check_number(name.partition(".")[2], value, where)
     else:
         alone: dict[str, Any] = {"model": "any", "device": "any"}
         _put(alone, name, value)

@@ -130,9 +130,11 @@ class Dataset:
             if others := sorted(path.name for path in self.folder.iterdir() if path.name != ".lock"):
                 raise OutputError(f"{self.folder}: holds {others[0]} and no sweep; name a new or an empty folder")
             return
-        self._check()
         for left in self.folder.glob(".part-*"):
             left.unlink()
+        if not any(self.folder.glob("*part-*")):
+            return  # a sweep that came to nothing
+        self._check()
         for path in sorted(self.folder.glob("part-*.parquet")):
             self._part = max(self._part, int(path.stem.removeprefix("part-")) + 1)
             try:

@@ -71,6 +71,8 @@ def sweep(
         else:
             number = threads or os.cpu_count() or 1
             results = here(_batches(space, dataset.done, number), number)
+        if progress:
+            progress(dataset.rows, space.size)
         for batch, outcomes in results:
             dataset.add(row(*one) for one in zip(batch.configurations, outcomes, strict=True))
             if progress:

@@ -166,6 +166,7 @@ def test_a_part_that_was_cut_off_is_put_aside(swept: Path, size: int, tmp_path: 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"fastsim": "0.1.0"}'])
 def test_a_folder_whose_description_is_damaged(content: str, tmp_path: Path) -> None:
     (tmp_path / "_sweep.json").write_text(content)
+    (tmp_path / "part-00000.parquet").touch()
     with pytest.raises(OutputError, match=r"_sweep.json: cannot be read; name another folder"):
         sweep(SPACE, tmp_path)
 
@@ -181,6 +182,12 @@ def test_a_folder_of_something_else(tmp_path: Path, swept: Path) -> None:
         sweep(SPACE, tmp_path / "thesis.txt")
     with pytest.raises(OutputError, match="cannot be written"):
         sweep(SPACE, tmp_path / "thesis.txt" / "out")
+
+
+def test_a_sweep_that_came_to_nothing_is_not_in_the_way(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="none of 24 combinations is left"):
+        sweep({**SPACE, "where": "num_replicas > 2"}, tmp_path / "out")
+    assert sweep({**SPACE, "where": "num_replicas > 1"}, tmp_path / "out").computed == 12
 
 
 def test_a_folder_of_another_version(swept: Path, monkeypatch: pytest.MonkeyPatch) -> None:

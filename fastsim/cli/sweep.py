@@ -16,6 +16,7 @@ def sweep(space: str, out: Path, workers: int | None, dask: str | None, yes: boo
 
     The table grows as results come. Run the same command again to go on after an interruption.
     """
+    import warnings
     from contextlib import nullcontext
 
     from fastsim import show
@@ -25,6 +26,7 @@ def sweep(space: str, out: Path, workers: int | None, dask: str | None, yes: boo
         raise click.UsageError("--workers makes a cluster on this machine, and --dask names one: give one of them")
     if dask is not None:
         from fastsim.cluster import connect
+    warnings.showwarning = lambda message, *_: click.echo(f"fastsim: {message}", err=True)
     with connect(dask) if dask is not None else nullcontext() as client, show.counting("Sweeping") as progress:
         try:
             done = run(space, out, client, workers=workers, yes=yes, progress=progress)
