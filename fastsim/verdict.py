@@ -54,7 +54,7 @@ def verdict(pressure: Pressure, missed: Sequence[str]) -> dict[str, Any]:
     if behind:
         left = f"it falls behind by {pressure.backlog:.0%} of the requests"
     else:
-        left = f"the fullest limit, {NAMES[fullest]}, is {pressure.use[fullest]:.0%} full on average"
+        left = f"the fullest limit, {NAMES[fullest]}, is {pressure.use[fullest]:.0%} full"
     return {
         "sentence": f"Short of {short_of}: {why}; {left}.",
         "short_of": short_of,

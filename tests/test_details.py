@@ -1,17 +1,19 @@
 """The details of a summary, against adding them up from requests and iterations."""
 
-import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import fastsim
-from fastsim import details, per_request
+from fastsim import details, per_request, series, show
 from fastsim.columns import BREAKDOWN
+from fastsim.compare import compare
 from fastsim.deployment import Deployment, resolve
 from fastsim.metrics import BATCH, METRICS, REQUEST, STATISTICS, definitions, flatten
-from fastsim.result import Result, as_json
+from fastsim.objectives import DEFAULTS
+from fastsim.result import Result, as_json, describe, request_table
 from fastsim.summary import summarise
 from fastsim.workload import load
 
@@ -129,8 +131,10 @@ def test_many_say_the_same_in_detail() -> None:
 
 
 @pytest.mark.parametrize("number", [0, 1, 5])
-def test_a_run_in_which_little_or_nothing_finished(number: int) -> None:
-    """Of 5 requests, the first ones; the others were never begun."""
+def test_a_run_in_which_little_or_nothing_finished(
+    number: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of 5 requests, the first ones; the others were never begun: it can be said, written, read and compared."""
     from fastsim import layout, simulation
     from fastsim.predictors import build_cost
 
@@ -152,9 +156,21 @@ def test_a_run_in_which_little_or_nothing_finished(number: int) -> None:
         assert summary["latency"]["ttft"]["p99"] is None
         assert summary["throughput"]["requests_per_s"] in (None, 0.0)
         assert summary["cost"]["dollars_per_million_output_tokens"] is None
-    text = json.dumps(summary, allow_nan=False)
-    assert json.loads(text) == summary
     assert set(summary["definitions"]) == set(definitions(summary))
+    config = describe(resolved, few, {})
+    timing = dict.fromkeys(("tables_s", "kernel_s", "write_s", "total_s"), 0.0)
+    told = Result(request_table(columns, config), None, {**summary, "timing": timing}, config)
+    told.judge(DEFAULTS)
+    told.save(tmp_path / "out")
+    loaded = Result.load(tmp_path / "out")
+    assert loaded.summary == told.summary
+    show.summary(loaded, as_json=False)
+    shown = capsys.readouterr().out
+    assert (f"{5 - number} of 5 requests did not finish" in shown) == (number < 5)
+    assert f"Goodput     {number / 5:.1%} of requests" in shown
+    assert compare(loaded, loaded)["compared"] == number
+    edges = np.linspace(0, 2, 5)
+    assert series.of_requests(columns, edges)["completions"].sum() <= number / 0.5
 
 
 def test_without_detail_there_is_none() -> None:
