@@ -13,6 +13,7 @@ from bokeh.models import (
     HoverTool,
     IndexFilter,
     Label,
+    NumeralTickFormatter,
     Span,
 )
 from bokeh.plotting import figure
@@ -51,7 +52,9 @@ def plot(
     plotted.toolbar.logo = None
     plotted.toolbar.autohide = True
     plotted.min_border_right = 16
-    for axis in plotted.axis:
+    for axis, scale, drawn in ((plotted.xaxis[0], x, "x_range"), (plotted.yaxis[0], y, "y_range")):
+        if scale == "linear" and not isinstance(more.get(drawn), list):
+            axis.formatter = NumeralTickFormatter(format="0,0.[000]")
         axis.axis_line_color = MUTED
         axis.major_tick_line_color = MUTED
         axis.minor_tick_line_color = None
@@ -107,7 +110,7 @@ def bars(plotted: Any, left: ArrayLike, right: ArrayLike, top: ArrayLike, number
     drawn = plotted.quad(
         "left", "right", "top", bottom=0, source=source, fill_color=colour, fill_alpha=0.75, line_color=None
     )
-    tips = [(plotted.xaxis[0].axis_label, "@left{0.[000]} to @right{0.[000]}"), (what, "@top{0.[00]}")]
+    tips = [(plotted.xaxis[0].axis_label, "@left{0,0.[000]} to @right{0,0.[000]}"), (what, "@top{0,0.[00]}")]
     plotted.add_tools(_hover([drawn], tips))
 
 

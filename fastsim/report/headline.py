@@ -20,6 +20,16 @@ KEY_FIGURES = (
     ("cost.dollars_per_million_output_tokens", "Cost per million output tokens"),
 )
 
+# What to try, by what the verdict (fastsim/verdict.py) finds short.
+ADVICE = {
+    "nothing": "`fastsim capacity` finds how much more load it takes.",
+    "compute": "Try more GPUs per replica, a faster GPU, lower precision, or smaller chunks.",
+    "bandwidth": "Try more GPUs per replica, a GPU with more bandwidth, or weights of lower precision.",
+    "KV memory": "Try more GPUs per replica, a GPU with more memory, or `kv_cache_dtype: fp8`.",
+    "batch slots": "Try a larger `max_num_seqs`, or more tokens per batch.",
+    "replicas": "Try more replicas.",
+}
+
 
 class Judged(NamedTuple):
     """One objective and what became of it."""
@@ -127,11 +137,13 @@ def _sure(run: Run, found: list[Judged]) -> Card:
 def _next(run: Run) -> Card:
     question = "What next?"
     found = run.summary.get("verdict")
-    if isinstance(found, str):
-        return Card(question, "See below", found)
-    if isinstance(found, dict):
-        return Card(question, str(found.get("short_of", "")) or NOTHING, str(found.get("sentence", "")))
-    return Card(question, NOTHING, "This result holds no verdict; simulate again with `--out` to get one.")
+    if not isinstance(found, dict) or "short_of" not in found:
+        return Card(question, NOTHING, "This result holds no verdict; simulate again with `--out` to get one.")
+    short_of = str(found["short_of"])
+    head = "Nothing is short" if short_of == "nothing" else f"Short of {short_of}"
+    why = str(found.get("sentence", "")).partition(": ")[2]
+    advice = ADVICE.get(short_of, "")
+    return Card(question, head, f"{why[:1].upper()}{why[1:]} {advice}".strip())
 
 
 def _objective(one: Judged) -> Card:
