@@ -18,6 +18,7 @@ import fastsim
 from fastsim.cli import cli
 from fastsim.errors import InputError, OutputError
 from fastsim.report import Card, Cards, Cell, Section, Table, Text, page
+from fastsim.report.page import Block
 from fastsim.report.report import report
 from fastsim.report.thin import curve, level, rate, spread
 from fastsim.report.words import number, seconds, share, title
@@ -102,7 +103,7 @@ def test_figures_in_words() -> None:
 
 def test_text_cannot_become_markup() -> None:
     evil = "</script><script>alert(1)</script>\"'&"
-    blocks = [
+    blocks: list[Block] = [
         Text(evil),
         Cards([Card(evil, evil, evil, meaning=evil)]),
         Table([evil], [[Cell(evil)]], evil, choices=[evil]),

@@ -172,10 +172,10 @@ def operators(runs: Sequence[Run]) -> list[Block]:
         for name in shown:
             parts[name].append(100 * found.get(name, 0.0) / whole)
         parts["others"].append(100 * sum(value for name, value in found.items() if name not in shown) / whole)
-    plot = figures.plot("per cent of the GPU time", "", y_range=rows[::-1], height=190 + 34 * len(rows))
+    plot = figures.plot("per cent of the GPU time", "", y_range=rows[::-1], height=90 + 34 * len(rows))
     plot.yaxis.axis_label = None
-    figures.stacked(plot, rows, parts, "%")
-    return [Figure(plot, "GPU time by operator over the run; attention is what remains.")]
+    legend = figures.stacked(plot, rows, parts, "%")
+    return [Figure(plot, "GPU time by operator over the run; attention is what remains.", legend)]
 
 
 def _levels(known: Sequence[tuple[Run, Detail]], which: Callable[[Detail], Level], label: str) -> object:
@@ -231,18 +231,17 @@ def tail(runs: Sequence[Run]) -> Block:
         bars = [(run, group) for run in runs if run.detail for group in which(run.detail)]
         if bars:
             text = f"{caption}: the mean over all requests, over the slowest tenth and over the slowest hundredth. "
-            tabs.append((name, [Figure(_parts(bars, len(runs) > 1), text + "The parts add up to the whole.")]))
+            tabs.append((name, [_parts(bars, len(runs) > 1, text + "The parts add up to the whole.")]))
     return Tabs(tabs) if tabs else Text("No request finished, so there is no time to break down.")
 
 
-def _parts(bars: Sequence[tuple[Run, Group]], several: bool) -> object:
+def _parts(bars: Sequence[tuple[Run, Group]], several: bool, caption: str) -> Figure:
     rows = [f"{run.name}: {group.name}" if several else f"{group.name} ({group.number:,})" for run, group in bars]
     names = [part for part in bars[0][1].parts if any(group.parts.get(part, 0.0) > 0 for _, group in bars)]
     parts = {title(name).replace("_", " "): [group.parts.get(name, 0.0) for _, group in bars] for name in names}
-    plot = figures.plot("seconds", "", y_range=rows[::-1], height=150 + 34 * len(rows))
+    plot = figures.plot("seconds", "", y_range=rows[::-1], height=90 + 34 * len(rows))
     plot.yaxis.axis_label = None
-    figures.stacked(plot, rows, parts, "s")
-    return plot
+    return Figure(plot, caption, figures.stacked(plot, rows, parts, "s"))
 
 
 def composition(runs: Sequence[Run]) -> Block:
