@@ -155,16 +155,17 @@ def _series(resolved: Resolved, columns: Columns, measures: Measures, edges: Flo
 def _pressure(
     resolved: Resolved, summary: dict[str, Any], columns: Columns, measures: Measures, moved: tuple[float, float]
 ) -> Pressure:
+    scheduler = resolved.deployment.scheduler
     over_time = {name: np.array(column) for name, column in summary["series"].items() if isinstance(column, list)}
     arrived, begun = columns["arrived_at"], columns["scheduled_at"]
     last = float(arrived[-1]) if len(arrived) else 0.0
     coming = (over_time["time"] < last).astype(float)
     if not coming.any():
         coming[:] = 1.0
-    fullness = {
-        "kv": over_time["kv"] / max(1e-9, 1 - resolved.deployment.scheduler.watermark),
-        "slots": over_time["running"] / (_slots(resolved) * len(measures.series)),
-    }
+    fullness = {"kv": over_time["kv"] / (1 - scheduler.watermark)}
+    # Where memory bounds the batch, that is what is full.
+    if scheduler.policy not in ("orca", "faster_transformer") or resolved.max_batch_size == scheduler.max_num_seqs:
+        fullness["slots"] = over_time["running"] / (scheduler.max_num_seqs * len(measures.series))
     queue = over_time["queue"] if over_time["queue"].any() else coming
     use = {name: min(1.0, float(np.average(values, weights=coming))) for name, values in fullness.items()}
     waiting = {name: min(1.0, float(np.average(values, weights=queue))) for name, values in fullness.items()}
@@ -191,14 +192,6 @@ def _pressure(
         prompts=share("chunk_wait", "decode_wait", "prefill_compute"),
         decoding=share("decode_compute"),
     )
-
-
-def _slots(resolved: Resolved) -> int:
-    """Requests that a replica may run at once."""
-    deployment = resolved.deployment
-    if deployment.scheduler.policy in ("orca", "faster_transformer"):
-        return min(deployment.scheduler.max_num_seqs, resolved.max_batch_size * deployment.pipeline_parallel_size)
-    return deployment.scheduler.max_num_seqs
 
 
 def _budget(resolved: Resolved) -> int | None:

@@ -164,7 +164,7 @@ def test_a_run_in_which_little_or_nothing_finished(
     told.save(tmp_path / "out")
     loaded = Result.load(tmp_path / "out")
     assert loaded.summary == told.summary
-    show.summary(loaded, as_json=False)
+    show.summary(loaded, json=False)
     shown = capsys.readouterr().out
     assert (f"{5 - number} of 5 requests did not finish" in shown) == (number < 5)
     assert f"Goodput     {number / 5:.1%} of requests" in shown
