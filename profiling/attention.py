@@ -126,7 +126,7 @@ def on_blocks(family: str, shape: tuple[int, ...], precision: str, backend: str,
     new = 1 if family.startswith("decode") else shape[1]
     cached = sum(lengths) - (new * batch if new > 1 else 0)
     sets = _sets(cached * kv_heads * dim * (2 if precision == "fp8" else 4), device)
-    cache = paged(lengths, sets, (block_of(backend), kv_heads, dim), precision, device, random)
+    cache = paged(lengths, sets, (block_of(backend, device), kv_heads, dim), precision, device, random)
     queries = [normal((batch, new, heads, dim), device, random) for _ in range(min(sets, ACTIVATIONS))]
     attend = attend_on(backend, queries[0], cache)
     return Work(lambda i: attend(queries[i % len(queries)], i), sets)

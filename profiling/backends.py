@@ -2,12 +2,12 @@
 
 from . import libraries
 from .case import COLLECTIVES, SHAPES
+from .elementwise import FUNCTIONS
 
 ATTENTION = ("prefill_attention", "chunk_attention", "decode_attention", "decode_skewed")
 FP8_FAMILIES = ("gemm", "moe", "decode_attention", "decode_skewed", "chunk_attention", "prefill_attention")
 PAGED = ("flash", "flashinfer", "varlen", "triton")  # best first
-SMALL = ("rms_norm", "add_rms_norm", "add", "activation", "quantise", "rope", "kv_write", "moe_top_k")
-SMALL += ("greedy", "sampling", "sampling_top_p")
+SMALL = tuple(FUNCTIONS)
 
 
 def candidates(family: str) -> tuple[str, ...]:
@@ -25,15 +25,19 @@ def candidates(family: str) -> tuple[str, ...]:
 
 def missing(family: str, precision: str, backend: str, device: str) -> str:
     """Why this cannot be measured here, in a few words, or nothing."""
-    import torch
-
-    on_cuda = device.startswith("cuda")
     if family not in SHAPES:
         return f"no family is called {family!r}; there are {', '.join(SHAPES)}"
     if backend not in candidates(family):
         return f"{backend!r} does not do {family}; {', '.join(candidates(family))} do"
     if precision not in ("bf16", "fp8") or (precision == "fp8" and family not in FP8_FAMILIES):
         return f"{family} is not measured in {precision!r}"
+    try:
+        import torch
+    except ImportError:
+        return "PyTorch is not installed (pip install fastsim[profile])"
+    on_cuda = device.startswith("cuda")
+    if not on_cuda and device != "cpu":
+        return f"{device!r} is not a device; give cpu or cuda:0"
     if on_cuda and not torch.cuda.is_available():
         return f"PyTorch {torch.__version__} sees no CUDA device"
     if on_cuda and (torch.device(device).index or 0) >= torch.cuda.device_count():
@@ -73,7 +77,7 @@ def _missing_fp8(family: str, backend: str, on_cuda: bool, device: str) -> str:
 
     if family == "moe" and backend == "torch":
         return "the loop over experts is measured in bf16 only"
-    if backend in ("varlen",) or (backend == "flash" and libraries.flash_version(device) != 3):
+    if backend == "varlen" or (backend == "flash" and libraries.flash_version(device) != 3):
         return f"{backend} here has no fp8 KV cache"
     if family in ("prefill_attention", "chunk_attention") and backend == "sdpa":
         return "scaled_dot_product_attention takes no fp8"

@@ -81,7 +81,9 @@ def impossible(case: Case) -> str:
     if "topk" in size and size["topk"] > size["num_experts"]:
         return f"{size['topk']} experts per token are more than all {size['num_experts']}"
     if size.get("kv_max", 0) and not _skewed(size["batch"], size["kv_length"], size["kv_max"]):
-        return f"{size['batch']} sequences of {size['kv_length']} tokens in the mean cannot hold one of {size['kv_max']}"
+        return (
+            f"{size['batch']} sequences of {size['kv_length']} tokens in the mean cannot hold one of {size['kv_max']}"
+        )
     return ""
 
 

@@ -139,7 +139,8 @@ def fused(family: str) -> Callable[..., Any]:
     """Compiled once for all shapes: a recompilation for each would take longer than all the measuring."""
     import torch
 
-    return torch.compile(FUNCTIONS[family], dynamic=True, fullgraph=True)
+    compiled: Callable[..., Any] = torch.compile(FUNCTIONS[family], dynamic=True, fullgraph=True)
+    return compiled
 
 
 def _inputs(family: str, shape: tuple[int, ...], device: str, random: Any) -> tuple[Any, ...]:

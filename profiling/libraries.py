@@ -44,13 +44,10 @@ def missing(backend: str, device: str) -> str:
     return ""
 
 
-def block_of(backend: str) -> int:
+def block_of(backend: str, device: str) -> int:
     """Tokens of a KV block."""
-    import torch
-
-    if backend == "varlen" or (backend == "flash" and flash_version(f"cuda:{torch.cuda.current_device()}") == 2):
-        return FLASH2_BLOCK
-    return BLOCK
+    second = backend == "varlen" or (backend == "flash" and flash_version(device) == 2)
+    return FLASH2_BLOCK if second else BLOCK
 
 
 def attend_on(backend: str, query: Tensor, cache: Paged) -> Attend:
@@ -71,7 +68,7 @@ def attend_on(backend: str, query: Tensor, cache: Paged) -> Attend:
 def _flash(cache: Paged) -> Attend:
     import torch
 
-    if block_of("flash") == FLASH2_BLOCK:
+    if cache.keys.shape[2] == FLASH2_BLOCK:
         from flash_attn import flash_attn_with_kvcache
 
         def second(query: Tensor, i: int) -> Tensor:
@@ -141,7 +138,9 @@ def _flashinfer(query: Tensor, cache: Paged) -> Attend:
     workspace = torch.zeros(WORKSPACE, dtype=torch.uint8, device=query.device)
     kinds = {"q_data_type": query.dtype, "kv_data_type": cache.keys.dtype}
     if new == 1:
-        wrapper = flashinfer.BatchDecodeWithPagedKVCacheWrapper(workspace, "NHD", use_tensor_cores=heads // kv_heads > 3)
+        wrapper = flashinfer.BatchDecodeWithPagedKVCacheWrapper(
+            workspace, "NHD", use_tensor_cores=heads // kv_heads > 3
+        )
         wrapper.plan(bounds, places, last, heads, kv_heads, dim, block, **kinds)
     else:
         wrapper = flashinfer.BatchPrefillWithPagedKVCacheWrapper(workspace, "NHD")

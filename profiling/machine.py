@@ -1,5 +1,6 @@
 """What was measured on, and how fast and how warm it was meanwhile."""
 
+import atexit
 import os
 import platform
 import subprocess
@@ -7,15 +8,16 @@ import threading
 import time
 from collections.abc import Sequence
 from functools import cache
+from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
-QUERY = "clocks.sm,clocks.max.sm,temperature.gpu,clocks_throttle_reasons.active"
+REASONS = ("clocks_event_reasons.active", "clocks_throttle_reasons.active")  # newer drivers' name, older drivers'
 INTERVAL_MS = 50
 IDLE, POWER = 0x1, 0x4
 # Slowed by the hardware, for heat or for a failing supply: hw_slowdown, sw_thermal, hw_thermal, power_brake.
 SLOWED = 0x8 | 0x20 | 0x40 | 0x80
-DROP = 0.9  # the slowest clock over the fastest of one measurement, below which it has been throttled
+DROP = 0.9  # a clock over the fastest before it in one measurement, below which it has been throttled
 
 
 class Reading(NamedTuple):
@@ -28,7 +30,7 @@ class Reading(NamedTuple):
 
 
 def parsed(line: str) -> Reading | None:
-    """One line that nvidia-smi prints for ``QUERY``; None where it is no reading."""
+    """One line that nvidia-smi prints for a Watch; None where it is no reading."""
     fields = [field.strip() for field in line.split(",")]
     if len(fields) != 4:
         return None
@@ -57,7 +59,8 @@ def judge(readings: Sequence[Reading]) -> list[str]:
         reasons |= reading.reasons
     flags = ["power"] if reasons & POWER else []
     clocks = [reading.clock_mhz for reading in busy if reading.clock_mhz > 0]
-    dropped = bool(clocks) and min(clocks) < DROP * max(clocks) and not flags
+    fastest = list(accumulate(clocks, max))  # so far: a clock that rises from idling has not dropped
+    dropped = not flags and any(now < DROP * before for now, before in zip(clocks, fastest, strict=True))
     return ["throttled", *flags] if reasons & SLOWED or dropped else flags
 
 
@@ -78,32 +81,44 @@ class Watch:
 
     def __init__(self, device: str) -> None:
         self._readings: list[tuple[float, Reading]] = []
-        command = ["nvidia-smi", f"--id={smi_id(device)}", f"--query-gpu={QUERY}", "--format=csv,noheader,nounits"]
+        self._command: list[str] = []
+        for reasons in REASONS:
+            query = f"clocks.sm,clocks.max.sm,temperature.gpu,{reasons}"
+            command = ["nvidia-smi", f"--id={smi_id(device)}", f"--query-gpu={query}", "--format=csv,noheader,nounits"]
+            if self._once(command):
+                self._command = command
+                break
+        else:
+            return  # no nvidia-smi, or none that knows this GPU: times without clocks
+        process = subprocess.Popen(
+            [*command, f"--loop-ms={INTERVAL_MS}"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        atexit.register(process.kill)
+        threading.Thread(target=self._follow, args=(process,), daemon=True).start()
+
+    def _once(self, command: list[str]) -> bool:
+        """One reading more, if there is one to have."""
         try:
-            self._process = subprocess.Popen(
-                [*command, f"--loop-ms={INTERVAL_MS}"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-            )
-        except OSError:  # no nvidia-smi: times without clocks
-            return
-        import atexit
+            done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+        except (OSError, subprocess.TimeoutExpired):
+            return False
+        reading = parsed(done.stdout)
+        if reading:
+            self._readings.append((time.perf_counter(), reading))
+        return reading is not None
 
-        atexit.register(self._process.kill)
-        threading.Thread(target=self._follow, daemon=True).start()
-        deadline = time.perf_counter() + 2.0
-        while not self._readings and self._process.poll() is None and time.perf_counter() < deadline:
-            time.sleep(0.01)
-
-    def _follow(self) -> None:
-        for line in self._process.stdout or ():
+    def _follow(self, process: "subprocess.Popen[str]") -> None:
+        for line in process.stdout or ():
             reading = parsed(line)
             if reading:
                 self._readings.append((time.perf_counter(), reading))
                 del self._readings[:-2000]
 
     def since(self, start: float) -> list[Reading]:
-        """Readings after ``start`` of time.perf_counter; the newest if there is none."""
-        readings = list(self._readings)
-        return [reading for at, reading in readings if at >= start] or [reading for _, reading in readings[-1:]]
+        """Readings after ``start`` of time.perf_counter; one of now if there are none."""
+        if self._command and not any(at >= start for at, _ in self._readings[-1:]):
+            self._once(self._command)
+        return [reading for at, reading in list(self._readings) if at >= start]
 
 
 class CpuWatch:

@@ -54,14 +54,13 @@ def measure(case: Case, device: str, *, graph: bool, seed: int, seconds: float) 
     try:
         with torch.inference_mode():
             times = _times(case, device, graph, seed, seconds)
-    except MemoryError as problem:
-        return Skipped(f"out of memory: {_line(problem)}")
-    except (RuntimeError, ValueError, TypeError, NotImplementedError, ImportError) as problem:
-        if isinstance(problem, torch.OutOfMemoryError) or "can't allocate memory" in str(problem):
-            return Skipped(f"out of memory: {_line(problem)}")
-        if device.startswith("cuda"):
+    except Exception as problem:  # whatever a library raises: the next case may do
+        out_of_memory = (
+            isinstance(problem, (MemoryError, torch.cuda.OutOfMemoryError)) or "alloc" in str(problem).lower()
+        )
+        if device.startswith("cuda") and not out_of_memory:
             torch.cuda.synchronize(device)  # raises again where every later case would fail as well
-        return Skipped(f"{case.backend} refuses: {_line(problem)}")
+        return Skipped(f"{'out of memory' if out_of_memory else f'{case.backend} refuses'}: {_line(problem)}")
     finally:
         released(device)
     return summary(times, readings.since(start))

@@ -52,7 +52,7 @@ def _parts(
 
 
 @triton.jit
-def _joined(out, weight, answer, splits, many: tl.constexpr, dim: tl.constexpr, wide: tl.constexpr):  # type: ignore[no-untyped-def]
+def _joined(out, weight, answer, splits, many: tl.constexpr, dim: tl.constexpr, wide: tl.constexpr):
     """One query head: its parts, weighted."""
     head = tl.program_id(0)
     part, column = tl.arange(0, many), tl.arange(0, wide)
@@ -80,7 +80,7 @@ def paged_decode(query: Any, keys: Any, values: Any, table: Any, used: Any, long
     block, kv_heads = keys.shape[1], keys.shape[2]
     processors = torch.cuda.get_device_properties(query.device).multi_processor_count if query.is_cuda else 1
     splits = splits_of(batch, kv_heads, longest, processors)
-    part_length = -(-(-(-longest // splits)) // BLOCK_TOKENS) * BLOCK_TOKENS
+    part_length = -(-longest // (splits * BLOCK_TOKENS)) * BLOCK_TOKENS
     group = heads // kv_heads
     wide = triton.next_power_of_2(dim)
     out = torch.empty(batch, heads, splits, dim, device=query.device, dtype=torch.float32)
@@ -88,6 +88,7 @@ def paged_decode(query: Any, keys: Any, values: Any, table: Any, used: Any, long
     _parts[(batch, kv_heads, splits)](
         query, keys, values, table, used, out, weight, dim**-0.5, table.shape[1], heads, kv_heads, splits, part_length,
         group=group, rows=max(16, triton.next_power_of_2(group)), dim=dim, wide=wide, block=block, step=BLOCK_TOKENS,
+        num_warps=4, num_stages=2,
     )  # fmt: skip
     answer = torch.empty_like(query)
     _joined[(batch * heads,)](out, weight, answer, splits, many=splits, dim=dim, wide=wide)

@@ -10,7 +10,7 @@ import numpy as np
 
 BURST_MS = 2.0  # a burst lasts about this long: events resolve half a microsecond
 STEADY = 0.01  # half-width of the median's interval over the median, below which a time is known
-MIN_REPEATS, MAX_REPEATS = 7, 200
+FEWEST, MIN_REPEATS, MAX_REPEATS = 3, 7, 200  # when time is over, before a median counts as steady, ever
 MAX_CAPTURED = 256  # calls in one graph
 WARM_S = 0.02  # an idle GPU takes about this long to raise its clock
 NOISY = 0.03  # the median of a measurement is less sure than this
@@ -41,7 +41,7 @@ def interval(ms: Sequence[float]) -> float:
 
 def judge(ms: Sequence[float]) -> list[str]:
     """``noisy`` where the median is not sure, ``outliers`` where many repeats lie far above it."""
-    flags = ["noisy"] if interval(ms) > NOISY else []
+    flags = ["noisy"] if len(ms) < FEWEST or interval(ms) > NOISY else []
     far = np.mean(np.asarray(ms) > OUTLIER * np.median(ms))
     return flags + (["outliers"] if far > MANY_OUTLIERS else [])
 
@@ -49,13 +49,16 @@ def judge(ms: Sequence[float]) -> list[str]:
 def settle(burst: Callable[[], float], seconds: float) -> list[float]:
     """Milliseconds of one call, a figure per burst, until the median is steady or ``seconds`` have passed.
 
-    A burst that is running ends; there is always one.
+    FEWEST bursts are waited for up to three times as long; one that is running ends.
     """
     ms: list[float] = []
-    end = time.perf_counter() + seconds
+    start = time.perf_counter()
     while len(ms) < MAX_REPEATS:
         ms.append(burst())
-        if time.perf_counter() > end or (len(ms) >= MIN_REPEATS and interval(ms) < STEADY):
+        spent = time.perf_counter() - start
+        if spent > seconds and (len(ms) >= FEWEST or spent > 3 * seconds):
+            break
+        if len(ms) >= MIN_REPEATS and interval(ms) < STEADY:
             break
     return ms
 
