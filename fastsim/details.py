@@ -1,6 +1,6 @@
 """What a summary says beyond the headlines, from what a simulation with detail keeps (measures.py)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from fastsim.kernels import counters, state
 from fastsim.kernels.state import Replicas
 from fastsim.measures import SERIES, Measures
 from fastsim.metrics import definitions
-from fastsim.objectives import DEFAULTS, Objective, met
+from fastsim.objectives import DEFAULTS, missed
 from fastsim.spent import by_operator
 from fastsim.summary import inside, ratio
 from fastsim.verdict import Pressure, verdict
@@ -27,13 +27,12 @@ def add_details(
     columns: Columns,
     replicas: Replicas,
     measures: Measures,
-    objectives: Sequence[Objective] = (),
     exclude: tuple[float, float] = (0.0, 0.0),
 ) -> None:
     """Add request, batch, breakdown, replicas, series, operators, verdict and more utilisation to ``summary``.
 
     ``columns``: of requests.parquet with the breakdown, by name. ``exclude``: as in summary.summarise; it holds for
-    request and breakdown.
+    request and breakdown. The verdict is by Vidur's objectives; Result.judge has others.
     """
     kept = inside(columns["arrived_at"], exclude)
     counted = columns if kept is None else {name: values[kept] for name, values in columns.items()}
@@ -53,8 +52,7 @@ def add_details(
     sizes = counters.sizes()[:-1]
     busy = float(replicas.busy.sum())
     summary["operators"] = by_operator(resolved, sizes, measures.batch_tokens, measures.batch_size, busy)
-    missed = [one.metric for one in (objectives or DEFAULTS) if met(one, summary) is False]
-    summary["verdict"] = verdict(_pressure(resolved, summary, columns, measures, moved), missed)
+    summary["verdict"] = verdict(_pressure(resolved, summary, columns, measures, moved), missed(DEFAULTS, summary))
     said = summary.pop("definitions")
     summary["definitions"] = definitions(summary) | said
 
