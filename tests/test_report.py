@@ -21,7 +21,7 @@ from fastsim.report import Card, Cards, Cell, Section, Table, Text, page
 from fastsim.report.page import Block
 from fastsim.report.report import report
 from fastsim.report.thin import curve, level, rate, spread
-from fastsim.report.words import number, seconds, share, title
+from fastsim.report.words import interval, number, seconds, share, title
 
 times = st.lists(st.floats(0, 100, allow_nan=False), min_size=1, max_size=40)
 
@@ -74,7 +74,7 @@ def test_rates_and_spreads_lose_nobody(values: list[float], bins: int) -> None:
 
 
 def test_figures_in_words() -> None:
-    assert [seconds(v) for v in (None, 0.0, 2.5e-6, 0.0123, 1.0, 61.26, 12345.6)] == [
+    assert [seconds(v) for v in (None, 1e-15, 2.5e-6, 0.0123, 1.0, 61.26, 12345.6)] == [
         "–",
         "0 s",
         "2.5 µs",
@@ -92,6 +92,9 @@ def test_figures_in_words() -> None:
         "> 99.9%",
         "100%",
     ]
+    ttft, busy = "latency.ttft.p99", "utilisation.busy"
+    assert [interval(ttft, ends) for ends in ((0.14, 0.166), (0.9, 1.2))] == ["140 to 166 ms", "900 ms to 1.2 s"]
+    assert interval(busy, (0.9999, 1.0)) == "> 99.9% to 100%"
     assert [number(v) for v in (None, 3, 0.12345, 1234567.8)] == ["–", "3", "0.123", "1,234,568"]
     assert [title(key) for key in ("ttft", "mean_kv", "span_s", "requests_per_s")] == [
         "TTFT",

@@ -5,7 +5,18 @@ from typing import Any, NamedTuple
 from fastsim import objectives
 from fastsim.report.page import Block, Card, Cards, Section, Text, Tone
 from fastsim.report.runs import Run
-from fastsim.report.words import METRIC, NOTHING, figure, meaning, metric_of, number, seconds, share, statistic
+from fastsim.report.words import (
+    METRIC,
+    NOTHING,
+    figure,
+    interval,
+    meaning,
+    metric_of,
+    number,
+    seconds,
+    share,
+    statistic,
+)
 from fastsim.report.words import title as title_of
 
 KEY_FIGURES = (
@@ -130,7 +141,7 @@ def _sure(run: Run, found: list[Judged]) -> Card:
         return Card(question, value, f"{basis} {tip}".strip(), "plain", "operator_times.measured", measured)
     same, of = min(agree)
     tone: Tone = "good" if same >= 0.9 * of else "unknown"
-    note = f"runs with operator times drawn from their intervals agree on every objective. {basis}"
+    note = f"This many repetitions, their operator times drawn from intervals, agree on every objective. {basis}"
     return Card(question, f"{same} of {of}", note.strip(), tone)
 
 
@@ -157,8 +168,8 @@ def _objective(one: Judged) -> Card:
 
 def _card(run: Run, key: str, label: str) -> Card:
     value = run.figures[key]
-    interval = run.summary.get("replicates", {}).get("intervals", {}).get(key)
-    note = "" if interval is None else f"90 %: {figure(key, interval[0])} to {figure(key, interval[1])}"
+    ends = run.summary.get("replicates", {}).get("intervals", {}).get(key)
+    note = "" if ends is None else f"90 %: {interval(key, ends)}"
     metric = metric_of(key)
     meant = meaning(key) if metric is not None and metric.name in METRIC else ""
     return Card(label, figure(key, value), note, "plain", key, value, meant)

@@ -7,7 +7,7 @@ from typing import Any
 from fastsim.metrics import METRICS, STATISTICS
 from fastsim.report.page import Block, Cell, Table
 from fastsim.report.runs import Run
-from fastsim.report.words import NOTHING, figure, meaning, number, seconds, share, statistic, title
+from fastsim.report.words import NOTHING, figure, interval, meaning, number, seconds, share, statistic, title
 
 DIGEST = re.compile("[0-9a-f]{40,}")
 SHOWN = ("mean", "p50", "p90", "p99", "p999", "max")
@@ -141,8 +141,8 @@ def _plain(value: Any) -> str:
 
 def _value(run: Run, key: str) -> str:
     text = figure(key, run.figures.get(key))
-    interval = run.summary.get("replicates", {}).get("intervals", {}).get(key)
-    return text if interval is None else f"{text} ({figure(key, interval[0])} to {figure(key, interval[1])})"
+    ends = run.summary.get("replicates", {}).get("intervals", {}).get(key)
+    return text if ends is None else f"{text} ({interval(key, ends)})"
 
 
 def _heading(name: str) -> str:
