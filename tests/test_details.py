@@ -11,11 +11,13 @@ from fastsim import details, per_request, series, show
 from fastsim.columns import BREAKDOWN
 from fastsim.compare import compare
 from fastsim.deployment import Deployment, resolve
+from fastsim.explain import explain
+from fastsim.iteration import Iteration
 from fastsim.metrics import BATCH, METRICS, REQUEST, STATISTICS, definitions, flatten
 from fastsim.objectives import DEFAULTS
 from fastsim.result import Result, as_json, describe, request_table
 from fastsim.summary import summarise
-from fastsim.workload import load
+from fastsim.workload import Workload, load
 
 CHAT = load("chat", rate=12.0, num_requests=600, seed=3)
 # Two replicas of two stages, with little memory: queues, preemption and bubbles.
@@ -114,6 +116,19 @@ def test_operators_add_up_to_the_busy_time(result: Result) -> None:
     assert sum(operators.values()) == pytest.approx(busy)
     assert 0.03 < operators["attention"] / busy < 0.5
     assert list(operators.values()) == sorted(operators.values(), reverse=True)
+
+
+@pytest.mark.parametrize("fields", [[], ["pipeline_parallel_size=2"], ["tensor_parallel_size=2"]])
+def test_operators_of_one_iteration_are_those_explained(fields: list[str]) -> None:
+    wanted = Deployment.load(None, fields)
+    one = Workload(np.zeros(1), np.array([300]), np.array([1]), None, "one")
+    found = fastsim.simulate(wanted, one).summary["operators"]
+    rows = explain(resolve(wanted), Iteration(chunks=((300, 0),)))["operators"]
+    told = {row["name"]: row["ms"] / 1e3 for row in rows}
+    told["attention"] = told.pop("attn_prefill")
+    assert found.keys() == told.keys()
+    for name, seconds in told.items():
+        assert found[name] == pytest.approx(seconds, rel=0.01), name  # bins are 0.8 % wide
 
 
 def test_many_say_the_same_in_detail() -> None:
