@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fastsim import distribution, layout
 from fastsim.deployment import Resolved
 from fastsim.feasible import check_fit, explain_end, explain_fault
-from fastsim.kernels import state
+from fastsim.kernels import counters, state
 from fastsim.kernels.cost import Cost
 from fastsim.kernels.state import State
 from fastsim.layout import Arena, Stream
@@ -19,7 +19,8 @@ from fastsim.objectives import Objective
 from fastsim.simulation import SLICE, get_ready, kernel_of, lay_out_whole, limits_of
 from fastsim.workload import Workload
 
-FIRST_SLICE = 4096  # iterations before the first look at what is already lost; each next slice is twice as long
+FIRST_SLICE = 4096  # iterations before the first look at what is already lost; each next slice is twice as long.
+# Fewer with several stages, where an iteration costs more.
 
 Floats = NDArray[np.float64]
 
@@ -53,6 +54,10 @@ class Prober:
         self._limits, self._kernel = limits_of(resolved), kernel_of(resolved)
         self._stream = layout.share(unit.arrived_at, unit.num_prompt_tokens, unit.num_output_tokens)
         self._ready = False
+        # Sarathi's restart of a prompt under way turns what is left of it into output.
+        sarathi = resolved.deployment.scheduler.policy == "sarathi"
+        outputs = self._stream.total - (0 if sarathi else self._stream.prompts)
+        self._most_gaps = int(outputs.sum(dtype=np.int64)) - unit.num_requests
 
     @property
     def num_requests(self) -> int:
@@ -98,7 +103,7 @@ class Prober:
         if not self._ready:
             get_ready(self._kernel, lane, self._cost, self._limits)
             self._ready = True
-        budget = FIRST_SLICE
+        budget = FIRST_SLICE // self._limits.num_stages**2 + 1
         while True:
             lane.cursor[state.LEFT] = budget
             code = self._kernel(lane, self._cost, self._limits)
@@ -106,7 +111,7 @@ class Prober:
                 explain_fault(self._cost, lane)
             if code != state.BUDGET:
                 break
-            lost = next((one for one in objectives if _lost(one, lane)), None)
+            lost = next((one for one in objectives if _lost(one, lane, self._most_gaps)), None)
             if lost is not None:
                 return lane, lost
             budget = min(2 * budget, SLICE)
@@ -140,12 +145,15 @@ def _moments(metric: str, lane: State) -> Floats:
     return ends[metric]
 
 
-def _lost(objective: Objective, lane: State) -> bool:
-    """Whether an objective is broken whatever comes: too many requests are already too late.
+def _lost(objective: Objective, lane: State, most_gaps: int) -> bool:
+    """Whether an objective is broken whatever comes: too many requests, or gaps between tokens, are already too late.
 
     A quantile of n values lies between the ``low``-th and the next in order: with n - low values at the limit or
     above, so is the quantile. A mean is lost when what is known of its sum is enough.
     """
+    if objective.metric == "tbt" and objective.statistic in QUANTILES:
+        first = int(np.searchsorted(counters.edges(), objective.limit))  # of the bins that lie wholly above the limit
+        return int(lane.tbt[first:].sum()) > (1 - QUANTILES[objective.statistic]) * most_gaps
     if objective.metric in ("tbt", "tpot") or objective.statistic == "min":
         return False
     requests = lane.requests

@@ -1,5 +1,6 @@
 """What the terminal shows: a table of the headline figures, and progress on standard error."""
 
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastsim.metrics import LATENCIES
-from fastsim.result import Result, as_json
+from fastsim.result import Result
 
 if TYPE_CHECKING:
     from fastsim.sweeps import Sweep
@@ -67,10 +68,10 @@ def counting(title: str) -> Iterator[Callable[[int, int], None]]:
         yield update
 
 
-def summary(result: Result, json: bool) -> None:
+def summary(result: Result, as_json: bool) -> None:
     """Print the summary, for a reader or as JSON."""
-    if json:
-        print(as_json(result.summary), end="")
+    if as_json:
+        print(json.dumps(result.summary, indent=2))
         return
     from rich.console import Console
     from rich.table import Table

@@ -55,7 +55,7 @@ def test_capacity_is_what_a_scan_of_all_rates_finds(name: str) -> None:
 
 @pytest.mark.parametrize("name", DEPLOYMENTS)
 @pytest.mark.parametrize(
-    "slo", ["ttft:p90<300ms", "scheduling_delay:p99<1s", "e2e:mean<4s", "tpot:p50<20ms", "e2e:max<30s"]
+    "slo", ["ttft:p90<300ms", "scheduling_delay:p99<1s", "e2e:mean<4s", "tbt:p90<8ms", "tpot:p50<20ms", "e2e:max<30s"]
 )
 def test_a_run_stopped_early_has_the_verdict_of_the_whole(name: str, slo: str) -> None:
     resolved, unit, objective = resolve(DEPLOYMENTS[name]), load("chat", rate=1.0, num_requests=900), parse(slo)

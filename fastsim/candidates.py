@@ -1,0 +1,116 @@
+"""What a search chooses from: the configurations of a space, each with the replicas that a budget pays for."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fastsim.configuration import digest
+from fastsim.deployment import Deployment, Resolved, resolve
+from fastsim.errors import ConfigError
+from fastsim.space import Space
+from fastsim.workload import Workload, is_description
+
+FORM = re.compile(r"\s*(\$?)\s*(\d+(?:\.\d+)?)\s*(gpus?|\$(?:/h)?|/h|)\s*", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a deployment may cost: a number of GPUs, or dollars per hour."""
+
+    amount: float
+    dollars: bool
+
+    def __str__(self) -> str:
+        return f"${self.amount:g} an hour" if self.dollars else f"{self.amount:g} GPUs"
+
+    def replicas(self, resolved: Resolved) -> int:
+        """How many replicas it pays for."""
+        gpus = resolved.num_gpus // resolved.deployment.num_replicas
+        each = gpus * (resolved.device.price_per_hour if self.dollars else 1)
+        return int(self.amount / each + 1e-9)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A configuration that a search may choose."""
+
+    fields: dict[str, Any]  # what varies in the space, and num_replicas
+    resolved: Resolved
+    one: Resolved  # the same with a single replica
+    unit: Workload  # its requests at 1 request/s
+    digest: str
+    one_digest: str
+
+    @property
+    def num_replicas(self) -> int:
+        return self.resolved.deployment.num_replicas
+
+    @property
+    def dollars_per_hour(self) -> float:
+        return self.resolved.num_gpus * self.resolved.device.price_per_hour
+
+
+def parse_budget(text: str | float | None) -> Budget | None:
+    """``16``, ``"16 GPUs"`` or ``"$40/h"``. Raises ConfigError."""
+    if text is None:
+        return None
+    found = FORM.fullmatch(str(text))
+    if found is None:
+        raise ConfigError(f"budget: {str(text)!r} is neither GPUs nor dollars per hour (e.g. 16, or $40/h)")
+    amount, dollars = float(found[2]), bool(found[1]) or found[3].startswith(("$", "/"))
+    if amount <= 0 or not (dollars or amount.is_integer()):
+        raise ConfigError(f"budget: {str(text)!r} pays for nothing whole (e.g. 16, or $40/h)")
+    return Budget(amount, dollars)
+
+
+def candidates(
+    source: Space | str | Path | Mapping[str, Any],
+    budget: Budget | None,
+    num_requests: int | None,
+    default_requests: int,
+    *,
+    yes: bool = False,
+) -> tuple[list[Candidate], dict[str, int]]:
+    """Candidates, and how many combinations were left out by reason.
+
+    Where the space does not vary ``num_replicas``, a deployment has as many as the budget pays for. Raises ConfigError
+    for a space that cannot be meant, and when nothing is left.
+    """
+    space = Space.load(source, yes=yes)
+    for name in ("workload.rate", "workload.num_requests", "workload.seed"):
+        if name in space.names:
+            raise ConfigError(f"{space.place}: {name}: a search finds the rate of each deployment itself; leave it out")
+    at_one = {**space.base.workload, "rate": 1.0}
+    if num_requests is not None:
+        at_one["num_requests"] = num_requests
+    elif is_description(at_one["source"]):
+        at_one.setdefault("num_requests", default_requests)
+    space = replace(space, base=replace(space.base, workload=at_one))
+    scaled = "num_replicas" not in space.names
+    found: dict[str, Candidate] = {}
+    over = 0
+    for one in space.configurations():
+        resolved = one.resolved
+        if budget is not None:
+            affordable = budget.replicas(resolved)
+            if affordable < (1 if scaled else resolved.deployment.num_replicas):
+                over += 1
+                continue
+            if scaled:
+                resolved = _with_replicas(one.deployment, affordable)
+        single = _with_replicas(one.deployment, 1)
+        fields = {**one.overrides, "num_replicas": resolved.deployment.num_replicas}
+        whole, alone = digest(resolved, one.workload), digest(single, one.workload)
+        found.setdefault(whole, Candidate(fields, resolved, single, one.workload, whole, alone))
+    dropped = {reason: what.count for reason, what in space.dropped.items()}
+    if over:
+        dropped["budget"] = over
+    if not found:
+        raise ConfigError(f"{space.place}: no configuration costs at most {budget}; raise the budget")
+    return list(found.values()), dropped
+
+
+def _with_replicas(deployment: Deployment, number: int) -> Resolved:
+    return resolve(deployment.model_copy(update={"num_replicas": number}))

@@ -1,0 +1,64 @@
+"""Who evaluates candidates: threads of this process, or the workers of a Dask cluster."""
+
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import TYPE_CHECKING, Any
+
+from fastsim.errors import ClusterError
+from fastsim.layout import Arena
+from fastsim.rungs import Outcome, evaluate
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+
+class Evaluators:
+    """Evaluates candidates on threads of this process or on a Dask cluster, each as soon as somebody is free."""
+
+    def __init__(self, threads: int | None, client: "Client | None") -> None:
+        """Raises ClusterError for a cluster with another fastsim."""
+        if client is not None:
+            from fastsim.cluster import check
+
+            check(client)
+        self._threads, self._client = threads or os.cpu_count() or 1, client
+        self._local = threading.local()
+
+    def each(self, tasks: Mapping[str, dict[str, Any]]) -> Iterator[tuple[str, Outcome]]:
+        """Outcomes by the keys of ``tasks``, as they come. ``tasks``: arguments of rungs.evaluate."""
+        if self._client is not None:
+            yield from self._on_cluster(tasks)
+            return
+        with ThreadPoolExecutor(self._threads) as pool:
+            pending = {pool.submit(self._evaluate, arguments): key for key, arguments in tasks.items()}
+            try:
+                for one in as_completed(pending):
+                    yield pending[one], one.result()
+            finally:
+                for one in pending:
+                    one.cancel()
+
+    def _evaluate(self, arguments: dict[str, Any]) -> Outcome:
+        if not hasattr(self._local, "arena"):
+            self._local.arena = Arena()
+        return evaluate(**arguments, arena=self._local.arena)
+
+    def _on_cluster(self, tasks: Mapping[str, dict[str, Any]]) -> Iterator[tuple[str, Outcome]]:
+        from distributed import CancelledError, KilledWorker
+        from distributed import as_completed as as_finished
+
+        assert self._client is not None
+        pending = {self._client.submit(_evaluate_there, arguments, pure=False): key for key, arguments in tasks.items()}
+        try:
+            for one in as_finished(pending):
+                yield pending.pop(one), one.result()
+        except KilledWorker:
+            raise ClusterError("the workers of the cluster die while they simulate; give them more memory") from None
+        except (CancelledError, OSError):
+            raise ClusterError("the scheduler of the cluster is gone; the same command with --out goes on") from None
+
+
+def _evaluate_there(arguments: dict[str, Any]) -> Outcome:
+    return evaluate(**arguments)

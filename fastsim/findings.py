@@ -1,0 +1,96 @@
+"""What a search has found of each candidate: a row of its table, and what limits the best."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from fastsim.candidates import Candidate
+from fastsim.capacity_search import at_rate, hidden_overload
+from fastsim.many import simulate_many
+from fastsim.metrics import flatten
+from fastsim.objectives import Objective
+from fastsim.ranking import Ranking, Row, dollars_at, score
+from fastsim.rungs import Outcome, Rung
+
+TIE = 0.01  # of the score: no closer than rates are found
+
+
+def rows_of(
+    order: Sequence[Candidate],
+    outcomes: Mapping[str, tuple[Rung, Outcome]],
+    ranking: Ranking,
+    rate: float | None,
+    threads: int | None,
+) -> list[Row]:
+    """A row per candidate, in their order. Those of the last rung also have the figures of summary.json."""
+    rows = [_row(one, *outcomes[one.digest], ranking, rate) for one in order]
+    best = [place for place, row in enumerate(rows) if outcomes[order[place].digest][0].whole and row["capacity"]]
+    jobs = [(order[place].resolved, at_rate(order[place].unit, rows[place]["capacity"])) for place in best]
+    for place, run in zip(best, simulate_many(jobs, threads=threads), strict=True):
+        if run.summary is not None:
+            rows[place] |= flatten(run.summary)
+    return rows
+
+
+def _row(one: Candidate, rung: Rung, outcome: Outcome, ranking: Ranking, rate: float | None) -> Row:
+    deployment, scheduler = one.resolved.deployment, one.resolved.deployment.scheduler
+    able = outcome.rate > 0
+    row: Row = {
+        "score": score(one, outcome, ranking, rate),
+        "model": deployment.model,
+        "device": deployment.device,
+        "tensor_parallel_size": deployment.tensor_parallel_size,
+        "pipeline_parallel_size": deployment.pipeline_parallel_size,
+        "num_replicas": deployment.num_replicas,
+        "gpus": one.resolved.num_gpus,
+        "scheduler.policy": scheduler.policy,
+        "scheduler.max_num_seqs": scheduler.max_num_seqs,
+        **one.fields,
+        "dollars_per_hour": one.dollars_per_hour,
+        "capacity": outcome.rate,
+        "qps_per_dollar": outcome.rate / one.dollars_per_hour,
+        "qps_per_watt": outcome.rate / (one.resolved.num_gpus * one.resolved.device.power_w),
+        "ceiling": outcome.ceiling,
+        "limited_by": ", ".join(outcome.limited_by),
+        "rung": rung.number,
+        "requests": rung.num_requests,
+        "tolerance": rung.tolerance,
+        "error": outcome.error,
+        "digest": one.digest,
+    }
+    if able and rate is not None:
+        row["dollars_per_hour_at_rate"] = dollars_at(one, outcome.rate, rate)
+    for name, value in (outcome.figures or {}).items():
+        row[f"latency.{name.replace(':', '.')}"] = value
+    return row
+
+
+def limit_of(one: Candidate, row: Row) -> str:
+    """What limits a candidate, in a sentence."""
+    from fastsim.simulation import simulate
+
+    summary = simulate(one.resolved.deployment, at_rate(one.unit, row["capacity"])).summary
+    use, restarts = summary["utilisation"], summary["totals"]["restarts"]
+    verdict = summary.get("verdict", {}).get("sentence", "")
+    limits = row["limited_by"] or "nothing that was asked for"
+    found = f"{limits} at {row['capacity']:.4g} requests/s; GPUs busy {use['busy']:.0%}, KV memory up to "
+    return f"{found}{use['peak_kv']:.0%} full, {restarts:,} restarts. {verdict}".strip()
+
+
+def notes(able: Sequence[tuple[Candidate, Row]], wanted: Sequence[Objective], tolerance: float) -> Iterator[str]:
+    """What the ranking cannot show."""
+    if not able:
+        yield f"no configuration meets {', '.join(map(str, wanted))} at any rate"
+        return
+    best, row = able[0]
+    ties = sum(other["score"] >= (1 - TIE) * row["score"] and other["rung"] == row["rung"] for _, other in able) - 1
+    if ties:
+        yield f"{ties} more {'is' if ties == 1 else 'are'} within {TIE:.0%} of the winner, which is too close to call"
+    unseen = hidden_overload(wanted, best.unit, row["capacity"])
+    if unseen is None:
+        yield "no objective limits how long a request waits, so queues may grow for ever at these rates"
+    elif unseen > tolerance:
+        enough = best.unit.num_requests * unseen / tolerance
+        span = best.unit.arrived_at[-1] / row["capacity"]
+        yield (
+            f"the winner's run lasts {span:,.0f} s, too short to show an overload below "
+            f" {unseen:.1%}; {enough:,.0f} requests would show {tolerance:.1%}"
+        )

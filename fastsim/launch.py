@@ -1,0 +1,180 @@
+"""The command that starts what was simulated, in an engine: vLLM or SGLang.
+
+Flags as in the documentation of vLLM 0.19 (``vllm serve --help``) and of SGLang 0.5 (``sglang.launch_server --help``).
+"""
+
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastsim import catalog
+from fastsim.deployment import Deployment, Resolved, resolve
+from fastsim.errors import ConfigError, did_you_mean
+from fastsim.settings import is_function
+
+Flag = tuple[str, str | None]
+ONLINE = ("fp8",)  # precisions that an engine makes of 16-bit weights when it loads them
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """``flags`` of one replica; ``notes``: what was simulated and the engine cannot be told, or does otherwise."""
+
+    engine: str
+    program: tuple[str, ...]
+    flags: tuple[Flag, ...]
+    notes: tuple[str, ...]
+    resolved: Resolved
+
+    @property
+    def command(self) -> list[str]:
+        """The words of the command."""
+        return [*self.program, *(word for flag in self.flags for word in flag if word is not None)]
+
+    @property
+    def text(self) -> str:
+        """The command for a shell, a flag per line."""
+        lines = [shlex.join(self.program), *(shlex.join([w for w in flag if w is not None]) for flag in self.flags)]
+        return " \\\n  ".join(lines)
+
+
+def launch(deployment: Deployment, engine: str = "vllm") -> Launch:
+    """How to start one replica of ``deployment``. Raises ConfigError for a policy that the engine does not run."""
+    if engine not in ENGINES:
+        raise ConfigError(f"engine: {engine!r} is unknown; {did_you_mean(engine, ENGINES)}")
+    resolved = resolve(deployment)
+    scheduler = resolved.deployment.scheduler
+    if scheduler.policy not in POLICIES:
+        shown = "a function of yours" if is_function(scheduler.policy) else repr(scheduler.policy)
+        raise ConfigError(f"scheduler.policy: {engine} does not run {shown} (valid: {', '.join(POLICIES)})")
+    program, flags, notes = ENGINES[engine](resolved)
+    return Launch(engine, program, tuple(flags), (*notes, *_common_notes(resolved)), resolved)
+
+
+POLICIES = ("sarathi", "vllm")
+Made = tuple[tuple[str, ...], list[Flag], list[str]]
+
+
+def _vllm(resolved: Resolved) -> Made:
+    deployment, scheduler = resolved.deployment, resolved.deployment.scheduler
+    chunked = scheduler.policy == "sarathi"
+    tokens = scheduler.chunk_size if chunked else scheduler.max_num_batched_tokens
+    field = "chunk_size" if chunked else "max_num_batched_tokens"
+    if tokens is not None and tokens < scheduler.max_num_seqs:
+        raise ConfigError(
+            f"scheduler.{field}: vLLM refuses {tokens} tokens a batch with max_num_seqs {scheduler.max_num_seqs} "
+            f"(valid: {scheduler.max_num_seqs} or more)"
+        )
+    if not chunked and (tokens or 0) < (deployment.max_model_len or 0):
+        raise ConfigError(
+            f"scheduler.{field}: without chunked prefill vLLM refuses {tokens} tokens a batch with max_model_len "
+            f"{deployment.max_model_len} (valid: {deployment.max_model_len} or more)"
+        )
+    quantization, notes = _quantization(resolved)
+    flags: list[Flag] = [
+        ("--tensor-parallel-size", str(deployment.tensor_parallel_size)),
+        ("--pipeline-parallel-size", str(deployment.pipeline_parallel_size)),
+        ("--dtype", deployment.dtype),
+        *quantization,
+        ("--kv-cache-dtype", deployment.kv_cache_dtype),
+        ("--max-model-len", str(deployment.max_model_len)),
+        ("--gpu-memory-utilization", f"{deployment.gpu_memory_utilization:g}"),
+        ("--block-size", str(scheduler.block_size)),
+        ("--max-num-seqs", str(scheduler.max_num_seqs)),
+        ("--max-num-batched-tokens", str(tokens)),
+        ("--enable-chunked-prefill" if chunked else "--no-enable-chunked-prefill", None),
+        ("--no-enable-prefix-caching", None),
+        ("--seed", str(deployment.seed % 2**32)),
+    ]
+    if _blocks_given(resolved):
+        flags.append(("--num-gpu-blocks-override", str(scheduler.num_blocks)))
+    if deployment.enable_expert_parallel:
+        flags.append(("--enable-expert-parallel", None))
+        if deployment.all2all_backend == "deepep":
+            flags.append(("--all2all-backend", "deepep_high_throughput"))
+        else:
+            flags.append(("--all2all-backend", "allgather_reducescatter"))
+    if chunked:
+        notes.append("vLLM gives tokens to requests in order of admission, not to decodes first; mostly the same")
+    else:
+        notes.append("the prompts-first batches of policy vllm are vLLM v0's; releases from 0.11 on mix in decodes")
+    if scheduler.watermark:
+        notes.append(f"scheduler.watermark {scheduler.watermark:g}: vLLM 0.19 keeps no blocks free at admission")
+    return ("vllm", "serve", _model(resolved)), flags, notes
+
+
+def _sglang(resolved: Resolved) -> Made:
+    deployment, scheduler, memory = resolved.deployment, resolved.deployment.scheduler, resolved.memory
+    fraction = (memory.weights_gib + memory.kv_gib) / resolved.device.memory_gib
+    quantization, notes = _quantization(resolved)
+    flags: list[Flag] = [
+        ("--tensor-parallel-size", str(deployment.tensor_parallel_size)),
+        ("--pipeline-parallel-size", str(deployment.pipeline_parallel_size)),
+        ("--dtype", deployment.dtype),
+        *quantization,
+        ("--kv-cache-dtype", "fp8_e4m3" if deployment.kv_cache_dtype == "fp8" else "auto"),
+        ("--context-length", str(deployment.max_model_len)),
+        ("--mem-fraction-static", f"{int(fraction * 1000) / 1000:g}"),
+        ("--max-total-tokens", str(memory.num_blocks * (scheduler.block_size or 1))),
+        ("--page-size", str(scheduler.block_size)),
+        ("--max-running-requests", str(scheduler.max_num_seqs)),
+    ]
+    if scheduler.policy == "sarathi":
+        flags += [("--chunked-prefill-size", str(scheduler.chunk_size)), ("--enable-mixed-chunk", None)]
+        notes.append("SGLang counts prompts alone in a chunk; simulated were decodes and prompts together")
+    else:
+        flags += [("--chunked-prefill-size", "-1"), ("--max-prefill-tokens", str(scheduler.max_num_batched_tokens))]
+    flags += [("--disable-radix-cache", None), ("--random-seed", str(deployment.seed % 2**32))]
+    if deployment.enable_expert_parallel:
+        flags.append(("--expert-parallel-size", str(deployment.tensor_parallel_size)))
+        if deployment.all2all_backend == "deepep":
+            flags.append(("--moe-a2a-backend", "deepep"))
+    if scheduler.watermark:
+        notes.append(f"scheduler.watermark {scheduler.watermark:g}: SGLang reserves by what requests may still need")
+    return ("python3", "-m", "sglang.launch_server", "--model-path", _model(resolved)), flags, notes
+
+
+ENGINES: dict[str, Callable[[Resolved], Made]] = {"vllm": _vllm, "sglang": _sglang}
+
+
+def _common_notes(resolved: Resolved) -> list[str]:
+    deployment, notes = resolved.deployment, []
+    if deployment.num_replicas > 1:
+        notes.append(
+            f"start {deployment.num_replicas} replicas behind a router; simulated was {deployment.router.policy}"
+        )
+    gpus = deployment.tensor_parallel_size * deployment.pipeline_parallel_size
+    if gpus > resolved.node.num_devices:
+        notes.append(
+            f"a replica takes {gpus} GPUs and {resolved.node.name} has {resolved.node.num_devices}: join nodes"
+        )
+    if deployment.moe_imbalance != 1:
+        notes.append(f"moe_imbalance {deployment.moe_imbalance:g}: comes of the requests; no engine can be told")
+    return notes
+
+
+def _model(resolved: Resolved) -> str:
+    """The name on Hugging Face, or the folder of the config.json."""
+    name = resolved.deployment.model
+    if name in catalog.names("models"):
+        return name
+    path = Path(name)
+    return str(path.parent if path.suffix == ".json" else path)
+
+
+def _quantization(resolved: Resolved) -> tuple[list[Flag], list[str]]:
+    """The flag, or a note where the checkpoint itself must be of that precision."""
+    wanted, published = resolved.deployment.quantization, resolved.model.quantization or "none"
+    if wanted == published:
+        return [], []
+    if wanted in ONLINE and published == "none":
+        return [("--quantization", str(wanted))], []
+    return [], [f"quantization {wanted}: give the name of a checkpoint in this precision ({published} is published)"]
+
+
+def _blocks_given(resolved: Resolved) -> bool:
+    """Whether the number of blocks is not what the planner finds."""
+    deployment = resolved.deployment
+    free = deployment.scheduler.model_copy(update={"num_blocks": None})
+    return resolve(deployment.model_copy(update={"scheduler": free})).memory.num_blocks != resolved.memory.num_blocks

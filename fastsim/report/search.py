@@ -1,0 +1,233 @@
+"""The page of a search: the winner, the table, the Pareto front, and what each knob and objective does."""
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from bokeh.models import ColorBar, ColumnDataSource, HoverTool, LinearColorMapper
+from bokeh.palettes import Viridis256
+
+from fastsim.config_search import Found
+from fastsim.ranking import RANKINGS, Row, lower_is_better, pareto
+from fastsim.report.figures import legend, line, plot, ticks
+from fastsim.report.page import Block, Card, Cards, Cell, Figure, Section, Table, Tabs, Text, page
+from fastsim.report.palette import INK, LINES, MUTED
+from fastsim.sensitivity import Variation, name_of
+
+KNOBS = {
+    "device": "GPU",
+    "tensor_parallel_size": "TP",
+    "pipeline_parallel_size": "PP",
+    "num_replicas": "replicas",
+    "scheduler.policy": "policy",
+    "scheduler.chunk_size": "chunk",
+    "scheduler.max_num_seqs": "requests at once",
+}
+FIGURES = {
+    "capacity": "requests/s",
+    "qps_per_dollar": "requests/s per $/h",
+    "latency.ttft.p90": "TTFT P90, s",
+    "latency.tbt.p99": "TBT P99, s",
+    "latency.e2e.mean": "E2E mean, s",
+}
+MOST_LINES = 300  # of the parallel coordinates: more is a grey area
+MOST_ROWS = 500  # of the table
+
+
+def search_page(found: Found, varied: Sequence[Variation], metrics: Sequence[str]) -> str:
+    """The page as HTML. ``metrics``: of the Pareto front."""
+    able = [row for row in found.rows if row["score"]]
+    lead = f"{len(able):,} of {len(found.rows):,} configurations meet {', '.join(found.objectives)}."
+    if not able:
+        return page("Search", [Section("No winner", [Text(note) for note in found.notes])], lead)
+    sections = [
+        Section("Winner", list(_winner(found, able[0])), f"By {RANKINGS[found.rank].meaning}."),
+        Section("Pareto front", [_pareto(able, metrics)]),
+        Section("Knobs", [_parallel(able), *_heat_maps(able)]),
+        Section("Cost against objectives", list(_objectives(able, varied))),
+        Section("Configurations", [_table(able)]),
+    ]
+    return page(f"Search: {able[0]['model'].rpartition('/')[2]}", sections, lead)
+
+
+def _winner(found: Found, best: Row) -> Iterator[Block]:
+    yield Cards(
+        [
+            Card("winner", name_of(best), f"{best['num_replicas']} replicas, {best['gpus']} GPUs"),
+            Card("serves", f"{best['capacity']:.4g}/s", "requests within the objectives"),
+            Card("per dollar", f"{best['qps_per_dollar']:.4g}", "requests/s for $1 an hour"),
+            Card("costs", f"${best['dollars_per_hour']:.2f}/h"),
+            Card("searched", f"{found.num_runs:,} runs", f"{found.num_simulated:,} requests in {found.seconds:.1f} s"),
+        ]
+    )
+    for who, limit in zip(("Winner", "Runner-up"), found.limits, strict=False):
+        yield Text(f"{who}: limited by {limit}")
+    for note in found.notes:
+        yield Text(note, "note")
+
+
+def _pareto(able: Sequence[Row], metrics: Sequence[str]) -> Figure:
+    y, x = metrics[:2]
+    plotted = plot(FIGURES.get(x, x), FIGURES.get(y, y), height=420)
+    shown = [row for row in able if row.get(x) is not None and row.get(y) is not None]
+    for number, device in enumerate(dict.fromkeys(row["device"] for row in shown)):
+        rows = [row for row in shown if row["device"] == device]
+        _points(plotted, rows, x, y, LINES[number % len(LINES)], device, 7)
+    front = sorted((able[place] for place in pareto(able, metrics)), key=lambda row: float(row[x]))
+    _points(plotted, front, x, y, INK, "not beaten", 12, hollow=True)
+    legend(plotted, place="bottom_right")
+    ways = " and ".join(f"{'less' if lower_is_better(name) else 'more'} {FIGURES.get(name, name)}" for name in metrics)
+    return Figure(plotted, f"{len(front)} configurations that no other beats in {ways}.")
+
+
+def _points(
+    plotted: Any, rows: Sequence[Row], x: str, y: str, colour: str, name: str, size: int, hollow: bool = False
+) -> None:
+    source = ColumnDataSource(
+        {
+            "x": [row[x] for row in rows],
+            "y": [row[y] for row in rows],
+            "name": [name_of(row) for row in rows],
+            "rate": [row["capacity"] for row in rows],
+            "limit": [row["limited_by"] for row in rows],
+        }
+    )
+    fill = {"fill_alpha": 0.0} if hollow else {"fill_color": colour, "fill_alpha": 0.6}
+    look = {"line_color": colour, "legend_label": name, "size": size, **fill}
+    drawn = plotted.scatter("x", "y", source=source, **look)
+    tips = [("", "@name"), (plotted.yaxis[0].axis_label, "@y{0.[000]}"), (plotted.xaxis[0].axis_label, "@x{0.[0000]}")]
+    plotted.add_tools(
+        HoverTool(
+            renderers=[drawn], tooltips=[*tips, ("requests/s", "@rate{0.[00]}"), ("limit", "@limit")], visible=False
+        )
+    )
+
+
+def _knobs(rows: Sequence[Row]) -> list[str]:
+    return [name for name in KNOBS if len({row.get(name) for row in rows}) > 1]
+
+
+def _levels(rows: Sequence[Row], knob: str) -> list[Any]:
+    """What a knob is set to, in order."""
+    return sorted({row.get(knob) for row in rows}, key=lambda value: (isinstance(value, str), value is not None, value))
+
+
+def _parallel(able: Sequence[Row]) -> Figure:
+    """A line per configuration through its settings to what it serves per dollar."""
+    rows = list(able[:MOST_LINES])[::-1]  # the best on top
+    knobs = _knobs(rows)
+    plotted = plot("", "", height=420, x_range=(-0.3, len(knobs) + 0.3), y_range=(-0.08, 1.08))
+    best = max(row["qps_per_dollar"] for row in rows)
+    heights = []
+    for knob in knobs:
+        levels = _levels(rows, knob)
+        place = {level: n / max(1, len(levels) - 1) for n, level in enumerate(levels)}
+        heights.append([place[row.get(knob)] for row in rows])
+        for level in levels:
+            words = "-" if level is None else str(level)
+            plotted.text(
+                [knobs.index(knob)],
+                [place[level]],
+                [words],
+                text_color=INK,
+                text_font_size="12px",
+                x_offset=5,
+                y_offset=-3,
+            )
+    heights.append([row["qps_per_dollar"] / best for row in rows])
+    source = ColumnDataSource(
+        {
+            "xs": [list(range(len(knobs) + 1))] * len(rows),
+            "ys": [list(ys) for ys in zip(*heights, strict=True)],
+            "name": [name_of(row) for row in rows],
+            "score": [row["qps_per_dollar"] for row in rows],
+            "width": [1] * (len(rows) - 1) + [4],
+        }
+    )
+    colours = {"field": "score", "transform": LinearColorMapper(Viridis256, low=0, high=best)}
+    drawn = plotted.multi_line("xs", "ys", source=source, line_color=colours, line_alpha=0.6, line_width="width")
+    tips = [("", "@name"), (FIGURES["qps_per_dollar"], "@score{0.[000]}")]
+    plotted.add_tools(HoverTool(renderers=[drawn], tooltips=tips, visible=False))
+    for upright in range(len(knobs) + 1):
+        plotted.line([upright, upright], [0, 1], line_color=MUTED)
+    words_at = {float(n): KNOBS[knob] for n, knob in enumerate(knobs)}
+    ticks(plotted.xaxis[0], words_at | {float(len(knobs)): "per dollar"})
+    plotted.yaxis.visible = plotted.grid.visible = False
+    return Figure(plotted, f"The best {len(rows)} configurations, the winner bold: settings, and requests/s per $/h.")
+
+
+def _heat_maps(able: Sequence[Row]) -> Iterator[Block]:
+    """The best that any two knobs can be set to, whatever the others are."""
+    tabs = []
+    for one, other in combinations(_knobs(able), 2):
+        tabs.append((f"{KNOBS[one]}, {KNOBS[other]}", [_heat_map(able, one, other)]))
+    if tabs:
+        yield Tabs(tabs)
+
+
+def _heat_map(able: Sequence[Row], one: str, other: str) -> Figure:
+    xs, ys = ([str(level) for level in _levels(able, knob)] for knob in (one, other))
+    best: dict[tuple[str, str], float] = {}
+    for row in able:
+        cell = str(row.get(one)), str(row.get(other))
+        best[cell] = max(best.get(cell, 0.0), row["qps_per_dollar"])
+    plotted = plot(KNOBS[one], KNOBS[other], height=300, x_range=xs, y_range=ys)
+    source = ColumnDataSource({"x": [x for x, _ in best], "y": [y for _, y in best], "value": list(best.values())})
+    mapper = LinearColorMapper(Viridis256, low=0, high=max(best.values()))
+    drawn = plotted.rect(
+        "x", "y", 1, 1, source=source, fill_color={"field": "value", "transform": mapper}, line_color=None
+    )
+    plotted.add_layout(
+        ColorBar(color_mapper=mapper, width=8, background_fill_alpha=0.0, major_label_text_color=MUTED), "right"
+    )
+    tips = [(KNOBS[one], "@x"), (KNOBS[other], "@y"), (FIGURES["qps_per_dollar"], "@value{0.[000]}")]
+    plotted.add_tools(HoverTool(renderers=[drawn], tooltips=tips, visible=False))
+    plotted.grid.visible = False
+    return Figure(
+        plotted, f"Most requests/s per $/h by {KNOBS[one]} and {KNOBS[other]}, the other knobs at their best."
+    )
+
+
+def _objectives(able: Sequence[Row], varied: Sequence[Variation]) -> Iterator[Block]:
+    """What a latency costs: the best among configurations that stay below it at their capacity."""
+    for metric in ("latency.tbt.p99", "latency.ttft.p90"):
+        rows = sorted((row for row in able if row.get(metric)), key=lambda row: float(row[metric]))
+        if not rows:
+            continue
+        cost = 1e6 / 3600 / np.maximum.accumulate([row["qps_per_dollar"] for row in rows])
+        plotted = plot(FIGURES[metric], "$ per million requests", height=300)
+        line(plotted, [row[metric] for row in rows], cost, "cheapest", step=True)
+        yield Figure(
+            plotted, f"The cheapest configuration whose {FIGURES[metric][:-3]} at capacity is at most so much."
+        )
+    if varied:
+        yield Table(
+            ("objective", "changed to", "per dollar, times", "winner"),
+            [
+                (
+                    one.objective,
+                    one.changed,
+                    Cell(f"{one.after / one.before:.2f}", one.after / one.before),
+                    "the same" if one.same_winner else name_of(one.winner) if one.winner else "none",
+                )
+                for one in varied
+                if one.before
+            ],
+            "What relaxing or tightening one objective changes.",
+        )
+
+
+def _table(able: Sequence[Row]) -> Table:
+    knobs = [name for name in KNOBS if any(row.get(name) is not None for row in able)]
+    figures = [name for name in FIGURES if any(row.get(name) is not None for row in able)]
+    rows = [
+        [
+            *("-" if row.get(name) is None else str(row[name]) for name in knobs),
+            *(Cell("-" if row.get(name) is None else f"{row[name]:.4g}", row.get(name)) for name in figures),
+            row["limited_by"],
+        ]
+        for row in able[:MOST_ROWS]
+    ]
+    head = [*(KNOBS[name] for name in knobs), *(FIGURES[name] for name in figures), "limit"]
+    return Table(head, rows, f"The best {len(rows):,} of {len(able):,}.", filtered=True)

@@ -1,0 +1,54 @@
+"""A fleet serves what was asked for, and one replica fewer does not."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+import fastsim
+from fastsim.capacity_search import at_rate, unit_requests
+from fastsim.cli import cli
+from fastsim.deployment import Deployment
+from fastsim.errors import CatalogError, ConfigError
+from fastsim.fleets import fleets, rate_of
+from fastsim.objectives import DEFAULTS, met
+
+
+def test_a_fleet_is_as_large_as_it_must_be() -> None:
+    made, _ = fleets(60.0, devices=["h100", "a100"], num_requests=3000)
+    assert [one.device for one in made] == ["h100", "a100"]
+    requests = at_rate(unit_requests("chat", 3000, 0), 60.0)
+    for one in made:
+        whole = Deployment.load(one.deployment)
+        assert one.gpus == one.num_replicas * one.tensor_parallel_size
+        assert one.dollars_per_million_requests == pytest.approx(one.dollars_per_hour / 3600 / 60 * 1e6)
+        summary = fastsim.simulate(whole, requests).summary
+        assert all(met(objective, summary) for objective in DEFAULTS)
+        fewer = whole.model_copy(update={"num_replicas": one.num_replicas - 1})
+        summary = fastsim.simulate(fewer, requests).summary
+        assert not all(met(objective, summary) for objective in DEFAULTS)
+
+
+def test_rates_of_users() -> None:
+    assert rate_of(None, 3000, 2.0) == 100.0
+    assert rate_of(5.0, None, 1.0) == 5.0
+    for rate, users, per_user in ((None, None, 1.0), (1.0, 1, 1.0), (0.0, None, 1.0), (None, -4, 1.0), (None, 4, 0.0)):
+        with pytest.raises(ConfigError):
+            rate_of(rate, users, per_user)
+
+
+def test_an_unknown_device_is_refused() -> None:
+    with pytest.raises(CatalogError, match="did you mean 'h100'"):
+        fleets(5.0, devices=["h10"])
+
+
+def test_the_command() -> None:
+    arguments = ["fleet", "--users", "600", "--gpu", "h100", "--requests", "1000"]
+    ran = CliRunner().invoke(cli, arguments)
+    assert ran.exit_code == 0, ran.output
+    assert "10 requests/s (600 users, 1 requests a minute each)" in ran.output
+    made = json.loads(CliRunner().invoke(cli, [*arguments, "--json"]).stdout)
+    assert made["fleets"][0]["num_replicas"] == 1
+    hopeless = CliRunner().invoke(cli, [*arguments, "--slo", "tbt:p50<1ms"])
+    assert hopeless.exit_code == 0
+    assert "h100: no number of replicas meets tbt:p50<1ms" in hopeless.stdout

@@ -1,0 +1,237 @@
+"""What is launched is what was simulated: flags by field, manifests that Kubernetes takes."""
+
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from fastsim.cli import cli
+from fastsim.deployment import Deployment
+from fastsim.errors import ConfigError
+from fastsim.kubernetes import NAME, manifest, name_of
+from fastsim.launch import launch
+
+
+def deployment(**fields: Any) -> Deployment:
+    return Deployment.load(None, [f"{name.replace('__', '.')}={value}" for name, value in fields.items()])
+
+
+def flags_of(described: Deployment, engine: str = "vllm") -> dict[str, str | None]:
+    return dict(launch(described, engine).flags)
+
+
+def test_vllm_gets_every_field_that_it_has_a_flag_for() -> None:
+    described = deployment(
+        model="meta-llama/Llama-2-70b-hf",
+        tensor_parallel_size=4,
+        pipeline_parallel_size=2,
+        max_model_len=4096,
+        gpu_memory_utilization=0.85,
+        kv_cache_dtype="fp8",
+        quantization="fp8",
+        seed=7,
+        scheduler__max_num_seqs=96,
+        scheduler__chunk_size=768,
+        scheduler__block_size=32,
+    )
+    assert launch(described).program == ("vllm", "serve", "meta-llama/Llama-2-70b-hf")
+    assert flags_of(described) == {
+        "--tensor-parallel-size": "4",
+        "--pipeline-parallel-size": "2",
+        "--dtype": "bfloat16",
+        "--quantization": "fp8",
+        "--kv-cache-dtype": "fp8",
+        "--max-model-len": "4096",
+        "--gpu-memory-utilization": "0.85",
+        "--block-size": "32",
+        "--max-num-seqs": "96",
+        "--max-num-batched-tokens": "768",
+        "--enable-chunked-prefill": None,
+        "--no-enable-prefix-caching": None,
+        "--seed": "7",
+    }
+
+
+def test_whole_prompts_need_chunked_prefill_off() -> None:
+    flags = flags_of(deployment(scheduler__policy="vllm", max_model_len=4096, scheduler__max_num_batched_tokens=5000))
+    assert flags["--max-num-batched-tokens"] == "5000"
+    assert "--no-enable-chunked-prefill" in flags and "--enable-chunked-prefill" not in flags
+
+
+def test_blocks_are_named_only_where_the_user_did() -> None:
+    assert "--num-gpu-blocks-override" not in flags_of(deployment())
+    assert flags_of(deployment(scheduler__num_blocks=1234))["--num-gpu-blocks-override"] == "1234"
+
+
+def test_sglang_gets_the_same_memory() -> None:
+    described = deployment(scheduler__num_blocks=1000, kv_cache_dtype="fp8", scheduler__chunk_size=256)
+    flags = flags_of(described, "sglang")
+    memory = launch(described, "sglang").resolved.memory
+    assert flags["--max-total-tokens"] == "16000"
+    assert float(flags["--mem-fraction-static"] or 0) == pytest.approx(
+        (memory.weights_gib + memory.kv_gib) / 80, abs=1e-3
+    )
+    assert (flags["--kv-cache-dtype"], flags["--chunked-prefill-size"]) == ("fp8_e4m3", "256")
+    assert "--enable-mixed-chunk" in flags
+    whole = flags_of(deployment(scheduler__policy="vllm"), "sglang")
+    assert (whole["--chunked-prefill-size"], "--enable-mixed-chunk" in whole) == ("-1", False)
+
+
+def test_what_an_engine_cannot_be_told_is_said() -> None:
+    said = " ".join(launch(deployment(num_replicas=3, quantization="int4_wo")).notes)
+    for part in ("watermark 0.01", "3 replicas", "round_robin", "quantization int4_wo"):
+        assert part in said
+    experts = deployment(
+        model="mistralai/Mixtral-8x7B-v0.1", tensor_parallel_size=4, enable_expert_parallel=True, moe_imbalance=1.2
+    )
+    assert "--enable-expert-parallel" in flags_of(experts)
+    assert "moe_imbalance 1.2" in " ".join(launch(experts).notes)
+
+
+@pytest.mark.parametrize(
+    ("fields", "engine", "text"),
+    [
+        ({"scheduler__policy": "orca"}, "vllm", "vllm does not run 'orca'"),
+        ({"scheduler__policy": "faster_transformer"}, "sglang", "sglang does not run 'faster_transformer'"),
+        ({}, "vlm", "engine: 'vlm' is unknown; did you mean 'vllm'"),
+        ({"scheduler__chunk_size": 64}, "vllm", "chunk_size: vLLM refuses 64 tokens a batch with max_num_seqs 128"),
+        (
+            {"scheduler__policy": "vllm", "scheduler__max_num_batched_tokens": 1000},
+            "vllm",
+            "refuses 1000 tokens a batch with max_model_len 8192",
+        ),
+    ],
+)
+def test_what_cannot_be_launched_is_refused(fields: dict[str, Any], engine: str, text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        launch(deployment(**fields), engine)
+
+
+# Fields of the objects that are used, by their types in the Kubernetes API; a name in () may be left out.
+PROBE = {"httpGet": {"path": str, "port": str}, "periodSeconds": int}
+METADATA = {"name": str, "labels": "labels"}
+SCHEMA: dict[str, Any] = {
+    "Deployment": {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {**METADATA, "annotations": "labels"},
+        "spec": {
+            "replicas": int,
+            "selector": {"matchLabels": "labels"},
+            "template": {
+                "metadata": {"labels": "labels"},
+                "spec": {
+                    "containers": [
+                        {
+                            "name": str,
+                            "image": str,
+                            "command": [str],
+                            "args": [str],
+                            "ports": [{"name": str, "containerPort": int}],
+                            "env": [
+                                {
+                                    "name": str,
+                                    "valueFrom": {"secretKeyRef": {"name": str, "key": str, "optional": bool}},
+                                }
+                            ],
+                            "resources": {"limits": {"nvidia.com/gpu": str}, "requests": {"nvidia.com/gpu": str}},
+                            "startupProbe": {**PROBE, "failureThreshold": int},
+                            "readinessProbe": PROBE,
+                            "volumeMounts": [{"name": str, "mountPath": str}],
+                        }
+                    ],
+                    "volumes": [{"name": str, "emptyDir": {"medium": str}}],
+                },
+            },
+        },
+    },
+    "Service": {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": METADATA,
+        "spec": {"selector": "labels", "ports": [{"name": str, "port": int, "targetPort": str}]},
+    },
+}
+
+
+def check(value: Any, schema: Any) -> None:
+    if schema == "labels":
+        assert value and all(isinstance(one, str) for pair in value.items() for one in pair)
+    elif isinstance(schema, dict):
+        assert set(value) == set(schema)
+        for name, inner in schema.items():
+            check(value[name], inner)
+    elif isinstance(schema, list):
+        assert isinstance(value, list) and value
+        for one in value:
+            check(one, schema[0])
+    elif isinstance(schema, type):
+        assert type(value) is schema
+    else:
+        assert value == schema
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_the_manifest_is_a_deployment_and_a_service_that_belong_together(engine: str) -> None:
+    described = deployment(tensor_parallel_size=2, num_replicas=3)
+    started = launch(described, engine)
+    text = manifest(started)
+    pods, service = yaml.safe_load_all(text)
+    for one in (pods, service):
+        check(one, SCHEMA[one["kind"]])
+        assert NAME.fullmatch(one["metadata"]["name"])
+    assert "&id" not in text
+    template = pods["spec"]["template"]
+    labels = template["metadata"]["labels"]
+    assert pods["spec"]["replicas"] == 3
+    assert pods["spec"]["selector"]["matchLabels"] == labels == service["spec"]["selector"]
+    (container,) = template["spec"]["containers"]
+    assert container["resources"]["limits"] == {"nvidia.com/gpu": "2"}
+    words = [*container["command"], *container["args"]]
+    assert words[: len(started.command)] == started.command
+    assert words[-1] == str(container["ports"][0]["containerPort"])
+    assert service["spec"]["ports"][0]["targetPort"] == container["ports"][0]["name"]
+    assert {mount["name"] for mount in container["volumeMounts"]} == {
+        volume["name"] for volume in template["spec"]["volumes"]
+    }
+
+
+def test_a_replica_larger_than_a_node_is_no_pod() -> None:
+    wide = launch(deployment(model="meta-llama/Llama-2-70b-hf", tensor_parallel_size=8, pipeline_parallel_size=2))
+    assert any("takes 16 GPUs" in note for note in wide.notes)
+    with pytest.raises(ConfigError, match="16 GPUs do not fit a pod"):
+        manifest(wide)
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("meta-llama/Llama-2-7b-hf", "llama-2-7b-hf"),
+        ("Qwen/Qwen2.5-7B", "qwen2-5-7b"),
+        ("/models/my_model/config.json", "my-model"),
+        ("x" * 80, "x" * 63),
+        ("__", "model"),
+    ],
+)
+def test_names_are_dns_labels(model: str, name: str) -> None:
+    assert name_of(model) == name
+
+
+SMALL = "model: llama-2-7b-hf\ndevice: a100"
+
+
+def test_the_command_line_is_for_a_shell(tmp_path: Any) -> None:
+    ran = CliRunner().invoke(
+        cli, ["launch", "-", "--set", "num_replicas=2"], input="model: llama-2-7b-hf\ndevice: a100"
+    )
+    assert ran.exit_code == 0
+    assert ran.stdout.startswith("vllm serve meta-llama/Llama-2-7b-hf \\\n  --tensor-parallel-size 1 \\\n")
+    assert "note: start 2 replicas" in ran.stderr
+    empty = CliRunner().invoke(cli, ["launch", str(tmp_path)])
+    assert isinstance(empty.exception, ConfigError)
+    out = tmp_path / "there.yaml"
+    assert CliRunner().invoke(cli, ["launch", "-", "--kubernetes", "--out", str(out)], input="{}").exit_code != 0
+    done = CliRunner().invoke(cli, ["launch", "-", "--kubernetes", "--out", str(out)], input=SMALL)
+    assert done.exit_code == 0
+    assert [one["kind"] for one in yaml.safe_load_all(out.read_text())] == ["Deployment", "Service"]

@@ -1,0 +1,239 @@
+"""The search finds what trying everything finds, says the same on any number of threads, and resumes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+
+from fastsim import sensitivity
+from fastsim.candidates import parse_budget
+from fastsim.capacity_search import capacity
+from fastsim.cli import cli
+from fastsim.config_search import Found, search
+from fastsim.errors import ConfigError, InputError
+from fastsim.evaluators import Evaluators
+from fastsim.journal import FILE
+from fastsim.ranking import pareto
+from fastsim.rungs import rungs
+
+SPACE: dict[str, Any] = {
+    "deployment": {"model": "meta-llama/Llama-2-7b-hf", "device": "a100", "max_model_len": 4096},
+    "workload": {"source": "chat", "num_requests": 8000},
+    "axes": {
+        "device": ["a100", "h100"],
+        "tensor_parallel_size": [1, 2],
+        "scheduler.max_num_seqs": [32, 256],
+        "scheduler.policy": ["vllm", "sarathi"],
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def found() -> Found:
+    return search(SPACE, 2, threads=2)
+
+
+def test_the_winner_is_who_wins_when_everybody_is_tried_in_full(found: Found) -> None:
+    full = {
+        one.digest: capacity(one.resolved.deployment, one.unit).rate / one.dollars_per_hour for one in found.candidates
+    }
+    assert len(full) == 16
+    best = max(full.values())
+    assert full[found.rows[0]["digest"]] > 0.98 * best
+    assert found.rows[0]["qps_per_dollar"] == pytest.approx(best, rel=0.02)
+    for row in found.rows:
+        assert row["qps_per_dollar"] == pytest.approx(full[row["digest"]], rel=0.02 if row["rung"] == 4 else 0.35)
+
+
+def test_a_deployment_has_the_replicas_that_the_budget_pays_for(found: Found) -> None:
+    assert {row["gpus"] for row in found.rows} == {2}
+    assert {row["num_replicas"] for row in found.rows} == {1, 2}
+    in_dollars = search(SPACE, "$9/h", num_requests=300)
+    assert {(row["device"], row["gpus"]) for row in in_dollars.rows} == {("a100", 4), ("h100", 2)}
+
+
+def test_losers_cost_little(found: Found) -> None:
+    second = [row for row in found.rows if row["rung"] >= 2]
+    assert 8 <= len(second) < 16
+    assert [one.num_requests for one in rungs(8000, 0.01)] == [1000, 1000, 2000, 8000]
+    assert [one.num_requests for one in rungs(16_000, 0.01)] == [1000, 1000, 4000, 16_000]
+    assert len(rungs(1500, 0.01)) == 1
+
+
+def test_the_same_on_any_number_of_threads(found: Found) -> None:
+    again = search(SPACE, 2, threads=1)
+    assert again.rows == found.rows
+    assert (again.num_runs, again.num_simulated) == (found.num_runs, found.num_simulated)
+
+
+def test_the_same_on_a_cluster() -> None:
+    from fastsim.cluster import local
+
+    few = {**SPACE, "axes": {"device": ["a100", "h100"], "scheduler.max_num_seqs": [32, 128]}}
+    with local(2) as client:
+        there = search(few, 2, num_requests=2500, client=client)
+    assert there.rows == search(few, 2, num_requests=2500).rows
+
+
+def test_what_was_found_is_not_computed_again(found: Found, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = search(SPACE, 2, out=tmp_path)
+    journal = tmp_path / FILE
+    lines = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join(lines[:12]) + lines[12][:20])  # killed in the middle of a line
+    kept = {json.loads(line)["key"] for line in lines[1:12]}
+    computed: list[str] = []
+    each = Evaluators.each
+
+    def counted(self: Evaluators, tasks: dict[str, Any]) -> Any:
+        computed.extend(tasks)
+        return each(self, tasks)
+
+    monkeypatch.setattr(Evaluators, "each", counted)
+    again = search(SPACE, 2, out=tmp_path)
+    assert again.rows == first.rows == found.rows
+    assert not kept & set(computed)
+    assert len(computed) == len(lines) - 12
+    assert again.num_simulated == first.num_simulated
+    with pytest.raises(InputError, match=r"holds another search \(objectives differ\)"):
+        search(SPACE, 2, ["ttft:p90<1s"], out=tmp_path)
+    journal.write_text("nonsense\n")
+    with pytest.raises(InputError, match="is damaged"):
+        search(SPACE, 2, out=tmp_path)
+
+
+def test_ranking_by_cost_and_latency_at_a_rate(found: Found) -> None:
+    cost = search(SPACE, 2, rank="cost", rate=20.0, num_requests=1200)
+    for row in cost.rows:
+        replica = row["capacity"] / row["num_replicas"]
+        price = row["dollars_per_hour"] / row["num_replicas"]
+        assert row["dollars_per_hour_at_rate"] == pytest.approx(np.ceil(20.0 / replica) * price)
+    assert cost.rows[0]["score"] == max(row["score"] for row in cost.rows if row["rung"] == cost.rows[0]["rung"])
+    latency = search(SPACE, 2, rank="latency", rate=20.0, num_requests=1200)
+    assert latency.rows[0]["capacity"] == 20.0
+    assert latency.rows[0]["latency.e2e.mean"] == min(row["latency.e2e.mean"] for row in latency.rows if row["score"])
+    watts = search(SPACE, 2, rank="qps_per_watt", num_requests=1200).rows[0]
+    assert watts["qps_per_watt"] == pytest.approx(watts["capacity"] / (2 * {"a100": 400, "h100": 700}[watts["device"]]))
+
+
+def test_replicas_in_the_space_share_what_one_replica_shows() -> None:
+    axes = {"num_replicas": [1, 2, 4], "scheduler.max_num_seqs": [32, 64]}
+    shared = search({**SPACE, "axes": axes}, 2)
+    assert {row["num_replicas"] for row in shared.rows} == {1, 2}
+    assert shared.dropped == {"budget": 2}
+    full = [capacity(one.resolved.deployment, one.unit) for one in shared.candidates]
+    assert [row["capacity"] for row in shared.rows] == pytest.approx([one.rate for one in full], rel=0.02)
+
+
+def test_a_configuration_that_cannot_run_is_a_row_with_its_error() -> None:
+    axes = {"scheduler.num_blocks": [30, 4000]}
+    rows = search({**SPACE, "axes": axes}, num_requests=300).rows
+    assert [row["error"] is None for row in rows] == [True, False]
+    assert "KV blocks" in rows[1]["error"]
+    assert rows[1]["score"] == 0.0
+
+
+def test_nobody_meets_the_objectives() -> None:
+    hopeless = search(SPACE, 2, ["tbt:p50<1ms"], num_requests=200)
+    assert {row["score"] for row in hopeless.rows} == {0.0}
+    assert hopeless.notes == ("no configuration meets tbt:p50<1ms at any rate",)
+    assert sensitivity.sensitivity(hopeless) == []
+
+
+def test_pareto_is_what_nobody_beats() -> None:
+    rng = np.random.default_rng(0)
+    rows = [
+        dict(zip(("capacity", "gpus", "latency.ttft.p90"), map(float, rng.integers(0, 9, 3)), strict=True))
+        for _ in range(200)
+    ]
+    rows[7].pop("gpus")
+    for metrics in (("capacity", "gpus"), ("capacity", "gpus", "latency.ttft.p90")):
+        front = pareto(rows, metrics)
+
+        def beats(one: dict[str, float], other: dict[str, float], metrics: tuple[str, ...] = metrics) -> bool:
+            signs = [1 if name == "capacity" else -1 for name in metrics]
+            gains = [s * (one[name] - other[name]) for s, name in zip(signs, metrics, strict=True)]
+            return min(gains) >= 0 and max(gains) > 0
+
+        there = [row for row in rows if all(name in row for name in metrics)]
+        assert sorted(front) == [
+            place
+            for place, row in enumerate(rows)
+            if all(name in row for name in metrics) and not any(beats(other, row) for other in there)
+        ]
+    with pytest.raises(ConfigError, match="pareto: no figure 'capacitiy'; did you mean 'capacity'"):
+        pareto(rows, ("capacitiy", "gpus"))
+
+
+def test_relaxing_an_objective_never_costs_and_tightening_never_helps(found: Found) -> None:
+    varied = sensitivity.sensitivity(found, (0.2, 3.0))
+    assert [one.objective for one in varied] == [str(one) for one in found.objectives for _ in range(2)]
+    for one in varied:
+        tighter = one.changed in ("scheduling_delay:p99<1s", "ttft:p90<400ms", "tbt:p99<40ms")
+        assert one.after <= one.before * 1.02 if tighter else one.after >= one.before * 0.98
+        assert one.before == varied[0].before
+    everyone = [
+        capacity(one.resolved.deployment, one.unit, ["scheduling_delay:p99<5s", "ttft:p90<2s", "tbt:p99<40ms"]).rate
+        / one.dollars_per_hour
+        for one in found.candidates
+    ]
+    tight = next(one for one in varied if one.changed == "tbt:p99<40ms")
+    assert tight.after == pytest.approx(max(everyone), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"budget": 0}, "budget: '0' pays for nothing whole"),
+        ({"budget": "-3"}, "budget: '-3' is neither GPUs nor dollars"),
+        ({"budget": "2.5"}, "budget: '2.5' pays for nothing whole"),
+        ({"budget": "lots"}, "budget: 'lots' is neither"),
+        ({"budget": "$1/h"}, r"no configuration costs at most \$1 an hour"),
+        ({"rank": "speed"}, "rank: 'speed' is unknown; "),
+        ({"rank": "cost"}, "rank: 'cost' needs a rate"),
+        ({"rank": "cost", "rate": 0.0}, "rate: 0.0 is not requests per second above 0"),
+        ({"objectives": ["tbt:p99"]}, "is not metric:statistic<limit"),
+        ({"space": {**SPACE, "axis": {}}}, "axis: unknown key; did you mean 'axes'"),
+        ({"space": {**SPACE, "axes": {"workload.rate": [1, 2]}}}, "a search finds the rate of each deployment itself"),
+        ({"space": {**SPACE, "workload": {"gaps": {"kind": "static"}, "lengths": {}}}}, "lengths: kind is missing"),
+        ({"tolerance": 2.0}, "tolerance: 2 is not a fraction"),
+    ],
+)
+def test_bad_input_is_refused_in_a_sentence(fields: dict[str, Any], text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        search(**{"space": SPACE, **fields})
+
+
+def test_budgets() -> None:
+    assert [str(parse_budget(text)) for text in ("16", "16 GPUs", 8, "$40/h", "40$/h", "$9")] == [
+        *("16 GPUs", "16 GPUs", "8 GPUs"),
+        *("$40 an hour", "$40 an hour", "$9 an hour"),
+    ]
+    assert parse_budget(None) is None
+
+
+def test_the_command_writes_table_page_and_winner(tmp_path: Path) -> None:
+    space, out = tmp_path / "space.json", tmp_path / "found"
+    space.write_text(json.dumps(SPACE))
+    arguments = ["search", str(space), "--budget", "4", "--requests", "400", "--out", str(out)]
+    ran = CliRunner().invoke(cli, arguments)
+    assert ran.exit_code == 0, ran.output
+    assert "configurations meet scheduling_delay:p99<5s" in ran.output
+    table = pq.read_table(out / "configurations.parquet").to_pylist()
+    answer = json.loads((out / "search.json").read_text())
+    assert len(table) == 16
+    html = (out / "report.html").read_text()
+    for part in ("Pareto front", "Cost against objectives", "not beaten", table[0]["device"]):
+        assert part in html
+    assert answer["winner"]["digest"] == table[0]["digest"]
+    launched = CliRunner().invoke(cli, ["launch", str(out)])
+    assert launched.exit_code == 0
+    assert f"--max-num-seqs {table[0]['scheduler.max_num_seqs']}" in launched.stdout
+    resumed = CliRunner().invoke(cli, arguments)
+    assert resumed.exit_code == 0
+    assert json.loads((out / "search.json").read_text())["winner"] == answer["winner"]
+    refused = CliRunner().invoke(cli, ["search", str(space), "--pareto", "capacity"])
+    assert isinstance(refused.exception, ConfigError)
