@@ -38,26 +38,29 @@ SECTIONS = ("latency", "throughput", "goodput", "utilisation", "cost", "energy",
 def compare(a: Result, b: Result, top: int = 10) -> dict[str, Any]:
     """What `fastsim compare` prints, as JSON has it; differences are B - A.
 
-    ``latency``: by column and figure, both values, the difference and its 95 % interval. ``figures``: the other figures
-    that both have. ``worse``: the ``top`` requests whose e2e grew most. Raises InputError for different requests.
+    ``latency``: by column and figure, both values, the difference and its 95 % interval. ``breakdown``: the same of the
+    mean of each part of e2e. ``figures``: the other figures that both have. ``worse``: the ``top`` requests whose e2e
+    grew most. Raises InputError for different requests.
     """
     _check(a, b)
     blocks = np.arange(a.requests.num_rows) * BLOCKS // max(BLOCKS, a.requests.num_rows)
     # The same draw for every column, and for any two results of as many requests.
     number = int(blocks.max(initial=0)) + 1
     drawn = np.random.default_rng(0).multinomial(number, np.full(number, 1 / number), RESAMPLES).astype(float)
-    latency = {}
-    for name in COLUMNS:
+
+    def differences(name: str, quantiles: bool) -> dict[str, Any]:
         one, two = a.column(name), b.column(name)
         both = np.isfinite(one) & np.isfinite(two)
-        latency[name] = _differences(one[both], two[both], blocks[both], drawn)
+        return _differences(one[both], two[both], blocks[both], drawn, quantiles)
+
     flat_a, flat_b = flatten({name: a.summary.get(name) for name in SECTIONS}), flatten(b.summary)
     paired = {f"latency.{name}.{key}" for name in COLUMNS for key in ("mean", *QUANTILES)}
     return {
         "requests": a.requests.num_rows,
         "compared": int((np.isfinite(a.column("e2e")) & np.isfinite(b.column("e2e"))).sum()),
         "notes": _notes(a, b),
-        "latency": latency,
+        "latency": {name: differences(name, quantiles=True) for name in COLUMNS},
+        "breakdown": {name: differences(name, quantiles=False)["mean"] for name in _parts(a, b)},
         "figures": {
             name: {"a": value, "b": flat_b[name], "difference": _minus(flat_b[name], value)}
             for name, value in flat_a.items()
@@ -79,17 +82,24 @@ def _check(a: Result, b: Result) -> None:
             )
 
 
+def _parts(a: Result, b: Result) -> list[str]:
+    """Parts of e2e that both results have: what follows the columns that every result has."""
+    return [name for name in a.requests.column_names[len(REQUESTS) :] if name in b.requests.column_names]
+
+
 def _notes(a: Result, b: Result) -> list[str]:
     notes = []
     if (a.column("arrived_at") != b.column("arrived_at")).any():
         notes.append("the same lengths arrive at other times: requests are paired by their number")
+    if "excluded" in a.summary or "excluded" in b.summary:
+        notes.append("latencies are of all requests, also of those that a result leaves out as warm-up or cool-down")
     versions = [result.config.get("versions", {}).get("fastsim") for result in (a, b)]
     if versions[0] != versions[1]:
         notes.append(f"A is of fastsim {versions[0]}, B of {versions[1]}")
     return notes
 
 
-def _differences(a: Floats, b: Floats, blocks: NDArray[np.int64], drawn: Floats) -> dict[str, Any]:
+def _differences(a: Floats, b: Floats, blocks: NDArray[np.int64], drawn: Floats, quantiles: bool) -> dict[str, Any]:
     if not len(a):
         nothing = {"a": None, "b": None, "difference": None, "interval": None}
         return {key: dict(nothing) for key in ("mean", *QUANTILES)}
@@ -97,9 +107,10 @@ def _differences(a: Floats, b: Floats, blocks: NDArray[np.int64], drawn: Floats)
     total = drawn @ np.bincount(blocks, minlength=number)
     drawn, total = drawn[total > 0], total[total > 0]  # some blocks may hold none of these requests
     spread = {"mean": drawn @ np.bincount(blocks, b - a, number) / total}
-    edges = _edges(a, b)
-    one, two = (_drawn_quantiles(values, blocks, drawn, edges) for values in (a, b))
-    spread |= {name: two[:, i] - one[:, i] for i, name in enumerate(QUANTILES)}
+    if quantiles:
+        edges = _edges(a, b)
+        one, two = (_drawn_quantiles(values, blocks, drawn, edges) for values in (a, b))
+        spread |= {name: two[:, i] - one[:, i] for i, name in enumerate(QUANTILES)}
     found = {}
     for name, draws in spread.items():
         first, second = (_figure(values, name) for values in (a, b))
@@ -141,8 +152,7 @@ def _worse(a: Result, b: Result, top: int) -> list[dict[str, Any]]:
     """The requests whose e2e grew most, and the part of it that grew most where both results say."""
     grown = b.column("e2e") - a.column("e2e")
     order = np.argsort(-np.where(np.isfinite(grown), grown, -np.inf), kind="stable")[:top]
-    # What follows the columns that every result has are the parts of e2e (columns.py).
-    parts = [name for name in a.requests.column_names[len(REQUESTS) :] if name in b.requests.column_names]
+    parts = _parts(a, b)
     gains = {part: b.column(part) - a.column(part) for part in parts}
     rows = []
     for place in map(int, order):
@@ -189,6 +199,9 @@ def show(found: dict[str, Any], as_json: bool) -> None:
     for name, figures in found["latency"].items():
         for key, figure in figures.items():
             table.add_row(f"{name} {key}", *_cells(figure))
+    for name, figure in found["breakdown"].items():
+        if figure["a"] or figure["b"]:
+            table.add_row(f"{name} mean", *_cells(figure))
     for name in SHOWN:
         if figure := found["figures"].get(name):
             table.add_row(name, *(_number(figure[key]) for key in ("a", "b", "difference")))

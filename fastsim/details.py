@@ -1,6 +1,6 @@
 """What a summary says beyond the headlines, from what a simulation with detail keeps (measures.py)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from fastsim.kernels import counters, state
 from fastsim.kernels.state import Replicas
 from fastsim.measures import SERIES, Measures
 from fastsim.metrics import definitions
-from fastsim.objectives import DEFAULTS, Objective, met
+from fastsim.objectives import DEFAULTS, missed
 from fastsim.spent import by_operator
 from fastsim.summary import inside, ratio
 from fastsim.verdict import Pressure, verdict
@@ -27,13 +27,12 @@ def add_details(
     columns: Columns,
     replicas: Replicas,
     measures: Measures,
-    objectives: Sequence[Objective] = (),
     exclude: tuple[float, float] = (0.0, 0.0),
 ) -> None:
     """Add request, batch, breakdown, replicas, series, operators, verdict and more utilisation to ``summary``.
 
     ``columns``: of requests.parquet with the breakdown, by name. ``exclude``: as in summary.summarise; it holds for
-    request and breakdown.
+    request and breakdown. The verdict is by Vidur's objectives; Result.judge has others.
     """
     kept = inside(columns["arrived_at"], exclude)
     counted = columns if kept is None else {name: values[kept] for name, values in columns.items()}
@@ -53,8 +52,7 @@ def add_details(
     sizes = counters.sizes()[:-1]
     busy = float(replicas.busy.sum())
     summary["operators"] = by_operator(resolved, sizes, measures.batch_tokens, measures.batch_size, busy)
-    missed = [one.metric for one in (objectives or DEFAULTS) if met(one, summary) is False]
-    summary["verdict"] = verdict(_pressure(resolved, summary, columns, measures, moved), missed)
+    summary["verdict"] = verdict(_pressure(resolved, summary, columns, measures, moved), missed(DEFAULTS, summary))
     said = summary.pop("definitions")
     summary["definitions"] = definitions(summary) | said
 
@@ -155,16 +153,17 @@ def _series(resolved: Resolved, columns: Columns, measures: Measures, edges: Flo
 def _pressure(
     resolved: Resolved, summary: dict[str, Any], columns: Columns, measures: Measures, moved: tuple[float, float]
 ) -> Pressure:
+    scheduler = resolved.deployment.scheduler
     over_time = {name: np.array(column) for name, column in summary["series"].items() if isinstance(column, list)}
     arrived, begun = columns["arrived_at"], columns["scheduled_at"]
     last = float(arrived[-1]) if len(arrived) else 0.0
     coming = (over_time["time"] < last).astype(float)
     if not coming.any():
         coming[:] = 1.0
-    fullness = {
-        "kv": over_time["kv"] / max(1e-9, 1 - resolved.deployment.scheduler.watermark),
-        "slots": over_time["running"] / (_slots(resolved) * len(measures.series)),
-    }
+    fullness = {"kv": over_time["kv"] / (1 - scheduler.watermark)}
+    # Where memory bounds the batch, that is what is full.
+    if scheduler.policy not in ("orca", "faster_transformer") or resolved.max_batch_size == scheduler.max_num_seqs:
+        fullness["slots"] = over_time["running"] / (scheduler.max_num_seqs * len(measures.series))
     queue = over_time["queue"] if over_time["queue"].any() else coming
     use = {name: min(1.0, float(np.average(values, weights=coming))) for name, values in fullness.items()}
     waiting = {name: min(1.0, float(np.average(values, weights=queue))) for name, values in fullness.items()}
@@ -191,14 +190,6 @@ def _pressure(
         prompts=share("chunk_wait", "decode_wait", "prefill_compute"),
         decoding=share("decode_compute"),
     )
-
-
-def _slots(resolved: Resolved) -> int:
-    """Requests that a replica may run at once."""
-    deployment = resolved.deployment
-    if deployment.scheduler.policy in ("orca", "faster_transformer"):
-        return min(deployment.scheduler.max_num_seqs, resolved.max_batch_size * deployment.pipeline_parallel_size)
-    return deployment.scheduler.max_num_seqs
 
 
 def _budget(resolved: Resolved) -> int | None:

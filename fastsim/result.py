@@ -25,9 +25,10 @@ from fastsim.kernels.state import Replicas, Requests
 from fastsim.layout import Stream
 from fastsim.measures import Measures
 from fastsim.metrics import definitions
-from fastsim.objectives import Objective, judge
+from fastsim.objectives import Objective, judge, missed
 from fastsim.stored import FORMAT, read
 from fastsim.summary import summarise
+from fastsim.verdict import again
 from fastsim.workload import Workload
 
 TABLES = ("requests.parquet", "iterations.parquet")
@@ -93,8 +94,10 @@ class Result:
             write_csv(table, folder / f"{name}.csv")
 
     def judge(self, objectives: Sequence[Objective]) -> None:
-        """Put objectives, whether they are met, and the goodput under them into the summary."""
+        """Put objectives, whether they are met, and the goodput and the verdict under them into the summary."""
         self.summary.update(judge(objectives, self.columns(), self.summary))
+        if found := self.summary.get("verdict"):
+            self.summary["verdict"] = again(found, missed(objectives, self.summary))
         self.summary["definitions"] = definitions(self.summary) | self.summary["definitions"]
 
     @classmethod
@@ -123,7 +126,7 @@ def wrap(
         iterations = _table(ITERATIONS, dict(zip((c.name for c in ITERATIONS), rows, strict=True)), config)
     summary = summarise(resolved, outcome.columns, outcome.replicas, outcome.tbt, provenance, exclude)
     if outcome.measures is not None:
-        add_details(summary, resolved, outcome.columns, outcome.replicas, outcome.measures, objectives, exclude)
+        add_details(summary, resolved, outcome.columns, outcome.replicas, outcome.measures, exclude)
     result = Result(requests, iterations, {**summary, "timing": timing}, config)
     if objectives:
         result.judge(objectives)

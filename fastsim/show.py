@@ -1,6 +1,5 @@
 """What the terminal shows: a table of the headline figures, and progress on standard error."""
 
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastsim.metrics import LATENCIES
-from fastsim.result import Result
+from fastsim.result import Result, as_json
 
 if TYPE_CHECKING:
     from fastsim.sweeps import Sweep
@@ -68,10 +67,10 @@ def counting(title: str) -> Iterator[Callable[[int, int], None]]:
         yield update
 
 
-def summary(result: Result, as_json: bool) -> None:
+def summary(result: Result, json: bool) -> None:
     """Print the summary, for a reader or as JSON."""
-    if as_json:
-        print(json.dumps(result.summary, indent=2))
+    if json:
+        print(as_json(result.summary), end="")
         return
     from rich.console import Console
     from rich.table import Table

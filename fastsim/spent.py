@@ -15,14 +15,14 @@ def by_operator(
     """Stage-seconds by operator, the costliest first; attention is what remains of ``busy``, all stage-seconds.
 
     ``batch_tokens[i]`` batches had ``sizes[i]`` tokens, ``batch_size[n]`` had n requests. Nothing with Vidur's
-    composition, whose times are not sums over operators.
+    composition, whose times are not sums over operators, nor of a Vidur checkout, whose forests would be fitted anew.
     """
     from fastsim.predictors import operator_times
     from fastsim.predictors.breakdown import apart, kind_of, parts_of
     from fastsim.predictors.compose import fastsim_tables
 
-    deployment = resolved.deployment
-    if deployment.predictor.compose == "vidur":
+    deployment, predictor = resolved.deployment, resolved.deployment.predictor
+    if predictor.compose == "vidur" or predictor.source.startswith("vidur:"):
         return {}
     times = operator_times(resolved)[0]
     attention = {name for name in parts_of(times) if kind_of(name) in ("decode", "prefill")}

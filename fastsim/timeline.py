@@ -76,7 +76,7 @@ def timeline(
 
 
 @contextmanager
-def _open(path: Path, out: Path) -> Iterator[IO[bytes]]:
+def _open(path: Path, out: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
     with path.open("wb") as raw:
         if out.suffix == ".json":
             yield raw

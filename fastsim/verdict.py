@@ -54,15 +54,18 @@ def verdict(pressure: Pressure, missed: Sequence[str]) -> dict[str, Any]:
     if behind:
         left = f"it falls behind by {pressure.backlog:.0%} of the requests"
     else:
-        left = f"the fullest limit, {NAMES[fullest]}, is {pressure.use[fullest]:.0%} full on average"
+        left = f"the fullest limit, {NAMES[fullest]}, is {pressure.use[fullest]:.0%} full"
     return {
         "sentence": f"Short of {short_of}: {why}; {left}.",
         "short_of": short_of,
         "margin": margin,
-        "waiting": pressure.waiting,
-        "backlog": pressure.backlog,
-        "use": dict(pressure.use),
+        **pressure._asdict(),
     }
+
+
+def again(found: Mapping[str, Any], missed: Sequence[str]) -> dict[str, Any]:
+    """The verdict ``found`` on a run, under other objectives."""
+    return verdict(Pressure(*(found[field] for field in Pressure._fields)), missed)
 
 
 def _where_they_wait(pressure: Pressure, behind: bool) -> tuple[str, str]:

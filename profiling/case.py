@@ -44,7 +44,7 @@ class Case(NamedTuple):
     family: str
     precision: str
     shape: tuple[int, ...]
-    backend: str  # one of profiling.measure.backends
+    backend: str  # one of profiling.backends.backends
 
 
 class Measured(NamedTuple):
@@ -68,3 +68,25 @@ class Skipped(NamedTuple):
     """Why there is no time: one sentence."""
 
     reason: str
+
+
+def impossible(case: Case) -> str:
+    """Why no operator can have this shape, or nothing."""
+    names = SHAPES[case.family]
+    size = dict(zip(names, case.shape, strict=False))
+    if len(case.shape) != len(names) or any(value < (name != "prefix") for name, value in size.items()):
+        return f"{case.family} takes positive {', '.join(names)}, not {case.shape}"
+    if "kv_heads" in size and "heads" in size and size["heads"] % size["kv_heads"]:
+        return f"{size['heads']} heads do not share {size['kv_heads']} KV heads evenly"
+    if "topk" in size and size["topk"] > size["num_experts"]:
+        return f"{size['topk']} experts per token are more than all {size['num_experts']}"
+    if size.get("kv_max", 0) and not _skewed(size["batch"], size["kv_length"], size["kv_max"]):
+        return (
+            f"{size['batch']} sequences of {size['kv_length']} tokens in the mean cannot hold one of {size['kv_max']}"
+        )
+    return ""
+
+
+def _skewed(batch: int, mean: int, longest: int) -> bool:
+    rest = batch * mean - longest
+    return longest >= mean and (rest >= batch - 1 if batch > 1 else rest == 0)

@@ -54,6 +54,20 @@ def test_pairing_makes_a_shift_certain(base: Result) -> None:
     assert len(found["worse"]) == 3
 
 
+def test_parts_explain_the_difference(base: Result) -> None:
+    """Smaller batches: the differences of the parts add up to that of the whole."""
+    found = compare(base, fastsim.simulate(Deployment.load(None, ["scheduler.max_num_seqs=16"]), CHAT))
+    parts = found["breakdown"]
+    assert sum(part["difference"] for part in parts.values()) == pytest.approx(
+        found["latency"]["e2e"]["mean"]["difference"]
+    )
+    assert parts["queue_wait"]["interval"][0] > 0
+    assert parts["queue_wait"]["difference"] == pytest.approx(
+        found["latency"]["scheduling_delay"]["mean"]["difference"]
+    )
+    assert found["worse"][0]["part"] == "queue_wait"
+
+
 def test_intervals_of_the_mean_are_those_of_blocks(base: Result) -> None:
     rng = np.random.default_rng(5)
     noise = rng.normal(0.1, 0.5, 1000)
@@ -96,6 +110,8 @@ def test_the_requests_that_got_worse_come_worst_first(base: Result) -> None:
 
 def test_other_arrivals_are_said_and_other_requests_refused(base: Result) -> None:
     later = Workload(CHAT.arrived_at * 2, CHAT.num_prompt_tokens, CHAT.num_output_tokens, None, "x")
+    left_out = fastsim.simulate(None, CHAT, exclude=(1.0, 0.0))
+    assert "also of those that a result leaves out" in compare(base, left_out)["notes"][0]
     assert "arrive at other times" in compare(base, fastsim.simulate(None, later))["notes"][0]
     fewer = fastsim.simulate(None, load("chat", rate=20.0, num_requests=10, seed=3))
     with pytest.raises(InputError, match=r"A has 1,000 requests and B 10; compare results of the same workload"):

@@ -1,19 +1,23 @@
 """The details of a summary, against adding them up from requests and iterations."""
 
-import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import fastsim
-from fastsim import details, per_request
+from fastsim import details, per_request, series, show
 from fastsim.columns import BREAKDOWN
+from fastsim.compare import compare
 from fastsim.deployment import Deployment, resolve
+from fastsim.explain import explain
+from fastsim.iteration import Iteration
 from fastsim.metrics import BATCH, METRICS, REQUEST, STATISTICS, definitions, flatten
-from fastsim.result import Result, as_json
+from fastsim.objectives import DEFAULTS
+from fastsim.result import Result, as_json, describe, request_table
 from fastsim.summary import summarise
-from fastsim.workload import load
+from fastsim.workload import Workload, load
 
 CHAT = load("chat", rate=12.0, num_requests=600, seed=3)
 # Two replicas of two stages, with little memory: queues, preemption and bubbles.
@@ -114,6 +118,19 @@ def test_operators_add_up_to_the_busy_time(result: Result) -> None:
     assert list(operators.values()) == sorted(operators.values(), reverse=True)
 
 
+@pytest.mark.parametrize("fields", [[], ["pipeline_parallel_size=2"], ["tensor_parallel_size=2"]])
+def test_operators_of_one_iteration_are_those_explained(fields: list[str]) -> None:
+    wanted = Deployment.load(None, fields)
+    one = Workload(np.zeros(1), np.array([300]), np.array([1]), None, "one")
+    found = fastsim.simulate(wanted, one).summary["operators"]
+    rows = explain(resolve(wanted), Iteration(chunks=((300, 0),)))["operators"]
+    told = {row["name"]: row["ms"] / 1e3 for row in rows}
+    told["attention"] = told.pop("attn_prefill")
+    assert found.keys() == told.keys()
+    for name, seconds in told.items():
+        assert found[name] == pytest.approx(seconds, rel=0.01), name  # bins are 0.8 % wide
+
+
 def test_many_say_the_same_in_detail() -> None:
     wanted = Deployment.load(None, FIELDS)
     alone = fastsim.simulate(wanted, CHAT).summary
@@ -129,8 +146,10 @@ def test_many_say_the_same_in_detail() -> None:
 
 
 @pytest.mark.parametrize("number", [0, 1, 5])
-def test_a_run_in_which_little_or_nothing_finished(number: int) -> None:
-    """Of 5 requests, the first ones; the others were never begun."""
+def test_a_run_in_which_little_or_nothing_finished(
+    number: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of 5 requests, the first ones; the others were never begun: it can be said, written, read and compared."""
     from fastsim import layout, simulation
     from fastsim.predictors import build_cost
 
@@ -152,9 +171,21 @@ def test_a_run_in_which_little_or_nothing_finished(number: int) -> None:
         assert summary["latency"]["ttft"]["p99"] is None
         assert summary["throughput"]["requests_per_s"] in (None, 0.0)
         assert summary["cost"]["dollars_per_million_output_tokens"] is None
-    text = json.dumps(summary, allow_nan=False)
-    assert json.loads(text) == summary
     assert set(summary["definitions"]) == set(definitions(summary))
+    config = describe(resolved, few, {})
+    timing = dict.fromkeys(("tables_s", "kernel_s", "write_s", "total_s"), 0.0)
+    told = Result(request_table(columns, config), None, {**summary, "timing": timing}, config)
+    told.judge(DEFAULTS)
+    told.save(tmp_path / "out")
+    loaded = Result.load(tmp_path / "out")
+    assert loaded.summary == told.summary
+    show.summary(loaded, json=False)
+    shown = capsys.readouterr().out
+    assert (f"{5 - number} of 5 requests did not finish" in shown) == (number < 5)
+    assert f"Goodput     {number / 5:.1%} of requests" in shown
+    assert compare(loaded, loaded)["compared"] == number
+    edges = np.linspace(0, 2, 5)
+    assert series.of_requests(columns, edges)["completions"].sum() <= number / 0.5
 
 
 def test_without_detail_there_is_none() -> None:

@@ -1,5 +1,6 @@
 """What a deployment is short of: one made to be short of each thing, and of nothing."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,9 @@ import pytest
 
 import fastsim
 from fastsim.deployment import Deployment
-from fastsim.workload import Workload
+from fastsim.objectives import parse_all
+from fastsim.result import Result
+from fastsim.workload import Workload, load
 
 
 def judged(
@@ -69,6 +72,16 @@ def test_of_bandwidth() -> None:
     assert verdict["short_of"] == "bandwidth"
     assert "tbt" in verdict["sentence"]
     assert judged(rate=1, prompt=200, output=300, number=100)["short_of"] == "nothing"
+
+
+def test_a_stored_result_is_judged_anew(tmp_path: Path) -> None:
+    fastsim.simulate(None, load("chat", num_requests=100)).save(tmp_path / "out")
+    result = Result.load(tmp_path / "out")
+    assert result.summary["verdict"]["short_of"] == "nothing"
+    result.judge(parse_all(["tbt:p50<4ms"]))
+    assert result.summary["verdict"]["short_of"] == "bandwidth"
+    result.judge(parse_all(["tbt:p50<40ms"]))
+    assert result.summary["verdict"]["short_of"] == "nothing"
 
 
 @pytest.mark.parametrize("number", [1, 2])

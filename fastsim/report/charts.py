@@ -13,6 +13,7 @@ from fastsim.report.thin import Curve, Floats, Level
 from fastsim.report.words import meaning, seconds, statistic, title
 
 SHARES = (0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
+OPERATORS = 8  # shown by name, and the others together
 TAIL = "The scale is stretched towards the slowest requests, so that they can be seen."
 THINNED = "Points of the distribution itself, at most 400, closer together towards the slowest; nothing is smoothed."
 
@@ -130,7 +131,51 @@ def over_time(runs: Sequence[Run]) -> Block:
             [Figure(_rates(known), f"Requests per second, mean of each of {bins} equal parts of the run.")],
         )
     )
-    return Tabs(tabs)
+    return Tabs([*tabs, *_series(runs)])
+
+
+def _series(runs: Sequence[Run]) -> list[tuple[str, Sequence[Block]]]:
+    """What the kernel summed up by intervals: tokens, use of stages and of memory."""
+    known = [run for run in runs if run.summary.get("series", {}).get("time")]
+    tabs: list[tuple[str, Sequence[Block]]] = []
+    for name, keys in (("Tokens", ("prefill_tokens", "decode_tokens")), ("Busy", ("busy",)), ("KV memory", ("kv",))):
+        drawn = [(run, key) for key in keys for run in known if run.summary["series"].get(key)]
+        if not drawn:
+            continue
+        plot = figures.plot(
+            "time in s", "tokens per second" if name == "Tokens" else "share", y_range=figures.from_zero()
+        )
+        for place, (run, key) in enumerate(drawn):
+            label = [run.name] if len(runs) > 1 else []
+            label += [title(key)] if len(keys) > 1 else []
+            series = run.summary["series"]
+            width = float(series.get("interval_s") or 0.0)
+            at = np.array(series["time"], np.float64) + width / 2
+            figures.line(plot, at, series[key], ": ".join(label), place)
+        caption = "; ".join(meaning(f"series.{key}") for key in keys)
+        width = float(drawn[0][0].summary["series"].get("interval_s") or 0.0)
+        tabs.append((name, [Figure(plot, f"{caption}. Mean of each {seconds(width)}.")]))
+    return tabs
+
+
+def operators(runs: Sequence[Run]) -> list[Block]:
+    """GPU time by operator, where the summary holds it."""
+    known = [(run, found) for run in runs if (found := run.summary.get("operators"))]
+    if not known:
+        return []
+    rows = [run.name if len(runs) > 1 else "all stages" for run, _ in known]
+    totals = {name: sum(found.get(name, 0.0) for _, found in known) for name in dict(known[0][1])}
+    shown = sorted(totals, key=lambda name: -totals[name])[: OPERATORS - 1]
+    parts: dict[str, list[float]] = {name: [] for name in [*shown, "others"]}
+    for _, found in known:
+        whole = sum(found.values()) or 1.0
+        for name in shown:
+            parts[name].append(100 * found.get(name, 0.0) / whole)
+        parts["others"].append(100 * sum(value for name, value in found.items() if name not in shown) / whole)
+    plot = figures.plot("per cent of the GPU time", "", y_range=rows[::-1], height=90 + 34 * len(rows))
+    plot.yaxis.axis_label = None
+    legend = figures.stacked(plot, rows, parts, "%")
+    return [Figure(plot, "GPU time by operator over the run; attention is what remains.", legend)]
 
 
 def _levels(known: Sequence[tuple[Run, Detail]], which: Callable[[Detail], Level], label: str) -> object:
@@ -186,25 +231,24 @@ def tail(runs: Sequence[Run]) -> Block:
         bars = [(run, group) for run in runs if run.detail for group in which(run.detail)]
         if bars:
             text = f"{caption}: the mean over all requests, over the slowest tenth and over the slowest hundredth. "
-            tabs.append((name, [Figure(_parts(bars, len(runs) > 1), text + "The parts add up to the whole.")]))
+            tabs.append((name, [_parts(bars, len(runs) > 1, text + "The parts add up to the whole.")]))
     return Tabs(tabs) if tabs else Text("No request finished, so there is no time to break down.")
 
 
-def _parts(bars: Sequence[tuple[Run, Group]], several: bool) -> object:
+def _parts(bars: Sequence[tuple[Run, Group]], several: bool, caption: str) -> Figure:
     rows = [f"{run.name}: {group.name}" if several else f"{group.name} ({group.number:,})" for run, group in bars]
     names = [part for part in bars[0][1].parts if any(group.parts.get(part, 0.0) > 0 for _, group in bars)]
     parts = {title(name).replace("_", " "): [group.parts.get(name, 0.0) for _, group in bars] for name in names}
-    plot = figures.plot("seconds", "", y_range=rows[::-1], height=150 + 34 * len(rows))
+    plot = figures.plot("seconds", "", y_range=rows[::-1], height=90 + 34 * len(rows))
     plot.yaxis.axis_label = None
-    figures.stacked(plot, rows, parts, "s")
-    return plot
+    return Figure(plot, caption, figures.stacked(plot, rows, parts, "s"))
 
 
 def composition(runs: Sequence[Run]) -> Block:
     """What batches hold, and the memory and time that they take."""
     known = [(run, run.detail) for run in runs if run.detail is not None and run.detail.batches is not None]
     if not known:
-        return Text("Batches were not kept; simulate with --iterations to see them.")
+        return Text("Batches were not kept; simulate with `--iterations` to see them.")
     tabs: list[tuple[str, Sequence[Block]]] = []
     for name, label, which in (
         ("Requests", "requests in a batch", "sizes"),
@@ -219,7 +263,9 @@ def composition(runs: Sequence[Run]) -> Block:
             else:
                 figures.line(plot, at[:-1], counts, run.name, place, step=True)
         tabs.append((name, [Figure(plot, f"How many batches had how many {label.partition(' in a')[0]}.")]))
-    for name, label in (("KV memory", "KV blocks held"), ("Busy", "share of stages at work")):
+    # The summary's series say it of every run; what follows is for results that have none.
+    ours = (("KV memory", "KV blocks held"), ("Busy", "share of stages at work"))
+    for name, label in () if any(run.summary.get("series") for run in runs) else ours:
         plot = figures.plot("time in s", label, y_range=figures.from_zero())
         for place, (run, detail) in enumerate(known):
             assert detail.batches is not None

@@ -178,7 +178,7 @@ def _spread(runs: Sequence[Run], shown: Sequence[tuple[str, str]]) -> Tabs:
     tabs: list[tuple[str, Sequence[Block]]] = []
     for key, label in shown:
         values = np.array([value for run in runs if (value := run.figures.get(key)) is not None], np.float64)
-        if not len(values) or values.min() == values.max():
+        if not len(values) or np.ptp(values) <= 1e-9 * abs(values).max():
             continue
         metric = metric_of(key)
         unit = metric.unit if metric is not None else ""

@@ -13,14 +13,16 @@ from bokeh.models import (
     HoverTool,
     IndexFilter,
     Label,
+    NumeralTickFormatter,
     Span,
 )
 from bokeh.plotting import figure
 from numpy.typing import ArrayLike, NDArray
 
-from fastsim.report.palette import FAINT, GRID, INK, LINES, MUTED, SLOTS
+from fastsim.report.palette import FAINT, GRID, INK, LINES, MUTED, RAMP, SLOTS
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', Arial, sans-serif"
+SEVERAL = (*LINES, RAMP[3])
 DASHES = ("solid", "dashed", "dotdash", "dotted")  # lines differ in print and without colours too
 Scale = Literal["linear", "log"]
 
@@ -51,7 +53,9 @@ def plot(
     plotted.toolbar.logo = None
     plotted.toolbar.autohide = True
     plotted.min_border_right = 16
-    for axis in plotted.axis:
+    for axis, scale, drawn in ((plotted.xaxis[0], x, "x_range"), (plotted.yaxis[0], y, "y_range")):
+        if scale == "linear" and not isinstance(more.get(drawn), list):
+            axis.formatter = NumeralTickFormatter(format="0,0.[000]")
         axis.axis_line_color = MUTED
         axis.major_tick_line_color = MUTED
         axis.minor_tick_line_color = None
@@ -107,29 +111,20 @@ def bars(plotted: Any, left: ArrayLike, right: ArrayLike, top: ArrayLike, number
     drawn = plotted.quad(
         "left", "right", "top", bottom=0, source=source, fill_color=colour, fill_alpha=0.75, line_color=None
     )
-    tips = [(plotted.xaxis[0].axis_label, "@left{0.[000]} to @right{0.[000]}"), (what, "@top{0.[00]}")]
+    tips = [(plotted.xaxis[0].axis_label, "@left{0,0.[000]} to @right{0,0.[000]}"), (what, "@top{0,0.[00]}")]
     plotted.add_tools(_hover([drawn], tips))
 
 
-def stacked(plotted: Any, rows: Sequence[str], parts: Mapping[str, ArrayLike], unit: str) -> None:
-    """Horizontal bars by row (the figure's y_range), made up of parts."""
-    colours = [LINES[n % len(LINES)] for n in range(len(parts))]
+def stacked(plotted: Any, rows: Sequence[str], parts: Mapping[str, ArrayLike], unit: str) -> list[tuple[str, str]]:
+    """Horizontal bars by row (the figure's y_range), made up of parts; returns the legend for page.Figure."""
+    colours = [SEVERAL[n % len(SEVERAL)] for n in range(len(parts))]
     source = ColumnDataSource({"row": list(rows), **{name: small(values) for name, values in parts.items()}})
-    drawn = plotted.hbar_stack(
-        list(parts),
-        y="row",
-        height=0.62,
-        source=source,
-        fill_color=colours,
-        line_color=None,
-        fill_alpha=[1.0 if n < len(LINES) else 0.5 for n in range(len(parts))],
-        legend_label=list(parts),
-    )
+    drawn = plotted.hbar_stack(list(parts), y="row", height=0.62, source=source, fill_color=colours, line_color=None)
     for renderer in drawn:
         tips = [("", "@row"), (renderer.name, f"@{{{renderer.name}}}{{0.[0000]}} {unit}")]
         plotted.add_tools(_hover([renderer], tips))
     plotted.ygrid.grid_line_color = None
-    legend(plotted, below=True)
+    return list(zip(parts, colours, strict=True))
 
 
 def limit(plotted: Any, at: float, text: str, axis: Literal["x", "y"] = "x") -> None:
@@ -170,8 +165,8 @@ def from_zero() -> Any:
     return DataRange1d(start=0)
 
 
-def legend(plotted: Any, below: bool = False, place: str = "top_left") -> None:
-    """Style the legend, if there is one; ``below`` puts it there, out of the way."""
+def legend(plotted: Any, place: str = "top_left") -> None:
+    """Style the legend, if there is one. A click on a name hides its line."""
     for one in plotted.legend:
         one.location = place
         one.label_text_color = INK
@@ -182,11 +177,6 @@ def legend(plotted: Any, below: bool = False, place: str = "top_left") -> None:
         one.border_line_color = None
         one.spacing = 2
         one.click_policy = "hide"
-        if below:
-            one.orientation = "horizontal"
-            one.ncols = 3
-            one.background_fill_alpha = 0.0
-            plotted.add_layout(one, "below")
 
 
 def small(values: ArrayLike) -> NDArray[np.float32]:

@@ -5,7 +5,18 @@ from typing import Any, NamedTuple
 from fastsim import objectives
 from fastsim.report.page import Block, Card, Cards, Section, Text, Tone
 from fastsim.report.runs import Run
-from fastsim.report.words import METRIC, NOTHING, figure, meaning, metric_of, number, seconds, share, statistic
+from fastsim.report.words import (
+    METRIC,
+    NOTHING,
+    figure,
+    interval,
+    meaning,
+    metric_of,
+    number,
+    seconds,
+    share,
+    statistic,
+)
 from fastsim.report.words import title as title_of
 
 KEY_FIGURES = (
@@ -19,6 +30,16 @@ KEY_FIGURES = (
     ("utilisation.peak_kv", "KV memory at most"),
     ("cost.dollars_per_million_output_tokens", "Cost per million output tokens"),
 )
+
+# What to try, by what the verdict (fastsim/verdict.py) finds short.
+ADVICE = {
+    "nothing": "`fastsim capacity` finds how much more load it takes.",
+    "compute": "Try more GPUs per replica, a faster GPU, lower precision, or smaller chunks.",
+    "bandwidth": "Try more GPUs per replica, a GPU with more bandwidth, or weights of lower precision.",
+    "KV memory": "Try more GPUs per replica, a GPU with more memory, or `kv_cache_dtype: fp8`.",
+    "batch slots": "Try a larger `max_num_seqs`, or more tokens per batch.",
+    "replicas": "Try more replicas.",
+}
 
 
 class Judged(NamedTuple):
@@ -120,18 +141,20 @@ def _sure(run: Run, found: list[Judged]) -> Card:
         return Card(question, value, f"{basis} {tip}".strip(), "plain", "operator_times.measured", measured)
     same, of = min(agree)
     tone: Tone = "good" if same >= 0.9 * of else "unknown"
-    note = f"runs with operator times drawn from their intervals agree on every objective. {basis}"
+    note = f"This many repetitions, their operator times drawn from intervals, agree on every objective. {basis}"
     return Card(question, f"{same} of {of}", note.strip(), tone)
 
 
 def _next(run: Run) -> Card:
     question = "What next?"
     found = run.summary.get("verdict")
-    if isinstance(found, str):
-        return Card(question, "See below", found)
-    if isinstance(found, dict):
-        return Card(question, str(found.get("short_of", "")) or NOTHING, str(found.get("sentence", "")))
-    return Card(question, NOTHING, "This result holds no verdict; simulate again with `--out` to get one.")
+    if not isinstance(found, dict) or "short_of" not in found:
+        return Card(question, NOTHING, "This result holds no verdict; simulate again with `--out` to get one.")
+    short_of = str(found["short_of"])
+    head = "Nothing is short" if short_of == "nothing" else f"Short of {short_of}"
+    why = str(found.get("sentence", "")).partition(": ")[2]
+    advice = ADVICE.get(short_of, "")
+    return Card(question, head, f"{why[:1].upper()}{why[1:]} {advice}".strip())
 
 
 def _objective(one: Judged) -> Card:
@@ -145,8 +168,8 @@ def _objective(one: Judged) -> Card:
 
 def _card(run: Run, key: str, label: str) -> Card:
     value = run.figures[key]
-    interval = run.summary.get("replicates", {}).get("intervals", {}).get(key)
-    note = "" if interval is None else f"90 %: {figure(key, interval[0])} to {figure(key, interval[1])}"
+    ends = run.summary.get("replicates", {}).get("intervals", {}).get(key)
+    note = "" if ends is None else f"90 %: {interval(key, ends)}"
     metric = metric_of(key)
     meant = meaning(key) if metric is not None and metric.name in METRIC else ""
     return Card(label, figure(key, value), note, "plain", key, value, meant)

@@ -86,10 +86,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A Bokeh figure (from figures.plot, to follow light and dark) with what it shows in a sentence."""
+    """A Bokeh figure (from figures.plot, to follow light and dark) with what it shows in a sentence.
+
+    ``legend``: names and colours, for figures with more of them than fit beside the lines.
+    """
 
     figure: "figure"
     caption: str
+    legend: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True)
@@ -156,8 +160,8 @@ def _blocks(blocks: Sequence[Block], place: str) -> Iterator[str]:
                 yield f'<div class="cards{" wide" if wide else ""}">{"".join(map(_card, cards))}</div>'
             case Table():
                 yield _table(block)
-            case Figure(plot, caption):
-                yield _figure(plot, caption)
+            case Figure():
+                yield _figure(block)
             case Tabs(tabs):
                 yield _tabs(tabs, f"{place}-{number}")
 
@@ -222,14 +226,18 @@ def _swatch(colour: str) -> str:
     return f'<i class="swatch" data-colour="{colour}" style="background:{colour}"></i>' if colour else ""
 
 
-def _figure(plot: "figure", caption: str) -> str:
+def _figure(block: Figure) -> str:
     from bokeh.embed import json_item
 
+    plot, caption = block.figure, block.caption
+    names = "".join(f"<span>{_swatch(colour)}{escape(name)}</span>" for name, colour in block.legend)
+    legend = f'<div class="legend">{names}</div>' if names else ""
     data = json.dumps(json_item(plot), separators=(",", ":")).replace("<", "\\u003c")
     height = (plot.height or 300) + 4
     return (
         f'<figure><div class="plot" role="img" aria-label="{escape(caption)}" style="min-height:{height}px">'
-        f'<script type="application/json">{data}</script></div><figcaption>{_prose(caption)}</figcaption></figure>'
+        f'<script type="application/json">{data}</script></div>{legend}'
+        f"<figcaption>{_prose(caption)}</figcaption></figure>"
     )
 
 

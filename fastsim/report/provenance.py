@@ -7,7 +7,7 @@ from typing import Any
 from fastsim.metrics import METRICS, STATISTICS
 from fastsim.report.page import Block, Cell, Table
 from fastsim.report.runs import Run
-from fastsim.report.words import NOTHING, figure, meaning, seconds, statistic, title
+from fastsim.report.words import NOTHING, figure, interval, meaning, number, seconds, share, statistic, title
 
 DIGEST = re.compile("[0-9a-f]{40,}")
 SHOWN = ("mean", "p50", "p90", "p99", "p999", "max")
@@ -68,6 +68,26 @@ def slowest(run: Run) -> list[Block]:
     return [Table(head, rows, "The slowest requests, end to end")]
 
 
+def replicas(run: Run) -> list[Block]:
+    """A row by replica, where the summary holds them and there are several."""
+    found = run.summary.get("replicas") or []
+    if len(found) < 2:
+        return []
+    head = ["replica", *(title(key) for key in found[0])]
+    rows: list[list[Cell | str]] = []
+    for place, one in enumerate(found):
+        cells = [_of_replica(key, value) for key, value in one.items()]
+        rows.append([Cell(str(place), place), *cells])
+    return [Table(head, rows, "By replica, and by stage where there are several", filtered=len(rows) > 12)]
+
+
+def _of_replica(key: str, value: Any) -> Cell:
+    values = value if isinstance(value, list) else [value]
+    said = share if key in ("busy", "mfu", "mean_kv", "peak_kv") else number
+    known = [one for one in values if one is not None]
+    return Cell(", ".join(map(said, values)), sum(known) / len(known) if known else None)
+
+
 def configuration(runs: Sequence[Run]) -> Table:
     """What the runs follow from, a row per field."""
     return _fields(runs, fields(runs))
@@ -121,8 +141,8 @@ def _plain(value: Any) -> str:
 
 def _value(run: Run, key: str) -> str:
     text = figure(key, run.figures.get(key))
-    interval = run.summary.get("replicates", {}).get("intervals", {}).get(key)
-    return text if interval is None else f"{text} ({figure(key, interval[0])} to {figure(key, interval[1])})"
+    ends = run.summary.get("replicates", {}).get("intervals", {}).get(key)
+    return text if ends is None else f"{text} ({interval(key, ends)})"
 
 
 def _heading(name: str) -> str:

@@ -47,7 +47,15 @@ def _one(run: Run) -> list[Section]:
         Section("Latency", [charts.latencies([run]), latency], "Which share of the requests is served how fast."),
         Section("Over time", [charts.over_time([run])]),
         Section("Slow requests", [charts.tail([run]), *provenance.slowest(run)], "Where the slowest lost their time."),
-        Section("Batches and utilisation", [charts.composition([run]), *([batch] if batch.rows else [])]),
+        Section(
+            "Batches and utilisation",
+            [
+                charts.composition([run]),
+                *([batch] if batch.rows else []),
+                *charts.operators([run]),
+                *provenance.replicas(run),
+            ],
+        ),
         Section(
             "All figures",
             [provenance.scalars([run]), *([request] if request.rows else [])],
@@ -63,7 +71,7 @@ def _few(runs: Sequence[Run]) -> list[Section]:
         Section("Latency", [charts.latencies(runs)], "Which share of the requests is served how fast."),
         Section("Over time", [charts.over_time(runs)]),
         Section("Slow requests", [charts.tail(runs)], "Where the slowest lost their time."),
-        Section("Batches and utilisation", [charts.composition(runs)]),
+        Section("Batches and utilisation", [charts.composition(runs), *charts.operators(runs)]),
         Section("All figures", [provenance.scalars(runs)], "Hover over a name for its definition."),
         _origin(runs),
     ]

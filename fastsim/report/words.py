@@ -1,6 +1,7 @@
 """Figures in words: seconds, shares, dollars and counts as a reader wants them."""
 
 import re
+from collections.abc import Sequence
 
 from fastsim.metrics import METRICS, SHARE, Metric
 
@@ -25,8 +26,8 @@ def seconds(value: float | None) -> str:
     """Three digits, in the unit that suits."""
     if value is None:
         return NOTHING
-    if value == 0 or abs(value) >= 1:
-        return f"{number(value)} s"
+    if abs(value) < 1e-9 or abs(value) >= 1:
+        return f"{number(value if abs(value) >= 1 else 0.0)} s"
     return f"{number(value * 1e3)} ms" if abs(value) >= 1e-3 else f"{number(value * 1e6)} µs"
 
 
@@ -65,6 +66,14 @@ def figure(name: str, value: float | None) -> str:
             return number(value)
         case unit:
             return f"{number(value)} {unit}"
+
+
+def interval(name: str, ends: Sequence[float]) -> str:
+    """``140 to 166 ms``: the unit once, where both ends have it."""
+    low, high = (figure(name, end) for end in ends)
+    first, _, unit = low.partition(" ")
+    once = first[:1].isdigit() and unit and high.endswith(f" {unit}")
+    return f"{first if once else low} to {high}"
 
 
 def metric_of(name: str) -> Metric | None:

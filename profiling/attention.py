@@ -1,0 +1,147 @@
+"""Attention of prompts, of chunks after a cached prefix, and of decodes on a paged KV cache."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from .buffers import ACTIVATIONS, Tensor, generator, normal, sets_of
+from .timing import Work
+
+LATENT, ROPE, NOPE, VALUE = 512, 64, 128, 128  # of multi-head latent attention, in every DeepSeek model
+
+
+class Paged(NamedTuple):
+    """A KV cache in blocks, several times over, and where the tokens of each sequence are.
+
+    ``keys``, ``values``: [sets, blocks, block, kv_heads, head_dim]. ``table``: int32[batch, most blocks], the same in
+    every set. ``lengths``: tokens of each sequence, the new ones with them; ``used``: on the device, int32.
+    """
+
+    keys: Tensor
+    values: Tensor
+    table: Tensor
+    lengths: tuple[int, ...]
+    used: Tensor
+
+
+def lengths_of(family: str, shape: Sequence[int]) -> tuple[int, ...]:
+    """Tokens of each sequence, cached and new."""
+    batch, mean = shape[0], shape[1]
+    if family == "chunk_attention":
+        return (mean + shape[2],) * batch
+    if family != "decode_skewed":
+        return (mean,) * batch
+    rest, others = batch * mean - shape[2], batch - 1
+    return (shape[2], *(rest // others + (i < rest % others) for i in range(others)))
+
+
+def paged(
+    lengths: tuple[int, ...], sets: int, form: tuple[int, int, int], precision: str, device: str, random: Any
+) -> Paged:
+    """Blocks in random order; ``form``: tokens of a block, KV heads, width of a head."""
+    import torch
+
+    counts = torch.tensor([-(-length // form[0]) for length in lengths], device=device)
+    total, most = int(counts.sum()), int(counts.max())
+    keys, values = (normal((sets, total, *form), device, random, precision) for _ in range(2))
+    table = torch.zeros(len(lengths), most, dtype=torch.int32, device=device)
+    order = torch.randperm(total, device=device, generator=random).to(torch.int32)
+    table[torch.arange(most, device=device) < counts[:, None]] = order
+    return Paged(keys, values, table, lengths, torch.tensor(lengths, dtype=torch.int32, device=device))
+
+
+def gathered(query: Tensor, cache: Paged, index: int) -> Tensor:
+    """Decode by scaled_dot_product_attention, which knows no blocks: they are copied together first.
+
+    ``query``: [batch, heads, head_dim]; the same comes back. The copy is part of the time.
+    """
+    import torch
+
+    keys, values = (
+        part[index][cache.table].flatten(1, 2).to(query.dtype).transpose(1, 2)  # [batch, kv_heads, tokens, head_dim]
+        for part in (cache.keys, cache.values)
+    )
+    mask = None
+    if min(cache.lengths) != keys.shape[2]:
+        mask = (torch.arange(keys.shape[2], device=query.device) < cache.used[:, None])[:, None, None]
+    out = torch.nn.functional.scaled_dot_product_attention(
+        query[:, :, None], keys, values, attn_mask=mask, enable_gqa=query.shape[1] != keys.shape[1]
+    )
+    return out[:, :, 0]
+
+
+def causal(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """[batch, heads, tokens, head_dim]; the queries are the last tokens of the keys."""
+    import torch
+
+    new, total = query.shape[2], keys.shape[2]
+    grouped = query.shape[1] != keys.shape[1]
+    attend = torch.nn.functional.scaled_dot_product_attention
+    if new == total:
+        return attend(query, keys, values, is_causal=True, enable_gqa=grouped)
+    if query.is_cuda:  # a mask that the flash kernels know, so that none is made
+        from torch.nn.attention.bias import causal_lower_right
+
+        return attend(query, keys, values, attn_mask=causal_lower_right(new, total), enable_gqa=grouped)
+    mask = torch.ones(new, total, dtype=torch.bool, device=query.device).tril(total - new)
+    return attend(query, keys, values, attn_mask=mask, enable_gqa=grouped)
+
+
+def latent(query: Tensor, cache: Tensor) -> Tensor:
+    """[batch, heads, LATENT + ROPE] on the compressed KV [batch, tokens, LATENT + ROPE], which all heads share."""
+    import torch
+
+    scores = torch.bmm(query, cache.transpose(1, 2)) * (NOPE + ROPE) ** -0.5
+    return torch.bmm(scores.float().softmax(-1).to(query.dtype), cache[:, :, :LATENT])
+
+
+def prefill(family: str, shape: tuple[int, ...], device: str, seed: int) -> Work:
+    """Whole prompts, or chunks after a prefix, on contiguous keys and values, by scaled_dot_product_attention."""
+    random = generator(device, seed)
+    batch, new = shape[:2]
+    if family == "mla_prefill":
+        heads = kv_heads = shape[2]
+        dim, value_dim, cached = NOPE + ROPE, VALUE, 0
+    else:
+        heads, kv_heads, dim = shape[-3:]
+        value_dim, cached = dim, shape[2] if family == "chunk_attention" else 0
+    sets = _sets(4 * batch * cached * kv_heads * dim, device)
+
+    def tensor(heads: int, tokens: int, dim: int) -> Tensor:
+        return normal((batch, tokens, heads, dim), device, random).transpose(1, 2)
+
+    inputs = [
+        (tensor(heads, new, dim), tensor(kv_heads, cached + new, dim), tensor(kv_heads, cached + new, value_dim))
+        for _ in range(sets)
+    ]
+    return Work(lambda i: causal(*inputs[i]), sets)
+
+
+def on_blocks(family: str, shape: tuple[int, ...], precision: str, backend: str, device: str, seed: int) -> Work:
+    """Decodes, chunks and prompts on the paged cache."""
+    from .libraries import attend_on, block_of
+
+    random = generator(device, seed)
+    batch, (heads, kv_heads, dim) = shape[0], shape[-3:]
+    lengths = lengths_of(family, shape)
+    new = 1 if family.startswith("decode") else shape[1]
+    cached = sum(lengths) - (new * batch if new > 1 else 0)
+    sets = _sets(cached * kv_heads * dim * (2 if precision == "fp8" else 4), device)
+    cache = paged(lengths, sets, (block_of(backend, device), kv_heads, dim), precision, device, random)
+    queries = [normal((batch, new, heads, dim), device, random) for _ in range(min(sets, ACTIVATIONS))]
+    attend = attend_on(backend, queries[0], cache)
+    return Work(lambda i: attend(queries[i % len(queries)], i), sets)
+
+
+def _sets(cold_bytes: int, device: str) -> int:
+    """Prompts without a prefix read only what was just written."""
+    return sets_of(cold_bytes, device) if cold_bytes else ACTIVATIONS
+
+
+def mla_decode(shape: tuple[int, ...], device: str, seed: int) -> Work:
+    """One token of each sequence on its compressed KV, by two batched products."""
+    batch, length, heads = shape
+    random = generator(device, seed)
+    sets = sets_of(2 * batch * length * (LATENT + ROPE), device)
+    caches = [normal((batch, length, LATENT + ROPE), device, random) for _ in range(sets)]
+    queries = [normal((batch, heads, LATENT + ROPE), device, random) for _ in range(ACTIVATIONS)]
+    return Work(lambda i: latent(queries[i % ACTIVATIONS], caches[i]), sets)

@@ -1,0 +1,208 @@
+"""Exchanges between the GPUs of this machine, or between processes on its CPU: one process each, kept for all cases."""
+
+import multiprocessing
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
+
+from .timing import Times, calls_of, settle
+
+WAIT_S = 120.0  # for all processes to be there, and for any answer
+
+
+class Ask(NamedTuple):
+    """What every process does next: ``calls`` of an exchange, in a graph of ``calls`` if ``graph``."""
+
+    family: str
+    elements: int
+    calls: int
+    graph: bool
+
+
+class Group:
+    """``ranks`` processes, each with a CUDA device of its own (nccl) or with one thread of the CPU (gloo)."""
+
+    def __init__(self, backend: str, ranks: int) -> None:
+        import socket
+
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        context = multiprocessing.get_context("spawn")
+        self._pipes: list[Connection] = []
+        self._processes = []
+        for rank in range(ranks):
+            mine, theirs = context.Pipe()
+            process = context.Process(target=_serve, args=(theirs, backend, rank, ranks, port), daemon=True)
+            process.start()
+            theirs.close()
+            self._pipes.append(mine)
+            self._processes.append(process)
+        self._answers()
+
+    def times(self, family: str, elements: int, graph: bool, seconds: float) -> Times:
+        """Milliseconds of one exchange of ``elements`` bf16: of the slowest rank, burst by burst."""
+        graphed = False
+
+        def burst(calls: int, graph: bool) -> float:
+            nonlocal graphed
+            answers = self._ask(Ask(family, elements, calls, graph))
+            graphed = all(was for _, was in answers)
+            return max(ms for ms, _ in answers)
+
+        burst(3, False)
+        calls = calls_of(burst(3, False), seconds, 1, 200)
+        burst(calls, graph)
+        ms = settle(lambda: burst(calls, graph), seconds)
+        return Times(ms, graphed)
+
+    def _ask(self, ask: Ask) -> list[tuple[float, bool]]:
+        for pipe in self._pipes:
+            pipe.send(ask)
+        return self._answers()
+
+    def _answers(self) -> list[tuple[float, bool]]:
+        answers: list[Any] = []
+        for rank, pipe in enumerate(self._pipes):
+            try:
+                answers.append(pipe.recv() if pipe.poll(WAIT_S) else f"rank {rank} says nothing for {WAIT_S:.0f} s")
+            except (EOFError, OSError):
+                answers.append(f"the process of rank {rank} has ended")
+        wrong = next((answer for answer in answers if isinstance(answer, str)), None)
+        if wrong:
+            self.close()
+            raise RuntimeError(wrong)
+        return answers
+
+    def close(self) -> None:
+        """End the processes; the next case starts new ones."""
+        _KEPT.clear()
+        for process in self._processes:
+            process.kill()
+            process.join()
+
+
+_KEPT: dict[tuple[str, int], Group] = {}  # at most one
+
+
+def group(backend: str, ranks: int) -> Group:
+    """The processes for exchanges between ``ranks``: those of the case before, if they are as many."""
+    if (backend, ranks) not in _KEPT:
+        for other in list(_KEPT.values()):
+            other.close()
+        _KEPT[backend, ranks] = Group(backend, ranks)
+    return _KEPT[backend, ranks]
+
+
+def few(ranks: int, device: str) -> str:
+    """Why so many ranks cannot exchange anything here, or nothing."""
+    import torch
+
+    if ranks < 2:
+        return f"an exchange takes two ranks or more, not {ranks}"
+    if device.startswith("cuda") and ranks > torch.cuda.device_count():
+        return f"{ranks} ranks need as many GPUs; here are {torch.cuda.device_count()}"
+    return ""
+
+
+def _serve(pipe: Connection, backend: str, rank: int, ranks: int, port: int) -> None:
+    """A process's loop: bursts as they are asked for, until nobody asks any more."""
+    import signal
+    import warnings
+
+    import torch
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    warnings.simplefilter("ignore", FutureWarning)  # names that later versions of PyTorch have changed
+    device = f"cuda:{rank}" if backend == "nccl" else "cpu"
+    try:
+        if backend == "nccl":
+            torch.cuda.set_device(rank)
+        else:
+            torch.set_num_threads(1)
+        torch.distributed.init_process_group(backend, f"tcp://127.0.0.1:{port}", world_size=ranks, rank=rank)
+        pipe.send((0.0, False))
+        kept: dict[Ask, Any] = {}
+        while True:
+            ask = pipe.recv()
+            if ask not in kept:
+                kept = {ask: _Exchange(ask, device, rank, ranks)}
+            pipe.send(kept[ask].burst())
+    except EOFError:
+        return
+    except Exception as problem:
+        pipe.send(f"rank {rank}: {str(problem).strip().splitlines()[0] if str(problem) else type(problem).__name__}")
+
+
+class _Exchange:
+    """One exchange in one process, ready to be repeated."""
+
+    def __init__(self, ask: Ask, device: str, rank: int, ranks: int) -> None:
+        import torch
+
+        self.ask, self.device, self.rank, self.ranks = ask, device, rank, ranks
+        share = max(1, ask.elements // ranks)
+        whole = share * ranks if ask.family != "all_reduce" else ask.elements
+        self.whole = torch.zeros(max(whole, 1), dtype=torch.bfloat16, device=device)
+        self.share = torch.zeros(share, dtype=torch.bfloat16, device=device)
+        self.other = torch.zeros_like(self.whole) if ask.family == "all_to_all" else self.share
+        self.graph: Any = None
+        if ask.graph and device != "cpu":
+            self.graph = self._captured()
+
+    def call(self) -> None:
+        """The exchange once."""
+        from torch import distributed
+
+        match self.ask.family:
+            case "all_reduce":
+                distributed.all_reduce(self.whole)
+            case "all_gather":
+                distributed.all_gather_into_tensor(self.whole, self.share)
+            case "reduce_scatter":
+                distributed.reduce_scatter_tensor(self.share, self.whole)
+            case "all_to_all":
+                distributed.all_to_all_single(self.other, self.whole)
+            case _:
+                if self.rank == 0:
+                    distributed.send(self.whole, self.ranks - 1)
+                elif self.rank == self.ranks - 1:
+                    distributed.recv(self.whole, 0)
+
+    def burst(self) -> tuple[float, bool]:
+        """Milliseconds of one call; whether a graph was replayed."""
+        import time
+
+        import torch
+
+        if self.device == "cpu":
+            torch.distributed.barrier()
+            start = time.perf_counter()
+            self._eager()
+            return (time.perf_counter() - start) * 1e3 / self.ask.calls, False
+        torch.distributed.barrier(device_ids=[self.rank])
+        torch.cuda.synchronize()
+        first, last = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        first.record()
+        self.graph.replay() if self.graph else self._eager()
+        last.record()
+        last.synchronize()
+        return float(first.elapsed_time(last)) / self.ask.calls, self.graph is not None
+
+    def _eager(self) -> None:
+        for _ in range(self.ask.calls):
+            self.call()
+
+    def _captured(self) -> Any:
+        import torch
+
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                self.call()
+        torch.cuda.current_stream().wait_stream(side)
+        torch.cuda.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            self._eager()
+        return graph

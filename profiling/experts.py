@@ -1,0 +1,85 @@
+"""The routed experts of a layer on one GPU: gate and up, activation, down, and the sum over each token's experts."""
+
+from typing import Any
+
+from .buffers import ACTIVATIONS, Tensor, generator, normal, sets_of
+from .elementwise import activation, quantise
+from .timing import Work
+
+
+def grouped(rows: Tensor, weights: Tensor, ends: Tensor, scale: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    """Rows sorted by expert times the transposed weights [experts, n, k] of theirs; ``ends``: int32[experts]."""
+    import torch
+
+    turned = weights.transpose(1, 2)
+    if scale is None:
+        return torch._grouped_mm(rows, turned, offs=ends)
+    scale_in, scale_out = scale
+    return torch._scaled_grouped_mm(
+        rows, turned, scale_in, scale_out, offs=ends, out_dtype=torch.bfloat16, use_fast_accum=True
+    )
+
+
+def looped(rows: Tensor, weights: Tensor, counts: list[int]) -> Tensor:
+    """The same, one expert after the other; how many rows each has must be known on the host."""
+    import torch
+
+    parts = [part @ weight.t() for part, weight in zip(rows.split(counts), weights, strict=True) if len(part)]
+    return torch.cat(parts)
+
+
+def routing(tokens: int, num_experts: int, local: int, topk: int, device: str, random: Any) -> tuple[Tensor, ...]:
+    """Evenly likely experts: the token of each row on this GPU, in order of expert, the rows of each expert, weights.
+
+    The first ``local`` experts are here. Where none of the choices is, the first token goes to expert 0.
+    """
+    import torch
+
+    scores = torch.rand(tokens, num_experts, device=device, generator=random)
+    chosen = scores.topk(topk, -1).indices.flatten()
+    owner = torch.arange(tokens, device=device).repeat_interleave(topk)
+    here = chosen < local
+    if not bool(here.any()):
+        chosen, owner, here = chosen.clone().fill_(0), owner, torch.arange(len(chosen), device=device) == 0
+    chosen, owner = chosen[here], owner[here]
+    order = chosen.argsort(stable=True)
+    counts = torch.bincount(chosen, minlength=local)
+    return owner[order], counts, torch.rand(len(order), 1, device=device, generator=random).bfloat16()
+
+
+def moe(shape: tuple[int, ...], precision: str, backend: str, device: str, seed: int) -> Work:
+    """``shape`` as in case.SHAPES; ``backend`` grouped: torch._grouped_mm, torch: a loop over experts."""
+    import torch
+
+    tokens, hidden, intermediate, num_experts, topk, tp, ep = shape
+    width, local = max(1, intermediate // tp), max(1, num_experts // ep)
+    random = generator(device, seed)
+    size = 1 if precision == "fp8" else 2
+    sets = sets_of(3 * hidden * width * local * size, device)
+    inputs = [normal((tokens, hidden), device, random) for _ in range(min(sets, ACTIVATIONS))]
+    up = [normal((local, 2 * width, hidden), device, random, precision, hidden**-0.5) for _ in range(sets)]
+    down = [normal((local, hidden, width), device, random, precision, width**-0.5) for _ in range(sets)]
+    routes = [routing(tokens, num_experts, local, topk, device, random) for _ in range(sets)]
+    ends = [counts.cumsum(0).to(torch.int32) for _, counts, _ in routes]
+    places = [owner.argsort(stable=True) for owner, _, _ in routes]
+    lists = [counts.tolist() for _, counts, _ in routes]
+    scales = torch.ones(local, 2 * width, device=device), torch.ones(local, hidden, device=device)
+
+    def product(rows: Tensor, weights: Tensor, i: int, scale: Tensor) -> Tensor:
+        if backend == "torch":
+            return looped(rows, weights, lists[i])
+        if precision == "bf16":
+            return grouped(rows, weights, ends[i])
+        narrow, scale_in = quantise(rows)
+        return grouped(narrow, weights, ends[i], (scale_in.flatten(), scale))
+
+    def call(i: int) -> Tensor:
+        x = inputs[i % len(inputs)]
+        owner, _, weight = routes[i]
+        rows = product(x[owner], up[i], i, scales[0])
+        rows = product(activation(rows), down[i], i, scales[1]) * weight
+        if ep == 1:  # every choice has its row: no sums by atomic additions
+            return rows[places[i]].view(tokens, topk, hidden).sum(1)
+        return torch.zeros_like(x).index_add_(0, owner, rows)
+
+    return Work(call, sets)

@@ -1,0 +1,46 @@
+"""Tokens x k times k x n, and the LM head."""
+
+from .buffers import ACTIVATIONS, generator, normal, sets_of
+from .timing import Work
+
+FP8_ALIGNMENT = 16  # torch._scaled_mm takes n and k in multiples of this
+
+
+def gemm(shape: tuple[int, ...], precision: str, device: str, seed: int) -> Work:
+    """``x @ weight.T`` as torch.nn.functional.linear does it, weights cold."""
+    import torch
+
+    m, n, k = shape
+    random = generator(device, seed)
+    sets = sets_of(n * k * (1 if precision == "fp8" else 2), device)
+    inputs = [normal((m, k), device, random, precision) for _ in range(min(sets, ACTIVATIONS))]
+    weights = [normal((n, k), device, random, precision, k**-0.5) for _ in range(sets)]
+    if precision == "bf16":
+        return Work(lambda i: torch.nn.functional.linear(inputs[i % len(inputs)], weights[i]), sets)
+    # One scale for each token and each output, as dynamic quantisation in serving engines has it.
+    scale_in, scale_out = torch.ones(m, 1, device=device), torch.ones(1, n, device=device)
+
+    def call(i: int) -> torch.Tensor:
+        return torch._scaled_mm(
+            inputs[i % len(inputs)],
+            weights[i].t(),
+            scale_a=scale_in,
+            scale_b=scale_out,
+            out_dtype=torch.bfloat16,
+            use_fast_accum=device.startswith("cuda"),
+        )
+
+    return Work(call, sets)
+
+
+def lm_head(shape: tuple[int, ...], device: str, seed: int) -> Work:
+    """The last token of each sequence picked out of a batch, times the vocabulary."""
+    import torch
+
+    tokens, vocab, hidden = shape
+    random = generator(device, seed)
+    sets = sets_of(vocab * hidden * 2, device)
+    states = normal((2 * tokens, hidden), device, random)
+    last = torch.arange(1, 2 * tokens, 2, device=device)
+    weights = [normal((vocab, hidden), device, random, scale=hidden**-0.5) for _ in range(sets)]
+    return Work(lambda i: torch.nn.functional.linear(states[last], weights[i]), sets)

@@ -1,0 +1,97 @@
+"""A case measured: the operator prepared, timed, judged, and its memory given back."""
+
+import gc
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from . import attention, elementwise, experts, gemm, host
+from .backends import ATTENTION, SMALL, missing
+from .case import COLLECTIVES, Case, Measured, Skipped, impossible
+from .collectives import few, group
+from .machine import Reading, judge, watch
+from .timing import Times, Work, clocked, on_gpu
+from .timing import judge as judge_times
+
+
+def prepared(case: Case, device: str, seed: int) -> Work:
+    """The operator with its inputs on ``device``."""
+    family, precision, shape, backend = case
+    if family in SMALL:
+        return elementwise.elementwise(family, shape, backend, device, seed)
+    if family == "mla_prefill" or (backend == "sdpa" and family in ("prefill_attention", "chunk_attention")):
+        return attention.prefill(family, shape, device, seed)
+    if family in ATTENTION:
+        return attention.on_blocks(family, shape, precision, backend, device, seed)
+    makers: dict[str, Callable[[], Work]] = {
+        "gemm": lambda: gemm.gemm(shape, precision, device, seed),
+        "lm_head": lambda: gemm.lm_head(shape, device, seed),
+        "embedding": lambda: elementwise.embedding(shape, device, seed),
+        "moe": lambda: experts.moe(shape, precision, backend, device, seed),
+        "mla_decode": lambda: attention.mla_decode(shape, device, seed),
+        "host_step": lambda: host.host_step(shape, device),
+        "host_launch": lambda: host.host_launch(shape, device),
+    }
+    return makers[family]()
+
+
+def measure(case: Case, device: str, *, graph: bool, seed: int, seconds: float) -> Measured | Skipped:
+    """Time of ``case`` on ``device``, in about ``seconds`` of repeats after preparation and warm-up.
+
+    ``graph``: as a CUDA graph, where device and operator allow it. Skipped says why there is no time: an impossible
+    shape, a missing backend, too little memory, a library that refuses. A GPU that is lost raises RuntimeError.
+    """
+    import torch
+
+    reason = missing(case.family, case.precision, case.backend, device) or impossible(case)
+    if not reason and case.family in COLLECTIVES:
+        reason = few(case.shape[1], device)
+    if reason:
+        return Skipped(reason)
+    readings = watch(device)
+    start = time.perf_counter()
+    try:
+        with torch.inference_mode():
+            times = _times(case, device, graph, seed, seconds)
+    except Exception as problem:  # whatever a library raises: the next case may do
+        out_of_memory = (
+            isinstance(problem, (MemoryError, torch.cuda.OutOfMemoryError)) or "alloc" in str(problem).lower()
+        )
+        if device.startswith("cuda") and not out_of_memory:
+            torch.cuda.synchronize(device)  # raises again where every later case would fail as well
+        return Skipped(f"{'out of memory' if out_of_memory else f'{case.backend} refuses'}: {_line(problem)}")
+    finally:
+        released(device)
+    return summary(times, readings.since(start))
+
+
+def _times(case: Case, device: str, graph: bool, seed: int, seconds: float) -> Times:
+    if case.family in COLLECTIVES:
+        return group(case.backend, case.shape[1]).times(case.family, case.shape[0], graph, seconds)
+    work = prepared(case, device, seed)
+    return on_gpu(work, device, seconds, graph) if device.startswith("cuda") else clocked(work, seconds)
+
+
+def summary(times: Times, readings: list[Reading]) -> Measured:
+    """Median, P10 and P90, with the flags that times and clocks deserve."""
+    low, middle, high = np.percentile(times.ms, (10, 50, 90))
+    busy = [reading for reading in readings if reading.clock_mhz > 0]
+    clock = float(np.median([reading.clock_mhz for reading in busy])) if busy else float("nan")
+    degrees = max((reading.temperature_c for reading in readings), default=float("nan"))
+    flags = ",".join([*judge(readings), *judge_times(times.ms)])
+    return Measured(float(middle), float(low), float(high), len(times.ms), times.graph, clock, degrees, flags)
+
+
+def released(device: str) -> None:
+    """Memory of the last case given back to the device."""
+    gc.collect()
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.empty_cache()
+
+
+def _line(problem: BaseException) -> str:
+    lines = str(problem).strip().splitlines()
+    return lines[0] if lines else type(problem).__name__
