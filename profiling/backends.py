@@ -1,5 +1,7 @@
 """Which backend can measure what on a device, and why another cannot."""
 
+import re
+
 from . import libraries
 from .case import COLLECTIVES, SHAPES
 from .elementwise import FUNCTIONS
@@ -36,11 +38,11 @@ def missing(family: str, precision: str, backend: str, device: str) -> str:
     except ImportError:
         return "PyTorch is not installed (pip install fastsim[profile])"
     on_cuda = device.startswith("cuda")
-    if not on_cuda and device != "cpu":
+    if not re.fullmatch(r"cpu|cuda:\d+", device):
         return f"{device!r} is not a device; give cpu or cuda:0"
     if on_cuda and not torch.cuda.is_available():
         return f"PyTorch {torch.__version__} sees no CUDA device"
-    if on_cuda and (torch.device(device).index or 0) >= torch.cuda.device_count():
+    if on_cuda and torch.device(device).index >= torch.cuda.device_count():
         return f"{device} is not one of the {torch.cuda.device_count()} CUDA devices"
     if backend in PAGED:
         reason = libraries.missing(backend, device)

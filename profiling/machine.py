@@ -68,7 +68,7 @@ def smi_id(device: str) -> str:
     """How nvidia-smi calls a CUDA device: by its UUID, since CUDA_VISIBLE_DEVICES renumbers them."""
     import torch
 
-    index = torch.device(device).index or 0
+    index = torch.device(device).index
     uuid = str(getattr(torch.cuda.get_device_properties(index), "uuid", ""))
     if uuid:
         return uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"

@@ -55,15 +55,15 @@ def measure(case: Case, device: str, *, graph: bool, seed: int, seconds: float) 
         with torch.inference_mode():
             times = _times(case, device, graph, seed, seconds)
     except Exception as problem:  # whatever a library raises: the next case may do
-        out_of_memory = (
-            isinstance(problem, (MemoryError, torch.cuda.OutOfMemoryError)) or "alloc" in str(problem).lower()
-        )
-        if device.startswith("cuda") and not out_of_memory:
+        full = isinstance(problem, (MemoryError, torch.cuda.OutOfMemoryError)) or "alloc" in str(problem).lower()
+        if device.startswith("cuda") and not full:
             torch.cuda.synchronize(device)  # raises again where every later case would fail as well
-        return Skipped(f"{'out of memory' if out_of_memory else f'{case.backend} refuses'}: {_line(problem)}")
-    finally:
-        released(device)
-    return summary(times, readings.since(start))
+        reason = f"{'out of memory' if full else f'{case.backend} refuses'}: {_line(problem)}"
+    if reason:
+        gc.collect()  # what the exception held
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()
+    return Skipped(reason) if reason else summary(times, readings.since(start))
 
 
 def _times(case: Case, device: str, graph: bool, seed: int, seconds: float) -> Times:
@@ -81,15 +81,6 @@ def summary(times: Times, readings: list[Reading]) -> Measured:
     degrees = max((reading.temperature_c for reading in readings), default=float("nan"))
     flags = ",".join([*judge(readings), *judge_times(times.ms)])
     return Measured(float(middle), float(low), float(high), len(times.ms), times.graph, clock, degrees, flags)
-
-
-def released(device: str) -> None:
-    """Memory of the last case given back to the device."""
-    gc.collect()
-    if device.startswith("cuda"):
-        import torch
-
-        torch.cuda.empty_cache()
 
 
 def _line(problem: BaseException) -> str:

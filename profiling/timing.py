@@ -11,7 +11,7 @@ import numpy as np
 BURST_MS = 2.0  # a burst lasts about this long: events resolve half a microsecond
 STEADY = 0.01  # half-width of the median's interval over the median, below which a time is known
 FEWEST, MIN_REPEATS, MAX_REPEATS = 3, 7, 200  # when time is over, before a median counts as steady, ever
-MAX_CAPTURED = 256  # calls in one graph
+MAX_CAPTURED = 1024  # calls in one graph: starting it takes as long as a few small kernels
 WARM_S = 0.02  # an idle GPU takes about this long to raise its clock
 NOISY = 0.03  # the median of a measurement is less sure than this
 OUTLIER, MANY_OUTLIERS = 1.5, 0.05  # times the median; share of the repeats

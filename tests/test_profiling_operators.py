@@ -208,6 +208,25 @@ def test_the_grouped_gemm_equals_the_loop() -> None:
     torch.testing.assert_close(found, experts.looped(rows, weights, counts.tolist()), rtol=0.02, atol=0.1)
 
 
+@pytest.mark.parametrize("ep", [1, 2])
+def test_a_layer_of_experts_is_the_weighted_sum_of_theirs(ep: int) -> None:
+    tokens, hidden, intermediate, num_experts, topk = 6, 16, 32, 4, 2
+    shape = (tokens, hidden, intermediate, num_experts, topk, 2, ep)
+    found = prepared(Case("moe", "bf16", shape, "torch"), "cpu", 3).call(0).float()
+    width, local = intermediate // 2, num_experts // ep
+    sets = sets_of(3 * hidden * width * local * 2, "cpu")
+    random = generator("cpu", 3)  # the same draws again
+    x = [normal((tokens, hidden), "cpu", random) for _ in range(3)][0].float()  # noqa: RUF015
+    up = [normal((local, 2 * width, hidden), "cpu", random, scale=hidden**-0.5) for _ in range(sets)][0].float()  # noqa: RUF015
+    down = [normal((local, hidden, width), "cpu", random, scale=width**-0.5) for _ in range(sets)][0].float()  # noqa: RUF015
+    owner, counts, weight = experts.routing(tokens, num_experts, local, topk, "cpu", random)
+    wanted = torch.zeros(tokens, hidden)
+    for row, expert in enumerate(torch.repeat_interleave(torch.arange(local), counts)):
+        inner = elementwise.activation(up[expert] @ x[owner[row]])
+        wanted[owner[row]] += weight[row].float() * (down[expert] @ inner)
+    torch.testing.assert_close(found, wanted, rtol=0.05, atol=0.05)
+
+
 def test_a_gpu_that_has_no_expert_of_any_token_still_does_one_row() -> None:
     _, counts, _ = experts.routing(1, 256, 1, 1, "cpu", generator("cpu", 0))
     assert counts.tolist() == [1]
@@ -248,6 +267,8 @@ def test_what_cannot_be_measured_is_said() -> None:
     assert backends("moe", "fp8", "cpu") == []
     if not torch.cuda.is_available():
         assert "no CUDA device" in missing("gemm", "bf16", "torch", "cuda:0")
+    for device in ("cuda", "cuda:x", "gpu", ""):
+        assert "give cpu or cuda:0" in missing("gemm", "bf16", "torch", device)
     for case, word in (
         (Case("gemm", "bf16", (0, 8, 8), "torch"), "positive m, n, k"),
         (Case("gemm", "bf16", (8, 8), "torch"), "positive"),
