@@ -115,12 +115,12 @@ def _leap(state: State, cost: Cost, limits: Limits, most: int, grows: bool, gang
     arrival = math.inf
     if counts[WAITING] == 0 and counts[COMING] != NONE:
         arrival = requests.arrived_at[counts[COMING]]
+    last = counts[ITERATIONS] + most
     while True:
-        number, before = counts[GROUP], counts[ITERATIONS]
-        code = run_on(state, cost, limits, r, arrival, most, grows)
+        number = counts[GROUP]
+        code = run_on(state, cost, limits, r, arrival, last - counts[ITERATIONS], grows)
         if code != ENDED:
             return code
-        most -= counts[ITERATIONS] - before
         finish_due(state, cost, limits, r, grows, gang)
         if gang and counts[GROUP] == 0:
             disband(state, r)
@@ -128,7 +128,7 @@ def _leap(state: State, cost: Cost, limits: Limits, most: int, grows: bool, gang
             times[CLOCK] >= arrival
             or (counts[GROUP] < number and (counts[GROUP] == 0 or counts[WAITING] + counts[CHUNKED] > 0))
             or (grows and counts[FREE] <= growth_due(state, limits, r))
-            or most == 0
+            or counts[ITERATIONS] == last
             or state.cursor[LEFT] <= 0
             or full(state)
         ):
