@@ -50,7 +50,7 @@ def parse(text: str, place: str = "objective") -> Objective:
         raise ConfigError(f"{place}: {text!r} is not metric:statistic<limit ({EXAMPLE})")
     metric, statistic, sign, number, unit = (part and part.lower() for part in found.groups())
     names = [latency.key for latency in LATENCIES]
-    metric = metric.replace("itl", "tbt") if metric == "itl" else metric
+    metric = "tbt" if metric == "itl" else metric
     if metric not in names:
         raise ConfigError(f"{place}: {text!r}: no metric {metric!r}; {did_you_mean(metric, names)}")
     if statistic is None:

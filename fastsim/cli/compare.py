@@ -9,7 +9,7 @@ import click
 @click.argument("a", metavar="A", type=click.Path(path_type=Path))
 @click.argument("b", metavar="B", type=click.Path(path_type=Path))
 @click.option("--top", type=click.IntRange(0), default=10, show_default=True, help="Requests to list that got worse.")
-@click.option("--slo", "slos", multiple=True, metavar="OBJECTIVE", help="Judge both by these, e.g. ttft:p90<2s.")
+@click.option("--slo", "slos", multiple=True, metavar="OBJECTIVE", help="Judge both by these, e.g. 'ttft:p90<2s'.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def compare(a: Path, b: Path, top: int, slos: tuple[str, ...], as_json: bool) -> None:
     """Compare the results in folders A and B, request by request.

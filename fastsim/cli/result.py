@@ -12,7 +12,7 @@ def result() -> None:
 
 @result.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--slo", "slos", multiple=True, metavar="OBJECTIVE", help="Judge it by these, e.g. ttft:p90<2s.")
+@click.option("--slo", "slos", multiple=True, metavar="OBJECTIVE", help="Judge it by these, e.g. 'ttft:p90<2s'.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def show(folder: Path, slos: tuple[str, ...], as_json: bool) -> None:
     """Print what the result in DIR says."""

@@ -14,7 +14,7 @@ import click
 @click.option("--requests", type=int, help="Number of requests.")
 @click.option("--iterations", is_flag=True, help="Also keep every batch, in iterations.parquet.")
 @click.option("--replicates", type=click.IntRange(0, 1000), default=0, help="Runs that say how sure the figures are.")
-@click.option("--slo", "slos", multiple=True, metavar="OBJECTIVE", help="What to keep to, e.g. ttft:p90<2s.")
+@click.option("--slo", "slos", multiple=True, metavar="OBJECTIVE", help="What to keep to, e.g. 'ttft:p90<2s'.")
 @click.option("--exclude", metavar="TIME[,TIME]", help="Warm-up and cool-down that latencies leave out, e.g. 60s,30s.")
 @click.option("--csv", is_flag=True, help="Also write the tables as CSV.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
