@@ -1,7 +1,8 @@
 """Exchanges between the GPUs of this machine, or between processes on its CPU: one process each, kept for all cases."""
 
 import multiprocessing
-from multiprocessing.connection import Connection
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
 
 from .timing import Times, calls_of, settle
@@ -29,14 +30,14 @@ class Group:
             port = probe.getsockname()[1]
         context = multiprocessing.get_context("spawn")
         self._pipes: list[Connection] = []
-        self._processes = []
+        self.processes = []
         for rank in range(ranks):
             mine, theirs = context.Pipe()
             process = context.Process(target=_serve, args=(theirs, backend, rank, ranks, port), daemon=True)
             process.start()
             theirs.close()
             self._pipes.append(mine)
-            self._processes.append(process)
+            self.processes.append(process)
         self._answers()
 
     def times(self, family: str, elements: int, graph: bool, seconds: float) -> Times:
@@ -57,26 +58,32 @@ class Group:
 
     def _ask(self, ask: Ask) -> list[tuple[float, bool]]:
         for pipe in self._pipes:
-            pipe.send(ask)
+            with suppress(OSError):  # its process has ended, as no answer will say
+                pipe.send(ask)
         return self._answers()
 
     def _answers(self) -> list[tuple[float, bool]]:
-        answers: list[Any] = []
-        for rank, pipe in enumerate(self._pipes):
-            try:
-                answers.append(pipe.recv() if pipe.poll(WAIT_S) else f"rank {rank} says nothing for {WAIT_S:.0f} s")
-            except (EOFError, OSError):
-                answers.append(f"the process of rank {rank} has ended")
-        wrong = next((answer for answer in answers if isinstance(answer, str)), None)
+        """One from every process; RuntimeError, and the processes ended, as soon as one of them has failed."""
+        answers: dict[Any, Any] = {}
+        wrong = ""
+        while len(answers) < len(self._pipes) and not wrong:
+            ready = wait([pipe for pipe in self._pipes if pipe not in answers], WAIT_S)
+            wrong = "" if ready else f"no answer for {WAIT_S:.0f} s"
+            for pipe in [pipe for pipe in self._pipes if pipe in ready]:
+                try:
+                    answers[pipe] = pipe.recv()
+                except (EOFError, OSError):
+                    answers[pipe] = "a process of the group has ended"
+                wrong = answers[pipe] if isinstance(answers[pipe], str) else wrong
         if wrong:
             self.close()
             raise RuntimeError(wrong)
-        return answers
+        return list(answers.values())
 
     def close(self) -> None:
         """End the processes; the next case starts new ones."""
         _KEPT.clear()
-        for process in self._processes:
+        for process in self.processes:
             process.kill()
             process.join()
 
@@ -106,6 +113,7 @@ def few(ranks: int, device: str) -> str:
 
 def _serve(pipe: Connection, backend: str, rank: int, ranks: int, port: int) -> None:
     """A process's loop: bursts as they are asked for, until nobody asks any more."""
+    import os
     import signal
     import warnings
 
@@ -127,8 +135,8 @@ def _serve(pipe: Connection, backend: str, rank: int, ranks: int, port: int) -> 
             if ask not in kept:
                 kept = {ask: _Exchange(ask, device, rank, ranks)}
             pipe.send(kept[ask].burst())
-    except EOFError:
-        return
+    except (EOFError, BrokenPipeError, ConnectionResetError):  # the one who asks has gone
+        os._exit(0)  # without waiting for the others, who may wait for this one
     except Exception as problem:
         pipe.send(f"rank {rank}: {str(problem).strip().splitlines()[0] if str(problem) else type(problem).__name__}")
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -19,10 +20,12 @@ from fastsim.profiling import attention, elementwise, experts, gemm, machine, ti
 from fastsim.profiling.backends import backends, missing  # noqa: E402
 from fastsim.profiling.buffers import generator, normal, sets_of  # noqa: E402
 from fastsim.profiling.case import SHAPES, Case, Measured, Skipped, impossible  # noqa: E402
+from fastsim.profiling.collectives import group  # noqa: E402
 from fastsim.profiling.libraries import attend_on  # noqa: E402
 from fastsim.profiling.machine import Reading, judge, parsed  # noqa: E402
 from fastsim.profiling.measure import measure, prepared, summary  # noqa: E402
 
+ROOT = str(Path(__file__).parents[1])
 # Family, backend, a shape and one with at least 64 times the work.
 GROWTH = [
     ("gemm", "torch", (16, 128, 128), (256, 512, 512)),
@@ -247,7 +250,7 @@ for lengths, heads, kv_heads, dim in (((5, 700, 130), 8, 2, 64), ((1, 16, 33), 4
     found = paged_decode(query, cache.keys[0], cache.values[0], cache.table, cache.used, max(lengths))
     torch.testing.assert_close(found, gathered(query, cache, 0), rtol=1e-4, atol=1e-5)
 """
-    environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": os.pathsep.join([ROOT, *sys.path])}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
@@ -291,6 +294,14 @@ def test_too_little_memory_skips_the_case_and_the_next_is_measured() -> None:
 def test_a_library_that_refuses_is_said() -> None:
     found = measure(Case("gemm", "fp8", (4, 1 << 62, 1 << 62), "torch"), "cpu", graph=False, seed=0, seconds=0.01)
     assert isinstance(found, Skipped) and "refuses" in found.reason
+
+
+def test_a_lost_process_skips_the_case_and_the_next_is_measured() -> None:
+    timed("all_reduce", "gloo", (64, 2))
+    os.kill(group("gloo", 2).processes[1].pid or 0, signal.SIGKILL)
+    found = measure(Case("all_reduce", "bf16", (64, 2), "gloo"), "cpu", graph=False, seed=0, seconds=0.01)
+    assert isinstance(found, Skipped) and "refuses" in found.reason
+    timed("all_reduce", "gloo", (64, 2))
 
 
 COOL = Reading(1980, 1980, 60, 0)
@@ -385,5 +396,5 @@ def test_the_machine_is_described() -> None:
 
 def test_importing_needs_no_pytorch() -> None:
     code = "import sys, fastsim.profiling.measure, fastsim.profiling.machine; assert 'torch' not in sys.modules"
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = os.environ | {"PYTHONPATH": ROOT}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
