@@ -123,8 +123,7 @@ def sweep(num_jobs: int, num_requests: int) -> Figure:
     workload = load("chat", rate=3.0, num_requests=num_requests)
     jobs = []
     for number in range(num_jobs):
-        policy = ("sarathi", "vllm", "orca", "lightllm", "faster_transformer")[number % 5]
-        jobs.append((default(f"scheduler.policy={policy}", *_varied(number)), workload))
+        jobs.append((default(*(f"{name}={value}" for name, value in _varied(number).items())), workload))
     failed = [run.error for run in fastsim.simulate_many(jobs) if run.error]  # warms every table
     assert not failed, failed[0]
 
@@ -143,14 +142,41 @@ def sweep(num_jobs: int, num_requests: int) -> Figure:
     return Figure(f"{num_jobs:,} configurations x {num_requests:,} requests", 10.0, measure, most_runs=5)
 
 
-def _varied(number: int) -> list[str]:
-    return [
-        f"scheduler.max_num_seqs={(32, 64, 128, 256)[number // 5 % 4]}",
-        f"scheduler.chunk_size={(256, 512, 1024, 2048)[number // 20 % 4]}",
-        f"num_replicas={1 + number // 80 % 4}",
-        f"tensor_parallel_size={(1, 2)[number // 320 % 2]}",
-        f"scheduler.watermark={0.01 + number * 1e-6:.6f}",
-    ]
+def sweep_on_dask(num_jobs: int, num_requests: int) -> Figure:
+    """The same as the table of a sweep, by two processes of a local Dask cluster that is started for it."""
+    varied = [_varied(number) for number in range(num_jobs)]
+    space = {
+        "workload": {"source": "chat", "rate": 3.0, "num_requests": num_requests},
+        "zip": [{name: [one[name] for one in varied] for name in varied[0]}],
+    }
+
+    def measure() -> dict[str, float]:
+        with tempfile.TemporaryDirectory() as folder:
+            began, worked = time.perf_counter(), _worked()
+            done = fastsim.sweep(space, Path(folder) / "out", workers=2)
+            assert (done.configurations, done.failed) == (num_jobs, 0)
+            return {"seconds": time.perf_counter() - began, "core-seconds": _worked() - worked}
+
+    return Figure(f"{num_jobs:,} configurations x {num_requests:,} requests, Dask", 13.0, measure, most_runs=5)
+
+
+def _worked() -> float:
+    """CPU time of this process and of its children that have ended, s."""
+    import resource
+
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+def _varied(number: int) -> dict[str, Any]:
+    return {
+        "scheduler.policy": ("sarathi", "vllm", "orca", "lightllm", "faster_transformer")[number % 5],
+        "scheduler.max_num_seqs": (32, 64, 128, 256)[number // 5 % 4],
+        "scheduler.chunk_size": (256, 512, 1024, 2048)[number // 20 % 4],
+        "num_replicas": 1 + number // 80 % 4,
+        "tensor_parallel_size": (1, 2)[number // 320 % 2],
+        "scheduler.watermark": round(0.01 + number * 1e-6, 6),
+    }
 
 
 def processes(trace: Path | None, scale: float) -> Iterator[Figure]:

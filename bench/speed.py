@@ -24,6 +24,7 @@ def rows(trace: Path | None, scale: float) -> list[Figure]:
         figures.cluster(many, 100, "round_robin", 6.0, 1536.0),
         figures.cluster(many, 1000, "least_outstanding", 60.0, 2048.0),
         figures.sweep(max(5, int(1000 * scale)), max(20, int(5000 * scale))),
+        figures.sweep_on_dask(max(5, int(1000 * scale)), max(20, int(5000 * scale))),
         *figures.processes(trace, scale),
     ]
 

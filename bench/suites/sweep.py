@@ -1,7 +1,14 @@
 """Many configurations in one call."""
 
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
 import fastsim
+from fastsim.batch import cut
 from fastsim.deployment import Deployment
+from fastsim.space import Space
 from fastsim.workload import load
 
 
@@ -29,3 +36,49 @@ class Sweep:
         return float(100 * (1 - kernel / total))
 
     track_overhead_percent.unit = "%"  # type: ignore[attr-defined]
+
+
+def space(configurations: int) -> dict[str, Any]:
+    """Configurations of 5,000 requests of chat."""
+    return {
+        "workload": {"source": "chat", "rate": 3.0, "num_requests": 5000},
+        "axes": {
+            "scheduler.max_num_seqs": [32, 64],
+            "scheduler.watermark": {"from": 0.01, "to": 0.02, "num": configurations // 2},
+        },
+    }
+
+
+class Making:
+    """Configurations made of a space, and cut into batches."""
+
+    params = (10, 1_000)
+    param_names = ("configurations",)
+
+    def setup(self, configurations: int) -> None:
+        self.space = Space.load(space(configurations))
+
+    def time_configurations(self, configurations: int) -> None:
+        list(self.space.configurations())
+
+    def time_cut(self, configurations: int) -> None:
+        cut(self.space.configurations(), threads=2)
+
+
+class Table:
+    """Whole sweeps, on threads (0) and on the processes of a local Dask cluster."""
+
+    params = ([10, 1_000], [0, 1, 2])
+    param_names = ("configurations", "workers")
+    timeout = 120
+
+    def setup(self, configurations: int, workers: int) -> None:
+        self.folder = Path(tempfile.mkdtemp())
+        fastsim.sweep(space(10), self.folder / "warm")
+
+    def teardown(self, configurations: int, workers: int) -> None:
+        shutil.rmtree(self.folder)
+
+    def time_sweep(self, configurations: int, workers: int) -> None:
+        out = Path(tempfile.mkdtemp(dir=self.folder))
+        fastsim.sweep(space(configurations), out, workers=workers or None)
