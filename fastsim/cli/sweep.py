@@ -28,6 +28,8 @@ def sweep(space: str, out: Path, workers: int | None, dask: str | None, yes: boo
         from fastsim.cluster import connect
     warnings.showwarning = lambda message, *_: click.echo(f"fastsim: {message}", err=True)
     with connect(dask) if dask is not None else nullcontext() as client, show.counting("Sweeping") as progress:
+        if client is not None and not client.nthreads():
+            click.echo(f"fastsim: {dask} has no worker yet; waiting for one", err=True)
         try:
             done = run(space, out, client, workers=workers, yes=yes, progress=progress)
         except KeyboardInterrupt:
