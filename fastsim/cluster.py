@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import fastsim
 from fastsim import shared
 from fastsim.batch import Batch, Outcome, simulate
+from fastsim.configuration import Configuration
 from fastsim.deployment import Resolved
 from fastsim.errors import ClusterError, FastsimError
 from fastsim.kernels._jit import CACHE_FOLDER
@@ -101,14 +102,16 @@ def check(client: "Client") -> None:
 def compute(client: "Client", batches: Iterator[Batch]) -> Iterator[tuple[Batch, list[Outcome]]]:
     """Batches with the outcomes of their configurations, as they get ready; each configuration once.
 
-    A batch whose workers die again and again is halved, so that only the configuration to blame fails. Raises
-    FastsimError when the scheduler is gone.
+    Those whose workers died again and again are tried once more one by one at the end, so that only what is to blame
+    fails. Raises FastsimError when the scheduler is gone.
     """
     from distributed import CancelledError, KilledWorker, as_completed
     from distributed.comm.core import CommClosedError
 
     sender, ready = _Sender(client), as_completed(loop=client.loop)
     running: dict[Future[Any], Batch] = {}
+    suspects: list[Configuration] = []
+    alone = False  # whether nobody but the suspect that runs can be to blame
 
     def submit(batch: Batch) -> None:
         future = client.submit(work, sender.task(batch), pure=False)
@@ -120,17 +123,19 @@ def compute(client: "Client", batches: Iterator[Batch]) -> Iterator[tuple[Batch,
             while len(running) < sender.window() and (batch := next(batches, None)) is not None:
                 submit(batch)
             if not running:
-                return
+                if not suspects:
+                    return
+                alone = True
+                submit(Batch((suspects.pop(),), 0.0))
             future = next(ready)
             batch = running.pop(future)
             try:
                 found = _result(future, sender.address)
             except KilledWorker:
-                if len(batch.configurations) == 1:
+                if alone:
                     yield batch, ["every worker that simulated it died (out of memory?)"]
                 else:
-                    for half in _halves(batch):
-                        submit(half)
+                    suspects += batch.configurations
                 continue
             if isinstance(found, Lacks):
                 sender.send(found)
@@ -248,12 +253,6 @@ def _written(file: Path) -> str:
     except (OSError, ValueError, KeyError, TypeError):
         pass
     raise ClusterError(f"--dask {file}: no scheduler file; `dask scheduler --scheduler-file {file}` writes one")
-
-
-def _halves(batch: Batch) -> tuple[Batch, Batch]:
-    middle = len(batch.configurations) // 2
-    first, second = batch.configurations[:middle], batch.configurations[middle:]
-    return Batch(first, batch.seconds / 2), Batch(second, batch.seconds / 2)
 
 
 def _compare(found: tuple[str, str], wanted: tuple[str, str], worker: str) -> None:

@@ -18,9 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fastsim import cluster, shared
-from fastsim.batch import cut
 from fastsim.errors import ClusterError
-from fastsim.space import Space
 from fastsim.sweeps import sweep
 from fastsim.workload import Workload
 
@@ -75,8 +73,9 @@ class Cluster:
         self.processes.append(process)
         return process
 
-    def scheduler(self) -> subprocess.Popen[bytes]:
-        process = self.start("scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(self.file))
+    def scheduler(self, **variables: str) -> subprocess.Popen[bytes]:
+        given = ("--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(self.file))
+        process = self.start("scheduler", *given, **variables)
         until(self.file.exists, process)
         return process
 
@@ -139,6 +138,35 @@ def test_a_worker_that_is_killed_costs_nothing(running: Cluster, alone: pa.Table
     running.processes[1].kill()
     assert process.wait(WAIT_S) == 0
     assert table(running.folder / "out").to_pylist() == alone.to_pylist()
+
+
+LETHAL = """
+import os
+from fastsim import many
+
+def run(job, *given, original=many._run):
+    if job.resolved.deployment.seed == 2:
+        os._exit(1)
+    return original(job, *given)
+
+many._run = run
+"""
+
+
+def test_only_the_configuration_that_kills_its_workers_fails(tmp_path: Path, alone: pa.Table) -> None:
+    (tmp_path / "sitecustomize.py").write_text(LETHAL)
+    few = {**SPACE, "axes": {**SPACE["axes"], "seed": [1, 2, 3]}}
+    with started(tmp_path) as found:
+        found.scheduler(DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0")
+        found.start("worker", found.address, "--nthreads", "1", PYTHONPATH=f"{tmp_path}:{ROOT}")
+        with cluster.connect(found.address) as client:
+            done = sweep(few, tmp_path / "out", client)
+    assert (done.configurations, done.failed) == (6, 2)
+    for row in table(tmp_path / "out").to_pylist():
+        if row["seed"] == 2:
+            assert row["error"] == "every worker that simulated it died (out of memory?)"
+        else:
+            assert row == next(one for one in alone.to_pylist() if one["digest"] == row["digest"])
 
 
 def test_a_client_that_is_killed_goes_on_where_it_ended(running: Cluster, alone: pa.Table) -> None:
@@ -236,13 +264,6 @@ def test_ctrl_c_ends_local_workers_in_one_sentence(alone: pa.Table, tmp_path: Pa
     assert process.returncode == 130
     assert said == "fastsim: interrupted; out holds what is done, and the same command goes on\n"
     assert 0 < len(table(tmp_path / "out")) < SIZE
-
-
-def test_a_batch_whose_workers_die_is_halved() -> None:
-    (whole,) = cut([*Space.load({**SPACE, "axes": {"seed": [1, 2, 3]}}).configurations()], threads=1)
-    first, second = cluster._halves(whole)
-    assert (*first.configurations, *second.configurations) == whole.configurations
-    assert len(first.configurations) == 1
 
 
 def test_values_are_shared_as_memory_of_a_file() -> None:
