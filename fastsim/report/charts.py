@@ -14,6 +14,7 @@ from fastsim.report.words import meaning, seconds, statistic, title
 
 SHARES = (0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
 OPERATORS = 8  # shown by name, and the others together
+LIKE = {"busy": "utilisation.busy", "kv": "utilisation.mean_kv"}  # series of these figures
 TAIL = "The scale is stretched towards the slowest requests, so that they can be seen."
 THINNED = "Points of the distribution itself, at most 400, closer together towards the slowest; nothing is smoothed."
 
@@ -152,7 +153,7 @@ def _series(runs: Sequence[Run]) -> list[tuple[str, Sequence[Block]]]:
             width = float(series.get("interval_s") or 0.0)
             at = np.array(series["time"], np.float64) + width / 2
             figures.line(plot, at, series[key], ": ".join(label), place)
-        caption = "; ".join(meaning(f"series.{key}") for key in keys)
+        caption = "; ".join(meaning(LIKE.get(key, f"series.{key}")) for key in keys)
         width = float(drawn[0][0].summary["series"].get("interval_s") or 0.0)
         tabs.append((name, [Figure(plot, f"{caption}. Mean of each {seconds(width)}.")]))
     return tabs
@@ -246,36 +247,35 @@ def _parts(bars: Sequence[tuple[Run, Group]], several: bool, caption: str) -> Fi
 
 def composition(runs: Sequence[Run]) -> Block:
     """What batches hold, and the memory and time that they take."""
-    known = [(run, run.detail) for run in runs if run.detail is not None and run.detail.batches is not None]
+    known = [(n, run, run.detail.batches) for n, run in enumerate(runs) if run.detail and run.detail.batches]
     if not known:
         return Text("Batches were not kept; simulate with `--iterations` to see them.")
+    several = len(runs) > 1
+    others = [run.name for run in runs if all(run is not other for _, other, _ in known)]
+    missing = f" Not kept by {', '.join(others)}." if others else ""
     tabs: list[tuple[str, Sequence[Block]]] = []
     for name, label, which in (
         ("Requests", "requests in a batch", "sizes"),
         ("Decode tokens", "tokens of decodes in a batch", "decode"),
         ("Prompt tokens", "tokens of prompts in a batch that has any", "prefill"),
     ):
-        plot = figures.plot(label, "batches", y_range=figures.from_zero())
-        for place, (run, detail) in enumerate(known):
-            at, counts = getattr(detail.batches, which)
-            if len(known) == 1:
-                figures.bars(plot, at[:-1], at[1:], counts, 0, "batches")
+        plot = figures.plot(label, "share of batches" if several else "batches", y_range=figures.from_zero())
+        for place, run, kept in known:
+            at, counts = getattr(kept, which)
+            if several:
+                figures.line(plot, at[:-1], counts / max(1.0, counts.sum()), run.name, place, step=True)
             else:
-                figures.line(plot, at[:-1], counts, run.name, place, step=True)
-        tabs.append((name, [Figure(plot, f"How many batches had how many {label.partition(' in a')[0]}.")]))
+                figures.bars(plot, at[:-1], at[1:], counts, 0, "batches")
+        tabs.append((name, [Figure(plot, f"How many batches had how many {label.partition(' in a')[0]}.{missing}")]))
     # The summary's series say it of every run; what follows is for results that have none.
-    ours = (("KV memory", "KV blocks held"), ("Busy", "share of stages at work"))
-    for name, label in () if any(run.summary.get("series") for run in runs) else ours:
+    ours = (
+        ("KV memory", "KV blocks held", "Most KV blocks held when a batch of a replica starts"),
+        ("Busy", "share of stages at work", "Share of pipeline stages that work"),
+    )
+    for name, label, what in () if any(run.summary.get("series") for run in runs) else ours:
         plot = figures.plot("time in s", label, y_range=figures.from_zero())
-        for place, (run, detail) in enumerate(known):
-            assert detail.batches is not None
-            at = detail.batches.kv.edges
-            values = detail.batches.kv.high if name == "KV memory" else detail.batches.busy
-            figures.line(plot, (at[1:] + at[:-1]) / 2, values, run.name if len(known) > 1 else "", place)
-        what = (
-            "Most KV blocks held when a batch of a replica starts"
-            if name == "KV memory"
-            else "Share of pipeline stages that work"
-        )
-        tabs.append((name, [Figure(plot, f"{what}, by equal parts of the run.")]))
+        for place, run, kept in known:
+            at, values = kept.kv.edges, kept.kv.high if name == "KV memory" else kept.busy
+            figures.line(plot, (at[1:] + at[:-1]) / 2, values, run.name if several else "", place)
+        tabs.append((name, [Figure(plot, f"{what}, by equal parts of the run.{missing}")]))
     return Tabs(tabs)

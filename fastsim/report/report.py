@@ -7,7 +7,7 @@ from fastsim.errors import InputError
 from fastsim.files import refuse_folder
 from fastsim.report import charts, provenance
 from fastsim.report.comparison import compared, crowd
-from fastsim.report.headline import answers, title
+from fastsim.report.headline import answers
 from fastsim.report.page import Section, page, write
 from fastsim.report.runs import Run, read
 from fastsim.report.thin import POINTS
@@ -78,6 +78,5 @@ def _few(runs: Sequence[Run]) -> list[Section]:
 
 
 def _origin(runs: Sequence[Run]) -> Section:
-    lines = "; ".join(title(run) for run in runs[:1])
     how = "The same again, to the bit: `fastsim simulate DIR/config.json DIR/requests.parquet`."
-    return Section("Configuration and provenance", [provenance.configuration(runs)], f"{lines}. {how}")
+    return Section("Configuration and provenance", [provenance.configuration(runs)], how)
