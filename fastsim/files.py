@@ -67,10 +67,10 @@ def refuse_file(folder: Path) -> None:
         raise OutputError(f"{folder}: is a file, not a folder; name another folder, or remove it")
 
 
-def refuse_folder(path: Path) -> None:
-    """Raise OutputError when a folder stands where a file is to be written."""
+def refuse_folder(path: Path, name: str = "result") -> None:
+    """Raise OutputError when a folder stands where a file is to be written, which may be called ``name``."""
     if path.is_dir():
-        raise OutputError(f"{path}: is a folder; name a file, e.g. {path / 'report.html'}")
+        raise OutputError(f"{path}: is a folder; name a file, e.g. {path / name}")
 
 
 def _umask() -> int:

@@ -51,7 +51,7 @@ def timeline(
     ConfigError for a window that holds no batch.
     """
     folder, out = Path(folder), Path(out)
-    refuse_folder(out)
+    refuse_folder(out, "trace.json.gz")
     result = Result.load(folder)
     if result.iterations is None:
         raise InputError(

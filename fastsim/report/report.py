@@ -25,7 +25,7 @@ def report(
     """
     if not folders:
         raise InputError("report: no result is named; give a folder that `fastsim simulate --out` wrote")
-    refuse_folder(Path(out))
+    refuse_folder(Path(out), "report.html")
     few = len(folders) <= FEW
     runs = read([Path(folder) for folder in folders], few, POINTS if few else CROWD_POINTS, progress)
     write(render(runs), out)
