@@ -10,7 +10,7 @@ from . import attention, elementwise, experts, gemm, host
 from .backends import ATTENTION, SMALL, missing
 from .case import COLLECTIVES, Case, Measured, Skipped, impossible
 from .collectives import few, group
-from .machine import Reading, judge, watch
+from .machine import IDLE, Reading, judge, watch
 from .timing import Times, Work, clocked, on_gpu
 from .timing import judge as judge_times
 
@@ -56,7 +56,7 @@ def measure(case: Case, device: str, *, graph: bool, seed: int, seconds: float) 
             times = _times(case, device, graph, seed, seconds)
     except Exception as problem:  # whatever a library raises: the next case may do
         full = isinstance(problem, (MemoryError, torch.cuda.OutOfMemoryError)) or "alloc" in str(problem).lower()
-        if device.startswith("cuda") and not full:
+        if device.startswith("cuda"):
             torch.cuda.synchronize(device)  # raises again where every later case would fail as well
         reason = f"{'out of memory' if full else f'{case.backend} refuses'}: {_line(problem)}"
     if reason:
@@ -76,7 +76,8 @@ def _times(case: Case, device: str, graph: bool, seed: int, seconds: float) -> T
 def summary(times: Times, readings: list[Reading]) -> Measured:
     """Median, P10 and P90, with the flags that times and clocks deserve."""
     low, middle, high = np.percentile(times.ms, (10, 50, 90))
-    busy = [reading for reading in readings if reading.clock_mhz > 0]
+    known = [reading for reading in readings if reading.clock_mhz > 0]
+    busy = [reading for reading in known if not reading.reasons & IDLE] or known
     clock = float(np.median([reading.clock_mhz for reading in busy])) if busy else float("nan")
     degrees = max((reading.temperature_c for reading in readings), default=float("nan"))
     flags = ",".join([*judge(readings), *judge_times(times.ms)])
