@@ -20,6 +20,7 @@ from fastsim.errors import InputError, OutputError
 from fastsim.report import Card, Cards, Cell, Section, Table, Text, page
 from fastsim.report.page import Block
 from fastsim.report.report import report
+from fastsim.report.runs import read
 from fastsim.report.thin import curve, level, rate, spread
 from fastsim.report.words import interval, number, seconds, share, title
 
@@ -205,6 +206,20 @@ def test_bad_input(saved: dict[str, list[Path]], tmp_path: Path) -> None:
     assert not out.exists()
     answer = CliRunner().invoke(cli, ["report"])
     assert answer.exit_code == 2
+
+
+def test_what_is_excluded_is_in_no_curve(tmp_path: Path) -> None:
+    workload = fastsim.load_workload("chat", rate=10.0, num_requests=200)
+    fastsim.simulate(None, workload, exclude=(4.0, 3.0)).save(tmp_path / "run")
+    run = read([tmp_path / "run"], True, 1000, lambda share: None)[0]
+    assert run.summary["excluded"]["requests"] > 0
+    for key, found in run.curves.items():
+        figures = run.summary["latency"][key]
+        assert found.value[[0, -1]].tolist() == [figures["min"], figures["max"]]
+    assert run.detail is not None
+    assert run.detail.by_e2e[0].parts == pytest.approx(run.summary["breakdown"]["mean"])
+    report([tmp_path / "run"], tmp_path / "r.html")
+    assert "Latencies leave out" in (tmp_path / "r.html").read_text()
 
 
 def test_names_that_tell_runs_apart(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from fastsim.report import figures
 from fastsim.report.headline import judged
 from fastsim.report.page import Block, Figure, Tabs, Text
+from fastsim.report.palette import LINES
 from fastsim.report.runs import Detail, Group, Run
 from fastsim.report.thin import Curve, Floats, Level
 from fastsim.report.words import meaning, seconds, statistic, title
@@ -64,12 +65,12 @@ def distribution(key: str, runs: Sequence[Run], choose: bool = False) -> object:
     if choose:
         figures.choosable(plot, [run.name for run in runs], *map(list, zip(*lines, strict=True)))
         return plot
-    for place, (run, (x, y)) in enumerate(zip(runs, lines, strict=True)):
+    for run, curve, (x, y) in zip(runs, curves, lines, strict=True):
         tips = {
-            "share": [f"{share:.4%}" for share in curves[place].share],
-            "latency": [seconds(v) for v in curves[place].value.tolist()],
+            "share": [f"{share:.4%}" for share in curve.share],
+            "latency": [seconds(value) for value in curve.value.tolist()],
         }
-        figures.line(plot, x, y, run.name if len(runs) > 1 else "", place, tips=tips)
+        figures.line(plot, x, y, run.name if len(runs) > 1 else "", run.place, tips=tips)
     for one in limits:
         figures.limit(plot, one.limit, f"limit {seconds(one.limit)} for {statistic(one.key.rpartition('.')[2])}")
     return plot
@@ -146,13 +147,15 @@ def _series(runs: Sequence[Run]) -> list[tuple[str, Sequence[Block]]]:
         plot = figures.plot(
             "time in s", "tokens per second" if name == "Tokens" else "share", y_range=figures.from_zero()
         )
-        for place, (run, key) in enumerate(drawn):
+        for run, key in drawn:
             label = [run.name] if len(runs) > 1 else []
             label += [title(key)] if len(keys) > 1 else []
             series = run.summary["series"]
             width = float(series.get("interval_s") or 0.0)
             at = np.array(series["time"], np.float64) + width / 2
-            figures.line(plot, at, series[key], ": ".join(label), place)
+            # Of several runs each has its colour, and the second figure is dashed.
+            number = run.place + len(LINES) * keys.index(key) if len(runs) > 1 else keys.index(key)
+            figures.line(plot, at, series[key], ": ".join(label), number)
         caption = "; ".join(meaning(LIKE.get(key, f"series.{key}")) for key in keys)
         width = float(drawn[0][0].summary["series"].get("interval_s") or 0.0)
         tabs.append((name, [Figure(plot, f"{caption}. Mean of each {seconds(width)}.")]))
@@ -181,17 +184,17 @@ def operators(runs: Sequence[Run]) -> list[Block]:
 
 def _levels(known: Sequence[tuple[Run, Detail]], which: Callable[[Detail], Level], label: str) -> object:
     plot = figures.plot("time in s", label, y_range=figures.from_zero())
-    for place, (run, detail) in enumerate(known):
+    for run, detail in known:
         level = which(detail)
         middle = (level.edges[1:] + level.edges[:-1]) / 2
-        figures.band(plot, middle, level.low, level.high, place)
-        figures.line(plot, middle, level.mean, run.name if len(known) > 1 else "", place)
+        figures.band(plot, middle, level.low, level.high, run.place)
+        figures.line(plot, middle, level.mean, run.name if len(known) > 1 else "", run.place)
     return plot
 
 
 def _spreads(known: Sequence[tuple[Run, Detail]], key: str) -> object:
     plot = figures.plot("time of arrival in s", f"{title(key)} in s", y_range=figures.from_zero())
-    for place, (run, detail) in enumerate(known):
+    for run, detail in known:
         found = detail.latency[key]
         middle = (found.edges[1:] + found.edges[:-1]) / 2
         if len(known) == 1:
@@ -200,14 +203,14 @@ def _spreads(known: Sequence[tuple[Run, Detail]], key: str) -> object:
             ):
                 figures.line(plot, middle, values, name, number)
         else:
-            figures.band(plot, middle, found.median, found.p90, place)
-            figures.line(plot, middle, found.median, run.name, place)
+            figures.band(plot, middle, found.median, found.p90, run.place)
+            figures.line(plot, middle, found.median, run.name, run.place)
     return plot
 
 
 def _rates(known: Sequence[tuple[Run, Detail]]) -> object:
     plot = figures.plot("time in s", "requests per second", y_range=figures.from_zero())
-    for place, (run, detail) in enumerate(known):
+    for run, detail in known:
         middle = (detail.queue.edges[1:] + detail.queue.edges[:-1]) / 2
         if len(known) == 1:
             figures.line(plot, middle, detail.arrivals, "arrivals", 0)
@@ -216,7 +219,7 @@ def _rates(known: Sequence[tuple[Run, Detail]]) -> object:
             middle,
             detail.completions,
             run.name if len(known) > 1 else "completions",
-            max(place, int(len(known) == 1)),
+            max(run.place, int(len(known) == 1)),
         )
     return plot
 
@@ -247,11 +250,11 @@ def _parts(bars: Sequence[tuple[Run, Group]], several: bool, caption: str) -> Fi
 
 def composition(runs: Sequence[Run]) -> Block:
     """What batches hold, and the memory and time that they take."""
-    known = [(n, run, run.detail.batches) for n, run in enumerate(runs) if run.detail and run.detail.batches]
+    known = [(run, run.detail.batches) for run in runs if run.detail and run.detail.batches]
     if not known:
         return Text("Batches were not kept; simulate with `--iterations` to see them.")
     several = len(runs) > 1
-    others = [run.name for run in runs if all(run is not other for _, other, _ in known)]
+    others = [run.name for run in runs if all(run is not other for other, _ in known)]
     missing = f" Not kept by {', '.join(others)}." if others else ""
     tabs: list[tuple[str, Sequence[Block]]] = []
     for name, label, which in (
@@ -260,10 +263,10 @@ def composition(runs: Sequence[Run]) -> Block:
         ("Prompt tokens", "tokens of prompts in a batch that has any", "prefill"),
     ):
         plot = figures.plot(label, "share of batches" if several else "batches", y_range=figures.from_zero())
-        for place, run, kept in known:
+        for run, kept in known:
             at, counts = getattr(kept, which)
             if several:
-                figures.line(plot, at[:-1], counts / max(1.0, counts.sum()), run.name, place, step=True)
+                figures.line(plot, at[:-1], counts / max(1.0, counts.sum()), run.name, run.place, step=True)
             else:
                 figures.bars(plot, at[:-1], at[1:], counts, 0, "batches")
         tabs.append((name, [Figure(plot, f"How many batches had how many {label.partition(' in a')[0]}.{missing}")]))
@@ -274,8 +277,8 @@ def composition(runs: Sequence[Run]) -> Block:
     )
     for name, label, what in () if any(run.summary.get("series") for run in runs) else ours:
         plot = figures.plot("time in s", label, y_range=figures.from_zero())
-        for place, run, kept in known:
+        for run, kept in known:
             at, values = kept.kv.edges, kept.kv.high if name == "KV memory" else kept.busy
-            figures.line(plot, (at[1:] + at[:-1]) / 2, values, run.name if several else "", place)
+            figures.line(plot, (at[1:] + at[:-1]) / 2, values, run.name if several else "", run.place)
         tabs.append((name, [Figure(plot, f"{what}, by equal parts of the run.{missing}")]))
     return Tabs(tabs)

@@ -88,6 +88,9 @@ def answers(run: Run) -> Section:
     blocks: list[Block] = [Cards([_met(run, found), _sure(run, found), _next(run)], wide=True)]
     blocks.append(Cards([_objective(one) for one in found]))
     blocks.append(Cards([_card(run, key, label) for key, label in KEY_FIGURES if key in run.figures]))
+    if out := run.summary.get("excluded"):
+        left = f"{number(out.get('requests'))} requests of the first {seconds(out.get('warm_up_s'))} and the last "
+        blocks.append(Text(f"Latencies leave out {left}{seconds(out.get('cool_down_s'))} of arrivals.", "note"))
     blocks += [Text(warning, "note") for warning in run.summary.get("warnings", [])]
     return Section("Answers", blocks, title(run))
 

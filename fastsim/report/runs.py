@@ -12,6 +12,7 @@ from fastsim.errors import InputError
 from fastsim.metrics import LATENCIES, flatten
 from fastsim.report.thin import Curve, Floats, Level, Spread, curve, edges, level, rate, spread
 from fastsim.result import Result
+from fastsim.summary import inside
 
 OLD_PARTS = ("queue", "to first token", "decode")
 GROUPS = (("all", 0.0), ("slowest 10 %", 0.9), ("slowest 1 %", 0.99))
@@ -54,9 +55,14 @@ class Detail:
 
 @dataclass(frozen=True)
 class Run:
-    """One result. ``curves``: by latency; TBT has none, as no file holds every gap between tokens."""
+    """One result. ``curves``: by latency; TBT has none, as no file holds every gap between tokens.
+
+    ``place``: among the runs of the page, which gives it its colour. What the summary excludes as warm-up and
+    cool-down is in no curve.
+    """
 
     name: str
+    place: int
     summary: dict[str, Any]
     config: dict[str, Any]
     figures: dict[str, float | int | None]
@@ -75,7 +81,7 @@ def read(folders: Sequence[Path], detail: bool, points: int, progress: Any) -> l
     names = _names([folder.resolve() for folder in folders])
     runs = []
     for done, (folder, name) in enumerate(zip(folders, names, strict=True)):
-        runs.append(_run(name, Result.load(folder), detail, points))
+        runs.append(_run(name, done, Result.load(folder), detail, points))
         progress((done + 1) / len(folders))
     return runs
 
@@ -88,10 +94,12 @@ def _names(folders: list[Path]) -> list[str]:
     return ["/".join(folder.parts[-length:]) for folder in folders]
 
 
-def _run(name: str, result: Result, detail: bool, points: int) -> Run:
-    columns = {latency.key: result.column(latency.key) for latency in LATENCIES if latency.key != "tbt"}
+def _run(name: str, place: int, result: Result, detail: bool, points: int) -> Run:
+    kept = _kept(result)
+    columns = {latency.key: result.column(latency.key)[kept] for latency in LATENCIES if latency.key != "tbt"}
     return Run(
         name=name,
+        place=place,
         summary=result.summary,
         config=result.config,
         figures=flatten(result.summary),
@@ -101,34 +109,41 @@ def _run(name: str, result: Result, detail: bool, points: int) -> Run:
     )
 
 
+def _kept(result: Result) -> Any:
+    """The requests that the latencies of the summary are of: an index for their columns."""
+    out = result.summary.get("excluded", {})
+    kept = inside(result.column("arrived_at"), (out.get("warm_up_s", 0.0), out.get("cool_down_s", 0.0)))
+    return slice(None) if kept is None else kept
+
+
 def _detail(result: Result) -> Detail:
     arrived, scheduled = result.column("arrived_at"), result.column("scheduled_at")
     finished = result.column("finished_at")
     last = max(arrived.max(), np.nanmax(finished)) if np.isfinite(finished).any() else arrived.max()
-    at = edges(float(arrived[0]), float(last))
+    at, kept = edges(float(arrived[0]), float(last)), _kept(result)
     return Detail(
         queue=level(arrived, scheduled, at),
         running=level(scheduled, finished, at),
         arrivals=rate(arrived, at),
         completions=rate(finished, at),
         latency={key: spread(arrived, result.column(key), at) for key in ("ttft", "e2e")},
-        by_e2e=_groups(result.column("e2e"), _parts(result)),
-        by_ttft=_groups(result.column("ttft"), _first_parts(result)),
-        slowest=_slowest(result),
+        by_e2e=_groups(result.column("e2e")[kept], _parts(result, kept)),
+        by_ttft=_groups(result.column("ttft")[kept], _first_parts(result, kept)),
+        slowest=_slowest(result, kept),
         batches=None if result.iterations is None or not result.iterations.num_rows else _batches(result, at),
     )
 
 
-def _parts(result: Result) -> dict[str, Floats]:
+def _parts(result: Result, kept: Any) -> dict[str, Floats]:
     """What e2e is made of: the breakdown, or as much as an older result knows."""
     if BREAKDOWN[0].name in result.requests.column_names:
-        return {column.name: result.column(column.name) for column in BREAKDOWN}
-    waits = result.column("scheduling_delay"), result.column("ttft"), result.column("e2e")
-    return dict(zip(OLD_PARTS, (waits[0], waits[1] - waits[0], waits[2] - waits[1]), strict=True))
+        return {column.name: result.column(column.name)[kept] for column in BREAKDOWN}
+    delay, ttft, e2e = (result.column(name)[kept] for name in ("scheduling_delay", "ttft", "e2e"))
+    return dict(zip(OLD_PARTS, (delay, ttft - delay, e2e - ttft), strict=True))
 
 
-def _first_parts(result: Result) -> dict[str, Floats]:
-    delay, ttft = result.column("scheduling_delay"), result.column("ttft")
+def _first_parts(result: Result, kept: Any) -> dict[str, Floats]:
+    delay, ttft = result.column("scheduling_delay")[kept], result.column("ttft")[kept]
     return {"queue_wait": delay, "first batch to first token": ttft - delay}
 
 
@@ -144,16 +159,13 @@ def _groups(values: Floats, parts: dict[str, Floats]) -> list[Group]:
     return groups
 
 
-def _slowest(result: Result) -> list[dict[str, float]]:
-    e2e = result.column("e2e")
+def _slowest(result: Result, kept: Any) -> list[dict[str, float]]:
+    e2e = result.column("e2e")[kept]
     number = min(NUM_SLOWEST, int(np.isfinite(e2e).sum()))
     worst = np.argsort(np.where(np.isfinite(e2e), -e2e, np.inf), kind="stable")[:number]
-    parts = _parts(result)
-    return [
-        {name: float(result.column(name)[i]) for name in (*SLOW, "ttft", "e2e")}
-        | {f"part.{name}": float(found[i]) for name, found in parts.items()}
-        for i in worst
-    ]
+    columns = {name: result.column(name)[kept] for name in (*SLOW, "ttft", "e2e")}
+    columns |= {f"part.{name}": found for name, found in _parts(result, kept).items()}
+    return [{name: float(values[i]) for name, values in columns.items()} for i in worst]
 
 
 def _batches(result: Result, at: Floats) -> Batches:
