@@ -146,10 +146,11 @@ def compute(client: "Client", batches: Iterator[Batch]) -> Iterator[tuple[Batch,
         gone = f"{sender.address}: the scheduler is gone; run again to compute what is missing"
         raise FastsimError(gone) from None
     finally:
+        sender.clean()
         with suppress(CancelledError, OSError):  # there is nothing to tidy up where nobody answers
             if client.status == "running":
                 client.cancel(list(running))
-                sender.clean()
+                sender.clean_workers()
 
 
 def work(task: Task) -> list[Outcome] | Lacks:
@@ -207,11 +208,13 @@ class _Sender:
             self._client.run(shared.store, name, data, workers=[lacks.worker], on_error="ignore")
 
     def clean(self) -> None:
-        """Remove what was kept for the workers."""
-        names = [name for name in self._names.values() if name is not None]
-        shared.discard(names)
-        if self._sent:
-            self._client.run(shared.discard, names, on_error="ignore")
+        """Remove what was kept for the workers on this machine."""
+        shared.discard(name for name in self._names.values() if name is not None)
+
+    def clean_workers(self) -> None:
+        """Remove what they were sent."""
+        if sent := [name for _, name in self._sent]:
+            self._client.run(shared.discard, sent, on_error="ignore")
 
     def _stream(self, workload: Workload) -> str:
         key = workload.name, workload.digest
