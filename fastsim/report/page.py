@@ -209,7 +209,10 @@ def _row(table: Table, number: int) -> str:
             f'<td><input type="checkbox" data-line="{name}" aria-label="Show {name}"{on}>'
             '<i class="swatch" data-slot=""></i></td>'
         )
-    first = f'<th scope="row">{_inside(cells[0], table.meanings.get(cells[0].text, ""))}</th>'
+    name = _inside(cells[0], table.meanings.get(cells[0].text, ""))
+    if not table.meanings:
+        name = name.replace("_", "_<wbr>").replace(".", ".<wbr>")  # a dotted key may go on in the next line
+    first = f'<th scope="row">{name}</th>'
     rest = "".join(
         f'<td class="{cell.tone}{" number" if cell.raw is not None or cell.text in ("", "–") else ""}"'
         f"{_data(cell.key, cell.raw)}>{_inside(cell, '')}</td>"
