@@ -138,7 +138,9 @@ def elementwise(family: str, shape: tuple[int, ...], backend: str, device: str, 
 def fused(family: str) -> Callable[..., Any]:
     """Compiled once for all shapes: a recompilation for each would take longer than all the measuring."""
     import torch
+    import torch._dynamo
 
+    torch._dynamo.config.cache_size_limit = 64  # sizes of 1, and those that are multiples of 16, are compiled apart
     compiled: Callable[..., Any] = torch.compile(FUNCTIONS[family], dynamic=True, fullgraph=True)
     return compiled
 

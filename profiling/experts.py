@@ -40,7 +40,7 @@ def routing(tokens: int, num_experts: int, local: int, topk: int, device: str, r
     owner = torch.arange(tokens, device=device).repeat_interleave(topk)
     here = chosen < local
     if not bool(here.any()):
-        chosen, owner, here = chosen.clone().fill_(0), owner, torch.arange(len(chosen), device=device) == 0
+        chosen[0], here[0] = 0, True
     chosen, owner = chosen[here], owner[here]
     order = chosen.argsort(stable=True)
     counts = torch.bincount(chosen, minlength=local)

@@ -42,13 +42,13 @@ def measure(case: Case, device: str, *, graph: bool, seed: int, seconds: float) 
     ``graph``: as a CUDA graph, where device and operator allow it. Skipped says why there is no time: an impossible
     shape, a missing backend, too little memory, a library that refuses. A GPU that is lost raises RuntimeError.
     """
-    import torch
-
     reason = missing(case.family, case.precision, case.backend, device) or impossible(case)
     if not reason and case.family in COLLECTIVES:
         reason = few(case.shape[1], device)
     if reason:
         return Skipped(reason)
+    import torch
+
     readings = watch(device)
     start = time.perf_counter()
     try:

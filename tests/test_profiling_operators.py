@@ -394,7 +394,16 @@ def test_the_machine_is_described() -> None:
     assert facts["torch"] == torch.__version__ and float(facts["cpus"]) >= 1 and facts["name"]
 
 
-def test_importing_needs_no_pytorch() -> None:
-    code = "import sys, fastsim.profiling.measure, fastsim.profiling.machine; assert 'torch' not in sys.modules"
+def test_without_pytorch_it_is_said_what_to_install() -> None:
+    code = """
+import sys
+from fastsim.profiling.case import Case
+from fastsim.profiling.machine import machine
+from fastsim.profiling.measure import measure
+assert "torch" not in sys.modules
+sys.modules["torch"] = None
+print(measure(Case("gemm", "bf16", (8, 8, 8), "torch"), "cpu", graph=False, seed=0, seconds=0.1).reason)
+"""
     environment = os.environ | {"PYTHONPATH": ROOT}
-    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    done = subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True)
+    assert "pip install fastsim[profile]" in done.stdout
