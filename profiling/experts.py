@@ -3,7 +3,7 @@
 from typing import Any
 
 from .buffers import ACTIVATIONS, Tensor, generator, normal, sets_of
-from .elementwise import activation, quantise
+from .elementwise import activation, fused, quantise
 from .timing import Work
 
 
@@ -64,20 +64,21 @@ def moe(shape: tuple[int, ...], precision: str, backend: str, device: str, seed:
     places = [owner.argsort(stable=True) for owner, _, _ in routes]
     lists = [counts.tolist() for _, counts, _ in routes]
     scales = torch.ones(local, 2 * width, device=device), torch.ones(local, hidden, device=device)
+    shrink, act = (fused("quantise"), fused("activation")) if backend == "grouped" else (quantise, activation)
 
     def product(rows: Tensor, weights: Tensor, i: int, scale: Tensor) -> Tensor:
         if backend == "torch":
             return looped(rows, weights, lists[i])
         if precision == "bf16":
             return grouped(rows, weights, ends[i])
-        narrow, scale_in = quantise(rows)
+        narrow, scale_in = shrink(rows)
         return grouped(narrow, weights, ends[i], (scale_in.flatten(), scale))
 
     def call(i: int) -> Tensor:
         x = inputs[i % len(inputs)]
         owner, _, weight = routes[i]
         rows = product(x[owner], up[i], i, scales[0])
-        rows = product(activation(rows), down[i], i, scales[1]) * weight
+        rows = product(act(rows), down[i], i, scales[1]) * weight
         if ep == 1:  # every choice has its row: no sums by atomic additions
             return rows[places[i]].view(tokens, topk, hidden).sum(1)
         return torch.zeros_like(x).index_add_(0, owner, rows)
