@@ -144,7 +144,7 @@ def _counters(part: Part, replica: int) -> Iterator[list[str]]:
     arrived, begun, ended = (part.requests[name][mine] for name in ("arrived_at", "scheduled_at", "finished_at"))
     rows = part.batches[replica][0]
     starts, blocks = part.iterations["start"][rows], part.iterations["kv_blocks_used"][rows]
-    last = np.append(np.diff(starts) > 0, True)
+    last = np.diff(starts, append=np.inf) > 0
     for name, (times, values) in {
         "queue": _level(arrived, begun),
         "running": _level(begun, ended),

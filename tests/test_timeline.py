@@ -192,6 +192,17 @@ def test_arrows_go_only_where_the_request_was(case: Case) -> None:
     assert described.num_stages > 1 or set(alone) <= begun
 
 
+def test_a_replica_that_serves_nothing(tmp_path: Path) -> None:
+    stream = tmp_path / "pinned.csv"
+    stream.write_text("arrived_at,num_prompt_tokens,num_output_tokens,replica_id\n0,50,5,0\n0.1,50,5,2\n")
+    deployment = fastsim.Deployment.load(None, ["num_replicas=3", "router.policy=pinned"])
+    fastsim.simulate(deployment, stream, iterations=True).save(tmp_path / "run")
+    timeline(tmp_path / "run", tmp_path / "t.json.gz")
+    events = load(tmp_path / "t.json.gz")
+    check(events)
+    assert {event["pid"] for event in events if event["ph"] != "M"} == {1, 3}
+
+
 def test_bad_input(tmp_path: Path) -> None:
     fastsim.simulate(None, fastsim.load_workload("chat", num_requests=5)).save(tmp_path / "plain")
     with pytest.raises(InputError, match=r"holds no iterations.parquet.*simulate with --iterations"):
