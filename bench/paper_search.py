@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from fastsim.capacity_search import capacity
 from fastsim.config_search import Found, search
 from fastsim.sensitivity import name_of
 
@@ -57,14 +58,15 @@ def published(path: Path | None) -> dict[tuple[str, str], dict[str, str]]:
 
 def ours_of_theirs(found: Found, theirs: dict[str, str]) -> float | None:
     """Requests/s per $/h that we find for the published winner, with the best chunk (not published)."""
-    same = [
-        float(row["qps_per_dollar"])
-        for row in found.rows
-        if (row["device"], row["tensor_parallel_size"], row["pipeline_parallel_size"])
-        == (theirs["gpu"].lower(), int(theirs["tp"]), int(theirs["pp"]))
-        and row["scheduler.policy"] == POLICIES[theirs["scheduler"]]
-        and row["scheduler.max_num_seqs"] == int(theirs["batch_size"])
-    ]
+    size = int(theirs["tp"]), int(theirs["pp"]), int(theirs["batch_size"])
+    wanted = theirs["gpu"].lower(), POLICIES[theirs["scheduler"]], *size
+    same = []
+    for one in found.candidates:
+        deployment = one.resolved.deployment
+        scheduler, stages = deployment.scheduler, deployment.pipeline_parallel_size
+        size = deployment.tensor_parallel_size, stages, scheduler.max_num_seqs
+        if (deployment.device, scheduler.policy, *size) == wanted:
+            same.append(capacity(deployment, one.unit).rate / one.dollars_per_hour)
     return max(same, default=None)
 
 
@@ -79,15 +81,19 @@ def main() -> None:
     parser.add_argument("--planner", default="fastsim", help="memory.planner")
     given = parser.parse_args()
     more: dict[str, Any] = {"predictor": {"source": given.source}, "memory": {"planner": given.planner}}
-    known, began, runs, requests = published(given.published), time.perf_counter(), 0, 0
+    known, runs, requests = published(given.published), 0, 0
+    began, busy = time.perf_counter(), time.process_time()
     for name in given.models.split(","):
         model, their_name = MODELS[name]
         for workload in given.workloads.split(","):
+            before = time.process_time()
             found = search(space(model, workload, given.requests, more), 16)
             runs, requests = runs + found.num_runs, requests + found.num_simulated
             best, limit = found.rows[0], found.limits[0] if found.limits else ""
-            print(f"\n{name}, {workload}: {len(found.rows)} configurations, {found.num_runs:,} simulations, "
-                  f"{found.num_simulated:,} requests, {found.seconds:.1f} s")  # fmt: skip
+            print(
+                f"\n{name}, {workload}: {len(found.rows)} configurations, {found.num_runs:,} simulations, "
+                f"{found.num_simulated:,} requests, {found.seconds:.1f} s ({time.process_time() - before:.1f} core-s)"
+            )
             print(f"  ours       {best['qps_per_dollar']:.3f}  {name_of(best)}; {limit}")
             for row in found.rows[1:3]:
                 print(f"  behind it  {row['qps_per_dollar']:.3f}  {name_of(row)}")
@@ -99,7 +105,8 @@ def main() -> None:
                     f"{theirs['batch_size']} seqs; ours of it: {ours_of_theirs(found, theirs) or 0:.3f}",
                     flush=True,
                 )
-    print(f"\nin all: {runs:,} simulations, {requests:,} requests, {time.perf_counter() - began:.1f} s")
+    spent, busy = time.perf_counter() - began, time.process_time() - busy
+    print(f"\nin all: {runs:,} simulations, {requests:,} requests, {spent:.1f} s ({busy:.1f} core-s)")
 
 
 if __name__ == "__main__":

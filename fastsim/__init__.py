@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fastsim.capacity_search import capacity
+    from fastsim.config_search import search
     from fastsim.deployment import Deployment, resolve
     from fastsim.kernels.user_desk import sort_by
     from fastsim.many import simulate_many
@@ -31,6 +32,7 @@ __all__ = [
     "load_workload",
     "policy",
     "resolve",
+    "search",
     "simulate",
     "simulate_many",
     "sort_by",
@@ -45,6 +47,7 @@ _HOME = {
     "load_workload": ("fastsim.workload", "load"),
     "policy": ("fastsim.policies", "policy"),
     "resolve": ("fastsim.deployment", "resolve"),
+    "search": ("fastsim.config_search", "search"),
     "simulate": ("fastsim.simulation", "simulate"),
     "simulate_many": ("fastsim.many", "simulate_many"),
     "sort_by": ("fastsim.kernels.user_desk", "sort_by"),

@@ -31,6 +31,11 @@ class Variation:
     same_winner: bool
 
     @property
+    def tells(self) -> bool:
+        """Whether anything changes that can be told apart."""
+        return not self.same_winner or abs(self.after / self.before - 1) > TOLERANCE
+
+    @property
     def sentence(self) -> str:
         """``tbt:p99<200ms -> tbt:p99<250ms: 1.08 times as many requests per dollar, same winner``."""
         if self.winner is None:
@@ -71,13 +76,15 @@ def sensitivity(
         return []
     workers = Evaluators(threads, None)
     now = _best(able, wanted, False, workers)
+    if now[1] is None:
+        return []
     steps, made = len(wanted) * len(factors), []
     for place, objective in enumerate(wanted):
         for factor in factors:
             changed = replace(objective, limit=objective.limit * factor)
             others = [*wanted[:place], changed, *wanted[place + 1 :]]
             then = _best(able, others, factor > 1, workers)
-            same = now[1] is not None and then[1] is not None and now[1]["digest"] == then[1]["digest"]
+            same = then[1] is not None and now[1]["digest"] == then[1]["digest"]
             made.append(Variation(str(objective), str(changed), now[0], then[0], then[1], same))
             if progress:
                 progress(len(made) / steps)

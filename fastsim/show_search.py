@@ -119,7 +119,12 @@ def show(found: Found, varied: Sequence[Variation], metrics: Sequence[str], out:
     front = front_of(found, metrics)
     console.print(f"\nNot beaten in both of {' and '.join(metrics)}:" if len(metrics) == 2 else "\nPareto front:")
     console.print(_table(front[:SHOWN], metrics))
-    for one in varied:
+    telling = [one for one in varied if one.tells]
+    if varied:
+        console.print(
+            f"\nOf {len(varied)} objectives made tighter or looser, {len(telling)} change the winner or its price:"
+        )
+    for one in telling:
         console.print(one.sentence)
     dropped = "; ".join(f"{count:,} by {reason}" for reason, count in found.dropped.items())
     console.print(

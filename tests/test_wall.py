@@ -50,8 +50,8 @@ def test_public_names() -> None:
     import fastsim
 
     values = ["Deployment", "Result", "Workload", "__version__"]
-    functions = ["capacity", "load_workload", "policy", "resolve", "simulate", "simulate_many", "sort_by", "sweep"]
-    assert [*values, *functions] == fastsim.__all__
+    functions = ["capacity", "load_workload", "policy", "resolve", "search", "simulate", "simulate_many", "sort_by"]
+    assert [*values, *functions, "sweep"] == fastsim.__all__
     for name in fastsim.__all__:
         assert getattr(fastsim, name) is not None
     with pytest.raises(AttributeError, match="simulat"):
