@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 REASONS = ("clocks_event_reasons.active", "clocks_throttle_reasons.active")  # newer drivers' name, older drivers'
 INTERVAL_MS = 50
+OLD_S = 1.0  # the loop of nvidia-smi has stopped, or keeps its lines to itself
 IDLE, POWER = 0x1, 0x4
 # Slowed by the hardware, for heat or for a failing supply: hw_slowdown, sw_thermal, hw_thermal, power_brake.
 SLOWED = 0x8 | 0x20 | 0x40 | 0x80
@@ -115,10 +116,11 @@ class Watch:
                 del self._readings[:-2000]
 
     def since(self, start: float) -> list[Reading]:
-        """Readings after ``start`` of time.perf_counter; one of now if there are none."""
-        if self._command and not any(at >= start for at, _ in self._readings[-1:]):
+        """Readings after ``start`` of time.perf_counter, or the last one; one of now if that is old."""
+        if self._command and self._readings[-1][0] < min(start, time.perf_counter() - OLD_S):
             self._once(self._command)
-        return [reading for at, reading in list(self._readings) if at >= start]
+        readings = list(self._readings)
+        return [reading for at, reading in readings if at >= start] or [reading for _, reading in readings[-1:]]
 
 
 class CpuWatch:
