@@ -214,16 +214,13 @@ def _smi_facts(device: str) -> dict[str, str | float]:
         "mig.mode.current": "mig",
         "vbios_version": "vbios",
     }
-    command = ["nvidia-smi", f"--id={smi_id(device)}", f"--query-gpu={','.join(names)}"]
-    try:
-        done = subprocess.run(
-            [*command, "--format=csv,noheader,nounits"], capture_output=True, text=True, timeout=20, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return {}
     facts: dict[str, str | float] = {}
-    for name, text in zip(names.values(), done.stdout.strip().split(","), strict=False):
-        value = text.strip()
+    for query, name in names.items():  # one by one: drivers differ in what they know
+        command = ["nvidia-smi", f"--id={smi_id(device)}", f"--query-gpu={query}", "--format=csv,noheader,nounits"]
+        try:
+            value = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
+        except (OSError, subprocess.SubprocessError):
+            continue
         try:
             facts[name] = float(value)
         except ValueError:
