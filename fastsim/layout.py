@@ -72,6 +72,7 @@ def lay_out_requests(stream: Stream, arena: Arena, detail: bool = False) -> Requ
         restarts=arena.take("restarts", number, np.int32),
         execution_time=arena.take("execution_time", number),
         parts=arena.take("parts", (number if detail else 0, breakdown.NUM_PARTS)),
+        detail=breakdown.DETAIL if detail else breakdown.NO_DETAIL,
         replica=arena.take("replica", number, np.int32, state.NONE),
         next=arena.take("next", number, np.int32, state.NONE),
         **never,

@@ -39,7 +39,7 @@ def warm(policies: Sequence[str] = POLICIES) -> Iterator[Warmed]:
 
 
 def compile_kernel(policy: str) -> Warmed:
-    """Compile the kernels of a policy, for one stage and for pipelines, or load their machine code."""
+    """Compile all kernels of a policy, one stage and pipelines, with detail and without, or load their machine code."""
     from importlib import import_module
 
     import numpy as np
@@ -57,10 +57,11 @@ def compile_kernel(policy: str) -> Warmed:
     one = Workload(np.zeros(1), np.ones(1, np.int64), np.ones(1, np.int64))
     stream = layout.share(one.arrived_at, one.num_prompt_tokens, one.num_output_tokens)
     limits = limits_of(resolved)
-    lane = lay_out_whole(resolved, limits, one, stream, layout.Arena())
     module, made = import_module(f"fastsim.kernels.schedule_{policy}"), False
-    for run in (module.run, getattr(module, "run_stages", None)):  # lightllm has no pipelines
-        if run is not None:
+    runs = [run for run in (module.run, getattr(module, "run_stages", None)) if run]  # lightllm has no pipelines
+    for detail in (True, False):
+        lane = lay_out_whole(resolved, limits, one, stream, layout.Arena(), detail=detail)
+        for run in runs:
             get_ready(run, lane, Cost(COMPOSE_FASTSIM, 1, NO_VIDUR, NO_FASTSIM), limits)
             stats = getattr(run, "stats", None)  # none when Numba is switched off
             made = made or bool(stats and stats.cache_misses)

@@ -152,6 +152,7 @@ class Requests(NamedTuple):
     finished_at: Floats
     execution_time: Floats  # s in iterations, summed over stages
     parts: Floats  # [N, breakdown.NUM_PARTS] s, where the time goes; [0, NUM_PARTS] when nobody asked
+    detail: Floats  # breakdown.DETAIL or NO_DETAIL
     replica: Ints
     next: Ints  # next request of the same replica's stream
 
