@@ -21,7 +21,7 @@ THINNED = "Points of the distribution itself, at most 400, closer together towar
 
 
 def stretched(share: Floats, number: int) -> Floats:
-    """Places on an axis where P90, P99, P99.9 .. are equally far apart; the last of ``number`` ends the axis."""
+    """Places on an axis where P90, P99, P99.9 .. are equally far apart; all of ``number`` requests are at its end."""
     return -np.log10(np.maximum(1 - share, 0.5 / max(1, number)))
 
 
@@ -39,7 +39,10 @@ def latencies(runs: Sequence[Run]) -> Block:
 
 def distribution(key: str, runs: Sequence[Run], choose: bool = False) -> object:
     """Shares of requests by latency; ``choose``: of the runs that are ticked in a table."""
-    curves = [run.curves[key] for run in runs]
+    # Up from no request at the least value: a single request is a line too.
+    curves = [
+        Curve(np.append(value[:1], value), np.append(0.0, share)) for value, share in (run.curves[key] for run in runs)
+    ]
     largest = max(float(curve.value[-1]) for curve in curves)
     least = max(1e-6, min(_least(curve) for curve in curves))
     depth = max(run.num_finished for run in runs)
@@ -56,12 +59,10 @@ def distribution(key: str, runs: Sequence[Run], choose: bool = False) -> object:
         x_range=(low, right),
         y_range=(-0.06, top + 0.1),
     )
-    figures.ticks(plot.yaxis[0], {0.0: "0", **{-math.log10(1 - share): f"{share * 100:.6g}%" for share in SHARES}})
+    words = {-math.log10(1 - share): f"{share * 100:.6g}%" for share in SHARES}
+    figures.ticks(plot.yaxis[0], {0.0: "0", **{at: said for at, said in words.items() if at < top - 0.15}, top: "100%"})
     figures.ticks(plot.xaxis[0], time_ticks(least, largest, log))
-    lines = [
-        (np.maximum(curve.value, least), stretched(curve.share, run.num_finished))
-        for run, curve in zip(runs, curves, strict=True)
-    ]
+    lines = [(np.maximum(curve.value, least), stretched(curve.share, depth)) for curve in curves]
     if choose:
         figures.choosable(plot, [run.name for run in runs], *map(list, zip(*lines, strict=True)))
         return plot
