@@ -112,7 +112,7 @@ def search(
         rank=rank,
         rate=rate,
         objectives=tuple(map(str, wanted)),
-        limits=tuple(limit_of(one, row) for one, row in able[:EXPLAINED]),
+        limits=tuple(limit_of(one, row, wanted) for one, row in able[:EXPLAINED]),
         notes=tuple(notes(able, wanted, tolerance)),
         dropped=dropped,
         num_runs=sum(one["num_runs"] for one in journal.known.values()),

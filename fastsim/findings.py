@@ -10,6 +10,7 @@ from fastsim.objectives import Objective
 from fastsim.ranking import Ranking, Row, dollars_at, score
 from fastsim.rungs import Outcome, Rung
 
+BEYOND = 1.05  # times the capacity: surely more than it can serve, as rates are found to a per cent
 TIE = 0.01  # of the score: no closer than rates are found
 
 
@@ -63,16 +64,18 @@ def _row(one: Candidate, rung: Rung, outcome: Outcome, ranking: Ranking, rate: f
     return row
 
 
-def limit_of(one: Candidate, row: Row) -> str:
-    """What limits a candidate, in a sentence."""
+def limit_of(one: Candidate, row: Row, wanted: Sequence[Objective]) -> str:
+    """What limits a candidate, in sentences: its figures at capacity, and the verdict BEYOND, where it fails."""
     from fastsim.simulation import simulate
 
     summary = simulate(one.resolved.deployment, at_rate(one.unit, row["capacity"])).summary
     use, restarts = summary["utilisation"], summary["totals"]["restarts"]
-    verdict = summary.get("verdict", {}).get("sentence", "")
+    beyond = simulate(one.resolved.deployment, at_rate(one.unit, BEYOND * row["capacity"]), objectives=wanted).summary
+    verdict = beyond.get("verdict", {}).get("sentence", "")
     limits = row["limited_by"] or "nothing that was asked for"
     found = f"{limits} at {row['capacity']:.4g} requests/s; GPUs busy {use['busy']:.0%}, KV memory up to "
-    return f"{found}{use['peak_kv']:.0%} full, {restarts:,} restarts. {verdict}".strip()
+    found += f"{use['peak_kv']:.0%} full, {restarts:,} restarts."
+    return f"{found} At {BEYOND - 1:.0%} more: {verdict}" if verdict else found
 
 
 def notes(able: Sequence[tuple[Candidate, Row]], wanted: Sequence[Objective], tolerance: float) -> Iterator[str]:

@@ -1,12 +1,13 @@
 """What a deployment is short of, by stated rules, and how far it is from saturation.
 
-1. Requests wait when queueing and preemption are over WAITS of the end-to-end time of the slowest 1 %, or more than
-   BEHIND of all requests wait when the last one arrives (the deployment falls behind).
+1. Requests wait when queueing and preemption are over WAITS of the end-to-end time of the slowest 1 %, when more than
+   BEHIND of all requests wait as the last one arrives (the deployment falls behind), or when an objective for TTFT or
+   scheduling delay (Vidur's, unless given) is missed and a limit is over FULL while requests wait.
 2. Where they wait: GPUs that do over COMPUTE of their peak FLOPs while busy, or over BANDWIDTH of their peak bandwidth
    with more of it for the KV cache than for weights, gain nothing from larger batches. They are short of compute or
    bandwidth; of replicas when the deployment falls behind. Else what is fullest while requests wait, over FULL:
    KV memory, or batch slots (max_num_seqs or the tokens of a batch). Else replicas.
-3. Where they do not wait and an objective (Vidur's, unless given) is missed: TTFT and scheduling delay are short of
+3. Where they do not wait and an objective is missed: TTFT and scheduling delay are short of
    compute, as prompts are; the others of compute when other requests' prompts hold the slowest up for longer than
    their own decoding takes, or decoding does more of the peak FLOPs than of the bandwidth, else of bandwidth.
 4. Else of nothing.
@@ -36,6 +37,7 @@ class Pressure(NamedTuple):
     decoding: float  # of the same: their own decoding
 
 
+STARTING = {"ttft", "scheduling_delay"}  # metrics of requests that are to be put into a batch
 LIMITS = {"kv": "KV memory", "slots": "batch slots", "tokens": "batch slots"}
 NAMES = {"kv": "KV blocks", "slots": "max_num_seqs", "tokens": "the tokens of a batch"}
 
@@ -45,7 +47,8 @@ def verdict(pressure: Pressure, missed: Sequence[str]) -> dict[str, Any]:
     behind = pressure.backlog > BEHIND
     fullest = max(pressure.use, key=lambda limit: pressure.use[limit])
     margin = -pressure.backlog if behind else max(0.0, 1 - pressure.use[fullest])
-    if behind or pressure.waiting > WAITS:
+    refused = STARTING.intersection(missed) and max(pressure.use_waiting.values()) > FULL
+    if behind or pressure.waiting > WAITS or refused:
         short_of, why = _where_they_wait(pressure, behind)
     elif missed:
         short_of, why = _where_they_are_slow(pressure, missed)
@@ -84,7 +87,7 @@ def _where_they_wait(pressure: Pressure, behind: bool) -> tuple[str, str]:
 
 def _where_they_are_slow(pressure: Pressure, missed: Sequence[str]) -> tuple[str, str]:
     objectives = ", ".join(dict.fromkeys(missed))
-    if set(missed) <= {"ttft", "scheduling_delay"}:
+    if STARTING.issuperset(missed):
         return "compute", f"nothing waits and prompts take too long for {objectives}"
     if pressure.prompts > pressure.decoding:
         share = f"{pressure.prompts:.0%} of the time of the slowest 1 %"

@@ -52,6 +52,18 @@ def test_of_kv_memory() -> None:
     assert verdict["use"]["kv"] > 0.8
 
 
+def test_of_what_makes_first_batches_late() -> None:
+    """Little of the time of long answers is waiting, but more than the objective allows."""
+
+    def under(objective: str) -> dict[str, Any]:
+        return judged(3, 1000, 800, number=200, scheduler__num_blocks=2275, objectives=(objective,))
+
+    late = under("scheduling_delay:p99<100ms")
+    assert late["waiting"] < 0.1 and late["backlog"] < 0.05
+    assert late["short_of"] == "KV memory"
+    assert under("scheduling_delay:p99<60s")["short_of"] == "nothing"
+
+
 def test_of_compute() -> None:
     """Prompts in bursts that are worked off before the end, at a high share of the peak."""
     verdict = judged(rate=15, prompt=2000, output=2, scheduler__chunk_size=4096)
