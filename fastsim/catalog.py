@@ -101,9 +101,16 @@ def load_model(name: str | Path) -> Model:
 
 
 def load_device(name: str) -> Device:
-    """A catalog device by name or alias in any case. Raises CatalogError when it is unknown."""
+    """A catalog device by name or alias in any case, or that of a YAML file (device_file.DeviceFile lists its keys).
+
+    Raises CatalogError when the name is unknown, and ConfigError for a file that does not describe a device.
+    """
     entry = _find("devices", name)
     if entry is None:
+        if Path(name).suffix in (".yaml", ".yml"):
+            from fastsim.device_file import load
+
+            return load(Path(name).expanduser())
         raise CatalogError(f"device: {short(name)} is unknown; {did_you_mean(name, names('devices'))}")
     canonical, values = entry
     source = f"{values['source']}; price: {values['price_source']}"

@@ -158,11 +158,11 @@ def _fill(deployment: Deployment, model: Model, device: Device, node: Node) -> D
         "policy": _function(given.policy),
         "max_waiting_iters": 10 if given.max_waiting_iters is None else given.max_waiting_iters,
     }
-    in_catalog = model.name in catalog.names("models")
+    in_catalog, is_listed = model.name in catalog.names("models"), device.name in catalog.names("devices")
     filled = {
         "model": model.name if in_catalog else str(Path(model.name).absolute()),
         "quantization": deployment.quantization or model.quantization or "none",
-        "device": device.name,
+        "device": device.name if is_listed else str(Path(deployment.device).expanduser().absolute()),
         "node": node.name,
         "max_model_len": max_model_len,
         "scheduler": given.model_copy(update=scheduler),

@@ -105,7 +105,7 @@ class Deployment(_Settings):
     """A model on a cluster: the contract of deployment files. None means: ``resolve`` fills it."""
 
     model: str = _name("catalog name, or a path to a Hugging Face config.json", "meta-llama/Llama-2-7b-hf")
-    device: str = _name("catalog name of the GPU", "a100")
+    device: str = _name("catalog name of the GPU, or a YAML file that describes one", "a100")
     node: str | None = _name("catalog name; decides the links between GPUs", "a100_dgx", default=None)
     dtype: Dtype = _setting(
         "type of activations, and of weights that are not quantised", "a type", "bfloat16", default="bfloat16"

@@ -20,6 +20,7 @@ COMMANDS = {
     "launch": ("fastsim.cli.launch", "Print the command or manifest that starts what was simulated."),
     "explain": ("fastsim.cli.explain", "Break one iteration down by operator."),
     "train": ("fastsim.cli.train", "Train the forests that predict operator times."),
+    "profile": ("fastsim.cli.profile", "Measure operators on a GPU, for forests of its own."),
     "catalog": ("fastsim.cli.catalog", "List models, devices, nodes, policies, routers, predictors and metrics."),
     "trace": ("fastsim.cli.trace", "Describe, convert and synthesise workloads."),
     "report": ("fastsim.cli.report", "Write a page about one result or several, for the browser."),

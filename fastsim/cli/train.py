@@ -12,7 +12,9 @@ import click
     show_default=True,
     help="Measured times: aic (pip install fastsim[aic]), or profile:DIR, our profiler's Parquet.",
 )
-@click.option("--device", "system", required=True, help="System of the source, e.g. h100_sxm.")
+@click.option(
+    "--device", "system", required=True, help="System of the source, e.g. h100_sxm, or a file that describes a device."
+)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for forests and cards.")
 @click.option(
     "--method",

@@ -31,7 +31,9 @@ def values(columns: tuple[int, int]) -> Split:
         unseen = np.empty((2, len(shape)), dtype=bool)
         for row, column in zip(unseen, columns, strict=True):
             inner = np.unique(shape[:, column])[1:-1]
-            row[:] = np.isin(shape[:, column], rng.choice(inner, max(1, len(inner) // 5), replace=False))
+            row[:] = len(inner) > 0 and np.isin(
+                shape[:, column], rng.choice(inner, max(1, len(inner) // 5), replace=False)
+            )
         return np.asarray(~unseen.any(axis=0)), np.asarray(unseen.all(axis=0))
 
     return split

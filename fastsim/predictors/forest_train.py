@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastsim.errors import CatalogError, FastsimError, OutputError
+from fastsim.errors import CatalogError, FastsimError, OutputError, TableError, did_you_mean
 
 from . import aic, aic_curves, profile, raw
 from .conformal import Held, calibrate, coverage, crossed
@@ -101,6 +101,11 @@ def train(records: Records, chip: Chip, folder: Path, method: str = "forest", qu
         )
     held = hold_out(records, chip, size, method, 1 if quick else FOLDS)
     inside = interior(held)
+    if not inside:
+        raise TableError(
+            f"{records.provenance}: {family} {records.precision}: {len(records.ms)} rows are too few to keep some from "
+            "training; measure more shapes of it (fastsim profile, into the same folder)"
+        )
     interval = calibrate(inside)
     again = fitted.by_tree(inputs).mean(axis=1) + np.log(fitted.base(terms) / records.ms)
     names = FAMILIES[family]
@@ -124,7 +129,7 @@ def train(records: Records, chip: Chip, folder: Path, method: str = "forest", qu
             "rows it was trained on": round(100 * float(np.mean(np.abs(np.expm1(again)))), 2),
         },
         "coverage_percent": {
-            "all": round(100 * crossed(inside), 1),
+            **({"all": round(100 * crossed(inside), 1)} if len(inside) > 1 else {}),
             **{n: round(100 * float(np.mean([coverage(interval, h) for h in f])), 1) for n, f in held.items()},
         },
         "source": {"rows": records.provenance, "frameworks": list(records.frameworks)},
@@ -215,21 +220,31 @@ def train_source(
         else:
             yield from train_all(system, folder, method, names, quick)
     elif source.startswith("profile:"):
-        if method == "raw":
-            for records in profile.read(Path(source.removeprefix("profile:")), system):
+        name, chip = device_of(system)
+        for records in chosen(profile.read(Path(source.removeprefix("profile:")), name), families):
+            if method == "raw":
                 yield _compare(records, quick)
-        else:
-            chip = device_of(system)
-            yield from train_profile(Path(source.removeprefix("profile:")), system, chip, folder, method, quick)
+            else:
+                write_points(records, folder)
+                yield train(records, chip, folder, method, quick)
     else:
         raise CatalogError(f"--source: {source!r} is not a source of operators; give aic or profile:DIR")
 
 
-def device_of(system: str) -> Chip:
-    """Chip of a system of aiconfigurator-core, or of a catalog device of that name."""
+def chosen(found: list[Records], families: Sequence[str]) -> list[Records]:
+    """Those of ``families``, all when empty. Raises CatalogError for one that nothing was measured of."""
+    have = {records.family for records in found}
+    for family in families:
+        if family not in have:
+            raise CatalogError(f"--family: {family!r} was not measured; {did_you_mean(family, have)}")
+    return [records for records in found if not families or records.family in families]
+
+
+def device_of(system: str) -> tuple[str, Chip]:
+    """What rows call a system, and its chip: one of aiconfigurator-core, or a device of the catalog or of a file."""
     if system in aic.SYSTEMS:
-        return aic.SYSTEMS[system].chip
+        return system, aic.SYSTEMS[system].chip
     from fastsim.catalog import load_device
 
     device = load_device(system)
-    return Chip(device.tflops["bf16"], device.bandwidth_gb_s, device.num_sms)
+    return device.predictor or device.name, Chip(device.tflops["bf16"], device.bandwidth_gb_s, device.num_sms)

@@ -1,13 +1,15 @@
 """``profile:DIR``: operator times of our own profiler: Parquet files of the declared record table."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fastsim.errors import TableError
 
-from .records import Records, from_table
+from .records import Records, checked, from_table
 
 
 def read(folder: Path, device: str) -> list[Records]:
@@ -30,8 +32,16 @@ def read(folder: Path, device: str) -> list[Records]:
     if not mine:
         have = ", ".join(sorted({records.device for records in found}))
         raise TableError(f"profile:{folder}: no rows for device {device!r}; it has {have}")
-    keys = [(records.family, records.precision) for records in mine]
-    twice = next((key for key in keys if keys.count(key) > 1), None)
-    if twice:
-        raise TableError(f"profile:{folder}: {twice[0]} {twice[1]} of {device!r} is in several files; give it once")
-    return mine
+    grouped: dict[tuple[str, str], list[Records]] = {}
+    for records in mine:
+        grouped.setdefault((records.family, records.precision), []).append(records)
+    return [_joined(grouped[key], f"profile:{folder}") for key in sorted(grouped)]
+
+
+def _joined(parts: list[Records], place: str) -> Records:
+    """Rows of several files as one."""
+    if len(parts) == 1:
+        return parts[0]
+    frameworks = tuple(sorted({name for part in parts for name in part.frameworks}))
+    shape, ms = (np.concatenate([getattr(part, name) for part in parts]) for name in ("shape", "ms"))
+    return checked(replace(parts[0], frameworks=frameworks, shape=shape, ms=ms, provenance=place))

@@ -1,0 +1,54 @@
+"""A GPU that the catalog does not have, described in a file: what ``device: my_gpu.yaml`` names."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from fastsim.catalog import Device
+from fastsim.documents import read, validate
+from fastsim.errors import ConfigError
+
+
+def _number(meaning: str, example: float, **limits: Any) -> Any:
+    valid = "a number above 0" if "gt" in limits else "a number, 0 or more"
+    return Field(description=meaning, examples=[example], json_schema_extra={"valid": valid}, **limits)
+
+
+def _name(meaning: str, example: str, **default: Any) -> Any:
+    return Field(description=meaning, examples=[example], json_schema_extra={"valid": "a name"}, **default)
+
+
+class DeviceFile(BaseModel):
+    """The keys, as in the catalog's devices.yaml."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: str = _name("what rows of a profile call it", "my_gpu", min_length=1)
+    memory_gib: float = _number("as the driver reports it", 80, gt=0)
+    bandwidth_gb_s: float = _number("10^9 bytes per second", 3350, gt=0)
+    tflops: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        description="dense, by type",
+        examples=[{"bf16": 989.4}],
+        json_schema_extra={"valid": "a mapping of types to numbers above 0, with bf16"},
+    )
+    num_sms: int = Field(
+        description="streaming multiprocessors",
+        examples=[132],
+        json_schema_extra={"valid": "a positive integer"},
+        ge=1,
+    )
+    price_per_hour: float = _number("$", 2.5, ge=0, default=0.0)
+    power_w: float = _number("rated", 700, ge=0, default=0.0)
+    skew: float = _number("decode attention sees mean + skew * (max - mean) KV tokens", 0, ge=0, default=0.0)
+    predictor: str | None = _name("the system whose forests it shares", "h100_sxm", default=None)
+    source: str = _name("where the figures are from", "its data sheet", default="its own file")
+
+
+def load(path: Path) -> Device:
+    """The device of a file. Raises ConfigError: the file and key, the value, and a valid one."""
+    document = read(path)
+    given = validate(DeviceFile, document)
+    if "bf16" not in given.tflops:
+        raise ConfigError(f"{document.where(('tflops',))}: {given.tflops} has no bf16 (e.g. {{bf16: 989.4}})")
+    return Device(**given.model_dump())
