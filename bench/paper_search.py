@@ -2,8 +2,9 @@
 
     python bench/paper_search.py [--models llama-7b,...] [--workloads chat,...] [--source vidur:DIR]
 
-Clusters of 16 GPUs (A100 or H100, joined in pairs), TP 1 2 4 8, PP 1 2 4, 32 to 512 requests at once; vLLM, Orca and
-Sarathi with chunks of 256 to 4096; 16,000 requests a run; P99 scheduling delay < 5 s, TTFT P90 < 2 s, TBT P99 < 200 ms.
+Clusters of 16 GPUs (A100s joined in pairs, or H100s all to all), TP 1 2 4 8, PP 1 2 4, 32 to 512 requests at once;
+vLLM, Orca and Sarathi with chunks of 256 to 4096; 16,000 requests a run; P99 scheduling delay < 5 s, TTFT P90 < 2 s,
+TBT P99 < 200 ms.
 Prints for each the winner and the published one (CSV given with --published), and what ours says of that.
 """
 
@@ -38,7 +39,7 @@ def space(model: str, workload: str, requests: int, more: dict[str, Any]) -> dic
             "scheduler.max_num_seqs": {"from": 32, "to": 512, "factor": 2},
         },
         "zip": [
-            {"device": ["a100", "h100"], "node": ["a100_pairwise_nvlink", "h100_pairwise_nvlink"]},
+            {"device": ["a100", "h100"], "node": ["a100_pairwise_nvlink", "h100_dgx"]},
             {
                 "scheduler.policy": ["vllm", "orca", *["sarathi"] * 5],
                 "scheduler.chunk_size": [512, 512, 256, 512, 1024, 2048, 4096],

@@ -9,13 +9,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fastsim.config_search import Found
-from fastsim.errors import ConfigError
+from fastsim.errors import ConfigError, did_you_mean
 from fastsim.files import replacing
+from fastsim.metrics import LATENCIES, STATISTICS
 from fastsim.ranking import RANKINGS, Row, pareto
 from fastsim.sensitivity import Variation
 
 FILES = ("configurations.parquet", "search.json", "report.html")
 SHOWN = 10
+PRICES = ("capacity", "qps_per_dollar", "qps_per_watt", "dollars_per_hour", "gpus", "ceiling")
 COLUMNS = {
     "device": "GPU",
     "tensor_parallel_size": "TP",
@@ -34,11 +36,17 @@ COLUMNS = {
 }
 
 
-def metrics_of(text: str) -> tuple[str, ...]:
-    """Figures of a Pareto front. Raises ConfigError unless they are two or three."""
+def metrics_of(text: str, rate: float | None) -> tuple[str, ...]:
+    """Figures of a Pareto front. Raises ConfigError unless they are two or three that a search has."""
     metrics = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
     if len(metrics) not in (2, 3):
         raise ConfigError(f"--pareto {text!r}: name two or three figures (e.g. qps_per_dollar,latency.ttft.p90)")
+    have = [*PRICES, *(f"{latency.name}.{statistic}" for latency in LATENCIES for statistic in STATISTICS)]
+    if rate is not None:
+        have.append("dollars_per_hour_at_rate")
+    for metric in metrics:
+        if metric not in have:
+            raise ConfigError(f"--pareto: no figure {metric!r}; {did_you_mean(metric, have)}")
     return metrics
 
 

@@ -235,5 +235,6 @@ def test_the_command_writes_table_page_and_winner(tmp_path: Path) -> None:
     resumed = CliRunner().invoke(cli, arguments)
     assert resumed.exit_code == 0
     assert json.loads((out / "search.json").read_text())["winner"] == answer["winner"]
-    refused = CliRunner().invoke(cli, ["search", str(space), "--pareto", "capacity"])
-    assert isinstance(refused.exception, ConfigError)
+    for pareto_of in ("capacity", "capacity,gpu", "a,b,c,d"):
+        refused = CliRunner().invoke(cli, ["search", str(space), "--pareto", pareto_of])
+        assert isinstance(refused.exception, ConfigError)

@@ -50,7 +50,7 @@ def search(
     from fastsim.show_search import metrics_of, save
     from fastsim.show_search import show as print_search
 
-    metrics = metrics_of(pareto)
+    metrics = metrics_of(pareto, rate)
     cluster: Any = nullcontext()
     if dask is not None:
         from fastsim.cluster import connect
