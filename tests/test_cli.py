@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
@@ -125,6 +126,7 @@ def test_a_killed_run_leaves_nothing_half_written(tmp_path: Path) -> None:
         "--out",
         str(out),
     ]
+    call("simulate", "--set", "pipeline_parallel_size=2", "--requests", "10")  # so that nothing is left to compile
     for sent, code in ((signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)):
         process = subprocess.Popen(
             [sys.executable, "-m", "fastsim", *arguments],
@@ -134,7 +136,8 @@ def test_a_killed_run_leaves_nothing_half_written(tmp_path: Path) -> None:
             # A shell starts what runs in the background with Ctrl-C ignored, and children inherit that.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
-        time.sleep(2.5)
+        while psutil.Process(process.pid).cpu_times().user < 2:  # in the simulation, however busy the machine is
+            time.sleep(0.05)
         process.send_signal(sent)
         _, error = process.communicate(timeout=60)
         assert process.returncode == code
