@@ -34,5 +34,7 @@ def show(done: "Done", folder: Path) -> None:
         console.print(f"skipped {times:,}: {reason}")
     after = f"{done.left:,} more shapes could be: the same command goes on" if done.left else "nothing is left"
     console.print(f"\n{done.new:,} measured now, {len(done.rows):,} in all; {after}.")
-    device = str(done.device_file) if done.device_file else done.system
-    console.print(f"Next: fastsim train --source profile:{folder} --device {device} --out {folder / 'forests'}")
+    if done.device is not None:
+        console.print(
+            f"Next: fastsim train --source profile:{folder} --device {done.device} --out {folder / 'forests'}"
+        )

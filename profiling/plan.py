@@ -25,7 +25,8 @@ CHUNKS, PREFIXES = (64, 256, 512, 1024, 2048), (512, 2048, 8192, 32768)
 SKEWS = (2, 8)  # the longest KV over the mean
 TILES = (64, 128, 256)
 WIDTHS = (1024, 2560, 4096, 8192, 14336, 28672)  # n and k of any model
-HEADS = ((32, 32), (32, 8), (16, 4), (16, 2), (8, 1), (4, 1), (1, 1))  # heads and KV heads of any model
+# Heads, KV heads and their width of any model.
+HEADS = ((32, 32, 128), (32, 8, 128), (16, 4, 128), (16, 2, 128), (8, 1, 128), (4, 1, 128), (32, 8, 64), (8, 8, 64))
 EXPERTS = ((4096, 14336, 8, 2), (2048, 1024, 64, 8), (4096, 1536, 128, 8), (7168, 2048, 256, 8))
 VOCABULARY = 128256
 MESSAGES = (1024, 8192, 65536, 524288, 4194304, 33554432)  # elements
@@ -227,7 +228,7 @@ def _of_model(splits: "Sequence[Operators]", vocabulary: int, limit: Limits, den
 def _any(limit: Limits, dense: int) -> Shapes:
     def pairs() -> Iterator[tuple[str, Shape]]:
         yield from (("gemm", shape) for shape in _gemms(product(WIDTHS, WIDTHS), limit, dense))
-        for (heads, kv_heads), dim in product(HEADS, (64, 128)):
+        for heads, kv_heads, dim in HEADS:
             yield from _attention(heads, kv_heads, dim, limit, dense)
         for sizes in EXPERTS:
             for count, tp in product(_between(TOKENS) if dense else TOKENS, (1, 4)):

@@ -48,15 +48,15 @@ class Asked:
 class Done:
     """What a run came to. ``rows``: of all runs; ``new``: of this one; ``left``: cases not measured yet.
 
-    ``device_file``: describes a device that the catalog does not have.
+    ``device``: what ``fastsim train --device`` takes: a system of the catalog, or the file that describes another;
+    None before a GEMM is measured.
     """
 
-    system: str
     plan: Plan
     rows: list[Row]
     new: int
     left: int
-    device_file: Path | None
+    device: str | None
 
 
 def profile(asked: Asked, progress: Progress = lambda share: None) -> Done:
@@ -96,8 +96,9 @@ def profile(asked: Asked, progress: Progress = lambda share: None) -> Done:
             run.refine(planned)
         finally:
             run.keep()
-            described = None if listed(system) else describe(asked.out, system, store.rows, facts)
-    return Done(system, planned, store.rows, len(store.rows) - before, run.left(planned), described)
+            path = None if listed(system) else describe(asked.out, system, store.rows, facts)
+    device = system if listed(system) else str(path) if path else None
+    return Done(planned, store.rows, len(store.rows) - before, run.left(planned), device)
 
 
 class _Run:

@@ -21,6 +21,7 @@ from fastsim.operators import operators
 from fastsim.predictors import profile as rows_of
 from fastsim.predictors import trained
 from fastsim.predictors.forest_train import train_source
+from fastsim.predictors.profile_small import elementwise
 from fastsim.profiling.case import SHAPES, Case, Measured, Skipped
 from fastsim.profiling.plan import Limits, Plan, limits, plan, tokens
 from fastsim.profiling.store import ASKED, Row, Store, held
@@ -125,17 +126,22 @@ def test_from_nothing_to_a_simulation(model: str, tmp_path: Path, quick: None, m
     assert done.new == len(done.rows) > 50
     found = rows_of.read(out, "toy")
     assert {records.family for records in found} == {"gemm", "decode_attention", "prefill_attention"}
-    assert done.device_file == out / "device.yaml"
-    cards = list(train_source(f"profile:{out}", str(done.device_file), tmp_path / "forests", "forest", [], True))
+    assert done.device == str(out / "device.yaml")
+    cards = list(train_source(f"profile:{out}", done.device, tmp_path / "forests", "forest", [], True))
     assert {card["family"] for card in cards} == {records.family for records in found}
     for card in cards:
         assert card["error_percent"] and (tmp_path / "forests" / f"{card['family']}.onnx").stat().st_size > 100
-    settings = [f"model={model}", f"device={done.device_file}", "node=pcie_gen4", f"predictor.source=profile:{out}"]
+    settings = [f"model={model}", f"device={done.device}", "node=pcie_gen4", f"predictor.source=profile:{out}"]
     monkeypatch.setattr(trained, "CACHE_FOLDER", tmp_path / "cache" / "kernels" / "x")
     with pytest.warns(UserWarning, match="training forests of toy"):
         deployment = Deployment.load(None, settings)
         result = simulate(deployment, load_workload("chat", rate=2.0, num_requests=20))
-    assert result.config["predictor"]["measured"] == ["decode_attention", "gemm", "prefill_attention"]
+    assert result.config["predictor"]["measured"] == [
+        "decode_attention",
+        "elementwise",
+        "gemm",
+        "prefill_attention",
+    ]
     assert result.summary["latency"]["ttft"]["p50"] > 0
     assert load_device(result.config["deployment"]["device"]).name == "toy"  # the file, found from anywhere
 
@@ -260,6 +266,20 @@ def test_the_least_certain_are_chosen_where_times_jump() -> None:
     assert {case.shape[2] for case in chosen} == {64, 128}  # not neighbours of one line
     unknown = Case("prefill_attention", "bf16", (1, 64, 4, 2, 32), "sdpa")
     assert least_certain([*cases, unknown], rows, 1) == [unknown]
+
+
+def test_small_kernels_get_the_launch_and_the_speed_they_were_measured_at(tmp_path: Path) -> None:
+    rows = [
+        Row(Case("add", "bf16", (tokens, 4096), "torch"), measured(0.003 + 6 * tokens * 4096 / (0.5 * 1000e6)))
+        for tokens in (1, 4, 16, 64, 256, 1024, 4096, 16384)
+    ]
+    store = Store(tmp_path, ABOUT)
+    store.write(rows[:-1], MACHINE)
+    assert elementwise(tmp_path, "toy", 1000.0) is None  # too few
+    store.write(rows[-1:], MACHINE)
+    card = elementwise(tmp_path, "toy", 1000.0)
+    assert card is not None and (card["launch_ms"], card["efficiency"]) == (0.003, 0.5)
+    assert elementwise(tmp_path, "other", 1000.0) is None
 
 
 def test_too_few_rows_to_train(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from fastsim.errors import CatalogError, FastsimError, OutputError, TableError, did_you_mean
 
-from . import aic, aic_curves, profile, raw
+from . import aic, aic_curves, profile, profile_small, raw
 from .conformal import Held, calibrate, coverage, crossed
 from .forest import SEED, SIZES, Size, fit
 from .forest_onnx import disagreement, to_onnx
@@ -147,9 +147,13 @@ def write_curves(system: str, folder: Path) -> None:
     """all_reduce.json, elementwise.json and, where measured, moe_a2a.json: tables too small to need a forest."""
     cards = (aic_curves.all_reduce(system), aic_curves.all_to_all(system), aic_curves.elementwise(system))
     for card in cards:
-        if card is not None:
-            dated = card | {"date": date.today().isoformat()}
-            write(folder / f"{card['family']}.json", json.dumps(dated).encode() + b"\n")
+        _write_card(card, folder)
+
+
+def _write_card(card: dict[str, Any] | None, folder: Path) -> None:
+    if card is not None:
+        dated = card | {"date": date.today().isoformat()}
+        write(folder / f"{card['family']}.json", json.dumps(dated).encode() + b"\n")
 
 
 def write_points(records: Records, folder: Path) -> None:
@@ -185,10 +189,21 @@ def train_all(
 
 
 def train_profile(
-    source: Path, system: str, chip: Chip, folder: Path, method: str = "forest", quick: bool = False
+    source: Path,
+    system: str,
+    chip: Chip,
+    folder: Path,
+    method: str = "forest",
+    quick: bool = False,
+    families: Sequence[str] = (),
 ) -> Iterator[dict[str, Any]]:
-    """Train on a ``profile:DIR``; measured points are stored next to each forest, which answers them as they are."""
-    for records in profile.read(source, system):
+    """Train on a ``profile:DIR``; measured points are stored next to each forest, which answers them as they are.
+
+    Small kernels get their card too, where they were measured. ``families``: all when empty.
+    """
+    found = chosen(profile.read(source, system), families)
+    _write_card(profile_small.elementwise(source, system, chip.bandwidth_gb_s), folder)
+    for records in found:
         write_points(records, folder)
         yield train(records, chip, folder, method, quick)
 
@@ -221,12 +236,12 @@ def train_source(
             yield from train_all(system, folder, method, names, quick)
     elif source.startswith("profile:"):
         name, chip = device_of(system)
-        for records in chosen(profile.read(Path(source.removeprefix("profile:")), name), families):
-            if method == "raw":
+        where = Path(source.removeprefix("profile:")).expanduser()
+        if method == "raw":
+            for records in chosen(profile.read(where, name), families):
                 yield _compare(records, quick)
-            else:
-                write_points(records, folder)
-                yield train(records, chip, folder, method, quick)
+        else:
+            yield from train_profile(where, name, chip, folder, method, quick, families)
     else:
         raise CatalogError(f"--source: {source!r} is not a source of operators; give aic or profile:DIR")
 

@@ -22,15 +22,24 @@ def _digest(source: str, system: str, chip: Chip) -> str:
 
     total = hashlib.sha256(json.dumps([source.partition(":")[0], system, asdict(chip)]).encode())
     here = Path(__file__).parent
-    for code in sorted([*here.glob("forest*.py"), here / "roofline.py", here / "aic.py", here / "records.py"]):
+    for code in sorted(
+        [
+            *here.glob("forest*.py"),
+            *here.glob("profile*.py"),
+            here / "roofline.py",
+            here / "aic.py",
+            here / "records.py",
+        ]
+    ):
         total.update(code.read_bytes())
     if source == "aic":
         aic.find_system(system)
         aic.data_folder()  # the pinned version, or a complaint
         total.update(aic.VERSION.encode())
     else:
-        for path in sorted(Path(source.partition(":")[2]).expanduser().glob("*.parquet")):
-            total.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+        rows = Path(source.partition(":")[2]).expanduser()
+        for path in sorted([*rows.glob("*.parquet"), *rows.glob("other/*.parquet")]):
+            total.update(str(path.relative_to(rows)).encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     return total.hexdigest()[:32]
 
 

@@ -1,0 +1,52 @@
+"""What a profile knows of small kernels: one launch and one speed for all, as the cards of aic_curves have them."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fastsim.errors import TableError
+
+# Bytes that an element of the shape's two columns moves; bf16 in and out, quantise to fp8.
+MOVED = {"rms_norm": 4, "add_rms_norm": 8, "add": 6, "activation": 6, "quantise": 3}
+WIDTH = {"activation": "width"}  # the second column, where it is not hidden
+ENOUGH = 8  # rows
+
+
+def elementwise(folder: Path, system: str, bandwidth_gb_s: float) -> dict[str, Any] | None:
+    """Card of small kernels from ``folder``/other; None where too few were measured, or no speed shows in them.
+
+    ms = launch_ms + bytes / (efficiency of ``bandwidth_gb_s``), with the least relative error.
+    """
+    from scipy.optimize import nnls  # type: ignore[import-untyped]
+
+    moved, ms, frameworks = [], [], set()
+    for path in sorted((folder / "other").glob("*.parquet")):
+        try:
+            rows = pq.read_table(path).to_pylist()
+        except (OSError, pa.ArrowInvalid) as problem:
+            reason = str(problem).splitlines()[0]
+            raise TableError(f"{path}: not a readable Parquet file ({reason})") from None
+        for row in rows:
+            family = row.get("family")
+            if row.get("device") != system or family not in MOVED or not row.get("ms") or "throttled" in row["flags"]:
+                continue
+            moved.append(MOVED[family] * row["tokens"] * row[WIDTH.get(family, "hidden")])
+            ms.append(row["ms"])
+            frameworks.add(f"{row['framework']} {row['version']}")
+    if len(ms) < ENOUGH:
+        return None
+    parts = np.column_stack([np.ones(len(ms)), moved]) / np.array(ms)[:, None]
+    (launch, per_byte), _ = nnls(parts, np.ones(len(ms)))
+    if not launch or not per_byte:
+        return None
+    return {
+        "family": "elementwise",
+        "system": system,
+        "units": "efficiency: of DRAM bandwidth; launch_ms: per kernel inside a CUDA graph",
+        "efficiency": round(1e-6 / (per_byte * bandwidth_gb_s), 3),
+        "launch_ms": round(float(launch), 5),
+        "source": {"rows": f"profile:{folder}", "frameworks": sorted(frameworks)},
+    }
