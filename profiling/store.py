@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 ASKED = "profile.json"
 TIMES = {"low_ms": float, "high_ms": float, "repeats": int, "graph": bool, "clock_mhz": float, "temperature_c": float}
 COLUMNS = tuple(dict.fromkeys(name for names in SHAPES.values() for name in names))
-SAME = ("system", "name", "model", "tensor_parallel_sizes", "precisions", "seed", "torch")  # of one profile
+# What is the same in one profile, and how it is called.
+SAME = {"name": "the device", "system": "--system", "model": "--model", "tensor_parallel_sizes": "--tp"}
+SAME |= {"precisions": "--precision", "seed": "--seed", "torch": "PyTorch"}
 
 
 class Row(NamedTuple):
@@ -58,8 +60,8 @@ class Store:
             _begin(folder, self.asked)
         elif different := next((key for key in SAME if before.get(key) != self.asked.get(key)), None):
             raise OutputError(
-                f"{folder}: has a profile of {different} {before.get(different)!r}, not {self.asked.get(different)!r}; "
-                "name another folder for --out"
+                f"{folder}: was begun with {SAME[different]} {before.get(different)!r}, not "
+                f"{self.asked.get(different)!r}; name another folder for --out"
             )
         self.rows = [row for path in self._pieces() for row in _rows(path)]
 

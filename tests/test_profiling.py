@@ -189,9 +189,10 @@ def test_ctrl_c_keeps_what_is_measured(
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"system": "other"}, "profile of system 'toy', not 'other'"),
-        ({"model": "b"}, "profile of model None, not 'b'"),
-        ({"seed": 1}, "profile of seed 0, not 1"),
+        ({"system": "other"}, "begun with --system 'toy', not 'other'"),
+        ({"model": "b"}, "begun with --model None, not 'b'"),
+        ({"name": "NVIDIA L4"}, "begun with the device 'toy', not 'NVIDIA L4'"),
+        ({"seed": 1}, "begun with --seed 0, not 1"),
     ],
 )
 def test_a_folder_of_another_profile_is_refused(tmp_path: Path, change: dict[str, Any], said: str) -> None:
@@ -252,6 +253,23 @@ def test_out_of_memory_is_recorded_and_not_tried_again(
     (reason,) = [row.outcome.reason for row in first.rows if isinstance(row.outcome, Skipped) and row.case == huge]
     assert "out of memory" in reason
     assert profile(asked).new == 0
+
+
+def test_what_was_throttled_is_measured_again_by_the_next_run(
+    model: str, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = planned(model)._replace(candidates=[])
+    few = few._replace(coarse=[case for case in few.coarse if case.family == "gemm"][:4])
+    monkeypatch.setattr(session, "plan", lambda *_: few)
+    monkeypatch.setattr("fastsim.profiling.measure.summary", lambda *_: measured(1.0, "throttled"))
+    asked = Asked("cpu", 1, tmp_path / "rows", model, system="toy")
+    assert [row.throttled for row in profile(asked).rows] == [True] * 4
+    with pytest.raises(TableError, match="no Parquet files there"):
+        rows_of.read(asked.out, "toy")
+    monkeypatch.undo()
+    monkeypatch.setattr(session, "plan", lambda *_: few)
+    again = profile(asked)
+    assert again.new == 4 and not any(row.throttled for row in again.rows[4:])
 
 
 def test_the_least_certain_are_chosen_where_times_jump() -> None:
