@@ -173,6 +173,7 @@ def _pressure(
         use["tokens"] = min(1.0, (ratio(float(tokens.sum()), float(measures.batch_tokens.sum())) or 0.0) / budget)
         # Of the batch that a token is in.
         waiting["tokens"] = min(1.0, (ratio(float(tokens @ sizes), float(tokens.sum())) or 0.0) / budget)
+    gaps = summary["latency"]["tbt"]
     parts = summary["breakdown"]["slowest"]
     whole = sum(part or 0.0 for part in parts.values())
 
@@ -189,6 +190,7 @@ def _pressure(
         kv_traffic=ratio(moved[1], sum(moved)) or 0.0,
         prompts=share("chunk_wait", "decode_wait", "prefill_compute"),
         decoding=share("decode_compute"),
+        uneven=ratio(gaps["p99"] or 0.0, gaps["p50"] or 0.0) or 1.0,
     )
 
 

@@ -119,9 +119,9 @@ def met(objective: Objective, summary: Mapping[str, Any]) -> bool | None:
     return None if found is None else found < objective.limit
 
 
-def missed(objectives: Sequence[Objective], summary: Mapping[str, Any]) -> list[str]:
-    """The metrics of objectives that a summary does not keep to."""
-    return [objective.metric for objective in objectives if met(objective, summary) is False]
+def missed(objectives: Sequence[Objective], summary: Mapping[str, Any]) -> list[Objective]:
+    """Those that a summary does not keep to."""
+    return [objective for objective in objectives if met(objective, summary) is False]
 
 
 def judge(objectives: Sequence[Objective], requests: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,8 @@
    KV memory, or batch slots (max_num_seqs or the tokens of a batch). Else replicas.
 3. Where they do not wait and an objective is missed: TTFT and scheduling delay are short of
    compute, as prompts are; the others of compute when other requests' prompts hold the slowest up for longer than
-   their own decoding takes, or decoding does more of the peak FLOPs than of the bandwidth, else of bandwidth.
+   their own decoding takes, make the longest 1 % of the gaps between tokens (TBT) over UNEVEN times the median, or when
+   decoding does more of the peak FLOPs than of the bandwidth; else of bandwidth.
 4. Else of nothing.
 
 The margin: what of the fullest limit is left on average while requests arrive; below 0, the share of the requests
@@ -19,8 +20,11 @@ that the deployment falls behind by.
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from fastsim.objectives import Objective
+
 WAITS, BEHIND, FULL = 0.1, 0.05, 0.85
 COMPUTE, BANDWIDTH = 0.35, 0.55
+UNEVEN, TAIL = 2.0, ("p95", "p99", "p999", "max")
 
 
 class Pressure(NamedTuple):
@@ -35,6 +39,7 @@ class Pressure(NamedTuple):
     kv_traffic: float  # of the bytes moved: KV cache, not weights
     prompts: float  # of the end-to-end time of the slowest 1 %: prompts of others, in front and beside
     decoding: float  # of the same: their own decoding
+    uneven: float  # P99 of the gaps between tokens over their median
 
 
 STARTING = {"ttft", "scheduling_delay"}  # metrics of requests that are to be put into a batch
@@ -42,12 +47,12 @@ LIMITS = {"kv": "KV memory", "slots": "batch slots", "tokens": "batch slots"}
 NAMES = {"kv": "KV blocks", "slots": "max_num_seqs", "tokens": "the tokens of a batch"}
 
 
-def verdict(pressure: Pressure, missed: Sequence[str]) -> dict[str, Any]:
-    """``verdict`` of a summary. ``missed``: metrics of the objectives that are missed."""
+def verdict(pressure: Pressure, missed: Sequence[Objective]) -> dict[str, Any]:
+    """``verdict`` of a summary. ``missed``: objectives that are."""
     behind = pressure.backlog > BEHIND
     fullest = max(pressure.use, key=lambda limit: pressure.use[limit])
     margin = -pressure.backlog if behind else max(0.0, 1 - pressure.use[fullest])
-    refused = STARTING.intersection(missed) and max(pressure.use_waiting.values()) > FULL
+    refused = STARTING.intersection(one.metric for one in missed) and max(pressure.use_waiting.values()) > FULL
     if behind or pressure.waiting > WAITS or refused:
         short_of, why = _where_they_wait(pressure, behind)
     elif missed:
@@ -66,7 +71,7 @@ def verdict(pressure: Pressure, missed: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def again(found: Mapping[str, Any], missed: Sequence[str]) -> dict[str, Any]:
+def again(found: Mapping[str, Any], missed: Sequence[Objective]) -> dict[str, Any]:
     """The verdict ``found`` on a run, under other objectives."""
     return verdict(Pressure(*(found[field] for field in Pressure._fields)), missed)
 
@@ -85,12 +90,16 @@ def _where_they_wait(pressure: Pressure, behind: bool) -> tuple[str, str]:
     return "replicas", f"{waits} although no limit is full"
 
 
-def _where_they_are_slow(pressure: Pressure, missed: Sequence[str]) -> tuple[str, str]:
-    objectives = ", ".join(dict.fromkeys(missed))
-    if STARTING.issuperset(missed):
+def _where_they_are_slow(pressure: Pressure, missed: Sequence[Objective]) -> tuple[str, str]:
+    metrics = dict.fromkeys(one.metric for one in missed)
+    objectives = ", ".join(metrics)
+    if STARTING.issuperset(metrics):
         return "compute", f"nothing waits and prompts take too long for {objectives}"
     if pressure.prompts > pressure.decoding:
         share = f"{pressure.prompts:.0%} of the time of the slowest 1 %"
         return "compute", f"other requests' prompts take {share}, too long for {objectives}"
+    of_the_tail = any(one.metric == "tbt" and one.statistic in TAIL for one in missed)
+    if of_the_tail and pressure.uneven > UNEVEN:
+        return "compute", f"other requests' prompts make the longest gaps {pressure.uneven:.1f} times the median"
     limit = "compute" if pressure.mfu > pressure.mbu else "bandwidth"
     return limit, f"nothing waits and decoding takes too long for {objectives}"

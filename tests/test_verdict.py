@@ -86,6 +86,14 @@ def test_of_bandwidth() -> None:
     assert judged(rate=1, prompt=200, output=300, number=100)["short_of"] == "nothing"
 
 
+def test_of_compute_where_prompts_make_gaps() -> None:
+    """Batches of prompts alone, as vLLM v0 forms them, hold decodes up now and then."""
+    verdict = judged(3, 3000, 300, number=200, scheduler__policy="vllm", objectives=("tbt:p99<50ms",))
+    assert verdict["short_of"] == "compute"
+    assert verdict["uneven"] > 3
+    assert verdict["prompts"] < verdict["decoding"]
+
+
 def test_a_stored_result_is_judged_anew(tmp_path: Path) -> None:
     fastsim.simulate(None, load("chat", num_requests=100)).save(tmp_path / "out")
     result = Result.load(tmp_path / "out")
