@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from fastsim.capacity_search import capacity
     from fastsim.config_search import search
     from fastsim.deployment import Deployment, resolve
-    from fastsim.kernels.user_desk import sort_by
+    from fastsim.kernels.custom.view import sort_by
     from fastsim.many import simulate_many
     from fastsim.policies import policy
     from fastsim.result import Result
@@ -50,7 +50,7 @@ _HOME = {
     "search": ("fastsim.config_search", "search"),
     "simulate": ("fastsim.simulation", "simulate"),
     "simulate_many": ("fastsim.many", "simulate_many"),
-    "sort_by": ("fastsim.kernels.user_desk", "sort_by"),
+    "sort_by": ("fastsim.kernels.custom.view", "sort_by"),
     "sweep": ("fastsim.sweeps", "sweep"),
 }
 

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from fastsim.kernels import breakdown as kept
+from fastsim.kernels.accounts import breakdown as kept
 from fastsim.kernels.state import Requests
 
 Floats = NDArray[np.float64]

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from fastsim import distribution, occupancy, per_request, series, work
 from fastsim.deployment import Resolved
-from fastsim.kernels import counters, state
+from fastsim.kernels import state
+from fastsim.kernels.accounts import histogram
 from fastsim.kernels.state import Replicas
 from fastsim.measures import SERIES, Measures
 from fastsim.metrics import definitions
@@ -49,7 +50,7 @@ def add_details(
     summary["replicas"] = _replicas(resolved, columns, replicas, measures, computed, span)
     edges = series.edges_of(first, span, measures.bin_s)
     summary["series"] = _series(resolved, columns, measures, edges)
-    sizes = counters.sizes()[:-1]
+    sizes = histogram.sizes()[:-1]
     busy = float(replicas.busy.sum())
     summary["operators"] = by_operator(resolved, sizes, measures.batch_tokens, measures.batch_size, busy)
     summary["verdict"] = verdict(_pressure(resolved, summary, columns, measures, moved), missed(DEFAULTS, summary))
@@ -60,7 +61,7 @@ def add_details(
 def _batches(measures: Measures, replicas: Replicas) -> dict[str, distribution.Figures]:
     number = int(measures.batch_size.sum())
     tokens, prefill = int(replicas.counts[:, state.TOKENS].sum()), float(_total(measures, "prefill_tokens"))
-    sizes = counters.sizes()
+    sizes = histogram.sizes()
     return {
         "size": distribution.of_counts(measures.batch_size, np.arange(len(measures.batch_size) + 1)),
         "tokens": distribution.of_counts(measures.batch_tokens, sizes, ratio(tokens, number)),
@@ -78,7 +79,7 @@ def _total(measures: Measures, name: str) -> float:
 
 def _moved(resolved: Resolved, columns: Columns, done: work.Done, measures: Measures) -> tuple[float, float]:
     """Bytes of weights and of KV cache that one GPU of each stage moves, all replicas together."""
-    sizes = counters.sizes()[:-1]
+    sizes = histogram.sizes()[:-1]
     members = int(measures.batch_size @ np.arange(len(measures.batch_size)))
     prefill, decodes = _total(measures, "prefill_tokens"), _total(measures, "decode_tokens")
     read = work.context_read(columns, done, members - int(decodes), int(prefill))
@@ -168,7 +169,7 @@ def _pressure(
     use = {name: min(1.0, float(np.average(values, weights=coming))) for name, values in fullness.items()}
     waiting = {name: min(1.0, float(np.average(values, weights=queue))) for name, values in fullness.items()}
     if budget := _budget(resolved):
-        sizes = counters.sizes()[:-1].astype(float)
+        sizes = histogram.sizes()[:-1].astype(float)
         tokens = measures.batch_tokens * sizes
         use["tokens"] = min(1.0, (ratio(float(tokens.sum()), float(measures.batch_tokens.sum())) or 0.0) / budget)
         # Of the batch that a token is in.

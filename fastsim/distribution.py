@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from fastsim.kernels import counters
+from fastsim.kernels.accounts import histogram
 from fastsim.metrics import QUANTILES, STATISTICS
 
 Figures = dict[str, float | None]
@@ -43,7 +43,7 @@ def of_bins(counts: NDArray[np.int64], mean: float | None = None, largest: float
     number = int(counts.sum())
     if not number:
         return dict(NOTHING)
-    edges = counters.edges()
+    edges = histogram.edges()
     middles, there = (edges[:-1] + edges[1:]) / 2, np.flatnonzero(counts)
     if mean is None:
         mean = float(counts @ middles) / number

@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastsim.kernels import breakdown, counters, measure, state
-from fastsim.kernels.route import ROUTED
+from fastsim.kernels import state
+from fastsim.kernels.accounts import breakdown, histogram
+from fastsim.kernels.accounts import counts as measure
+from fastsim.kernels.replicas.route import ROUTED
+from fastsim.kernels.replicas.tournament import seat
 from fastsim.kernels.state import Batches, Limits, Log, Replicas, Requests, State, Tally
-from fastsim.kernels.tournament import seat
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.integer]
@@ -157,9 +159,9 @@ def lay_out_tally(limits: Limits, detail: bool, arena: Arena) -> Tally:
     return Tally(
         batch_size=take("batch_size", limits.max_num_seqs + 1),
         batch_decodes=take("batch_decodes", limits.max_num_seqs + 1),
-        batch_tokens=take("batch_tokens", counters.NUM_SIZES),
-        batch_prefill_tokens=take("batch_prefill_tokens", counters.NUM_SIZES),
-        batch_seconds=take("batch_seconds", counters.NUM_BINS),
+        batch_tokens=take("batch_tokens", histogram.NUM_SIZES),
+        batch_prefill_tokens=take("batch_prefill_tokens", histogram.NUM_SIZES),
+        batch_seconds=take("batch_seconds", histogram.NUM_BINS),
     )
 
 
@@ -184,7 +186,7 @@ def lay_out_lane(
         batches=batches,
         log=lay_out_log(log_rows),
         tally=lay_out_tally(limits, requests.parts.size > 0, arena),
-        tbt=arena.take("tbt", counters.NUM_BINS, np.int64),
+        tbt=arena.take("tbt", histogram.NUM_BINS, np.int64),
         cursor=cursor,
         until=arena.take("until", 1, value=math.inf if routed else float(requests.arrived_at[0])),
         scratch=arena.take("scratch", (2, limits.max_num_seqs * (limits.num_stages + 1)), np.int64),

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastsim.kernels import measure
+from fastsim.kernels.accounts import counts
 from fastsim.kernels.state import SHIFT, State
 
 Floats = NDArray[np.float64]
@@ -50,8 +50,8 @@ def measures_of(lanes: Sequence[State]) -> Measures | None:
     most = int(folds.max())
     series = np.zeros(replicas.series.shape)
     for own, kept, times in zip(series, replicas.series, most - folds, strict=True):
-        np.add.at(own, np.arange(measure.BINS) >> times, kept)
-    levels = measure.BUSY, measure.RUNNING_SERIES, measure.KV
-    series[:, :, levels] /= measure.TICKS
-    bin_s = float(1 << (measure.FIRST_SHIFT + most)) / measure.TICKS
+        np.add.at(own, np.arange(counts.BINS) >> times, kept)
+    levels = counts.BUSY, counts.RUNNING_SERIES, counts.KV
+    series[:, :, levels] /= counts.TICKS
+    bin_s = float(1 << (counts.FIRST_SHIFT + most)) / counts.TICKS
     return Measures(size, decodes, tokens, prefill_tokens, seconds, squares, pairs, sampled, series, bin_s)

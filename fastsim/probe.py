@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from fastsim import distribution, layout
 from fastsim.deployment import Resolved
 from fastsim.feasible import check_fit, explain_end, explain_fault
-from fastsim.kernels import counters, state
+from fastsim.kernels import state
+from fastsim.kernels.accounts import histogram
 from fastsim.kernels.cost import Cost
 from fastsim.kernels.state import State
 from fastsim.layout import Arena, Stream
@@ -152,7 +153,7 @@ def _lost(objective: Objective, lane: State, most_gaps: int) -> bool:
     above, so is the quantile. A mean is lost when what is known of its sum is enough.
     """
     if objective.metric == "tbt" and objective.statistic in QUANTILES:
-        first = int(np.searchsorted(counters.edges(), objective.limit))  # of the bins that lie wholly above the limit
+        first = int(np.searchsorted(histogram.edges(), objective.limit))  # of the bins that lie wholly above the limit
         return int(lane.tbt[first:].sum()) > (1 - QUANTILES[objective.statistic]) * most_gaps
     if objective.metric in ("tbt", "tpot") or objective.statistic == "min":
         return False

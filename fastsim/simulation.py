@@ -18,7 +18,7 @@ from fastsim.deployment import Deployment, Resolved, resolve
 from fastsim.feasible import check_fit, explain_end, explain_fault
 from fastsim.kernels import state
 from fastsim.kernels.cost import Cost
-from fastsim.kernels.route import ASKED, LEAST_OUTSTANDING, LEAST_WAITING, ROUTED
+from fastsim.kernels.replicas.route import ASKED, LEAST_OUTSTANDING, LEAST_WAITING, ROUTED
 from fastsim.kernels.state import Limits, State
 from fastsim.layout import Arena, Stream
 from fastsim.measures import measures_of
@@ -134,7 +134,7 @@ def kernel_of(
         from fastsim.policies.runner import Runner
 
         return Runner(attached(scheduler, policy, "scheduler") or policy, attached(router, routing, "router"))
-    module = import_module(f"fastsim.kernels.schedule_{policy}")
+    module = import_module(f"fastsim.kernels.schedulers.{policy}")
     run: Kernel = module.run if resolved.deployment.pipeline_parallel_size == 1 else module.run_stages
     return run
 

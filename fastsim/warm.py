@@ -57,7 +57,7 @@ def compile_kernel(policy: str) -> Warmed:
     one = Workload(np.zeros(1), np.ones(1, np.int64), np.ones(1, np.int64))
     stream = layout.share(one.arrived_at, one.num_prompt_tokens, one.num_output_tokens)
     limits = limits_of(resolved)
-    module, made = import_module(f"fastsim.kernels.schedule_{policy}"), False
+    module, made = import_module(f"fastsim.kernels.schedulers.{policy}"), False
     runs = [run for run in (module.run, getattr(module, "run_stages", None)) if run]  # lightllm has no pipelines
     for detail in (True, False):
         lane = lay_out_whole(resolved, limits, one, stream, layout.Arena(), detail=detail)

@@ -18,7 +18,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def _digest() -> str:
     sources = hashlib.sha256()
-    for source in sorted(Path(__file__).parent.glob("*.py")):
+    for source in sorted(Path(__file__).parent.rglob("*.py")):
         sources.update(source.read_bytes())
     # Bounds checking is compiled in, and is no part of numba's own cache key.
     sources.update(f"bounds={int(numba.config.BOUNDSCHECK or 0)}".encode())

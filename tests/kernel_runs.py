@@ -13,8 +13,9 @@ from strategies import Case
 
 from fastsim import layout
 from fastsim.breakdown import breakdown
-from fastsim.kernels import route, state
+from fastsim.kernels import state
 from fastsim.kernels.cost import Cost
+from fastsim.kernels.replicas import route
 from fastsim.kernels.state import Limits, State
 from fastsim.measures import measures_of
 
@@ -61,7 +62,7 @@ def lay_out(case: Case, log_rows: int, detail: bool = True) -> tuple[State, Limi
 
 
 def kernel_of(settings: Settings) -> Kernel:
-    module = import_module(f"fastsim.kernels.schedule_{settings.policy}")
+    module = import_module(f"fastsim.kernels.schedulers.{settings.policy}")
     run: Kernel = module.run if settings.num_stages == 1 else module.run_stages
     return run
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from kernel_runs import assert_equals_twin, kernel_of, lay_out, run
 from strategies import POLICIES, Case, cases
 
-from fastsim.kernels import _jit, counters, state
+from fastsim.kernels import _jit, state
+from fastsim.kernels.accounts import histogram
 
 COMPILED = not numba.config.DISABLE_JIT
 # Interpreted kernels are slow: there the same cases serve to see every line run.
@@ -113,7 +114,7 @@ def test_twice_as_fast_halves_the_times(case: Case) -> None:
 
 @given(st.floats(1e-6, 4e6))
 def test_a_bin_holds_its_times(seconds: float) -> None:
-    edges = counters.edges()
+    edges = histogram.edges()
     place = _bin_of(seconds)
     assert edges[place] <= seconds < edges[place + 1]
     assert edges[place + 1] / edges[place] < 1.0079
@@ -121,4 +122,4 @@ def test_a_bin_holds_its_times(seconds: float) -> None:
 
 @_jit.kernel  # parts of a kernel have no way in from Python
 def _bin_of(seconds: float) -> int:
-    return counters.bin_of(seconds)
+    return histogram.bin_of(seconds)

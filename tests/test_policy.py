@@ -20,8 +20,8 @@ from user_policies import LIKE, TWINS, most_memory, newest_first, shortest_promp
 import fastsim
 from fastsim.deployment import Deployment
 from fastsim.errors import PolicyError
-from fastsim.kernels import route
 from fastsim.kernels.cost import COMPOSE_FASTSIM
+from fastsim.kernels.replicas import route
 from fastsim.policies import runner
 from fastsim.policies.runner import Runner
 from fastsim.workload import load

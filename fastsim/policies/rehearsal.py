@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastsim.errors import PolicyError
-from fastsim.kernels.user_desk import NOTES, ReplicaView
-from fastsim.kernels.user_router import Arrival, ClusterView
+from fastsim.kernels.custom.router import Arrival, ClusterView
+from fastsim.kernels.custom.view import NOTES, ReplicaView
 from fastsim.policies import PARAMETERS, UserPolicy
 
 ARRIVED_AT = (0.0, 0.0, 0.5, 3.0, 3.0)

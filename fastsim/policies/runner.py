@@ -12,19 +12,9 @@ from numpy.typing import NDArray
 from fastsim.errors import PolicyError, StuckError
 from fastsim.kernels import state as columns
 from fastsim.kernels.cost import Cost
+from fastsim.kernels.custom.router import Lobby
+from fastsim.kernels.custom.view import BAD_REPLICA, BAD_SIZE, BAD_TOKENS, FINE, NO_ROOM, NOT_HERE, NOTES, TWICE, Desk
 from fastsim.kernels.state import Limits, State
-from fastsim.kernels.user_desk import (
-    BAD_REPLICA,
-    BAD_SIZE,
-    BAD_TOKENS,
-    FINE,
-    NO_ROOM,
-    NOT_HERE,
-    NOTES,
-    TWICE,
-    Desk,
-)
-from fastsim.kernels.user_router import Lobby
 from fastsim.policies import UserPolicy
 from fastsim.policies.rehearsal import rehearse
 from fastsim.policies.source import PREFIX, router_module, scheduler_module

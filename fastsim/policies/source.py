@@ -30,13 +30,13 @@ HEAD = '''"""Written by fastsim: {place}."""
 from __future__ import annotations
 
 from fastsim.kernels._jit import kernel as _kernel
-from fastsim.kernels.user_desk import users as _users
+from fastsim.kernels.custom.view import users as _users
 '''
 
 SCHEDULER = """
-from fastsim.kernels.route import next_turn as _next_turn
+from fastsim.kernels.replicas.route import next_turn as _next_turn
 from fastsim.kernels.state import BUDGET as _BUDGET, ENDED as _ENDED, FAULT as _FAULT, FORM as _FORM
-from fastsim.kernels.user_policy import finish as _finish, ready as _ready, start as _start, view as _view
+from fastsim.kernels.custom.scheduler import finish as _finish, ready as _ready, start as _start, view as _view
 
 
 @_kernel
@@ -59,7 +59,7 @@ ROUTER = """
 import math as _math
 
 from fastsim.kernels.state import DONE as _DONE, FAULT as _FAULT
-from fastsim.kernels.user_router import (
+from fastsim.kernels.custom.router import (
     arrival as _arrival, due as _due, next_horizon as _next_horizon, send as _send, survey as _survey
 )
 from {module} import {run} as _advance
@@ -95,7 +95,7 @@ def router_module(policy: UserPolicy, scheduler: ModuleType | str) -> ModuleType
     Its ``_run`` takes a lobby besides, and no desk when the policy is one of the kernels'.
     """
     if isinstance(scheduler, str):
-        words = {"module": f"fastsim.kernels.schedule_{scheduler}", "run": "advance", "desk": "", "passed": ""}
+        words = {"module": f"fastsim.kernels.schedulers.{scheduler}", "run": "advance", "desk": "", "passed": ""}
     else:
         words = {"module": scheduler.__name__, "run": "_run", "desk": "desk, ", "passed": ", desk"}
     return _imported(_text(policy) + ROUTER.format(name=policy.name, **words), policy)

@@ -1,7 +1,7 @@
 """One stage or a pipeline, said so that the compiler sees it: a kernel then holds the code of one of the two only."""
 
-from ._jit import inlined
-from .state import Limits
+from .._jit import inlined
+from ..state import Limits
 
 
 @inlined

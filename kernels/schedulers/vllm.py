@@ -1,17 +1,17 @@
 """vLLM v0: prompts first, whole; else one token for every running request, oldest first."""
 
-from ._jit import inlined, kernel
-from .batches import retire
-from .blocks import allocate, blocks_for, grow, make_room
-from .cost import Cost
-from .group import grouped, is_grouped
-from .leap import NO_LIMIT, launch_group, retire_group
-from .queues import head, move, pop_head, sort_by_arrival
-from .replica import launch
-from .route import next_turn
-from .stages import of_one_stage, of_stages
-from .standing import break_up, retire_standing, stand, stays
-from .state import ALLOCATED, CLOCK, ENDED, FAULT, FORM, FREE, REPLICA, RUNNING, SLOT, WAITING, Limits, State
+from .._jit import inlined, kernel
+from ..cost import Cost
+from ..iterations.batches import retire
+from ..iterations.group import grouped, is_grouped
+from ..iterations.group_iterations import NO_LIMIT, launch_group, retire_group
+from ..iterations.pipeline_decodes import break_up, retire_standing, stand, stays
+from ..memory.blocks import allocate, blocks_for, grow, make_room
+from ..memory.queues import head, move, pop_head, sort_by_arrival
+from ..replicas.replica import launch
+from ..replicas.route import next_turn
+from ..replicas.stages import of_one_stage, of_stages
+from ..state import ALLOCATED, CLOCK, ENDED, FAULT, FORM, FREE, REPLICA, RUNNING, SLOT, WAITING, Limits, State
 
 GROWS, GANG, PATIENT = True, False, True
 

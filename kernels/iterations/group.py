@@ -9,12 +9,11 @@ A group is gathered from the running requests when nothing can preempt, and scat
 so short that one might; both ways of running give the same times.
 """
 
-from ._jit import inlined
-from .blocks import blocks_for, release
-from .breakdown import detailed, enter_group, leave_group
-from .cost import Cost
-from .heap import pop, push
-from .state import (
+from .._jit import inlined
+from ..accounts.breakdown import detailed, enter_group, leave_group
+from ..cost import Cost
+from ..memory.blocks import blocks_for, release
+from ..state import (
     CHUNKED,
     CLOCK,
     FREE,
@@ -34,6 +33,7 @@ from .state import (
     Limits,
     State,
 )
+from .heap import pop, push
 
 ID_BITS = 32  # a key of the heap is the step of the end, then the request
 ID_MASK = (1 << ID_BITS) - 1

@@ -1,16 +1,16 @@
 """Orca: iteration-level batching with memory for the longest sequence reserved; running requests first."""
 
-from ._jit import inlined, kernel
-from .blocks import allocate
-from .cost import Cost
-from .group import grouped, is_grouped
-from .leap import NO_LIMIT, launch_group, retire_group
-from .queues import head, pop_head
-from .replica import launch
-from .route import next_turn
-from .stages import of_one_stage, of_stages
-from .standing import retire_standing, stand, stays
-from .state import ENDED, FAULT, FORM, FREE, GROUP, REPLICA, SLOT, STANDING, WAITING, Limits, State
+from .._jit import inlined, kernel
+from ..cost import Cost
+from ..iterations.group import grouped, is_grouped
+from ..iterations.group_iterations import NO_LIMIT, launch_group, retire_group
+from ..iterations.pipeline_decodes import retire_standing, stand, stays
+from ..memory.blocks import allocate
+from ..memory.queues import head, pop_head
+from ..replicas.replica import launch
+from ..replicas.route import next_turn
+from ..replicas.stages import of_one_stage, of_stages
+from ..state import ENDED, FAULT, FORM, FREE, GROUP, REPLICA, SLOT, STANDING, WAITING, Limits, State
 
 GROWS, GANG, PATIENT = False, False, True
 

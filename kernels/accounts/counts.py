@@ -4,10 +4,8 @@ Time is counted in ticks since the first arrival and bins are powers of two of t
 whatever the order, however a run of iterations is cut, on any number of threads.
 """
 
-from ._jit import apart, inlined
-from .breakdown import detailed
-from .counters import bin_of, size_bin
-from .state import (
+from .._jit import apart, inlined
+from ..state import (
     CLOCK,
     DECODE_KV,
     FREE,
@@ -25,6 +23,8 @@ from .state import (
     Longs,
     State,
 )
+from .breakdown import detailed
+from .histogram import bin_of, size_bin
 
 TICKS = 1048576.0  # per s
 FIRST_SHIFT = 10  # a bin has 2 ** (FIRST_SHIFT + folds) ticks, at first a millisecond

@@ -8,9 +8,9 @@ import math
 
 import numpy as np
 
-from ._jit import inlined
-from .cost import Cost, decode_ms, host_seconds, layers_ms, stage_seconds
-from .state import (
+from .._jit import inlined
+from ..cost import Cost, decode_ms, host_seconds, layers_ms, stage_seconds
+from ..state import (
     CLOCK,
     DECODE_KV,
     HOST,

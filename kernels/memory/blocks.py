@@ -3,10 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ._jit import inlined
-from .breakdown import count_restart, detailed
+from .._jit import inlined
+from ..accounts.breakdown import count_restart, detailed
+from ..state import ALLOCATED, FREE, PEAK, RESTARTS, Requests
 from .queues import push_front
-from .state import ALLOCATED, FREE, PEAK, RESTARTS, Requests
 
 Ints = NDArray[np.int32]
 Longs = NDArray[np.int64]

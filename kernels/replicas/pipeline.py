@@ -6,12 +6,12 @@ cause is due at once and stands in a ring, first come first served.
 
 import math
 
-from ._jit import inlined
-from .cost import Cost, stage_seconds
-from .log import full, record
-from .measure import count_stage, count_time
-from .queues import arrive
-from .state import (
+from .._jit import inlined
+from ..accounts.counts import count_stage, count_time
+from ..accounts.log import full, record
+from ..cost import Cost, stage_seconds
+from ..memory.queues import arrive
+from ..state import (
     BUDGET,
     CLOCK,
     COMING,

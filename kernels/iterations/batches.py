@@ -2,13 +2,13 @@
 
 import math
 
-from ._jit import inlined
-from .blocks import release
-from .breakdown import SINCE, count_chunk, count_decode, detailed, other_seconds
-from .cost import COMPOSE_FASTSIM, Cost, batch_ms, host_seconds, prefill_chunk_ms
-from .counters import bin_of
-from .queues import move
-from .state import (
+from .._jit import inlined
+from ..accounts.breakdown import SINCE, count_chunk, count_decode, detailed, other_seconds
+from ..accounts.histogram import bin_of
+from ..cost import COMPOSE_FASTSIM, Cost, batch_ms, host_seconds, prefill_chunk_ms
+from ..memory.blocks import release
+from ..memory.queues import move
+from ..state import (
     CLOCK,
     DECODE_KV,
     IN_USE,

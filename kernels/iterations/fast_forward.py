@@ -1,14 +1,12 @@
 """A group on its own: the loop over iterations between which nothing but the clock, the step and the KV changes."""
 
-from ._jit import inlined
-from .batches import count_gaps
-from .breakdown import detailed
-from .cost import COMPOSE_FASTSIM, Cost, host_seconds, solo_parts, solo_seconds, solo_segment
-from .counters import bin_bounds, bin_of
-from .group import ID_BITS
-from .log import record
-from .measure import BUSY, KV, RUNNING_SERIES, TICKS, bin_at, bin_end, count_run, count_stage, spread, ticks_at
-from .state import (
+from .._jit import inlined
+from ..accounts.breakdown import detailed
+from ..accounts.counts import BUSY, KV, RUNNING_SERIES, TICKS, bin_at, bin_end, count_run, count_stage, spread, ticks_at
+from ..accounts.histogram import bin_bounds, bin_of
+from ..accounts.log import record
+from ..cost import COMPOSE_FASTSIM, Cost, host_seconds, solo_parts, solo_seconds, solo_segment
+from ..state import (
     CLOCK,
     DECODE_KV,
     ENDED,
@@ -46,6 +44,8 @@ from .state import (
     Limits,
     State,
 )
+from .batches import count_gaps
+from .group import ID_BITS
 
 
 @inlined

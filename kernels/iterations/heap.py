@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ._jit import inlined
+from .._jit import inlined
 
 Longs = NDArray[np.int64]
 

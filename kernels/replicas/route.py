@@ -6,12 +6,10 @@ before anything else at that time.
 
 import math
 
-from ._jit import inlined
-from .cost import Cost
-from .pipeline import next_moment
-from .replica import next_event
-from .solo import next_leave
-from .state import (
+from .._jit import inlined
+from ..cost import Cost
+from ..iterations.fast_forward import next_leave
+from ..state import (
     COMING,
     DONE,
     FIRST,
@@ -34,6 +32,8 @@ from .state import (
     Longs,
     State,
 )
+from .pipeline import next_moment
+from .replica import next_event
 from .tournament import replay
 
 # Limits.router: requests that the shell has assigned already, the column of counts to keep low, or a function of

@@ -1,27 +1,16 @@
 """FasterTransformer: a batch stays together until all its requests finish, and so does its memory."""
 
-from ._jit import inlined, kernel
-from .cost import Cost
-from .group import grouped, is_grouped
-from .leap import NO_LIMIT, launch_group, retire_group
-from .queues import move
-from .replica import launch
-from .route import next_turn
-from .schedule_orca import admit
-from .stages import of_one_stage, of_stages
-from .standing import retire_standing, stand
-from .state import (
-    ENDED,
-    FAULT,
-    FORM,
-    GROUP,
-    NUM_MEMBERS,
-    REPLICA,
-    RUNNING,
-    SLOT,
-    Limits,
-    State,
-)
+from .._jit import inlined, kernel
+from ..cost import Cost
+from ..iterations.group import grouped, is_grouped
+from ..iterations.group_iterations import NO_LIMIT, launch_group, retire_group
+from ..iterations.pipeline_decodes import retire_standing, stand
+from ..memory.queues import move
+from ..replicas.replica import launch
+from ..replicas.route import next_turn
+from ..replicas.stages import of_one_stage, of_stages
+from ..state import ENDED, FAULT, FORM, GROUP, NUM_MEMBERS, REPLICA, RUNNING, SLOT, Limits, State
+from .orca import admit
 
 GROWS, GANG, PATIENT = False, True, True
 

@@ -2,17 +2,14 @@
 
 import math
 
-from ._jit import inlined
-from .batches import count_gaps, weigh
-from .blocks import release
-from .breakdown import count_chunk, detailed, other_seconds
-from .cost import Cost, host_seconds, stage_seconds
-from .group import add_work, disband, finish_due, growth_due, join, line_up
-from .log import full, record
-from .measure import count_batch, count_stage, count_time
-from .queues import arrive
-from .solo import count_first_gaps, run_on
-from .state import (
+from .._jit import inlined
+from ..accounts.breakdown import count_chunk, detailed, other_seconds
+from ..accounts.counts import count_batch, count_stage, count_time
+from ..accounts.log import full, record
+from ..cost import Cost, host_seconds, stage_seconds
+from ..memory.blocks import release
+from ..memory.queues import arrive
+from ..state import (
     CHUNKED,
     CLOCK,
     COMING,
@@ -49,6 +46,9 @@ from .state import (
     Limits,
     State,
 )
+from .batches import count_gaps, weigh
+from .fast_forward import count_first_gaps, run_on
+from .group import add_work, disband, finish_due, growth_due, join, line_up
 
 NO_LIMIT = 1 << 62
 

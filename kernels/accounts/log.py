@@ -1,7 +1,7 @@
 """The log of iterations: one row per batch and stage."""
 
-from ._jit import inlined
-from .state import FREE, LOGGED, NUM_PREFILL_TOKENS, NUM_SEQS, NUM_TOKENS, REPLICA, State
+from .._jit import inlined
+from ..state import FREE, LOGGED, NUM_PREFILL_TOKENS, NUM_SEQS, NUM_TOKENS, REPLICA, State
 
 
 @inlined

@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ._jit import inlined
-from .state import COMING, HEAD, NONE, PREEMPTED, PRESENT, UNSEEN, WAITING
+from .._jit import inlined
+from ..state import COMING, HEAD, NONE, PREEMPTED, PRESENT, UNSEEN, WAITING
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]

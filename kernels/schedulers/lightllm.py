@@ -1,14 +1,14 @@
 """LightLLM: token-level memory; a prompt is admitted when the peak of all that runs will still fit."""
 
-from ._jit import inlined, kernel
-from .blocks import allocate
-from .cost import Cost
-from .group import grouped
-from .leap import NO_LIMIT, launch_group, retire_group
-from .queues import head, pop_head
-from .route import next_turn
-from .stages import of_one_stage
-from .state import (
+from .._jit import inlined, kernel
+from ..cost import Cost
+from ..iterations.group import grouped
+from ..iterations.group_iterations import NO_LIMIT, launch_group, retire_group
+from ..memory.blocks import allocate
+from ..memory.queues import head, pop_head
+from ..replicas.route import next_turn
+from ..replicas.stages import of_one_stage
+from ..state import (
     ALLOCATED,
     ENDED,
     FAULT,

@@ -9,13 +9,12 @@ first of them finishes, or when the batch must be mixed with others that wait to
 
 import math
 
-from ._jit import inlined
-from .batches import count_gaps
-from .blocks import blocks_for, release
-from .breakdown import DECODE_HOST, DECODE_WAIT, OTHER_WORK, count_chunk, detailed, other_seconds
-from .cost import Cost, host_seconds
-from .queues import move
-from .state import (
+from .._jit import inlined
+from ..accounts.breakdown import DECODE_HOST, DECODE_WAIT, OTHER_WORK, count_chunk, detailed, other_seconds
+from ..cost import Cost, host_seconds
+from ..memory.blocks import blocks_for, release
+from ..memory.queues import move
+from ..state import (
     CLOCK,
     DECODE_KV,
     DUE,
@@ -43,6 +42,7 @@ from .state import (
     Limits,
     State,
 )
+from .batches import count_gaps
 
 NEVER = 1 << 40
 

@@ -3,13 +3,13 @@
 The loop itself is written out per function (fastsim/policies/source.py): numba caches no function that is an argument.
 """
 
-from ._jit import inlined
-from .batches import retire
-from .blocks import allocate, blocks_for, grow, preempt
-from .cost import Cost
-from .queues import move, sort_by_arrival
-from .replica import launch
-from .state import (
+from .._jit import inlined
+from ..cost import Cost
+from ..iterations.batches import retire
+from ..memory.blocks import allocate, blocks_for, grow, preempt
+from ..memory.queues import move, sort_by_arrival
+from ..replicas.replica import launch
+from ..state import (
     ALLOCATED,
     CLOCK,
     COMING,
@@ -30,7 +30,7 @@ from .state import (
     Limits,
     State,
 )
-from .user_desk import (
+from .view import (
     BAD_SIZE,
     BAD_TOKENS,
     ELSEWHERE,

@@ -2,14 +2,13 @@
 
 import math
 
-from ._jit import inlined
-from .batches import weigh
-from .cost import Cost, stage_seconds
-from .log import full, record
-from .measure import count_batch, count_stage, count_time
-from .pipeline import enter, next_pipeline_event
-from .queues import arrive
-from .state import (
+from .._jit import inlined
+from ..accounts.counts import count_batch, count_stage, count_time
+from ..accounts.log import full, record
+from ..cost import Cost, stage_seconds
+from ..iterations.batches import weigh
+from ..memory.queues import arrive
+from ..state import (
     BUDGET,
     CLOCK,
     COMING,
@@ -44,6 +43,7 @@ from .state import (
     Limits,
     State,
 )
+from .pipeline import enter, next_pipeline_event
 
 
 @inlined

@@ -7,8 +7,8 @@ import numpy as np
 from numba.extending import register_jitable
 from numpy.typing import NDArray
 
-from ._jit import _OPTIONS, _PART_OPTIONS
-from .state import Floats, Ints, Longs
+from .._jit import _OPTIONS, _PART_OPTIONS
+from ..state import Floats, Ints, Longs
 
 F = TypeVar("F")
 

@@ -4,23 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ._jit import inlined
-from .route import append
-from .state import (
-    FIRST,
-    FREE,
-    NEXT_REQUEST,
-    PRESENT,
-    REPLICA,
-    UNSEEN,
-    WAITING,
-    Floats,
-    Ints,
-    Limits,
-    Longs,
-    State,
-)
-from .user_desk import BAD_REPLICA
+from .._jit import inlined
+from ..replicas.route import append
+from ..state import FIRST, FREE, NEXT_REQUEST, PRESENT, REPLICA, UNSEEN, WAITING, Floats, Ints, Limits, Longs, State
+from .view import BAD_REPLICA
 
 
 class Lobby(NamedTuple):

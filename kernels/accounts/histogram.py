@@ -9,7 +9,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from ._jit import inlined
+from .._jit import inlined
 
 LOWEST_EXPONENT = -20  # 2**-20 s: one microsecond
 NUM_OCTAVES = 42  # up to 2**22 s, 48 days

@@ -1,0 +1,1 @@
+"""What a run keeps beside the requests: times by part, counts, histograms and the log of batches."""

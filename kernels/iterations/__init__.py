@@ -1,0 +1,1 @@
+"""Iterations, one by one and many at once: batches, groups of decodes, fast forward."""

@@ -1,0 +1,1 @@
+"""Replicas, their pipeline stages, and the router before them."""

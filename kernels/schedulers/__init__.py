@@ -1,0 +1,1 @@
+"""One module per scheduling policy, each with the same three functions."""
