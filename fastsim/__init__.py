@@ -9,6 +9,8 @@ Names are imported when first used: ``import fastsim`` alone loads nothing heavy
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from fastsim.version import __version__
+
 if TYPE_CHECKING:
     from fastsim.capacity_search import capacity
     from fastsim.config_search import search
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from fastsim.workload import Workload
     from fastsim.workload import load as load_workload
 
-__version__ = "0.1.0"
 __all__ = [
     "Deployment",
     "Result",

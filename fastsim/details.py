@@ -1,10 +1,8 @@
 """What a summary says beyond the headlines, from what a simulation with detail keeps (measures.py)."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastsim import distribution, occupancy, per_request, series, work
 from fastsim.deployment import Resolved
@@ -18,8 +16,7 @@ from fastsim.spent import by_operator
 from fastsim.summary import inside, ratio
 from fastsim.verdict import Pressure, verdict
 
-Floats = NDArray[np.float64]
-Columns = Mapping[str, NDArray[Any]]
+from .arrays import Columns, Floats
 
 
 def add_details(

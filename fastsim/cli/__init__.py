@@ -5,8 +5,8 @@ from importlib import import_module
 
 import click
 
-import fastsim
 from fastsim.errors import FastsimError
+from fastsim.version import __version__
 
 # Name, where it is, and its line of help: `fastsim --help` imports none of them.
 COMMANDS = {
@@ -56,7 +56,7 @@ class LazyGroup(click.Group):
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(fastsim.__version__)
+@click.version_option(__version__)
 def cli() -> None:
     """Predict how a deployment of a large language model behaves, without a GPU.
 
