@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastsim.documents import Document, Key, describe, short
 from fastsim.errors import ConfigError, did_you_mean
+from fastsim.files.documents import Document, Key, short
+from fastsim.files.schema import describe
 from fastsim.settings import Deployment
 
 WORKLOAD_FIELDS = ("workload", "workload.rate", "workload.num_requests", "workload.seed")

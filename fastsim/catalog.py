@@ -6,8 +6,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from fastsim.documents import short
 from fastsim.errors import CatalogError, did_you_mean
+from fastsim.files import DATA
+from fastsim.files.documents import short
 
 Kind = Literal["models", "devices", "nodes"]
 T = TypeVar("T", "Model", "Device", "Node")
@@ -166,9 +167,9 @@ def _build(kind: type[T], name: str, values: Mapping[str, Any]) -> T:
 
 @cache
 def _entries(kind: Kind) -> dict[str, dict[str, Any]]:
-    from fastsim.documents import parse_yaml
+    from fastsim.files.documents import parse_yaml
 
-    path = Path(__file__).parent / "data" / "catalog" / f"{kind}.yaml"
+    path = DATA / "catalog" / f"{kind}.yaml"
     return parse_yaml(path.read_text(encoding="utf-8"), path.name).values
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import fastsim
 from fastsim import shared
 from fastsim.batch import Batch, Outcome, simulate
 from fastsim.configuration import Configuration
@@ -20,6 +19,7 @@ from fastsim.errors import ClusterError, FastsimError
 from fastsim.kernels._jit import CACHE_FOLDER
 from fastsim.many import tables_key
 from fastsim.predictors import Built, build_cost
+from fastsim.version import __version__
 from fastsim.workload import Workload
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 PATIENCE_S = 5.0  # for a scheduler to answer
 MOST_SENT = 3  # times that a worker gets the same
 LOOK_S = 1.0  # between two looks at how many threads the workers have
-VERSION = fastsim.__version__, CACHE_FOLDER.name  # and the digest of the kernels
+VERSION = __version__, CACHE_FOLDER.name  # and the digest of the kernels
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ def check(client: "Client") -> None:
             from fastsim.kernels._jit import CACHE_FOLDER
         except ImportError as problem:
             return "", str(problem)
-        return fastsim.__version__, CACHE_FOLDER.name
+        return __version__, CACHE_FOLDER.name
 
     for worker, found in client.run(version, on_error="ignore").items():
         _compare(found, VERSION, worker)

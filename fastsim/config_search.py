@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import fastsim
 from fastsim.candidates import Candidate, candidates, parse_budget
 from fastsim.capacity_search import NUM_REQUESTS, TOLERANCE, check, objectives_of
 from fastsim.evaluators import Evaluators
@@ -17,6 +16,7 @@ from fastsim.ranking import Ranking, Row, ranking_of, score
 from fastsim.rungs import COARSE, Outcome, Rung, rungs
 from fastsim.simulation import Progress
 from fastsim.space import Space
+from fastsim.version import __version__
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -80,7 +80,7 @@ def search(
     everyone, dropped = candidates(space, priced, num_requests, NUM_REQUESTS, yes=yes)
     steps = rungs(min(one.unit.num_requests for one in everyone), tolerance)
     about = {
-        "version": fastsim.__version__,
+        "version": __version__,
         "objectives": [str(one) for one in wanted],
         "rank": rank,
         "rate": rate,

@@ -9,13 +9,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import fastsim
 from fastsim.axes import WORKLOAD_FIELDS, Axis
 from fastsim.catalog import load_device, load_model, load_node
 from fastsim.deployment import Deployment, Resolved, resolve
-from fastsim.documents import Document, Key, describe, read, short, validate
 from fastsim.errors import CatalogError, ConfigError, did_you_mean
+from fastsim.files.documents import Document, Key, read, short
+from fastsim.files.schema import describe, validate
 from fastsim.settings import DEFAULT_FILE, is_function
+from fastsim.version import __version__
 from fastsim.workload import Workload, presets
 from fastsim.workload import load as load_workload
 from fastsim.workload.stream import MAX_REQUESTS
@@ -132,7 +133,7 @@ def digest(resolved: Resolved, workload: Workload) -> str:
     deployment = resolved.deployment
     functions = [one.policy for one in (deployment.scheduler, deployment.router) if is_function(one.policy)]
     parts = (
-        fastsim.__version__,
+        __version__,
         deployment.model_dump_json(),
         repr((resolved.model, resolved.device, resolved.node)),
         workload.digest,

@@ -16,11 +16,11 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-import fastsim
 from fastsim.batch import Row
 from fastsim.errors import OutputError
-from fastsim.files import locked, refuse_file
+from fastsim.files.writing import locked, refuse_file
 from fastsim.metrics import METRICS
+from fastsim.version import __version__
 
 SWEEP = "_sweep.json"
 EVERY_S, SHARE = 1.0, 0.02  # a part is written after a second, later after 2 % of the time so far: parts stay few
@@ -40,7 +40,7 @@ class Dataset:
         self.folder, self.done = folder, set[str]()  # digests that are in the files when they are opened
         self.rows = self.failed = 0
         self._began = self._written = time.monotonic()
-        self._about = {"fastsim": fastsim.__version__, **about}
+        self._about = {"fastsim": __version__, **about}
         self._rows: list[Row] = []
         self._names = tuple(fields)
         self._schema = pa.schema(
@@ -159,10 +159,9 @@ class Dataset:
             digest, version = found["digest"], found["fastsim"]
         except (ValueError, KeyError, TypeError):
             raise OutputError(f"{path}: cannot be read; name another folder, or remove this one") from None
-        if version != fastsim.__version__:
+        if version != __version__:
             raise OutputError(
-                f"{self.folder}: holds a sweep by fastsim {version}, and this is {fastsim.__version__}; "
-                "name another folder"
+                f"{self.folder}: holds a sweep by fastsim {version}, and this is {__version__}; name another folder"
             )
         if digest != self._about["digest"]:
             raise OutputError(

@@ -6,8 +6,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from fastsim.catalog import Device
-from fastsim.documents import read, validate
 from fastsim.errors import ConfigError
+from fastsim.files.documents import read
+from fastsim.files.schema import validate
 
 
 def _number(meaning: str, example: float, **limits: Any) -> Any:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from fastsim.catalog import Model
-from fastsim.documents import parse_json, read_text
 from fastsim.errors import CatalogError
+from fastsim.files.documents import parse_json, read_text
 from fastsim.quantisation import quantisation
 
 # What model_type says and the configuration may leave unsaid.

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from fastsim.errors import InputError, OutputError
-from fastsim.files import refuse_file
+from fastsim.files.writing import refuse_file
 
 FILE = "findings.jsonl"
 

@@ -3,9 +3,9 @@
 import re
 from typing import Any
 
-import fastsim
 from fastsim.errors import ConfigError
 from fastsim.launch import Launch
+from fastsim.version import __version__
 
 IMAGES = {"vllm": "vllm/vllm-openai:v0.19.0", "sglang": "lmsysorg/sglang:v0.5.10.post1"}
 PORTS = {"vllm": 8000, "sglang": 30000}
@@ -46,7 +46,7 @@ def objects(launch: Launch, image: str | None = None) -> list[dict[str, Any]]:
         "containers": [container],
         "volumes": [{"name": "shared-memory", "emptyDir": {"medium": "Memory"}}],
     }
-    about = {"fastsim/version": fastsim.__version__, "fastsim/device": deployment.device}
+    about = {"fastsim/version": __version__, "fastsim/device": deployment.device}
     return [
         {
             "apiVersion": "apps/v1",

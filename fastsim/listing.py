@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fastsim.catalog import load_device, load_model, load_node, names
+from fastsim.files import DATA
 from fastsim.metrics import METRICS
 
 POLICIES = {
@@ -22,7 +23,7 @@ ROUTERS = {
     "least_waiting": "fewest requests in the waiting queue (Vidur's LOR)",
     "pinned": "column replica_id of the workload",
 }
-PREDICTORS = Path(__file__).parent / "data" / "predictors"
+PREDICTORS = DATA / "predictors"
 
 
 def rows(kind: str) -> list[dict[str, Any]]:

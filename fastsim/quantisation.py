@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from fastsim.documents import parse_json, read_text
 from fastsim.errors import CatalogError
+from fastsim.files.documents import parse_json, read_text
 
 KNOWN = "fp8, compressed-tensors, awq, gptq, modelopt"
 

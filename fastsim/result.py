@@ -15,12 +15,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyarrow.csv import write_csv
 
-import fastsim
 from fastsim.breakdown import breakdown
 from fastsim.columns import BREAKDOWN, ITERATIONS, REQUESTS, Column
 from fastsim.deployment import Resolved
 from fastsim.details import add_details
-from fastsim.files import replacing
+from fastsim.files.writing import replacing
 from fastsim.kernels.state import Replicas, Requests
 from fastsim.layout import Stream
 from fastsim.measures import Measures
@@ -29,6 +28,7 @@ from fastsim.objectives import Objective, judge, missed
 from fastsim.stored import FORMAT, read
 from fastsim.summary import summarise
 from fastsim.verdict import again
+from fastsim.version import __version__
 from fastsim.workload import Workload
 
 TABLES = ("requests.parquet", "iterations.parquet")
@@ -195,7 +195,7 @@ def describe(resolved: Resolved, workload: Workload, provenance: dict[str, Any])
         "predictor": provenance,
         "warnings": list(resolved.warnings),
         "versions": {
-            "fastsim": fastsim.__version__,
+            "fastsim": __version__,
             "python": platform.python_version(),
             "numpy": np.__version__,
         },

@@ -7,7 +7,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WrapValidator
 
-from fastsim.documents import Document, read, validate, with_overrides
+from fastsim.files import DATA
+from fastsim.files.documents import Document, read
+from fastsim.files.schema import validate, with_overrides
 
 Policy = Literal["vllm", "sarathi", "orca", "lightllm", "faster_transformer"]
 RouterPolicy = Literal["round_robin", "random", "least_outstanding", "least_waiting", "pinned"]
@@ -18,7 +20,7 @@ Quantization = Literal["none", "fp8", "fp8_block", "int8_wo", "int4_wo", "nvfp4"
 KvCacheDtype = Literal["auto", "fp8"]
 AllToAll = Literal["allgather_reducescatter", "deepep"]
 
-DEFAULT_FILE = Path(__file__).parent / "data" / "default.yaml"
+DEFAULT_FILE = DATA / "default.yaml"
 
 
 def _setting(meaning: str, valid: str, example: Any, **limits: Any) -> Any:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from fastsim.capacity_search import Capacity
-from fastsim.files import write_text
+from fastsim.files.writing import write_text
 from fastsim.probe import Probed
 from fastsim.settings import Deployment
 

@@ -24,9 +24,9 @@ from typing import Any
 from fastsim import expression
 from fastsim.axes import Axis, fields, read_axes
 from fastsim.configuration import Base, Configuration
-from fastsim.documents import Document, read, short
 from fastsim.errors import ConfigError, DoesNotFitError, did_you_mean
 from fastsim.expression import Condition
+from fastsim.files.documents import Document, read, short
 
 KEYS = ("deployment", "workload", "axes", "zip", "where")
 GPUS = frozenset(("tensor_parallel_size", "pipeline_parallel_size", "num_replicas"))  # num_gpus is their product

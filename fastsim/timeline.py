@@ -16,7 +16,7 @@ import numpy as np
 
 from fastsim import flows
 from fastsim.errors import ConfigError, InputError
-from fastsim.files import refuse_folder, writing
+from fastsim.files.writing import refuse_folder, writing
 from fastsim.operator_shares import Shares, shares
 from fastsim.result import Result
 from fastsim.trace_events import Part, events

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from fastsim.files import write_text
+from fastsim.files.writing import write_text
 
 from .case import Measured
 from .plan import work

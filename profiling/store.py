@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastsim.errors import OutputError, TableError
-from fastsim.files import locked, refuse_file, write_text, writing
+from fastsim.files.writing import locked, refuse_file, write_text, writing
 
 from .case import SHAPES, Case, Measured, Skipped
 

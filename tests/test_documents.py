@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field
 
 from fastsim.deployment import Deployment, resolve
-from fastsim.documents import Document, parse_json, parse_yaml, read, validate
 from fastsim.errors import ConfigError, FastsimError
+from fastsim.files.documents import Document, parse_json, parse_yaml, read
+from fastsim.files.schema import validate
 
 SMALL: dict[str, Any] = {"model": "llama-2-7b", "device": "a100", "max_model_len": 4096}
 

@@ -21,7 +21,7 @@ def launch(
     """
     from fastsim.deployment import Deployment
     from fastsim.errors import ConfigError
-    from fastsim.files import write_text
+    from fastsim.files.writing import write_text
     from fastsim.kubernetes import manifest
     from fastsim.launch import launch as start
 

@@ -40,7 +40,7 @@ def simulate(
     """
     from fastsim import show
     from fastsim.deployment import Deployment
-    from fastsim.files import refuse_file
+    from fastsim.files.writing import refuse_file
     from fastsim.objectives import parse_all, parse_exclude
     from fastsim.simulation import simulate as run
     from fastsim.workload import load

@@ -2,7 +2,8 @@
 
 A scheduling function has three parameters, ``(replica, chosen, tokens)``. It is called when a request arrives at an
 idle replica and whenever an iteration ends, looks at ``replica``
-(fastsim.kernels.custom.view.ReplicaView), writes requests into ``chosen`` and how many tokens of each into ``tokens``, and returns how many it has chosen. A waiting request is
+(fastsim.kernels.custom.view.ReplicaView), writes requests into ``chosen`` and how many tokens of each into
+``tokens``, and returns how many it has chosen. A waiting request is
 given 1 to ``prefill`` tokens, a running one at most those left of its prompt, or 1 when it decodes; 0 tokens restart
 a running request. What does not fit is not chosen: a batch holds ``max_batch`` requests and
 ``max_num_batched_tokens`` tokens, admission takes the blocks of the whole prompt and leaves ``watermark_blocks`` free.

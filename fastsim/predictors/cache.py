@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastsim.files import locked
+from fastsim.files.writing import locked
 from fastsim.kernels._jit import CACHE_FOLDER
 from fastsim.kernels.cost import FastsimTables, VidurTables
 

@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastsim.errors import CatalogError, TableError
+from fastsim.files import DATA
 
 from .conformal import Interval
 from .forest import base
 from .roofline import Chip, Columns, Floats, features, stacked
 
-FOLDER = Path(__file__).parent.parent / "data" / "predictors"
+FOLDER = DATA / "predictors"
 BATCH = 1 << 16  # rows asked at once: features of more would not stay in cache
 
 

@@ -13,9 +13,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-import fastsim
-from fastsim.files import write_text
+from fastsim.files.writing import write_text
 from fastsim.report.palette import THEMES
+from fastsim.version import __version__
 
 if TYPE_CHECKING:
     from bokeh.plotting import figure
@@ -132,7 +132,7 @@ def page(title: str, sections: Sequence[Section], lead: str = "") -> str:
         f"<body><header><h1>{escape(title)}</h1>"
         '<button id="theme" type="button" aria-label="Light or dark">◐</button>'
         f'{_lead(lead)}<nav aria-label="Sections">{links}</nav></header>\n<main>{"".join(parts)}</main>\n'
-        f"<footer>Written by fastsim {fastsim.__version__}. This file needs no network.</footer>\n"
+        f"<footer>Written by fastsim {__version__}. This file needs no network.</footer>\n"
         f"{bokeh.render_js()}\n<script>const THEMES = {json.dumps(THEMES)};\n{script}</script></body></html>\n"
     )
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fastsim.errors import InputError
-from fastsim.files import refuse_folder
+from fastsim.files.writing import refuse_folder
 from fastsim.report import charts, provenance
 from fastsim.report.comparison import compared, crowd
 from fastsim.report.headline import answers

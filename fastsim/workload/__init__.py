@@ -9,7 +9,7 @@ from fastsim.workload.presets import preset_file, presets
 from fastsim.workload.stream import MAX_REQUESTS, Workload, check_rate
 
 if TYPE_CHECKING:
-    from fastsim.documents import Document
+    from fastsim.files.documents import Document
 
 __all__ = ["Workload", "is_description", "load", "presets", "synthesise"]
 
@@ -95,7 +95,7 @@ def _draw(document: "Document", spec: Any, rate: float | None, num_requests: int
 
 def _description(spec: str | Path | Mapping[str, Any]) -> "Document | None":
     """The description that ``spec`` is or names; None when it names something else."""
-    from fastsim.documents import Document, read
+    from fastsim.files.documents import Document, read
 
     if isinstance(spec, Mapping):
         return Document(dict(spec))

@@ -7,8 +7,9 @@ from typing import Annotated, Any, Generic, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from fastsim.documents import Document, validate
 from fastsim.errors import ConfigError, did_you_mean
+from fastsim.files.documents import Document
+from fastsim.files.schema import validate
 from fastsim.workload.stream import MAX_REQUESTS, MAX_TOKENS
 
 # description: what follows "is not" in a message; examples: a valid value.

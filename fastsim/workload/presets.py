@@ -3,7 +3,9 @@
 from functools import cache
 from pathlib import Path
 
-FOLDER = Path(__file__).parents[1] / "data" / "workloads"
+from fastsim.files import DATA
+
+FOLDER = DATA / "workloads"
 
 
 @cache
