@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fastsim.catalog import load_model
+from fastsim.catalog.load import load_model
 from fastsim.predictors import aic, raw, shipped, vidur
 from fastsim.predictors.forest import SIZES, UNSHRUNK
 from fastsim.predictors.forest_splits import FOLDS

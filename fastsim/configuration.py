@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fastsim.axes import WORKLOAD_FIELDS, Axis
-from fastsim.catalog import load_device, load_model, load_node
+from fastsim.catalog.load import load_device, load_model, load_node
 from fastsim.deployment import Deployment, Resolved, resolve
 from fastsim.errors import CatalogError, ConfigError, did_you_mean
 from fastsim.files.documents import Document, Key, read, short

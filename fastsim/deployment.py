@@ -6,8 +6,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastsim import catalog, memory, parallelism
-from fastsim.catalog import Device, Model, Node
+from fastsim import memory, parallelism
+from fastsim.catalog import load
+from fastsim.catalog.hardware import Device, Node
+from fastsim.catalog.model import Model
 from fastsim.errors import ConfigError, DoesNotFitError, did_you_mean
 from fastsim.memory import Layout, MemoryPlan
 from fastsim.operators import Operators, operators
@@ -81,7 +83,7 @@ def resolve(deployment: Deployment) -> Resolved:
     catalog's spelling, relative paths absolute. Raises CatalogError, ConfigError or DoesNotFitError.
     """
     deployment = Deployment.load(deployment)  # model_copy(update=...) does not validate
-    model, device = catalog.load_model(deployment.model), catalog.load_device(deployment.device)
+    model, device = load.load_model(deployment.model), load.load_device(deployment.device)
     node = _node(deployment, device)
     _check(deployment, model, node)
     filled = _fill(deployment, model, device, node)
@@ -139,10 +141,10 @@ def _check_vidur(deployment: Deployment, model: Model) -> None:
 
 def _node(deployment: Deployment, device: Device) -> Node:
     if deployment.node is None:
-        return catalog.default_node(device)
-    node = catalog.load_node(deployment.node)
+        return load.default_node(device)
+    node = load.load_node(deployment.node)
     if node.device not in (None, device.name):
-        nodes = [catalog.load_node(name) for name in catalog.names("nodes")]
+        nodes = [load.load_node(name) for name in load.names("nodes")]
         valid = ", ".join(one.name for one in nodes if one.device in (None, device.name))
         raise ConfigError(f"node: {node.name!r} holds {node.device}, not {device.name} (valid: {valid})")
     return node
@@ -158,7 +160,7 @@ def _fill(deployment: Deployment, model: Model, device: Device, node: Node) -> D
         "policy": _function(given.policy),
         "max_waiting_iters": 10 if given.max_waiting_iters is None else given.max_waiting_iters,
     }
-    in_catalog, is_listed = model.name in catalog.names("models"), device.name in catalog.names("devices")
+    in_catalog, is_listed = model.name in load.names("models"), device.name in load.names("devices")
     filled = {
         "model": model.name if in_catalog else str(Path(model.name).absolute()),
         "quantization": deployment.quantization or model.quantization or "none",

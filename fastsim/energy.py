@@ -8,7 +8,7 @@ its rated power. SINGLE and FULL: an H100 SXM of 700 W draws 300 W on batches of
 from math import log2
 from typing import Any
 
-from fastsim.catalog import Device
+from fastsim.catalog.hardware import Device
 
 IDLE, SINGLE, FULL = 0.2, 300 / 700, 600 / 700  # of the rated power
 FULL_TOKENS = 128

@@ -6,9 +6,9 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from fastsim import catalog
 from fastsim.candidates import Candidate
 from fastsim.capacity_search import TOLERANCE, objectives_of
+from fastsim.catalog import load
 from fastsim.config_search import Found, search
 from fastsim.deployment import Deployment, Resolved, resolve
 from fastsim.errors import ConfigError
@@ -70,7 +70,7 @@ def fleets(
     """
     wanted = objectives_of(objectives)
     base = Deployment.load(deployment).model_dump(mode="json")
-    names = [catalog.load_device(name).name for name in devices] or known_devices()
+    names = [load.load_device(name).name for name in devices] or known_devices()
     base |= {"device": names[0], "node": None, "tensor_parallel_size": 1, "num_replicas": 1}
     described = {
         "deployment": base,
@@ -93,7 +93,7 @@ def known_devices() -> list[str]:
     """Devices with shipped operator times."""
     from fastsim.predictors.shipped import systems
 
-    return [name for name in catalog.names("devices") if catalog.load_device(name).predictor in systems()]
+    return [name for name in load.names("devices") if load.load_device(name).predictor in systems()]
 
 
 def _fleet(one: Candidate, row: Row, rate: float, wanted: Sequence[Objective]) -> Fleet | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastsim import catalog
+from fastsim.catalog import load
 from fastsim.deployment import Deployment, Resolved, resolve
 from fastsim.errors import ConfigError, did_you_mean
 from fastsim.settings import is_function
@@ -157,7 +157,7 @@ def _common_notes(resolved: Resolved) -> list[str]:
 def _model(resolved: Resolved) -> str:
     """The name on Hugging Face, or the folder of the config.json."""
     name = resolved.deployment.model
-    if name in catalog.names("models"):
+    if name in load.names("models"):
         return name
     path = Path(name)
     return str(path.parent if path.suffix == ".json" else path)

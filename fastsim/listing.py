@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fastsim.catalog import load_device, load_model, load_node, names
+from fastsim.catalog.load import load_device, load_model, load_node, names
 from fastsim.files import DATA
 from fastsim.metrics import METRICS
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Literal
 
-from fastsim.catalog import Device, Model
+from fastsim.catalog.hardware import Device
+from fastsim.catalog.model import Model
 from fastsim.errors import DoesNotFitError
 from fastsim.operators import Operators, operators
 

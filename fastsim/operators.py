@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .catalog import Model
+    from fastsim.catalog.model import Model
 
 BYTES = 2  # bf16 activations
 # Bytes of a weight with its scales: a float32 per 128 x 128 block, a bf16 per 128 weights, an fp8 per 16.

@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from fastsim.catalog import Device, Model, Node
+from fastsim.catalog.hardware import Device, Node
+from fastsim.catalog.model import Model
 from fastsim.errors import ConfigError
 from fastsim.memory import Layout, blocks_that_fit
 

@@ -1,6 +1,7 @@
 """The parts of a layer: attention, a dense MLP, experts, norms, each as GEMMs and the small kernels between them."""
 
-from .catalog import Model
+from fastsim.catalog.model import Model
+
 from .operators import BYTES, INPUT_BYTES, Attention, Elementwise, Gemm
 
 Parts = tuple[list[Gemm], list[Elementwise]]

@@ -16,7 +16,7 @@ from .plan import Plan, limits, plan
 from .store import Row, Store, held
 
 if TYPE_CHECKING:
-    from fastsim.catalog import Model
+    from fastsim.catalog.model import Model
     from fastsim.operators import Operators
 
 PIECE = 30.0  # s of measuring that a kill may cost
@@ -228,7 +228,7 @@ def check_torch(device: str) -> None:
 
 def known(name: str) -> str | None:
     """What the catalog calls the system that PyTorch calls ``name``, e.g. NVIDIA H100 80GB HBM3; None if unknown."""
-    from fastsim.catalog import load_device
+    from fastsim.catalog.load import load_device
     from fastsim.errors import CatalogError
 
     try:
@@ -240,7 +240,7 @@ def known(name: str) -> str | None:
 
 def listed(system: str) -> bool:
     """Whether the catalog has a device with such rows."""
-    from fastsim.catalog import load_device, names
+    from fastsim.catalog.load import load_device, names
 
     return any(system in (name, load_device(name).predictor) for name in names("devices"))
 
@@ -254,7 +254,7 @@ def _splits(asked: Asked) -> "tuple[Model | None, list[Operators]]":
     """The model, and its operators by tensor parallel size and precision."""
     if asked.model is None:
         return None, []
-    from fastsim.catalog import load_model
+    from fastsim.catalog.load import load_model
     from fastsim.operators import operators
     from fastsim.parallelism import shared_widths
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fastsim.catalog import default_node, load_device, load_model, load_node, names
+from fastsim.catalog.load import default_node, load_device, load_model, load_node, names
 from fastsim.errors import CatalogError, ConfigError
 
 LLAMA = {

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastsim.catalog import Model, load_device, load_model, names
+from fastsim.catalog.load import load_device, load_model, names
+from fastsim.catalog.model import Model
 from fastsim.errors import DoesNotFitError
 from fastsim.memory import GIB, Layout, MemoryPlan, block_bytes, blocks_that_fit, plan, weight_bytes
 

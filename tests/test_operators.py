@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from fastsim.catalog import Model, load_model, names
+from fastsim.catalog.load import load_model, names
+from fastsim.catalog.model import Model
 from fastsim.operators import WEIGHT_BYTES, Gemm, Operators, operators
 
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fastsim import Deployment, load_workload, simulate
-from fastsim.catalog import load_device, load_model
+from fastsim.catalog.load import load_device, load_model
 from fastsim.errors import ConfigError, InputError, OutputError, TableError
 from fastsim.operators import operators
 from fastsim.predictors import profile as rows_of

@@ -195,7 +195,7 @@ def sources_of(resolved: "Resolved") -> "Sources":
 
         return Sources(system, device, resolved.operators, root(source, system, chip_of(device)))
     if system not in shipped.systems():
-        from fastsim.catalog import load_device, names
+        from fastsim.catalog.load import load_device, names
 
         have = [name for name in names("devices") if load_device(name).predictor in shipped.systems()]
         raise CatalogError(

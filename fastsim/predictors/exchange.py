@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastsim.catalog import Node
+from fastsim.catalog.hardware import Node
 from fastsim.operators import BYTES, INPUT_BYTES, Operators
 
 from .sources import Sources

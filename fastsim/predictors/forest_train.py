@@ -259,7 +259,7 @@ def device_of(system: str) -> tuple[str, Chip]:
     """What rows call a system, and its chip: one of aiconfigurator-core, or a device of the catalog or of a file."""
     if system in aic.SYSTEMS:
         return system, aic.SYSTEMS[system].chip
-    from fastsim.catalog import load_device
+    from fastsim.catalog.load import load_device
 
     device = load_device(system)
     return device.predictor or device.name, Chip(device.tflops["bf16"], device.bandwidth_gb_s, device.num_sms)

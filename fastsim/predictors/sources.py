@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastsim.catalog import Device
+from fastsim.catalog.hardware import Device
 from fastsim.errors import CatalogError
 from fastsim.operators import WEIGHT_BYTES, Attention, Elementwise, Experts, Gemm, Operators
 

@@ -20,7 +20,7 @@ from .records import Records, checked
 from .roofline import Floats
 
 if TYPE_CHECKING:
-    from fastsim.catalog import Model
+    from fastsim.catalog.model import Model
     from fastsim.deployment import Resolved
 
 LFS_POINTER = b"version https://git-lfs"

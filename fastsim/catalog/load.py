@@ -1,7 +1,7 @@
 """Models, devices and nodes: the shipped catalog (data/catalog), and any Hugging Face config.json."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -10,78 +10,11 @@ from fastsim.errors import CatalogError, did_you_mean
 from fastsim.files import DATA
 from fastsim.files.documents import short
 
+from .hardware import Device, Node
+from .model import Model
+
 Kind = Literal["models", "devices", "nodes"]
 T = TypeVar("T", "Model", "Device", "Node")
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """The shapes of a decoder. Names as in Hugging Face configurations; widths in elements."""
-
-    name: str
-    num_layers: int
-    hidden_size: int
-    num_attention_heads: int
-    num_key_value_heads: int
-    head_dim: int
-    intermediate_size: int  # of one of the gate and up projections
-    gated_mlp: bool  # gate, up and down projections; else up and down
-    vocab_size: int
-    max_position_embeddings: int  # tokens
-    tie_word_embeddings: bool  # the LM head is the embedding
-    qk_norm: bool
-    attention_bias: bool  # on the QKV projection
-    post_attention_norm: bool  # False: attention and MLP run in parallel behind one norm, as in Phi-2
-    sliding_window: int | None  # tokens
-    source: str
-    num_full_attention_layers: int = 0  # of a model with a sliding window: layers that do without it
-    sandwich_norm: bool = False  # norms behind attention and MLP too, as in Gemma-2
-    quantization: str | None = None  # precision of the published weights; None: 16 bits
-    num_experts: int = 0  # routed experts of a layer; 0: dense
-    num_experts_per_tok: int = 0
-    moe_intermediate_size: int = 0  # of one expert
-    shared_expert_intermediate_size: int = 0  # of all shared experts together
-    first_dense_layers: int = 0  # before the first layer with experts
-    moe_layer_step: int = 1  # from there on, the last of every so many layers has experts
-    kv_lora_rank: int = 0  # multi-head latent attention: width of the compressed KV; 0: there is none
-    q_lora_rank: int = 0  # 0: queries are not compressed
-    qk_nope_head_dim: int = 0
-    qk_rope_head_dim: int = 0
-    v_head_dim: int = 0
-
-    def has_experts(self, layer: int) -> bool:
-        """Whether a layer, from 0, routes its tokens to experts."""
-        return self.num_experts > 0 and layer >= self.first_dense_layers and (layer + 1) % self.moe_layer_step == 0
-
-
-@dataclass(frozen=True, slots=True)
-class Device:
-    """One GPU."""
-
-    name: str
-    memory_gib: float
-    bandwidth_gb_s: float  # 10^9 bytes per second
-    tflops: Mapping[str, float]  # dense, 10^12 per second, by type: bf16, fp8, fp4, int8
-    price_per_hour: float  # $
-    power_w: float
-    num_sms: int
-    skew: float  # decode attention sees mean + skew * (max - mean) KV tokens
-    predictor: str | None  # the aiconfigurator system with operator times of this device
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """One server, and the links between its GPUs and to the next server."""
-
-    name: str
-    device: str | None  # what it is made of; None: any
-    num_devices: int
-    link_gb_s: float  # GPU to GPU, one direction, 10^9 bytes per second
-    link_latency_us: float
-    network_gb_s: float  # between nodes, per GPU, one direction, 10^9 bytes per second
-    pairwise: bool  # the link joins GPUs in pairs, not all to all
-    source: str
 
 
 def load_model(name: str | Path) -> Model:
@@ -94,7 +27,7 @@ def load_model(name: str | Path) -> Model:
         return _model(*entry)
     path = Path(name)
     if path.suffix == ".json" or _exists(path):
-        from fastsim.huggingface import read_config
+        from fastsim.catalog.huggingface import read_config
 
         return read_config(path)
     hint = did_you_mean(str(name), _spellings("models", "/" in str(name)))
@@ -109,7 +42,7 @@ def load_device(name: str) -> Device:
     entry = _find("devices", name)
     if entry is None:
         if Path(name).suffix in (".yaml", ".yml"):
-            from fastsim.device_file import load
+            from fastsim.catalog.device_file import load
 
             return load(Path(name).expanduser())
         raise CatalogError(f"device: {short(name)} is unknown; {did_you_mean(name, names('devices'))}")

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from fastsim.catalog import Device
+from fastsim.catalog.hardware import Device
 from fastsim.errors import ConfigError
 from fastsim.files.documents import read
 from fastsim.files.schema import validate

@@ -6,10 +6,10 @@ The field names and what they mean when they are left out are those of transform
 from pathlib import Path
 from typing import Any
 
-from fastsim.catalog import Model
+from fastsim.catalog.model import Model
+from fastsim.catalog.quantization import quantisation
 from fastsim.errors import CatalogError
 from fastsim.files.documents import parse_json, read_text
-from fastsim.quantisation import quantisation
 
 # What model_type says and the configuration may leave unsaid.
 GATED = {"llama", "mistral", "qwen", "qwen2", "qwen3", "internlm", "internlm2", "gemma", "gemma2", "gemma3_text"}
