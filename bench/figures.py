@@ -16,7 +16,8 @@ import traffic
 
 import fastsim
 from fastsim.deployment import Deployment
-from fastsim.workload import Workload, load
+from fastsim.workload import Workload
+from fastsim.workload.loading import load
 
 # Measured on two cores of a server CPU: microsoft/vidur at 7d47513, per batch and per batch and request.
 VIDUR_S_PER_BATCH, VIDUR_S_PER_MEMBER = 87e-6, 3.2e-6

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 import fastsim
 from fastsim.deployment import Deployment
-from fastsim.workload import load
+from fastsim.workload.loading import load
 
 
 class Fit(NamedTuple):

@@ -24,7 +24,8 @@ from figures import environment
 from numpy.typing import NDArray
 
 from fastsim.result import Result
-from fastsim.workload import Workload, load
+from fastsim.workload import Workload
+from fastsim.workload.loading import load
 
 HOW = """No peer given. What is known of two:
 Vidur (microsoft/vidur, a checkout and its own environment; 4 s of start-up): --folder CHECKOUT --peer '.venv/bin/python

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from fastsim.workload import Workload, load
+from fastsim.workload import Workload
+from fastsim.workload.loading import load
 
 TRACE = Path(__file__).resolve().parents[2] / "shared" / "traces" / "azure_conv_2023.csv"
 NUM_REQUESTS, RATE = 19_366, 5.53  # of the trace; requests/s

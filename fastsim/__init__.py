@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fastsim.simulation import simulate
     from fastsim.sweeps import sweep
     from fastsim.workload import Workload
-    from fastsim.workload import load as load_workload
+    from fastsim.workload.loading import load as load_workload
 
 __all__ = [
     "Deployment",

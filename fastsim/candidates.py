@@ -10,7 +10,8 @@ from fastsim.configuration import digest
 from fastsim.deployment import Deployment, Resolved, resolve
 from fastsim.errors import ConfigError
 from fastsim.space import Space
-from fastsim.workload import Workload, is_description
+from fastsim.workload import Workload
+from fastsim.workload.loading import is_description
 
 FORM = re.compile(r"\s*(\$?)\s*(\d+(?:\.\d+)?)\s*(gpus?|\$(?:/h)?|/h|)\s*", re.IGNORECASE)
 

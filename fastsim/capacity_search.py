@@ -20,8 +20,9 @@ from fastsim.predictors import build_cost, build_costs
 from fastsim.probe import Probed, Prober
 from fastsim.simulation import Progress
 from fastsim.uncertainty import HIGH, LOW
-from fastsim.workload import Workload, is_description, synthesise
-from fastsim.workload import load as load_workload
+from fastsim.workload import Workload
+from fastsim.workload.loading import is_description, synthesise
+from fastsim.workload.loading import load as load_workload
 
 NUM_REQUESTS = 16_000  # of a description; a recorded stream is taken whole
 TOLERANCE = 0.01

@@ -89,8 +89,8 @@ def check(client: "Client") -> None:
 
     def version() -> tuple[str, str]:  # travels as code: a worker may have no fastsim
         try:
-            import fastsim
             from fastsim.kernels._jit import CACHE_FOLDER
+            from fastsim.version import __version__
         except ImportError as problem:
             return "", str(problem)
         return __version__, CACHE_FOLDER.name

@@ -18,8 +18,8 @@ from fastsim.files.schema import describe, validate
 from fastsim.settings import DEFAULT_FILE, is_function
 from fastsim.version import __version__
 from fastsim.workload import Workload, presets
-from fastsim.workload import load as load_workload
-from fastsim.workload.stream import MAX_REQUESTS
+from fastsim.workload.loading import load as load_workload
+from fastsim.workload.workload import MAX_REQUESTS
 
 WORKLOAD_KEYS = ("source", "rate", "num_requests", "seed")
 # Types, limits and what completes "is not".

@@ -30,7 +30,7 @@ from fastsim.settings import is_function
 from fastsim.summary import summarise
 from fastsim.uncertainty import intervals
 from fastsim.workload import Workload
-from fastsim.workload import load as load_workload
+from fastsim.workload.loading import load as load_workload
 
 ROUTERS = {"least_outstanding": LEAST_OUTSTANDING, "least_waiting": LEAST_WAITING}
 

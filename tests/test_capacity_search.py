@@ -17,7 +17,7 @@ from fastsim.errors import ConfigError, WorkloadError
 from fastsim.objectives import DEFAULTS, met, parse, value
 from fastsim.predictors import build_cost
 from fastsim.probe import Probed, Prober
-from fastsim.workload import load
+from fastsim.workload.loading import load
 
 
 def deployment(**fields: Any) -> Deployment:

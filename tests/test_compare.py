@@ -15,7 +15,8 @@ from fastsim.compare import QUANTILES, _drawn_quantiles, _edges, compare
 from fastsim.deployment import Deployment
 from fastsim.errors import InputError
 from fastsim.result import Result
-from fastsim.workload import Workload, load
+from fastsim.workload import Workload
+from fastsim.workload.loading import load
 
 CHAT = load("chat", rate=20.0, num_requests=1000, seed=3)
 

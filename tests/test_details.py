@@ -17,7 +17,8 @@ from fastsim.metrics import BATCH, METRICS, REQUEST, STATISTICS, definitions, fl
 from fastsim.objectives import DEFAULTS
 from fastsim.result import Result, as_json, describe, request_table
 from fastsim.summary import summarise
-from fastsim.workload import Workload, load
+from fastsim.workload import Workload
+from fastsim.workload.loading import load
 
 CHAT = load("chat", rate=12.0, num_requests=600, seed=3)
 # Two replicas of two stages, with little memory: queues, preemption and bubbles.

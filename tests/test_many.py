@@ -10,7 +10,8 @@ from fastsim import layout, many
 from fastsim.deployment import Deployment, Resolved, resolve
 from fastsim.errors import CatalogError, StuckError, WorkloadError
 from fastsim.predictors import Built, build_cost
-from fastsim.workload import Workload, load
+from fastsim.workload import Workload
+from fastsim.workload.loading import load
 
 CHAT = load("chat", rate=6.0, num_requests=120, seed=3)
 LONG = load("summarisation", rate=2.0, num_requests=60, seed=5)

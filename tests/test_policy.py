@@ -24,7 +24,7 @@ from fastsim.kernels.cost import COMPOSE_FASTSIM
 from fastsim.kernels.replicas import route
 from fastsim.policies import runner
 from fastsim.policies.runner import Runner
-from fastsim.workload import load
+from fastsim.workload.loading import load
 
 COMPILED = not numba.config.DISABLE_JIT
 EXAMPLES = 200 if COMPILED else 40

@@ -8,7 +8,7 @@ import pytest
 import fastsim
 from fastsim.deployment import Deployment
 from fastsim.errors import PolicyError, StuckError
-from fastsim.workload import load
+from fastsim.workload.loading import load
 
 COMPILED = not numba.config.DISABLE_JIT
 TWELVE = load("chat", rate=20.0, num_requests=12, seed=1)

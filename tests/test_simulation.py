@@ -16,7 +16,8 @@ from fastsim.columns import BREAKDOWN, ITERATIONS, REQUESTS
 from fastsim.deployment import Deployment
 from fastsim.errors import InputError, OutputError, StuckError, WorkloadError
 from fastsim.result import TABLES, Result
-from fastsim.workload import Workload, load
+from fastsim.workload import Workload
+from fastsim.workload.loading import load
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 AZURE = SHARED / "traces" / "azure_conv_2023.csv"

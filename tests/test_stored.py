@@ -14,7 +14,7 @@ from fastsim.columns import REQUESTS
 from fastsim.errors import InputError
 from fastsim.result import Result, as_json
 from fastsim.stored import FORMAT
-from fastsim.workload import load
+from fastsim.workload.loading import load
 
 CHAT = load("chat", rate=4.0, num_requests=100, seed=3)
 

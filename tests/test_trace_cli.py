@@ -8,7 +8,7 @@ from click.testing import CliRunner, Result
 
 from fastsim.cli.trace import trace
 from fastsim.errors import ConfigError, OutputError, WorkloadError
-from fastsim.workload import load
+from fastsim.workload.loading import load
 
 
 def run(*arguments: str | Path) -> Result:

@@ -10,7 +10,8 @@ import fastsim
 from fastsim.deployment import Deployment
 from fastsim.objectives import parse_all
 from fastsim.result import Result
-from fastsim.workload import Workload, load
+from fastsim.workload import Workload
+from fastsim.workload.loading import load
 
 
 def judged(

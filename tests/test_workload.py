@@ -9,7 +9,8 @@ import pytest
 from streams import HEADER, SHARED, file, lengths, needs_shared
 
 from fastsim.errors import InputError, WorkloadError
-from fastsim.workload import Workload, load, presets, synthesise
+from fastsim.workload import Workload, presets
+from fastsim.workload.loading import load, synthesise
 
 
 def test_value_is_checked_and_frozen() -> None:

@@ -15,7 +15,8 @@ from pyarrow import parquet
 from streams import HEADER, POISSON, ROWS, SHARED, file, needs_shared
 
 from fastsim.errors import InputError, WorkloadError
-from fastsim.workload import Workload, load
+from fastsim.workload import Workload
+from fastsim.workload.loading import load
 from fastsim.workload.write import save
 
 

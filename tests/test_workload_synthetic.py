@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from streams import FIXED, HEADER, POISSON, ROWS, file, lengths
 
 from fastsim.errors import ConfigError, WorkloadError
-from fastsim.workload import Workload, load, synthesise
+from fastsim.workload import Workload
+from fastsim.workload.loading import load, synthesise
 
 SPAN = {"min": 10, "max": 13}
 KNOTS: dict[str, Any] = {"probability": [0.1, 0.5, 0.9], "tokens": [50, 400, 1600]}

@@ -2,7 +2,8 @@
 
 import fastsim
 from fastsim.deployment import Deployment
-from fastsim.workload import Workload, load
+from fastsim.workload import Workload
+from fastsim.workload.loading import load
 
 POLICIES = ["vllm", "sarathi", "orca", "lightllm", "faster_transformer"]
 # Requests per second of chat on one H100 with Llama-3-8B, and KV tokens if they are to be short.

@@ -9,7 +9,7 @@ import fastsim
 from fastsim.batch import cut
 from fastsim.deployment import Deployment
 from fastsim.space import Space
-from fastsim.workload import load
+from fastsim.workload.loading import load
 
 
 class Sweep:

@@ -43,7 +43,7 @@ def simulate(
     from fastsim.files.writing import refuse_file
     from fastsim.objectives import parse_all, parse_exclude
     from fastsim.simulation import simulate as run
-    from fastsim.workload import load
+    from fastsim.workload.loading import load
 
     if out is not None:
         refuse_file(out)

@@ -17,7 +17,7 @@ def trace() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def describe(workload: str, as_json: bool) -> None:
     """Print the requests, rate and lengths of WORKLOAD."""
-    from fastsim.workload import load
+    from fastsim.workload.loading import load
     from fastsim.workload.show import show
 
     show(load(workload), as_json)
@@ -28,7 +28,7 @@ def describe(workload: str, as_json: bool) -> None:
 @click.argument("target", default="-")
 def convert(source: str, target: str) -> None:
     """Write SOURCE to TARGET in fastsim's own columns, as CSV, Parquet or JSONL (`-`: CSV, standard output)."""
-    from fastsim.workload import load
+    from fastsim.workload.loading import load
     from fastsim.workload.write import save
 
     save(load(source), target)
@@ -42,7 +42,7 @@ def convert(source: str, target: str) -> None:
 @click.option("--out", default="-", help="CSV, Parquet or JSONL file.  [default: CSV on standard output]")
 def synthesise(description: str, requests: int | None, rate: float | None, seed: int | None, out: str) -> None:
     """Draw the workload of a DESCRIPTION or preset, and write it."""
-    from fastsim import workload
+    from fastsim.workload import loading
     from fastsim.workload.write import save
 
-    save(workload.synthesise(description, rate=rate, num_requests=requests, seed=seed), out)
+    save(loading.synthesise(description, rate=rate, num_requests=requests, seed=seed), out)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from fastsim.errors import ConfigError, did_you_mean
 from fastsim.files.documents import Document
 from fastsim.files.schema import validate
-from fastsim.workload.stream import MAX_REQUESTS, MAX_TOKENS
+from fastsim.workload.workload import MAX_REQUESTS, MAX_TOKENS
 
 # description: what follows "is not" in a message; examples: a valid value.
 Tokens = Annotated[int, Field(ge=1, le=MAX_TOKENS, description="a whole number from 1 to 10 million", examples=[512])]

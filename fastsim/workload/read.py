@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fastsim.errors import WorkloadError, did_you_mean
 from fastsim.workload.presets import presets
-from fastsim.workload.stream import COLUMNS, Workload, check_lengths, check_replicas, check_times
+from fastsim.workload.workload import COLUMNS, Workload, check_lengths, check_replicas, check_times
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -2,7 +2,7 @@
 
 import json
 
-from fastsim.workload.stream import Workload
+from fastsim.workload.workload import Workload
 
 ROWS = (
     ("prompt tokens", "num_prompt_tokens"),

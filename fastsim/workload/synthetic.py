@@ -28,7 +28,7 @@ from fastsim.workload.description import (
     UniformLengths,
     ZipfLengths,
 )
-from fastsim.workload.stream import Workload
+from fastsim.workload.workload import Workload
 
 SLICE = 2**18  # requests whose lengths are drawn at once: bounds the memory of intermediate arrays
 

@@ -8,7 +8,7 @@ from typing import IO
 
 from fastsim.errors import OutputError
 from fastsim.workload.read import SUFFIXES
-from fastsim.workload.stream import COLUMNS, Workload
+from fastsim.workload.workload import COLUMNS, Workload
 
 ROWS = 65_536  # turned into text at once
 

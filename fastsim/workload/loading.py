@@ -1,0 +1,103 @@
+"""Workloads from files, presets and descriptions."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastsim.errors import ConfigError, did_you_mean
+from fastsim.workload.presets import preset_file, presets
+from fastsim.workload.workload import MAX_REQUESTS, Workload, check_rate
+
+if TYPE_CHECKING:
+    from fastsim.files.documents import Document
+
+
+DESCRIBED = (".yaml", ".yml", ".toml", ".json")
+
+
+def load(
+    spec: str | Path | Workload | Mapping[str, Any],
+    *,
+    rate: float | None = None,
+    num_requests: int | None = None,
+    seed: int = 0,
+) -> Workload:
+    """A workload from a file, the name of a preset, or a description of a synthetic one.
+
+    ``spec``: a CSV, Parquet or JSONL file (``-`` is CSV on standard input), a preset (``presets()``), or a
+    mapping or a YAML, TOML or JSON file as ``workload.description.Description`` has it; a Workload passes
+    through. ``rate`` (requests/s) is that of a description's arrivals, and stretches the gaps of a recorded
+    stream so that its mean rate is this. ``num_requests`` draws as many, or takes the first of a recorded
+    stream (before stretching). ``seed`` is for a description that has none.
+
+    Raises WorkloadError or ConfigError with the place, the value and a valid value.
+    """
+    _check(rate, num_requests, seed)
+    document = None if isinstance(spec, Workload) else _description(spec)
+    if document is not None:
+        return _draw(document, spec, rate, num_requests, document.values.get("seed", seed))
+    if isinstance(spec, Workload):
+        workload = spec
+    else:
+        from fastsim.workload import read
+
+        workload = read.requests(str(spec))
+    if num_requests is not None:
+        workload = workload.head(num_requests)
+    return workload if rate is None else workload.at_rate(rate)
+
+
+def synthesise(
+    spec: str | Path | Mapping[str, Any],
+    *,
+    rate: float | None = None,
+    num_requests: int | None = None,
+    seed: int | None = None,
+) -> Workload:
+    """As ``load``, for presets and descriptions only; a ``seed`` overrides the description's own.
+
+    Raises ConfigError when ``spec`` is neither, and as ``load`` does.
+    """
+    _check(rate, num_requests, seed)
+    document = _description(spec)
+    if document is None:
+        raise ConfigError(f"{spec}: neither a preset nor a description; {did_you_mean(str(spec), presets())}")
+    return _draw(document, spec, rate, num_requests, document.values.get("seed", 0) if seed is None else seed)
+
+
+def is_description(spec: "str | Path | Workload | Mapping[str, Any]") -> bool:
+    """Whether requests are drawn from ``spec``: a preset or a description, not a recorded stream."""
+    if isinstance(spec, Mapping) or (isinstance(spec, str) and spec in presets()):
+        return True
+    return not isinstance(spec, Workload) and Path(spec).suffix.lower() in DESCRIBED
+
+
+def _check(rate: float | None, num_requests: int | None, seed: int | None) -> None:
+    """What a caller asks for is checked by itself, lest a message blame the description."""
+    if rate is not None:
+        check_rate(rate, "rate")
+    if num_requests is not None and not 1 <= num_requests <= MAX_REQUESTS:
+        raise ConfigError(f"num_requests: {num_requests} is not a whole number from 1 to {MAX_REQUESTS:,} (e.g. 1000)")
+    if seed is not None and not 0 <= seed < 2**63:
+        raise ConfigError(f"seed: {seed} is not an integer from 0 to below 2^63 (e.g. 0)")
+
+
+def _draw(document: "Document", spec: Any, rate: float | None, num_requests: int | None, seed: int) -> Workload:
+    from fastsim.workload import synthetic
+    from fastsim.workload.description import parse
+
+    asked = {"num_requests": num_requests, "seed": seed}
+    described = parse(document, rate, {key: value for key, value in asked.items() if value is not None})
+    name = "synthetic" if isinstance(spec, Mapping) else str(spec)
+    return synthetic.draw(described, name)
+
+
+def _description(spec: str | Path | Mapping[str, Any]) -> "Document | None":
+    """The description that ``spec`` is or names; None when it names something else."""
+    from fastsim.files.documents import Document, read
+
+    if isinstance(spec, Mapping):
+        return Document(dict(spec))
+    if isinstance(spec, str) and spec in presets():
+        return read(preset_file(spec))
+    return read(spec) if Path(spec).suffix.lower() in DESCRIBED else None
