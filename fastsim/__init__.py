@@ -14,7 +14,7 @@ from fastsim.version import __version__
 if TYPE_CHECKING:
     from fastsim.capacity_search import capacity
     from fastsim.config_search import search
-    from fastsim.deployment import Deployment, resolve
+    from fastsim.deployment.resolved import Deployment, resolve
     from fastsim.kernels.custom.view import sort_by
     from fastsim.many import simulate_many
     from fastsim.policies import policy
@@ -41,13 +41,13 @@ __all__ = [
 ]
 
 _HOME = {
-    "Deployment": ("fastsim.deployment", "Deployment"),
+    "Deployment": ("fastsim.deployment.resolved", "Deployment"),
     "Result": ("fastsim.result", "Result"),
     "Workload": ("fastsim.workload", "Workload"),
     "capacity": ("fastsim.capacity_search", "capacity"),
     "load_workload": ("fastsim.workload", "load"),
     "policy": ("fastsim.policies", "policy"),
-    "resolve": ("fastsim.deployment", "resolve"),
+    "resolve": ("fastsim.deployment.resolved", "resolve"),
     "search": ("fastsim.config_search", "search"),
     "simulate": ("fastsim.simulation", "simulate"),
     "simulate_many": ("fastsim.many", "simulate_many"),

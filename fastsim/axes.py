@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fastsim.deployment.description import Deployment
 from fastsim.errors import ConfigError, did_you_mean
 from fastsim.files.documents import Document, Key, short
 from fastsim.files.schema import describe
-from fastsim.settings import Deployment
 
 WORKLOAD_FIELDS = ("workload", "workload.rate", "workload.num_requests", "workload.seed")
 RANGE_KEYS = ("from", "to", "step", "factor", "num", "spacing")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastsim.configuration import Configuration, named
-from fastsim.deployment import Resolved
+from fastsim.deployment.resolved import Resolved
 from fastsim.errors import FastsimError
 from fastsim.many import Run, estimate, simulate_many, tables_key
 from fastsim.metrics import flatten

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fastsim.configuration import digest
-from fastsim.deployment import Deployment, Resolved, resolve
+from fastsim.deployment.resolved import Deployment, Resolved, resolve
 from fastsim.errors import ConfigError
 from fastsim.space import Space
 from fastsim.workload import Workload

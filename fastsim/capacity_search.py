@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastsim.bisection import Bracket, highest_rate
-from fastsim.deployment import Deployment, Resolved, resolve
+from fastsim.deployment.resolved import Deployment, Resolved, resolve
 from fastsim.errors import ConfigError
 from fastsim.many import simulate_many
 from fastsim.metrics import QUANTILES

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fastsim import shared
 from fastsim.batch import Batch, Outcome, simulate
 from fastsim.configuration import Configuration
-from fastsim.deployment import Resolved
+from fastsim.deployment.resolved import Resolved
 from fastsim.errors import ClusterError, FastsimError
 from fastsim.kernels._jit import CACHE_FOLDER
 from fastsim.many import tables_key

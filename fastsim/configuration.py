@@ -11,11 +11,11 @@ from typing import Any
 
 from fastsim.axes import WORKLOAD_FIELDS, Axis
 from fastsim.catalog.load import load_device, load_model, load_node
-from fastsim.deployment import Deployment, Resolved, resolve
+from fastsim.deployment.description import DEFAULT_FILE, is_function
+from fastsim.deployment.resolved import Deployment, Resolved, resolve
 from fastsim.errors import CatalogError, ConfigError, did_you_mean
 from fastsim.files.documents import Document, Key, read, short
 from fastsim.files.schema import describe, validate
-from fastsim.settings import DEFAULT_FILE, is_function
 from fastsim.version import __version__
 from fastsim.workload import Workload, presets
 from fastsim.workload.loading import load as load_workload

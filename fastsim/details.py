@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from fastsim import distribution, occupancy, per_request, series, work
-from fastsim.deployment import Resolved
+from fastsim.deployment.resolved import Resolved
 from fastsim.kernels import state
 from fastsim.kernels.accounts import histogram
 from fastsim.kernels.state import Replicas

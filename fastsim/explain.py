@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from fastsim.deployment import Resolved
+from fastsim.deployment.resolved import Resolved
 from fastsim.errors import ConfigError
 from fastsim.iteration import Iteration, check
 from fastsim.predictors import operator_times

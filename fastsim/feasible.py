@@ -6,7 +6,7 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from fastsim.deployment import Resolved
+from fastsim.deployment.resolved import Resolved
 from fastsim.errors import StuckError, TableError, WorkloadError
 from fastsim.kernels import state
 from fastsim.kernels.cost import COMPOSE_VIDUR, Cost

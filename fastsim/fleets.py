@@ -10,7 +10,7 @@ from fastsim.candidates import Candidate
 from fastsim.capacity_search import TOLERANCE, objectives_of
 from fastsim.catalog import load
 from fastsim.config_search import Found, search
-from fastsim.deployment import Deployment, Resolved, resolve
+from fastsim.deployment.resolved import Deployment, Resolved, resolve
 from fastsim.errors import ConfigError
 from fastsim.objectives import Objective
 from fastsim.ranking import Row

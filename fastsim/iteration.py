@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fastsim.deployment import Resolved
+from fastsim.deployment.resolved import Resolved
 from fastsim.errors import ConfigError
 
 

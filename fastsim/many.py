@@ -13,12 +13,12 @@ from typing import Any
 import pyarrow as pa
 
 from fastsim import layout
-from fastsim.deployment import Deployment, Resolved, resolve
+from fastsim.deployment.memory.sizes import GIB
+from fastsim.deployment.resolved import Deployment, Resolved, resolve
 from fastsim.details import add_details
 from fastsim.feasible import check_fit, explain_end
 from fastsim.layout import Arena, Stream
 from fastsim.measures import measures_of
-from fastsim.memory import GIB
 from fastsim.predictors import Built, build_cost
 from fastsim.predictors.limits import limits as reach_of
 from fastsim.result import describe, request_columns, request_table

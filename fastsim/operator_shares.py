@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastsim.deployment import Deployment, resolve
+from fastsim.deployment.resolved import Deployment, resolve
 from fastsim.errors import FastsimError
 
 Floats = NDArray[np.float64]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastsim import distribution, layout
-from fastsim.deployment import Resolved
+from fastsim.deployment.resolved import Resolved
 from fastsim.feasible import check_fit, explain_end, explain_fault
 from fastsim.kernels import state
 from fastsim.kernels.accounts import histogram

@@ -17,7 +17,7 @@ from pyarrow.csv import write_csv
 
 from fastsim.breakdown import breakdown
 from fastsim.columns import BREAKDOWN, ITERATIONS, REQUESTS, Column
-from fastsim.deployment import Resolved
+from fastsim.deployment.resolved import Resolved
 from fastsim.details import add_details
 from fastsim.files.writing import replacing
 from fastsim.kernels.state import Replicas, Requests

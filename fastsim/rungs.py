@@ -6,7 +6,7 @@ from math import sqrt
 from typing import Any
 
 from fastsim.bisection import highest_rate
-from fastsim.deployment import Resolved
+from fastsim.deployment.resolved import Resolved
 from fastsim.errors import FastsimError
 from fastsim.layout import Arena
 from fastsim.objectives import Objective

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 from fastsim.capacity_search import Capacity
+from fastsim.deployment.description import Deployment
 from fastsim.files.writing import write_text
 from fastsim.probe import Probed
-from fastsim.settings import Deployment
 
 
 def show(found: Capacity, deployment: Deployment, workload: str, out: Path | None, as_json: bool) -> None:

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastsim import layout
-from fastsim.deployment import Deployment, Resolved, resolve
+from fastsim.deployment.description import is_function
+from fastsim.deployment.resolved import Deployment, Resolved, resolve
 from fastsim.feasible import check_fit, explain_end, explain_fault
 from fastsim.kernels import state
 from fastsim.kernels.cost import Cost
@@ -26,7 +27,6 @@ from fastsim.objectives import Objective, check_exclude, parse_all
 from fastsim.policies import attached, with_functions
 from fastsim.predictors import build_cost, build_costs
 from fastsim.result import Outcome, Result, release, request_columns, wrap
-from fastsim.settings import is_function
 from fastsim.summary import summarise
 from fastsim.uncertainty import intervals
 from fastsim.workload import Workload

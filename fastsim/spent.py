@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from fastsim.deployment import Resolved
+from fastsim.deployment.resolved import Resolved
 
 Integers = NDArray[np.integer]
 ATTENTION = "attention"

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastsim import distribution
-from fastsim.deployment import Resolved
+from fastsim.deployment.resolved import Resolved
 from fastsim.energy import energy
 from fastsim.kernels import state
 from fastsim.kernels.state import Replicas

@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from fastsim.batch import Batch, Outcome, cut, row, simulate
 from fastsim.dataset import Dataset, column_type
+from fastsim.deployment.description import is_function
 from fastsim.errors import ConfigError
-from fastsim.settings import is_function
 from fastsim.space import Dropped, Space
 
 if TYPE_CHECKING:

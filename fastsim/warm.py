@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import get_args
 
-from fastsim.settings import Policy
+from fastsim.deployment.description import Policy
 
 POLICIES: tuple[str, ...] = get_args(Policy)
 
@@ -45,10 +45,10 @@ def compile_kernel(policy: str) -> Warmed:
     import numpy as np
 
     from fastsim import layout
-    from fastsim.deployment import resolve
+    from fastsim.deployment.description import Deployment
+    from fastsim.deployment.resolved import resolve
     from fastsim.kernels.cost import COMPOSE_FASTSIM, Cost
     from fastsim.predictors.compose import NO_FASTSIM, NO_VIDUR
-    from fastsim.settings import Deployment
     from fastsim.simulation import get_ready, lay_out_whole, limits_of
     from fastsim.workload import Workload
 
@@ -70,10 +70,10 @@ def compile_kernel(policy: str) -> Warmed:
 
 def build_default_tables() -> Warmed:
     """Build the tables of the shipped default, or load them."""
-    from fastsim.deployment import resolve
+    from fastsim.deployment.description import Deployment
+    from fastsim.deployment.resolved import resolve
     from fastsim.predictors import build_cost
     from fastsim.predictors.cache import folder
-    from fastsim.settings import Deployment
 
     began = time.perf_counter()
     before = set(folder().glob("*.npz"))

@@ -1,4 +1,4 @@
-"""What the GPUs had to do: FLOPs of the model and bytes of weights and KV cache, by pipeline stage (operators.py)."""
+"""What the GPUs had to do: FLOPs of the model and bytes of weights and KV cache, by pipeline stage."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastsim.deployment import Resolved
-from fastsim.operators import Operators, operators
+from fastsim.deployment.operators.decoder import Operators, operators
+from fastsim.deployment.resolved import Resolved
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.integer]

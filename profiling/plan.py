@@ -13,7 +13,7 @@ from .backends import FP8_FAMILIES, backends, candidates, missing
 from .case import Case, impossible
 
 if TYPE_CHECKING:
-    from fastsim.operators import Operators
+    from fastsim.deployment.operators.decoder import Operators
 
 Shape = tuple[int, ...]
 Shapes = dict[str, list[Shape]]
@@ -61,7 +61,7 @@ def limits(machine: Mapping[str, str | float]) -> Limits:
 def plan(
     splits: "Sequence[Operators]", vocabulary: int, precisions: Sequence[str], device: str, limit: Limits, seed: int
 ) -> Plan:
-    """Cases for a model split in each of these ways (fastsim.operators), or, with none, for any model.
+    """Cases for a model split in each of these ways (fastsim.deployment.operators.decoder), or, with none, for any model.
 
     The coarse grid is in an order drawn from ``seed``, so that any beginning of it covers all operators.
     """

@@ -17,7 +17,7 @@ from .store import Row, Store, held
 
 if TYPE_CHECKING:
     from fastsim.catalog.model import Model
-    from fastsim.operators import Operators
+    from fastsim.deployment.operators.decoder import Operators
 
 PIECE = 30.0  # s of measuring that a kill may cost
 SHORTEST, LONGEST = 0.02, 0.3  # s of repeats of one case
@@ -255,8 +255,8 @@ def _splits(asked: Asked) -> "tuple[Model | None, list[Operators]]":
     if asked.model is None:
         return None, []
     from fastsim.catalog.load import load_model
-    from fastsim.operators import operators
-    from fastsim.parallelism import shared_widths
+    from fastsim.deployment.operators.decoder import operators
+    from fastsim.deployment.parallelism import shared_widths
 
     model = load_model(asked.model)
     widths = shared_widths(model, False)

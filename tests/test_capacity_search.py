@@ -12,7 +12,7 @@ import fastsim
 from fastsim.bisection import highest_rate
 from fastsim.capacity_search import at_rate, capacity, hidden_overload, unit_requests
 from fastsim.cli import cli
-from fastsim.deployment import Deployment, resolve
+from fastsim.deployment.resolved import Deployment, resolve
 from fastsim.errors import ConfigError, WorkloadError
 from fastsim.objectives import DEFAULTS, met, parse, value
 from fastsim.predictors import build_cost

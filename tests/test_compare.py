@@ -12,7 +12,7 @@ from click.testing import CliRunner
 import fastsim
 from fastsim.cli import cli
 from fastsim.compare import QUANTILES, _drawn_quantiles, _edges, compare
-from fastsim.deployment import Deployment
+from fastsim.deployment.resolved import Deployment
 from fastsim.errors import InputError
 from fastsim.result import Result
 from fastsim.workload import Workload

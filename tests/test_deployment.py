@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from fastsim.deployment import Deployment, Resolved, resolve
+from fastsim.deployment.resolved import Deployment, Resolved, resolve
 from fastsim.errors import CatalogError, ConfigError, DoesNotFitError, InputError
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"

@@ -10,7 +10,7 @@ import fastsim
 from fastsim import details, per_request, series, show
 from fastsim.columns import BREAKDOWN
 from fastsim.compare import compare
-from fastsim.deployment import Deployment, resolve
+from fastsim.deployment.resolved import Deployment, resolve
 from fastsim.explain import explain
 from fastsim.iteration import Iteration
 from fastsim.metrics import BATCH, METRICS, REQUEST, STATISTICS, definitions, flatten

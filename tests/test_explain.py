@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastsim.deployment import Deployment, Resolved, resolve
+from fastsim.deployment.resolved import Deployment, Resolved, resolve
 from fastsim.errors import ConfigError
 from fastsim.explain import explain, show
 from fastsim.iteration import Iteration, check, read, typical

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 import fastsim
 from fastsim.capacity_search import at_rate, unit_requests
 from fastsim.cli import cli
-from fastsim.deployment import Deployment
+from fastsim.deployment.resolved import Deployment
 from fastsim.errors import CatalogError, ConfigError
 from fastsim.fleets import fleets, rate_of
 from fastsim.objectives import DEFAULTS, met

@@ -13,7 +13,7 @@ import pytest
 
 import fastsim
 from fastsim.columns import BREAKDOWN
-from fastsim.deployment import Deployment
+from fastsim.deployment.resolved import Deployment
 from fastsim.workload import Workload
 
 GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden"

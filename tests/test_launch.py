@@ -7,10 +7,10 @@ import yaml
 from click.testing import CliRunner
 
 from fastsim.cli import cli
-from fastsim.deployment import Deployment
+from fastsim.deployment.launch.kubernetes import NAME, manifest, name_of
+from fastsim.deployment.launch.launch import launch
+from fastsim.deployment.resolved import Deployment
 from fastsim.errors import ConfigError
-from fastsim.kubernetes import NAME, manifest, name_of
-from fastsim.launch import launch
 
 
 def deployment(**fields: Any) -> Deployment:

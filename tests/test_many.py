@@ -7,7 +7,7 @@ import pytest
 
 import fastsim
 from fastsim import layout, many
-from fastsim.deployment import Deployment, Resolved, resolve
+from fastsim.deployment.resolved import Deployment, Resolved, resolve
 from fastsim.errors import CatalogError, StuckError, WorkloadError
 from fastsim.predictors import Built, build_cost
 from fastsim.workload import Workload

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from fastsim.catalog.load import load_device, load_model, names
 from fastsim.catalog.model import Model
+from fastsim.deployment.memory.plan import blocks_that_fit, plan
+from fastsim.deployment.memory.sizes import GIB, Layout, MemoryPlan, block_bytes, weight_bytes
 from fastsim.errors import DoesNotFitError
-from fastsim.memory import GIB, Layout, MemoryPlan, block_bytes, blocks_that_fit, plan, weight_bytes
 
 GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden"
 ONE = Layout(

@@ -6,7 +6,8 @@ import pytest
 
 from fastsim.catalog.load import load_model, names
 from fastsim.catalog.model import Model
-from fastsim.operators import WEIGHT_BYTES, Gemm, Operators, operators
+from fastsim.deployment.operators.decoder import Operators, operators
+from fastsim.deployment.operators.kinds import WEIGHT_BYTES, Gemm
 
 
 def shapes(model: Model, tp: int) -> dict[str, tuple[int, int]]:

@@ -18,7 +18,7 @@ from strategies import Case, cases
 from user_policies import LIKE, TWINS, most_memory, newest_first, shortest_prompt_first
 
 import fastsim
-from fastsim.deployment import Deployment
+from fastsim.deployment.resolved import Deployment
 from fastsim.errors import PolicyError
 from fastsim.kernels.cost import COMPOSE_FASTSIM
 from fastsim.kernels.replicas import route

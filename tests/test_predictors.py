@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastsim.deployment import Deployment, Resolved, resolve
+from fastsim.deployment.resolved import Deployment, Resolved, resolve
 from fastsim.errors import CatalogError
 from fastsim.kernels.cost import COMPOSE_FASTSIM, COMPOSE_VIDUR, FastsimTables, VidurTables
 from fastsim.predictors import build_cost, cache, shipped
@@ -235,7 +235,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(own_cache: Path) -> None
 
 def test_the_warm_path_loads_no_training_library(tmp_path: Path) -> None:
     code = (
-        "from fastsim.deployment import Deployment, resolve; from fastsim.predictors import build_cost; import sys;"
+        "from fastsim.deployment.resolved import Deployment, resolve; from fastsim.predictors import build_cost; import sys;"
         f"built = build_cost(resolve(Deployment.load({ {**LLAMA, 'device': 'h100'} })));"
         "print(built.cost.fastsim.token_ms.sum().hex(), *{name.split('.')[0] for name in sys.modules})"
     )

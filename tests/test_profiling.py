@@ -16,8 +16,8 @@ import pytest
 
 from fastsim import Deployment, load_workload, simulate
 from fastsim.catalog.load import load_device, load_model
+from fastsim.deployment.operators.decoder import operators
 from fastsim.errors import ConfigError, InputError, OutputError, TableError
-from fastsim.operators import operators
 from fastsim.predictors import profile as rows_of
 from fastsim.predictors import trained
 from fastsim.predictors.forest_train import train_source

@@ -13,7 +13,7 @@ import pytest
 import fastsim
 from fastsim import simulation
 from fastsim.columns import BREAKDOWN, ITERATIONS, REQUESTS
-from fastsim.deployment import Deployment
+from fastsim.deployment.resolved import Deployment
 from fastsim.errors import InputError, OutputError, StuckError, WorkloadError
 from fastsim.result import TABLES, Result
 from fastsim.workload import Workload

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fastsim
-from fastsim.deployment import Deployment
+from fastsim.deployment.resolved import Deployment
 from fastsim.objectives import parse_all
 from fastsim.result import Result
 from fastsim.workload import Workload

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastsim.deployment import Deployment, Resolved, resolve
+from fastsim.deployment.resolved import Deployment, Resolved, resolve
 from fastsim.errors import TableError
 from fastsim.predictors import vidur
 from fastsim.predictors.compose import fastsim_tables, vidur_tables

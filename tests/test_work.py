@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fastsim import work
-from fastsim.deployment import Deployment, resolve
+from fastsim.deployment.resolved import Deployment, resolve
 
 
 def done(chunks: list[tuple[int, int]], sampled: int) -> work.Done:

@@ -1,7 +1,7 @@
 """Kernel time by policy, load, number of requests and number of replicas."""
 
 import fastsim
-from fastsim.deployment import Deployment
+from fastsim.deployment.resolved import Deployment
 from fastsim.workload import Workload
 from fastsim.workload.loading import load
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import fastsim
 from fastsim.batch import cut
-from fastsim.deployment import Deployment
+from fastsim.deployment.resolved import Deployment
 from fastsim.space import Space
 from fastsim.workload.loading import load
 

@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 from unittest.mock import patch
 
-from fastsim.deployment import Deployment, resolve
+from fastsim.deployment.resolved import Deployment, resolve
 from fastsim.predictors import build_cost, cache
 
 

@@ -32,7 +32,7 @@ def capacity(
     """
     from fastsim import show
     from fastsim.capacity_search import capacity as find
-    from fastsim.deployment import Deployment
+    from fastsim.deployment.resolved import Deployment
     from fastsim.show_capacity import show as print_capacity
 
     described = Deployment.load(deployment, overrides)

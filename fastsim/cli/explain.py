@@ -20,7 +20,7 @@ def explain(
 
     Without --prefill and --decode: what the deployment might typically run.
     """
-    from fastsim.deployment import Deployment, resolve
+    from fastsim.deployment.resolved import Deployment, resolve
     from fastsim.explain import explain as explained
     from fastsim.explain import show
     from fastsim.iteration import read, typical

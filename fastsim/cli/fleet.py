@@ -31,7 +31,7 @@ def fleet(
     DEPLOYMENT says what else is so: model, scheduler, precision. Tensor parallel sizes of 1, 2, 4 and 8 are tried.
     """
     from fastsim import show
-    from fastsim.deployment import Deployment
+    from fastsim.deployment.resolved import Deployment
     from fastsim.fleets import fleets, rate_of
     from fastsim.show_fleet import show as print_fleet
 

@@ -19,11 +19,11 @@ def launch(
 
     DEPLOYMENT is a file, or the folder of `fastsim search` (its winner) or `fastsim simulate`.
     """
-    from fastsim.deployment import Deployment
+    from fastsim.deployment.launch.kubernetes import manifest
+    from fastsim.deployment.launch.launch import launch as start
+    from fastsim.deployment.resolved import Deployment
     from fastsim.errors import ConfigError
     from fastsim.files.writing import write_text
-    from fastsim.kubernetes import manifest
-    from fastsim.launch import launch as start
 
     place = Path(deployment)
     if place.is_dir():

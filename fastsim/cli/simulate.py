@@ -39,7 +39,7 @@ def simulate(
     translation, code.
     """
     from fastsim import show
-    from fastsim.deployment import Deployment
+    from fastsim.deployment.resolved import Deployment
     from fastsim.files.writing import refuse_file
     from fastsim.objectives import parse_all, parse_exclude
     from fastsim.simulation import simulate as run

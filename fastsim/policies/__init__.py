@@ -24,8 +24,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from fastsim.deployment.description import Deployment, is_function
 from fastsim.errors import PolicyError
-from fastsim.settings import Deployment, is_function
 
 Kind = Literal["scheduler", "router"]
 PARAMETERS: dict[Kind, str] = {"scheduler": "(replica, chosen, tokens)", "router": "(replicas, request)"}

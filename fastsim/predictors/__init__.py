@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fastsim.errors import CatalogError
 
 if TYPE_CHECKING:
-    from fastsim.deployment import Resolved
+    from fastsim.deployment.resolved import Resolved
     from fastsim.iteration import Iteration
     from fastsim.kernels.cost import Cost, FastsimTables, VidurTables
 
@@ -224,8 +224,12 @@ def _about(sources: "Sources", cards: dict[str, Any]) -> dict[str, Any]:
 
 
 def _code_digest() -> str:
-    here = Path(__file__).parent
+    """Digest of all code that makes tables: every file below predictors/ and deployment/operators/."""
+    import fastsim.deployment.operators
+    import fastsim.predictors
+
     sources = hashlib.sha256()
-    for source in [*sorted(here.glob("*.py")), here.parent / "operators.py", here.parent / "parts.py"]:
-        sources.update(source.read_bytes())
+    for package in (fastsim.predictors, fastsim.deployment.operators):
+        for source in sorted(Path(str(package.__file__)).parent.rglob("*.py")):
+            sources.update(source.read_bytes())
     return sources.hexdigest()

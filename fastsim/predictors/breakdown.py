@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fastsim.deployment import Resolved
+from fastsim.deployment.resolved import Resolved
 from fastsim.iteration import Iteration
 from fastsim.kernels.cost import FastsimTables
 

@@ -8,8 +8,8 @@ share of the attention of the whole prompt.
 
 import numpy as np
 
-from fastsim.deployment import Resolved
-from fastsim.operators import Attention
+from fastsim.deployment.operators.kinds import Attention
+from fastsim.deployment.resolved import Resolved
 
 from .compose import capture_cap, padded
 from .exchange import all_reduce_ms, all_to_all_ms, send_ms

@@ -3,7 +3,8 @@
 import numpy as np
 
 from fastsim.catalog.hardware import Node
-from fastsim.operators import BYTES, INPUT_BYTES, Operators
+from fastsim.deployment.operators.decoder import Operators
+from fastsim.deployment.operators.kinds import BYTES, INPUT_BYTES
 
 from .sources import Sources
 from .times import Floats, monotone

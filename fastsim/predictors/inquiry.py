@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastsim.deployment import Resolved
+from fastsim.deployment.operators.kinds import BYTES, Attention, Elementwise, Gemm
+from fastsim.deployment.resolved import Resolved
 from fastsim.iteration import Iteration
-from fastsim.operators import BYTES, Attention, Elementwise, Gemm
 
 from .compose import capture_cap, padded
 from .exchange import all_to_all_rows, link_gb_s

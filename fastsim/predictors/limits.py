@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
-    from fastsim.deployment import Resolved
+    from fastsim.deployment.resolved import Resolved
 
 STEP = 64  # KV tokens, as Vidur rounds
 MAX_TOKENS, VIDUR_MAX_TOKENS = 16384, 131072  # ours goes on as a line, Vidur's ends

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastsim.catalog.hardware import Device
+from fastsim.deployment.operators.decoder import Operators
+from fastsim.deployment.operators.kinds import WEIGHT_BYTES, Attention, Elementwise, Experts, Gemm
 from fastsim.errors import CatalogError
-from fastsim.operators import WEIGHT_BYTES, Attention, Elementwise, Experts, Gemm, Operators
 
 from . import shipped
 from .roofline import Chip, Floats

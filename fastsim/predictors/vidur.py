@@ -21,7 +21,7 @@ from .roofline import Floats
 
 if TYPE_CHECKING:
     from fastsim.catalog.model import Model
-    from fastsim.deployment import Resolved
+    from fastsim.deployment.resolved import Resolved
 
 LFS_POINTER = b"version https://git-lfs"
 MLP_OPERATORS = (

@@ -13,7 +13,7 @@ from .roofline import Chip, Columns, Floats, features, stacked
 from .times import OperatorTimes
 
 if TYPE_CHECKING:
-    from fastsim.deployment import Resolved
+    from fastsim.deployment.resolved import Resolved
 
 TREES = Size(30, 600)
 TINY_MS = 1e-4  # below the profiler's resolution of 1 us: takes the place of 0 where a logarithm is taken

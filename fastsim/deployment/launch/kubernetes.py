@@ -3,8 +3,8 @@
 import re
 from typing import Any
 
+from fastsim.deployment.launch.launch import Launch
 from fastsim.errors import ConfigError
-from fastsim.launch import Launch
 from fastsim.version import __version__
 
 IMAGES = {"vllm": "vllm/vllm-openai:v0.19.0", "sglang": "lmsysorg/sglang:v0.5.10.post1"}

@@ -6,14 +6,15 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastsim import memory, parallelism
 from fastsim.catalog import load
 from fastsim.catalog.hardware import Device, Node
 from fastsim.catalog.model import Model
+from fastsim.deployment import parallelism
+from fastsim.deployment.description import Deployment, is_function
+from fastsim.deployment.memory import plan as plan_module
+from fastsim.deployment.memory.sizes import Layout, MemoryPlan
+from fastsim.deployment.operators.decoder import Operators, operators
 from fastsim.errors import ConfigError, DoesNotFitError, did_you_mean
-from fastsim.memory import Layout, MemoryPlan
-from fastsim.operators import Operators, operators
-from fastsim.settings import Deployment, is_function
 
 __all__ = ["Deployment", "Resolved", "resolve"]
 
@@ -204,7 +205,7 @@ def _plan(filled: Deployment, model: Model, device: Device, node: Node) -> Memor
         expert_parallel=filled.enable_expert_parallel,
     )
     try:
-        return memory.plan(model, device, layout)
+        return plan_module.plan(model, device, layout)
     except DoesNotFitError as error:
         way_out = parallelism.advice(model, device, node, layout, scheduler.policy != "lightllm")
         raise DoesNotFitError(f"{error}; {way_out}") from None

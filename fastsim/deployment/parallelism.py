@@ -4,8 +4,9 @@ from dataclasses import replace
 
 from fastsim.catalog.hardware import Device, Node
 from fastsim.catalog.model import Model
+from fastsim.deployment.memory.plan import blocks_that_fit
+from fastsim.deployment.memory.sizes import Layout
 from fastsim.errors import ConfigError
-from fastsim.memory import Layout, blocks_that_fit
 
 
 def shared_widths(model: Model, expert_parallel: bool) -> dict[str, int]:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastsim.catalog import load
-from fastsim.deployment import Deployment, Resolved, resolve
+from fastsim.deployment.description import is_function
+from fastsim.deployment.resolved import Deployment, Resolved, resolve
 from fastsim.errors import ConfigError, did_you_mean
-from fastsim.settings import is_function
 
 Flag = tuple[str, str | None]
 ONLINE = ("fp8",)  # precisions that an engine makes of 16-bit weights when it loads them

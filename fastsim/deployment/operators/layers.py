@@ -2,7 +2,7 @@
 
 from fastsim.catalog.model import Model
 
-from .operators import BYTES, INPUT_BYTES, Attention, Elementwise, Gemm
+from .kinds import BYTES, INPUT_BYTES, Attention, Elementwise, Gemm
 
 Parts = tuple[list[Gemm], list[Elementwise]]
 

@@ -1,0 +1,1 @@
+"""A deployment: its description, and what it resolves to."""

@@ -1,0 +1,1 @@
+"""Commands and manifests that start what was simulated."""

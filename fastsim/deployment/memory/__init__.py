@@ -1,0 +1,1 @@
+"""Memory of a GPU: weights, KV cache, and how many blocks fit."""

@@ -1,0 +1,93 @@
+"""How many KV blocks fit beside the weights."""
+
+from math import ceil
+
+from fastsim.catalog.hardware import Device
+from fastsim.catalog.model import Model
+from fastsim.errors import DoesNotFitError
+
+from .sizes import BYTES, GIB, Layout, MemoryPlan, block_bytes, reserve_bytes, weight_bytes
+from .vidur import _vidur_blocks_per_sequence, _vidur_sequence_bytes, vidur_max_batch_size, vidur_params_per_device
+
+
+def plan(model: Model, device: Device, layout: Layout) -> MemoryPlan:
+    """Plan the memory of one replica. Raises DoesNotFitError when no KV block is left.
+
+    The watermark is vLLM v0's: ``int(watermark * num_blocks)`` blocks stay free when a request is admitted.
+    """
+    return _plan_vidur(model, device, layout) if layout.planner == "vidur" else _plan(model, device, layout)
+
+
+def blocks_that_fit(model: Model, device: Device, layout: Layout) -> int:
+    """KV blocks of a replica by the memory alone, zero or less when even the weights do not fit."""
+    if layout.planner == "vidur":
+        batch = vidur_max_batch_size(model, device, layout)
+        return _vidur_blocks_per_sequence(layout) * batch * layout.pipeline_parallel_size
+    stages = range(layout.pipeline_parallel_size)
+    return min(_free_bytes(model, device, layout, stage) for stage in stages) // block_bytes(model, layout)
+
+
+def _free_bytes(model: Model, device: Device, layout: Layout, stage: int) -> int:
+    usable = int(device.memory_gib * GIB * layout.gpu_memory_utilization)
+    return usable - weight_bytes(model, layout, stage) - reserve_bytes(model, layout, stage)
+
+
+def _plan(model: Model, device: Device, layout: Layout) -> MemoryPlan:
+    size, fitting = block_bytes(model, layout), blocks_that_fit(model, device, layout)
+    if fitting <= 0:
+        raise DoesNotFitError(_why_not(model, device, layout))
+    stages = range(layout.pipeline_parallel_size)
+    fullest = min(stages, key=lambda stage: _free_bytes(model, device, layout, stage))
+    num_blocks = fitting if layout.num_blocks is None else layout.num_blocks
+    per_sequence = ceil(layout.max_model_len / layout.block_size)
+    return MemoryPlan(
+        num_blocks=num_blocks,
+        max_batch_size=max(1, num_blocks // (per_sequence * layout.pipeline_parallel_size)),
+        blocks_per_sequence=per_sequence,
+        watermark_blocks=int(layout.watermark * num_blocks),
+        weights_gib=weight_bytes(model, layout, fullest) / GIB,
+        kv_gib=num_blocks * size / GIB,
+        reserve_gib=reserve_bytes(model, layout, fullest) / GIB,
+        block_bytes=size,
+    )
+
+
+def _why_not(model: Model, device: Device, layout: Layout) -> str:
+    stages = range(layout.pipeline_parallel_size)
+    fullest = min(stages, key=lambda stage: _free_bytes(model, device, layout, stage))
+    weights = weight_bytes(model, layout, fullest) / GIB
+    reserve = reserve_bytes(model, layout, fullest) / GIB
+    usable = device.memory_gib * layout.gpu_memory_utilization
+    missing = (block_bytes(model, layout) - _free_bytes(model, device, layout, fullest)) / GIB
+    share = f"{layout.gpu_memory_utilization:g} of {device.memory_gib:g}"
+    return (
+        f"model: {model.name} needs {weights:.1f} GiB of weights and {reserve:.1f} GiB to work in per GPU, "
+        f"{device.name} offers {usable:.1f} GiB ({share}): {max(missing, 0.1):.1f} GiB are missing"
+    )
+
+
+def _plan_vidur(model: Model, device: Device, layout: Layout) -> MemoryPlan:
+    """Vidur's plan: a block pool of ``(max_model_len // block_size) * max_batch * stages``."""
+    batch = vidur_max_batch_size(model, device, layout)
+    weights = BYTES * vidur_params_per_device(model, layout) / GIB
+    usable = device.memory_gib * layout.gpu_memory_utilization
+    if batch <= 0:
+        sequence = _vidur_sequence_bytes(model, layout) / GIB
+        raise DoesNotFitError(
+            f"model: {model.name} needs per GPU {weights:.1f} GiB of weights and {sequence:.1f} GiB for one "
+            f"sequence of max_model_len {layout.max_model_len}, {device.name} offers {usable:.1f} GiB: "
+            f"{max(weights + sequence - usable, 0.1):.1f} GiB are missing"
+        )
+    fitting = blocks_that_fit(model, device, layout)
+    num_blocks = fitting if layout.num_blocks is None else layout.num_blocks
+    size = block_bytes(model, layout)
+    return MemoryPlan(
+        num_blocks=num_blocks,
+        max_batch_size=batch,
+        blocks_per_sequence=_vidur_blocks_per_sequence(layout),
+        watermark_blocks=int(layout.watermark * num_blocks),
+        weights_gib=weights,
+        kv_gib=num_blocks * size / GIB,
+        reserve_gib=device.memory_gib - usable,
+        block_bytes=size,
+    )

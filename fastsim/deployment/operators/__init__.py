@@ -1,0 +1,1 @@
+"""The operators that a model's iteration consists of."""
