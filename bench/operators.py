@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from fastsim.catalog.load import load_model
-from fastsim.predictors import aic, raw, shipped, vidur
-from fastsim.predictors.forest import SIZES, UNSHRUNK
-from fastsim.predictors.forest_splits import FOLDS
-from fastsim.predictors.forest_train import hold_out, percent
-from fastsim.predictors.records import Records
+from fastsim.predictors.forests import forest as shipped
+from fastsim.predictors.forests import vidur_baseline
+from fastsim.predictors.forests.fit import SIZES, UNSHRUNK
+from fastsim.predictors.forests.splits import FOLDS
+from fastsim.predictors.forests.train import hold_out, percent
+from fastsim.predictors.measurements import aiconfigurator, vidur
+from fastsim.predictors.measurements.records import Records
 
 ROOT = Path(__file__).resolve().parents[1]
 VIDUR = ROOT.parent / "shared" / "vidur_profiles"
@@ -33,9 +35,9 @@ def cards() -> list[dict]:  # type: ignore[type-arg]
 
 def compared(system: str, family: str, precision: str, count: int, full: bool) -> dict[str, list[float]]:
     """Split -> error of the size that is shipped, unshrunk, and of Vidur's way, %, on the same rows."""
-    records, chip = aic.read(system, family, precision), aic.SYSTEMS[system].chip
+    records, chip = aiconfigurator.read(system, family, precision), aiconfigurator.SYSTEMS[system].chip
     ways = [hold_out(records, chip, size, count=count) for size in (SIZES[family], UNSHRUNK)]
-    ways.append(raw.hold_out(records, raw.GRID if full else raw.FEW, count))
+    ways.append(vidur_baseline.hold_out(records, vidur_baseline.GRID if full else vidur_baseline.FEW, count))
     return {name: [percent(held[name]) for held in ways] for name in ways[0]}
 
 
@@ -61,7 +63,7 @@ def splits_table(compare: list[str], families: list[str], precisions: list[str],
 def against(records: Records, groups: dict[str, np.ndarray]) -> str:
     """Our times against measured ones: mean absolute (and signed) difference, %, by group of rows."""
     system = SYSTEMS[records.device]
-    forest = shipped.load(system, records.family, "bf16", aic.SYSTEMS[system].chip)
+    forest = shipped.load(system, records.family, "bf16", aiconfigurator.SYSTEMS[system].chip)
     off = 100 * (forest.ms(records.shape) / records.ms - 1)
     low, high = forest.interval(records.shape)
     inside = 100 * np.mean((low <= records.ms) & (records.ms <= high))

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from fastsim.errors import FastsimError
-from fastsim.predictors import aic, profile, shipped
-from fastsim.predictors.records import Records
+from fastsim.predictors.forests import forest as shipped
+from fastsim.predictors.measurements import aiconfigurator, profile
+from fastsim.predictors.measurements.records import Records
 
 
 def line(records: Records, system: str) -> str:
@@ -18,7 +19,7 @@ def line(records: Records, system: str) -> str:
     name = f"{records.family:18}{records.precision:7}{len(records.ms):6}"
     if records.precision not in shipped.precisions(system, records.family):
         return f"{name}   no forest"
-    forest = shipped.load(system, records.family, records.precision, aic.SYSTEMS[system].chip)
+    forest = shipped.load(system, records.family, records.precision, aiconfigurator.SYSTEMS[system].chip)
     ratio = forest.ms(records.shape) / records.ms
     low, high = forest.interval(records.shape)
     held = 100 * np.mean((low <= records.ms) & (records.ms <= high))

@@ -9,7 +9,7 @@ from fastsim.deployment.resolved import Resolved
 from fastsim.errors import FastsimError
 from fastsim.many import Run, estimate, simulate_many, tables_key
 from fastsim.metrics import flatten
-from fastsim.predictors import Built
+from fastsim.predictors.build import Built
 from fastsim.simulation import Progress
 from fastsim.workload import Workload
 

@@ -16,7 +16,7 @@ from fastsim.errors import ConfigError
 from fastsim.many import simulate_many
 from fastsim.metrics import QUANTILES
 from fastsim.objectives import DEFAULTS, Objective, parse
-from fastsim.predictors import build_cost, build_costs
+from fastsim.predictors.build import build_cost, build_costs
 from fastsim.probe import Probed, Prober
 from fastsim.simulation import Progress
 from fastsim.uncertainty import HIGH, LOW

@@ -91,7 +91,7 @@ def fleets(
 
 def known_devices() -> list[str]:
     """Devices with shipped operator times."""
-    from fastsim.predictors.shipped import systems
+    from fastsim.predictors.forests.forest import systems
 
     return [name for name in load.names("devices") if load.load_device(name).predictor in systems()]
 

@@ -19,8 +19,8 @@ from fastsim.details import add_details
 from fastsim.feasible import check_fit, explain_end
 from fastsim.layout import Arena, Stream
 from fastsim.measures import measures_of
-from fastsim.predictors import Built, build_cost
-from fastsim.predictors.limits import limits as reach_of
+from fastsim.predictors.build import Built, build_cost
+from fastsim.predictors.times.reach import limits as reach_of
 from fastsim.result import describe, request_columns, request_table
 from fastsim.simulation import Progress, finish, get_ready, kernel_of, lay_out_whole, limits_of
 from fastsim.summary import summarise

@@ -32,9 +32,9 @@ def shares(config: Path) -> Shares | None:
     That is so for Vidur's composition, whose times are no sums over operators, and for operator times, models or
     policies in files that are no longer there.
     """
-    from fastsim.predictors import operator_times
-    from fastsim.predictors.breakdown import apart, parts_of
-    from fastsim.predictors.compose import fastsim_tables
+    from fastsim.predictors.build import operator_times
+    from fastsim.predictors.tables.by_operator import apart, parts_of
+    from fastsim.predictors.tables.compose import fastsim_tables
 
     try:
         resolved = resolve(Deployment.load(config))

@@ -10,7 +10,7 @@ from fastsim.deployment.resolved import Resolved
 from fastsim.errors import FastsimError
 from fastsim.layout import Arena
 from fastsim.objectives import Objective
-from fastsim.predictors import build_cost
+from fastsim.predictors.build import build_cost
 from fastsim.probe import Probed, Prober
 from fastsim.workload import Workload
 

@@ -25,7 +25,7 @@ from fastsim.layout import Arena, Stream
 from fastsim.measures import measures_of
 from fastsim.objectives import Objective, check_exclude, parse_all
 from fastsim.policies import attached, with_functions
-from fastsim.predictors import build_cost, build_costs
+from fastsim.predictors.build import build_cost, build_costs
 from fastsim.result import Outcome, Result, release, request_columns, wrap
 from fastsim.summary import summarise
 from fastsim.uncertainty import intervals

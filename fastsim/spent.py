@@ -17,9 +17,9 @@ def by_operator(
     ``batch_tokens[i]`` batches had ``sizes[i]`` tokens, ``batch_size[n]`` had n requests. Nothing with Vidur's
     composition, whose times are not sums over operators, nor of a Vidur checkout, whose forests would be fitted anew.
     """
-    from fastsim.predictors import operator_times
-    from fastsim.predictors.breakdown import apart, kind_of, parts_of
-    from fastsim.predictors.compose import fastsim_tables
+    from fastsim.predictors.build import operator_times
+    from fastsim.predictors.tables.by_operator import apart, kind_of, parts_of
+    from fastsim.predictors.tables.compose import fastsim_tables
 
     deployment, predictor = resolved.deployment, resolved.deployment.predictor
     if predictor.compose == "vidur" or predictor.source.startswith("vidur:"):

@@ -48,7 +48,7 @@ def compile_kernel(policy: str) -> Warmed:
     from fastsim.deployment.description import Deployment
     from fastsim.deployment.resolved import resolve
     from fastsim.kernels.cost import COMPOSE_FASTSIM, Cost
-    from fastsim.predictors.compose import NO_FASTSIM, NO_VIDUR
+    from fastsim.predictors.tables.compose import NO_FASTSIM, NO_VIDUR
     from fastsim.simulation import get_ready, lay_out_whole, limits_of
     from fastsim.workload import Workload
 
@@ -72,8 +72,8 @@ def build_default_tables() -> Warmed:
     """Build the tables of the shipped default, or load them."""
     from fastsim.deployment.description import Deployment
     from fastsim.deployment.resolved import resolve
-    from fastsim.predictors import build_cost
-    from fastsim.predictors.cache import folder
+    from fastsim.predictors.build import build_cost
+    from fastsim.predictors.tables.cache import folder
 
     began = time.perf_counter()
     before = set(folder().glob("*.npz"))

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-# Columns of every family's shape, per GPU. The first six are those of fastsim.predictors.roofline.FAMILIES.
+# Columns of every family's shape, per GPU. The first six are those of fastsim.predictors.forests.features.FAMILIES.
 SHAPES: dict[str, tuple[str, ...]] = {
     "gemm": ("m", "n", "k"),
     "prefill_attention": ("batch", "length", "heads", "kv_heads", "head_dim"),

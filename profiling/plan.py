@@ -61,7 +61,7 @@ def limits(machine: Mapping[str, str | float]) -> Limits:
 def plan(
     splits: "Sequence[Operators]", vocabulary: int, precisions: Sequence[str], device: str, limit: Limits, seed: int
 ) -> Plan:
-    """Cases for a model split in each of these ways (fastsim.deployment.operators.decoder), or, with none, for any model.
+    """Cases for a model split in each of these ways, or, with none, for any model.
 
     The coarse grid is in an order drawn from ``seed``, so that any beginning of it covers all operators.
     """

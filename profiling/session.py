@@ -184,8 +184,9 @@ def least_certain(cases: Sequence[Case], rows: Sequence[Row], count: int) -> lis
     One at most of each line along the first column of a shape, for neighbours teach the same. Families with fewer
     than ``ENOUGH`` rows come in their order, as if the trees disagreed most.
     """
-    from fastsim.predictors.forest import Size, fit
-    from fastsim.predictors.roofline import Chip, features, stacked
+    from fastsim.predictors.families import Chip
+    from fastsim.predictors.forests.features import features, stacked
+    from fastsim.predictors.forests.fit import Size, fit
 
     chip = Chip(100.0, 1000.0, 100)  # a unit: the fitted weights take it in
     spread = np.full(len(cases), np.inf)

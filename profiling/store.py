@@ -1,6 +1,6 @@
 """Measured rows on disk, in pieces that appear whole or not at all: what a killed run has done stays done.
 
-DIR/piece-00001.parquet holds what forests learn from, as fastsim.predictors.records declares it; DIR/other/ the same
+DIR/piece-00001.parquet holds what forests learn from, as predictors/measurements/records.py declares it; DIR/other/ the same
 piece's other rows: families without a forest, throttled ones, and skipped ones with their reason. DIR/profile.json
 says what was asked and on which machine.
 """
@@ -36,7 +36,7 @@ class Row(NamedTuple):
     @property
     def learnt(self) -> bool:
         """Whether a forest is to learn from it."""
-        from fastsim.predictors.roofline import FAMILIES
+        from fastsim.predictors.families import FAMILIES
 
         return self.case.family in FAMILIES and isinstance(self.outcome, Measured) and not self.throttled
 

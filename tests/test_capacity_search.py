@@ -15,7 +15,7 @@ from fastsim.cli import cli
 from fastsim.deployment.resolved import Deployment, resolve
 from fastsim.errors import ConfigError, WorkloadError
 from fastsim.objectives import DEFAULTS, met, parse, value
-from fastsim.predictors import build_cost
+from fastsim.predictors.build import build_cost
 from fastsim.probe import Probed, Prober
 from fastsim.workload.loading import load
 

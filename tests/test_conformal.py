@@ -5,14 +5,15 @@ import importlib.util
 import numpy as np
 import pytest
 
-from fastsim.predictors import aic, raw
-from fastsim.predictors.conformal import Held, calibrate, coverage, crossed
-from fastsim.predictors.forest import Size
-from fastsim.predictors.forest_train import hold_out, percent
-from fastsim.predictors.records import Records
+from fastsim.predictors.forests import vidur_baseline
+from fastsim.predictors.forests.fit import Size
+from fastsim.predictors.forests.intervals import Held, calibrate, coverage, crossed
+from fastsim.predictors.forests.train import hold_out, percent
+from fastsim.predictors.measurements import aiconfigurator
+from fastsim.predictors.measurements.records import Records
 
 AIC = importlib.util.find_spec("aiconfigurator_core") is not None
-CHIP = aic.SYSTEMS["h100_sxm"].chip
+CHIP = aiconfigurator.SYSTEMS["h100_sxm"].chip
 
 
 def drawn(seed: int, rows: int = 4000, unit: float = 1.0) -> Held:
@@ -49,7 +50,7 @@ def test_one_fold_has_no_others() -> None:
 
 def sample(family: str, share: float) -> Records:
     """Rows of a part of the shapes beyond the first two split columns, so that the splits stay as they are."""
-    records = aic.read("h100_sxm", family)
+    records = aiconfigurator.read("h100_sxm", family)
     rest = records.shape[:, :1] if family == "gemm" else records.shape[:, 2:]
     groups, of_row = np.unique(rest, axis=0, return_inverse=True)
     chosen = np.random.default_rng(3).choice(len(groups), int(share * len(groups)), replace=False)
@@ -66,7 +67,7 @@ def sample(family: str, share: float) -> Records:
 def test_roofline_features_beat_raw_axes_on_unseen_shapes(family: str, share: float, bars: tuple[float, ...]) -> None:
     records = sample(family, share)
     ours = hold_out(records, CHIP, Size(10, 300), count=3)
-    theirs = raw.hold_out(records, {**raw.FEW, "n_estimators": [20]}, count=1)
+    theirs = vidur_baseline.hold_out(records, {**vidur_baseline.FEW, "n_estimators": [20]}, count=1)
     for (split, held), bar in zip(ours.items(), bars, strict=True):
         assert percent(held) < bar, split
         assert percent(held) < percent(theirs[split]), split

@@ -11,10 +11,10 @@ from fastsim import details, per_request, series, show
 from fastsim.columns import BREAKDOWN
 from fastsim.compare import compare
 from fastsim.deployment.resolved import Deployment, resolve
-from fastsim.explain import explain
-from fastsim.iteration import Iteration
 from fastsim.metrics import BATCH, METRICS, REQUEST, STATISTICS, definitions, flatten
 from fastsim.objectives import DEFAULTS
+from fastsim.predictors.explain import explain
+from fastsim.predictors.times.iteration import Iteration
 from fastsim.result import Result, as_json, describe, request_table
 from fastsim.summary import summarise
 from fastsim.workload import Workload
@@ -152,7 +152,7 @@ def test_a_run_in_which_little_or_nothing_finished(
 ) -> None:
     """Of 5 requests, the first ones; the others were never begun: it can be said, written, read and compared."""
     from fastsim import layout, simulation
-    from fastsim.predictors import build_cost
+    from fastsim.predictors.build import build_cost
 
     resolved = resolve(Deployment.load(None))
     few = load("chat", rate=4.0, num_requests=5, seed=3)

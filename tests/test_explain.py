@@ -11,8 +11,6 @@ import pytest
 
 from fastsim.deployment.resolved import Deployment, Resolved, resolve
 from fastsim.errors import ConfigError
-from fastsim.explain import explain, show
-from fastsim.iteration import Iteration, check, read, typical
 from fastsim.kernels._jit import kernel
 from fastsim.kernels.cost import Cost, Longs, batch_ms, prefill_chunk_ms, stage_seconds
 from fastsim.kernels.state import (
@@ -25,7 +23,10 @@ from fastsim.kernels.state import (
     NUM_SEQS,
     NUM_TOKENS,
 )
-from fastsim.predictors import build_cost, cache
+from fastsim.predictors.build import build_cost
+from fastsim.predictors.explain import explain, show
+from fastsim.predictors.tables import cache
+from fastsim.predictors.times.iteration import Iteration, check, read, typical
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS: list[tuple[str, tuple[str, ...]]] = [
@@ -181,7 +182,7 @@ def test_iterations_that_do_not_fit() -> None:
 def test_given_tables_are_explained_too(tmp_path: Path) -> None:
     from test_tables import META, write
 
-    from fastsim.predictors.times import LAYER_OPERATORS
+    from fastsim.predictors.times.times import LAYER_OPERATORS
 
     (tmp_path / "meta.json").write_text(json.dumps(META))
     tokens = list(range(1, 601))

@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 
 from fastsim.errors import CatalogError, FastsimError, OutputError, TableError
-from fastsim.predictors import aic, forest_train, shipped
-from fastsim.predictors.forest import METHODS, Fitted, Size, fit
-from fastsim.predictors.forest_onnx import disagreement, to_onnx
-from fastsim.predictors.forest_splits import large, pairs, values
-from fastsim.predictors.records import Records
-from fastsim.predictors.roofline import FAMILIES, PRECISIONS, Chip, features, stacked
+from fastsim.predictors.families import FAMILIES, PRECISIONS, Chip
+from fastsim.predictors.forests import forest as shipped
+from fastsim.predictors.forests import train as forest_train
+from fastsim.predictors.forests.features import features, stacked
+from fastsim.predictors.forests.fit import METHODS, Fitted, Size, fit
+from fastsim.predictors.forests.onnx import disagreement, to_onnx
+from fastsim.predictors.forests.splits import large, pairs, values
+from fastsim.predictors.measurements import aiconfigurator
+from fastsim.predictors.measurements.records import Records
 
 CHIP = Chip(tflops=100.0, bandwidth_gb_s=1000.0, num_sms=10)
 AIC = importlib.util.find_spec("aiconfigurator_core") is not None
@@ -158,7 +161,7 @@ def test_splits_keep_what_they_say_from_training() -> None:
 
 
 def test_shipped_forests_are_those_of_their_cards() -> None:
-    assert shipped.systems() == sorted(aic.SYSTEMS)
+    assert shipped.systems() == sorted(aiconfigurator.SYSTEMS)
     for path in sorted(shipped.FOLDER.glob("*/*.onnx")):
         family, _, precision = path.stem.partition("-")
         card = shipped.card(path.parent.name, family, precision or "bf16")
@@ -207,7 +210,7 @@ def test_what_is_not_shipped_names_what_is() -> None:
 
 
 def test_answers_outside_of_what_was_measured_say_so() -> None:
-    forest = shipped.load("h100_sxm", "gemm", "bf16", aic.SYSTEMS["h100_sxm"].chip)
+    forest = shipped.load("h100_sxm", "gemm", "bf16", aiconfigurator.SYSTEMS["h100_sxm"].chip)
     shape = np.array([[64.0, 28672, 4096], [64, 128256, 4096], [65536, 4096, 4096]])
     assert forest.outside(shape).tolist() == [False, True, True]
     ms, (low, high) = forest.ms(shape), forest.interval(shape)
@@ -218,9 +221,9 @@ def test_answers_outside_of_what_was_measured_say_so() -> None:
 @pytest.mark.skipif(not AIC, reason="needs the extra fastsim[aic]")
 @pytest.mark.parametrize("system", ["a100_sxm", "h100_sxm"])
 def test_forests_know_their_own_rows(system: str) -> None:
-    chip = aic.SYSTEMS[system].chip
+    chip = aiconfigurator.SYSTEMS[system].chip
     for family in ("gemm", "prefill_attention", "decode_attention"):
-        rows = aic.read(system, family)
+        rows = aiconfigurator.read(system, family)
         forest = shipped.load(system, family, "bf16", chip)
         got = forest.ms(rows.shape[::7]) / rows.ms[::7] - 1
         assert abs(got).mean() < 0.05 and abs(got.mean()) < 0.01, family
@@ -248,10 +251,10 @@ def test_the_command_trains_and_reports(tmp_path: Path) -> None:
     given = ["--device", "h100_sxm", "--family", "mla_prefill", "--quick", "--out", str(tmp_path / "h100_sxm")]
     done = CliRunner().invoke(train, given, catch_exceptions=False)
     assert done.exit_code == 0 and "mla_prefill fp8" in done.output and "unseen batch and length" in done.output
-    chip = aic.SYSTEMS["h100_sxm"].chip
+    chip = aiconfigurator.SYSTEMS["h100_sxm"].chip
     own = shipped.load("h100_sxm", "mla_prefill", "bf16", chip, tmp_path)
     theirs = shipped.load("h100_sxm", "mla_prefill", "bf16", chip)
-    shape = aic.read("h100_sxm", "mla_prefill").shape[::5]
+    shape = aiconfigurator.read("h100_sxm", "mla_prefill").shape[::5]
     np.testing.assert_allclose(own.ms(shape), theirs.ms(shape), rtol=0.02)  # another BLAS may round weights otherwise
     assert {path.name for path in (tmp_path / "h100_sxm").glob("*.json")} >= {"all_reduce.json", "elementwise.json"}
     raw = CliRunner().invoke(train, [*given, "--method", "raw"], catch_exceptions=False)

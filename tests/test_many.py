@@ -9,7 +9,7 @@ import fastsim
 from fastsim import layout, many
 from fastsim.deployment.resolved import Deployment, Resolved, resolve
 from fastsim.errors import CatalogError, StuckError, WorkloadError
-from fastsim.predictors import Built, build_cost
+from fastsim.predictors.build import Built, build_cost
 from fastsim.workload import Workload
 from fastsim.workload.loading import load
 

@@ -14,8 +14,10 @@ import pytest
 from fastsim.deployment.resolved import Deployment, Resolved, resolve
 from fastsim.errors import CatalogError
 from fastsim.kernels.cost import COMPOSE_FASTSIM, COMPOSE_VIDUR, FastsimTables, VidurTables
-from fastsim.predictors import build_cost, cache, shipped
-from fastsim.predictors.times import monotone
+from fastsim.predictors.build import build_cost
+from fastsim.predictors.forests import forest
+from fastsim.predictors.tables import cache
+from fastsim.predictors.times.times import monotone
 
 ROOT = Path(__file__).resolve().parents[1]
 LLAMA = {"model": "meta-llama/Meta-Llama-3-8B", "max_model_len": 8192, "scheduler": {"policy": "vllm"}}
@@ -137,7 +139,7 @@ def test_a_sliding_window_stops_decode_from_growing() -> None:
 def test_both_sources_work_with_both_compositions(tmp_path: Path) -> None:
     from test_tables import META, write
 
-    from fastsim.predictors.times import LAYER_OPERATORS
+    from fastsim.predictors.times.times import LAYER_OPERATORS
 
     (tmp_path / "meta.json").write_text(json.dumps(META))
     for name in LAYER_OPERATORS:
@@ -182,7 +184,7 @@ def test_cached_tables_are_the_same_to_the_bit(own_cache: Path, monkeypatch: pyt
     cold = ours()
     (path,) = own_cache.glob("*")
     assert path.suffix == ".npz"
-    monkeypatch.setattr(shipped, "load", None)  # a warm start asks no forest
+    monkeypatch.setattr(forest, "load", None)  # a warm start asks no forest
     warm = ours()
     assert isinstance(warm, FastsimTables) and len(warm) == len(cold)
     for before, after in zip(cold, warm, strict=True):
@@ -235,7 +237,8 @@ def test_a_cache_that_cannot_be_written_is_done_without(own_cache: Path) -> None
 
 def test_the_warm_path_loads_no_training_library(tmp_path: Path) -> None:
     code = (
-        "from fastsim.deployment.resolved import Deployment, resolve; from fastsim.predictors import build_cost; import sys;"
+        "import sys; from fastsim.deployment.resolved import Deployment, resolve;"
+        "from fastsim.predictors.build import build_cost;"
         f"built = build_cost(resolve(Deployment.load({ {**LLAMA, 'device': 'h100'} })));"
         "print(built.cost.fastsim.token_ms.sum().hex(), *{name.split('.')[0] for name in sys.modules})"
     )
@@ -258,7 +261,7 @@ def test_vidur_tables_come_back_from_the_cache() -> None:
 
 
 def test_vidurs_grids_stay_small_for_long_contexts() -> None:
-    from fastsim.predictors.limits import limits
+    from fastsim.predictors.times.reach import limits
 
     wide = ("predictor.compose=vidur", "model=meta-llama/Llama-3.1-8B", "max_model_len=131072")
     for settings in (("scheduler.max_num_seqs=8192",), ("scheduler.max_num_batched_tokens=131072",)):
@@ -271,16 +274,16 @@ def test_vidurs_grids_stay_small_for_long_contexts() -> None:
 def test_forests_of_a_users_own_go_before_those_that_are_shipped(tmp_path: Path) -> None:
     from dataclasses import replace
 
-    from fastsim.predictors import sources_of
+    from fastsim.predictors.build import sources_of
 
     folder = tmp_path / "h100_sxm"
     folder.mkdir()
     for suffix in ("json", "onnx"):
-        (folder / f"gemm.{suffix}").write_bytes((shipped.FOLDER / "h100_sxm" / f"gemm.{suffix}").read_bytes())
+        (folder / f"gemm.{suffix}").write_bytes((forest.FOLDER / "h100_sxm" / f"gemm.{suffix}").read_bytes())
     sources = replace(sources_of(resolved()), root=tmp_path)
     assert sources._root("gemm", "bf16") == tmp_path and sources._root("decode_attention", "bf16") is None
     gemm = sources.operators.gemms[0]
-    assert sources.gemm(gemm).card == shipped.card("h100_sxm", "gemm", "bf16", tmp_path)
+    assert sources.gemm(gemm).card == forest.card("h100_sxm", "gemm", "bf16", tmp_path)
     assert sources.card("nothing") is None and sources.card("elementwise") is not None
 
 
@@ -314,12 +317,12 @@ def test_all_reduce_over_several_nodes() -> None:
 
 
 def test_exchanges_of_tokens_are_as_measured() -> None:
-    from fastsim.predictors import operator_times
+    from fastsim.predictors.build import operator_times
 
     shared = ("tensor_parallel_size=8", "enable_expert_parallel=true", "all2all_backend=deepep")
     times, known, _ = operator_times(resolved("model=deepseek-v3", *shared, device="h200"))
     assert (known["moe_all_to_all"].how, known["moe_all_to_all"].count) == ("measured", 116)
-    curves = shipped.card("h200_sxm", "moe_a2a")["curves"]["decode"]
+    curves = forest.card("h200_sxm", "moe_a2a")["curves"]["decode"]
     low, high = (
         [pick(r[3] for r in rows if r[:3] == [16, 7168, 8]) for rows in curves.values()] for pick in (min, max)
     )

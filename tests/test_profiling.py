@@ -18,10 +18,10 @@ from fastsim import Deployment, load_workload, simulate
 from fastsim.catalog.load import load_device, load_model
 from fastsim.deployment.operators.decoder import operators
 from fastsim.errors import ConfigError, InputError, OutputError, TableError
-from fastsim.predictors import profile as rows_of
-from fastsim.predictors import trained
-from fastsim.predictors.forest_train import train_source
-from fastsim.predictors.profile_small import elementwise
+from fastsim.predictors.forests import cache
+from fastsim.predictors.forests.train import train_source
+from fastsim.predictors.measurements import profile as rows_of
+from fastsim.predictors.measurements.small_kernels import elementwise
 from fastsim.profiling.case import SHAPES, Case, Measured, Skipped
 from fastsim.profiling.plan import Limits, Plan, limits, plan, tokens
 from fastsim.profiling.store import ASKED, Row, Store, held
@@ -132,7 +132,7 @@ def test_from_nothing_to_a_simulation(model: str, tmp_path: Path, quick: None, m
     for card in cards:
         assert card["error_percent"] and (tmp_path / "forests" / f"{card['family']}.onnx").stat().st_size > 100
     settings = [f"model={model}", f"device={done.device}", "node=pcie_gen4", f"predictor.source=profile:{out}"]
-    monkeypatch.setattr(trained, "CACHE_FOLDER", tmp_path / "cache" / "kernels" / "x")
+    monkeypatch.setattr(cache, "CACHE_FOLDER", tmp_path / "cache" / "kernels" / "x")
     with pytest.warns(UserWarning, match="training forests of toy"):
         deployment = Deployment.load(None, settings)
         result = simulate(deployment, load_workload("chat", rate=2.0, num_requests=20))

@@ -15,7 +15,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="profiling needs PyTorch: pip install fastsim[profile]")
 
-from fastsim.predictors.roofline import FAMILIES  # noqa: E402
+from fastsim.predictors.families import FAMILIES  # noqa: E402
 from fastsim.profiling import attention, elementwise, experts, gemm, machine, timing  # noqa: E402
 from fastsim.profiling.backends import backends, missing  # noqa: E402
 from fastsim.profiling.buffers import generator, normal, sets_of  # noqa: E402

@@ -8,9 +8,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from fastsim.errors import TableError
-from fastsim.predictors import profile, shipped, trained
-from fastsim.predictors.records import Records, checked, from_table, to_table
-from fastsim.predictors.roofline import Chip, features
+from fastsim.predictors.families import Chip
+from fastsim.predictors.forests import cache
+from fastsim.predictors.forests import forest as shipped
+from fastsim.predictors.forests.features import features
+from fastsim.predictors.measurements import profile
+from fastsim.predictors.measurements.records import Records, checked, from_table, to_table
 
 CHIP = Chip(100.0, 1000.0, 10)
 
@@ -79,12 +82,12 @@ def test_what_is_no_profile_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_profile_becomes_forests_that_know_its_points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trained, "CACHE_FOLDER", tmp_path / "cache" / "kernels" / "x")
+    monkeypatch.setattr(cache, "CACHE_FOLDER", tmp_path / "cache" / "kernels" / "x")
     folder = tmp_path / "mine"
     folder.mkdir()
     pq.write_table(to_table([some()]), folder / "gemm.parquet")
     with pytest.warns(UserWarning, match="training forests of mine"):
-        root = trained.root(f"profile:{folder}", "mine", CHIP)
+        root = cache.root(f"profile:{folder}", "mine", CHIP)
     forest = shipped.load("mine", "gemm", "bf16", CHIP, root)
     known = checked(some())
     np.testing.assert_array_equal(forest.ms(known.shape), known.ms)
@@ -92,9 +95,9 @@ def test_a_profile_becomes_forests_that_know_its_points(tmp_path: Path, monkeypa
     (low,), (high,) = forest.interval(between)
     _, terms = features("gemm", between, CHIP)
     assert low < 0.003 + 1.3 * terms["roofline"][0] < high and forest.outside(2 * known.shape[-1:]).all()
-    assert trained.root(f"profile:{folder}", "mine", CHIP) == root  # no second training, no warning
+    assert cache.root(f"profile:{folder}", "mine", CHIP) == root  # no second training, no warning
     assert shipped.precisions("mine", "gemm", root) == ["bf16"]
     pq.write_table(to_table([some()]).slice(1), folder / "gemm.parquet")
     with pytest.warns(UserWarning, match="training"):
-        assert trained.root(f"profile:{folder}", "mine", CHIP) != root
-    assert not list(trained.folder().glob("*.part"))
+        assert cache.root(f"profile:{folder}", "mine", CHIP) != root
+    assert not list(cache.folder().glob("*.part"))

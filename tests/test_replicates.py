@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from fastsim.deployment.resolved import Deployment, Resolved, resolve
-from fastsim.predictors import build_cost, build_costs, cache, operator_times
-from fastsim.predictors.replicates import draws
+from fastsim.predictors.build import build_cost, build_costs, operator_times
+from fastsim.predictors.tables import cache
+from fastsim.predictors.tables.draws import draws
 
 
 @pytest.fixture(autouse=True)

@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from fastsim.errors import TableError
-from fastsim.predictors.compose import capture_cap, fastsim_tables, padded, vidur_tables
-from fastsim.predictors.tables import digest, read_tables
-from fastsim.predictors.times import LAYER_OPERATORS
+from fastsim.predictors.capture import capture_cap, padded
+from fastsim.predictors.tables.compose import fastsim_tables, vidur_tables
+from fastsim.predictors.times.exact import digest, read_tables
+from fastsim.predictors.times.times import LAYER_OPERATORS
 
 GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden" / "tables"
 META: dict[str, Any] = {

@@ -9,11 +9,11 @@ import pytest
 
 from fastsim.deployment.resolved import Deployment, Resolved, resolve
 from fastsim.errors import TableError
-from fastsim.predictors import vidur
-from fastsim.predictors.compose import fastsim_tables, vidur_tables
-from fastsim.predictors.limits import limits
-from fastsim.predictors.tables import read_tables
-from fastsim.predictors.vidur_times import operator_times
+from fastsim.predictors.measurements import vidur
+from fastsim.predictors.tables.compose import fastsim_tables, vidur_tables
+from fastsim.predictors.times.exact import read_tables
+from fastsim.predictors.times.reach import limits
+from fastsim.predictors.times.vidur import operator_times
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared")

@@ -6,7 +6,8 @@ from pathlib import Path
 from unittest.mock import patch
 
 from fastsim.deployment.resolved import Deployment, resolve
-from fastsim.predictors import build_cost, cache
+from fastsim.predictors.build import build_cost
+from fastsim.predictors.tables import cache
 
 
 class Tables:

@@ -21,9 +21,9 @@ def explain(
     Without --prefill and --decode: what the deployment might typically run.
     """
     from fastsim.deployment.resolved import Deployment, resolve
-    from fastsim.explain import explain as explained
-    from fastsim.explain import show
-    from fastsim.iteration import read, typical
+    from fastsim.predictors.explain import explain as explained
+    from fastsim.predictors.explain import show
+    from fastsim.predictors.times.iteration import read, typical
 
     resolved = resolve(Deployment.load(deployment, overrides))
     iteration = read(prefill, decode) if prefill or decode else typical(resolved)

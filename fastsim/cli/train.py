@@ -27,7 +27,7 @@ import click
 @click.option("--quick", is_flag=True, help="One fold per split: rough errors and intervals, sooner.")
 def train(source: str, system: str, out: Path, method: str, families: tuple[str, ...], quick: bool) -> None:
     """Train the forests that predict operator times, and print their errors on rows kept from training."""
-    from fastsim.predictors.forest_train import train_source
+    from fastsim.predictors.forests.train import train_source
 
     for card in train_source(source, system, out, method, families, quick):
         name = f"{card['family']} {card['precision']}"

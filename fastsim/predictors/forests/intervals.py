@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .roofline import Floats
+from fastsim.predictors.families import Floats
 
 LEVEL = 0.9
 

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import vidur
-from .forest import Size, fit
-from .limits import Limits
-from .roofline import Chip, Columns, Floats, features, stacked
+from fastsim.predictors.families import Chip, Floats
+from fastsim.predictors.forests.features import Columns, features, stacked
+from fastsim.predictors.forests.fit import Size, fit
+from fastsim.predictors.measurements import vidur
+
+from .reach import Limits
 from .times import OperatorTimes
 
 if TYPE_CHECKING:

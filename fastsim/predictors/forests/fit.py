@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from .roofline import Columns, Features, Floats
+from fastsim.predictors.families import Features, Floats
+
+from .features import Columns
 
 SEED = 0
 METHODS = ("forest", "extra")

@@ -10,11 +10,11 @@ import numpy as np
 
 from fastsim.deployment.operators.kinds import Attention
 from fastsim.deployment.resolved import Resolved
+from fastsim.predictors.capture import capture_cap, padded
 
-from .compose import capture_cap, padded
-from .exchange import all_reduce_ms, all_to_all_ms, send_ms
-from .limits import Limits
-from .sources import Sources, gemm_rows
+from .communication import all_reduce_ms, all_to_all_ms, send_ms
+from .device_forests import Sources, gemm_rows
+from .reach import Limits
 from .times import Floats, OperatorTimes, monotone
 
 HOST_MS = 0.02  # per sequence and iteration

@@ -6,12 +6,12 @@ import numpy as np
 
 from fastsim.deployment.operators.kinds import BYTES, Attention, Elementwise, Gemm
 from fastsim.deployment.resolved import Resolved
-from fastsim.iteration import Iteration
+from fastsim.predictors.capture import capture_cap, padded
+from fastsim.predictors.forests.forest import Forest
+from fastsim.predictors.times.iteration import Iteration
 
-from .compose import capture_cap, padded
-from .exchange import all_to_all_rows, link_gb_s
-from .shipped import Forest
-from .sources import Sources, decode_rows, expert_rows, gemm_rows, prefill_rows
+from .communication import all_to_all_rows, link_gb_s
+from .device_forests import Sources, decode_rows, expert_rows, gemm_rows, prefill_rows
 from .times import Floats
 
 # Factors that bound a time in nine of ten cases, where no forest says it: of formulas, judged by how far kernels of

@@ -8,8 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from fastsim.kernels._jit import CACHE_FOLDER
-
-from .roofline import Chip
+from fastsim.predictors.families import Chip
 
 
 def folder() -> Path:
@@ -18,24 +17,16 @@ def folder() -> Path:
 
 
 def _digest(source: str, system: str, chip: Chip) -> str:
-    from . import aic
+    from fastsim.predictors.measurements import aiconfigurator
 
     total = hashlib.sha256(json.dumps([source.partition(":")[0], system, asdict(chip)]).encode())
-    here = Path(__file__).parent
-    for code in sorted(
-        [
-            *here.glob("forest*.py"),
-            *here.glob("profile*.py"),
-            here / "roofline.py",
-            here / "aic.py",
-            here / "records.py",
-        ]
-    ):
+    read, here = Path(aiconfigurator.__file__).parent, Path(__file__).parent
+    for code in [*sorted(here.glob("*.py")), *sorted(read.glob("*.py")), here.parent / "families.py"]:
         total.update(code.read_bytes())
     if source == "aic":
-        aic.find_system(system)
-        aic.data_folder()  # the pinned version, or a complaint
-        total.update(aic.VERSION.encode())
+        aiconfigurator.find_system(system)
+        aiconfigurator.data_folder()  # the pinned version, or a complaint
+        total.update(aiconfigurator.VERSION.encode())
     else:
         rows = Path(source.partition(":")[2]).expanduser()
         for path in sorted([*rows.glob("*.parquet"), *rows.glob("other/*.parquet")]):
@@ -52,7 +43,7 @@ def root(source: str, system: str, chip: Chip) -> Path:
     final = folder() / _digest(source, system, chip)
     if (final / system).is_dir():
         return final
-    from .forest_train import train_all, train_profile
+    from .train import train_all, train_profile
 
     final.parent.mkdir(parents=True, exist_ok=True)
     warnings.warn(f"predictor.source: {source}: training forests of {system}, once", stacklevel=2)

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from .forest import Fitted
-from .roofline import Features
+from fastsim.predictors.families import Features
+
+from .fit import Fitted
 
 
 def _rounded_down(thresholds: np.ndarray) -> np.ndarray:

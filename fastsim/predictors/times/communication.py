@@ -6,7 +6,7 @@ from fastsim.catalog.hardware import Node
 from fastsim.deployment.operators.decoder import Operators
 from fastsim.deployment.operators.kinds import BYTES, INPUT_BYTES
 
-from .sources import Sources
+from .device_forests import Sources
 from .times import Floats, monotone
 
 PCIE_GB_S = 32.0  # between GPUs that a pairwise link does not join

@@ -5,9 +5,9 @@ from typing import Any
 
 from fastsim.deployment.resolved import Resolved
 from fastsim.errors import ConfigError
-from fastsim.iteration import Iteration, check
-from fastsim.predictors import operator_times
-from fastsim.predictors.breakdown import Row, breakdown, interval, shares
+from fastsim.predictors.build import operator_times
+from fastsim.predictors.tables.by_operator import Row, breakdown, interval, shares
+from fastsim.predictors.times.iteration import Iteration, check
 
 HOW = {"measured": "", "outside": "green", "modelled": "cyan", "given": ""}
 

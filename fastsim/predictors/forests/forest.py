@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from fastsim.errors import CatalogError, TableError
 from fastsim.files import DATA
+from fastsim.predictors.families import Chip, Floats
 
-from .conformal import Interval
-from .forest import base
-from .roofline import Chip, Columns, Floats, features, stacked
+from .features import Columns, features, stacked
+from .fit import base
+from .intervals import Interval
 
 FOLDER = DATA / "predictors"
 BATCH = 1 << 16  # rows asked at once: features of more would not stay in cache

@@ -12,10 +12,9 @@ from fastsim.catalog.hardware import Device
 from fastsim.deployment.operators.decoder import Operators
 from fastsim.deployment.operators.kinds import WEIGHT_BYTES, Attention, Elementwise, Experts, Gemm
 from fastsim.errors import CatalogError
-
-from . import shipped
-from .roofline import Chip, Floats
-from .shipped import Forest
+from fastsim.predictors.families import Chip, Floats
+from fastsim.predictors.forests import forest as shipped
+from fastsim.predictors.forests.forest import Forest
 
 # Of the chip's peak, where no forest knows better.
 COMPUTE_SHARE, MEMORY_SHARE = 0.6, 0.7

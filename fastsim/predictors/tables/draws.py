@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from .breakdown import Row, kind_of, parts_of
-from .times import OperatorTimes
+from fastsim.predictors.times.times import OperatorTimes
+
+from .by_operator import Row, kind_of, parts_of
 
 Z = 1.6449  # standard deviations that hold nine of ten draws
 

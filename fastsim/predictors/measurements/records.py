@@ -8,8 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from fastsim.errors import TableError
-
-from .roofline import FAMILIES, PRECISIONS, Floats
+from fastsim.predictors.families import FAMILIES, PRECISIONS, Floats
 
 SHAPE_COLUMNS = tuple(dict.fromkeys(column for columns in FAMILIES.values() for column in columns))
 

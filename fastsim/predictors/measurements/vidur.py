@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.csv
 
 from fastsim.errors import TableError
+from fastsim.predictors.families import Floats
 
 from .records import Records, checked
-from .roofline import Floats
 
 if TYPE_CHECKING:
     from fastsim.catalog.model import Model

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fastsim.deployment.resolved import Resolved
-from fastsim.iteration import Iteration
 from fastsim.kernels.cost import FastsimTables
+from fastsim.predictors.times.evidence import Inquiry
+from fastsim.predictors.times.iteration import Iteration
+from fastsim.predictors.times.times import Floats, OperatorTimes
 
 from .compose import fastsim_tables
-from .inquiry import Inquiry
-from .times import Floats, OperatorTimes
 
 NOTHING = np.zeros(1)
 NO_GRID = np.zeros((2, 2))

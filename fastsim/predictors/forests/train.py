@@ -12,15 +12,17 @@ from typing import Any
 import numpy as np
 
 from fastsim.errors import CatalogError, FastsimError, OutputError, TableError, did_you_mean
+from fastsim.predictors.families import FAMILIES, Chip, Floats
+from fastsim.predictors.measurements import aiconfigurator, curves, profile, small_kernels
+from fastsim.predictors.measurements.records import Records
 
-from . import aic, aic_curves, profile, profile_small, raw
-from .conformal import Held, calibrate, coverage, crossed
-from .forest import SEED, SIZES, Size, fit
-from .forest_onnx import disagreement, to_onnx
-from .forest_splits import FOLDS, folds, splits
-from .records import Records
-from .roofline import FAMILIES, Chip, Floats, features, stacked
-from .shipped import stem
+from . import vidur_baseline
+from .features import features, stacked
+from .fit import SEED, SIZES, Size, fit
+from .forest import stem
+from .intervals import Held, calibrate, coverage, crossed
+from .onnx import disagreement, to_onnx
+from .splits import FOLDS, folds, splits
 
 # What must stay within the values met in training, or an answer is marked as outside: the shape, and these.
 HULL = ("flops", "bytes", "intensity")
@@ -145,7 +147,7 @@ def train(records: Records, chip: Chip, folder: Path, method: str = "forest", qu
 
 def write_curves(system: str, folder: Path) -> None:
     """all_reduce.json, elementwise.json and, where measured, moe_a2a.json: tables too small to need a forest."""
-    cards = (aic_curves.all_reduce(system), aic_curves.all_to_all(system), aic_curves.elementwise(system))
+    cards = (curves.all_reduce(system), curves.all_to_all(system), curves.elementwise(system))
     for card in cards:
         _write_card(card, folder)
 
@@ -178,11 +180,11 @@ def train_all(
     Raises CatalogError for an unknown system or family, TableError when the package is missing or another version,
     and OutputError when the folder cannot be written.
     """
-    chip = aic.find_system(system).chip
+    chip = aiconfigurator.find_system(system).chip
     write_curves(system, folder)
     for family in families:
-        for precision in aic.precisions(system, family):
-            records = aic.read(system, family, precision)
+        for precision in aiconfigurator.precisions(system, family):
+            records = aiconfigurator.read(system, family, precision)
             if points:
                 write_points(records, folder)
             yield train(records, chip, folder, method, quick)
@@ -202,14 +204,14 @@ def train_profile(
     Small kernels get their card too, where they were measured. ``families``: all when empty.
     """
     found = chosen(profile.read(source, system), families)
-    _write_card(profile_small.elementwise(source, system, chip.bandwidth_gb_s), folder)
+    _write_card(small_kernels.elementwise(source, system, chip.bandwidth_gb_s), folder)
     for records in found:
         write_points(records, folder)
         yield train(records, chip, folder, method, quick)
 
 
 def _compare(records: Records, quick: bool) -> dict[str, Any]:
-    held = raw.hold_out(records, raw.FEW if quick else raw.GRID, 1 if quick else FOLDS)
+    held = vidur_baseline.hold_out(records, vidur_baseline.FEW if quick else vidur_baseline.GRID, 1 if quick else FOLDS)
     return {
         "family": records.family,
         "precision": records.precision,
@@ -230,8 +232,8 @@ def train_source(
         names = families or tuple(FAMILIES)
         if method == "raw":
             for family in names:
-                for precision in aic.precisions(system, family):
-                    yield _compare(aic.read(system, family, precision), quick)
+                for precision in aiconfigurator.precisions(system, family):
+                    yield _compare(aiconfigurator.read(system, family, precision), quick)
         else:
             yield from train_all(system, folder, method, names, quick)
     elif source.startswith("profile:"):
@@ -257,8 +259,8 @@ def chosen(found: list[Records], families: Sequence[str]) -> list[Records]:
 
 def device_of(system: str) -> tuple[str, Chip]:
     """What rows call a system, and its chip: one of aiconfigurator-core, or a device of the catalog or of a file."""
-    if system in aic.SYSTEMS:
-        return system, aic.SYSTEMS[system].chip
+    if system in aiconfigurator.SYSTEMS:
+        return system, aiconfigurator.SYSTEMS[system].chip
     from fastsim.catalog.load import load_device
 
     device = load_device(system)

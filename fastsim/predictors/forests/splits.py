@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from .roofline import FAMILIES, Floats
+from fastsim.predictors.families import FAMILIES, Floats
 
 Rows = NDArray[np.bool_]
 Split = Callable[[Floats, np.random.Generator], tuple[Rows, Rows]]

@@ -5,53 +5,13 @@ a kernel stays behind, which unseen shapes share. Parts (``terms``) are millisec
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Features = NDArray[np.float32]
+from fastsim.predictors.families import FAMILIES, PRECISIONS, Chip, Features, Floats, Precision
+
 Columns = dict[str, Floats]
 
-
-@dataclass(frozen=True, slots=True)
-class Chip:
-    """What a roofline needs to know of a GPU: dense bf16 TFLOP/s, GB/s of DRAM, number of SMs."""
-
-    tflops: float
-    bandwidth_gb_s: float
-    num_sms: int
-
-
-@dataclass(frozen=True, slots=True)
-class Precision:
-    """Bytes of a weight and of an activation going in (bf16 comes out), and peak FLOP/s over that of bf16."""
-
-    weight: float
-    activation: float
-    speed: float
-
-
-PRECISIONS = {
-    "bf16": Precision(2, 2, 1),
-    "fp8": Precision(1, 1, 2),
-    "fp8_block": Precision(1, 1, 2),
-    "int8_wo": Precision(1, 2, 1),
-    "int4_wo": Precision(0.5, 2, 1),
-    "nvfp4": Precision(0.5625, 0.5625, 4),
-}
-
-# Shape columns of every family of operators, per GPU. moe: a whole expert layer (gate, up, activation, down) of one
-# GPU; tokens: those of all GPUs of the expert-parallel group; intermediate: the model's own width before it is split.
-FAMILIES = {
-    "gemm": ("m", "n", "k"),
-    "prefill_attention": ("batch", "length", "heads", "kv_heads", "head_dim"),
-    "decode_attention": ("batch", "kv_length", "heads", "kv_heads", "head_dim"),
-    "moe": ("tokens", "hidden", "intermediate", "num_experts", "topk", "tp", "ep"),
-    "mla_prefill": ("batch", "length", "heads"),
-    "mla_decode": ("batch", "kv_length", "heads"),
-}
 
 BF16 = 2
 L2_BYTES = tuple(c * 1e6 for c in (24, 36, 48, 64, 96, 128))  # one of them is where a chip's cache ends

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from .aic import PROVENANCE, data_folder, find_system, read_table
+from .aiconfigurator import PROVENANCE, data_folder, find_system, read_table
 
 SLOWER_TABLES = {"rtx_pro_6000_server": "0.19.0"}  # of two GPUs on another PCIe topology
 A2A_VERSION = {"h100_sxm": "0.24.0", "h200_sxm": "0.24.0", "b200_sxm": "0.24.0"}

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from .conformal import Held
-from .forest import SEED
-from .forest_splits import FOLDS, folds, splits
-from .records import Records
-from .roofline import Floats
+from fastsim.predictors.families import Floats
+from fastsim.predictors.measurements.records import Records
+
+from .fit import SEED
+from .intervals import Held
+from .splits import FOLDS, folds, splits
 
 GRID = {"n_estimators": [250, 500, 750], "max_depth": [8, 16, 32], "min_samples_split": [2, 5, 10]}
 FEW = {"n_estimators": [250], "max_depth": [32], "min_samples_split": [2]}  # what the search mostly finds here

@@ -3,8 +3,8 @@
 import numpy as np
 
 from fastsim.kernels.cost import FastsimTables, VidurTables
-
-from .times import Floats, OperatorTimes
+from fastsim.predictors.capture import capture_cap, padded
+from fastsim.predictors.times.times import Floats, OperatorTimes
 
 NO_ROW, NO_GRID = np.zeros(0), np.zeros((0, 0))
 NO_VIDUR = VidurTables(NO_ROW, NO_ROW, NO_ROW, NO_ROW, NO_ROW, NO_ROW, NO_GRID, NO_GRID, 1, 1.0, 1.0, 0, 0.0)
@@ -52,19 +52,6 @@ def vidur_tables(times: OperatorTimes, tensor_parallel_size: int, num_layers: in
         num_layers=num_layers,
         host_ms=0.0,
     )
-
-
-def capture_cap(max_num_seqs: int) -> int:
-    """Largest batch, in tokens, that an engine runs as a CUDA graph (vLLM's default)."""
-    return min(2 * max_num_seqs, 512)
-
-
-def padded(num_tokens: np.ndarray, cap: int) -> np.ndarray:
-    """Tokens the kernels run on: the next captured size (1, 2, 4, 8.. by 8, 272.. by 16) up to ``cap``."""
-    sizes = np.array([1, 2, 4, *range(8, 257, 8), *range(272, 513, 16)])
-    sizes = sizes[sizes <= cap]
-    up = sizes[np.minimum(np.searchsorted(sizes, num_tokens), sizes.size - 1)]
-    return np.where((num_tokens > 0) & (num_tokens <= sizes[-1]), up, num_tokens)
 
 
 def _line(values: Floats, size: int, first: int = 0) -> Floats:

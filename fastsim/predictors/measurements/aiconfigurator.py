@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fastsim.errors import CatalogError, TableError, did_you_mean
+from fastsim.predictors.families import FAMILIES, Chip, Floats
 
 from .records import Records, checked
-from .roofline import FAMILIES, Chip, Floats
 
 PACKAGE, VERSION, LICENCE = "aiconfigurator-core", "0.12.0", "Apache-2.0"
 INSTALL = 'pip install "fastsim[aic]"'

@@ -1,0 +1,1 @@
+"""Random forests of operator times: features, training, intervals, ONNX."""

@@ -1,0 +1,1 @@
+"""Measured operator times, in the layouts of those who measured them."""

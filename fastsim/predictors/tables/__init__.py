@@ -1,0 +1,1 @@
+"""Dense tables, composed from operator times and kept on disk."""

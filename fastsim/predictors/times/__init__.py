@@ -1,0 +1,1 @@
+"""The time of each operator of a deployment, at any size."""
