@@ -13,7 +13,7 @@ import numpy as np
 
 from fastsim import Deployment, simulate_many
 from fastsim.capacity_search import at_rate, capacity, unit_requests
-from fastsim.objectives import DEFAULTS, met
+from fastsim.result.metrics.objectives import DEFAULTS, met
 
 LLAMA, LARGE = "meta-llama/Llama-2-7b-hf", "meta-llama/Llama-2-70b-hf"
 CASES = (

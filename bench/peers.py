@@ -23,7 +23,7 @@ import pyarrow.csv
 from figures import environment
 from numpy.typing import NDArray
 
-from fastsim.result import Result
+from fastsim.result.result import Result
 from fastsim.workload import Workload
 from fastsim.workload.loading import load
 

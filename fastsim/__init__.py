@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fastsim.kernels.custom.view import sort_by
     from fastsim.many import simulate_many
     from fastsim.policies import policy
-    from fastsim.result import Result
+    from fastsim.result.result import Result
     from fastsim.simulation import simulate
     from fastsim.sweeps import sweep
     from fastsim.workload import Workload
@@ -42,7 +42,7 @@ __all__ = [
 
 _HOME = {
     "Deployment": ("fastsim.deployment.resolved", "Deployment"),
-    "Result": ("fastsim.result", "Result"),
+    "Result": ("fastsim.result.result", "Result"),
     "Workload": ("fastsim.workload", "Workload"),
     "capacity": ("fastsim.capacity_search", "capacity"),
     "load_workload": ("fastsim.workload", "load"),

@@ -11,8 +11,8 @@ from fastsim.capacity_search import NUM_REQUESTS, TOLERANCE, check, objectives_o
 from fastsim.evaluators import Evaluators
 from fastsim.findings import limit_of, notes, rows_of
 from fastsim.journal import Journal
-from fastsim.objectives import Objective
 from fastsim.ranking import Ranking, Row, ranking_of, score
+from fastsim.result.metrics.objectives import Objective
 from fastsim.rungs import COARSE, Outcome, Rung, rungs
 from fastsim.simulation import Progress
 from fastsim.space import Space

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from fastsim.batch import Row
 from fastsim.errors import OutputError
 from fastsim.files.writing import locked, refuse_file
-from fastsim.metrics import METRICS
+from fastsim.result.metrics.definitions import METRICS
 from fastsim.version import __version__
 
 SWEEP = "_sweep.json"

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from fastsim.candidates import Candidate
 from fastsim.capacity_search import at_rate, hidden_overload
 from fastsim.many import simulate_many
-from fastsim.metrics import flatten
-from fastsim.objectives import Objective
 from fastsim.ranking import Ranking, Row, dollars_at, score
+from fastsim.result.metrics.definitions import flatten
+from fastsim.result.metrics.objectives import Objective
 from fastsim.rungs import Outcome, Rung
 
 BEYOND = 1.05  # times the capacity: surely more than it can serve, as rates are found to a per cent

@@ -12,8 +12,8 @@ from fastsim.catalog import load
 from fastsim.config_search import Found, search
 from fastsim.deployment.resolved import Deployment, Resolved, resolve
 from fastsim.errors import ConfigError
-from fastsim.objectives import Objective
 from fastsim.ranking import Row
+from fastsim.result.metrics.objectives import Objective
 from fastsim.rungs import evaluate
 from fastsim.simulation import Progress
 

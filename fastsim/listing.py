@@ -7,7 +7,7 @@ from typing import Any
 
 from fastsim.catalog.load import load_device, load_model, load_node, names
 from fastsim.files import DATA
-from fastsim.metrics import METRICS
+from fastsim.result.metrics.definitions import METRICS
 
 POLICIES = {
     "vllm": "vLLM v0: whole prompts first, else one token for every running request",

@@ -15,15 +15,15 @@ import pyarrow as pa
 from fastsim import layout
 from fastsim.deployment.memory.sizes import GIB
 from fastsim.deployment.resolved import Deployment, Resolved, resolve
-from fastsim.details import add_details
 from fastsim.feasible import check_fit, explain_end
 from fastsim.layout import Arena, Stream
-from fastsim.measures import measures_of
 from fastsim.predictors.build import Built, build_cost
 from fastsim.predictors.times.reach import limits as reach_of
-from fastsim.result import describe, request_columns, request_table
+from fastsim.result.metrics.counts import measures_of
+from fastsim.result.metrics.summary import add_details, summarise
+from fastsim.result.outcome import request_columns
+from fastsim.result.result import describe, request_table
 from fastsim.simulation import Progress, finish, get_ready, kernel_of, lay_out_whole, limits_of
-from fastsim.summary import summarise
 from fastsim.workload import Workload
 
 # What tables do not depend on, but for how far they reach.
@@ -161,7 +161,7 @@ def _run(job: _Job, tables: _Tables, arena: Arena, keep: bool, detail: bool, sto
         finish(kernel, lane, built.cost, limits, stop)
         kernel_s = time.perf_counter() - started
         explain_end(resolved, lane)
-        columns = request_columns(lane.requests, stream, limits.num_stages)
+        columns = request_columns(lane.requests, stream.prompts, limits.num_stages)
         summary = summarise(resolved, columns, lane.replicas, lane.tbt, built.provenance)
         if measures := measures_of([lane]):
             add_details(summary, resolved, columns, lane.replicas, measures)

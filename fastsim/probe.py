@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastsim import distribution, layout
+from fastsim import layout
 from fastsim.deployment.resolved import Resolved
 from fastsim.feasible import check_fit, explain_end, explain_fault
 from fastsim.kernels import state
@@ -15,8 +15,9 @@ from fastsim.kernels.accounts import histogram
 from fastsim.kernels.cost import Cost
 from fastsim.kernels.state import State
 from fastsim.layout import Arena, Stream
-from fastsim.metrics import QUANTILES
-from fastsim.objectives import Objective
+from fastsim.result.metrics import distribution
+from fastsim.result.metrics.definitions import QUANTILES
+from fastsim.result.metrics.objectives import Objective
 from fastsim.simulation import SLICE, get_ready, kernel_of, lay_out_whole, limits_of
 from fastsim.workload import Workload
 

@@ -8,8 +8,8 @@ from fastsim.candidates import Candidate
 from fastsim.config_search import Found
 from fastsim.errors import ConfigError
 from fastsim.evaluators import Evaluators
-from fastsim.objectives import Objective, parse
 from fastsim.ranking import Row
+from fastsim.result.metrics.objectives import Objective, parse
 from fastsim.rungs import LEAST
 from fastsim.simulation import Progress
 

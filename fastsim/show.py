@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastsim.metrics import LATENCIES
-from fastsim.result import Result, as_json
+from fastsim.result.metrics.definitions import LATENCIES
+from fastsim.result.result import Result
+from fastsim.result.store import as_json
 
 if TYPE_CHECKING:
     from fastsim.sweeps import Sweep

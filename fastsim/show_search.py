@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 from fastsim.config_search import Found
 from fastsim.errors import ConfigError, did_you_mean
 from fastsim.files.writing import replacing
-from fastsim.metrics import LATENCIES, STATISTICS
 from fastsim.ranking import RANKINGS, Row, pareto
+from fastsim.result.metrics.definitions import LATENCIES, STATISTICS
 from fastsim.sensitivity import Variation
 
 FILES = ("configurations.parquet", "search.json", "report.html")

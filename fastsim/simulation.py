@@ -22,13 +22,15 @@ from fastsim.kernels.cost import Cost
 from fastsim.kernels.replicas.route import ASKED, LEAST_OUTSTANDING, LEAST_WAITING, ROUTED
 from fastsim.kernels.state import Limits, State
 from fastsim.layout import Arena, Stream
-from fastsim.measures import measures_of
-from fastsim.objectives import Objective, check_exclude, parse_all
 from fastsim.policies import attached, with_functions
 from fastsim.predictors.build import build_cost, build_costs
-from fastsim.result import Outcome, Result, release, request_columns, wrap
-from fastsim.summary import summarise
-from fastsim.uncertainty import intervals
+from fastsim.result.metrics.counts import measures_of
+from fastsim.result.metrics.objectives import Objective, parse_all
+from fastsim.result.metrics.replicates import intervals
+from fastsim.result.metrics.summary import summarise
+from fastsim.result.metrics.window import check_exclude
+from fastsim.result.outcome import Outcome, release, request_columns
+from fastsim.result.result import Result, wrap
 from fastsim.workload import Workload
 from fastsim.workload.loading import load as load_workload
 
@@ -121,7 +123,7 @@ def run(job: Job, cost: Cost, iterations: bool = False, detail: bool = False) ->
     tbt = np.sum([lane.tbt for lane in lanes], axis=0)
     measures = measures_of(lanes)
     del lanes
-    columns = request_columns(served, job.stream, limits.num_stages)
+    columns = request_columns(served, job.stream.prompts, limits.num_stages)
     return Outcome(columns, replicas, tbt, logs, measures), kernel_s
 
 

@@ -18,7 +18,7 @@ from fastsim import flows
 from fastsim.errors import ConfigError, InputError
 from fastsim.files.writing import refuse_folder, writing
 from fastsim.operator_shares import Shares, shares
-from fastsim.result import Result
+from fastsim.result.result import Result
 from fastsim.trace_events import Part, events
 
 LIMIT = 400_000  # batches that a timeline holds unless it is asked for more

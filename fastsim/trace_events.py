@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastsim import flows
-from fastsim.columns import BREAKDOWN
 from fastsim.operator_shares import Shares, beyond
+from fastsim.result.columns import BREAKDOWN
 
 CHUNK = 20_000  # batches, or the like, between two writes
 COUNTERS = {"queue": "requests", "running": "requests", "KV blocks": "blocks"}

@@ -1,8 +1,8 @@
 """Measured rows on disk, in pieces that appear whole or not at all: what a killed run has done stays done.
 
-DIR/piece-00001.parquet holds what forests learn from, as predictors/measurements/records.py declares it; DIR/other/ the same
-piece's other rows: families without a forest, throttled ones, and skipped ones with their reason. DIR/profile.json
-says what was asked and on which machine.
+DIR/piece-00001.parquet holds what forests learn from, as predictors/measurements/records.py declares it; DIR/other/
+the same piece's other rows: families without a forest, throttled ones, and skipped ones with their reason.
+DIR/profile.json says what was asked and on which machine.
 """
 
 import json

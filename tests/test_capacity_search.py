@@ -14,9 +14,9 @@ from fastsim.capacity_search import at_rate, capacity, hidden_overload, unit_req
 from fastsim.cli import cli
 from fastsim.deployment.resolved import Deployment, resolve
 from fastsim.errors import ConfigError, WorkloadError
-from fastsim.objectives import DEFAULTS, met, parse, value
 from fastsim.predictors.build import build_cost
 from fastsim.probe import Probed, Prober
+from fastsim.result.metrics.objectives import DEFAULTS, met, parse, value
 from fastsim.workload.loading import load
 
 

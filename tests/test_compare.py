@@ -11,10 +11,10 @@ from click.testing import CliRunner
 
 import fastsim
 from fastsim.cli import cli
-from fastsim.compare import QUANTILES, _drawn_quantiles, _edges, compare
 from fastsim.deployment.resolved import Deployment
 from fastsim.errors import InputError
-from fastsim.result import Result
+from fastsim.result.compare import QUANTILES, _drawn_quantiles, _edges, compare
+from fastsim.result.result import Result
 from fastsim.workload import Workload
 from fastsim.workload.loading import load
 

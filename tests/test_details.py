@@ -7,16 +7,20 @@ import numpy as np
 import pytest
 
 import fastsim
-from fastsim import details, per_request, series, show
-from fastsim.columns import BREAKDOWN
-from fastsim.compare import compare
+from fastsim import show
 from fastsim.deployment.resolved import Deployment, resolve
-from fastsim.metrics import BATCH, METRICS, REQUEST, STATISTICS, definitions, flatten
-from fastsim.objectives import DEFAULTS
 from fastsim.predictors.explain import explain
 from fastsim.predictors.times.iteration import Iteration
-from fastsim.result import Result, as_json, describe, request_table
-from fastsim.summary import summarise
+from fastsim.result.columns import BREAKDOWN
+from fastsim.result.compare import compare
+from fastsim.result.metrics import requests
+from fastsim.result.metrics import summary as summary_module
+from fastsim.result.metrics import time_series as series
+from fastsim.result.metrics.definitions import BATCH, METRICS, REQUEST, STATISTICS, definitions, flatten
+from fastsim.result.metrics.objectives import DEFAULTS
+from fastsim.result.metrics.summary import summarise
+from fastsim.result.result import Result, describe, request_table
+from fastsim.result.store import as_json
 from fastsim.workload import Workload
 from fastsim.workload.loading import load
 
@@ -43,7 +47,7 @@ def test_what_is_declared_is_there_and_what_is_there_is_declared(result: Result)
     named = {metric.name for metric in METRICS}
     for name in flatten(summary):
         assert any(name == one or name.startswith(f"{one}.") for one in named), name
-    assert set(summary["request"]) == {metric.key for metric in REQUEST} == set(per_request.PER_REQUEST)
+    assert set(summary["request"]) == {metric.key for metric in REQUEST} == set(requests.PER_REQUEST)
     assert set(summary["batch"]) == {metric.key for metric in BATCH}
     assert {f"series.{name}" for name in summary["series"]} <= named
     as_json(summary)
@@ -166,7 +170,7 @@ def test_a_run_in_which_little_or_nothing_finished(
         if values.dtype.kind == "f" and name != "arrived_at":
             values[number:] = np.nan
     summary: dict[str, Any] = summarise(resolved, columns, outcome.replicas, outcome.tbt, {})
-    details.add_details(summary, resolved, columns, outcome.replicas, outcome.measures)
+    summary_module.add_details(summary, resolved, columns, outcome.replicas, outcome.measures)
     assert summary["totals"]["finished"] == number
     if not number:
         assert summary["latency"]["ttft"]["p99"] is None

@@ -11,7 +11,7 @@ from fastsim.cli import cli
 from fastsim.deployment.resolved import Deployment
 from fastsim.errors import CatalogError, ConfigError
 from fastsim.fleets import fleets, rate_of
-from fastsim.objectives import DEFAULTS, met
+from fastsim.result.metrics.objectives import DEFAULTS, met
 
 
 def test_a_fleet_is_as_large_as_it_must_be() -> None:

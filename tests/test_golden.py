@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import fastsim
-from fastsim.columns import BREAKDOWN
 from fastsim.deployment.resolved import Deployment
+from fastsim.result.columns import BREAKDOWN
 from fastsim.workload import Workload
 
 GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden"

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fastsim.metrics import METRICS, overview
+from fastsim.result.metrics.definitions import METRICS, overview
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from test_golden import CASES, columns, replay
 
-from fastsim.metrics import QUANTILES
+from fastsim.result.metrics.definitions import QUANTILES
 
 pytestmark = pytest.mark.skipif(not CASES, reason="needs shared/golden beside the checkout")
 NAMES = (

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from fastsim.errors import ConfigError
-from fastsim.metrics import flatten
-from fastsim.objectives import DEFAULTS, Objective, judge, met, parse, parse_all, value
+from fastsim.result.metrics.definitions import flatten
+from fastsim.result.metrics.goodput import judge
+from fastsim.result.metrics.objectives import DEFAULTS, Objective, met, parse, parse_all, value
 
 SUMMARY = {
     "latency": {"ttft": {"p90": 1.5, "p99": None}},

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastsim.occupancy import mean, occupied, peak
+from fastsim.result.metrics.occupancy import mean, occupied, peak
 
 SPANS = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 20), st.integers(0, 2)), max_size=25)
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from report_runs import save_all
 
-from fastsim.metrics import flatten
 from fastsim.report.palette import THEMES
 from fastsim.report.report import report
+from fastsim.result.metrics.definitions import flatten
 
 CHROMIUM = shutil.which("chromium")
 if CHROMIUM is None:

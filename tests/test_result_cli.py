@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 import fastsim
 from fastsim.cli import cli, main
-from fastsim.metrics import METRICS, STATISTICS
+from fastsim.result.metrics.definitions import METRICS, STATISTICS
 from fastsim.workload.loading import load
 
 CHAT = load("chat", rate=4.0, num_requests=200, seed=3)

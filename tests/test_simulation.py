@@ -12,10 +12,11 @@ import pytest
 
 import fastsim
 from fastsim import simulation
-from fastsim.columns import BREAKDOWN, ITERATIONS, REQUESTS
 from fastsim.deployment.resolved import Deployment
 from fastsim.errors import InputError, OutputError, StuckError, WorkloadError
-from fastsim.result import TABLES, Result
+from fastsim.result.columns import BREAKDOWN, ITERATIONS, REQUESTS
+from fastsim.result.result import Result
+from fastsim.result.store import TABLES
 from fastsim.workload import Workload
 from fastsim.workload.loading import load
 

@@ -12,7 +12,7 @@ import fastsim
 from fastsim import expression
 from fastsim.batch import MOST, cut, run_batch
 from fastsim.errors import CatalogError, ConfigError
-from fastsim.metrics import flatten
+from fastsim.result.metrics.definitions import flatten
 from fastsim.space import Space
 
 SMALL: dict[str, Any] = {"source": "chat", "rate": 4, "num_requests": 40}

@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import fastsim
-from fastsim.columns import REQUESTS
 from fastsim.errors import InputError
-from fastsim.result import Result, as_json
-from fastsim.stored import FORMAT
+from fastsim.result.columns import REQUESTS
+from fastsim.result.result import Result
+from fastsim.result.store import FORMAT, as_json
 from fastsim.workload.loading import load
 
 CHAT = load("chat", rate=4.0, num_requests=100, seed=3)

@@ -20,7 +20,7 @@ from fastsim import batch, sweeps
 from fastsim.cli import cli
 from fastsim.dataset import Dataset, column_type
 from fastsim.errors import ConfigError, OutputError
-from fastsim.metrics import flatten
+from fastsim.result.metrics.definitions import flatten
 from fastsim.space import Space
 from fastsim.sweeps import sweep
 

@@ -8,8 +8,8 @@ import pytest
 
 import fastsim
 from fastsim.deployment.resolved import Deployment
-from fastsim.objectives import parse_all
-from fastsim.result import Result
+from fastsim.result.metrics.objectives import parse_all
+from fastsim.result.result import Result
 from fastsim.workload import Workload
 from fastsim.workload.loading import load
 

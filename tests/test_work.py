@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from fastsim import work
 from fastsim.deployment.resolved import Deployment, resolve
+from fastsim.result.metrics import work
 
 
 def done(chunks: list[tuple[int, int]], sampled: int) -> work.Done:

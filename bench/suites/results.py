@@ -3,8 +3,8 @@
 import tempfile
 
 import fastsim
-from fastsim.compare import compare
-from fastsim.result import Result
+from fastsim.result.compare import compare
+from fastsim.result.result import Result
 
 from .kernels import prepare
 

@@ -16,8 +16,8 @@ def result() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def show(folder: Path, slos: tuple[str, ...], as_json: bool) -> None:
     """Print what the result in DIR says."""
-    from fastsim.objectives import parse_all
-    from fastsim.result import Result
+    from fastsim.result.metrics.objectives import parse_all
+    from fastsim.result.result import Result
     from fastsim.show import summary
 
     objectives, loaded = parse_all(slos, "--slo"), Result.load(folder)
@@ -30,7 +30,7 @@ def show(folder: Path, slos: tuple[str, ...], as_json: bool) -> None:
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 def csv(folder: Path) -> None:
     """Write the tables of the result in DIR as CSV files beside them."""
-    from fastsim.result import Result
+    from fastsim.result.result import Result
     from fastsim.show import written
 
     Result.load(folder).save_csv(folder)
@@ -45,9 +45,9 @@ def series(folder: Path, every: str) -> None:
 
     Arrivals, first tokens, completions and queue; of a run with --iterations also tokens and busy stages.
     """
-    from fastsim.objectives import parse_exclude
-    from fastsim.result import Result
-    from fastsim.series import print_csv
+    from fastsim.result.metrics.time_series import print_csv
+    from fastsim.result.metrics.window import parse_exclude
+    from fastsim.result.result import Result
 
     (width, more) = parse_exclude(every, "--every")
     if more or not width:
@@ -60,7 +60,7 @@ def series(folder: Path, every: str) -> None:
 @click.option("--project", required=True, help="Project to log to.")
 def wandb(folder: Path, project: str) -> None:
     """Log the result in DIR to Weights & Biases: settings, every figure, series and files (`fastsim[wandb]`)."""
-    from fastsim.result import Result
-    from fastsim.weights_and_biases import log
+    from fastsim.result.result import Result
+    from fastsim.result.weights_and_biases import log
 
     print(log(Result.load(folder), folder, project))

@@ -41,7 +41,8 @@ def simulate(
     from fastsim import show
     from fastsim.deployment.resolved import Deployment
     from fastsim.files.writing import refuse_file
-    from fastsim.objectives import parse_all, parse_exclude
+    from fastsim.result.metrics.objectives import parse_all
+    from fastsim.result.metrics.window import parse_exclude
     from fastsim.simulation import simulate as run
     from fastsim.workload.loading import load
 

@@ -2,7 +2,6 @@
 
 from typing import Any, NamedTuple
 
-from fastsim import objectives
 from fastsim.report.page import Block, Card, Cards, Section, Text, Tone
 from fastsim.report.runs import Run
 from fastsim.report.words import (
@@ -18,6 +17,7 @@ from fastsim.report.words import (
     statistic,
 )
 from fastsim.report.words import title as title_of
+from fastsim.result.metrics import objectives
 
 KEY_FIGURES = (
     ("latency.ttft.p99", "TTFT P99"),

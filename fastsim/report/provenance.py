@@ -4,10 +4,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fastsim.metrics import METRICS, STATISTICS
 from fastsim.report.page import Block, Cell, Table
 from fastsim.report.runs import Run
 from fastsim.report.words import NOTHING, figure, interval, meaning, number, seconds, share, statistic, title
+from fastsim.result.metrics.definitions import METRICS, STATISTICS
 
 DIGEST = re.compile("[0-9a-f]{40,}")
 SHOWN = ("mean", "p50", "p90", "p99", "p999", "max")

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastsim.columns import BREAKDOWN
 from fastsim.errors import InputError
-from fastsim.metrics import LATENCIES, flatten
 from fastsim.report.thin import Curve, Floats, Level, Spread, curve, edges, level, rate, spread
-from fastsim.result import Result
-from fastsim.summary import inside
+from fastsim.result.columns import BREAKDOWN
+from fastsim.result.metrics.definitions import LATENCIES, flatten
+from fastsim.result.metrics.window import inside
+from fastsim.result.result import Result
 
 OLD_PARTS = ("queue", "to first token", "decode")
 GROUPS = (("all", 0.0), ("slowest 10 %", 0.9), ("slowest 1 %", 0.99))

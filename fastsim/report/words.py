@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from fastsim.metrics import METRICS, SHARE, Metric
+from fastsim.result.metrics.definitions import METRICS, SHARE, Metric
 
 UNIT = re.compile(r"(?<=.)( per s| s| kwh)$")  # of a key: its figure names the unit
 NOTHING = "–"

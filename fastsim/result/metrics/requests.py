@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastsim import distribution
-from fastsim.columns import BREAKDOWN
+from fastsim.result.columns import BREAKDOWN
+from fastsim.result.metrics import distribution
 
 Columns = Mapping[str, NDArray[Any]]
 Floats = NDArray[np.float64]

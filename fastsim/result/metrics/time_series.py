@@ -4,17 +4,17 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastsim import occupancy
+from fastsim.arrays import Columns, Floats
+from fastsim.deployment.resolved import Resolved
 from fastsim.errors import ConfigError
+from fastsim.result.metrics import occupancy, time_series
+from fastsim.result.metrics.counts import SERIES, Measures
 
 if TYPE_CHECKING:
-    from fastsim.result import Result
+    from fastsim.result.result import Result
 
 MOST = 1_000_000
-Floats = NDArray[np.float64]
-Columns = Mapping[str, NDArray[Any]]
 
 
 def of_requests(columns: Columns, edges: Floats) -> dict[str, Floats]:
@@ -92,3 +92,13 @@ def edges_of(first: float, span: float, width: float) -> Floats:
         return np.array([first, first + width])
     number = max(1, int(np.ceil(span / width - 1e-6)))  # rounding adds no interval
     return first + np.append(np.arange(number) * width, span)
+
+
+def of_run(resolved: Resolved, columns: Columns, measures: Measures, edges: Floats) -> dict[str, Any]:
+    # What rounding puts behind the last interval belongs to it.
+    kept = dict(zip(SERIES, np.add.reduceat(measures.series.sum(axis=0), np.arange(len(edges) - 1)).T, strict=True))
+    replicas, stages = len(measures.series), resolved.deployment.pipeline_parallel_size
+    limits = {"busy": replicas * stages, "kv_blocks": replicas * resolved.memory.num_blocks}
+    found = time_series.of_requests(columns, edges) | time_series.of_measures(kept, edges, limits)
+    values = {name: [float(f"{value:.6g}") for value in column] for name, column in found.items()}
+    return {"interval_s": measures.bin_s, "time": [float(time) for time in edges[:-1]], **values}

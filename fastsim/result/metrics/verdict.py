@@ -20,7 +20,7 @@ that the deployment falls behind by.
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from fastsim.objectives import Objective
+from fastsim.result.metrics.objectives import Objective
 
 WAITS, BEHIND, FULL = 0.1, 0.05, 0.85
 COMPUTE, BANDWIDTH = 0.35, 0.55

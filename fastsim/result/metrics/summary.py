@@ -6,14 +6,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastsim import distribution
+from fastsim.arrays import Columns
 from fastsim.deployment.resolved import Resolved
-from fastsim.energy import energy
 from fastsim.kernels import state
+from fastsim.kernels.accounts import histogram
 from fastsim.kernels.state import Replicas
-from fastsim.metrics import LATENCIES, definitions
+from fastsim.result.metrics import distribution, occupancy, time_series, work
+from fastsim.result.metrics import requests as per_request
+from fastsim.result.metrics.counts import Measures
+from fastsim.result.metrics.definitions import LATENCIES, definitions
+from fastsim.result.metrics.distribution import ratio
+from fastsim.result.metrics.energy import energy
+from fastsim.result.metrics.objectives import DEFAULTS, missed
+from fastsim.result.metrics.operator_time import by_operator
+from fastsim.result.metrics.verdict import verdict
+from fastsim.result.metrics.window import inside
 
-Columns = Mapping[str, NDArray[Any]]
+from .batches import of_batches
+from .pressure import pressure
+from .time_series import of_run
+from .utilisation import by_replica, bytes_moved, utilisation
 
 
 def summarise(
@@ -87,19 +99,6 @@ def summarise(
     return summary
 
 
-def inside(arrived: NDArray[np.float64], exclude: tuple[float, float]) -> NDArray[np.bool_] | None:
-    """bool[n]: which requests arrive neither in the warm-up nor in the cool-down; None where all count."""
-    if exclude == (0.0, 0.0) or not len(arrived):
-        return None
-    kept: NDArray[np.bool_] = (arrived >= arrived[0] + exclude[0]) & (arrived <= arrived[-1] - exclude[1])
-    return kept
-
-
-def ratio(part: float, whole: float) -> float | None:
-    """None of nothing."""
-    return float(part / whole) if whole else None
-
-
 def _throughput(
     requests: Columns, exclude: tuple[float, float], span: float, number: int, prompts: int, outputs: int
 ) -> dict[str, float | None]:
@@ -125,3 +124,39 @@ def _latency(values: NDArray[np.float64], kept: NDArray[np.bool_] | None) -> dis
 def _gaps(replicas: Replicas, tbt: NDArray[np.int64]) -> distribution.Figures:
     total, largest = float(replicas.times[:, state.TBT_SUM].sum()), float(replicas.times[:, state.TBT_MAX].max())
     return distribution.of_bins(tbt, ratio(total, int(tbt.sum())), largest)
+
+
+def add_details(
+    summary: dict[str, Any],
+    resolved: Resolved,
+    columns: Columns,
+    replicas: Replicas,
+    measures: Measures,
+    exclude: tuple[float, float] = (0.0, 0.0),
+) -> None:
+    """Add request, batch, breakdown, replicas, series, operators, verdict and more utilisation to ``summary``.
+
+    ``columns``: of requests.parquet with the breakdown, by name. ``exclude``: as in summary.summarise; it holds for
+    request and breakdown. The verdict is by Vidur's objectives; Result.judge has others.
+    """
+    kept = inside(columns["arrived_at"], exclude)
+    counted = columns if kept is None else {name: values[kept] for name, values in columns.items()}
+    summary["request"] = per_request.by_request(counted)
+    summary["breakdown"] = per_request.breakdown(counted)
+    summary["batch"] = of_batches(measures, replicas)
+    span = summary["totals"]["span_s"]
+    first = float(columns["arrived_at"][0]) if len(columns["arrived_at"]) else 0.0
+    done = work.Done(replicas.counts[:, state.TOKENS], measures.pairs, measures.squares, measures.sampled)
+    computed = work.compute_seconds(resolved, done)
+    moved = bytes_moved(resolved, columns, done, measures)
+    lived = occupancy.occupied(columns["replica_id"], columns["arrived_at"], columns["finished_at"], len(replicas.busy))
+    summary["utilisation"] |= utilisation(resolved, columns, replicas, measures, computed, sum(moved), lived, span)
+    summary["replicas"] = by_replica(resolved, columns, replicas, measures, computed, span)
+    edges = time_series.edges_of(first, span, measures.bin_s)
+    summary["series"] = of_run(resolved, columns, measures, edges)
+    sizes = histogram.sizes()[:-1]
+    busy = float(replicas.busy.sum())
+    summary["operators"] = by_operator(resolved, sizes, measures.batch_tokens, measures.batch_size, busy)
+    summary["verdict"] = verdict(pressure(resolved, summary, columns, measures, moved), missed(DEFAULTS, summary))
+    said = summary.pop("definitions")
+    summary["definitions"] = definitions(summary) | said

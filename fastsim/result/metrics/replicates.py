@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fastsim.metrics import flatten
+from fastsim.result.metrics.definitions import flatten
 
 LOW, HIGH = 0.05, 0.95
 SECTIONS = ("latency", "throughput", "utilisation", "cost")

@@ -2,48 +2,31 @@
 
 import json
 import platform
-import re
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyarrow.csv import write_csv
 
-from fastsim.breakdown import breakdown
-from fastsim.columns import BREAKDOWN, ITERATIONS, REQUESTS, Column
 from fastsim.deployment.resolved import Resolved
-from fastsim.details import add_details
 from fastsim.files.writing import replacing
-from fastsim.kernels.state import Replicas, Requests
-from fastsim.layout import Stream
-from fastsim.measures import Measures
-from fastsim.metrics import definitions
-from fastsim.objectives import Objective, judge, missed
-from fastsim.stored import FORMAT, read
-from fastsim.summary import summarise
-from fastsim.verdict import again
+from fastsim.result.columns import BREAKDOWN, ITERATIONS, REQUESTS, Column
+from fastsim.result.metrics.definitions import definitions
+from fastsim.result.metrics.goodput import judge
+from fastsim.result.metrics.objectives import Objective, missed
+from fastsim.result.metrics.summary import add_details, summarise
+from fastsim.result.metrics.verdict import again
+from fastsim.result.store import FORMAT, read
 from fastsim.version import __version__
 from fastsim.workload import Workload
 
-TABLES = ("requests.parquet", "iterations.parquet")
-CSV = ("requests.csv", "iterations.csv")
-FILES = (*TABLES, *CSV, "config.json", "summary.json")
-
-
-class Outcome(NamedTuple):
-    """What the kernel left behind."""
-
-    columns: dict[str, NDArray[Any]]  # of requests.parquet, by name
-    replicas: Replicas
-    tbt: NDArray[np.int64]  # gaps between output tokens by bin (kernels.counters)
-    log: Sequence[NDArray[Any]] | None  # columns of kernels.state.Log
-    measures: Measures | None  # None without detail
+from .outcome import Outcome
+from .store import CSV, FILES, _write, as_json
 
 
 @dataclass(frozen=True)
@@ -133,42 +116,6 @@ def wrap(
     return result
 
 
-def release(requests: Requests) -> Requests:
-    """The requests without what only a simulation under way needs, to save memory."""
-    nothing = np.empty(0, np.int32)
-    return requests._replace(prefill=nothing, blocks=nothing, next=nothing)
-
-
-def request_columns(requests: Requests, stream: Stream, num_stages: int) -> dict[str, NDArray[Any]]:
-    """The columns of requests.parquet, by name; ``requests`` gives up its arrays for them, to save memory."""
-    outputs = np.subtract(requests.total, stream.prompts, out=requests.processed)
-    gaps = outputs - 1
-    tpot = np.subtract(requests.finished_at, requests.first_token_at, out=requests.last_token_at)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        tpot /= gaps
-    tpot[gaps == 0] = np.nan
-    preempted = np.subtract(requests.finished_at, requests.started_at, out=requests.started_at)
-    preempted -= requests.execution_time
-    return {
-        "request_id": np.arange(len(outputs)),
-        "replica_id": requests.replica,
-        "arrived_at": requests.arrived_at,
-        "scheduled_at": requests.scheduled_at,
-        "first_token_at": requests.first_token_at,
-        "finished_at": requests.finished_at,
-        "num_prompt_tokens": stream.prompts,
-        "num_output_tokens": outputs,
-        "scheduling_delay": requests.scheduled_at - requests.arrived_at,
-        "ttft": requests.first_token_at - requests.arrived_at,
-        "tpot": tpot,
-        "e2e": requests.finished_at - requests.arrived_at,
-        "execution_time": requests.execution_time,
-        "preempted_time": preempted,
-        "num_restarts": requests.restarts,
-        **breakdown(requests, num_stages),
-    }
-
-
 def request_table(columns: dict[str, NDArray[Any]], config: dict[str, Any]) -> pa.Table:
     """requests.parquet, sharing the memory of ``columns``."""
     return _table(REQUESTS + BREAKDOWN if BREAKDOWN[0].name in columns else REQUESTS, columns, config)
@@ -211,17 +158,3 @@ def _table(columns: Sequence[Column], arrays: dict[str, NDArray[Any]], config: d
         [pa.array(arrays[c.name].astype(c.dtype, copy=False)) for c in columns],
         schema=pa.schema(fields, metadata={"fastsim": json.dumps(config)}),
     )
-
-
-def _write(table: pa.Table, path: Path) -> None:
-    """As Parquet; bytes of floats apart, which compresses, and which is faster than a dictionary of them."""
-    floats = [field.name for field in table.schema if pa.types.is_floating(field.type)]
-    whole = [name for name in table.column_names if name not in floats]
-    options: dict[str, Any] = {"use_dictionary": whole, "use_byte_stream_split": floats}
-    pq.write_table(table, path, compression="zstd", compression_level=1, **options)
-
-
-def as_json(value: dict[str, Any]) -> str:
-    """Indented, but for lists of numbers, which take a line."""
-    text = json.dumps(value, indent=2, allow_nan=False)
-    return re.sub(r"\[\n([^\[\]{}\"]*?)\s+\]", lambda found: f"[{' '.join(found[1].split())}]", text) + "\n"

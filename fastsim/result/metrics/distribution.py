@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastsim.kernels.accounts import histogram
-from fastsim.metrics import QUANTILES, STATISTICS
+from fastsim.result.metrics.definitions import QUANTILES, STATISTICS
 
 Figures = dict[str, float | None]
 
@@ -62,3 +62,8 @@ def _quantiles(ordered: NDArray[np.float64] | NDArray[np.integer]) -> list[float
     gap = last - first
     found: list[float] = np.where(share < 0.5, first + gap * share, last - gap * (1 - share)).tolist()
     return found
+
+
+def ratio(part: float, whole: float) -> float | None:
+    """None of nothing."""
+    return float(part / whole) if whole else None

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastsim.columns import REQUESTS
 from fastsim.errors import InputError
-from fastsim.metrics import flatten
-from fastsim.result import Result
+from fastsim.result.columns import REQUESTS
+from fastsim.result.metrics.definitions import flatten
+from fastsim.result.result import Result
 
 Floats = NDArray[np.float64]
 

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from fastsim.errors import InputError, OutputError
-from fastsim.metrics import flatten
-from fastsim.result import FILES, Result
+from fastsim.result.metrics.definitions import flatten
+from fastsim.result.result import Result
+from fastsim.result.store import FILES
 
 
 def log(result: Result, folder: Path, project: str) -> str:

@@ -1,0 +1,1 @@
+"""A result: a row per request, figures, and the files that hold them."""

@@ -1,0 +1,1 @@
+"""Figures of a run: latencies, rates, use of the GPUs, cost, and what limits it."""
