@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from fastsim.config_search import search
     from fastsim.deployment.resolved import Deployment, resolve
     from fastsim.kernels.custom.view import sort_by
-    from fastsim.many import simulate_many
-    from fastsim.policies import policy
     from fastsim.result.result import Result
-    from fastsim.simulation import simulate
+    from fastsim.simulation.custom.policy import policy
+    from fastsim.simulation.many import simulate_many
+    from fastsim.simulation.run import simulate
     from fastsim.sweeps import sweep
     from fastsim.workload import Workload
     from fastsim.workload.loading import load as load_workload
@@ -46,11 +46,11 @@ _HOME = {
     "Workload": ("fastsim.workload", "Workload"),
     "capacity": ("fastsim.capacity_search", "capacity"),
     "load_workload": ("fastsim.workload", "load"),
-    "policy": ("fastsim.policies", "policy"),
+    "policy": ("fastsim.simulation.custom", "policy"),
     "resolve": ("fastsim.deployment.resolved", "resolve"),
     "search": ("fastsim.config_search", "search"),
-    "simulate": ("fastsim.simulation", "simulate"),
-    "simulate_many": ("fastsim.many", "simulate_many"),
+    "simulate": ("fastsim.simulation.run", "simulate"),
+    "simulate_many": ("fastsim.simulation.many", "simulate_many"),
     "sort_by": ("fastsim.kernels.custom.view", "sort_by"),
     "sweep": ("fastsim.sweeps", "sweep"),
 }

@@ -7,10 +7,10 @@ from typing import Any
 from fastsim.configuration import Configuration, named
 from fastsim.deployment.resolved import Resolved
 from fastsim.errors import FastsimError
-from fastsim.many import Run, estimate, simulate_many, tables_key
 from fastsim.predictors.build import Built
 from fastsim.result.metrics.definitions import flatten
-from fastsim.simulation import Progress
+from fastsim.simulation.many import Run, estimate, simulate_many, tables_key
+from fastsim.simulation.run import Progress
 from fastsim.workload import Workload
 
 Row = dict[str, Any]

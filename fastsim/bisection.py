@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import sqrt
 
-from fastsim.probe import Probed
+from fastsim.simulation.probe import Probed
 
 REACH = 1000.0  # from a guess down: below it nobody meets anybody, and a rate that fails there fails everywhere
 ABOVE = 8.0  # times the ceiling: no more requests wait at any higher rate

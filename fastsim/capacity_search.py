@@ -13,13 +13,13 @@ import numpy as np
 from fastsim.bisection import Bracket, highest_rate
 from fastsim.deployment.resolved import Deployment, Resolved, resolve
 from fastsim.errors import ConfigError
-from fastsim.many import simulate_many
 from fastsim.predictors.build import build_cost, build_costs
-from fastsim.probe import Probed, Prober
 from fastsim.result.metrics.definitions import QUANTILES
 from fastsim.result.metrics.objectives import DEFAULTS, Objective, parse
 from fastsim.result.metrics.replicates import HIGH, LOW
-from fastsim.simulation import Progress
+from fastsim.simulation.many import simulate_many
+from fastsim.simulation.probe import Probed, Prober
+from fastsim.simulation.run import Progress
 from fastsim.workload import Workload
 from fastsim.workload.loading import is_description, synthesise
 from fastsim.workload.loading import load as load_workload

@@ -17,8 +17,8 @@ from fastsim.configuration import Configuration
 from fastsim.deployment.resolved import Resolved
 from fastsim.errors import ClusterError, FastsimError
 from fastsim.kernels._jit import CACHE_FOLDER
-from fastsim.many import tables_key
 from fastsim.predictors.build import Built, build_cost
+from fastsim.simulation.many import tables_key
 from fastsim.version import __version__
 from fastsim.workload import Workload
 

@@ -14,7 +14,7 @@ from fastsim.journal import Journal
 from fastsim.ranking import Ranking, Row, ranking_of, score
 from fastsim.result.metrics.objectives import Objective
 from fastsim.rungs import COARSE, Outcome, Rung, rungs
-from fastsim.simulation import Progress
+from fastsim.simulation.run import Progress
 from fastsim.space import Space
 from fastsim.version import __version__
 

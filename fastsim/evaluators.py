@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TYPE_CHECKING, Any
 
 from fastsim.errors import ClusterError
-from fastsim.layout import Arena
 from fastsim.rungs import Outcome, evaluate
+from fastsim.simulation.layout import Arena
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from fastsim.candidates import Candidate
 from fastsim.capacity_search import at_rate, hidden_overload
-from fastsim.many import simulate_many
 from fastsim.ranking import Ranking, Row, dollars_at, score
 from fastsim.result.metrics.definitions import flatten
 from fastsim.result.metrics.objectives import Objective
 from fastsim.rungs import Outcome, Rung
+from fastsim.simulation.many import simulate_many
 
 BEYOND = 1.05  # times the capacity: surely more than it can serve, as rates are found to a per cent
 TIE = 0.01  # of the score: no closer than rates are found
@@ -66,7 +66,7 @@ def _row(one: Candidate, rung: Rung, outcome: Outcome, ranking: Ranking, rate: f
 
 def limit_of(one: Candidate, row: Row, wanted: Sequence[Objective]) -> str:
     """What limits a candidate, in sentences: its figures at capacity, and the verdict BEYOND, where it fails."""
-    from fastsim.simulation import simulate
+    from fastsim.simulation.run import simulate
 
     summary = simulate(one.resolved.deployment, at_rate(one.unit, row["capacity"])).summary
     use, restarts = summary["utilisation"], summary["totals"]["restarts"]

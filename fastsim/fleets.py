@@ -15,7 +15,7 @@ from fastsim.errors import ConfigError
 from fastsim.ranking import Row
 from fastsim.result.metrics.objectives import Objective
 from fastsim.rungs import evaluate
-from fastsim.simulation import Progress
+from fastsim.simulation.run import Progress
 
 SIZES = (1, 2, 4, 8)  # tensor parallel
 NUM_REQUESTS = 16_000

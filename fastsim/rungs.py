@@ -8,10 +8,10 @@ from typing import Any
 from fastsim.bisection import highest_rate
 from fastsim.deployment.resolved import Resolved
 from fastsim.errors import FastsimError
-from fastsim.layout import Arena
 from fastsim.predictors.build import build_cost
-from fastsim.probe import Probed, Prober
 from fastsim.result.metrics.objectives import Objective
+from fastsim.simulation.layout import Arena
+from fastsim.simulation.probe import Probed, Prober
 from fastsim.workload import Workload
 
 LEAST = 1000  # requests of the first rung

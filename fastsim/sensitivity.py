@@ -11,7 +11,7 @@ from fastsim.evaluators import Evaluators
 from fastsim.ranking import Row
 from fastsim.result.metrics.objectives import Objective, parse
 from fastsim.rungs import LEAST
-from fastsim.simulation import Progress
+from fastsim.simulation.run import Progress
 
 FACTORS = (0.5, 0.8, 1.25, 2.0)  # of a limit
 TOLERANCE = 0.02

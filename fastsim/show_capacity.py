@@ -6,7 +6,7 @@ from pathlib import Path
 from fastsim.capacity_search import Capacity
 from fastsim.deployment.description import Deployment
 from fastsim.files.writing import write_text
-from fastsim.probe import Probed
+from fastsim.simulation.probe import Probed
 
 
 def show(found: Capacity, deployment: Deployment, workload: str, out: Path | None, as_json: bool) -> None:

@@ -130,7 +130,7 @@ def _batches(space: Space, done: Iterable[str], threads: int) -> Iterator[Batch]
 
 def _warmed(batches: Iterator[Batch]) -> Iterator[Batch]:
     """Batches whose kernels are compiled: else every worker of this machine would compile them for itself."""
-    from fastsim.warm import compile_kernel
+    from fastsim.simulation.warm import compile_kernel
 
     ready: set[str] = set()
     for batch in batches:

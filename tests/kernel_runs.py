@@ -11,13 +11,13 @@ import reference_measures
 from reference import Outcome, Settings
 from strategies import Case
 
-from fastsim import layout
 from fastsim.kernels import state
 from fastsim.kernels.cost import Cost
 from fastsim.kernels.replicas import route
 from fastsim.kernels.state import Limits, State
 from fastsim.result.breakdown import breakdown
 from fastsim.result.metrics.counts import measures_of
+from fastsim.simulation import layout
 
 Kernel = Callable[[State, Cost, Limits], int]
 

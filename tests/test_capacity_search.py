@@ -15,8 +15,8 @@ from fastsim.cli import cli
 from fastsim.deployment.resolved import Deployment, resolve
 from fastsim.errors import ConfigError, WorkloadError
 from fastsim.predictors.build import build_cost
-from fastsim.probe import Probed, Prober
 from fastsim.result.metrics.objectives import DEFAULTS, met, parse, value
+from fastsim.simulation.probe import Probed, Prober
 from fastsim.workload.loading import load
 
 

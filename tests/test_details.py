@@ -155,14 +155,15 @@ def test_a_run_in_which_little_or_nothing_finished(
     number: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Of 5 requests, the first ones; the others were never begun: it can be said, written, read and compared."""
-    from fastsim import layout, simulation
     from fastsim.predictors.build import build_cost
+    from fastsim.simulation import lanes, layout
+    from fastsim.simulation import run as simulation
 
     resolved = resolve(Deployment.load(None))
     few = load("chat", rate=4.0, num_requests=5, seed=3)
-    limits = simulation.limits_of(resolved)
+    limits = lanes.limits_of(resolved)
     stream = layout.share(few.arrived_at, few.num_prompt_tokens, few.num_output_tokens)
-    job = simulation.Job(resolved, simulation.kernel_of(resolved), limits, few, stream, None)
+    job = simulation.Job(resolved, lanes.kernel_of(resolved), limits, few, stream, None)
     outcome, _ = simulation.run(job, build_cost(resolved).cost, detail=True)
     assert outcome.measures is not None
     columns = {name: values.copy() for name, values in outcome.columns.items()}

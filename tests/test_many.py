@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import fastsim
-from fastsim import layout, many
 from fastsim.deployment.resolved import Deployment, Resolved, resolve
 from fastsim.errors import CatalogError, StuckError, WorkloadError
 from fastsim.predictors.build import Built, build_cost
+from fastsim.simulation import layout, many
 from fastsim.workload import Workload
 from fastsim.workload.loading import load
 

@@ -22,8 +22,8 @@ from fastsim.deployment.resolved import Deployment
 from fastsim.errors import PolicyError
 from fastsim.kernels.cost import COMPOSE_FASTSIM
 from fastsim.kernels.replicas import route
-from fastsim.policies import runner
-from fastsim.policies.runner import Runner
+from fastsim.simulation.custom import runner
+from fastsim.simulation.custom.runner import Runner
 from fastsim.workload.loading import load
 
 COMPILED = not numba.config.DISABLE_JIT

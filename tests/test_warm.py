@@ -7,9 +7,9 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from fastsim import warm
 from fastsim.cli import cli
-from fastsim.warm import POLICIES, Warmed
+from fastsim.simulation import warm
+from fastsim.simulation.warm import POLICIES, Warmed
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -26,7 +26,7 @@ def test_everything_is_found_the_second_time() -> None:
 
 
 def test_tables_are_made_where_there_are_none(tmp_path: Path) -> None:
-    code = "from fastsim.warm import build_default_tables as build; print(build().made, build().made)"
+    code = "from fastsim.simulation.warm import build_default_tables as build; print(build().made, build().made)"
     environment = {**os.environ, "FASTSIM_CACHE_DIR": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=environment)
     assert done.stdout.split() == ["True", "False"], done.stderr

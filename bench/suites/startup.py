@@ -31,7 +31,7 @@ class Loading:
     param_names = ("policy",)
 
     def setup(self, policy: str) -> None:
-        self.code = f"from fastsim.warm import compile_kernel; compile_kernel({policy!r})"
+        self.code = f"from fastsim.simulation.warm import compile_kernel; compile_kernel({policy!r})"
         python("-c", self.code)
 
     def time_load_kernel(self, policy: str) -> None:

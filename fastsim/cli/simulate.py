@@ -43,7 +43,7 @@ def simulate(
     from fastsim.files.writing import refuse_file
     from fastsim.result.metrics.objectives import parse_all
     from fastsim.result.metrics.window import parse_exclude
-    from fastsim.simulation import simulate as run
+    from fastsim.simulation.run import simulate as run
     from fastsim.workload.loading import load
 
     if out is not None:

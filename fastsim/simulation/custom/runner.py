@@ -15,9 +15,9 @@ from fastsim.kernels.cost import Cost
 from fastsim.kernels.custom.router import Lobby
 from fastsim.kernels.custom.view import BAD_REPLICA, BAD_SIZE, BAD_TOKENS, FINE, NO_ROOM, NOT_HERE, NOTES, TWICE, Desk
 from fastsim.kernels.state import Limits, State
-from fastsim.policies import UserPolicy
-from fastsim.policies.rehearsal import rehearse
-from fastsim.policies.source import PREFIX, router_module, scheduler_module
+from fastsim.simulation.custom.policy import UserPolicy
+from fastsim.simulation.custom.rehearsal import rehearse
+from fastsim.simulation.custom.source import PREFIX, router_module, scheduler_module
 
 ROOM = 1024  # requests that a queue has room for at first
 

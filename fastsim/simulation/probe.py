@@ -7,18 +7,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastsim import layout
 from fastsim.deployment.resolved import Resolved
-from fastsim.feasible import check_fit, explain_end, explain_fault
 from fastsim.kernels import state
 from fastsim.kernels.accounts import histogram
 from fastsim.kernels.cost import Cost
 from fastsim.kernels.state import State
-from fastsim.layout import Arena, Stream
 from fastsim.result.metrics import distribution
 from fastsim.result.metrics.definitions import QUANTILES
 from fastsim.result.metrics.objectives import Objective
-from fastsim.simulation import SLICE, get_ready, kernel_of, lay_out_whole, limits_of
+from fastsim.simulation import layout
+from fastsim.simulation.check import check_fit
+from fastsim.simulation.faults import explain_end, explain_fault
+from fastsim.simulation.lanes import SLICE, get_ready, kernel_of, lay_out_whole, limits_of
+from fastsim.simulation.layout import Arena, Stream
 from fastsim.workload import Workload
 
 FIRST_SLICE = 4096  # iterations before the first look at what is already lost; each next slice is twice as long.

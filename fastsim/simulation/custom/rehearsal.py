@@ -8,7 +8,7 @@ import numpy as np
 from fastsim.errors import PolicyError
 from fastsim.kernels.custom.router import Arrival, ClusterView
 from fastsim.kernels.custom.view import NOTES, ReplicaView
-from fastsim.policies import PARAMETERS, UserPolicy
+from fastsim.simulation.custom.policy import PARAMETERS, UserPolicy
 
 ARRIVED_AT = (0.0, 0.0, 0.5, 3.0, 3.0)
 PROMPTS, OUTPUTS = (5, 3, 8, 4, 21), (3, 1, 2, 4, 3)

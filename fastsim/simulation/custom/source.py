@@ -23,7 +23,7 @@ import numpy as np
 
 from fastsim.errors import PolicyError
 from fastsim.kernels._jit import CACHE_FOLDER
-from fastsim.policies import UserPolicy
+from fastsim.simulation.custom.policy import UserPolicy
 
 HEAD = '''"""Written by fastsim: {place}."""
 

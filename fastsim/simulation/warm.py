@@ -44,12 +44,12 @@ def compile_kernel(policy: str) -> Warmed:
 
     import numpy as np
 
-    from fastsim import layout
     from fastsim.deployment.description import Deployment
     from fastsim.deployment.resolved import resolve
     from fastsim.kernels.cost import COMPOSE_FASTSIM, Cost
     from fastsim.predictors.tables.compose import NO_FASTSIM, NO_VIDUR
-    from fastsim.simulation import get_ready, lay_out_whole, limits_of
+    from fastsim.simulation import layout
+    from fastsim.simulation.lanes import get_ready, lay_out_whole, limits_of
     from fastsim.workload import Workload
 
     began = time.perf_counter()

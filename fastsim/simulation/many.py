@@ -12,18 +12,20 @@ from typing import Any
 
 import pyarrow as pa
 
-from fastsim import layout
 from fastsim.deployment.memory.sizes import GIB
 from fastsim.deployment.resolved import Deployment, Resolved, resolve
-from fastsim.feasible import check_fit, explain_end
-from fastsim.layout import Arena, Stream
 from fastsim.predictors.build import Built, build_cost
 from fastsim.predictors.times.reach import limits as reach_of
 from fastsim.result.metrics.counts import measures_of
 from fastsim.result.metrics.summary import add_details, summarise
 from fastsim.result.outcome import request_columns
 from fastsim.result.result import describe, request_table
-from fastsim.simulation import Progress, finish, get_ready, kernel_of, lay_out_whole, limits_of
+from fastsim.simulation import layout
+from fastsim.simulation.check import check_fit
+from fastsim.simulation.faults import explain_end
+from fastsim.simulation.lanes import finish, get_ready, kernel_of, lay_out_whole, limits_of
+from fastsim.simulation.layout import Arena, Stream
+from fastsim.simulation.run import Progress
 from fastsim.workload import Workload
 
 # What tables do not depend on, but for how far they reach.

@@ -1,0 +1,1 @@
+"""Simulating a deployment on a workload: one run, many runs, and schedulers of a user's own."""

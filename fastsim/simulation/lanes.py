@@ -1,0 +1,143 @@
+"""The states that threads simulate, and how a thread runs one to its end."""
+
+import os
+import threading
+from collections.abc import Callable
+from importlib import import_module
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastsim.deployment.description import is_function
+from fastsim.deployment.resolved import Resolved
+from fastsim.kernels import state
+from fastsim.kernels.cost import Cost
+from fastsim.kernels.replicas.route import ASKED, LEAST_OUTSTANDING, LEAST_WAITING, ROUTED
+from fastsim.kernels.state import Limits, State
+from fastsim.simulation import layout
+from fastsim.simulation.custom.policy import attached
+from fastsim.simulation.faults import explain_fault
+from fastsim.simulation.layout import Arena, Stream
+from fastsim.workload import Workload
+
+ROUTERS = {"least_outstanding": LEAST_OUTSTANDING, "least_waiting": LEAST_WAITING}
+
+
+# Iterations between two looks at Ctrl-C, the progress bar and the log: some 20 ms.
+SLICE = 200_000
+
+
+Columns = tuple[NDArray[Any], ...]
+
+
+Kernel = Callable[[State, Cost, Limits], int]
+
+
+def kernel_of(
+    resolved: Resolved, scheduler: Callable[..., Any] | None = None, router: Callable[..., Any] | None = None
+) -> Kernel:
+    """The compiled policy of a deployment, for one simulation. Raises PolicyError for functions of the user's."""
+    policy, routing = resolved.deployment.scheduler.policy, resolved.deployment.router.policy
+    if is_function(policy) or is_function(routing):
+        from fastsim.simulation.custom.runner import Runner
+
+        return Runner(attached(scheduler, policy, "scheduler") or policy, attached(router, routing, "router"))
+    module = import_module(f"fastsim.kernels.schedulers.{policy}")
+    run: Kernel = module.run if resolved.deployment.pipeline_parallel_size == 1 else module.run_stages
+    return run
+
+
+def limits_of(resolved: Resolved) -> Limits:
+    """A resolved deployment in the kernel's words."""
+    deployment, memory = resolved.deployment, resolved.memory
+    scheduler = deployment.scheduler
+    return Limits(
+        num_stages=deployment.pipeline_parallel_size,
+        num_blocks=memory.num_blocks,
+        block_size=scheduler.block_size or 1,
+        watermark_blocks=memory.watermark_blocks,
+        blocks_per_sequence=memory.blocks_per_sequence,
+        max_num_seqs=scheduler.max_num_seqs,
+        micro_batch_size=resolved.micro_batch_size,
+        max_batch_size=resolved.max_batch_size,
+        max_num_batched_tokens=scheduler.max_num_batched_tokens or 0,
+        chunk_size=scheduler.chunk_size or 0,
+        max_waiting_iters=scheduler.max_waiting_iters or 0,
+        router=ASKED if is_function(deployment.router.policy) else ROUTERS.get(deployment.router.policy, ROUTED),
+    )
+
+
+def lay_out(
+    resolved: Resolved, limits: Limits, workload: Workload, stream: Stream, log_rows: int, detail: bool
+) -> list[State]:
+    """States that share all requests and replicas; each is for a thread and has replicas of its own.
+
+    Replicas behind a router that looks at them depend on each other and stay together.
+    """
+    number = resolved.deployment.num_replicas
+    num_lanes = min(number, os.cpu_count() or 1) if limits.router == ROUTED else 1
+    whole = lay_out_whole(resolved, limits, workload, stream, layout.Arena(), log_rows, detail)
+    bounds = np.linspace(0, number, num_lanes + 1).astype(int)
+    if num_lanes == 1:
+        return [whole]
+    arrays = whole.requests, whole.replicas, whole.batches
+    return [
+        layout.lay_out_lane(*arrays, limits, int(first), int(last), log_rows, layout.Arena())
+        for first, last in pairwise(bounds)
+    ]
+
+
+def lay_out_whole(
+    resolved: Resolved,
+    limits: Limits,
+    workload: Workload,
+    stream: Stream,
+    arena: Arena,
+    log_rows: int = 0,
+    detail: bool = False,
+) -> State:
+    """The state of one thread that simulates all replicas."""
+    number = resolved.deployment.num_replicas
+    requests = layout.lay_out_requests(stream, arena, detail)
+    replicas = layout.lay_out_replicas(number, limits, arena, detail)
+    batches = layout.lay_out_batches(number, limits, arena)
+    if limits.router == ROUTED:
+        layout.assign(requests, replicas, assignment(resolved, workload))
+    return layout.lay_out_lane(requests, replicas, batches, limits, 0, number, log_rows, arena)
+
+
+def assignment(resolved: Resolved, workload: Workload) -> NDArray[np.integer]:
+    """int[n]: the replica of each request, for routers that do not look at the replicas."""
+    policy, number = resolved.deployment.router.policy, resolved.deployment.num_replicas
+    if policy == "pinned" and workload.replica_id is not None:
+        return workload.replica_id
+    if policy == "random":
+        rng = np.random.default_rng(resolved.deployment.seed)
+        return rng.integers(number, size=workload.num_requests)
+    return np.arange(workload.num_requests, dtype=np.int32) % np.int32(number)
+
+
+def get_ready(run: Kernel, lane: State, cost: Cost, limits: Limits) -> None:
+    """Compile the kernel, or load its machine code, before a clock starts: run it with a budget of nothing."""
+    nothing = lane.cursor.copy()
+    nothing[state.LEFT] = 0
+    run(lane._replace(cursor=nothing), cost, limits)
+
+
+def finish(run: Kernel, lane: State, cost: Cost, limits: Limits, stop: threading.Event) -> list[Columns]:
+    """Run a lane to its end, or until ``stop``; returns its log. Raises TableError."""
+    drained = []
+    while not stop.is_set():
+        lane.cursor[state.LEFT] = SLICE
+        code = run(lane, cost, limits)
+        rows = lane.cursor[state.LOGGED]
+        if rows:
+            drained.append(tuple(column[:rows].copy() for column in lane.log))
+            lane.cursor[state.LOGGED] = 0
+        if code == state.FAULT:
+            explain_fault(cost, lane)
+        if code != state.BUDGET:
+            break
+    return drained
