@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fastsim.simulation.custom.policy import policy
     from fastsim.simulation.many import simulate_many
     from fastsim.simulation.run import simulate
-    from fastsim.sweeps import sweep
+    from fastsim.sweeps.sweep import sweep
     from fastsim.workload import Workload
     from fastsim.workload.loading import load as load_workload
 
@@ -52,7 +52,7 @@ _HOME = {
     "simulate": ("fastsim.simulation.run", "simulate"),
     "simulate_many": ("fastsim.simulation.many", "simulate_many"),
     "sort_by": ("fastsim.kernels.custom.view", "sort_by"),
-    "sweep": ("fastsim.sweeps", "sweep"),
+    "sweep": ("fastsim.sweeps.sweep", "sweep"),
 }
 
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fastsim.configuration import digest
 from fastsim.deployment.resolved import Deployment, Resolved, resolve
 from fastsim.errors import ConfigError
-from fastsim.space import Space
+from fastsim.sweeps.configuration import digest
+from fastsim.sweeps.space import Space
 from fastsim.workload import Workload
 from fastsim.workload.loading import is_description
 

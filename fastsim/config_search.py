@@ -15,7 +15,7 @@ from fastsim.ranking import Ranking, Row, ranking_of, score
 from fastsim.result.metrics.objectives import Objective
 from fastsim.rungs import COARSE, Outcome, Rung, rungs
 from fastsim.simulation.run import Progress
-from fastsim.space import Space
+from fastsim.sweeps.space import Space
 from fastsim.version import __version__
 
 if TYPE_CHECKING:

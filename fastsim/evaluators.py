@@ -20,7 +20,7 @@ class Evaluators:
     def __init__(self, threads: int | None, client: "Client | None") -> None:
         """Raises ClusterError for a cluster with another fastsim."""
         if client is not None:
-            from fastsim.cluster import check
+            from fastsim.sweeps.cluster import check
 
             check(client)
         self._threads, self._client = threads or os.cpu_count() or 1, client

@@ -12,7 +12,7 @@ from fastsim.result.result import Result
 from fastsim.result.store import as_json
 
 if TYPE_CHECKING:
-    from fastsim.sweeps import Sweep
+    from fastsim.sweeps.sweep import Sweep
 
 QUANTILES = ("mean", "p50", "p90", "p99")
 PATIENCE = 1.0  # s before a progress bar appears

@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fastsim import cluster, shared
 from fastsim.errors import ClusterError
-from fastsim.sweeps import sweep
+from fastsim.sweeps import cluster, handover
+from fastsim.sweeps.sweep import sweep
 from fastsim.workload import Workload
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -200,7 +200,7 @@ def test_a_worker_of_another_machine_gets_what_it_lacks_once(tmp_path: Path, alo
     """A worker with a cache of its own does not see the files of the client."""
     with started(tmp_path) as found:
         found.scheduler()
-        compiled = shared.folder().parent / "kernels"
+        compiled = handover.folder().parent / "kernels"
         (tmp_path / "cache").mkdir()
         (tmp_path / "cache" / "kernels").symlink_to(compiled)
         found.worker(FASTSIM_CACHE_DIR=str(tmp_path / "cache"))
@@ -268,12 +268,12 @@ def test_ctrl_c_ends_local_workers_in_one_sentence(alone: pa.Table, tmp_path: Pa
 
 def test_values_are_shared_as_memory_of_a_file() -> None:
     workload = Workload(np.arange(1000.0), np.full(1000, 7), np.full(1000, 3), name="seven")
-    name = shared.put(workload)
-    found = shared.get(name)
+    name = handover.put(workload)
+    found = handover.get(name)
     assert (found.digest, found.name) == (workload.digest, "seven")
-    assert found is shared.get(name)
-    shared.discard([name])
+    assert found is handover.get(name)
+    handover.discard([name])
     assert (found.num_prompt_tokens == 7).all()
-    shared.get.cache_clear()
+    handover.get.cache_clear()
     with pytest.raises(FileNotFoundError):
-        shared.get(name)
+        handover.get(name)

@@ -71,7 +71,7 @@ def test_the_same_on_any_number_of_threads(found: Found) -> None:
 
 
 def test_the_same_on_a_cluster() -> None:
-    from fastsim.cluster import local
+    from fastsim.sweeps.cluster import local
 
     few = {**SPACE, "axes": {"device": ["a100", "h100"], "scheduler.max_num_seqs": [32, 128]}}
     with local(2) as client:

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastsim
-from fastsim import expression
-from fastsim.batch import MOST, cut, run_batch
 from fastsim.errors import CatalogError, ConfigError
 from fastsim.result.metrics.definitions import flatten
-from fastsim.space import Space
+from fastsim.sweeps import conditions
+from fastsim.sweeps.batches import MOST, cut, run_batch
+from fastsim.sweeps.space import Space
 
 SMALL: dict[str, Any] = {"source": "chat", "rate": 4, "num_requests": 40}
 
@@ -172,7 +172,7 @@ def test_batches_hold_every_configuration_once_the_largest_first() -> None:
     ],
 )
 def test_expressions(text: str, truth: bool) -> None:
-    assert expression.parse(text, "here").holds({"a": 2, "b": 3, "c": "x", "d": None, "s.t": 4}) is truth
+    assert conditions.parse(text, "here").holds({"a": 2, "b": 3, "c": "x", "d": None, "s.t": 4}) is truth
 
 
 @pytest.mark.parametrize(
@@ -182,13 +182,13 @@ def test_expressions(text: str, truth: bool) -> None:
 )  # fmt: skip
 def test_what_is_no_condition_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match=r"^here: "):
-        expression.parse(text, "here")
+        conditions.parse(text, "here")
 
 
 @pytest.mark.parametrize("text", ["a + 1", "d > 3", "'x' * 9 == a", "a / 0 > 1", "a and true", "1 % 0 == 2"])
 def test_what_is_neither_true_nor_false_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match=r"^here: "):
-        expression.parse(text, "here").holds({"a": 2, "d": None})
+        conditions.parse(text, "here").holds({"a": 2, "d": None})
 
 
 BAD = [

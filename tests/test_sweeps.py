@@ -16,13 +16,14 @@ import pytest
 from click.testing import CliRunner
 
 import fastsim
-from fastsim import batch, sweeps
 from fastsim.cli import cli
-from fastsim.dataset import Dataset, column_type
 from fastsim.errors import ConfigError, OutputError
 from fastsim.result.metrics.definitions import flatten
-from fastsim.space import Space
-from fastsim.sweeps import sweep
+from fastsim.sweeps import batches as batch
+from fastsim.sweeps import sweep as sweeps
+from fastsim.sweeps.space import Space
+from fastsim.sweeps.store import Dataset, column_type
+from fastsim.sweeps.sweep import sweep
 
 ROOT = Path(__file__).resolve().parents[1]
 SPACE: dict[str, Any] = {
@@ -131,7 +132,7 @@ def dataset(folder: Path) -> Dataset:
 
 
 def test_errors_wait_for_the_columns_of_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastsim.dataset.EVERY_S", 0)
+    monkeypatch.setattr("fastsim.sweeps.store.EVERY_S", 0)
     with dataset(tmp_path / "out") as found:
         found.add(rows([1, 2], "no"))
         assert not list((tmp_path / "out").glob("part-*"))

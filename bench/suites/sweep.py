@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import fastsim
-from fastsim.batch import cut
 from fastsim.deployment.resolved import Deployment
-from fastsim.space import Space
+from fastsim.sweeps.batches import cut
+from fastsim.sweeps.space import Space
 from fastsim.workload.loading import load
 
 

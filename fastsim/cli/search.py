@@ -53,7 +53,7 @@ def search(
     metrics = metrics_of(pareto, rate)
     cluster: Any = nullcontext()
     if dask is not None:
-        from fastsim.cluster import connect
+        from fastsim.sweeps.cluster import connect
 
         cluster = connect(dask)
     asked: dict[str, Any] = {"rank": rank, "rate": rate, "num_requests": requests, "tolerance": tolerance, "yes": yes}

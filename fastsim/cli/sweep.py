@@ -20,12 +20,12 @@ def sweep(space: str, out: Path, workers: int | None, dask: str | None, yes: boo
     from contextlib import nullcontext
 
     from fastsim import show
-    from fastsim.sweeps import sweep as run
+    from fastsim.sweeps.sweep import sweep as run
 
     if workers is not None and dask is not None:
         raise click.UsageError("--workers makes a cluster on this machine, and --dask names one: give one of them")
     if dask is not None:
-        from fastsim.cluster import connect
+        from fastsim.sweeps.cluster import connect
     warnings.showwarning = lambda message, *_: click.echo(f"fastsim: {message}", err=True)
     with connect(dask) if dask is not None else nullcontext() as client, show.counting("Sweeping") as progress:
         if client is not None and not client.nthreads():

@@ -16,10 +16,10 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fastsim.batch import Row
 from fastsim.errors import OutputError
 from fastsim.files.writing import locked, refuse_file
 from fastsim.result.metrics.definitions import METRICS
+from fastsim.sweeps.batches import Row
 from fastsim.version import __version__
 
 SWEEP = "_sweep.json"

@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastsim.configuration import Configuration, named
 from fastsim.deployment.resolved import Resolved
 from fastsim.errors import FastsimError
 from fastsim.predictors.build import Built
 from fastsim.result.metrics.definitions import flatten
 from fastsim.simulation.many import Run, estimate, simulate_many, tables_key
 from fastsim.simulation.run import Progress
+from fastsim.sweeps.configuration import Configuration, named
 from fastsim.workload import Workload
 
 Row = dict[str, Any]

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastsim import shared
-from fastsim.batch import Batch, Outcome, simulate
-from fastsim.configuration import Configuration
 from fastsim.deployment.resolved import Resolved
 from fastsim.errors import ClusterError, FastsimError
 from fastsim.kernels._jit import CACHE_FOLDER
 from fastsim.predictors.build import Built, build_cost
 from fastsim.simulation.many import tables_key
+from fastsim.sweeps import handover
+from fastsim.sweeps.batches import Batch, Outcome, simulate
+from fastsim.sweeps.configuration import Configuration
 from fastsim.version import __version__
 from fastsim.workload import Workload
 
@@ -163,7 +163,7 @@ def work(task: Task) -> list[Outcome] | Lacks:
     lacking, values = [], {}
     for name in needed:
         try:
-            values[name] = shared.get(name)
+            values[name] = handover.get(name)
         except FileNotFoundError:
             lacking.append(name)
     if lacking:
@@ -204,21 +204,21 @@ class _Sender:
             self._sent[lacks.worker, name] += 1
             if self._sent[lacks.worker, name] > MOST_SENT:
                 raise ClusterError(f"{lacks.worker}: cannot keep the requests of a workload; is its disk full?")
-            data = shared.packed(name)
-            self._client.run(shared.store, name, data, workers=[lacks.worker], on_error="ignore")
+            data = handover.packed(name)
+            self._client.run(handover.store, name, data, workers=[lacks.worker], on_error="ignore")
 
     def clean(self) -> None:
         """Remove what was kept for the workers on this machine."""
-        shared.discard(name for name in self._names.values() if name is not None)
+        handover.discard(name for name in self._names.values() if name is not None)
 
     def clean_workers(self) -> None:
         """Remove what they were sent."""
         if sent := [name for _, name in self._sent]:
-            self._client.run(shared.discard, sent, on_error="ignore")
+            self._client.run(handover.discard, sent, on_error="ignore")
 
     def _stream(self, workload: Workload) -> str:
         key = workload.name, workload.digest
-        name = self._names.get(key) or shared.put(workload)
+        name = self._names.get(key) or handover.put(workload)
         self._names[key] = name
         return name
 
@@ -229,7 +229,7 @@ class _Sender:
         key = tables_key(resolved)
         if key not in self._names:
             try:
-                self._names[key] = shared.put(build_cost(resolved))
+                self._names[key] = handover.put(build_cost(resolved))
             except FastsimError:  # the worker will say the same, in the row of the configuration
                 self._names[key] = None
         return self._names[key]

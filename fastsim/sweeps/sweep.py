@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from fastsim.batch import Batch, Outcome, cut, row, simulate
-from fastsim.dataset import Dataset, column_type
 from fastsim.deployment.description import is_function
 from fastsim.errors import ConfigError
-from fastsim.space import Dropped, Space
+from fastsim.sweeps.batches import Batch, Outcome, cut, row, simulate
+from fastsim.sweeps.space import Dropped, Space
+from fastsim.sweeps.store import Dataset, column_type
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -112,7 +112,7 @@ def here(batches: Iterator[Batch], threads: int) -> Generator[tuple[Batch, list[
 def _on_cluster(
     space: Space, dataset: Dataset, client: "Client | None", workers: int | None
 ) -> Iterator[tuple[Batch, list[Outcome]]]:
-    from fastsim import cluster
+    from fastsim.sweeps import cluster
 
     with nullcontext(client) if client is not None else cluster.local(workers or 1) as used:
         cluster.check(used)

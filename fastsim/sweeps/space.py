@@ -21,12 +21,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fastsim import expression
-from fastsim.axes import Axis, fields, read_axes
-from fastsim.configuration import Base, Configuration
 from fastsim.errors import ConfigError, DoesNotFitError, did_you_mean
-from fastsim.expression import Condition
 from fastsim.files.documents import Document, read, short
+from fastsim.sweeps import conditions as expression
+from fastsim.sweeps.axes import Axis, fields, read_axes
+from fastsim.sweeps.base import Base
+from fastsim.sweeps.conditions import Condition
+from fastsim.sweeps.configuration import Configuration
 
 KEYS = ("deployment", "workload", "axes", "zip", "where")
 GPUS = frozenset(("tensor_parallel_size", "pipeline_parallel_size", "num_replicas"))  # num_gpus is their product

@@ -1,46 +1,41 @@
-"""One point of a space, and how it is made: a deployment and a workload with some of their fields set."""
+"""The deployment and the workload that all configurations of a space share."""
 
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fastsim.axes import WORKLOAD_FIELDS, Axis
 from fastsim.catalog.load import load_device, load_model, load_node
-from fastsim.deployment.description import DEFAULT_FILE, is_function
+from fastsim.deployment.description import DEFAULT_FILE
 from fastsim.deployment.resolved import Deployment, Resolved, resolve
 from fastsim.errors import CatalogError, ConfigError, did_you_mean
 from fastsim.files.documents import Document, Key, read, short
 from fastsim.files.schema import describe, validate
-from fastsim.version import __version__
+from fastsim.sweeps.axes import WORKLOAD_FIELDS, Axis
 from fastsim.workload import Workload, presets
 from fastsim.workload.loading import load as load_workload
 from fastsim.workload.workload import MAX_REQUESTS
 
+from .configuration import Configuration, digest, named
+
 WORKLOAD_KEYS = ("source", "rate", "num_requests", "seed")
+
+
 # Types, limits and what completes "is not".
 NUMBERS: dict[str, tuple[Any, float, float, str]] = {
     "rate": ((int, float), 1e-9, 1e9, "requests per second from 1e-9 to 1e9 (e.g. 2.0)"),
     "num_requests": (int, 1, MAX_REQUESTS, "a whole number from 1 to 1e9 (e.g. 1000)"),
     "seed": (int, 0, 2**63 - 1, "an integer from 0 (e.g. 0)"),
 }
+
+
 KEPT = 256  # workloads
+
+
 NAMED = {"model": load_model, "device": load_device, "node": load_node}
-
-
-@dataclass(frozen=True, slots=True)
-class Configuration:
-    """One point of a space."""
-
-    overrides: dict[str, Any]  # the fields that vary
-    deployment: Deployment  # as described
-    resolved: Resolved
-    workload: Workload
-    digest: str  # of all that its figures follow from
 
 
 @dataclass(frozen=True)
@@ -126,38 +121,6 @@ class Base:
         every = [self.workload, *(_workload(one, "workload") for one in workloads)]
         texts = [text for one in every for text in _texts(self._located(one["source"]))]
         return [every, [hashlib.sha256(Path(text).read_bytes()).hexdigest() for text in texts if Path(text).is_file()]]
-
-
-def digest(resolved: Resolved, workload: Workload) -> str:
-    """SHA-256, as hex, of all that the figures of a configuration follow from, this version of fastsim included."""
-    deployment = resolved.deployment
-    functions = [one.policy for one in (deployment.scheduler, deployment.router) if is_function(one.policy)]
-    parts = (
-        __version__,
-        deployment.model_dump_json(),
-        repr((resolved.model, resolved.device, resolved.node)),
-        workload.digest,
-        *(Path(one.rpartition(":")[0]).read_text() for one in functions),
-        _measured(deployment.predictor.source),
-    )
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
-
-
-def named(workload: Any) -> str:
-    """A workload in a word: the name of its preset or file."""
-    if isinstance(workload, str):
-        return workload
-    return named(workload["source"]) if "source" in workload else json.dumps(workload, sort_keys=True)
-
-
-@cache
-def _measured(source: str) -> str:
-    """What changes when the files of operator times do: their names, sizes and times of change."""
-    folder = Path(source.partition(":")[2])
-    if source in ("default", "aic") or not folder.is_dir():
-        return source
-    files = sorted(path for path in folder.rglob("*") if path.suffix in (".csv", ".json", ".parquet"))
-    return repr([(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files])
 
 
 def _deployment(space: Document, folder: Path) -> Document:

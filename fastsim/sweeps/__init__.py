@@ -1,0 +1,1 @@
+"""Sweeps: every configuration of a space, on threads, processes or a Dask cluster."""
