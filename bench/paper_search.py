@@ -14,9 +14,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fastsim.capacity_search import capacity
-from fastsim.config_search import Found, search
-from fastsim.sensitivity import name_of
+from fastsim.planning.capacity import capacity
+from fastsim.planning.search import Found, search
+from fastsim.planning.sensitivity import name_of
 
 MODELS = {
     "llama-7b": ("meta-llama/Llama-2-7b-hf", "Llama2-7B"),

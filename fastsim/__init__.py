@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from fastsim.version import __version__
 
 if TYPE_CHECKING:
-    from fastsim.capacity_search import capacity
-    from fastsim.config_search import search
     from fastsim.deployment.resolved import Deployment, resolve
     from fastsim.kernels.custom.view import sort_by
+    from fastsim.planning.capacity import capacity
+    from fastsim.planning.search import search
     from fastsim.result.result import Result
     from fastsim.simulation.custom.policy import policy
     from fastsim.simulation.many import simulate_many
@@ -44,11 +44,11 @@ _HOME = {
     "Deployment": ("fastsim.deployment.resolved", "Deployment"),
     "Result": ("fastsim.result.result", "Result"),
     "Workload": ("fastsim.workload", "Workload"),
-    "capacity": ("fastsim.capacity_search", "capacity"),
+    "capacity": ("fastsim.planning.capacity", "capacity"),
     "load_workload": ("fastsim.workload", "load"),
     "policy": ("fastsim.simulation.custom", "policy"),
     "resolve": ("fastsim.deployment.resolved", "resolve"),
-    "search": ("fastsim.config_search", "search"),
+    "search": ("fastsim.planning.search", "search"),
     "simulate": ("fastsim.simulation.run", "simulate"),
     "simulate_many": ("fastsim.simulation.many", "simulate_many"),
     "sort_by": ("fastsim.kernels.custom.view", "sort_by"),

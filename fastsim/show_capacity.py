@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-from fastsim.capacity_search import Capacity
 from fastsim.deployment.description import Deployment
 from fastsim.files.writing import write_text
+from fastsim.planning.capacity import Capacity
 from fastsim.simulation.probe import Probed
 
 

@@ -3,10 +3,10 @@
 import json
 from collections.abc import Sequence
 
-from fastsim.config_search import Found
 from fastsim.deployment.description import Deployment
-from fastsim.fleets import Fleet
-from fastsim.ranking import Row
+from fastsim.planning.fleet import Fleet
+from fastsim.planning.ranking import Row
+from fastsim.planning.search import Found
 
 
 def show(made: Sequence[Fleet], found: Found, deployment: Deployment, asked: str, as_json: bool) -> None:

@@ -9,11 +9,11 @@ import pytest
 from click.testing import CliRunner
 
 import fastsim
-from fastsim.bisection import highest_rate
-from fastsim.capacity_search import at_rate, capacity, hidden_overload, unit_requests
 from fastsim.cli import cli
 from fastsim.deployment.resolved import Deployment, resolve
 from fastsim.errors import ConfigError, WorkloadError
+from fastsim.planning.bracket import highest_rate
+from fastsim.planning.capacity import at_rate, capacity, hidden_overload, unit_requests
 from fastsim.predictors.build import build_cost
 from fastsim.result.metrics.objectives import DEFAULTS, met, parse, value
 from fastsim.simulation.probe import Probed, Prober

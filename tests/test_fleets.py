@@ -6,11 +6,11 @@ import pytest
 from click.testing import CliRunner
 
 import fastsim
-from fastsim.capacity_search import at_rate, unit_requests
 from fastsim.cli import cli
 from fastsim.deployment.resolved import Deployment
 from fastsim.errors import CatalogError, ConfigError
-from fastsim.fleets import fleets, rate_of
+from fastsim.planning.capacity import at_rate, unit_requests
+from fastsim.planning.fleet import fleets, rate_of
 from fastsim.result.metrics.objectives import DEFAULTS, met
 
 

@@ -9,16 +9,16 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from fastsim import sensitivity
-from fastsim.candidates import parse_budget
-from fastsim.capacity_search import capacity
 from fastsim.cli import cli
-from fastsim.config_search import Found, search
 from fastsim.errors import ConfigError, InputError
-from fastsim.evaluators import Evaluators
-from fastsim.journal import FILE
-from fastsim.ranking import pareto
-from fastsim.rungs import rungs
+from fastsim.planning import sensitivity
+from fastsim.planning.budget import parse_budget
+from fastsim.planning.capacity import capacity
+from fastsim.planning.journal import FILE
+from fastsim.planning.ranking import pareto
+from fastsim.planning.rungs import rungs
+from fastsim.planning.search import Found, search
+from fastsim.planning.workers import Evaluators
 
 SPACE: dict[str, Any] = {
     "deployment": {"model": "meta-llama/Llama-2-7b-hf", "device": "a100", "max_model_len": 4096},

@@ -31,8 +31,8 @@ def capacity(
     Without --slo: scheduling_delay:p99<5s, ttft:p90<2s and tbt:p99<200ms.
     """
     from fastsim import show
-    from fastsim.capacity_search import capacity as find
     from fastsim.deployment.resolved import Deployment
+    from fastsim.planning.capacity import capacity as find
     from fastsim.show_capacity import show as print_capacity
 
     described = Deployment.load(deployment, overrides)

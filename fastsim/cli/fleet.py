@@ -32,7 +32,7 @@ def fleet(
     """
     from fastsim import show
     from fastsim.deployment.resolved import Deployment
-    from fastsim.fleets import fleets, rate_of
+    from fastsim.planning.fleet import fleets, rate_of
     from fastsim.show_fleet import show as print_fleet
 
     asked = rate_of(rate, users, per_user)

@@ -45,9 +45,9 @@ def search(
     from typing import Any
 
     from fastsim import show
-    from fastsim.config_search import search as find
-    from fastsim.sensitivity import sensitivity as vary
-    from fastsim.show_search import metrics_of, save
+    from fastsim.planning.search import search as find
+    from fastsim.planning.sensitivity import sensitivity as vary
+    from fastsim.planning.store import metrics_of, save
     from fastsim.show_search import show as print_search
 
     metrics = metrics_of(pareto, rate)
@@ -70,5 +70,7 @@ def search(
         with show.progress("Varying the objectives") as progress:
             varied = vary(found, threads=threads, progress=progress)
     if out is not None:
-        save(found, varied, metrics, out)
+        from fastsim.report.search import search_page
+
+        save(found, varied, metrics, search_page(found, varied, metrics), out)
     print_search(found, varied, metrics, out, as_json)

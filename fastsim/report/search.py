@@ -8,12 +8,12 @@ import numpy as np
 from bokeh.models import ColorBar, ColumnDataSource, HoverTool, LinearColorMapper
 from bokeh.palettes import Viridis256
 
-from fastsim.config_search import Found
-from fastsim.ranking import RANKINGS, Row, lower_is_better, pareto
+from fastsim.planning.ranking import RANKINGS, Row, lower_is_better, pareto
+from fastsim.planning.search import Found
+from fastsim.planning.sensitivity import Variation, name_of
 from fastsim.report.figures import legend, line, plot, ticks
 from fastsim.report.page import Block, Card, Cards, Cell, Figure, Section, Table, Tabs, Text, page
 from fastsim.report.palette import INK, LINES, MUTED
-from fastsim.sensitivity import Variation, name_of
 
 KNOBS = {
     "device": "GPU",

@@ -10,7 +10,8 @@ a running request. What does not fit is not chosen: a batch holds ``max_batch`` 
 A decode that needs a block when none is free restarts the youngest running request outside the batch, or itself.
 
 A routing function has two parameters, ``(replicas, request)``: it looks at ``replicas``
-(fastsim.kernels.custom.router.ClusterView) and ``request`` (fastsim.kernels.custom.router.Arrival) and returns a replica, from 0.
+(fastsim.kernels.custom.router.ClusterView) and
+``request`` (fastsim.kernels.custom.router.Arrival) and returns a replica, from 0.
 
 Both may use numbers, math, numpy's functions of numbers, fastsim.sort_by and functions of their own. They may not
 create arrays or lists; ``memo`` and ``notes`` are there to remember.

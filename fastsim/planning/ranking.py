@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastsim.candidates import Candidate
 from fastsim.errors import ConfigError, did_you_mean
-from fastsim.rungs import Outcome
+from fastsim.planning.candidates import Candidate
+from fastsim.planning.rungs import Outcome
 
 Row = dict[str, Any]
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from fastsim.candidates import Candidate
-from fastsim.capacity_search import at_rate, hidden_overload
-from fastsim.ranking import Ranking, Row, dollars_at, score
+from fastsim.planning.candidates import Candidate
+from fastsim.planning.capacity import at_rate, hidden_overload
+from fastsim.planning.ranking import Ranking, Row, dollars_at, score
+from fastsim.planning.rungs import Outcome, Rung
 from fastsim.result.metrics.definitions import flatten
 from fastsim.result.metrics.objectives import Objective
-from fastsim.rungs import Outcome, Rung
 from fastsim.simulation.many import simulate_many
 
 BEYOND = 1.05  # times the capacity: surely more than it can serve, as rates are found to a per cent

@@ -6,15 +6,15 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from fastsim.candidates import Candidate
-from fastsim.capacity_search import TOLERANCE, objectives_of
 from fastsim.catalog import load
-from fastsim.config_search import Found, search
 from fastsim.deployment.resolved import Deployment, Resolved, resolve
 from fastsim.errors import ConfigError
-from fastsim.ranking import Row
+from fastsim.planning.candidates import Candidate
+from fastsim.planning.capacity import TOLERANCE, objectives_of
+from fastsim.planning.ranking import Row
+from fastsim.planning.rungs import evaluate
+from fastsim.planning.search import Found, search
 from fastsim.result.metrics.objectives import Objective
-from fastsim.rungs import evaluate
 from fastsim.simulation.run import Progress
 
 SIZES = (1, 2, 4, 8)  # tensor parallel

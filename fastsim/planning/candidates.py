@@ -1,6 +1,5 @@
 """What a search chooses from: the configurations of a space, each with the replicas that a budget pays for."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,24 +12,7 @@ from fastsim.sweeps.space import Space
 from fastsim.workload import Workload
 from fastsim.workload.loading import is_description
 
-FORM = re.compile(r"\s*(\$?)\s*(\d+(?:\.\d+)?)\s*(gpus?|\$(?:/h)?|/h|)\s*", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """What a deployment may cost: a number of GPUs, or dollars per hour."""
-
-    amount: float
-    dollars: bool
-
-    def __str__(self) -> str:
-        return f"${self.amount:g} an hour" if self.dollars else f"{self.amount:g} GPUs"
-
-    def replicas(self, resolved: Resolved) -> int:
-        """How many replicas it pays for."""
-        gpus = resolved.num_gpus // resolved.deployment.num_replicas
-        each = gpus * (resolved.device.price_per_hour if self.dollars else 1)
-        return int(self.amount / each + 1e-9)
+from .budget import Budget
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +33,6 @@ class Candidate:
     @property
     def dollars_per_hour(self) -> float:
         return self.resolved.num_gpus * self.resolved.device.price_per_hour
-
-
-def parse_budget(text: str | float | None) -> Budget | None:
-    """``16``, ``"16 GPUs"`` or ``"$40/h"``. Raises ConfigError."""
-    if text is None:
-        return None
-    found = FORM.fullmatch(str(text))
-    if found is None:
-        raise ConfigError(f"budget: {str(text)!r} is neither GPUs nor dollars per hour (e.g. 16, or $40/h)")
-    amount, dollars = float(found[2]), bool(found[1]) or found[3].startswith(("$", "/"))
-    if amount <= 0 or not (dollars or amount.is_integer()):
-        raise ConfigError(f"budget: {str(text)!r} pays for nothing whole (e.g. 16, or $40/h)")
-    return Budget(amount, dollars)
 
 
 def candidates(

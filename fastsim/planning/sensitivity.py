@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from fastsim.candidates import Candidate
-from fastsim.config_search import Found
 from fastsim.errors import ConfigError
-from fastsim.evaluators import Evaluators
-from fastsim.ranking import Row
+from fastsim.planning.candidates import Candidate
+from fastsim.planning.ranking import Row
+from fastsim.planning.rungs import LEAST
+from fastsim.planning.search import Found
+from fastsim.planning.workers import Evaluators
 from fastsim.result.metrics.objectives import Objective, parse
-from fastsim.rungs import LEAST
 from fastsim.simulation.run import Progress
 
 FACTORS = (0.5, 0.8, 1.25, 2.0)  # of a limit

@@ -6,14 +6,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastsim.candidates import Candidate, candidates, parse_budget
-from fastsim.capacity_search import NUM_REQUESTS, TOLERANCE, check, objectives_of
-from fastsim.evaluators import Evaluators
-from fastsim.findings import limit_of, notes, rows_of
-from fastsim.journal import Journal
-from fastsim.ranking import Ranking, Row, ranking_of, score
+from fastsim.planning.budget import parse_budget
+from fastsim.planning.candidates import Candidate, candidates
+from fastsim.planning.capacity import NUM_REQUESTS, TOLERANCE, check, objectives_of
+from fastsim.planning.journal import Journal
+from fastsim.planning.ranking import Ranking, Row, ranking_of, score
+from fastsim.planning.rows import limit_of, notes, rows_of
+from fastsim.planning.rungs import COARSE, Outcome, Rung, rungs
+from fastsim.planning.workers import Evaluators
 from fastsim.result.metrics.objectives import Objective
-from fastsim.rungs import COARSE, Outcome, Rung, rungs
 from fastsim.simulation.run import Progress
 from fastsim.sweeps.space import Space
 from fastsim.version import __version__

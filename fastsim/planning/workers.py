@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TYPE_CHECKING, Any
 
 from fastsim.errors import ClusterError
-from fastsim.rungs import Outcome, evaluate
+from fastsim.planning.rungs import Outcome, evaluate
 from fastsim.simulation.layout import Arena
 
 if TYPE_CHECKING:

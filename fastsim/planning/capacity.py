@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from fastsim.bisection import Bracket, highest_rate
 from fastsim.deployment.resolved import Deployment, Resolved, resolve
 from fastsim.errors import ConfigError
+from fastsim.planning.bracket import Bracket, highest_rate
 from fastsim.predictors.build import build_cost, build_costs
 from fastsim.result.metrics.definitions import QUANTILES
 from fastsim.result.metrics.objectives import DEFAULTS, Objective, parse

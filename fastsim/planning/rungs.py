@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass
 from math import sqrt
 from typing import Any
 
-from fastsim.bisection import highest_rate
 from fastsim.deployment.resolved import Resolved
 from fastsim.errors import FastsimError
+from fastsim.planning.bracket import highest_rate
 from fastsim.predictors.build import build_cost
 from fastsim.result.metrics.objectives import Objective
 from fastsim.simulation.layout import Arena

@@ -1,0 +1,1 @@
+"""Planning: capacity, the best deployment of a space, and fleets."""

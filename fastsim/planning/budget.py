@@ -1,0 +1,39 @@
+"""What a deployment may cost: GPUs, or dollars an hour."""
+
+import re
+from dataclasses import dataclass
+
+from fastsim.deployment.resolved import Resolved
+from fastsim.errors import ConfigError
+
+FORM = re.compile(r"\s*(\$?)\s*(\d+(?:\.\d+)?)\s*(gpus?|\$(?:/h)?|/h|)\s*", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a deployment may cost: a number of GPUs, or dollars per hour."""
+
+    amount: float
+    dollars: bool
+
+    def __str__(self) -> str:
+        return f"${self.amount:g} an hour" if self.dollars else f"{self.amount:g} GPUs"
+
+    def replicas(self, resolved: Resolved) -> int:
+        """How many replicas it pays for."""
+        gpus = resolved.num_gpus // resolved.deployment.num_replicas
+        each = gpus * (resolved.device.price_per_hour if self.dollars else 1)
+        return int(self.amount / each + 1e-9)
+
+
+def parse_budget(text: str | float | None) -> Budget | None:
+    """``16``, ``"16 GPUs"`` or ``"$40/h"``. Raises ConfigError."""
+    if text is None:
+        return None
+    found = FORM.fullmatch(str(text))
+    if found is None:
+        raise ConfigError(f"budget: {str(text)!r} is neither GPUs nor dollars per hour (e.g. 16, or $40/h)")
+    amount, dollars = float(found[2]), bool(found[1]) or found[3].startswith(("$", "/"))
+    if amount <= 0 or not (dollars or amount.is_integer()):
+        raise ConfigError(f"budget: {str(text)!r} pays for nothing whole (e.g. 16, or $40/h)")
+    return Budget(amount, dollars)
