@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from report_runs import save_all
 
-from fastsim.report.palette import THEMES
+from fastsim.report.page.palette import THEMES
 from fastsim.report.report import report
 from fastsim.result.metrics.definitions import flatten
 

@@ -17,10 +17,10 @@ from reference_cost import cost_stage_seconds
 from strategies import Case, cases
 
 import fastsim
-from fastsim import flows
 from fastsim.cli import cli
 from fastsim.errors import ConfigError, InputError, OutputError
-from fastsim.timeline import timeline
+from fastsim.report.timeline import flows
+from fastsim.report.timeline.timeline import timeline
 
 # Phase and the fields that it must have, besides name: the Trace Event Format's document, by section.
 FIELDS = {

@@ -18,7 +18,7 @@ import click
 def timeline(folder: Path, out: Path, begin: float | None, end: float | None, every: int | None) -> None:
     """Write the batches and requests of the result in DIR as a timeline for Perfetto or Chrome."""
     from fastsim import show
-    from fastsim.timeline import timeline as write
+    from fastsim.report.timeline.timeline import timeline as write
 
     with show.progress(f"Writing {out.name}") as progress:
         told = write(folder, out, begin, end, every, progress)

@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from fastsim.report import figures
 from fastsim.report.headline import judged
-from fastsim.report.page import Block, Figure, Tabs, Text
-from fastsim.report.palette import LINES
+from fastsim.report.page import figures
+from fastsim.report.page.page import Block, Figure, Tabs, Text
+from fastsim.report.page.palette import LINES
 from fastsim.report.runs import Detail, Group, Run
 from fastsim.report.thin import Curve, Floats, Level
 from fastsim.report.words import meaning, seconds, statistic, title

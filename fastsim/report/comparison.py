@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fastsim.report import charts, figures, provenance
+from fastsim.report import charts, provenance
 from fastsim.report.headline import Judged, judged, verdict, words
-from fastsim.report.page import Block, Card, Cards, Cell, Figure, Section, Table, Tabs, Text, Tone
-from fastsim.report.palette import LINES
+from fastsim.report.page import figures
+from fastsim.report.page.page import Block, Card, Cards, Cell, Figure, Section, Table, Tabs, Text, Tone
+from fastsim.report.page.palette import LINES
 from fastsim.report.runs import Run
 from fastsim.report.words import figure, meaning, metric_of
 

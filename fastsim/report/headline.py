@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from fastsim.report.page import Block, Card, Cards, Section, Text, Tone
+from fastsim.report.page.page import Block, Card, Cards, Section, Text, Tone
 from fastsim.report.runs import Run
 from fastsim.report.words import (
     METRIC,

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fastsim.report.page import Block, Cell, Table
+from fastsim.report.page.page import Block, Cell, Table
 from fastsim.report.runs import Run
 from fastsim.report.words import NOTHING, figure, interval, meaning, number, seconds, share, statistic, title
 from fastsim.result.metrics.definitions import METRICS, STATISTICS

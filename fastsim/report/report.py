@@ -8,7 +8,7 @@ from fastsim.files.writing import refuse_folder
 from fastsim.report import charts, provenance
 from fastsim.report.comparison import compared, crowd
 from fastsim.report.headline import answers
-from fastsim.report.page import Section, page, write
+from fastsim.report.page.page import Section, page, write
 from fastsim.report.runs import Run, read
 from fastsim.report.thin import POINTS
 

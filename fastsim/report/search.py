@@ -11,9 +11,9 @@ from bokeh.palettes import Viridis256
 from fastsim.planning.ranking import RANKINGS, Row, lower_is_better, pareto
 from fastsim.planning.search import Found
 from fastsim.planning.sensitivity import Variation, name_of
-from fastsim.report.figures import legend, line, plot, ticks
-from fastsim.report.page import Block, Card, Cards, Cell, Figure, Section, Table, Tabs, Text, page
-from fastsim.report.palette import INK, LINES, MUTED
+from fastsim.report.page.figures import legend, line, plot, ticks
+from fastsim.report.page.page import Block, Card, Cards, Cell, Figure, Section, Table, Tabs, Text, page
+from fastsim.report.page.palette import INK, LINES, MUTED
 
 KNOBS = {
     "device": "GPU",

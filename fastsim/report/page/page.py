@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from fastsim.files.writing import write_text
-from fastsim.report.palette import THEMES
+from fastsim.report.page.palette import THEMES
 from fastsim.version import __version__
 
 if TYPE_CHECKING:

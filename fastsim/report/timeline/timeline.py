@@ -14,12 +14,12 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from fastsim import flows
 from fastsim.errors import ConfigError, InputError
 from fastsim.files.writing import refuse_folder, writing
-from fastsim.operator_shares import Shares, shares
+from fastsim.report.timeline import flows
+from fastsim.report.timeline.events import Part, events
+from fastsim.report.timeline.operator_shares import Shares, shares
 from fastsim.result.result import Result
-from fastsim.trace_events import Part, events
 
 LIMIT = 400_000  # batches that a timeline holds unless it is asked for more
 FLOW = "Arrows follow a request from its first batch (without a pipeline) to those of its first and last token"

@@ -19,7 +19,7 @@ from bokeh.models import (
 from bokeh.plotting import figure
 from numpy.typing import ArrayLike, NDArray
 
-from fastsim.report.palette import FAINT, GRID, INK, LINES, MUTED, RAMP, SLOTS
+from fastsim.report.page.palette import FAINT, GRID, INK, LINES, MUTED, RAMP, SLOTS
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', Arial, sans-serif"
 SEVERAL = (*LINES, RAMP[3])

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastsim import flows
-from fastsim.operator_shares import Shares, beyond
+from fastsim.report.timeline import flows
+from fastsim.report.timeline.operator_shares import Shares, beyond
 from fastsim.result.columns import BREAKDOWN
 
 CHUNK = 20_000  # batches, or the like, between two writes

@@ -1,0 +1,1 @@
+"""One HTML file without a network: its sections, figures and colours."""
