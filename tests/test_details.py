@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fastsim
-from fastsim import show
+from fastsim.cli.terminal import result as show
 from fastsim.deployment.resolved import Deployment, resolve
 from fastsim.predictors.explain import explain
 from fastsim.predictors.times.iteration import Iteration

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fastsim.cli.terminal.explain import show
 from fastsim.deployment.resolved import Deployment, Resolved, resolve
 from fastsim.errors import ConfigError
 from fastsim.kernels._jit import kernel
@@ -24,7 +25,7 @@ from fastsim.kernels.state import (
     NUM_TOKENS,
 )
 from fastsim.predictors.build import build_cost
-from fastsim.predictors.explain import explain, show
+from fastsim.predictors.explain import explain
 from fastsim.predictors.tables import cache
 from fastsim.predictors.times.iteration import Iteration, check, read, typical
 

@@ -17,8 +17,7 @@ from report_runs import save, save_all
 import fastsim
 from fastsim.cli import cli
 from fastsim.errors import InputError, OutputError
-from fastsim.report import Card, Cards, Cell, Section, Table, Text
-from fastsim.report.page import page
+from fastsim.report import Card, Cards, Cell, Section, Table, Text, page
 from fastsim.report.page.page import Block
 from fastsim.report.report import report
 from fastsim.report.runs import read

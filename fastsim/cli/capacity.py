@@ -30,13 +30,13 @@ def capacity(
 
     Without --slo: scheduling_delay:p99<5s, ttft:p90<2s and tbt:p99<200ms.
     """
-    from fastsim import show
+    from fastsim.cli.terminal import progress as progress_module
+    from fastsim.cli.terminal.capacity import show as print_capacity
     from fastsim.deployment.resolved import Deployment
     from fastsim.planning.capacity import capacity as find
-    from fastsim.show_capacity import show as print_capacity
 
     described = Deployment.load(deployment, overrides)
-    with show.progress("Searching for the highest rate") as progress:
+    with progress_module.progress("Searching for the highest rate") as progress:
         found = find(
             described,
             workload,

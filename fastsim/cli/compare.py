@@ -17,8 +17,8 @@ def compare(a: Path, b: Path, top: int, slos: tuple[str, ...], as_json: bool) ->
     Both must be of requests of the same lengths, in the same order. Differences of latencies have 95 % intervals from a
     paired bootstrap; the figures of a whole run have none.
     """
+    from fastsim.cli.terminal.compare import show
     from fastsim.result.compare import compare as compared
-    from fastsim.result.compare import show
     from fastsim.result.metrics.objectives import parse_all
     from fastsim.result.result import Result
 

@@ -20,9 +20,9 @@ def explain(
 
     Without --prefill and --decode: what the deployment might typically run.
     """
+    from fastsim.cli.terminal.explain import show
     from fastsim.deployment.resolved import Deployment, resolve
     from fastsim.predictors.explain import explain as explained
-    from fastsim.predictors.explain import show
     from fastsim.predictors.times.iteration import read, typical
 
     resolved = resolve(Deployment.load(deployment, overrides))

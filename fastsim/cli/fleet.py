@@ -30,14 +30,14 @@ def fleet(
 
     DEPLOYMENT says what else is so: model, scheduler, precision. Tensor parallel sizes of 1, 2, 4 and 8 are tried.
     """
-    from fastsim import show
+    from fastsim.cli.terminal import progress as progress_module
+    from fastsim.cli.terminal.fleet import show as print_fleet
     from fastsim.deployment.resolved import Deployment
     from fastsim.planning.fleet import fleets, rate_of
-    from fastsim.show_fleet import show as print_fleet
 
     asked = rate_of(rate, users, per_user)
     described = Deployment.load(deployment, overrides)
-    with show.progress("Trying GPUs") as progress:
+    with progress_module.progress("Trying GPUs") as progress:
         made, found = fleets(
             asked, described, workload, slos, devices=devices, num_requests=requests, progress=progress
         )

@@ -36,12 +36,13 @@ def profile(
 
     Run the same command again to go on, after an interruption or for more minutes.
     """
-    from fastsim import show, show_profile
+    from fastsim.cli.terminal import profile as show_profile
+    from fastsim.cli.terminal import progress as progress_module
     from fastsim.profiling.session import Asked
     from fastsim.profiling.session import profile as run
 
     asked = Asked(device, minutes, out, model, tuple(dict.fromkeys(precisions)), tuple(sorted(set(tp))), system, seed)
-    with show.progress(f"Measuring on {device}") as progress:
+    with progress_module.progress(f"Measuring on {device}") as progress:
         try:
             done = run(asked, progress)
         except KeyboardInterrupt:

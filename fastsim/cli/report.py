@@ -12,9 +12,9 @@ import click
 )
 def report(folders: tuple[Path, ...], out: Path) -> None:
     """Write a page for the browser about the results in DIR..., in one file that needs no network."""
-    from fastsim import show
+    from fastsim.cli.terminal import progress as progress_module
     from fastsim.report.report import report as write
 
-    with show.progress(f"Reading {len(folders):,} results") as progress:
+    with progress_module.progress(f"Reading {len(folders):,} results") as progress:
         write(folders, out, progress)
     click.echo(f"Written to {out}: {out.stat().st_size / 1e6:.1f} MB, opens in any browser.")

@@ -16,9 +16,9 @@ def result() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def show(folder: Path, slos: tuple[str, ...], as_json: bool) -> None:
     """Print what the result in DIR says."""
+    from fastsim.cli.terminal.result import summary
     from fastsim.result.metrics.objectives import parse_all
     from fastsim.result.result import Result
-    from fastsim.show import summary
 
     objectives, loaded = parse_all(slos, "--slo"), Result.load(folder)
     if objectives:
@@ -30,8 +30,8 @@ def show(folder: Path, slos: tuple[str, ...], as_json: bool) -> None:
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 def csv(folder: Path) -> None:
     """Write the tables of the result in DIR as CSV files beside them."""
+    from fastsim.cli.terminal.result import written
     from fastsim.result.result import Result
-    from fastsim.show import written
 
     Result.load(folder).save_csv(folder)
     written(folder)
@@ -45,7 +45,7 @@ def series(folder: Path, every: str) -> None:
 
     Arrivals, first tokens, completions and queue; of a run with --iterations also tokens and busy stages.
     """
-    from fastsim.result.metrics.time_series import print_csv
+    from fastsim.cli.terminal.series import print_csv
     from fastsim.result.metrics.window import parse_exclude
     from fastsim.result.result import Result
 

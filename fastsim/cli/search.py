@@ -44,11 +44,11 @@ def search(
     from contextlib import nullcontext
     from typing import Any
 
-    from fastsim import show
+    from fastsim.cli.terminal import progress as progress_module
+    from fastsim.cli.terminal.search import show as print_search
     from fastsim.planning.search import search as find
     from fastsim.planning.sensitivity import sensitivity as vary
     from fastsim.planning.store import metrics_of, save
-    from fastsim.show_search import show as print_search
 
     metrics = metrics_of(pareto, rate)
     cluster: Any = nullcontext()
@@ -57,7 +57,7 @@ def search(
 
         cluster = connect(dask)
     asked: dict[str, Any] = {"rank": rank, "rate": rate, "num_requests": requests, "tolerance": tolerance, "yes": yes}
-    with cluster as client, show.progress("Searching") as progress:
+    with cluster as client, progress_module.progress("Searching") as progress:
         try:
             found = find(space, budget, slos, **asked, out=out, threads=threads, client=client, progress=progress)
         except KeyboardInterrupt:
@@ -67,7 +67,7 @@ def search(
             raise click.exceptions.Exit(130) from None
     varied = []
     if sensitivity:
-        with show.progress("Varying the objectives") as progress:
+        with progress_module.progress("Varying the objectives") as progress:
             varied = vary(found, threads=threads, progress=progress)
     if out is not None:
         from fastsim.report.search import search_page

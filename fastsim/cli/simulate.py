@@ -38,7 +38,8 @@ def simulate(
     WORKLOAD is a CSV, Parquet or JSONL file, a description, or a preset: chat (the default), summarisation,
     translation, code.
     """
-    from fastsim import show
+    from fastsim.cli.terminal import progress as progress_module
+    from fastsim.cli.terminal import result as show
     from fastsim.deployment.resolved import Deployment
     from fastsim.files.writing import refuse_file
     from fastsim.result.metrics.objectives import parse_all
@@ -53,7 +54,7 @@ def simulate(
     objectives, excluded = parse_all(slos, "--slo"), parse_exclude(exclude)
     described = Deployment.load(deployment, overrides)
     stream = load(workload or "chat", rate=rate, num_requests=requests, seed=described.seed)
-    with show.progress(f"Simulating {stream.num_requests:,} requests") as progress:
+    with progress_module.progress(f"Simulating {stream.num_requests:,} requests") as progress:
         result = run(
             described,
             stream,

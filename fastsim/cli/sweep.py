@@ -19,7 +19,8 @@ def sweep(space: str, out: Path, workers: int | None, dask: str | None, yes: boo
     import warnings
     from contextlib import nullcontext
 
-    from fastsim import show
+    from fastsim.cli.terminal import progress as progress_module
+    from fastsim.cli.terminal import sweep as sweep_module
     from fastsim.sweeps.sweep import sweep as run
 
     if workers is not None and dask is not None:
@@ -27,7 +28,10 @@ def sweep(space: str, out: Path, workers: int | None, dask: str | None, yes: boo
     if dask is not None:
         from fastsim.sweeps.cluster import connect
     warnings.showwarning = lambda message, *_: click.echo(f"fastsim: {message}", err=True)
-    with connect(dask) if dask is not None else nullcontext() as client, show.counting("Sweeping") as progress:
+    with (
+        connect(dask) if dask is not None else nullcontext() as client,
+        progress_module.counting("Sweeping") as progress,
+    ):
         if client is not None and not client.nthreads():
             click.echo(f"fastsim: {dask} has no worker yet; waiting for one", err=True)
         try:
@@ -35,4 +39,4 @@ def sweep(space: str, out: Path, workers: int | None, dask: str | None, yes: boo
         except KeyboardInterrupt:
             click.echo(f"fastsim: interrupted; {out} holds what is done, and the same command goes on", err=True)
             raise click.exceptions.Exit(130) from None
-    show.sweep(done)
+    sweep_module.sweep(done)

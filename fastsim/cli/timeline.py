@@ -17,10 +17,10 @@ import click
 )
 def timeline(folder: Path, out: Path, begin: float | None, end: float | None, every: int | None) -> None:
     """Write the batches and requests of the result in DIR as a timeline for Perfetto or Chrome."""
-    from fastsim import show
+    from fastsim.cli.terminal import progress as progress_module
     from fastsim.report.timeline.timeline import timeline as write
 
-    with show.progress(f"Writing {out.name}") as progress:
+    with progress_module.progress(f"Writing {out.name}") as progress:
         told = write(folder, out, begin, end, every, progress)
     part = "" if told.every == 1 else f", one in {told.every}"
     click.echo(

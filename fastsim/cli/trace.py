@@ -17,8 +17,8 @@ def trace() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def describe(workload: str, as_json: bool) -> None:
     """Print the requests, rate and lengths of WORKLOAD."""
+    from fastsim.cli.terminal.workload import show
     from fastsim.workload.loading import load
-    from fastsim.workload.show import show
 
     show(load(workload), as_json)
 

@@ -7,14 +7,11 @@ import numpy as np
 
 from fastsim.arrays import Columns, Floats
 from fastsim.deployment.resolved import Resolved
-from fastsim.errors import ConfigError
 from fastsim.result.metrics import occupancy, time_series
 from fastsim.result.metrics.counts import SERIES, Measures
 
 if TYPE_CHECKING:
-    from fastsim.result.result import Result
-
-MOST = 1_000_000
+    pass
 
 
 def of_requests(columns: Columns, edges: Floats) -> dict[str, Floats]:
@@ -65,25 +62,6 @@ def of_measures(series: Mapping[str, Floats], edges: Floats, limits: Mapping[str
         "kv": series["kv_blocks"] / widths / limits["kv_blocks"],
         "running": series["running"] / widths,
     }
-
-
-def print_csv(result: "Result", width: float) -> None:
-    """Print what can be said of a result in intervals of ``width`` s. Raises ConfigError for more of them than MOST."""
-    columns, totals = result.columns(), result.summary["totals"]
-    arrived, span = columns["arrived_at"], totals["span_s"]
-    if span / width > MOST:
-        raise ConfigError(
-            f"--every: {width:g} s cut {span:.4g} s into more than {MOST:,} parts (e.g. {span / 100:.2g}s)"
-        )
-    edges = edges_of(float(arrived[0]) if len(arrived) else 0.0, span, width)
-    found = of_requests(columns, edges)
-    if result.iterations is not None:
-        rows = {name: result.iterations[name].to_numpy() for name in result.iterations.column_names}
-        deployment = result.config["deployment"]
-        found |= of_iterations(rows, edges, deployment["pipeline_parallel_size"], deployment["num_replicas"])
-    print(",".join(["time", *found]))
-    for row in zip(edges[:-1], *found.values(), strict=True):
-        print(",".join(f"{value:.9g}" for value in row))
 
 
 def edges_of(first: float, span: float, width: float) -> Floats:

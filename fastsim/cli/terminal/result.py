@@ -1,9 +1,6 @@
 """What the terminal shows: a table of the headline figures, and progress on standard error."""
 
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,60 +9,9 @@ from fastsim.result.result import Result
 from fastsim.result.store import as_json
 
 if TYPE_CHECKING:
-    from fastsim.sweeps.sweep import Sweep
+    pass
 
 QUANTILES = ("mean", "p50", "p90", "p99")
-PATIENCE = 1.0  # s before a progress bar appears
-
-
-@contextmanager
-def progress(title: str) -> Iterator[Callable[[float], None]]:
-    """A function that takes the share done; it draws a bar on a terminal once a second has passed."""
-    if not sys.stderr.isatty():
-        yield lambda share: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn(title), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=Console(stderr=True), transient=True)
-    task = bar.add_task("", total=1.0)
-    began = time.monotonic()
-
-    def update(share: float) -> None:
-        if not bar.live.is_started and time.monotonic() - began > PATIENCE:
-            bar.start()
-        bar.update(task, completed=share)
-
-    try:
-        yield update
-    finally:
-        if bar.live.is_started:
-            bar.stop()
-
-
-@contextmanager
-def counting(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A function that takes what is done and how much it is in all; it draws a bar with rate and time left."""
-    if not sys.stderr.isatty():
-        yield lambda done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
-    bar = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True)
-    task = bar.add_task("", total=None, rate="")
-    began, before = time.monotonic(), -1
-
-    def update(done: int, total: int) -> None:
-        nonlocal before
-        before = done if before < 0 else before
-        rate = (done - before) / (time.monotonic() - began)
-        bar.update(task, completed=done, total=total, rate=f"{rate:,.0f}/s")
-
-    with bar:
-        yield update
 
 
 def summary(result: Result, json: bool) -> None:
@@ -172,16 +118,3 @@ def _seconds(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value * 1e3:.3g} ms" if value < 1 else f"{value:.3g} s"
-
-
-def sweep(done: "Sweep") -> None:
-    """Print what a sweep came to."""
-    from rich.console import Console
-
-    console = Console(highlight=False, soft_wrap=True, markup=False)
-    failed = f", {done.failed:,} of them with an error" if done.failed else ""
-    console.print(f"{done.configurations:,} configurations in {done.folder}{failed}")
-    console.print(f"Computed {done.computed:,} now, in {done.seconds:.1f} s")
-    for reason, one in done.dropped.items():
-        console.print(f"Dropped {one.count:,}: {reason} (e.g. {one.example})")
-    console.print(f"Read it with pandas.read_parquet({str(done.folder)!r}), or duckdb: '{done.folder}/*.parquet'")
