@@ -4,8 +4,8 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
 
-from .attention import Paged, gathered
 from .buffers import Tensor
+from .paged import Paged, gathered
 
 BLOCK = 16  # tokens of a KV block, as serving engines have them
 FLASH2_BLOCK = 256  # FlashAttention-2 and PyTorch's copy of it take no smaller ones

@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch", reason="profiling needs PyTorch: pip instal
 if not torch.cuda.is_available():
     pytest.skip("needs a CUDA device", allow_module_level=True)
 
-from fastsim.profiling import attention, elementwise  # noqa: E402
+from fastsim.profiling import attention, elementwise, paged  # noqa: E402
 from fastsim.profiling.backends import backends, candidates, missing  # noqa: E402
 from fastsim.profiling.buffers import generator, normal  # noqa: E402
 from fastsim.profiling.case import COLLECTIVES, SHAPES, Case, Measured, Skipped  # noqa: E402
@@ -52,10 +52,10 @@ def test_every_paged_decode_gives_the_same(backend: str, lengths: tuple[int, ...
     if reason:
         pytest.skip(reason)
     random = generator(GPU, 1)
-    cache = attention.paged(lengths, 2, (block_of(backend, GPU), 2, 128), "bf16", GPU, random)
+    cache = paged.paged(lengths, 2, (block_of(backend, GPU), 2, 128), "bf16", GPU, random)
     query = normal((len(lengths), 1, 8, 128), GPU, random)
     found = attend_on(backend, query, cache)(query, 1).view(len(lengths), 8, 128)
-    torch.testing.assert_close(found, attention.gathered(query[:, 0], cache, 1), rtol=0.03, atol=0.01)
+    torch.testing.assert_close(found, paged.gathered(query[:, 0], cache, 1), rtol=0.03, atol=0.01)
 
 
 @pytest.mark.parametrize("backend", ["flash", "flashinfer", "varlen"])
@@ -64,7 +64,7 @@ def test_every_chunk_on_blocks_is_the_one_on_contiguous_keys(backend: str) -> No
     if reason:
         pytest.skip(reason)
     random = generator(GPU, 1)
-    cache = attention.paged((300, 300), 1, (block_of(backend, GPU), 2, 128), "bf16", GPU, random)
+    cache = paged.paged((300, 300), 1, (block_of(backend, GPU), 2, 128), "bf16", GPU, random)
     query = normal((2, 64, 8, 128), GPU, random)
     found = attend_on(backend, query, cache)(query, 0).view(2, 64, 8, 128)
     keys, values = (part[0][cache.table].flatten(1, 2)[:, :300].transpose(1, 2) for part in (cache.keys, cache.values))

@@ -16,7 +16,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="profiling needs PyTorch: pip install fastsim[profile]")
 
 from fastsim.predictors.families import FAMILIES  # noqa: E402
-from fastsim.profiling import attention, elementwise, experts, gemm, machine, timing  # noqa: E402
+from fastsim.profiling import attention, elementwise, experts, gemm, machine, paged, timing  # noqa: E402
 from fastsim.profiling.backends import backends, missing  # noqa: E402
 from fastsim.profiling.buffers import generator, normal, sets_of  # noqa: E402
 from fastsim.profiling.case import SHAPES, Case, Measured, Skipped, impossible  # noqa: E402
@@ -113,7 +113,7 @@ def dense(query: Any, keys: Any, values: Any, count: int) -> Any:
 @pytest.mark.parametrize("precision", ["bf16", "fp8"])
 def test_paged_decode_equals_dense_attention(lengths: tuple[int, ...], precision: str) -> None:
     random = generator("cpu", 2)
-    cache = attention.paged(lengths, 3, (16, 2, 32), precision, "cpu", random)
+    cache = paged.paged(lengths, 3, (16, 2, 32), precision, "cpu", random)
     query = normal((len(lengths), 1, 4, 32), "cpu", random)
     found = attend_on("sdpa", query, cache)(query, 2)[:, 0]
     for row, length in enumerate(lengths):
@@ -125,7 +125,7 @@ def test_paged_decode_equals_dense_attention(lengths: tuple[int, ...], precision
 
 
 def test_blocks_of_a_cache_belong_to_one_sequence() -> None:
-    cache = attention.paged((5, 40, 17), 2, (16, 1, 8), "bf16", "cpu", generator("cpu", 0))
+    cache = paged.paged((5, 40, 17), 2, (16, 1, 8), "bf16", "cpu", generator("cpu", 0))
     used = [int(block) for row, n in zip(cache.table, (1, 3, 2), strict=True) for block in row[:n]]
     assert sorted(used) == list(range(6)) and used != sorted(used)
 
@@ -149,7 +149,7 @@ def test_latent_attention_of_a_decode_is_attention_on_shared_keys() -> None:
 
 @pytest.mark.parametrize("shape", [(4, 100, 250, 1, 1, 8), (3, 7, 19, 1, 1, 8), (1, 9, 9, 1, 1, 8)])
 def test_a_skewed_batch_has_its_mean_and_its_longest(shape: tuple[int, ...]) -> None:
-    lengths = attention.lengths_of("decode_skewed", shape)
+    lengths = paged.lengths_of("decode_skewed", shape)
     assert len(lengths) == shape[0] and sum(lengths) == shape[0] * shape[1] and max(lengths) == shape[2]
     assert max(lengths[1:], default=1) - min(lengths[1:], default=1) <= 1 and min(lengths) >= 1
 

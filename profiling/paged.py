@@ -1,0 +1,66 @@
+"""A paged KV cache filled for a case, and its pages gathered."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from .buffers import Tensor, normal
+
+
+class Paged(NamedTuple):
+    """A KV cache in blocks, several times over, and where the tokens of each sequence are.
+
+    ``keys``, ``values``: [sets, blocks, block, kv_heads, head_dim]. ``table``: int32[batch, most blocks], the same in
+    every set. ``lengths``: tokens of each sequence, the new ones with them; ``used``: on the device, int32.
+    """
+
+    keys: Tensor
+    values: Tensor
+    table: Tensor
+    lengths: tuple[int, ...]
+    used: Tensor
+
+
+def lengths_of(family: str, shape: Sequence[int]) -> tuple[int, ...]:
+    """Tokens of each sequence, cached and new."""
+    batch, mean = shape[0], shape[1]
+    if family == "chunk_attention":
+        return (mean + shape[2],) * batch
+    if family != "decode_skewed":
+        return (mean,) * batch
+    rest, others = batch * mean - shape[2], batch - 1
+    return (shape[2], *(rest // others + (i < rest % others) for i in range(others)))
+
+
+def paged(
+    lengths: tuple[int, ...], sets: int, form: tuple[int, int, int], precision: str, device: str, random: Any
+) -> Paged:
+    """Blocks in random order; ``form``: tokens of a block, KV heads, width of a head."""
+    import torch
+
+    counts = torch.tensor([-(-length // form[0]) for length in lengths], device=device)
+    total, most = int(counts.sum()), int(counts.max())
+    keys, values = (normal((sets, total, *form), device, random, precision) for _ in range(2))
+    table = torch.zeros(len(lengths), most, dtype=torch.int32, device=device)
+    order = torch.randperm(total, device=device, generator=random).to(torch.int32)
+    table[torch.arange(most, device=device) < counts[:, None]] = order
+    return Paged(keys, values, table, lengths, torch.tensor(lengths, dtype=torch.int32, device=device))
+
+
+def gathered(query: Tensor, cache: Paged, index: int) -> Tensor:
+    """Decode by scaled_dot_product_attention, which knows no blocks: they are copied together first.
+
+    ``query``: [batch, heads, head_dim]; the same comes back. The copy is part of the time.
+    """
+    import torch
+
+    keys, values = (
+        part[index][cache.table].flatten(1, 2).to(query.dtype).transpose(1, 2)  # [batch, kv_heads, tokens, head_dim]
+        for part in (cache.keys, cache.values)
+    )
+    mask = None
+    if min(cache.lengths) != keys.shape[2]:
+        mask = (torch.arange(keys.shape[2], device=query.device) < cache.used[:, None])[:, None, None]
+    out = torch.nn.functional.scaled_dot_product_attention(
+        query[:, :, None], keys, values, attn_mask=mask, enable_gqa=query.shape[1] != keys.shape[1]
+    )
+    return out[:, :, 0]
