@@ -46,7 +46,7 @@ _HOME = {
     "Workload": ("fastsim.workload", "Workload"),
     "capacity": ("fastsim.planning.capacity", "capacity"),
     "load_workload": ("fastsim.workload", "load"),
-    "policy": ("fastsim.simulation.custom", "policy"),
+    "policy": ("fastsim.simulation.custom.policy", "policy"),
     "resolve": ("fastsim.deployment.resolved", "resolve"),
     "search": ("fastsim.planning.search", "search"),
     "simulate": ("fastsim.simulation.run", "simulate"),

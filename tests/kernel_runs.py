@@ -5,10 +5,10 @@ from collections.abc import Callable
 from importlib import import_module
 
 import numpy as np
-import reference
-import reference_breakdown
-import reference_measures
-from reference import Outcome, Settings
+from reference import breakdown as reference_breakdown
+from reference import core as reference
+from reference import counts as reference_measures
+from reference.core import Outcome, Settings
 from strategies import Case
 
 from fastsim.kernels import state

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 from hypothesis import strategies as st
-from reference_state import Request, Settings
+from reference.state import Request, Settings
 
 from fastsim.kernels.cost import COMPOSE_FASTSIM, COMPOSE_VIDUR, Cost, FastsimTables, Floats, VidurTables
 

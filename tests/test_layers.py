@@ -1,4 +1,4 @@
-"""The order of the house: a file imports only its own folder and the folders below it, and no file imports in a circle."""
+"""The order of the house: a file imports only its own folder and the folders below it, and never in a circle."""
 
 import ast
 from graphlib import TopologicalSorter
@@ -52,7 +52,7 @@ def imports(name: str, path: Path, modules: dict[str, Path]) -> set[str]:
 
 
 def floor(name: str) -> int:
-    return FLOOR[(name.split(".") + [""])[1]]
+    return FLOOR[[*name.split("."), ""][1]]
 
 
 def test_no_import_runs_up() -> None:

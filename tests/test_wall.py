@@ -44,7 +44,7 @@ def test_simulating_does_not_load_what_only_training_needs() -> None:
 
 
 def test_a_stray_import_of_the_kernels_is_refused() -> None:
-    done = subprocess.run([sys.executable, "-c", "import kernels.queues"], capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run([sys.executable, "-c", "import kernels.state"], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 1
     assert "import fastsim.kernels, not kernels" in done.stderr
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from reference_policies import Members
-from reference_state import Replica, Request
+from reference.policies import Members
+from reference.state import Replica, Request
 
 import fastsim
 

@@ -1,0 +1,174 @@
+"""The command line, in-process and as a process."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+
+from fastsim.cli import COMMANDS, cli, main
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def call(*arguments: str, stdin: str | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "fastsim", *arguments],
+        capture_output=True,
+        text=True,
+        input=stdin,
+        cwd=ROOT,
+        env={**os.environ, **environment},
+    )
+
+
+def refused(*arguments: str) -> str:
+    """The one sentence of a call with bad input."""
+    done = call(*arguments)
+    assert done.returncode == 2, done
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    return lines[0]
+
+
+def test_help_names_every_command() -> None:
+    shown = CliRunner().invoke(cli, ["--help"])
+    assert shown.exit_code == 0
+    for name in COMMANDS:
+        assert name in shown.output
+        assert CliRunner().invoke(cli, [name, "--help"]).exit_code == 0
+
+
+def test_simulate_needs_no_argument() -> None:
+    done = call("simulate")
+    assert done.returncode == 0, done.stderr
+    for word in ("TTFT", "TBT", "TPOT", "E2E", "Scheduling delay", "requests/s", "restarts", "peak KV", "$"):
+        assert word in done.stdout
+    assert done.stderr == ""
+
+
+def test_simulate_writes_its_files(tmp_path: Path) -> None:
+    workload = tmp_path / "requests.csv"
+    workload.write_text("arrived_at,num_prompt_tokens,num_output_tokens\n0,100,20\n0.5,200,30\n")
+    out = tmp_path / "out"
+    done = call("simulate", "data/default.yaml", str(workload), "--out", str(out), "--iterations", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["totals"]["requests"] == 2
+    assert json.loads((out / "summary.json").read_text())["totals"] == json.loads(done.stdout)["totals"]
+    assert pq.read_table(out / "requests.parquet")["num_output_tokens"].to_pylist() == [20, 30]
+    assert pq.read_table(out / "iterations.parquet").num_rows == 50
+    repeated = tmp_path / "again"
+    again = call("simulate", str(out / "config.json"), str(out / "requests.parquet"), "--out", str(repeated))
+    assert again.returncode == 0, again.stderr
+    assert pq.read_table(repeated / "requests.parquet").equals(pq.read_table(out / "requests.parquet"))
+
+
+def test_settings_from_standard_input_and_overrides() -> None:
+    deployment = "model: meta-llama/Llama-2-7b-hf\ndevice: a100\n"
+    done = call("simulate", "-", "chat", "--requests", "50", "--set", "num_replicas=2", "--json", stdin=deployment)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["cost"]["gpus"] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["simulat"], ["simulat", "simulate"]),
+        (["simulate", "--set", "modl=x"], ["modl", "model"]),
+        (["simulate", "--set", "model=llama-3-9b"], ["llama-3-9b"]),
+        (["simulate", "--set", "device=h1000"], ["h1000", "h100"]),
+        (["simulate", "--set", "scheduler.policy=sarahti"], ["sarahti", "sarathi"]),
+        (["simulate", "--set", "scheduler.max_num_seqs=0"], ["scheduler.max_num_seqs", "0", "128"]),
+        (["simulate", "--set", "tensor_parallel_size=3"], ["tensor_parallel_size", "3"]),
+        (["simulate", "--set", "pipeline_parallel_size=5"], ["pipeline_parallel_size", "5"]),
+        (["simulate", "--set", "model=meta-llama/Meta-Llama-3-70B"], ["GiB", "tensor_parallel_size"]),
+        (["simulate", "--set", "predictor.source=tables:nowhere"], ["nowhere"]),
+        (["simulate", "nowhere.yaml"], ["nowhere.yaml"]),
+        (["simulate", "data/default.yaml", "nowhere.csv"], ["nowhere.csv"]),
+        (["simulate", "data/default.yaml", "chatt"], ["chatt", "chat"]),
+        (["simulate", "--rate", "-1"], ["-1"]),
+        (["simulate", "--requests", "0"], ["0"]),
+        (["simulate", "--out", "LICENSE", "--requests", "5"], ["LICENSE", "folder"]),
+    ],
+    ids=lambda value: " ".join(value[:3]) if isinstance(value, list) else "",
+)
+def test_bad_input_is_one_sentence(arguments: list[str], words: list[str]) -> None:
+    sentence = refused(*arguments)
+    for word in words:
+        assert word in sentence
+
+
+def test_an_unknown_option_is_bad_input() -> None:
+    done = call("simulate", "--ouT", "x")
+    assert done.returncode == 2
+    assert "--out" in done.stderr
+
+
+def test_a_killed_run_leaves_nothing_half_written(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = [
+        "simulate",
+        "data/default.yaml",
+        "chat",
+        "--requests",
+        "3000000",
+        "--set",
+        "pipeline_parallel_size=2",
+        "--out",
+        str(out),
+    ]
+    call("simulate", "--set", "pipeline_parallel_size=2", "--requests", "10")  # so that nothing is left to compile
+    for sent, code in ((signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "fastsim", *arguments],
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+            # A shell starts what runs in the background with Ctrl-C ignored, and children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        while psutil.Process(process.pid).cpu_times().user < 2:  # in the simulation, however busy the machine is
+            time.sleep(0.05)
+        process.send_signal(sent)
+        _, error = process.communicate(timeout=60)
+        assert process.returncode == code
+        assert "Traceback" not in error
+        assert not out.exists()
+
+
+def test_catalog_lists_what_exists() -> None:
+    for kind in ("models", "devices", "nodes", "policies", "routers", "predictors", "metrics"):
+        table = CliRunner().invoke(cli, ["catalog", kind])
+        assert table.exit_code == 0, table.output
+        listed = json.loads(CliRunner().invoke(cli, ["catalog", kind, "--json"]).output)
+        assert listed
+        assert all(row["name"] in table.output for row in listed)
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m fastsim catalog models --json | head -n 1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.stdout.strip() == "["
+    assert done.stderr == ""
+
+
+def test_main_prints_errors(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["fastsim", "simulate", "--set", "device=h1000"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.startswith("fastsim: ")

@@ -1,0 +1,299 @@
+"""Deployments, what resolve makes of them, and what it refuses."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from fastsim.deployment.resolved import Deployment, Resolved, resolve
+from fastsim.errors import CatalogError, ConfigError, DoesNotFitError, InputError
+
+SHARED = Path(__file__).resolve().parents[3] / "shared"
+SMALL: dict[str, Any] = {"model": "llama-2-7b", "device": "a100", "max_model_len": 4096}
+
+
+def resolved(*overrides: str, **settings: Any) -> Resolved:
+    return resolve(Deployment.load(SMALL | settings, overrides))
+
+
+def fault(*overrides: str, **settings: Any) -> str:
+    with pytest.raises(InputError) as caught:
+        resolved(*overrides, **settings)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_the_shipped_default_runs() -> None:
+    default = resolve(Deployment.load())
+    assert default.model.name == "meta-llama/Meta-Llama-3-8B" and default.device.name == "h100"
+    assert default.num_gpus == 1 and default.warnings == ()
+    assert None not in flat(default.deployment).values()
+
+
+def flat(deployment: Deployment) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, value in deployment.model_dump().items():
+        values |= {f"{name}.{inner}": v for inner, v in value.items()} if isinstance(value, dict) else {name: value}
+    return values
+
+
+def test_keys_and_their_order_are_the_contract() -> None:
+    assert list(flat(Deployment.load())) == [
+        "model",
+        "device",
+        "node",
+        "dtype",
+        "quantization",
+        "kv_cache_dtype",
+        "tensor_parallel_size",
+        "pipeline_parallel_size",
+        "enable_expert_parallel",
+        "all2all_backend",
+        "moe_imbalance",
+        "num_replicas",
+        "router.policy",
+        "max_model_len",
+        "gpu_memory_utilization",
+        "memory.planner",
+        "scheduler.policy",
+        "scheduler.max_num_seqs",
+        "scheduler.max_num_batched_tokens",
+        "scheduler.chunk_size",
+        "scheduler.block_size",
+        "scheduler.watermark",
+        "scheduler.max_waiting_iters",
+        "scheduler.num_blocks",
+        "predictor.source",
+        "predictor.compose",
+        "seed",
+    ]
+
+
+def test_a_deployment_is_frozen_and_compares_by_value() -> None:
+    one, two = Deployment.load(SMALL), Deployment.load(SMALL)
+    assert one == two and hash(one) == hash(two)
+    with pytest.raises(ValidationError):
+        one.seed = 3
+
+
+def test_defaults_are_filled() -> None:
+    plain = resolve(Deployment.load({"model": "LLAMA-2-7B", "device": "A100_80GB"}))
+    deployment, scheduler = plain.deployment, plain.deployment.scheduler
+    assert (deployment.model, deployment.device) == ("meta-llama/Llama-2-7b-hf", "a100")
+    assert (deployment.node, deployment.max_model_len) == ("a100_dgx", 4096)
+    assert (scheduler.policy, scheduler.chunk_size, scheduler.block_size) == ("sarathi", 512, 16)
+    assert (scheduler.max_num_batched_tokens, scheduler.max_waiting_iters) == (4096, 10)
+    assert scheduler.num_blocks == plain.memory.num_blocks > 7000
+    assert plain.warnings == ()
+
+
+def test_defaults_that_depend_on_others() -> None:
+    lightllm = resolved("scheduler.policy=lightllm").deployment.scheduler
+    assert lightllm.block_size == 1
+    longer = resolved("max_model_len=8192", "scheduler.policy=vllm").deployment.scheduler
+    assert longer.max_num_batched_tokens == 8192  # a prompt as long as the context can be scheduled
+    assert resolved("device=l40s").node.name == "l40s_pcie"
+    assert resolve(Deployment.load({"model": "llama-3.1-8b", "device": "h100"})).deployment.max_model_len == 131072
+    assert resolved("scheduler.max_waiting_iters=0").deployment.scheduler.max_waiting_iters == 0
+
+
+def test_derived_sizes() -> None:
+    four = resolved("pipeline_parallel_size=4", "scheduler.max_num_seqs=30", "num_replicas=3")
+    assert four.micro_batch_size == 7 and four.num_gpus == 12
+    capped = resolved("scheduler.max_num_seqs=8", "scheduler.policy=orca")
+    assert capped.max_batch_size == 8
+    assert resolved("memory.planner=vidur", "scheduler.policy=orca").max_batch_size == 29
+
+
+def test_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shape = {"model_type": "llama", "num_hidden_layers": 2, "hidden_size": 256, "num_attention_heads": 4}
+    shape |= {"intermediate_size": 512, "vocab_size": 1000, "max_position_embeddings": 512}
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "config.json").write_text(json.dumps(shape))
+    monkeypatch.chdir(tmp_path)
+    one = resolve(Deployment.load({"model": "mine", "device": "rtx4090"}, ["predictor.source=tables:times"]))
+    assert one.deployment.model == str(tmp_path / "mine") and one.model.hidden_size == 256
+    assert one.deployment.predictor.source == f"tables:{tmp_path / 'times'}"
+
+
+@given(
+    st.sampled_from(["llama-2-7b", "qwen2.5-7b", "phi-2", "mistral-nemo"]),
+    st.sampled_from(["a100", "h100", "a40", "rtx_pro_6000"]),
+    st.sampled_from(["vllm", "sarathi", "orca", "lightllm", "faster_transformer"]),
+    st.sampled_from([1, 2, 3, 4, 8]),
+    st.sampled_from([1, 2, 4]),
+    st.integers(1, 4096),
+)
+def test_resolving_again_changes_nothing(model: str, device: str, policy: str, tp: int, pp: int, num_seqs: int) -> None:
+    parallelism = {"tensor_parallel_size": tp, "pipeline_parallel_size": pp}
+    described = {"model": model, "device": device, "scheduler": {"policy": policy, "max_num_seqs": num_seqs}}
+    try:
+        once = resolve(Deployment.load(described | parallelism))
+    except InputError as error:
+        assert "valid: " in str(error) or "fits" in str(error) or "no parallelism" in str(error)
+        return
+    assert None not in flat(once.deployment).values()
+    assert resolve(once.deployment).deployment == once.deployment
+    assert once.micro_batch_size >= 1 and once.max_batch_size >= 1 and once.memory.num_blocks >= 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model=llama-2-7c"], "model: 'llama-2-7c' is neither in the catalog"),
+        (["device=a1000"], "device: 'a1000' is unknown; did you mean 'a100'?"),
+        (["node=a100_dxg"], "node: 'a100_dxg' is unknown; did you mean 'a100_dgx'?"),
+        (["node=h100_dgx"], "node: 'h100_dgx' holds h100, not a100 (valid: a100_dgx, a100_pairwise_nvlink, pcie_gen4"),
+        (["tensor_parallel_size=3"], "tensor_parallel_size: 3 does not divide the 32 attention heads"),
+        (
+            ["tensor_parallel_size=16"],
+            "tensor_parallel_size: 16 is more than the 8 GPUs of a100_dgx (valid: 1, 2",
+        ),
+        (["model=Qwen2.5-7B", "tensor_parallel_size=7"], "tensor_parallel_size: 7 does not divide the 28 attention"),
+        (["pipeline_parallel_size=5"], "pipeline_parallel_size: 5 does not divide the 32 layers of meta-llama/Llama"),
+        (
+            ["pipeline_parallel_size=4", "scheduler.max_num_seqs=3"],
+            "scheduler.max_num_seqs: 3 leaves pipeline stages without a request (valid: pipeline_parallel_size 4",
+        ),
+        (["scheduler.policy=lightllm", "scheduler.block_size=16"], "scheduler.block_size: lightllm cannot have 16"),
+        (["scheduler.policy=lightllm", "pipeline_parallel_size=2"], "pipeline_parallel_size: lightllm cannot have 2"),
+        (["predictor.source=tables:"], "predictor.source: 'tables:' names no folder (e.g. tables:my_folder)"),
+        (["predictor.source=tables"], "predictor.source: 'tables' names no folder"),
+        (["predictor.source=vidur:"], "predictor.source: 'vidur:' names no folder (e.g. vidur:my_folder)"),
+        (["predictor.source=vidor:x"], "predictor.source: 'vidor:x' is unknown; did you mean 'vidur:DIR'?"),
+        (["quantization=fp8", "predictor.source=vidur:x"], "predictor.source: 'vidur' knows nothing of quantization"),
+        (["predictor.source=defualt"], "predictor.source: 'defualt' is unknown; did you mean 'default'?"),
+    ],
+)
+def test_what_cannot_run_is_refused(overrides: list[str], message: str) -> None:
+    assert fault(*overrides).startswith(message)
+
+
+def test_kv_heads_are_replicated_beyond_their_number() -> None:
+    assert resolved("model=Qwen2.5-7B", "tensor_parallel_size=4").deployment.tensor_parallel_size == 4
+    fewer = resolved("model=Yi-34B", "tensor_parallel_size=8")
+    assert fewer.memory.num_blocks > 0
+
+
+def test_a_model_that_does_not_fit_says_what_would() -> None:
+    with pytest.raises(DoesNotFitError, match=r"5\d\.\d GiB are missing; it fits with tensor_parallel_size=2$"):
+        resolved("model=llama-2-70b")
+    with pytest.raises(DoesNotFitError, match=r"it fits with tensor_parallel_size=\d and pipeline_parallel_size=\d$"):
+        resolved("model=llama-3.1-405b")
+    with pytest.raises(DoesNotFitError, match=r"no parallelism makes it fit"):
+        resolved("model=llama-3.1-405b", "scheduler.policy=lightllm")
+    text = fault("model=llama-3.1-405b")
+    tp, pp = (int(part.split()[0].rstrip()) for part in text.replace("=", " ").split("_size ")[1:])
+    assert resolved("model=llama-3.1-405b", f"tensor_parallel_size={tp}", f"pipeline_parallel_size={pp}")
+
+
+def test_warnings() -> None:
+    assert any("beyond the 4096 tokens" in w for w in resolved("max_model_len=8192").warnings)
+    assert any("window" not in w for w in resolved("max_model_len=8192").warnings)
+    windowed = resolved("model=Mistral-7B-v0.1", "max_model_len=8192").warnings
+    (attends,) = windowed
+    assert attends == "model: mistralai/Mistral-7B-v0.1 attends to 4096 tokens; its KV cache is kept for all of 8192"
+    (few,) = resolved("scheduler.num_blocks=10").warnings
+    assert few == "scheduler.num_blocks: 10 blocks hold 160 tokens, fewer than max_model_len 4096"
+    (short,) = resolved("scheduler.policy=vllm", "scheduler.max_num_batched_tokens=100").warnings
+    assert short.startswith("scheduler.max_num_batched_tokens: 100 is below max_model_len 4096")
+    (many,) = resolved("scheduler.num_blocks=100000").warnings
+    assert many == "scheduler.num_blocks: 100000 blocks and the weights are 793.8 GiB, a100 has 80"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["enable_expert_parallel=true"],
+            "enable_expert_parallel: True needs experts, and meta-llama/Llama-2-7b-hf has",
+        ),
+        (["moe_imbalance=1.5"], "moe_imbalance: 1.5 needs experts"),
+        (["model=mixtral-8x7b", "moe_imbalance=0.5"], "moe_imbalance: 0.5 is not a number from 1 up"),
+        (["model=mixtral-8x7b", "moe_imbalance=1.5"], "moe_imbalance: 1.5 needs enable_expert_parallel (valid: 1)"),
+        (["model=mixtral-8x7b", "all2all_backend=deepep"], "all2all_backend: 'deepep' needs enable_expert_parallel"),
+        (["quantization=fp4"], "quantization: 'fp4' is unknown; did you mean 'nvfp4'?"),
+        (["quantization=fp8", "memory.planner=vidur"], "memory.planner: 'vidur' knows nothing of quantization fp8"),
+        (["kv_cache_dtype=fp8", "predictor.compose=vidur"], "predictor.compose: 'vidur' knows nothing of an fp8 KV"),
+        (["model=mixtral-8x7b", "predictor.compose=vidur"], "predictor.compose: 'vidur' knows nothing of experts"),
+        (
+            ["model=Qwen3-30B-A3B", "tensor_parallel_size=3"],
+            "does not divide the 32 attention heads, 4 KV heads and expert intermediate size 768 of",
+        ),
+        (
+            ["model=deepseek-v3", "tensor_parallel_size=6", "enable_expert_parallel=true"],
+            "tensor_parallel_size: 6 does not divide the 128 attention heads, intermediate size 18432, 256 experts and "
+            "shared expert intermediate size 2048 of deepseek-ai/DeepSeek-V3 (valid: 1, 2, 4, 8, 16, 32",
+        ),
+    ],
+)
+def test_precisions_and_experts_that_cannot_run(overrides: list[str], message: str) -> None:
+    assert message in fault(*overrides)
+
+
+def test_precisions_and_experts() -> None:
+    plain = resolved()
+    assert (plain.deployment.quantization, plain.precision, plain.kv_precision) == ("none", "bf16", "bf16")
+    deepseek = {"model": "deepseek-v3", "device": "h200", "tensor_parallel_size": 8, "max_model_len": 8192}
+    one = resolve(Deployment.load(deepseek))
+    assert one.deployment.quantization == one.precision == "fp8_block" and one.kv_precision == "bf16"
+    assert one.memory.weights_gib == pytest.approx(8 * 671 / 64 / 1.0737, rel=0.02)
+    assert one.memory.block_bytes == 61 * 16 * 576 * 2
+    shared = resolve(Deployment.load(deepseek, ["enable_expert_parallel=true", "kv_cache_dtype=fp8"]))
+    assert shared.operators.experts and (shared.operators.experts.tp, shared.operators.experts.ep) == (1, 8)
+    assert shared.memory.num_blocks > 1.5 * one.memory.num_blocks
+    with pytest.raises(
+        DoesNotFitError, match=r"deepseek-ai/DeepSeek-V3 needs .*; it fits with tensor_parallel_size=16$"
+    ):
+        resolve(Deployment.load(deepseek, ["device=h100"]))
+    two_nodes = resolve(Deployment.load(deepseek, ["device=h100", "tensor_parallel_size=16"]))
+    assert two_nodes.num_gpus == 16 and two_nodes.memory.num_blocks > 1000
+    assert resolve(Deployment.load(deepseek, ["device=h100", "quantization=int4_wo"])).memory.num_blocks > 1000
+
+
+def test_values_that_model_copy_lets_through_are_caught() -> None:
+    broken = Deployment.load(SMALL).model_copy(update={"seed": "x", "scheduler": 7})
+    with pytest.raises(ConfigError, match=r"scheduler: 7 is not a group .*; seed: 'x' is not an integer"):
+        resolve(broken)
+
+
+def test_catalog_errors_pass_through() -> None:
+    with pytest.raises(CatalogError):
+        resolved("model=nothing-like-it")
+
+
+def test_reading_the_catalog_loads_no_yaml_before_its_time() -> None:
+    code = "import fastsim.catalog.load, sys; assert not {'yaml', 'pydantic', 'numpy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).resolve().parents[2])
+
+
+def parity() -> ModuleType:
+    """checks/parity.py up to where it starts to run."""
+    source = (SHARED / "checks" / "parity.py").read_text().partition("def column")[0]
+    module = ModuleType("parity")
+    exec(source.replace("sys.argv[1]", "'.'").replace("sys.argv[2]", "'.'"), module.__dict__)
+    return module
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the golden runs are not here")
+def test_every_golden_deployment_resolves(tmp_path: Path) -> None:
+    cases = sorted(SHARED.glob("golden/*/config.json"))
+    assert len(cases) >= 15
+    for file in cases:
+        run = json.loads(file.read_text())
+        described = parity().deployment(file.parent, run)
+        (tmp_path / "deployment.json").write_text(json.dumps(described))
+        one = resolve(Deployment.load(tmp_path / "deployment.json"))
+        cap = run["scheduler_config"]["batch_size_cap"]
+        assert one.memory.num_blocks == one.deployment.scheduler.num_blocks == run["num_blocks"]
+        assert one.memory.blocks_per_sequence == run["max_tokens"] // run["scheduler_config"]["block_size"]
+        assert one.max_batch_size == run["max_batch_size_planner"], file
+        assert one.micro_batch_size == cap // run["pp"]
+        assert one.model.num_layers == run["model_layers"]

@@ -1,0 +1,232 @@
+"""The walk through the house, from a deployment and a workload to a result."""
+
+import json
+import os
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import fastsim
+from fastsim.deployment.resolved import Deployment
+from fastsim.errors import InputError, OutputError, StuckError, WorkloadError
+from fastsim.result.columns import BREAKDOWN, ITERATIONS, REQUESTS
+from fastsim.result.result import Result
+from fastsim.result.store import TABLES
+from fastsim.simulation import run
+from fastsim.workload import Workload
+from fastsim.workload.loading import load
+
+SHARED = Path(__file__).resolve().parents[3] / "shared"
+AZURE = SHARED / "traces" / "azure_conv_2023.csv"
+
+
+def deployment(**fields: Any) -> Deployment:
+    return Deployment.load(None, [f"{name.replace('__', '.')}={value}" for name, value in fields.items()])
+
+
+def stream(*rows: tuple[float, int, int], replica_id: list[int] | None = None) -> Workload:
+    arrived, prompts, outputs = zip(*rows, strict=True)
+    pinned = None if replica_id is None else np.array(replica_id, np.int32)
+    return Workload(np.array(arrived), np.array(prompts), np.array(outputs), pinned, "rows")
+
+
+CHAT = load("chat", rate=4.0, num_requests=300, seed=3)
+
+
+@pytest.mark.parametrize("policy", ["vllm", "sarathi", "orca", "lightllm", "faster_transformer"])
+def test_a_result_adds_up(policy: str) -> None:
+    result = fastsim.simulate(deployment(scheduler__policy=policy), CHAT, iterations=True)
+    assert result.requests.column_names == [column.name for column in REQUESTS + BREAKDOWN]
+    table = result.iterations
+    assert table is not None
+    assert table.column_names == [column.name for column in ITERATIONS]
+    steps = ("arrived_at", "scheduled_at", "first_token_at", "finished_at")
+    for earlier, later in pairwise(steps):
+        assert (result.column(earlier) <= result.column(later)).all()
+    parts = result.column("scheduling_delay") + result.column("execution_time") + result.column("preempted_time")
+    np.testing.assert_allclose(parts, result.column("e2e"), rtol=0, atol=1e-9)
+    rest = result.column("tpot") * (CHAT.num_output_tokens - 1)
+    np.testing.assert_allclose(np.nan_to_num(rest), result.column("e2e") - result.column("ttft"), atol=1e-9)
+    tokens = int(CHAT.num_prompt_tokens.sum() + CHAT.num_output_tokens.sum()) - CHAT.num_requests
+    assert table["num_tokens"].to_numpy().sum() == tokens
+    assert table["num_prefill_tokens"].to_numpy().sum() == CHAT.num_prompt_tokens.sum()
+    assert (np.diff(table["start"].to_numpy()) >= 0).all()
+    latency = result.summary["latency"]["ttft"]
+    assert latency["p90"] == pytest.approx(np.quantile(result.column("ttft"), 0.9))
+
+
+def test_tbt_quantiles_are_within_a_bin_of_the_samples() -> None:
+    """One replica that never preempts: gaps between tokens follow from the iterations."""
+    result = fastsim.simulate(deployment(), stream((0.0, 100, 400), (0.5, 3000, 300)), iterations=True)
+    table = result.iterations
+    assert table is not None
+    ends = table["end"].to_numpy()
+    first, last = result.column("first_token_at"), result.column("finished_at")
+    gaps = np.concatenate([np.diff(ends[(ends >= a) & (ends <= b)]) for a, b in zip(first, last, strict=True)])
+    tbt = result.summary["latency"]["tbt"]
+    assert tbt["mean"] == pytest.approx(gaps.mean())
+    for name, share in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99)):
+        assert tbt[name] == pytest.approx(np.quantile(gaps, share, method="inverted_cdf"), rel=0.0079)
+
+
+@pytest.mark.parametrize("router", ["round_robin", "random", "least_outstanding", "least_waiting"])
+def test_the_same_input_gives_the_same_bits_on_any_number_of_threads(
+    router: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = deployment(num_replicas=5, router__policy=router, scheduler__max_num_seqs=8)
+    results = []
+    for cores in (1, 2, 5):
+        monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
+        monkeypatch.setattr(run, "SLICE", 1000 * cores)
+        results.append(fastsim.simulate(wanted, CHAT, iterations=True))
+    for other in results[1:]:
+        assert other.requests.equals(results[0].requests)
+        assert other.iterations is not None
+        assert results[0].iterations is not None
+        assert other.iterations.equals(results[0].iterations)
+        assert {**other.summary, "timing": 0} == {**results[0].summary, "timing": 0}
+
+
+def test_every_router_serves_everything() -> None:
+    pinned = Workload(
+        CHAT.arrived_at, CHAT.num_prompt_tokens, CHAT.num_output_tokens, (np.arange(300) % 3).astype(np.int32), "x"
+    )
+    turns = fastsim.simulate(deployment(num_replicas=3, router__policy="round_robin"), CHAT)
+    same = fastsim.simulate(deployment(num_replicas=3, router__policy="pinned"), pinned)
+    np.testing.assert_array_equal(turns.column("finished_at"), same.column("finished_at"))
+    seeds = [
+        fastsim.simulate(deployment(num_replicas=3, router__policy="random", seed=seed), pinned).column("replica_id")
+        for seed in (1, 1, 2)
+    ]
+    assert (seeds[0] == seeds[1]).all()
+    assert (seeds[0] != seeds[2]).any()
+
+
+def test_parallelism_shortens_iterations_and_pipelines_lengthen_latency() -> None:
+    alone = fastsim.simulate(deployment(), CHAT).summary["latency"]
+    sharded = fastsim.simulate(deployment(tensor_parallel_size=2), CHAT).summary["latency"]
+    piped = fastsim.simulate(deployment(pipeline_parallel_size=2), CHAT).summary["latency"]
+    assert sharded["tbt"]["p50"] < alone["tbt"]["p50"] < piped["tbt"]["p50"] * 1.2
+    assert piped["tpot"]["mean"] > sharded["tpot"]["mean"]
+
+
+def test_save_and_load(tmp_path: Path) -> None:
+    result = fastsim.simulate(deployment(), CHAT, iterations=True)
+    folder = tmp_path / "deep" / "out"
+    result.save(folder)
+    assert {path.name for path in folder.iterdir()} == {*TABLES, "config.json", "summary.json"}
+    loaded = Result.load(folder)
+    assert loaded.requests.equals(result.requests)
+    assert loaded.summary == result.summary
+    assert set(loaded.summary["timing"]) == {"tables_s", "kernel_s", "write_s", "total_s"}
+    metadata = pq.read_schema(folder / "requests.parquet")
+    assert json.loads((metadata.metadata or {})[b"fastsim"]) == result.config
+    assert (metadata.field("ttft").metadata or {})[b"unit"] == b"s"
+    (folder / "mine.txt").write_text("stays")
+    fastsim.simulate(deployment(), CHAT).save(folder)
+    stale = "iterations.parquet"
+    assert {path.name for path in folder.iterdir()} == {*TABLES, "config.json", "summary.json", "mine.txt"} - {stale}
+    assert [path.name for path in folder.parent.iterdir()] == ["out"]
+
+
+def test_a_result_says_how_to_repeat_it(tmp_path: Path) -> None:
+    first = fastsim.simulate(deployment(scheduler__chunk_size=256), CHAT)
+    first.save(tmp_path / "out")
+    again = fastsim.simulate(Deployment.load(first.config["deployment"]), tmp_path / "out" / "requests.parquet")
+    assert again.requests.equals(first.requests)
+    assert again.config["workload"]["sha256"] == first.config["workload"]["sha256"]
+
+
+def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    result = fastsim.simulate(deployment(), CHAT)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="is a file, not a folder"):
+        result.save(tmp_path / "file")
+    with pytest.raises(OutputError, match="cannot be written"):
+        result.save(tmp_path / "file" / "below")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("missing", "content", "message"),
+    [
+        ("summary.json", None, "holds no summary.json"),
+        ("summary.json", "{", "cannot be read"),
+        ("requests.parquet", "", "cannot be read"),
+    ],
+)
+def test_a_folder_that_is_no_whole_result(tmp_path: Path, missing: str, content: str | None, message: str) -> None:
+    fastsim.simulate(deployment(), CHAT).save(tmp_path / "out")
+    if content is None:
+        (tmp_path / "out" / missing).unlink()
+    else:
+        (tmp_path / "out" / missing).write_text(content)
+    with pytest.raises(InputError, match=message):
+        Result.load(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("fields", "rows", "message"),
+    [
+        ({}, [(0.0, 8000, 500)], "request 0: prompt and output are 8500 tokens, more than max_model_len 8192"),
+        (
+            {"scheduler__policy": "vllm", "scheduler__max_num_batched_tokens": 2048},
+            [(0.0, 9, 9), (1.0, 3000, 5)],
+            "request 1: the prompt is 3000 tokens, .* set scheduler.max_num_batched_tokens=3000",
+        ),
+        ({"scheduler__num_blocks": 64}, [(0.0, 1100, 5)], "needs 69 KV blocks, and a replica can give 64"),
+        ({"router__policy": "pinned"}, [(0.0, 9, 9)], "column replica_id is missing"),
+    ],
+)
+def test_what_can_never_be_scheduled_is_refused(
+    fields: dict[str, Any], rows: list[tuple[float, int, int]], message: str
+) -> None:
+    with pytest.raises(WorkloadError, match=message):
+        fastsim.simulate(deployment(**fields), stream(*rows))
+
+
+def test_a_pinned_replica_must_exist() -> None:
+    with pytest.raises(WorkloadError, match="request 1: replica_id 2 is not below num_replicas 2"):
+        fastsim.simulate(
+            deployment(num_replicas=2, router__policy="pinned"), stream((0, 9, 9), (0, 9, 9), replica_id=[1, 2])
+        )
+
+
+def test_a_request_that_outgrows_the_memory_is_named() -> None:
+    """Its prompt fits, its output does not: it restarts alone, and then needs more than there is."""
+    with pytest.raises(StuckError, match="request 0 can never be scheduled after a restart: it needs 1025 tokens"):
+        fastsim.simulate(deployment(scheduler__num_blocks=64, scheduler__watermark=0), stream((0.0, 1000, 500)))
+
+
+@pytest.mark.skipif(not AZURE.exists(), reason="needs shared/traces beside the checkout")
+@pytest.mark.parametrize("replicas", [1, 4])
+def test_the_azure_trace_comes_out_whole(replicas: int) -> None:
+    requests = load(AZURE)
+    result = fastsim.simulate(deployment(max_model_len=16384, num_replicas=replicas), requests)
+    assert result.requests.num_rows == requests.num_requests == 19_366
+    assert np.isfinite(result.column("finished_at")).all()
+    totals = result.summary["totals"]
+    assert totals["prompt_tokens"] == requests.num_prompt_tokens.sum()
+    assert totals["output_tokens"] == requests.num_output_tokens.sum()
+
+
+def test_replicates_give_intervals_around_the_run() -> None:
+    result = fastsim.simulate(deployment(), CHAT, replicates=12)
+    again = fastsim.simulate(deployment(), CHAT, replicates=12)
+    plain = fastsim.simulate(deployment(), CHAT)
+    found = result.summary["replicates"]
+    assert found == again.summary["replicates"]
+    assert found["number"] == 12
+    for name in ("latency.tpot.mean", "latency.e2e.mean"):
+        low, high = found["intervals"][name]
+        section, metric, figure = name.split(".")
+        assert low < high
+        assert 0.9 * low < plain.summary[section][metric][figure] < 1.1 * high
+        assert len(found["values"][name]) == 12
+    assert result.requests.equals(plain.requests)
+    known = result.summary["operator_times"]
+    assert sum(known.values()) == pytest.approx(1.0, abs=0.02)

@@ -1,0 +1,279 @@
+"""Sweeps on real Dask clusters: the same rows to the bit, whoever dies meanwhile."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from fastsim.errors import ClusterError
+from fastsim.sweeps import cluster, handover
+from fastsim.sweeps.sweep import sweep
+from fastsim.workload import Workload
+
+ROOT = Path(__file__).resolve().parents[2]
+# Some seconds of work, in batches that are short enough to be in the middle of.
+SPACE: dict[str, Any] = {
+    "workload": {"source": "chat", "rate": 4, "num_requests": 3000, "seed": 0},
+    "axes": {"scheduler.max_num_seqs": [64, 128], "seed": {"from": 1, "to": 200, "step": 1}},
+}
+SIZE = 400
+WAIT_S = 60.0
+
+
+def until(holds: Callable[[], object], process: subprocess.Popen[Any] | None = None) -> None:
+    """Wait for something that happens soon, as long as it may take on a busy machine."""
+    deadline = time.monotonic() + WAIT_S
+    while not holds():
+        assert time.monotonic() < deadline
+        assert process is None or process.poll() is None
+        time.sleep(0.02)
+
+
+def table(folder: Path) -> pa.Table:
+    found: pa.Table = pq.read_table(folder)
+    return found.sort_by("digest")
+
+
+def parts(folder: Path) -> int:
+    return len(list(folder.glob("part-*.parquet")))
+
+
+@dataclass
+class Cluster:
+    """`dask scheduler` and `dask worker` processes."""
+
+    folder: Path
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @property
+    def file(self) -> Path:
+        return self.folder / "scheduler.json"
+
+    @property
+    def address(self) -> str:
+        found: str = json.loads(self.file.read_text())["address"]
+        return found
+
+    def start(self, kind: str, *given: str, **variables: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", f"distributed.cli.dask_{kind}", "--no-dashboard", *given]
+        with (self.folder / f"{kind}-{len(self.processes)}.log").open("wb") as log:
+            process = subprocess.Popen(command, env=environment(**variables), stderr=log, stdout=log, cwd=self.folder)
+        self.processes.append(process)
+        return process
+
+    def scheduler(self, **variables: str) -> subprocess.Popen[bytes]:
+        given = ("--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(self.file))
+        process = self.start("scheduler", *given, **variables)
+        until(self.file.exists, process)
+        return process
+
+    def worker(self, **variables: str) -> subprocess.Popen[bytes]:
+        return self.start("worker", self.address, "--nthreads", "1", "--no-nanny", "--host", "127.0.0.1", **variables)
+
+
+def environment(**variables: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), **variables}
+
+
+@contextmanager
+def started(folder: Path) -> Iterator[Cluster]:
+    found = Cluster(folder)
+    try:
+        yield found
+    finally:
+        for process in found.processes:
+            process.kill()
+        for process in found.processes:
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
+    """The rows of this process; also compiles the kernel and builds the tables."""
+    out = tmp_path_factory.mktemp("alone") / "out"
+    sweep(SPACE, out)
+    return table(out)
+
+
+@pytest.fixture
+def running(tmp_path: Path, alone: pa.Table) -> Iterator[Cluster]:
+    """A scheduler with two workers."""
+    with started(tmp_path) as found:
+        found.scheduler()
+        for _ in range(2):
+            found.worker()
+        yield found
+
+
+def command(folder: Path, *given: str) -> subprocess.Popen[str]:
+    (folder / "space.yaml").write_text(json.dumps(SPACE))
+    whole = [sys.executable, "-m", "fastsim", "sweep", "space.yaml", "--out", "out", *given]
+    return subprocess.Popen(whole, env=environment(), cwd=folder, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_rows_are_the_same_on_any_number_of_workers(alone: pa.Table, workers: int, tmp_path: Path) -> None:
+    small = {**SPACE, "axes": {**SPACE["axes"], "seed": {"from": 1, "to": 30, "step": 1}}}
+    done = sweep(small, tmp_path / "out", workers=workers)
+    assert (done.computed, done.failed) == (60, 0)
+    found = table(tmp_path / "out")
+    assert found.to_pylist() == [row for row in alone.to_pylist() if row["seed"] <= 30]
+
+
+def test_a_worker_that_is_killed_costs_nothing(running: Cluster, alone: pa.Table) -> None:
+    process = command(running.folder, "--dask", str(running.file))
+    until(lambda: parts(running.folder / "out"), process)
+    running.processes[1].kill()
+    assert process.wait(WAIT_S) == 0
+    assert table(running.folder / "out").to_pylist() == alone.to_pylist()
+
+
+LETHAL = """
+import os
+from fastsim import many
+
+def run(job, *given, original=many._run):
+    if job.resolved.deployment.seed == 2:
+        os._exit(1)
+    return original(job, *given)
+
+many._run = run
+"""
+
+
+def test_only_the_configuration_that_kills_its_workers_fails(tmp_path: Path, alone: pa.Table) -> None:
+    (tmp_path / "sitecustomize.py").write_text(LETHAL)
+    few = {**SPACE, "axes": {**SPACE["axes"], "seed": [1, 2, 3]}}
+    with started(tmp_path) as found:
+        found.scheduler(DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0")
+        found.start("worker", found.address, "--nthreads", "1", PYTHONPATH=f"{tmp_path}:{ROOT}")
+        with cluster.connect(found.address) as client:
+            done = sweep(few, tmp_path / "out", client)
+    assert (done.configurations, done.failed) == (6, 2)
+    for row in table(tmp_path / "out").to_pylist():
+        if row["seed"] == 2:
+            assert row["error"] == "every worker that simulated it died (out of memory?)"
+        else:
+            assert row == next(one for one in alone.to_pylist() if one["digest"] == row["digest"])
+
+
+def test_a_client_that_is_killed_goes_on_where_it_ended(running: Cluster, alone: pa.Table) -> None:
+    process = command(running.folder, "--dask", running.address)
+    out = running.folder / "out"
+    until(lambda: parts(out), process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    left = len(table(out))
+    assert 0 < left < SIZE
+    with cluster.connect(running.address) as client:
+        assert sweep(SPACE, out, client).computed == SIZE - left
+    assert table(out).to_pylist() == alone.to_pylist()
+
+
+def test_a_scheduler_that_is_killed_is_said(running: Cluster, alone: pa.Table) -> None:
+    process = command(running.folder, "--dask", running.address)
+    out = running.folder / "out"
+    until(lambda: parts(out), process)
+    running.processes[0].kill()
+    _, said = process.communicate(timeout=WAIT_S)
+    assert process.returncode == 1
+    assert said == f"fastsim: {running.address}: the scheduler is gone; run again to compute what is missing\n"
+    left = table(out)
+    assert 0 < len(left) < SIZE
+    assert sweep(SPACE, out).computed == SIZE - len(left)
+    assert table(out).to_pylist() == alone.to_pylist()
+
+
+def test_a_worker_of_another_machine_gets_what_it_lacks_once(tmp_path: Path, alone: pa.Table) -> None:
+    """A worker with a cache of its own does not see the files of the client."""
+    with started(tmp_path) as found:
+        found.scheduler()
+        compiled = handover.folder().parent / "kernels"
+        (tmp_path / "cache").mkdir()
+        (tmp_path / "cache" / "kernels").symlink_to(compiled)
+        found.worker(FASTSIM_CACHE_DIR=str(tmp_path / "cache"))
+        small = {**SPACE, "axes": {"seed": [1, 2, 3], "workload.rate": [3, 4]}}
+        with cluster.connect(found.address) as client:
+            sweep(small, tmp_path / "there", client)
+        sweep(small, tmp_path / "here")
+        assert table(tmp_path / "there").to_pylist() == table(tmp_path / "here").to_pylist()
+        assert (tmp_path / "cache" / "shared").is_dir()
+        assert not list((tmp_path / "cache" / "shared").iterdir())
+
+
+def test_a_worker_with_another_version_is_refused(tmp_path: Path) -> None:
+    other = tmp_path / "site" / "fastsim"
+    (other / "kernels").mkdir(parents=True)
+    (other / "__init__.py").write_text('__version__ = "9.9.9"\n')
+    (other / "kernels" / "__init__.py").touch()
+    (other / "kernels" / "_jit.py").write_text("from pathlib import Path\nCACHE_FOLDER = Path('x')\n")
+    with started(tmp_path) as found:
+        found.scheduler()
+        found.worker(PYTHONPATH=str(tmp_path / "site"))
+        with cluster.connect(found.address) as client:
+            client.wait_for_workers(1, timeout=WAIT_S)
+            with pytest.raises(ClusterError, match=r"runs fastsim 9\.9\.9, and this is .*; install the same on all"):
+                sweep(SPACE, tmp_path / "out", client)
+
+
+def test_a_worker_without_fastsim_is_refused(tmp_path: Path) -> None:
+    other = tmp_path / "site" / "fastsim"
+    other.mkdir(parents=True)
+    (other / "__init__.py").write_text('raise ImportError("no fastsim here")\n')
+    with started(tmp_path) as found:
+        found.scheduler()
+        found.worker(PYTHONPATH=str(tmp_path / "site"))
+        with cluster.connect(str(found.file)) as client:
+            client.wait_for_workers(1, timeout=WAIT_S)
+            with pytest.raises(ClusterError, match=r"has no fastsim \(no fastsim here\)"):
+                sweep(SPACE, tmp_path / "out", client)
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "tcp://nowhere.invalid:8786", "nonsense://x", "space.yaml"])
+def test_a_scheduler_that_does_not_answer(address: str, tmp_path: Path) -> None:
+    process = command(tmp_path, "--dask", address)
+    _, said = process.communicate(timeout=WAIT_S)
+    assert process.returncode == 2
+    assert said.startswith(f"fastsim: --dask {address}: no scheduler ")
+    assert said.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_ctrl_c_ends_local_workers_in_one_sentence(alone: pa.Table, tmp_path: Path) -> None:
+    """As a terminal does it: the signal reaches the workers too."""
+    (tmp_path / "space.yaml").write_text(json.dumps(SPACE))
+    given = [sys.executable, "-m", "fastsim", "sweep", "space.yaml", "--out", "out", "--workers", "2"]
+    process = subprocess.Popen(
+        given, env=environment(), cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    until(lambda: parts(tmp_path / "out"), process)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=WAIT_S)
+    assert process.returncode == 130
+    assert said == "fastsim: interrupted; out holds what is done, and the same command goes on\n"
+    assert 0 < len(table(tmp_path / "out")) < SIZE
+
+
+def test_values_are_shared_as_memory_of_a_file() -> None:
+    workload = Workload(np.arange(1000.0), np.full(1000, 7), np.full(1000, 3), name="seven")
+    name = handover.put(workload)
+    found = handover.get(name)
+    assert (found.digest, found.name) == (workload.digest, "seven")
+    assert found is handover.get(name)
+    handover.discard([name])
+    assert (found.num_prompt_tokens == 7).all()
+    handover.get.cache_clear()
+    with pytest.raises(FileNotFoundError):
+        handover.get(name)
