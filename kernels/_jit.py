@@ -9,9 +9,11 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numba
+from numba.core.caching import FunctionCache
+from numba.core.dispatcher import Dispatcher
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -49,14 +51,51 @@ _OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False}
 _PART_OPTIONS = {**_OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
+class _Locator:
+    """Where the machine code of one function is kept: below CACHE_FOLDER, in a folder named by the function's file.
+
+    Numba asks it what it asks its own locators. Setting ``numba.config.CACHE_DIR`` while a kernel is defined would do
+    the same, but a thread that puts the setting back between two looks that another takes at it sends the machine
+    code to the working directory.
+    """
+
+    def __init__(self, function: Any, file: str) -> None:
+        self._py_file = file  # numba reads it under this name
+        self._line = function.__code__.co_firstlineno
+        digest = hashlib.sha256(str(Path(file).parent.resolve()).encode()).hexdigest()[:16]
+        self._folder = CACHE_FOLDER / f"{Path(file).parent.name}_{digest}"
+
+    @classmethod
+    def from_function(cls, function: Any, file: str) -> "_Locator":
+        return cls(function, file)
+
+    def get_cache_path(self) -> str:
+        return str(self._folder)
+
+    def ensure_cache_path(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+
+    def get_source_stamp(self) -> tuple[float, int]:
+        about = Path(self._py_file).stat()
+        return about.st_mtime, about.st_size
+
+    def get_disambiguator(self) -> str:
+        return str(self._line)
+
+
+class _Files(FunctionCache._impl_class):  # type: ignore[misc]
+    _locator_classes: ClassVar[list[Any]] = [_Locator]
+
+
+class _Cache(FunctionCache):  # type: ignore[misc]
+    _impl_class = _Files
+
+
 def kernel(function: F) -> F:
     """Compile an entry that Python calls: cached on disk, without the GIL, arithmetic as written."""
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(CACHE_FOLDER)
-    try:
-        compiled: F = numba.njit(cache=True, **_OPTIONS)(function)
-    finally:
-        numba.config.CACHE_DIR = before
+    compiled: F = numba.njit(**_OPTIONS)(function)
+    if isinstance(compiled, Dispatcher):  # not where kernels are interpreted
+        vars(compiled)["_cache"] = _Cache(compiled.py_func)
     return compiled
 
 

@@ -1,6 +1,7 @@
 """The wall: kernels import numpy, numba, math and each other; nothing heavy is imported before its time."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -59,3 +60,25 @@ def test_public_names() -> None:
         assert getattr(fastsim, name) is not None
     with pytest.raises(AttributeError, match="simulat"):
         fastsim.simulat  # noqa: B018
+
+
+def test_kernels_defined_by_threads_at_once_leave_nothing_in_the_working_directory(tmp_path: Path) -> None:
+    code = """
+import sys
+sys.setswitchinterval(1e-6)
+from concurrent.futures import ThreadPoolExecutor
+import numba
+from fastsim.kernels._jit import CACHE_FOLDER, kernel
+from fastsim.simulation.lanes import get_ready
+before = numba.config.CACHE_DIR
+with ThreadPoolExecutor(8) as pool:
+    made = list(pool.map(lambda _: [kernel(get_ready) for _ in range(200)], range(8)))
+assert numba.config.CACHE_DIR == before
+assert {one._cache.cache_path.startswith(str(CACHE_FOLDER)) for some in made for one in some} == {True}
+"""
+    env = {**os.environ, "FASTSIM_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
+    folder = tmp_path / "here"
+    folder.mkdir()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=folder, env=env)
+    assert done.returncode == 0, done.stderr
+    assert not list(folder.iterdir())
