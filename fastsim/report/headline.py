@@ -31,7 +31,7 @@ KEY_FIGURES = (
     ("cost.dollars_per_million_output_tokens", "Cost per million output tokens"),
 )
 
-# What to try, by what the verdict (fastsim/verdict.py) finds short.
+# What to try, by what the verdict (fastsim/result/metrics/verdict.py) finds short.
 ADVICE = {
     "nothing": "`fastsim capacity` finds how much more load it takes.",
     "compute": "Try more GPUs per replica, a faster GPU, lower precision, or smaller chunks.",

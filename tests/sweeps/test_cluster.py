@@ -142,7 +142,7 @@ def test_a_worker_that_is_killed_costs_nothing(running: Cluster, alone: pa.Table
 
 LETHAL = """
 import os
-from fastsim import many
+from fastsim.simulation import many
 
 def run(job, *given, original=many._run):
     if job.resolved.deployment.seed == 2:

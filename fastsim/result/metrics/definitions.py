@@ -123,7 +123,7 @@ SCALARS = (
     Metric("breakdown.mean", "s", "parts of e2e that add up to it, mean over requests", GROUP),
     Metric("breakdown.slowest", "s", "the same over the slowest 1 % by e2e", GROUP),
     Metric("breakdown.slowest_requests", "requests", "how many these are"),
-    Metric("verdict", "", "what the deployment is short of, and the margin to saturation (fastsim/verdict.py)", GROUP),
+    Metric("verdict", "", "what the deployment is short of, and the margin to saturation", GROUP),
     Metric("operators", "s", "GPU time by operator over the run, all stages; attention is what remains", GROUP),
     Metric("replicas", "", "by replica: requests, batches, restarts, KV, and by stage busy and MFU", REPLICAS),
     Metric("series.time", "s", "start of each interval; they are as long as series.interval_s says", SERIES),
