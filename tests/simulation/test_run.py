@@ -16,7 +16,7 @@ from fastsim.errors import InputError, OutputError, StuckError, WorkloadError
 from fastsim.result.columns import BREAKDOWN, ITERATIONS, REQUESTS
 from fastsim.result.result import Result
 from fastsim.result.store import TABLES
-from fastsim.simulation import run
+from fastsim.simulation import lanes
 from fastsim.workload import Workload
 from fastsim.workload.loading import load
 
@@ -81,7 +81,7 @@ def test_the_same_input_gives_the_same_bits_on_any_number_of_threads(
     results = []
     for cores in (1, 2, 5):
         monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
-        monkeypatch.setattr(run, "SLICE", 1000 * cores)
+        monkeypatch.setattr(lanes, "SLICE", 1000 * cores)
         results.append(fastsim.simulate(wanted, CHAT, iterations=True))
     for other in results[1:]:
         assert other.requests.equals(results[0].requests)
