@@ -36,7 +36,7 @@ def metrics_of(text: str, rate: float | None) -> tuple[str, ...]:
 
 
 def front_of(found: Found, metrics: Sequence[str]) -> list[Row]:
-    """The rows that serve something and are not beaten in all of ``metrics``; none where nobody serves anything."""
+    """The Pareto front in ``metrics`` of the rows with a score; empty where no row has one."""
     rows = [row for row in found.rows if row["score"]]
     return [rows[place] for place in pareto(rows, metrics)] if rows else []
 
