@@ -12,9 +12,10 @@ import numpy as np
 from hypothesis import strategies as st
 from reference.state import Request, Settings
 
+from fastsim.deployment import schedulers
 from fastsim.kernels.cost import COMPOSE_FASTSIM, COMPOSE_VIDUR, Cost, FastsimTables, Floats, VidurTables
 
-POLICIES = ("vllm", "sarathi", "orca", "lightllm", "faster_transformer")
+POLICIES = tuple(schedulers.POLICIES)
 ROUTERS = ("round_robin", "random", "pinned", "least_outstanding", "least_waiting")
 COST_KINDS = ("vidur", "fastsim", "clockwork")
 TICK = 0.125  # s, a power of two: clockwork arrivals and stage times meet exactly

@@ -6,7 +6,7 @@ import click
 @click.command()
 def warm() -> None:
     """Compile the kernels of all policies and build the default tables, so that no later run has to."""
-    from fastsim.simulation.warm import POLICIES
+    from fastsim.deployment.schedulers import POLICIES
     from fastsim.simulation.warm import warm as run
 
     click.echo(f"compiling {', '.join(POLICIES)}; about a minute the first time", err=True)

@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WrapValidator
 
+from fastsim.deployment.schedulers import PolicyName, is_function
 from fastsim.files import DATA
 from fastsim.files.documents import Document, read
 from fastsim.files.schema import validate, with_overrides
 
-Policy = Literal["vllm", "sarathi", "orca", "lightllm", "faster_transformer"]
 RouterPolicy = Literal["round_robin", "random", "least_outstanding", "least_waiting", "pinned"]
 Planner = Literal["fastsim", "vidur"]
 Compose = Literal["fastsim", "vidur"]
@@ -35,11 +35,6 @@ def _count(meaning: str, example: int, default: int | None, most: int, least: in
 
 def _name(meaning: str, example: str, **default: Any) -> Any:
     return _setting(meaning, "a name", example, min_length=1, max_length=4096, **default)
-
-
-def is_function(policy: str) -> bool:
-    """Whether a policy is a function of the user's, file.py:function."""
-    return ".py:" in policy
 
 
 def _or_function(policy: Any, check: Callable[[Any], Any]) -> Any:
@@ -75,7 +70,7 @@ class Memory(_Settings):
 class Scheduler(_Settings):
     """How a replica forms its batches. A limit that the policy does not have is ignored."""
 
-    policy: Annotated[Policy, *_OR_FUNCTION] = _setting(
+    policy: Annotated[PolicyName, *_OR_FUNCTION] = _setting(
         "scheduling policy, or file.py:function", "a policy", "vllm", default="sarathi"
     )
     max_num_seqs: int = _count("requests that run at once, over all pipeline stages", 128, 128, 2**16)

@@ -9,11 +9,12 @@ from pathlib import Path
 from fastsim.catalog import load
 from fastsim.catalog.hardware import Device, Node
 from fastsim.catalog.model import Model
-from fastsim.deployment import parallelism
-from fastsim.deployment.description import Deployment, is_function
+from fastsim.deployment import parallelism, schedulers
+from fastsim.deployment.description import AllToAll, Deployment, Dtype, KvCacheDtype, Predictor, Scheduler
 from fastsim.deployment.memory import plan as plan_module
 from fastsim.deployment.memory.sizes import Layout, MemoryPlan
 from fastsim.deployment.operators.decoder import Operators, operators
+from fastsim.deployment.schedulers import Policy, Settings
 from fastsim.errors import ConfigError, DoesNotFitError, did_you_mean
 
 __all__ = ["Deployment", "Resolved", "resolve"]
@@ -23,55 +24,77 @@ PREDICTORS = ("default", "aic", "vidur:DIR", "profile:DIR", "tables:DIR")
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """A deployment that can run, and all that its names stand for."""
+    """A deployment that can run: every default is filled, and every name stands beside what it names."""
 
-    deployment: Deployment  # no None left
+    deployment: Deployment  # the description with the same defaults: what a result stores, and what is resolved again
     model: Model
     device: Device
     node: Node
+    dtype: Dtype
+    quantization: str  # of the weights of the layers; "none": 16 bits
+    kv_cache_dtype: KvCacheDtype
+    tensor_parallel_size: int
+    pipeline_parallel_size: int
+    enable_expert_parallel: bool
+    all2all_backend: AllToAll
+    moe_imbalance: float  # tokens of the busiest GPU over the mean
+    num_replicas: int
+    router: str  # a policy, or file.py:function
+    max_model_len: int  # tokens of prompt and output
+    gpu_memory_utilization: float
+    scheduler: Settings
     memory: MemoryPlan
+    predictor: Predictor
+    seed: int
     warnings: tuple[str, ...]
 
     @property
     def micro_batch_size(self) -> int:
         """Requests in one batch: the cap shared among the pipeline stages."""
-        return self.deployment.scheduler.max_num_seqs // self.deployment.pipeline_parallel_size
+        return self.scheduler.max_num_seqs // self.pipeline_parallel_size
 
     @property
     def max_batch_size(self) -> int:
-        """Requests in a batch of Orca or FasterTransformer: what fits at full length, up to the cap."""
-        return min(self.memory.max_batch_size, self.deployment.scheduler.max_num_seqs)
+        """Requests in a batch of Orca or FasterTransformer: as many as fit at full length, up to the cap."""
+        return min(self.memory.max_batch_size, self.scheduler.max_num_seqs)
+
+    @property
+    def layers_per_stage(self) -> int:
+        """Layers of one pipeline stage."""
+        return self.model.num_layers // self.pipeline_parallel_size
 
     @property
     def precision(self) -> str:
-        """Of the weights of the layers, in the words of operators and forests."""
-        quantization = self.deployment.quantization
-        return "bf16" if quantization in (None, "none") else str(quantization)
+        """Precision of the weights of the layers, in the words of operators and forests."""
+        return _precision(self.quantization)
 
     @property
     def kv_precision(self) -> str:
-        """Of the KV cache."""
-        return "fp8" if self.deployment.kv_cache_dtype == "fp8" else "bf16"
+        """Precision of the KV cache, in the same words."""
+        return _kv_precision(self.kv_cache_dtype)
 
     @property
     def operators(self) -> Operators:
-        """What the layers of all stages are made of, on one GPU each."""
-        deployment = self.deployment
+        """The operators of the layers of all stages, on one GPU each."""
         return operators(
             self.model,
-            deployment.tensor_parallel_size,
+            self.tensor_parallel_size,
             precision=self.precision,
             kv_precision=self.kv_precision,
-            expert_parallel=deployment.enable_expert_parallel,
-            all_to_all=deployment.all2all_backend == "deepep",
-            imbalance=deployment.moe_imbalance,
+            expert_parallel=self.enable_expert_parallel,
+            all_to_all=self.all2all_backend == "deepep",
+            imbalance=self.moe_imbalance,
         )
+
+    @property
+    def gpus_per_replica(self) -> int:
+        """GPUs of one replica."""
+        return self.tensor_parallel_size * self.pipeline_parallel_size
 
     @property
     def num_gpus(self) -> int:
         """GPUs of the whole cluster."""
-        deployment = self.deployment
-        return deployment.num_replicas * deployment.tensor_parallel_size * deployment.pipeline_parallel_size
+        return self.num_replicas * self.gpus_per_replica
 
 
 def resolve(deployment: Deployment) -> Resolved:
@@ -83,19 +106,52 @@ def resolve(deployment: Deployment) -> Resolved:
     scheduled (vLLM v0's rule); max_waiting_iters 10; num_blocks, what the planner finds. Names become the
     catalog's spelling, relative paths absolute. Raises CatalogError, ConfigError or DoesNotFitError.
     """
-    deployment = Deployment.load(deployment)  # model_copy(update=...) does not validate
-    model, device = load.load_model(deployment.model), load.load_device(deployment.device)
-    node = _node(deployment, device)
-    _check(deployment, model, node)
-    filled = _fill(deployment, model, device, node)
-    plan = _plan(filled, model, device, node)
-    scheduler = filled.scheduler.model_copy(update={"num_blocks": plan.num_blocks})
-    resolved = filled.model_copy(update={"scheduler": scheduler})
-    given = deployment.scheduler.num_blocks is not None
-    return Resolved(resolved, model, device, node, plan, tuple(_warnings(resolved, given, model, device, plan)))
+    given = Deployment.load(deployment)  # model_copy(update=...) does not validate
+    model, device = load.load_model(given.model), load.load_device(given.device)
+    node = _node(given, device)
+    policy = schedulers.of(_absolute(given.scheduler.policy))
+    _check(given, policy, model, node)
+    length = given.max_model_len or model.max_position_embeddings
+    quantization = given.quantization or model.quantization or "none"
+    settings = _settings(given.scheduler, policy, length)
+    predictor = given.predictor.model_copy(update={"source": _source(given.predictor.source)})
+    memory = _plan(given, settings, length, quantization, model, device, node)
+    filled = {
+        "model": model.name if model.name in load.names("models") else str(Path(model.name).absolute()),
+        "quantization": quantization,
+        "device": device.name if device.name in load.names("devices") else _absolute_file(given.device),
+        "node": node.name,
+        "max_model_len": length,
+        "scheduler": given.scheduler.model_copy(update=_described(settings, memory)),
+        "router": given.router.model_copy(update={"policy": _absolute(given.router.policy)}),
+        "predictor": predictor,
+    }
+    return Resolved(
+        deployment=given.model_copy(update=filled),
+        model=model,
+        device=device,
+        node=node,
+        dtype=given.dtype,
+        quantization=quantization,
+        kv_cache_dtype=given.kv_cache_dtype,
+        tensor_parallel_size=given.tensor_parallel_size,
+        pipeline_parallel_size=given.pipeline_parallel_size,
+        enable_expert_parallel=given.enable_expert_parallel,
+        all2all_backend=given.all2all_backend,
+        moe_imbalance=given.moe_imbalance,
+        num_replicas=given.num_replicas,
+        router=_absolute(given.router.policy),
+        max_model_len=length,
+        gpu_memory_utilization=given.gpu_memory_utilization,
+        scheduler=settings,
+        memory=memory,
+        predictor=predictor,
+        seed=given.seed,
+        warnings=tuple(_warnings(settings, length, given.scheduler.num_blocks is not None, model, device, memory)),
+    )
 
 
-def _check(deployment: Deployment, model: Model, node: Node) -> None:
+def _check(deployment: Deployment, policy: Policy, model: Model, node: Node) -> None:
     pipeline, scheduler = deployment.pipeline_parallel_size, deployment.scheduler
     if not model.num_experts:
         for field, unset in (("enable_expert_parallel", False), ("moe_imbalance", 1)):
@@ -115,10 +171,12 @@ def _check(deployment: Deployment, model: Model, node: Node) -> None:
             f"scheduler.max_num_seqs: {scheduler.max_num_seqs} leaves pipeline stages without a request "
             f"(valid: pipeline_parallel_size {pipeline} or more)"
         )
-    if scheduler.policy == "lightllm" and scheduler.block_size not in (None, 1):
-        raise ConfigError(f"scheduler.block_size: lightllm cannot have {scheduler.block_size} (valid: 1)")
-    if scheduler.policy == "lightllm" and pipeline > 1:
-        raise ConfigError(f"pipeline_parallel_size: lightllm cannot have {pipeline} (valid: 1)")
+    if policy.block_size_is_fixed and scheduler.block_size not in (None, policy.block_size):
+        raise ConfigError(
+            f"scheduler.block_size: {policy.name} cannot have {scheduler.block_size} (valid: {policy.block_size})"
+        )
+    if pipeline > 1 and not policy.pipelines:
+        raise ConfigError(f"pipeline_parallel_size: {policy.name} cannot have {pipeline} (valid: 1)")
 
 
 def _check_vidur(deployment: Deployment, model: Model) -> None:
@@ -151,28 +209,28 @@ def _node(deployment: Deployment, device: Device) -> Node:
     return node
 
 
-def _fill(deployment: Deployment, model: Model, device: Device, node: Node) -> Deployment:
-    given, predictor = deployment.scheduler, deployment.predictor
-    max_model_len = deployment.max_model_len or model.max_position_embeddings
-    scheduler = {
-        "max_num_batched_tokens": given.max_num_batched_tokens or max(4096, max_model_len),
-        "chunk_size": given.chunk_size or 512,
-        "block_size": given.block_size or (1 if given.policy == "lightllm" else 16),
-        "policy": _function(given.policy),
-        "max_waiting_iters": 10 if given.max_waiting_iters is None else given.max_waiting_iters,
+def _settings(given: Scheduler, policy: Policy, max_model_len: int) -> Settings:
+    return Settings(
+        policy=policy,
+        max_num_seqs=given.max_num_seqs,
+        max_num_batched_tokens=given.max_num_batched_tokens or max(4096, max_model_len),
+        chunk_size=given.chunk_size or 512,
+        block_size=given.block_size or policy.block_size,
+        watermark=given.watermark,
+        max_waiting_iters=10 if given.max_waiting_iters is None else given.max_waiting_iters,
+    )
+
+
+def _described(settings: Settings, memory: MemoryPlan) -> dict[str, str | int]:
+    """The settings that a description may leave open, filled."""
+    return {
+        "policy": settings.policy.name,
+        "max_num_batched_tokens": settings.max_num_batched_tokens,
+        "chunk_size": settings.chunk_size,
+        "block_size": settings.block_size,
+        "max_waiting_iters": settings.max_waiting_iters,
+        "num_blocks": memory.num_blocks,
     }
-    in_catalog, is_listed = model.name in load.names("models"), device.name in load.names("devices")
-    filled = {
-        "model": model.name if in_catalog else str(Path(model.name).absolute()),
-        "quantization": deployment.quantization or model.quantization or "none",
-        "device": device.name if is_listed else str(Path(deployment.device).expanduser().absolute()),
-        "node": node.name,
-        "max_model_len": max_model_len,
-        "scheduler": given.model_copy(update=scheduler),
-        "router": deployment.router.model_copy(update={"policy": _function(deployment.router.policy)}),
-        "predictor": predictor.model_copy(update={"source": _source(predictor.source)}),
-    }
-    return deployment.model_copy(update=filled)
 
 
 def _source(source: str) -> str:
@@ -186,65 +244,65 @@ def _source(source: str) -> str:
     return f"{kind}:{Path(folder).expanduser().absolute()}"
 
 
-def _plan(filled: Deployment, model: Model, device: Device, node: Node) -> MemoryPlan:
-    scheduler = filled.scheduler
-    assert filled.max_model_len and scheduler.block_size
+def _plan(
+    given: Deployment, scheduler: Settings, length: int, quantization: str, model: Model, device: Device, node: Node
+) -> MemoryPlan:
     layout = Layout(
-        tensor_parallel_size=filled.tensor_parallel_size,
-        pipeline_parallel_size=filled.pipeline_parallel_size,
-        max_model_len=filled.max_model_len,
-        gpu_memory_utilization=filled.gpu_memory_utilization,
-        planner=filled.memory.planner,
+        tensor_parallel_size=given.tensor_parallel_size,
+        pipeline_parallel_size=given.pipeline_parallel_size,
+        max_model_len=length,
+        gpu_memory_utilization=given.gpu_memory_utilization,
+        planner=given.memory.planner,
         block_size=scheduler.block_size,
         watermark=scheduler.watermark,
         max_num_seqs=scheduler.max_num_seqs,
-        max_iteration_tokens=_most_tokens(filled),
-        num_blocks=scheduler.num_blocks,
-        precision="bf16" if filled.quantization in (None, "none") else filled.quantization,
-        kv_precision="fp8" if filled.kv_cache_dtype == "fp8" else "bf16",
-        expert_parallel=filled.enable_expert_parallel,
+        # A policy without a token budget runs at least one longest prompt at a time.
+        max_iteration_tokens=max(scheduler.token_budget or length, scheduler.max_num_seqs),
+        num_blocks=given.scheduler.num_blocks,
+        precision=_precision(quantization),
+        kv_precision=_kv_precision(given.kv_cache_dtype),
+        expert_parallel=given.enable_expert_parallel,
     )
     try:
         return plan_module.plan(model, device, layout)
     except DoesNotFitError as error:
-        way_out = parallelism.advice(model, device, node, layout, scheduler.policy != "lightllm")
+        way_out = parallelism.advice(model, device, node, layout, scheduler.policy.pipelines)
         raise DoesNotFitError(f"{error}; {way_out}") from None
 
 
-def _function(policy: str) -> str:
-    return str(Path(policy).absolute()) if is_function(policy) else policy
+def _precision(quantization: str) -> str:
+    return "bf16" if quantization == "none" else quantization
 
 
-def _most_tokens(filled: Deployment) -> int:
-    """Tokens of the largest iteration; Orca and FasterTransformer have no limit, so one longest prompt."""
-    scheduler = filled.scheduler
-    assert filled.max_model_len and scheduler.chunk_size and scheduler.max_num_batched_tokens
-    match scheduler.policy:
-        case "sarathi":
-            tokens = scheduler.chunk_size
-        case "orca" | "faster_transformer":
-            tokens = filled.max_model_len
-        case _:
-            tokens = scheduler.max_num_batched_tokens
-    return max(tokens, scheduler.max_num_seqs)
+def _kv_precision(kv_cache_dtype: KvCacheDtype) -> str:
+    return "fp8" if kv_cache_dtype == "fp8" else "bf16"
 
 
-def _warnings(resolved: Deployment, blocks_given: bool, model: Model, device: Device, plan: MemoryPlan) -> list[str]:
-    scheduler, length, found = resolved.scheduler, resolved.max_model_len, []
-    assert length and scheduler.block_size and scheduler.max_num_batched_tokens
+def _absolute(policy: str) -> str:
+    return str(Path(policy).absolute()) if schedulers.is_function(policy) else policy
+
+
+def _absolute_file(name: str) -> str:
+    return str(Path(name).expanduser().absolute())
+
+
+def _warnings(
+    scheduler: Settings, length: int, blocks_given: bool, model: Model, device: Device, plan: MemoryPlan
+) -> list[str]:
+    warnings = []
     if length > model.max_position_embeddings:
         trained = model.max_position_embeddings
-        found.append(f"max_model_len: {length} is beyond the {trained} tokens that {model.name} was made for")
+        warnings.append(f"max_model_len: {length} is beyond the {trained} tokens that {model.name} was made for")
     if model.sliding_window is not None and length > model.sliding_window:
         window = model.sliding_window
-        found.append(f"model: {model.name} attends to {window} tokens; its KV cache is kept for all of {length}")
+        warnings.append(f"model: {model.name} attends to {window} tokens; its KV cache is kept for all of {length}")
     if (tokens := plan.num_blocks * scheduler.block_size) < length:
         blocks = f"{plan.num_blocks} blocks hold {tokens} tokens"
-        found.append(f"scheduler.num_blocks: {blocks}, fewer than max_model_len {length}")
-    if scheduler.policy in ("vllm", "lightllm") and (limit := scheduler.max_num_batched_tokens) < length:
-        below = f"{limit} is below max_model_len {length}"
-        found.append(f"scheduler.max_num_batched_tokens: {below}; longer prompts can never be scheduled")
+        warnings.append(f"scheduler.num_blocks: {blocks}, fewer than max_model_len {length}")
+    if not scheduler.policy.chunked and scheduler.token_budget is not None and scheduler.token_budget < length:
+        below = f"{scheduler.token_budget} is below max_model_len {length}"
+        warnings.append(f"scheduler.{scheduler.policy.token_budget}: {below}; longer prompts can never be scheduled")
     if blocks_given and (need := plan.kv_gib + plan.weights_gib) > device.memory_gib:
         blocks = f"{plan.num_blocks} blocks and the weights are {need:.1f} GiB"
-        found.append(f"scheduler.num_blocks: {blocks}, {device.name} has {device.memory_gib:g}")
-    return found
+        warnings.append(f"scheduler.num_blocks: {blocks}, {device.name} has {device.memory_gib:g}")
+    return warnings

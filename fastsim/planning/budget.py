@@ -21,7 +21,7 @@ class Budget:
 
     def replicas(self, resolved: Resolved) -> int:
         """How many replicas it pays for."""
-        gpus = resolved.num_gpus // resolved.deployment.num_replicas
+        gpus = resolved.num_gpus // resolved.num_replicas
         each = gpus * (resolved.device.price_per_hour if self.dollars else 1)
         return int(self.amount / each + 1e-9)
 

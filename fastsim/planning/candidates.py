@@ -28,7 +28,7 @@ class Candidate:
 
     @property
     def num_replicas(self) -> int:
-        return self.resolved.deployment.num_replicas
+        return self.resolved.num_replicas
 
     @property
     def dollars_per_hour(self) -> float:
@@ -65,13 +65,13 @@ def candidates(
         resolved = one.resolved
         if budget is not None:
             affordable = budget.replicas(resolved)
-            if affordable < (1 if scaled else resolved.deployment.num_replicas):
+            if affordable < (1 if scaled else resolved.num_replicas):
                 over += 1
                 continue
             if scaled:
                 resolved = _with_replicas(one.deployment, affordable)
         single = _with_replicas(one.deployment, 1)
-        fields = {**one.overrides, "num_replicas": resolved.deployment.num_replicas}
+        fields = {**one.overrides, "num_replicas": resolved.num_replicas}
         whole, alone = digest(resolved, one.workload), digest(single, one.workload)
         found.setdefault(whole, Candidate(fields, resolved, single, one.workload, whole, alone))
     dropped = {reason: what.count for reason, what in space.dropped.items()}

@@ -164,7 +164,7 @@ def _others(
     resolved: Resolved, workload: Workload | str | Path | Mapping[str, Any], unit: Workload, number: int
 ) -> list[Prober]:
     """The same deployment with operator times drawn anew, and requests of other seeds where they are drawn."""
-    seed = resolved.deployment.seed
+    seed = resolved.seed
     costs = [built.cost for built in build_costs(resolved, number, seed)]
     if isinstance(workload, Workload) or not is_description(workload):
         return [Prober(resolved, cost, unit) for cost in costs]

@@ -113,12 +113,12 @@ def _fleet(one: Candidate, row: Row, rate: float, wanted: Sequence[Objective]) -
     cost = resolved.num_gpus * resolved.device.price_per_hour
     return Fleet(
         device=resolved.device.name,
-        tensor_parallel_size=resolved.deployment.tensor_parallel_size,
-        num_replicas=resolved.deployment.num_replicas,
+        tensor_parallel_size=resolved.tensor_parallel_size,
+        num_replicas=resolved.num_replicas,
         gpus=resolved.num_gpus,
         dollars_per_hour=cost,
         dollars_per_million_requests=cost / 3600 / rate * 1e6,
-        margin=row["capacity"] * resolved.deployment.num_replicas / rate - 1,
+        margin=row["capacity"] * resolved.num_replicas / rate - 1,
         figures=figures,
         deployment=resolved.deployment.model_dump(mode="json"),
     )

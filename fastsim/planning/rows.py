@@ -32,17 +32,17 @@ def rows_of(
 
 
 def _row(one: Candidate, rung: Rung, outcome: Outcome, ranking: Ranking, rate: float | None) -> Row:
-    deployment, scheduler = one.resolved.deployment, one.resolved.deployment.scheduler
+    resolved, scheduler = one.resolved, one.resolved.scheduler
     able = outcome.rate > 0
     row: Row = {
         "score": score(one, outcome, ranking, rate),
-        "model": deployment.model,
-        "device": deployment.device,
-        "tensor_parallel_size": deployment.tensor_parallel_size,
-        "pipeline_parallel_size": deployment.pipeline_parallel_size,
-        "num_replicas": deployment.num_replicas,
-        "gpus": one.resolved.num_gpus,
-        "scheduler.policy": scheduler.policy,
+        "model": resolved.deployment.model,
+        "device": resolved.deployment.device,
+        "tensor_parallel_size": resolved.tensor_parallel_size,
+        "pipeline_parallel_size": resolved.pipeline_parallel_size,
+        "num_replicas": resolved.num_replicas,
+        "gpus": resolved.num_gpus,
+        "scheduler.policy": scheduler.policy.name,
         "scheduler.max_num_seqs": scheduler.max_num_seqs,
         **one.fields,
         "dollars_per_hour": one.dollars_per_hour,

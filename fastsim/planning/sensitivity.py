@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from fastsim.deployment import schedulers
 from fastsim.errors import ConfigError
 from fastsim.planning.candidates import Candidate
 from fastsim.planning.ranking import Row
@@ -49,8 +50,9 @@ class Variation:
 
 def name_of(row: Row) -> str:
     """A configuration in a few words."""
-    chunk = f" {row['scheduler.chunk_size']}" if row.get("scheduler.chunk_size") else ""
-    policy = f"{row['scheduler.policy']}{chunk if row['scheduler.policy'] == 'sarathi' else ''}"
+    policy = row["scheduler.policy"]
+    if schedulers.of(policy).token_budget == "chunk_size" and row.get("scheduler.chunk_size"):
+        policy = f"{policy} {row['scheduler.chunk_size']}"
     size = f"TP {row['tensor_parallel_size']} PP {row['pipeline_parallel_size']}"
     return f"{row['device']} {size} {policy}, {row['scheduler.max_num_seqs']} seqs"
 

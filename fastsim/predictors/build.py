@@ -35,7 +35,7 @@ def build_cost(resolved: "Resolved") -> Built:
     device without forests, or without the precision.
     """
     began = time.perf_counter()
-    if resolved.deployment.predictor.source.startswith("tables:"):
+    if resolved.predictor.source.startswith("tables:"):
         times, provenance = _from_tables(resolved)
         tables = _compose(resolved, times)
     else:
@@ -69,7 +69,7 @@ def operator_times(
 
     Nothing is known of times given as tables:DIR or vidur:DIR.
     """
-    kind, _, folder = resolved.deployment.predictor.source.partition(":")
+    kind, _, folder = resolved.predictor.source.partition(":")
     if kind == "tables":
         times, provenance = _from_tables(resolved)
         return times, {}, provenance
@@ -95,7 +95,7 @@ def _built(
     from fastsim.kernels.cost import COMPOSE_FASTSIM, COMPOSE_VIDUR, Cost, VidurTables
     from fastsim.predictors.tables.compose import NO_FASTSIM, NO_VIDUR
 
-    stages, predictor = resolved.deployment.pipeline_parallel_size, resolved.deployment.predictor
+    stages, predictor = resolved.pipeline_parallel_size, resolved.predictor
     if isinstance(tables, VidurTables):
         cost = Cost(COMPOSE_VIDUR, stages, tables, NO_FASTSIM)
     else:
@@ -113,21 +113,19 @@ def _everything(resolved: "Resolved") -> "Iteration":
 def _compose(resolved: "Resolved", times: "OperatorTimes") -> "VidurTables | FastsimTables":
     from fastsim.predictors.tables.compose import fastsim_tables, vidur_tables
 
-    deployment = resolved.deployment
-    tp = deployment.tensor_parallel_size
-    num_layers = resolved.model.num_layers // deployment.pipeline_parallel_size
-    if deployment.predictor.compose == "vidur":
+    tp = resolved.tensor_parallel_size
+    num_layers = resolved.layers_per_stage
+    if resolved.predictor.compose == "vidur":
         return vidur_tables(times, tp, num_layers)
-    seqs = deployment.scheduler.max_num_seqs
+    seqs = resolved.scheduler.max_num_seqs
     return fastsim_tables(times, tp, num_layers, seqs, resolved.device.skew)
 
 
 def _from_tables(resolved: "Resolved") -> "tuple[OperatorTimes, dict[str, Any]]":
     from fastsim.predictors.times.exact import digest, read_tables
 
-    deployment = resolved.deployment
-    folder = Path(deployment.predictor.source.removeprefix("tables:")).expanduser()
-    times = read_tables(folder, deployment.tensor_parallel_size, deployment.pipeline_parallel_size)
+    folder = Path(resolved.predictor.source.removeprefix("tables:")).expanduser()
+    times = read_tables(folder, resolved.tensor_parallel_size, resolved.pipeline_parallel_size)
     return times, {"digest": digest(folder)}
 
 
@@ -137,7 +135,6 @@ def _from_cache(resolved: "Resolved") -> "tuple[VidurTables | FastsimTables, dic
     from fastsim.predictors.tables.cache import load_or_build
     from fastsim.predictors.times.reach import limits
 
-    deployment = resolved.deployment
     measured, about = _measurements(resolved)
     everything = {
         "measured": measured,
@@ -145,9 +142,9 @@ def _from_cache(resolved: "Resolved") -> "tuple[VidurTables | FastsimTables, dic
         "node": asdict(resolved.node),
         "device": {**asdict(resolved.device), "tflops": dict(resolved.device.tflops)},
         "operators": asdict(resolved.operators),
-        "parallelism": [deployment.tensor_parallel_size, deployment.pipeline_parallel_size],
+        "parallelism": [resolved.tensor_parallel_size, resolved.pipeline_parallel_size],
         "limits": asdict(limits(resolved)),
-        "predictor": deployment.predictor.model_dump(),
+        "predictor": resolved.predictor.model_dump(),
         "typical": asdict(_everything(resolved)),
         "code": _code_digest(),
     }
@@ -161,14 +158,14 @@ def _from_cache(resolved: "Resolved") -> "tuple[VidurTables | FastsimTables, dic
             about["known"] = shares(breakdown(resolved, times, known, _everything(resolved)))
         return _compose(resolved, times), about
 
-    kind = VidurTables if deployment.predictor.compose == "vidur" else FastsimTables
+    kind = VidurTables if resolved.predictor.compose == "vidur" else FastsimTables
     tables, stored = load_or_build(key, kind, build)
     return tables, {**stored, **about, "digest": key}
 
 
 def _measurements(resolved: "Resolved") -> tuple[Any, dict[str, Any]]:
     """What identifies the measurements that a deployment's tables come from, and what is said of them."""
-    kind, _, folder = resolved.deployment.predictor.source.partition(":")
+    kind, _, folder = resolved.predictor.source.partition(":")
     if kind == "vidur":
         from fastsim.predictors.measurements.vidur import find
 
@@ -185,7 +182,7 @@ def sources_of(resolved: "Resolved") -> "Sources":
     from fastsim.predictors.forests import forest
     from fastsim.predictors.times.device_forests import Sources, chip_of
 
-    device, source = resolved.device, resolved.deployment.predictor.source
+    device, source = resolved.device, resolved.predictor.source
     system = device.predictor or device.name
     if source != "default":
         from fastsim.predictors.forests.cache import root

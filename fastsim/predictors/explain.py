@@ -16,14 +16,13 @@ def explain(resolved: Resolved, iteration: Iteration) -> dict[str, Any]:
     at once. Raises ConfigError for an iteration that the deployment cannot run, or Vidur's composition.
     """
     check(resolved, iteration)
-    if resolved.deployment.predictor.compose == "vidur":
+    if resolved.predictor.compose == "vidur":
         raise ConfigError("predictor.compose: 'vidur' cannot be explained by operator (valid: fastsim)")
     times, known, provenance = operator_times(resolved, iteration)
     rows = breakdown(resolved, times, known, iteration)
     total, (low, high) = sum(row.ms for row in rows), interval(rows)
-    deployment = resolved.deployment
     return {
-        "deployment": deployment.model_dump(mode="json"),
+        "deployment": resolved.deployment.model_dump(mode="json"),
         "iteration": {
             "chunks": [list(chunk) for chunk in iteration.chunks],
             "decodes": [list(group) for group in iteration.decodes],
@@ -34,7 +33,7 @@ def explain(resolved: Resolved, iteration: Iteration) -> dict[str, Any]:
         "total_ms": total,
         "interval_ms": [low, high],
         "shares": shares(rows),
-        "provenance": {"source": deployment.predictor.source, **provenance},
+        "provenance": {"source": resolved.predictor.source, **provenance},
         "warnings": list(resolved.warnings),
     }
 

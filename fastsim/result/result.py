@@ -123,7 +123,7 @@ def request_table(columns: dict[str, NDArray[Any]], config: dict[str, Any]) -> p
 
 def describe(resolved: Resolved, workload: Workload, provenance: dict[str, Any]) -> dict[str, Any]:
     """config.json: all that a result follows from. The same goes into the Parquet files."""
-    if resolved.deployment.router.policy != "pinned":
+    if resolved.router != "pinned":
         workload = replace(workload, replica_id=None)  # not looked at, so no part of what the result follows from
     device = asdict(resolved.device)
     device["tflops"] = dict(resolved.device.tflops)

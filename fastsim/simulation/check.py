@@ -12,10 +12,9 @@ from fastsim.workload import Workload
 
 def check_fit(resolved: Resolved, workload: Workload) -> None:
     """Refuse requests that no schedule could serve, naming the first of them."""
-    deployment, memory = resolved.deployment, resolved.memory
-    scheduler, policy = deployment.scheduler, deployment.scheduler.policy
+    scheduler, policy, memory = resolved.scheduler, resolved.scheduler.policy, resolved.memory
     prompts, totals = workload.num_prompt_tokens, workload.num_prompt_tokens + workload.num_output_tokens
-    length = deployment.max_model_len or 0
+    length = resolved.max_model_len
     _refuse(
         workload,
         totals > length,
@@ -24,19 +23,19 @@ def check_fit(resolved: Resolved, workload: Workload) -> None:
             f"set max_model_len={totals.max()} or drop longer requests"
         ),
     )
-    if policy in ("vllm", "lightllm"):
-        budget = scheduler.max_num_batched_tokens or 0
+    budget = scheduler.token_budget
+    if budget is not None and not policy.chunked:
         _refuse(
             workload,
             prompts > budget,
             lambda i: (
-                f"the prompt is {prompts[i]} tokens, more than a batch may hold with policy {policy}; "
-                f"set scheduler.max_num_batched_tokens={prompts.max()} or more"
+                f"the prompt is {prompts[i]} tokens, more than a batch may hold with policy {policy.name}; "
+                f"set scheduler.{policy.token_budget}={prompts.max()} or more"
             ),
         )
-    if policy not in ("orca", "faster_transformer"):
-        size, free = scheduler.block_size or 1, memory.num_blocks
-        if policy != "lightllm":
+    if policy.blocks_grow:
+        size, free = scheduler.block_size, memory.num_blocks
+        if policy.keeps_watermark:
             free -= memory.watermark_blocks
         need = -(-prompts // size)
         _refuse(
@@ -47,14 +46,14 @@ def check_fit(resolved: Resolved, workload: Workload) -> None:
                 "use more or larger GPUs, or a smaller scheduler.watermark"
             ),
         )
-    if deployment.router.policy == "pinned":
+    if resolved.router == "pinned":
         if workload.replica_id is None:
             raise WorkloadError(
                 f"{workload.name}: column replica_id is missing, and router.policy pinned reads it; "
                 "add it, or use round_robin"
             )
         replicas = workload.replica_id
-        number = deployment.num_replicas
+        number = resolved.num_replicas
         _refuse(
             workload,
             (replicas < 0) | (replicas >= number),

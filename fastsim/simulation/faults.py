@@ -66,7 +66,7 @@ def _explain_stuck(resolved: Resolved, lane: State, r: int) -> NoReturn:
     request = int(
         lane.replicas.preempted[r, counts[state.PREEMPTED] - 1] if counts[state.PREEMPTED] else counts[state.HEAD]
     )
-    scheduler = resolved.deployment.scheduler
+    scheduler = resolved.scheduler
     again = " after a restart" if requests.restarts[request] else ""
     raise StuckError(
         f"replica {r}: request {request} can never be scheduled{again}: it needs {requests.prefill[request]} "

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastsim.deployment.description import is_function
 from fastsim.deployment.resolved import Resolved
+from fastsim.deployment.schedulers import is_function
 from fastsim.kernels import state
 from fastsim.kernels.cost import Cost
 from fastsim.kernels.replicas.route import ASKED, LEAST_OUTSTANDING, LEAST_WAITING, ROUTED
@@ -39,33 +39,32 @@ def kernel_of(
     resolved: Resolved, scheduler: Callable[..., Any] | None = None, router: Callable[..., Any] | None = None
 ) -> Kernel:
     """The compiled policy of a deployment, for one simulation. Raises PolicyError for functions of the user's."""
-    policy, routing = resolved.deployment.scheduler.policy, resolved.deployment.router.policy
+    policy, routing = resolved.scheduler.policy.name, resolved.router
     if is_function(policy) or is_function(routing):
         from fastsim.simulation.custom.runner import Runner
 
         return Runner(attached(scheduler, policy, "scheduler") or policy, attached(router, routing, "router"))
     module = import_module(f"fastsim.kernels.schedulers.{policy}")
-    run: Kernel = module.run if resolved.deployment.pipeline_parallel_size == 1 else module.run_stages
+    run: Kernel = module.run if resolved.pipeline_parallel_size == 1 else module.run_stages
     return run
 
 
 def limits_of(resolved: Resolved) -> Limits:
     """A resolved deployment in the kernel's words."""
-    deployment, memory = resolved.deployment, resolved.memory
-    scheduler = deployment.scheduler
+    scheduler, memory = resolved.scheduler, resolved.memory
     return Limits(
-        num_stages=deployment.pipeline_parallel_size,
+        num_stages=resolved.pipeline_parallel_size,
         num_blocks=memory.num_blocks,
-        block_size=scheduler.block_size or 1,
+        block_size=scheduler.block_size,
         watermark_blocks=memory.watermark_blocks,
         blocks_per_sequence=memory.blocks_per_sequence,
         max_num_seqs=scheduler.max_num_seqs,
         micro_batch_size=resolved.micro_batch_size,
         max_batch_size=resolved.max_batch_size,
-        max_num_batched_tokens=scheduler.max_num_batched_tokens or 0,
-        chunk_size=scheduler.chunk_size or 0,
-        max_waiting_iters=scheduler.max_waiting_iters or 0,
-        router=ASKED if is_function(deployment.router.policy) else ROUTERS.get(deployment.router.policy, ROUTED),
+        max_num_batched_tokens=scheduler.max_num_batched_tokens,
+        chunk_size=scheduler.chunk_size,
+        max_waiting_iters=scheduler.max_waiting_iters,
+        router=ASKED if is_function(resolved.router) else ROUTERS.get(resolved.router, ROUTED),
     )
 
 
@@ -76,7 +75,7 @@ def lay_out(
 
     Replicas behind a router that looks at them depend on each other and stay together.
     """
-    number = resolved.deployment.num_replicas
+    number = resolved.num_replicas
     num_lanes = min(number, os.cpu_count() or 1) if limits.router == ROUTED else 1
     whole = lay_out_whole(resolved, limits, workload, stream, layout.Arena(), log_rows, detail)
     bounds = np.linspace(0, number, num_lanes + 1).astype(int)
@@ -99,7 +98,7 @@ def lay_out_whole(
     detail: bool = False,
 ) -> State:
     """The state of one thread that simulates all replicas."""
-    number = resolved.deployment.num_replicas
+    number = resolved.num_replicas
     requests = layout.lay_out_requests(stream, arena, detail)
     replicas = layout.lay_out_replicas(number, limits, arena, detail)
     batches = layout.lay_out_batches(number, limits, arena)
@@ -110,11 +109,11 @@ def lay_out_whole(
 
 def assignment(resolved: Resolved, workload: Workload) -> NDArray[np.integer]:
     """int[n]: the replica of each request, for routers that do not look at the replicas."""
-    policy, number = resolved.deployment.router.policy, resolved.deployment.num_replicas
+    policy, number = resolved.router, resolved.num_replicas
     if policy == "pinned" and workload.replica_id is not None:
         return workload.replica_id
     if policy == "random":
-        rng = np.random.default_rng(resolved.deployment.seed)
+        rng = np.random.default_rng(resolved.seed)
         return rng.integers(number, size=workload.num_requests)
     return np.arange(workload.num_requests, dtype=np.int32) % np.int32(number)
 

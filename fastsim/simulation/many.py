@@ -190,10 +190,9 @@ def estimate(resolved: Resolved, workload: Workload) -> float:
     A replica iterates all the time while requests come, each iteration as long as reading the weights takes; but no
     more often than there are output tokens, and no less often than full batches need.
     """
-    deployment = resolved.deployment
-    stages = deployment.pipeline_parallel_size
+    stages = resolved.pipeline_parallel_size
     outputs = float(workload.num_output_tokens.sum())
     step = stages * resolved.memory.weights_gib * GIB / (resolved.device.bandwidth_gb_s * 1e9)
     span = float(workload.arrived_at[-1] - workload.arrived_at[0])
-    steps = max(outputs / deployment.scheduler.max_num_seqs, min(outputs, deployment.num_replicas * span / step))
+    steps = max(outputs / resolved.scheduler.max_num_seqs, min(outputs, resolved.num_replicas * span / step))
     return float(workload.num_requests + stages * steps)

@@ -57,9 +57,9 @@ class Prober:
         self._limits, self._kernel = limits_of(resolved), kernel_of(resolved)
         self._stream = layout.share(unit.arrived_at, unit.num_prompt_tokens, unit.num_output_tokens)
         self._ready = False
-        # Sarathi's restart of a prompt under way turns what is left of it into output.
-        sarathi = resolved.deployment.scheduler.policy == "sarathi"
-        outputs = self._stream.total - (0 if sarathi else self._stream.prompts)
+        # A restart amid a prompt turns the tokens that are left of it into output.
+        policy = resolved.scheduler.policy
+        outputs = self._stream.total - (0 if policy.chunked and policy.preempts else self._stream.prompts)
         self._most_gaps = int(outputs.sum(dtype=np.int64)) - unit.num_requests
 
     @property

@@ -6,11 +6,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
-from typing import get_args
 
-from fastsim.deployment.description import Policy
-
-POLICIES: tuple[str, ...] = get_args(Policy)
+from fastsim.deployment.schedulers import POLICIES
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +19,7 @@ class Warmed:
     made: bool
 
 
-def warm(policies: Sequence[str] = POLICIES) -> Iterator[Warmed]:
+def warm(policies: Sequence[str] = tuple(POLICIES)) -> Iterator[Warmed]:
     """Compile the kernels of ``policies``, on all cores, then build the tables of the default deployment.
 
     Gives each as it gets ready. What is in the cache already is only loaded.

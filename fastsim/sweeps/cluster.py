@@ -224,7 +224,7 @@ class _Sender:
 
     def _built(self, resolved: Resolved) -> str | None:
         """Tables of operator times that only this machine may have. The shipped forests are everywhere."""
-        if resolved.deployment.predictor.source == "default":
+        if resolved.predictor.source == "default":
             return None
         key = tables_key(resolved)
         if key not in self._names:

@@ -7,8 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fastsim.deployment.description import is_function
 from fastsim.deployment.resolved import Deployment, Resolved
+from fastsim.deployment.schedulers import is_function
 from fastsim.version import __version__
 from fastsim.workload import Workload
 
@@ -26,15 +26,14 @@ class Configuration:
 
 def digest(resolved: Resolved, workload: Workload) -> str:
     """SHA-256, as hex, of all that the figures of a configuration follow from, this version of fastsim included."""
-    deployment = resolved.deployment
-    functions = [one.policy for one in (deployment.scheduler, deployment.router) if is_function(one.policy)]
+    functions = [name for name in (resolved.scheduler.policy.name, resolved.router) if is_function(name)]
     parts = (
         __version__,
-        deployment.model_dump_json(),
+        resolved.deployment.model_dump_json(),
         repr((resolved.model, resolved.device, resolved.node)),
         workload.digest,
         *(Path(one.rpartition(":")[0]).read_text() for one in functions),
-        _measured(deployment.predictor.source),
+        _measured(resolved.predictor.source),
     )
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 

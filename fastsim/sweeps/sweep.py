@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from fastsim.deployment.description import is_function
+from fastsim.deployment.schedulers import is_function
 from fastsim.errors import ConfigError
 from fastsim.sweeps.batches import Batch, Outcome, cut, row, simulate
 from fastsim.sweeps.space import Dropped, Space
@@ -134,7 +134,7 @@ def _warmed(batches: Iterator[Batch]) -> Iterator[Batch]:
 
     ready: set[str] = set()
     for batch in batches:
-        policies = {one.resolved.deployment.scheduler.policy for one in batch.configurations}
+        policies = {one.resolved.scheduler.policy.name for one in batch.configurations}
         for policy in sorted(policies - ready):
             if not is_function(policy):
                 compile_kernel(policy)

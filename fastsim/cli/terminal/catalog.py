@@ -6,16 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from fastsim.catalog.load import load_device, load_model, load_node, names
+from fastsim.deployment.schedulers import POLICIES
 from fastsim.files import DATA
 from fastsim.result.metrics.definitions import METRICS
 
-POLICIES = {
-    "vllm": "vLLM v0: whole prompts first, else one token for every running request",
-    "sarathi": "Sarathi-Serve: decodes first, then prompts in chunks up to chunk_size tokens a batch",
-    "orca": "Orca: iteration-level batching; reserves memory for the longest sequence",
-    "lightllm": "LightLLM: admits a prompt when the peak of all that runs will still fit",
-    "faster_transformer": "FasterTransformer: a batch stays together until all its requests finish",
-}
 ROUTERS = {
     "round_robin": "in turn",
     "random": "uniform, from the seed",
@@ -38,7 +32,7 @@ def rows(kind: str) -> list[dict[str, Any]]:
         return [_card(path) for path in sorted(PREDICTORS.glob("*/*.json"))]
     if kind == "metrics":
         return [metric._asdict() for metric in METRICS]
-    described = POLICIES if kind == "policies" else ROUTERS
+    described = {policy.name: policy.meaning for policy in POLICIES.values()} if kind == "policies" else ROUTERS
     return [{"name": name, "meaning": meaning} for name, meaning in described.items()]
 
 

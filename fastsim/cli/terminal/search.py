@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fastsim.deployment import schedulers
 from fastsim.planning.ranking import RANKINGS, Row
 from fastsim.planning.search import Found
 from fastsim.planning.sensitivity import Variation
@@ -84,7 +85,9 @@ def _table(rows: Sequence[Row], more: Sequence[str] = ()) -> Any:
 def cell(name: str, row: Row) -> str:
     """A figure of a row as a table shows it."""
     value = row.get(name)
-    if value is None or (name == "scheduler.chunk_size" and row["scheduler.policy"] != "sarathi"):
+    if name == "scheduler.chunk_size" and schedulers.of(row["scheduler.policy"]).token_budget != "chunk_size":
+        value = None  # the policy ignores it
+    if value is None:
         return "-"
     if name.startswith("latency."):
         return f"{value:.3g} s" if value >= 1 else f"{value * 1e3:.3g} ms"

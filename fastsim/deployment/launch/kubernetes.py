@@ -15,14 +15,14 @@ NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 
 def objects(launch: Launch, image: str | None = None) -> list[dict[str, Any]]:
     """A Deployment (apps/v1) and a Service (v1). Raises ConfigError for a replica that no single pod can hold."""
-    deployment, node = launch.resolved.deployment, launch.resolved.node
-    gpus = deployment.tensor_parallel_size * deployment.pipeline_parallel_size
+    resolved, node = launch.resolved, launch.resolved.node
+    gpus = resolved.gpus_per_replica
     if gpus > node.num_devices:
         raise ConfigError(
             f"tensor_parallel_size x pipeline_parallel_size: {gpus} GPUs do not fit a pod, as {node.name} has "
             f"{node.num_devices} (valid: {node.num_devices} or fewer)"
         )
-    name, port = name_of(deployment.model), PORTS[launch.engine]
+    name, port = name_of(resolved.deployment.model), PORTS[launch.engine]
     labels = {"app.kubernetes.io/name": name, "app.kubernetes.io/component": launch.engine}
     probe = {"httpGet": {"path": "/health", "port": "http"}, "periodSeconds": 10}
     container = {
@@ -46,14 +46,14 @@ def objects(launch: Launch, image: str | None = None) -> list[dict[str, Any]]:
         "containers": [container],
         "volumes": [{"name": "shared-memory", "emptyDir": {"medium": "Memory"}}],
     }
-    about = {"fastsim/version": __version__, "fastsim/device": deployment.device}
+    about = {"fastsim/version": __version__, "fastsim/device": resolved.deployment.device}
     return [
         {
             "apiVersion": "apps/v1",
             "kind": "Deployment",
             "metadata": {"name": name, "labels": labels, "annotations": about},
             "spec": {
-                "replicas": deployment.num_replicas,
+                "replicas": resolved.num_replicas,
                 "selector": {"matchLabels": labels},
                 "template": {"metadata": {"labels": labels}, "spec": pod},
             },

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastsim.catalog import load
-from fastsim.deployment.description import is_function
 from fastsim.deployment.resolved import Deployment, Resolved, resolve
+from fastsim.deployment.schedulers import POLICIES, is_function
 from fastsim.errors import ConfigError, did_you_mean
 
 Flag = tuple[str, str | None]
@@ -44,54 +44,52 @@ def launch(deployment: Deployment, engine: str = "vllm") -> Launch:
     if engine not in ENGINES:
         raise ConfigError(f"engine: {engine!r} is unknown; {did_you_mean(engine, ENGINES)}")
     resolved = resolve(deployment)
-    scheduler = resolved.deployment.scheduler
-    if scheduler.policy not in POLICIES:
-        shown = "a function of yours" if is_function(scheduler.policy) else repr(scheduler.policy)
-        raise ConfigError(f"scheduler.policy: {engine} does not run {shown} (valid: {', '.join(POLICIES)})")
+    policy = resolved.scheduler.policy
+    if engine not in policy.engines:
+        shown = "a function of yours" if is_function(policy.name) else repr(policy.name)
+        valid = ", ".join(sorted(name for name, other in POLICIES.items() if engine in other.engines))
+        raise ConfigError(f"scheduler.policy: {engine} does not run {shown} (valid: {valid})")
     program, flags, notes = ENGINES[engine](resolved)
     return Launch(engine, program, tuple(flags), (*notes, *_common_notes(resolved)), resolved)
 
 
-POLICIES = ("sarathi", "vllm")
 Made = tuple[tuple[str, ...], list[Flag], list[str]]
 
 
 def _vllm(resolved: Resolved) -> Made:
-    deployment, scheduler = resolved.deployment, resolved.deployment.scheduler
-    chunked = scheduler.policy == "sarathi"
-    tokens = scheduler.chunk_size if chunked else scheduler.max_num_batched_tokens
-    field = "chunk_size" if chunked else "max_num_batched_tokens"
+    scheduler, chunked = resolved.scheduler, resolved.scheduler.policy.chunked
+    field, tokens = scheduler.policy.token_budget, scheduler.token_budget
     if tokens is not None and tokens < scheduler.max_num_seqs:
         raise ConfigError(
             f"scheduler.{field}: vLLM refuses {tokens} tokens a batch with max_num_seqs {scheduler.max_num_seqs} "
             f"(valid: {scheduler.max_num_seqs} or more)"
         )
-    if not chunked and (tokens or 0) < (deployment.max_model_len or 0):
+    if not chunked and tokens is not None and tokens < resolved.max_model_len:
         raise ConfigError(
             f"scheduler.{field}: without chunked prefill vLLM refuses {tokens} tokens a batch with max_model_len "
-            f"{deployment.max_model_len} (valid: {deployment.max_model_len} or more)"
+            f"{resolved.max_model_len} (valid: {resolved.max_model_len} or more)"
         )
     quantization, notes = _quantization(resolved)
     flags: list[Flag] = [
-        ("--tensor-parallel-size", str(deployment.tensor_parallel_size)),
-        ("--pipeline-parallel-size", str(deployment.pipeline_parallel_size)),
-        ("--dtype", deployment.dtype),
+        ("--tensor-parallel-size", str(resolved.tensor_parallel_size)),
+        ("--pipeline-parallel-size", str(resolved.pipeline_parallel_size)),
+        ("--dtype", resolved.dtype),
         *quantization,
-        ("--kv-cache-dtype", deployment.kv_cache_dtype),
-        ("--max-model-len", str(deployment.max_model_len)),
-        ("--gpu-memory-utilization", f"{deployment.gpu_memory_utilization:g}"),
+        ("--kv-cache-dtype", resolved.kv_cache_dtype),
+        ("--max-model-len", str(resolved.max_model_len)),
+        ("--gpu-memory-utilization", f"{resolved.gpu_memory_utilization:g}"),
         ("--block-size", str(scheduler.block_size)),
         ("--max-num-seqs", str(scheduler.max_num_seqs)),
         ("--max-num-batched-tokens", str(tokens)),
         ("--enable-chunked-prefill" if chunked else "--no-enable-chunked-prefill", None),
         ("--no-enable-prefix-caching", None),
-        ("--seed", str(deployment.seed % 2**32)),
+        ("--seed", str(resolved.seed % 2**32)),
     ]
     if _blocks_given(resolved):
-        flags.append(("--num-gpu-blocks-override", str(scheduler.num_blocks)))
-    if deployment.enable_expert_parallel:
+        flags.append(("--num-gpu-blocks-override", str(resolved.memory.num_blocks)))
+    if resolved.enable_expert_parallel:
         flags.append(("--enable-expert-parallel", None))
-        if deployment.all2all_backend == "deepep":
+        if resolved.all2all_backend == "deepep":
             flags.append(("--all2all-backend", "deepep_high_throughput"))
         else:
             flags.append(("--all2all-backend", "allgather_reducescatter"))
@@ -105,30 +103,30 @@ def _vllm(resolved: Resolved) -> Made:
 
 
 def _sglang(resolved: Resolved) -> Made:
-    deployment, scheduler, memory = resolved.deployment, resolved.deployment.scheduler, resolved.memory
+    scheduler, memory = resolved.scheduler, resolved.memory
     fraction = (memory.weights_gib + memory.kv_gib) / resolved.device.memory_gib
     quantization, notes = _quantization(resolved)
     flags: list[Flag] = [
-        ("--tensor-parallel-size", str(deployment.tensor_parallel_size)),
-        ("--pipeline-parallel-size", str(deployment.pipeline_parallel_size)),
-        ("--dtype", deployment.dtype),
+        ("--tensor-parallel-size", str(resolved.tensor_parallel_size)),
+        ("--pipeline-parallel-size", str(resolved.pipeline_parallel_size)),
+        ("--dtype", resolved.dtype),
         *quantization,
-        ("--kv-cache-dtype", "fp8_e4m3" if deployment.kv_cache_dtype == "fp8" else "auto"),
-        ("--context-length", str(deployment.max_model_len)),
+        ("--kv-cache-dtype", "fp8_e4m3" if resolved.kv_cache_dtype == "fp8" else "auto"),
+        ("--context-length", str(resolved.max_model_len)),
         ("--mem-fraction-static", f"{int(fraction * 1000) / 1000:g}"),
-        ("--max-total-tokens", str(memory.num_blocks * (scheduler.block_size or 1))),
+        ("--max-total-tokens", str(memory.num_blocks * scheduler.block_size)),
         ("--page-size", str(scheduler.block_size)),
         ("--max-running-requests", str(scheduler.max_num_seqs)),
     ]
-    if scheduler.policy == "sarathi":
-        flags += [("--chunked-prefill-size", str(scheduler.chunk_size)), ("--enable-mixed-chunk", None)]
+    if scheduler.policy.chunked:
+        flags += [("--chunked-prefill-size", str(scheduler.token_budget)), ("--enable-mixed-chunk", None)]
         notes.append("SGLang counts prompts alone in a chunk; simulated were decodes and prompts together")
     else:
-        flags += [("--chunked-prefill-size", "-1"), ("--max-prefill-tokens", str(scheduler.max_num_batched_tokens))]
-    flags += [("--disable-radix-cache", None), ("--random-seed", str(deployment.seed % 2**32))]
-    if deployment.enable_expert_parallel:
-        flags.append(("--expert-parallel-size", str(deployment.tensor_parallel_size)))
-        if deployment.all2all_backend == "deepep":
+        flags += [("--chunked-prefill-size", "-1"), ("--max-prefill-tokens", str(scheduler.token_budget))]
+    flags += [("--disable-radix-cache", None), ("--random-seed", str(resolved.seed % 2**32))]
+    if resolved.enable_expert_parallel:
+        flags.append(("--expert-parallel-size", str(resolved.tensor_parallel_size)))
+        if resolved.all2all_backend == "deepep":
             flags.append(("--moe-a2a-backend", "deepep"))
     if scheduler.watermark:
         notes.append(f"scheduler.watermark {scheduler.watermark:g}: SGLang reserves by what requests may still need")
@@ -139,18 +137,16 @@ ENGINES: dict[str, Callable[[Resolved], Made]] = {"vllm": _vllm, "sglang": _sgla
 
 
 def _common_notes(resolved: Resolved) -> list[str]:
-    deployment, notes = resolved.deployment, []
-    if deployment.num_replicas > 1:
-        notes.append(
-            f"start {deployment.num_replicas} replicas behind a router; simulated was {deployment.router.policy}"
-        )
-    gpus = deployment.tensor_parallel_size * deployment.pipeline_parallel_size
+    notes = []
+    if resolved.num_replicas > 1:
+        notes.append(f"start {resolved.num_replicas} replicas behind a router; simulated was {resolved.router}")
+    gpus = resolved.gpus_per_replica
     if gpus > resolved.node.num_devices:
         notes.append(
             f"a replica takes {gpus} GPUs and {resolved.node.name} has {resolved.node.num_devices}: join nodes"
         )
-    if deployment.moe_imbalance != 1:
-        notes.append(f"moe_imbalance {deployment.moe_imbalance:g}: comes of the requests; no engine can be told")
+    if resolved.moe_imbalance != 1:
+        notes.append(f"moe_imbalance {resolved.moe_imbalance:g}: comes of the requests; no engine can be told")
     return notes
 
 
@@ -165,7 +161,7 @@ def _model(resolved: Resolved) -> str:
 
 def _quantization(resolved: Resolved) -> tuple[list[Flag], list[str]]:
     """The flag, or a note where the checkpoint itself must be of that precision."""
-    wanted, published = resolved.deployment.quantization, resolved.model.quantization or "none"
+    wanted, published = resolved.quantization, resolved.model.quantization or "none"
     if wanted == published:
         return [], []
     if wanted in ONLINE and published == "none":

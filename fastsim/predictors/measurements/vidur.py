@@ -85,8 +85,8 @@ def _among(folder: Path, name: str, what: str) -> Path:
 
 def find(folder: Path, resolved: "Resolved") -> Files:
     """The files a deployment needs; TableError naming what there is instead."""
-    root, deployment = profiling(folder), resolved.deployment
-    tp, pp = deployment.tensor_parallel_size, deployment.pipeline_parallel_size
+    root = profiling(folder)
+    tp, pp = resolved.tensor_parallel_size, resolved.pipeline_parallel_size
     device = _among(root / "compute", resolved.device.name, "device")
     model = _among(device, resolved.model.name, "model")
     network = _among(root / "network", resolved.node.name, "node") if tp > 1 or pp > 1 else None

@@ -40,9 +40,8 @@ class Row:
 
 def breakdown(resolved: Resolved, times: OperatorTimes, known: dict[str, Inquiry], iteration: Iteration) -> list[Row]:
     """Every operator of ``iteration``, the costliest first. ``known``: from ``inquire``; empty for given tables."""
-    deployment = resolved.deployment
-    stages, tp = deployment.pipeline_parallel_size, deployment.tensor_parallel_size
-    layers, seqs = resolved.model.num_layers // stages, deployment.scheduler.max_num_seqs
+    stages, tp = resolved.pipeline_parallel_size, resolved.tensor_parallel_size
+    layers, seqs = resolved.layers_per_stage, resolved.scheduler.max_num_seqs
     rows = []
     for name, alone in apart(times):
         tables = fastsim_tables(alone, tp, layers, seqs, resolved.device.skew)

@@ -90,7 +90,7 @@ def _prefill(sources: Sources, one: Attention, limits: Limits) -> Floats:
 def estimate(resolved: Resolved, sources: Sources, limits: Limits) -> OperatorTimes:
     """Operator times of a deployment's model, ms, per layer: those of some layers only are spread over all."""
     ops, node = sources.operators, resolved.node
-    tp, pp = resolved.deployment.tensor_parallel_size, resolved.deployment.pipeline_parallel_size
+    tp, pp = resolved.tensor_parallel_size, resolved.pipeline_parallel_size
     count, sequences = np.arange(limits.max_tokens + 1), np.arange(limits.max_num_seqs + 1)
     tokens = _gemm_times(sources, limits)
     parts = {"lm_head": tokens.pop(ops.lm_head.name), "final_norm": sources.small_ms(ops.final_norm, sequences)}

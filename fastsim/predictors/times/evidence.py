@@ -35,8 +35,8 @@ class Inquiry:
 
 def inquire(resolved: Resolved, sources: Sources, iteration: Iteration) -> dict[str, Inquiry]:
     """Every operator of ``iteration`` by its name in OperatorTimes; absent where it does not run."""
-    ops, deployment = sources.operators, resolved.deployment
-    tokens = int(padded(np.array([iteration.num_tokens]), capture_cap(deployment.scheduler.max_num_seqs))[0])
+    ops = sources.operators
+    tokens = int(padded(np.array([iteration.num_tokens]), capture_cap(resolved.scheduler.max_num_seqs))[0])
     sampled = iteration.num_seqs
     known = {gemm.name: _gemm(sources, gemm, tokens) for gemm in ops.gemms}
     for kernel in ops.elementwise:
@@ -105,8 +105,8 @@ def _attention(sources: Sources, one: Attention, iteration: Iteration, skew: flo
 
 
 def _communication(resolved: Resolved, sources: Sources, ran: int, tokens: int) -> dict[str, Inquiry]:
-    ops, deployment, known = sources.operators, resolved.deployment, {}
-    tp, pp = deployment.tensor_parallel_size, deployment.pipeline_parallel_size
+    ops, known = sources.operators, {}
+    tp, pp = resolved.tensor_parallel_size, resolved.pipeline_parallel_size
     formula = ("modelled", 1 / MODELLED, MODELLED)
     elements = ran * ops.hidden_size
     if tp > 1:
@@ -120,7 +120,7 @@ def _communication(resolved: Resolved, sources: Sources, ran: int, tokens: int) 
         known["all_reduce"] = Inquiry(ops.num_all_reduces, {"elements": elements}, 0, 2 * BYTES * elements, *how)
     if ops.num_all_to_alls:
         sizes = {"tokens": ran, "hidden": ops.hidden_size}
-        kind = "decode" if ran <= capture_cap(deployment.scheduler.max_num_seqs) else "prefill"
+        kind = "decode" if ran <= capture_cap(resolved.scheduler.max_num_seqs) else "prefill"
         how = ("measured", 1 / CURVE, CURVE) if all_to_all_rows(sources, tp, kind) else formula
         known["moe_all_to_all"] = Inquiry(ops.num_all_to_alls, sizes, 0, 2 * BYTES * elements / tp, *how)
     if pp > 1:

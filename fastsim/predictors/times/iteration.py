@@ -55,18 +55,15 @@ def typical(resolved: Resolved) -> Iteration:
     Half of the requests that may run decode, each half way through its length (2,048 tokens at most), and one prompt
     brings a chunk of 512 tokens, or as many as it may.
     """
-    deployment = resolved.deployment
-    length, scheduler = deployment.max_model_len or 1, deployment.scheduler
-    budget = scheduler.chunk_size if scheduler.policy == "sarathi" else scheduler.max_num_batched_tokens
+    length, scheduler = resolved.max_model_len, resolved.scheduler
     number = max(1, scheduler.max_num_seqs // 2)
-    chunks = ((min(512, length, budget or length), 0),) if number < scheduler.max_num_seqs else ()
+    chunks = ((min(512, length, scheduler.token_budget or length), 0),) if number < scheduler.max_num_seqs else ()
     return Iteration(chunks, ((number, min(2048, length // 2)),))
 
 
 def check(resolved: Resolved, iteration: Iteration) -> None:
     """Refuse an iteration that a deployment cannot run. Raises ConfigError."""
-    deployment = resolved.deployment
-    most, length = deployment.scheduler.max_num_seqs, deployment.max_model_len or 0
+    most, length = resolved.scheduler.max_num_seqs, resolved.max_model_len
     if iteration.num_seqs > most:
         raise ConfigError(f"--decode: {iteration.num_seqs} requests are more than scheduler.max_num_seqs ({most})")
     longest = max([sum(chunk) for chunk in iteration.chunks] + [kv + 1 for _, kv in iteration.decodes])

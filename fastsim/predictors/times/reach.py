@@ -1,7 +1,7 @@
 """How far the tables of a deployment must reach, and how fine their grids are."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fastsim.deployment.resolved import Resolved
@@ -36,17 +36,11 @@ def _doubled(step: int, enough: int) -> int:
 
 def limits(resolved: "Resolved") -> Limits:
     """Limits of what a deployment's policy can ask for."""
-    deployment, scheduler = resolved.deployment, resolved.deployment.scheduler
-    longest = cast(int, deployment.max_model_len)
-    match scheduler.policy:
-        case "sarathi":
-            budget = cast(int, scheduler.chunk_size)
-        case "orca" | "faster_transformer":  # whole prompts, as many as fit
-            budget = resolved.max_batch_size * longest
-        case _:
-            budget = cast(int, scheduler.max_num_batched_tokens)
+    scheduler, longest = resolved.scheduler, resolved.max_model_len
+    # Without a token budget, a batch holds as many whole prompts as fit.
+    budget = scheduler.token_budget or resolved.max_batch_size * longest
     tokens = max(budget, scheduler.max_num_seqs)
-    if deployment.predictor.compose == "vidur":
+    if resolved.predictor.compose == "vidur":
         # Several prompts of a batch count as one: its KV is their sum, its chunk their root of squares.
         chunk = min(tokens, VIDUR_MAX_CHUNK)
         reach = 2 * longest

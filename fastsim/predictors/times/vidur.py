@@ -57,7 +57,7 @@ def _grid(
 
 
 def _decode(path: Path, resolved: "Resolved", chip: Chip, limits: Limits) -> Floats:
-    model, tp = resolved.model, resolved.deployment.tensor_parallel_size
+    model, tp = resolved.model, resolved.tensor_parallel_size
     batch, kv, ms = vidur.read_attention(path, model, tp, decode=True)
     heads, kv_heads = model.num_attention_heads // tp, max(1, model.num_key_value_heads // tp)
 
@@ -92,7 +92,7 @@ def _chunk(chunk: Floats, prefix: Floats, heads: int, kv_heads: int, dim: int, c
 
 
 def _prefill(path: Path, resolved: "Resolved", chip: Chip, limits: Limits) -> Floats:
-    model, tp = resolved.model, resolved.deployment.tensor_parallel_size
+    model, tp = resolved.model, resolved.tensor_parallel_size
     chunk, kv, ms = vidur.read_attention(path, model, tp, decode=False)
     heads, kv_heads = model.num_attention_heads // tp, max(1, model.num_key_value_heads // tp)
 
@@ -120,8 +120,8 @@ def operator_times(folder: Path, resolved: "Resolved", limits: Limits) -> tuple[
     A point that was measured is used as it is; forests answer for attention elsewhere, lines for what depends on
     tokens alone. Raises TableError for files that are missing, Git LFS pointers, and selections without rows.
     """
-    files, model, deployment = vidur.find(folder, resolved), resolved.model, resolved.deployment
-    tp, pp = deployment.tensor_parallel_size, deployment.pipeline_parallel_size
+    files, model = vidur.find(folder, resolved), resolved.model
+    tp, pp = resolved.tensor_parallel_size, resolved.pipeline_parallel_size
     device = resolved.device
     chip = Chip(device.tflops["bf16"], device.bandwidth_gb_s, device.num_sms)
     size = limits.max_tokens + 1

@@ -38,20 +38,19 @@ def shares(config: Path) -> Shares | None:
 
     try:
         resolved = resolve(Deployment.load(config))
-        if resolved.deployment.predictor.compose == "vidur":
+        if resolved.predictor.compose == "vidur":
             return None
         times = operator_times(resolved)[0]
     except FastsimError:
         return None
-    deployment = resolved.deployment
-    layers, seqs = resolved.model.num_layers // deployment.pipeline_parallel_size, deployment.scheduler.max_num_seqs
+    layers, seqs = resolved.layers_per_stage, resolved.scheduler.max_num_seqs
     skew = resolved.device.skew
-    whole = fastsim_tables(times, deployment.tensor_parallel_size, layers, seqs, skew)
+    whole = fastsim_tables(times, resolved.tensor_parallel_size, layers, seqs, skew)
     found = {}
     for name, alone in apart(times):
         if name in times.tokens and name != "send_recv":
             assert name not in parts_of(times)
-            found[name] = fastsim_tables(alone, deployment.tensor_parallel_size, layers, seqs, skew)
+            found[name] = fastsim_tables(alone, resolved.tensor_parallel_size, layers, seqs, skew)
     found = {name: tables for name, tables in found.items() if tables.token_ms.any()}
     return Shares(
         list(found),

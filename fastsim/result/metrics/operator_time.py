@@ -21,18 +21,18 @@ def by_operator(
     from fastsim.predictors.tables.by_operator import apart, kind_of, parts_of
     from fastsim.predictors.tables.compose import fastsim_tables
 
-    deployment, predictor = resolved.deployment, resolved.deployment.predictor
+    predictor = resolved.predictor
     if predictor.compose == "vidur" or predictor.source.startswith("vidur:"):
         return {}
     times = operator_times(resolved)[0]
     attention = {name for name in parts_of(times) if kind_of(name) in ("decode", "prefill")}
-    stages, seqs = deployment.pipeline_parallel_size, deployment.scheduler.max_num_seqs
-    layers, requests = resolved.model.num_layers // stages, np.arange(len(batch_size))
+    stages, seqs = resolved.pipeline_parallel_size, resolved.scheduler.max_num_seqs
+    layers, requests = resolved.layers_per_stage, np.arange(len(batch_size))
     found = {}
     for name, alone in apart(times):
         if name in attention:
             continue
-        tables = fastsim_tables(alone, deployment.tensor_parallel_size, layers, seqs, resolved.device.skew)
+        tables = fastsim_tables(alone, resolved.tensor_parallel_size, layers, seqs, resolved.device.skew)
         ms = stages * float(batch_tokens @ _beyond(tables.token_ms, tables.token_slope, sizes))
         ms += float(batch_tokens @ _beyond(tables.first_ms, tables.first_slope, sizes))
         ms += (stages - 1) * float(batch_tokens @ _beyond(tables.send_ms, tables.send_slope, sizes))

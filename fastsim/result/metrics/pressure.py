@@ -15,7 +15,7 @@ from fastsim.result.metrics.verdict import Pressure
 def pressure(
     resolved: Resolved, summary: dict[str, Any], columns: Columns, measures: Measures, moved: tuple[float, float]
 ) -> Pressure:
-    scheduler = resolved.deployment.scheduler
+    scheduler = resolved.scheduler
     over_time = {name: np.array(column) for name, column in summary["series"].items() if isinstance(column, list)}
     arrived, begun = columns["arrived_at"], columns["scheduled_at"]
     last = float(arrived[-1]) if len(arrived) else 0.0
@@ -24,12 +24,12 @@ def pressure(
         coming[:] = 1.0
     fullness = {"kv": over_time["kv"] / (1 - scheduler.watermark)}
     # Where memory bounds the batch, that is what is full.
-    if scheduler.policy not in ("orca", "faster_transformer") or resolved.max_batch_size == scheduler.max_num_seqs:
+    if scheduler.policy.blocks_grow or resolved.max_batch_size == scheduler.max_num_seqs:
         fullness["slots"] = over_time["running"] / (scheduler.max_num_seqs * len(measures.series))
     queue = over_time["queue"] if over_time["queue"].any() else coming
     use = {name: min(1.0, float(np.average(values, weights=coming))) for name, values in fullness.items()}
     waiting = {name: min(1.0, float(np.average(values, weights=queue))) for name, values in fullness.items()}
-    if budget := _budget(resolved):
+    if budget := scheduler.token_budget:
         sizes = histogram.sizes()[:-1].astype(float)
         tokens = measures.batch_tokens * sizes
         use["tokens"] = min(1.0, (ratio(float(tokens.sum()), float(measures.batch_tokens.sum())) or 0.0) / budget)
@@ -54,11 +54,3 @@ def pressure(
         decoding=share("decode_compute"),
         uneven=ratio(gaps["p99"] or 0.0, gaps["p50"] or 0.0) or 1.0,
     )
-
-
-def _budget(resolved: Resolved) -> int | None:
-    """Tokens of a batch, where the policy limits them."""
-    scheduler = resolved.deployment.scheduler
-    if scheduler.policy == "sarathi":
-        return scheduler.chunk_size
-    return scheduler.max_num_batched_tokens if scheduler.policy in ("vllm", "lightllm") else None

@@ -75,7 +75,7 @@ def edges_of(first: float, span: float, width: float) -> Floats:
 def of_run(resolved: Resolved, columns: Columns, measures: Measures, edges: Floats) -> dict[str, Any]:
     # What rounding puts behind the last interval belongs to it.
     kept = dict(zip(SERIES, np.add.reduceat(measures.series.sum(axis=0), np.arange(len(edges) - 1)).T, strict=True))
-    replicas, stages = len(measures.series), resolved.deployment.pipeline_parallel_size
+    replicas, stages = len(measures.series), resolved.pipeline_parallel_size
     limits = {"busy": replicas * stages, "kv_blocks": replicas * resolved.memory.num_blocks}
     found = time_series.of_requests(columns, edges) | time_series.of_measures(kept, edges, limits)
     values = {name: [float(f"{value:.6g}") for value in column] for name, column in found.items()}

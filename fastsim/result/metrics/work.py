@@ -36,7 +36,7 @@ def compute_seconds(resolved: Resolved, done: Done) -> Floats:
 
     Causal attention: a token meets those before it, itself half. Sliding windows are left out, as elsewhere.
     """
-    device, stages = resolved.device, resolved.deployment.pipeline_parallel_size
+    device, stages = resolved.device, resolved.pipeline_parallel_size
     found = np.zeros((len(done.tokens), stages))
 
     def seconds(flops: Floats, precision: str) -> Floats:
@@ -64,7 +64,7 @@ def weight_bytes(resolved: Resolved, sizes: Integers, batches: Integers) -> floa
     Each batch reads every matrix once; of the experts those that get a token when all are as likely.
     """
     number, total = float(batches.sum()), 0.0
-    for stage in range(resolved.deployment.pipeline_parallel_size):
+    for stage in range(resolved.pipeline_parallel_size):
         parts = stage_operators(resolved, stage)
         experts = parts.experts
         routed = experts.count * experts.weight_bytes() if experts else 0.0
@@ -77,7 +77,7 @@ def weight_bytes(resolved: Resolved, sizes: Integers, batches: Integers) -> floa
 
 def kv_bytes(resolved: Resolved, read: float, written: float) -> float:
     """Bytes of KV cache that one GPU of each stage moves for so many tokens read and written."""
-    stages = range(resolved.deployment.pipeline_parallel_size)
+    stages = range(resolved.pipeline_parallel_size)
     return sum(stage_operators(resolved, stage).kv_bytes_per_token() for stage in stages) * (read + written)
 
 
@@ -94,15 +94,14 @@ def context_read(columns: Mapping[str, NDArray[Any]], done: Done, chunks: int, p
 
 def stage_operators(resolved: Resolved, stage: int) -> Operators:
     """Operators of the layers of a stage, on one GPU."""
-    deployment = resolved.deployment
-    number = resolved.model.num_layers // deployment.pipeline_parallel_size
+    number = resolved.layers_per_stage
     return operators(
         resolved.model,
-        deployment.tensor_parallel_size,
+        resolved.tensor_parallel_size,
         precision=resolved.precision,
         kv_precision=resolved.kv_precision,
-        expert_parallel=deployment.enable_expert_parallel,
-        all_to_all=deployment.all2all_backend == "deepep",
-        imbalance=deployment.moe_imbalance,
+        expert_parallel=resolved.enable_expert_parallel,
+        all_to_all=resolved.all2all_backend == "deepep",
+        imbalance=resolved.moe_imbalance,
         layers=range(stage * number, (stage + 1) * number),
     )

@@ -8,7 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from fastsim.deployment.description import Deployment, is_function
+from fastsim.deployment.description import Deployment
+from fastsim.deployment.schedulers import is_function
 from fastsim.errors import PolicyError
 
 Kind = Literal["scheduler", "router"]

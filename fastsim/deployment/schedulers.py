@@ -1,0 +1,144 @@
+"""What each scheduling policy is, stated once: how it bounds a batch, keeps memory, and which engines run it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+PolicyName = Literal["vllm", "sarathi", "orca", "lightllm", "faster_transformer"]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A scheduling policy as the rest of fastsim sees it; how it forms batches is its kernel.
+
+    Attributes
+    ----------
+    name : its name in deployment files, or ``file.py:function`` of a user's own.
+    meaning : one line for ``fastsim catalog policies``.
+    token_budget : the setting that bounds the tokens of a batch; None where requests alone bound it.
+    chunked : whether a prompt may be spread over several batches. A policy with a token budget that does not chunk
+        can never schedule a prompt longer than the budget.
+    blocks_grow : whether a request holds blocks for the tokens it has; otherwise each reserves max_model_len tokens.
+    keeps_watermark : whether admission leaves ``watermark_blocks`` free.
+    preempts : whether a running request may lose its blocks and start again.
+    pipelines : whether it runs with more than one pipeline stage.
+    block_size : tokens of a KV block by default.
+    block_size_is_fixed : whether no other block size is possible.
+    engines : the engines that can be launched with it (``fastsim launch``).
+    """
+
+    name: str
+    meaning: str
+    token_budget: Literal["chunk_size", "max_num_batched_tokens"] | None
+    chunked: bool
+    blocks_grow: bool
+    keeps_watermark: bool
+    preempts: bool
+    pipelines: bool
+    block_size: int = 16
+    block_size_is_fixed: bool = False
+    engines: tuple[str, ...] = ()
+
+
+POLICIES: Mapping[str, Policy] = {
+    policy.name: policy
+    for policy in (
+        Policy(
+            name="vllm",
+            meaning="vLLM v0: whole prompts first, else one token for every running request",
+            token_budget="max_num_batched_tokens",
+            chunked=False,
+            blocks_grow=True,
+            keeps_watermark=True,
+            preempts=True,
+            pipelines=True,
+            engines=("vllm", "sglang"),
+        ),
+        Policy(
+            name="sarathi",
+            meaning="Sarathi-Serve: decodes first, then prompts in chunks up to chunk_size tokens a batch",
+            token_budget="chunk_size",
+            chunked=True,
+            blocks_grow=True,
+            keeps_watermark=True,
+            preempts=True,
+            pipelines=True,
+            engines=("vllm", "sglang"),
+        ),
+        Policy(
+            name="orca",
+            meaning="Orca: iteration-level batching; reserves memory for the longest sequence",
+            token_budget=None,
+            chunked=False,
+            blocks_grow=False,
+            keeps_watermark=False,
+            preempts=False,
+            pipelines=True,
+        ),
+        Policy(
+            name="lightllm",
+            meaning="LightLLM: admits a prompt when the peak of all running requests will still fit",
+            token_budget="max_num_batched_tokens",
+            chunked=False,
+            blocks_grow=True,
+            keeps_watermark=False,
+            preempts=False,
+            pipelines=False,
+            block_size=1,
+            block_size_is_fixed=True,
+        ),
+        Policy(
+            name="faster_transformer",
+            meaning="FasterTransformer: a batch stays together until all its requests finish",
+            token_budget=None,
+            chunked=False,
+            blocks_grow=False,
+            keeps_watermark=False,
+            preempts=False,
+            pipelines=True,
+        ),
+    )
+}
+
+
+def is_function(policy: str) -> bool:
+    """Whether a policy is a function of the user's, file.py:function."""
+    return ".py:" in policy
+
+
+def of(policy: str) -> Policy:
+    """The record of a policy, or the one that all functions of users share, under the function's name."""
+    return user_function(policy) if is_function(policy) else POLICIES[policy]
+
+
+def user_function(name: str) -> Policy:
+    """What fastsim enforces, or must allow, for a user's own scheduler."""
+    return Policy(
+        name=name,
+        meaning="a function of the user's",
+        token_budget="max_num_batched_tokens",
+        chunked=True,
+        blocks_grow=True,
+        keeps_watermark=True,
+        preempts=True,
+        pipelines=True,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings of a scheduler with every default filled; a policy ignores those that it does not have."""
+
+    policy: Policy
+    max_num_seqs: int  # requests that run at once, over all pipeline stages
+    max_num_batched_tokens: int  # tokens of an iteration, where that is the policy's budget
+    chunk_size: int  # tokens of an iteration, where that is the policy's budget
+    block_size: int  # tokens of a KV block
+    watermark: float  # share of the KV blocks that admission leaves free
+    max_waiting_iters: int  # decode iterations between prefills (lightllm)
+
+    @property
+    def token_budget(self) -> int | None:
+        """Tokens that a batch may hold; None where the policy does not bound them."""
+        field = self.policy.token_budget
+        return None if field is None else int(getattr(self, field))
