@@ -2,7 +2,6 @@
 
 import mmap
 import pickle
-import tempfile
 import time
 from collections.abc import Iterable
 from functools import lru_cache
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from fastsim.files.writing import atomic_file
 from fastsim.kernels._jit import CACHE_FOLDER
 
 HEAD, ALIGN = 8, 64  # bytes
@@ -52,10 +52,8 @@ def packed(name: str) -> bytes:
 
 def store(name: str, data: bytes) -> None:
     """Keep a packed value; others see it whole or not at all."""
-    folder().mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=folder(), delete=False) as file:
-        file.write(data)
-    Path(file.name).replace(folder() / name)
+    with atomic_file(folder() / name, durable=False) as part:
+        part.write_bytes(data)
 
 
 def discard(names: Iterable[str]) -> None:

@@ -5,7 +5,6 @@ is; readers of Parquet skip names that begin with an underscore or a dot.
 """
 
 import json
-import os
 import time
 import warnings
 from collections.abc import Iterable, Mapping
@@ -17,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fastsim.errors import OutputError
-from fastsim.files.writing import locked, refuse_file
+from fastsim.files.writing import locked, refuse_file, write_text, writing
 from fastsim.result.metrics.definitions import METRICS
 from fastsim.sweeps.batches import Row
 from fastsim.version import __version__
@@ -106,23 +105,13 @@ class Dataset:
                     self._schema = self._schema.append(_field(name, figures.get(name)))
             self._figures = True
         path = self.folder / f"part-{self._part:05}.parquet"
-        self._replace(path, lambda file: pq.write_table(pa.Table.from_pylist(self._rows, schema=self._schema), file))
+        with writing(path) as part:
+            pq.write_table(pa.Table.from_pylist(self._rows, schema=self._schema), part)
         self._part += 1
         self._rows = []
 
     def _describe(self) -> None:
-        self._replace(self.folder / SWEEP, lambda file: file.write_text(json.dumps(self._about, indent=2) + "\n"))
-
-    def _replace(self, path: Path, write: Any) -> None:
-        """A file that appears whole; its name before that is one that readers skip."""
-        part = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            write(part)
-            part.replace(path)
-        except OSError as problem:
-            raise OutputError(f"{path}: cannot be written ({problem.strerror or problem})") from None
-        finally:
-            part.unlink(missing_ok=True)
+        write_text(self.folder / SWEEP, json.dumps(self._about, indent=2) + "\n")
 
     def _resume(self) -> None:
         """Find out what is done. Raises OutputError when the folder holds something else."""
@@ -130,7 +119,7 @@ class Dataset:
             if others := sorted(path.name for path in self.folder.iterdir() if path.name != ".lock"):
                 raise OutputError(f"{self.folder}: holds {others[0]} and no sweep; name a new or an empty folder")
             return
-        for left in self.folder.glob(".part-*"):
+        for left in [*self.folder.glob(".part-*"), *self.folder.glob(f".{SWEEP}.*")]:
             left.unlink()
         if not any(self.folder.glob("*part-*")):
             return  # a sweep that came to nothing

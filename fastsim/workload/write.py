@@ -1,12 +1,12 @@
 """Request streams to files, in our own columns: whole, or not at all."""
 
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 from fastsim.errors import OutputError
+from fastsim.files.writing import writing
 from fastsim.workload.read import SUFFIXES
 from fastsim.workload.workload import COLUMNS, Workload
 
@@ -26,17 +26,8 @@ def save(workload: Workload, path: str | Path) -> None:
     writers = dict(zip(SUFFIXES, (_csv, _parquet, _jsonl), strict=True))
     if path.suffix.lower() not in writers:
         raise OutputError(f"{path}: the name ends in {path.suffix!r}, not in {', '.join(writers)}")
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with part.open("wb") as file:
-                writers[path.suffix.lower()](workload, file)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as problem:
-        raise OutputError(f"{path}: cannot be written ({problem.strerror}); name a file that can") from None
+    with writing(path) as part, part.open("wb") as file:
+        writers[path.suffix.lower()](workload, file)
 
 
 def _names(workload: Workload) -> list[str]:

@@ -2,11 +2,11 @@
 
 import hashlib
 import json
-import tempfile
 import warnings
 from dataclasses import asdict
 from pathlib import Path
 
+from fastsim.files.writing import atomic_folder
 from fastsim.kernels._jit import CACHE_FOLDER
 from fastsim.predictors.families import Chip
 
@@ -45,19 +45,12 @@ def root(source: str, system: str, chip: Chip) -> Path:
         return final
     from .train import train_all, train_profile
 
-    final.parent.mkdir(parents=True, exist_ok=True)
     warnings.warn(f"predictor.source: {source}: training forests of {system}, once", stacklevel=2)
-    part = Path(tempfile.mkdtemp(dir=final.parent, suffix=".part"))
-    if source == "aic":
-        cards = list(train_all(system, part / system, quick=True, points=True))
-    else:
-        cards = list(
-            train_profile(Path(source.partition(":")[2]).expanduser(), system, chip, part / system, quick=True)
-        )
-    assert cards
-    try:
-        part.replace(final)
-    except OSError:  # another process was first: its folder is the same
-        if not (final / system).is_dir():
-            raise
+    with atomic_folder(final) as part:  # where another process was first, its folder stays: it holds the same
+        if source == "aic":
+            cards = list(train_all(system, part / system, quick=True, points=True))
+        else:
+            rows = Path(source.partition(":")[2]).expanduser()
+            cards = list(train_profile(rows, system, chip, part / system, quick=True))
+        assert cards
     return final

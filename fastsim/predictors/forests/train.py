@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastsim.errors import CatalogError, FastsimError, OutputError, TableError, did_you_mean
+from fastsim.files.writing import atomic_file, reason
 from fastsim.predictors.families import FAMILIES, Chip, Floats
 from fastsim.predictors.measurements import aiconfigurator, curves, profile, small_kernels
 from fastsim.predictors.measurements.records import Records
@@ -70,15 +71,13 @@ def decode_floor(moved: Floats, ms: Floats, chip: Chip) -> dict[str, float]:
 
 
 def write(path: Path, content: bytes) -> None:
-    """A file that appears whole or not at all; OutputError where it cannot."""
-    part = path.with_name(path.name + ".part")
+    """Write a file in one atomic step. Raises OutputError."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
-        part.replace(path)
+        with atomic_file(path) as part:
+            part.write_bytes(content)
     except OSError as problem:
         raise OutputError(
-            f"--out: {path.parent}: cannot be written ({problem.strerror}); give a folder that can be"
+            f"--out: {path.parent}: cannot be written ({reason(problem)}); give a folder that can be"
         ) from None
 
 

@@ -1,7 +1,6 @@
 """Built tables on disk, named by the digest of all that went into them."""
 
 import json
-import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fastsim.files.writing import locked
+from fastsim.files.writing import atomic_file, locked
 from fastsim.kernels._jit import CACHE_FOLDER
 from fastsim.kernels.cost import FastsimTables, VidurTables
 
@@ -32,16 +31,8 @@ def _read(path: Path, kind: type[VidurTables] | type[FastsimTables]) -> tuple[Ta
 
 
 def _write(path: Path, tables: Tables, about: About) -> None:
-    part = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as stream:
-            part = Path(stream.name)
-            np.savez(stream, about=np.array(json.dumps(about)), **tables._asdict())
-        part.replace(path)
-    except OSError:  # a cache that cannot be written costs time only
-        if part is not None:
-            part.unlink(missing_ok=True)
+    with suppress(OSError), atomic_file(path) as part, part.open("wb") as stream:  # without a cache it is only slower
+        np.savez(stream, about=np.array(json.dumps(about)), **tables._asdict())
 
 
 def load_or_build(

@@ -9,12 +9,9 @@ import hashlib
 import importlib.util
 import inspect
 import math
-import os
 import sys
-import tempfile
 import textwrap
 from collections.abc import Callable
-from pathlib import Path
 from threading import Lock
 from types import FunctionType, ModuleType
 from typing import Any
@@ -22,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from fastsim.errors import PolicyError
+from fastsim.files.writing import atomic_file
 from fastsim.kernels._jit import CACHE_FOLDER
 from fastsim.simulation.custom.policy import UserPolicy
 
@@ -29,6 +27,7 @@ HEAD = '''"""Written by fastsim: {place}."""
 
 from __future__ import annotations
 
+from fastsim.files.writing import atomic_file
 from fastsim.kernels._jit import kernel as _kernel
 from fastsim.kernels.custom.view import users as _users
 '''
@@ -169,18 +168,11 @@ def _imported(text: str, policy: UserPolicy) -> ModuleType:
             return sys.modules[name]
         file = CACHE_FOLDER / "policies" / f"{name}.py"
         if not file.exists():
-            _write(file, text)
+            with atomic_file(file) as part:
+                part.write_text(text, encoding="utf-8")
         spec = importlib.util.spec_from_file_location(name, file)
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         sys.modules[name] = module
         return module
-
-
-def _write(file: Path, text: str) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=file.parent, suffix=".tmp")
-    with os.fdopen(handle, "w") as stream:
-        stream.write(text)
-    Path(temporary).replace(file)
