@@ -19,6 +19,7 @@ def launch(
 
     DEPLOYMENT is a file, or the folder of `fastsim search` (its winner) or `fastsim simulate`.
     """
+    from fastsim.cli.terminal.console import note
     from fastsim.deployment.launch.kubernetes import manifest
     from fastsim.deployment.launch.launch import launch as start
     from fastsim.deployment.resolved import Deployment
@@ -38,5 +39,5 @@ def launch(
     else:
         write_text(out, text)
     if not kubernetes:
-        for note in found.notes:
-            click.echo(f"note: {note}", err=True)
+        for text in found.notes:
+            note(text)

@@ -42,10 +42,6 @@ def profile(
     from fastsim.profiling.session import profile as run
 
     asked = Asked(device, minutes, out, model, tuple(dict.fromkeys(precisions)), tuple(sorted(set(tp))), system, seed)
-    with progress_module.progress(f"Measuring on {device}") as progress:
-        try:
-            done = run(asked, progress)
-        except KeyboardInterrupt:
-            click.echo(f"fastsim: interrupted; {out} holds what is measured, and the same command goes on", err=True)
-            raise click.exceptions.Exit(130) from None
+    with progress_module.progress(f"Measuring on {device}") as progress, progress_module.resumable(out, "measured"):
+        done = run(asked, progress)
     show_profile.show(done, out)

@@ -13,8 +13,9 @@ import click
 def report(folders: tuple[Path, ...], out: Path) -> None:
     """Write a page for the browser about the results in DIR..., in one file that needs no network."""
     from fastsim.cli.terminal import progress as progress_module
+    from fastsim.cli.terminal.console import size
     from fastsim.report.report import report as write
 
     with progress_module.progress(f"Reading {len(folders):,} results") as progress:
         write(folders, out, progress)
-    click.echo(f"Written to {out}: {out.stat().st_size / 1e6:.1f} MB, opens in any browser.")
+    click.echo(f"Written to {out}: {size(out.stat().st_size)}, opens in any browser.")

@@ -57,14 +57,12 @@ def search(
 
         cluster = connect(dask)
     asked: dict[str, Any] = {"rank": rank, "rate": rate, "num_requests": requests, "tolerance": tolerance, "yes": yes}
-    with cluster as client, progress_module.progress("Searching") as progress:
-        try:
-            found = find(space, budget, slos, **asked, out=out, threads=threads, client=client, progress=progress)
-        except KeyboardInterrupt:
-            if out is None:
-                raise
-            click.echo(f"fastsim: interrupted; {out} holds what is found, and the same command goes on", err=True)
-            raise click.exceptions.Exit(130) from None
+    with (
+        cluster as client,
+        progress_module.progress("Searching") as progress,
+        progress_module.resumable(out, "found"),
+    ):
+        found = find(space, budget, slos, **asked, out=out, threads=threads, client=client, progress=progress)
     varied = []
     if sensitivity:
         with progress_module.progress("Varying the objectives") as progress:

@@ -34,9 +34,6 @@ def sweep(space: str, out: Path, workers: int | None, dask: str | None, yes: boo
     ):
         if client is not None and not client.nthreads():
             click.echo(f"fastsim: {dask} has no worker yet; waiting for one", err=True)
-        try:
+        with progress_module.resumable(out, "done"):
             done = run(space, out, client, workers=workers, yes=yes, progress=progress)
-        except KeyboardInterrupt:
-            click.echo(f"fastsim: interrupted; {out} holds what is done, and the same command goes on", err=True)
-            raise click.exceptions.Exit(130) from None
     sweep_module.sweep(done)

@@ -18,6 +18,7 @@ import click
 def timeline(folder: Path, out: Path, begin: float | None, end: float | None, every: int | None) -> None:
     """Write the batches and requests of the result in DIR as a timeline for Perfetto or Chrome."""
     from fastsim.cli.terminal import progress as progress_module
+    from fastsim.cli.terminal.console import size
     from fastsim.report.timeline.timeline import timeline as write
 
     with progress_module.progress(f"Writing {out.name}") as progress:
@@ -25,5 +26,5 @@ def timeline(folder: Path, out: Path, begin: float | None, end: float | None, ev
     part = "" if told.every == 1 else f", one in {told.every}"
     click.echo(
         f"Written to {out}: {told.num_batches:,} batches and {told.num_requests:,} requests between {told.begin:g} and "
-        f"{told.end:g} s{part}, {out.stat().st_size / 1e6:.1f} MB; open it in ui.perfetto.dev or chrome://tracing."
+        f"{told.end:g} s{part}, {size(out.stat().st_size)}; open it in ui.perfetto.dev or chrome://tracing."
     )

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from fastsim.cli.terminal.console import MISSING, dollars, note, number, print_json, seconds, share, stdout, table
 from fastsim.deployment.description import Deployment
 from fastsim.files.writing import write_text
 from fastsim.planning.capacity import Capacity
@@ -11,18 +12,12 @@ from fastsim.simulation.probe import Probed
 
 def show(found: Capacity, deployment: Deployment, workload: str, out: Path | None, as_json: bool) -> None:
     """Print it, and write the JSON to ``out``. Raises OutputError."""
-    text = json.dumps(found.as_dict(), indent=2)
     if out is not None:
-        write_text(out, text + "\n")
+        write_text(out, json.dumps(found.as_dict(), indent=2) + "\n")
     if as_json:
-        print(text)
+        print_json(found.as_dict())
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(highlight=False, soft_wrap=True)
-    if not console.is_terminal:
-        console.width = 240  # nothing is cut off in a file or a pipe
+    console = stdout()
     console.print(
         f"{deployment.model} on {found.gpus} x {deployment.device} (TP {deployment.tensor_parallel_size}, "
         f"PP {deployment.pipeline_parallel_size}, {deployment.num_replicas} replicas), "
@@ -30,36 +25,35 @@ def show(found: Capacity, deployment: Deployment, workload: str, out: Path | Non
     )
     console.print(*_lines(found), sep="\n")
     console.print()
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("rate", *found.objectives, ""):
-        table.add_column(name, justify="right")
+    probes = table(("rate", *found.objectives, ""))
     for probed in sorted(found.probes, key=lambda one: one.rate):
-        table.add_row(f"{probed.rate:.4g}", *(_cell(probed, name) for name in found.objectives), _verdict(probed))
-    console.print(table)
+        probes.add_row(number(probed.rate), *(_cell(probed, name) for name in found.objectives), _verdict(probed))
+    console.print(probes)
     console.print(
         f"\n{found.num_runs} simulations, {found.num_simulated:,} requests, {found.seconds:.2f} s"
         + (f"; written to {out}" if out else "")
     )
-    for note in found.notes:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"note: {note}", style="yellow")
+    for text in found.notes:
+        note(text)
 
 
 def _lines(found: Capacity) -> list[str]:
     interval = ""
     if found.interval is not None:
         low, high = found.interval
-        interval = f"; 90 % interval of {len(found.replicates)} replicates: {low:.3g} to {high:.3g}"
+        interval = f"; 90 % interval of {len(found.replicates)} replicates: {number(low, 3)} to {number(high, 3)}"
     lines = [
-        f"Capacity    {found.rate:.4g} requests/s (within {found.tolerance:.1%}{interval})",
-        f"Per dollar  {found.qps_per_dollar:.4g} requests/s for $1 an hour (${found.dollars_per_hour:.2f} an hour)",
+        f"Capacity    {number(found.rate)} requests/s (within {share(found.tolerance, 1)}{interval})",
+        f"Per dollar  {number(found.qps_per_dollar)} requests/s for $1 an hour "
+        f"({dollars(found.dollars_per_hour)} an hour)",
     ]
     if found.limited_by:
         lines.append(f"Limit       {', '.join(found.limited_by)}")
     if found.summary:
         use = found.summary["utilisation"]
         restarts = found.summary["totals"]["restarts"]
-        lines.append(f"Use         busy {use['busy']:.0%}, peak KV {use['peak_kv']:.0%}, {restarts:,} restarts")
-        lines.append(f"Ceiling     {found.ceiling:.4g} requests/s when the queue is never empty")
+        lines.append(f"Use         busy {share(use['busy'])}, peak KV {share(use['peak_kv'])}, {restarts:,} restarts")
+        lines.append(f"Ceiling     {number(found.ceiling)} requests/s when the queue is never empty")
     return lines
 
 
@@ -68,8 +62,8 @@ def _cell(probed: Probed, name: str) -> str:
         return ""
     figure = probed.figures[name]
     if figure is None:
-        return "lost" if name in probed.broken else "-"
-    return f"{figure:.3g} s" if figure >= 1 else f"{figure * 1e3:.3g} ms"
+        return "lost" if name in probed.broken else MISSING
+    return seconds(figure)
 
 
 def _verdict(probed: Probed) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fastsim.catalog.load import load_device, load_model, load_node, names
+from fastsim.cli.terminal.console import MISSING, print_json, stdout, table
 from fastsim.deployment.schedulers import POLICIES
 from fastsim.files import DATA
 from fastsim.result.metrics.definitions import METRICS
@@ -59,21 +60,14 @@ def show(kind: str, as_json: bool) -> None:
     """Print the entries of a kind."""
     listed = rows(kind)
     if as_json:
-        print(json.dumps(listed, indent=2))
+        print_json(listed)
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
     columns = SHOWN.get(kind) or tuple(listed[0])
-    for column in columns:
-        table.add_column(column.replace("_", " "))
+    heads = [column.replace("_", " ") for column in columns]
+    entries = table(heads, left=heads)
     for row in listed:
-        table.add_row(*(_cell(row[column]) for column in columns))
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 240  # nothing is cut off in a file or a pipe
-    console.print(table)
+        entries.add_row(*(_cell(row[column]) for column in columns))
+    stdout().print(entries)
 
 
 def _device(name: str) -> dict[str, Any]:
@@ -113,4 +107,4 @@ def _cell(value: Any) -> str:
         return ", ".join(
             f"{key} {part:g}" if isinstance(part, float) else f"{key} {part}" for key, part in value.items()
         )
-    return "-" if value is None else str(value)
+    return MISSING if value is None else str(value)

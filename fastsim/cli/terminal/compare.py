@@ -1,7 +1,8 @@
 """A comparison of two results, on a terminal."""
 
-import json
 from typing import Any
+
+from fastsim.cli.terminal.console import MISSING, note, number, print_json, seconds, stdout, table
 
 SHOWN = (
     "throughput.requests_per_s",
@@ -18,56 +19,40 @@ SHOWN = (
 def show(found: dict[str, Any], as_json: bool) -> None:
     """Print a comparison, for a reader or as JSON."""
     if as_json:
-        print(json.dumps(found, indent=2))
+        print_json(found)
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(highlight=False, soft_wrap=True)
+    console = stdout()
     console.print(f"{found['compared']:,} of {found['requests']:,} requests finished in both; differences are B - A\n")
-    if not console.is_terminal:
-        console.width = 240  # nothing is cut off in a file or a pipe
-    for note in found["notes"]:
-        console.print(f"note: {note}", style="yellow")
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("", "A", "B", "difference", "95 % interval", ""):
-        table.add_column(name, justify="left" if not name else "right", no_wrap=True)
-    for name, figures in found["latency"].items():
-        for key, figure in figures.items():
-            table.add_row(f"{name} {key}", *_cells(figure))
+    for text in found["notes"]:
+        note(text)
+    figures = table(("", "A", "B", "difference", "95 % interval", ""))
+    for name, latencies in found["latency"].items():
+        for key, figure in latencies.items():
+            figures.add_row(f"{name} {key}", *_cells(figure))
     for name, figure in found["breakdown"].items():
         if figure["a"] or figure["b"]:
-            table.add_row(f"{name} mean", *_cells(figure))
+            figures.add_row(f"{name} mean", *_cells(figure))
     for name in SHOWN:
         if figure := found["figures"].get(name):
-            table.add_row(name, *(_number(figure[key]) for key in ("a", "b", "difference")))
-    console.print(table)
+            figures.add_row(name, *(number(figure[key]) for key in ("a", "b", "difference")))
+    console.print(figures)
     if not found["worse"]:
         console.print("\nNo request takes longer in B.")
         return
-    table = Table(box=None, pad_edge=False, header_style="bold", title="\nTaking longer in B", title_justify="left")
-    for name in ("request", "prompt", "output", "e2e A", "e2e B", "difference", "most of it"):
-        table.add_column(name, justify="right", no_wrap=True)
+    heads = ("request", "prompt", "output", "e2e A", "e2e B", "difference", "most of it")
+    requests = table(heads, title="\nTaking longer in B")
     for row in found["worse"]:
         sizes = (str(row[name]) for name in ("request_id", "num_prompt_tokens", "num_output_tokens"))
-        part = f"{row['part']} {_seconds(row['part_difference'])}" if "part" in row else ""
-        table.add_row(*sizes, *(_seconds(row[name]) for name in ("a", "b", "difference")), part)
-    console.print(table)
+        part = f"{row['part']} {seconds(row['part_difference'])}" if "part" in row else ""
+        requests.add_row(*sizes, *(seconds(row[name]) for name in ("a", "b", "difference")), part)
+    console.print(requests)
 
 
 def _cells(figure: dict[str, Any]) -> list[str]:
     if figure["difference"] is None:
-        return ["-"] * 4
+        return [MISSING] * 4
     low, high = figure["interval"]
     share = f" ({figure['difference'] / figure['a']:+.1%})" if figure["a"] else ""
     sure = "better" if high < 0 else "worse" if low > 0 else ""
-    ends = f"{_seconds(low)} to {_seconds(high)}"
-    return [_seconds(figure["a"]), _seconds(figure["b"]), _seconds(figure["difference"]) + share, ends, sure]
-
-
-def _seconds(value: float) -> str:
-    return f"{value * 1e3:.3g} ms" if abs(value) < 1 else f"{value:.3g} s"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.4g}"
+    ends = f"{seconds(low)} to {seconds(high)}"
+    return [seconds(figure["a"]), seconds(figure["b"]), seconds(figure["difference"]) + share, ends, sure]

@@ -1,8 +1,8 @@
 """Fleets as text and as JSON."""
 
-import json
 from collections.abc import Sequence
 
+from fastsim.cli.terminal.console import note, print_json, seconds, share, stdout, table
 from fastsim.deployment.description import Deployment
 from fastsim.planning.fleet import Fleet
 from fastsim.planning.ranking import Row
@@ -13,36 +13,29 @@ def show(made: Sequence[Fleet], found: Found, deployment: Deployment, asked: str
     """Print a line per kind of GPU, the cheapest first, and why others cannot."""
     missing = _missing(made, found.rows)
     if as_json:
-        print(json.dumps({"fleets": [one.as_dict() for one in made], "cannot": missing}, indent=2))
+        print_json({"fleets": [one.as_dict() for one in made], "cannot": missing})
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(highlight=False, soft_wrap=True)
-    if not console.is_terminal:
-        console.width = 240  # nothing is cut off in a file or a pipe
+    console = stdout()
     console.print(f"{deployment.model}, {deployment.scheduler.policy}: {asked}, {', '.join(found.objectives)}\n")
     if made:
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        names = ("GPUs", "kind", "TP", "replicas", "$/hour", "$/1M requests", "margin", *made[0].figures)
-        for name in names:
-            table.add_column(name, justify="left" if name == "kind" else "right")
+        heads = ("GPUs", "kind", "TP", "replicas", "$/hour", "$/1M requests", "margin", *made[0].figures)
+        fleets = table(heads, left=("kind",))
         for one in made:
-            table.add_row(
+            fleets.add_row(
                 str(one.gpus),
                 one.device,
                 str(one.tensor_parallel_size),
                 str(one.num_replicas),
                 f"{one.dollars_per_hour:.2f}",
                 f"{one.dollars_per_million_requests:.2f}",
-                f"{one.margin:.0%}",
-                *(_seconds(figure) for figure in one.figures.values()),
+                share(one.margin),
+                *(seconds(figure) for figure in one.figures.values()),
             )
-        console.print(table)
+        console.print(fleets)
     for device, reason in missing.items():
         console.print(f"{device}: {reason}")
-    for note in found.notes[: 0 if made else 1]:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"note: {note}", style="yellow")
+    for text in found.notes[: 0 if made else 1]:
+        note(text)
 
 
 def _missing(made: Sequence[Fleet], rows: Sequence[Row]) -> dict[str, str]:
@@ -53,9 +46,3 @@ def _missing(made: Sequence[Fleet], rows: Sequence[Row]) -> dict[str, str]:
         if row["device"] not in served:
             reasons.setdefault(row["device"], row["error"] or f"no number of replicas meets {row['limited_by']}")
     return reasons
-
-
-def _seconds(figure: float | None) -> str:
-    if figure is None:
-        return "-"
-    return f"{figure:.3g} s" if figure >= 1 else f"{figure * 1e3:.3g} ms"

@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fastsim.cli.terminal.console import stdout, table
 from fastsim.profiling.case import Skipped
 
 if TYPE_CHECKING:
@@ -12,21 +13,16 @@ if TYPE_CHECKING:
 
 def show(done: "Done", folder: Path) -> None:
     """Print what is measured, by family, what is not and why, and what to type next."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(highlight=False, soft_wrap=True)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("")
-    for name in ("rows", "skipped", "throttled"):
-        table.add_column(name, justify="right")
+    console = stdout()
+    kinds = ("rows", "skipped", "throttled")
+    families = table(("", *kinds))
     counts: dict[str, Counter[str]] = {}
     for row in done.rows:
         kind = "skipped" if isinstance(row.outcome, Skipped) else "throttled" if row.throttled else "rows"
         counts.setdefault(f"{row.case.family} {row.case.precision}", Counter())[kind] += 1
     for name, count in sorted(counts.items()):
-        table.add_row(name, *(f"{count[kind]:,}" for kind in ("rows", "skipped", "throttled")))
-    console.print(table)
+        families.add_row(name, *(f"{count[kind]:,}" for kind in kinds))
+    console.print(families)
     for name, reason in done.plan.unavailable.items():
         console.print(f"not here: {name}: {reason}")
     reasons = Counter(row.outcome.reason for row in done.rows if isinstance(row.outcome, Skipped))

@@ -1,14 +1,14 @@
-"""Progress bars."""
+"""Progress bars, and what is said when a run is interrupted that can go on later."""
 
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-if TYPE_CHECKING:
-    pass
+import click
 
+from fastsim.cli.terminal.console import stderr
 
 PATIENCE = 1.0  # s before a progress bar appears
 
@@ -19,11 +19,10 @@ def progress(title: str) -> Iterator[Callable[[float], None]]:
     if not sys.stderr.isatty():
         yield lambda share: None
         return
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn(title), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    bar = Progress(*columns, console=stderr(), transient=True)
     task = bar.add_task("", total=1.0)
     began = time.monotonic()
 
@@ -45,11 +44,10 @@ def counting(title: str) -> Iterator[Callable[[int, int], None]]:
     if not sys.stderr.isatty():
         yield lambda done, total: None
         return
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
-    bar = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True)
+    bar = Progress(*columns, TimeRemainingColumn(), console=stderr(), transient=True)
     task = bar.add_task("", total=None, rate="")
     began, before = time.monotonic(), -1
 
@@ -61,3 +59,18 @@ def counting(title: str) -> Iterator[Callable[[int, int], None]]:
 
     with bar:
         yield update
+
+
+@contextmanager
+def resumable(folder: Path | None, kept: str) -> Iterator[None]:
+    """On Ctrl-C, say that ``folder`` keeps what is ``kept`` and that the same command resumes, and exit with 130.
+
+    Without a folder nothing is kept, and the interruption is passed on.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        if folder is None:
+            raise
+        click.echo(f"fastsim: interrupted; {folder} holds what is {kept}, and the same command goes on", err=True)
+        raise click.exceptions.Exit(130) from None

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from fastsim.cli.terminal import console
+from fastsim.cli.terminal.console import dollars, note, number, seconds, share, stdout, table
 from fastsim.result.metrics.definitions import LATENCIES
 from fastsim.result.result import Result
 from fastsim.result.store import as_json
-
-if TYPE_CHECKING:
-    pass
 
 QUANTILES = ("mean", "p50", "p90", "p99")
 
@@ -19,37 +18,28 @@ def summary(result: Result, json: bool) -> None:
     if json:
         print(as_json(result.summary), end="")
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(highlight=False, soft_wrap=True)
+    output = stdout()
     for warning in result.summary["warnings"]:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"note: {warning}", style="yellow")
-    console.print(_title(result))
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("")
-    for name in ("mean", "P50", "P90", "P99"):
-        table.add_column(name, justify="right")
+        note(warning)
+    output.print(_title(result))
+    latencies = table(("", "mean", "P50", "P90", "P99"))
     replicates = result.summary.get("replicates", {})
     for latency in LATENCIES:
         figures = result.summary["latency"][latency.key]
         name = latency.key.replace("_", " ")
         name = name.upper() if len(name) <= 4 else name.capitalize()
-        table.add_row(name, *(_figure(latency.key, key, figures[key], replicates) for key in QUANTILES))
-    console.print(table)
-    console.print()
-    console.print(*_lines(result), sep="\n")
+        latencies.add_row(name, *(_figure(latency.key, key, figures[key], replicates) for key in QUANTILES))
+    output.print(latencies)
+    output.print()
+    output.print(*_lines(result), sep="\n")
 
 
 def written(folder: Path | None) -> None:
     """Say where the result is, or how to keep it."""
-    from rich.console import Console
-
-    console = Console(highlight=False, soft_wrap=True)
     if folder is None:
-        console.print("Add --out DIR to keep the result, by request and as JSON.", style="dim")
+        stdout().print("Add --out DIR to keep the result, by request and as JSON.", style="dim")
     else:
-        console.print(f"Written to {folder}: {', '.join(sorted(p.name for p in folder.iterdir()))}")
+        console.written(folder)
 
 
 def _title(result: Result) -> str:
@@ -63,37 +53,25 @@ def _title(result: Result) -> str:
 
 
 def _lines(result: Result) -> Iterator[str]:
+    """The headline figures below the table of latencies, a line each."""
     summary = result.summary
-    rates, totals, timing = summary["throughput"], summary["totals"], summary["timing"]
-    use, cost = summary["utilisation"], summary["cost"]
+    totals, timing = summary["totals"], summary["timing"]
     if left_out := summary.get("excluded"):
         first, last = left_out["warm_up_s"], left_out["cool_down_s"]
         yield f"Left out    {left_out['requests']:,} requests of the first {first:g} s and last {last:g} s of arrivals"
-    outputs, both = _text(rates["output_tokens_per_s"], ",.0f"), _text(rates["total_tokens_per_s"], ",.0f")
-    yield f"Throughput  {_text(rates['requests_per_s'], '.3g')} requests/s, {outputs} output tokens/s, {both} tokens/s"
-    for name, judged in summary.get("objectives", {}).items():
-        how = {True: "met", False: "missed", None: "not measured"}[judged["met"]]
-        yield f"Objective   {name} {how}: {_seconds(judged['value'])}, {_text(judged['share'], '.1%')} of requests"
-    if good := summary.get("goodput"):
-        share, rate = _text(good["share"], ".1%"), _text(good["requests_per_s"], ".3g")
-        yield f"Goodput     {share} of requests meet every objective: {rate} requests/s"
+    rates = {name: number(rate, 3) for name, rate in summary["throughput"].items()}
     yield (
-        f"Use         busy {_text(use['busy'], '.0%')}, peak KV {use['peak_kv']:.0%}, {totals['restarts']:,} restarts, "
+        f"Throughput  {rates['requests_per_s']} requests/s, {rates['output_tokens_per_s']} output tokens/s, "
+        f"{rates['total_tokens_per_s']} tokens/s"
+    )
+    yield from _objectives(summary)
+    use = summary["utilisation"]
+    yield (
+        f"Use         busy {share(use['busy'])}, peak KV {share(use['peak_kv'])}, {totals['restarts']:,} restarts, "
         f"{totals['iterations']:,} iterations"
     )
-    price = _text(cost["dollars_per_million_output_tokens"], ".2f")
-    yield f"Cost        {cost['gpu_hours']:.3g} GPU-hours, ${cost['dollars']:.2f}, ${price} per million output tokens"
-    if energy := summary.get("energy"):
-        drawn, joules = f"{energy['kwh']:.3g} kWh, {energy['watts']:.0f} W a GPU", energy["joules_per_output_token"]
-        yield f"Energy      {drawn}, {_text(joules, '.3g')} J per output token, by a model"
-    if known := summary.get("operator_times"):
-        yield (
-            f"Known       of operator times, {known.get('measured', 0.0):.0%} measured, "
-            f"{known.get('modelled', 0.0):.0%} modelled, {known.get('outside', 0.0):.0%} outside measured shapes"
-        )
-    if "replicates" in summary:
-        number = summary["replicates"]["number"]
-        yield f"±           half the 90 % interval of {number} runs with operator times drawn from theirs"
+    yield from _costs(summary)
+    yield from _certainty(summary)
     if verdict := summary.get("verdict"):
         yield f"Verdict     {verdict['sentence']}"
     unfinished = totals["requests"] - totals.get("finished", totals["requests"])
@@ -102,19 +80,38 @@ def _lines(result: Result) -> Iterator[str]:
     yield f"{totals['span_s']:,.1f} s of service simulated in {timing['kernel_s'] * 1e3:.1f} ms"
 
 
+def _objectives(summary: dict[str, Any]) -> Iterator[str]:
+    for name, judged in summary.get("objectives", {}).items():
+        how = {True: "met", False: "missed", None: "not measured"}[judged["met"]]
+        yield f"Objective   {name} {how}: {seconds(judged['value'])}, {share(judged['share'], 1)} of requests"
+    if good := summary.get("goodput"):
+        met, rate = share(good["share"], 1), number(good["requests_per_s"], 3)
+        yield f"Goodput     {met} of requests meet every objective: {rate} requests/s"
+
+
+def _costs(summary: dict[str, Any]) -> Iterator[str]:
+    cost = summary["cost"]
+    whole, price = dollars(cost["dollars"]), dollars(cost["dollars_per_million_output_tokens"])
+    yield f"Cost        {number(cost['gpu_hours'], 3)} GPU-hours, {whole}, {price} per million output tokens"
+    if energy := summary.get("energy"):
+        drawn, joules = number(energy["kwh"], 3), number(energy["joules_per_output_token"], 3)
+        yield f"Energy      {drawn} kWh, {energy['watts']:.0f} W a GPU, {joules} J per output token, by a model"
+
+
+def _certainty(summary: dict[str, Any]) -> Iterator[str]:
+    if known := summary.get("operator_times"):
+        yield (
+            f"Known       of operator times, {share(known.get('measured', 0.0))} measured, "
+            f"{share(known.get('modelled', 0.0))} modelled, {share(known.get('outside', 0.0))} outside measured shapes"
+        )
+    if "replicates" in summary:
+        times = summary["replicates"]["number"]
+        yield f"±           half the 90 % interval of {times} runs with operator times drawn from theirs"
+
+
 def _figure(metric: str, key: str, value: float | None, replicates: dict[str, Any]) -> str:
     """A figure, and half the width of its interval as a share of it, where it has one."""
     interval = replicates.get("intervals", {}).get(f"latency.{metric}.{key}")
     if value is None or interval is None:
-        return _seconds(value)
-    return f"{_seconds(value)} ±{(interval[1] - interval[0]) / 2 / value if value else 0:.0%}"
-
-
-def _text(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
-
-
-def _seconds(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value * 1e3:.3g} ms" if value < 1 else f"{value:.3g} s"
+        return seconds(value)
+    return f"{seconds(value)} ±{share((interval[1] - interval[0]) / 2 / value if value else 0.0)}"

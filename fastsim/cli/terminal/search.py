@@ -1,10 +1,11 @@
 """The answer of a search as text, JSON and files."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fastsim.cli.terminal import console as kit
+from fastsim.cli.terminal.console import MISSING, note, number, print_json, seconds, stdout, written
 from fastsim.deployment import schedulers
 from fastsim.planning.ranking import RANKINGS, Row
 from fastsim.planning.search import Found
@@ -33,13 +34,9 @@ COLUMNS = {
 def show(found: Found, varied: Sequence[Variation], metrics: Sequence[str], out: Path | None, as_json: bool) -> None:
     """Print the best, what limits them, the Pareto front, and what the search took."""
     if as_json:
-        print(json.dumps(as_dict(found, varied, metrics), indent=2))
+        print_json(as_dict(found, varied, metrics))
         return
-    from rich.console import Console
-
-    console = Console(highlight=False, soft_wrap=True)
-    if not console.is_terminal:
-        console.width = 240  # nothing is cut off in a file or a pipe
+    console = stdout()
     able = [row for row in found.rows if row["score"]]
     rank = RANKINGS[found.rank].meaning
     console.print(f"{len(able):,} of {len(found.rows):,} configurations meet {', '.join(found.objectives)}")
@@ -64,19 +61,15 @@ def show(found: Found, varied: Sequence[Variation], metrics: Sequence[str], out:
         + (f"; left out: {dropped}" if dropped else "")
     )
     if out is not None:
-        console.print(f"Written to {out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
-    for note in found.notes:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"note: {note}", style="yellow")
+        written(out)
+    for text in found.notes:
+        note(text)
 
 
 def _table(rows: Sequence[Row], more: Sequence[str] = ()) -> Any:
-    from rich.table import Table
-
     shown = {**COLUMNS, **{name: COLUMNS.get(name, name) for name in more}}
     names = [name for name in shown if any(row.get(name) is not None for row in rows)]
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in names:
-        table.add_column(shown[name], justify="left" if name in ("device", "scheduler.policy") else "right")
+    table = kit.table([shown[name] for name in names], left=(shown["device"], shown["scheduler.policy"]))
     for row in rows:
         table.add_row(*(cell(name, row) for name in names))
     return table
@@ -88,7 +81,7 @@ def cell(name: str, row: Row) -> str:
     if name == "scheduler.chunk_size" and schedulers.of(row["scheduler.policy"]).token_budget != "chunk_size":
         value = None  # the policy ignores it
     if value is None:
-        return "-"
+        return MISSING
     if name.startswith("latency."):
-        return f"{value:.3g} s" if value >= 1 else f"{value * 1e3:.3g} ms"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+        return seconds(value)
+    return number(value) if isinstance(value, float) else str(value)

@@ -2,15 +2,15 @@
 
 from typing import TYPE_CHECKING
 
+from fastsim.cli.terminal.console import stdout
+
 if TYPE_CHECKING:
     from fastsim.sweeps.sweep import Sweep
 
 
 def sweep(done: "Sweep") -> None:
     """Print what a sweep came to."""
-    from rich.console import Console
-
-    console = Console(highlight=False, soft_wrap=True, markup=False)
+    console = stdout()
     failed = f", {done.failed:,} of them with an error" if done.failed else ""
     console.print(f"{done.configurations:,} configurations in {done.folder}{failed}")
     console.print(f"Computed {done.computed:,} now, in {done.seconds:.1f} s")

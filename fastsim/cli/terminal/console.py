@@ -1,0 +1,102 @@
+"""The terminal kit that all commands share: two consoles, one style of table, notes, and figures as text."""
+
+import json
+from collections.abc import Collection, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+WIDE = 240  # characters of a line in a file or a pipe, where no table is cut off
+MISSING = "-"
+
+
+@cache
+def stdout() -> "Console":
+    """Return the console on which results are printed."""
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = WIDE
+    return console
+
+
+@cache
+def stderr() -> "Console":
+    """Return the console for notes and progress bars, on standard error."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, markup=False, emoji=False)
+
+
+def note(text: str) -> None:
+    """Print a note on standard error, so that it never mixes with results."""
+    stderr().print(f"note: {text}", style="yellow", soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """Print ``value`` as indented JSON."""
+    print(json.dumps(value, indent=2))
+
+
+def written(folder: Path) -> None:
+    """Say that ``folder`` was written, and which files it holds."""
+    stdout().print(f"Written to {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
+
+
+def table(columns: Sequence[str], left: Collection[str] = ("",), title: str | None = None) -> "Table":
+    """Return an empty table.
+
+    Parameters
+    ----------
+    columns
+        Headings, from left to right.
+    left
+        Headings of the columns of text, which are aligned to the left and may wrap; the others hold figures.
+    title
+        A line above the headings.
+    """
+    from rich.table import Table
+
+    made = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
+    for column in columns:
+        text = column in left
+        made.add_column(column, justify="left" if text else "right", no_wrap=not text, overflow="fold")
+    return made
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """Return ``value`` with ``digits`` significant digits, or with all digits before the point where there are more."""
+    if value is None:
+        return MISSING
+    if isinstance(value, int) or abs(value) >= 10**digits - 0.5:
+        return f"{value:,.0f}"
+    return f"{value:,.{digits}g}"
+
+
+def share(value: float | None, decimals: int = 0) -> str:
+    """Return a share of 1 as a percentage with ``decimals`` digits after the point."""
+    return MISSING if value is None else f"{value:.{decimals}%}"
+
+
+def seconds(value: float | None) -> str:
+    """Return a time in s as text with three digits, in ms, s or min."""
+    if value is None:
+        return MISSING
+    if abs(value) < 0.9995:
+        return f"{value * 1e3:.3g} ms"
+    return f"{value:.3g} s" if abs(value) < 999.5 else f"{number(value / 60, 3)} min"
+
+
+def dollars(value: float | None) -> str:
+    """Return an amount of money in dollars and cents."""
+    return MISSING if value is None else f"${value:,.2f}"
+
+
+def size(num_bytes: int) -> str:
+    """Return a number of bytes as text, in MB, or in kB below 0.1 MB."""
+    return f"{num_bytes / 1e6:.1f} MB" if num_bytes >= 1e5 else f"{num_bytes / 1e3:.1f} kB"
