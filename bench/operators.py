@@ -12,18 +12,20 @@ from pathlib import Path
 import numpy as np
 
 from fastsim.catalog.load import load_model
+from fastsim.catalog.model import Model
 from fastsim.predictors.forests import forest as shipped
 from fastsim.predictors.forests import vidur_baseline
-from fastsim.predictors.forests.fit import SIZES, UNSHRUNK
+from fastsim.predictors.forests.fit import SIZES, Size
 from fastsim.predictors.forests.splits import FOLDS
 from fastsim.predictors.forests.train import hold_out, percent
 from fastsim.predictors.measurements import aiconfigurator, vidur
-from fastsim.predictors.measurements.records import Records
+from fastsim.predictors.measurements.records import Records, checked
 
 ROOT = Path(__file__).resolve().parents[1]
 VIDUR = ROOT.parent / "shared" / "vidur_profiles"
 PROFILED = ("meta-llama/Llama-2-7b-hf", "meta-llama/Llama-2-70b-hf")
 SYSTEMS = {"a100": "a100_sxm", "h100": "h100_sxm"}
+UNSHRUNK = Size(60, None)
 SEEN = "rows it was trained on"
 
 
@@ -60,6 +62,33 @@ def splits_table(compare: list[str], families: list[str], precisions: list[str],
         )
 
 
+def gemm_records(path: Path, device: str, model: Model, tp: int) -> Records:
+    """The projections of mlp.csv in the declared table: what other sources of the same GPU can be held against."""
+    tokens, times = vidur.read_mlp(path, model, tp)
+    heads, kv, dim = model.num_attention_heads // tp, max(1, model.num_key_value_heads // tp), model.head_dim
+    ffn, hidden = model.intermediate_size // tp, model.hidden_size
+    shapes = {
+        "attn_pre_proj": ((heads + 2 * kv) * dim, hidden),
+        "attn_post_proj": (hidden, heads * dim),
+        "mlp_up_proj": ((2 if model.gated_mlp else 1) * ffn, hidden),
+        "mlp_down_proj": (hidden, ffn),
+    }
+    shape = np.concatenate(
+        [np.column_stack([tokens, *np.full((2, tokens.size), [[n], [k]])]) for n, k in shapes.values()]
+    )
+    ms = np.concatenate([times[name] for name in shapes])
+    return checked(Records("gemm", device, "bf16", ("vidur 7d47513",), shape, ms, str(path)))
+
+
+def decode_records(path: Path, device: str, model: Model, tp: int) -> Records:
+    """Decode attention of attention.csv in the declared table."""
+    batch, kv, ms = vidur.read_attention(path, model, tp, decode=True)
+    heads, kv_heads = model.num_attention_heads // tp, max(1, model.num_key_value_heads // tp)
+    fixed = np.tile([heads, kv_heads, model.head_dim], (batch.size, 1))
+    shape = np.column_stack([batch, np.maximum(kv, 1), fixed])
+    return checked(Records("decode_attention", device, "bf16", ("vidur 7d47513",), shape, ms, str(path)))
+
+
 def against(records: Records, groups: dict[str, np.ndarray]) -> str:
     """Our times against measured ones: mean absolute (and signed) difference, %, by group of rows."""
     system = SYSTEMS[records.device]
@@ -82,12 +111,12 @@ def vidur_table() -> None:
             model = load_model(name)
             for tp in (1, 2, 4, 8):
                 path = root / "compute" / device / name / "mlp.csv"
-                records = vidur.gemm_records(path, device, model, tp)
+                records = gemm_records(path, device, model, tp)
                 tokens = records.shape[:, 0]
                 groups = {"to 64 tokens": tokens <= 64, "beyond": tokens > 64}
                 print(f"{device:6}{name.split('/')[1]:18}TP{tp}  GEMM    {against(records, groups)}")
     path = root / "compute" / "a100" / PROFILED[1] / "attention.csv"
-    records = vidur.decode_records(path, "a100", load_model(PROFILED[1]), 2)
+    records = decode_records(path, "a100", load_model(PROFILED[1]), 2)
     moved = 4 * records.shape[:, [0, 1, 3, 4]].prod(axis=1)
     groups = {"KV to 64 MB": moved <= 64e6, "beyond": moved > 64e6}
     print(f"a100  Llama-2-70b-hf    TP2  decode  {against(records, groups)}")

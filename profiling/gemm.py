@@ -3,8 +3,6 @@
 from .buffers import ACTIVATIONS, generator, normal, sets_of
 from .timing import Work
 
-FP8_ALIGNMENT = 16  # torch._scaled_mm takes n and k in multiples of this
-
 
 def gemm(shape: tuple[int, ...], precision: str, device: str, seed: int) -> Work:
     """``x @ weight.T`` as torch.nn.functional.linear does it, weights cold."""

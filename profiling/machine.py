@@ -22,10 +22,9 @@ DROP = 0.9  # a clock over the fastest before it in one measurement, below which
 
 
 class Reading(NamedTuple):
-    """Clock and its limit in MHz, Celsius, nvidia-smi's bits of why the clock is not higher; nan or 0 if unknown."""
+    """Clock in MHz, Celsius, nvidia-smi's bits of why the clock is not higher; nan or 0 if unknown."""
 
     clock_mhz: float
-    max_clock_mhz: float
     temperature_c: float
     reasons: int
 
@@ -33,7 +32,7 @@ class Reading(NamedTuple):
 def parsed(line: str) -> Reading | None:
     """One line that nvidia-smi prints for a Watch; None where it is no reading."""
     fields = [field.strip() for field in line.split(",")]
-    if len(fields) != 4:
+    if len(fields) != 3:
         return None
 
     def number(text: str) -> float:
@@ -43,10 +42,10 @@ def parsed(line: str) -> Reading | None:
             return float("nan")
 
     try:
-        reasons = int(fields[3], 16)
+        reasons = int(fields[2], 16)
     except ValueError:
         reasons = 0
-    return Reading(number(fields[0]), number(fields[1]), number(fields[2]), reasons)
+    return Reading(number(fields[0]), number(fields[1]), reasons)
 
 
 def judge(readings: Sequence[Reading]) -> list[str]:
@@ -84,7 +83,7 @@ class Watch:
         self._readings: list[tuple[float, Reading]] = []
         self._command: list[str] = []
         for reasons in REASONS:
-            query = f"clocks.sm,clocks.max.sm,temperature.gpu,{reasons}"
+            query = f"clocks.sm,temperature.gpu,{reasons}"
             command = ["nvidia-smi", f"--id={smi_id(device)}", f"--query-gpu={query}", "--format=csv,noheader,nounits"]
             if self._once(command):
                 self._command = command
@@ -146,7 +145,7 @@ def cpu_reading() -> Reading:
             degrees.append(float(path.read_text()) / 1000)
         except (OSError, ValueError):
             continue
-    return Reading(sum(clocks) / len(clocks) if clocks else nan, nan, max(degrees, default=nan), 0)
+    return Reading(sum(clocks) / len(clocks) if clocks else nan, max(degrees, default=nan), 0)
 
 
 @cache

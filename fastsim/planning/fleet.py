@@ -20,7 +20,6 @@ from fastsim.simulation.run import Progress
 SIZES = (1, 2, 4, 8)  # tensor parallel
 NUM_REQUESTS = 16_000
 STEPS = 8  # replicas added or taken away when all of them are simulated together
-PER_USER = 1.0  # requests a minute
 
 
 @dataclass(frozen=True, slots=True)

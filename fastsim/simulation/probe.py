@@ -67,11 +67,6 @@ class Prober:
         """Requests in the stream."""
         return self._unit.num_requests
 
-    @property
-    def span(self) -> float:
-        """Time of the last arrival at 1 request/s, s."""
-        return float(self._unit.arrived_at[-1])
-
     def at(self, rate: float, objectives: Sequence[Objective]) -> Probed:
         """Simulate at ``rate``; the run ends as soon as an objective can no longer be met. Raises StuckError and
         TableError."""

@@ -30,16 +30,6 @@ class Batch:
     seconds: float
 
 
-def run_batch(configurations: Sequence[Configuration], *, threads: int | None = None) -> list[Row]:
-    """Simulate configurations in this process; a row for each, in their order.
-
-    A row has the fields that vary, ``digest``, ``error`` (None, or a sentence) and the figures of summary.json by
-    dotted key (metrics.flatten). The same to the bit on any number of ``threads`` (as many as cores by default).
-    """
-    outcomes = simulate([(one.resolved, one.workload) for one in configurations], threads=threads)
-    return [row(one, outcome) for one, outcome in zip(configurations, outcomes, strict=True)]
-
-
 def simulate(
     jobs: Sequence[tuple[Resolved, Workload]],
     *,
@@ -52,7 +42,8 @@ def simulate(
 
 
 def row(configuration: Configuration, outcome: Outcome) -> Row:
-    """What the table of a sweep says of a configuration."""
+    """A row of the table of a sweep: the fields that vary, ``digest``, ``error`` (None or a sentence) and, without an
+    error, the figures of summary.json by dotted key."""
     fields = {name: named(value) if name == "workload" else value for name, value in configuration.overrides.items()}
     if isinstance(outcome, str):
         return {**fields, "digest": configuration.digest, "error": outcome}

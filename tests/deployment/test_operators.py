@@ -89,7 +89,7 @@ def test_tensor_parallelism_shares_the_work(name: str) -> None:
     for gemm in one.gemms:
         assert same(two, gemm).flops(64) == gemm.flops(64) // (1 if gemm.name in copied else 2)
     assert two.attention.kv_bytes_per_token() == one.attention.kv_bytes_per_token() // (1 if model.kv_lora_rank else 2)
-    assert two.attention_flops(100, 10) == one.attention_flops(100, 10) // 2
+    assert two.attention.flops(100, 10) == one.attention.flops(100, 10) // 2
     for kind in (operators(model, 2), operators(model, 2, expert_parallel=True)):
         if one.experts and kind.experts:
             assert kind.experts.flops(64) == one.experts.flops(64) / 2
@@ -105,9 +105,9 @@ def test_flops_and_bytes() -> None:
     assert gemm.flops(3) == 2 * 3 * 4096 * 4096
     assert gemm.bytes_moved(3) == 2 * (4096 * 4096 + 3 * 4096 + 3 * 4096)
     ops = operators(load_model("meta-llama/Meta-Llama-3-8B"), 1)
-    whole = ops.attention_flops(0, 100)
-    assert whole == ops.attention_flops(0, 30) + ops.attention_flops(30, 70)  # chunks add up
-    assert ops.attention_flops(100, 1) == 4 * 4096 * 101
+    whole = ops.attention.flops(0, 100)
+    assert whole == ops.attention.flops(0, 30) + ops.attention.flops(30, 70)  # chunks add up
+    assert ops.attention.flops(100, 1) == 4 * 4096 * 101
 
 
 def test_layers_of_latent_attention_and_experts() -> None:

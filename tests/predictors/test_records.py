@@ -1,6 +1,8 @@
 """The declared table, a profile in it, and forests trained on one."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -8,12 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from fastsim.errors import TableError
-from fastsim.predictors.families import Chip
+from fastsim.predictors.families import FAMILIES, Chip
 from fastsim.predictors.forests import cache
 from fastsim.predictors.forests import forest as shipped
 from fastsim.predictors.forests.features import features
 from fastsim.predictors.measurements import profile
-from fastsim.predictors.measurements.records import Records, checked, from_table, to_table
+from fastsim.predictors.measurements.records import SCHEMA, SHAPE_COLUMNS, Records, checked, from_table
 
 CHIP = Chip(100.0, 1000.0, 10)
 
@@ -26,9 +28,34 @@ def some(family: str = "gemm", precision: str = "bf16") -> Records:
     return Records(family, "mine", precision, ("fastsim 1",), shape, ms, "run 7")
 
 
+def table_of(all_records: Sequence[Records]) -> pa.Table:
+    """The declared table of records of several families."""
+    tables = []
+    for records in all_records:
+        rows = len(records.ms)
+        framework, _, version = records.frameworks[0].partition(" ")
+        text = {
+            "family": records.family,
+            "device": records.device,
+            "precision": records.precision,
+            "framework": framework,
+            "version": version,
+            "provenance": records.provenance,
+        }
+        columns: dict[str, Any] = {name: pa.array([value] * rows, pa.string()) for name, value in text.items()}
+        shape = dict(zip(FAMILIES[records.family], records.shape.T, strict=True))
+        for name in SHAPE_COLUMNS:
+            columns[name] = (
+                pa.array(shape[name].astype(np.int64)) if name in shape else pa.nulls(rows, SCHEMA.field(name).type)
+            )
+        columns["ms"] = pa.array(records.ms)
+        tables.append(pa.table([columns[field.name] for field in SCHEMA], schema=SCHEMA))
+    return pa.concat_tables(tables)
+
+
 def test_records_survive_the_table() -> None:
     fp8 = some(precision="fp8")
-    table = to_table([some(), fp8])
+    table = table_of([some(), fp8])
     assert table["batch"].null_count == table.num_rows
     first, second = from_table(table, "here")
     assert (first.family, first.device, first.precision, second.precision) == ("gemm", "mine", "bf16", "fp8")
@@ -55,7 +82,7 @@ def test_repeated_measurements_count_as_their_geometric_mean() -> None:
     ],
 )
 def test_impossible_rows_are_refused(column: str, value: object, message: str) -> None:
-    table = to_table([some()])
+    table = table_of([some()])
     at = table.column_names.index(column)
     values = [value, *table[column].to_pylist()[1:]]
     table = table.set_column(at, column, pa.array(values, table.schema.field(column).type))
@@ -69,13 +96,13 @@ def test_what_is_no_profile_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_text("text")
     with pytest.raises(TableError, match="not a readable Parquet file"):
         profile.read(tmp_path, "mine")
-    pq.write_table(to_table([some()]).drop(["device"]), tmp_path / "a.parquet")
+    pq.write_table(table_of([some()]).drop(["device"]), tmp_path / "a.parquet")
     with pytest.raises(TableError, match="column 'device' is missing"):
         profile.read(tmp_path, "mine")
-    pq.write_table(to_table([some()]), tmp_path / "a.parquet")
+    pq.write_table(table_of([some()]), tmp_path / "a.parquet")
     with pytest.raises(TableError, match="no rows for device 'other'; it has mine"):
         profile.read(tmp_path, "other")
-    pq.write_table(to_table([some()]), tmp_path / "b.parquet")
+    pq.write_table(table_of([some()]), tmp_path / "b.parquet")
     (both,), (one,) = profile.read(tmp_path, "mine"), [checked(some())]  # the same rows in several files
     np.testing.assert_array_equal(both.shape, one.shape)
     np.testing.assert_allclose(both.ms, one.ms)
@@ -85,7 +112,7 @@ def test_a_profile_becomes_forests_that_know_its_points(tmp_path: Path, monkeypa
     monkeypatch.setattr(cache, "CACHE_FOLDER", tmp_path / "cache" / "kernels" / "x")
     folder = tmp_path / "mine"
     folder.mkdir()
-    pq.write_table(to_table([some()]), folder / "gemm.parquet")
+    pq.write_table(table_of([some()]), folder / "gemm.parquet")
     with pytest.warns(UserWarning, match="training forests of mine"):
         root = cache.root(f"profile:{folder}", "mine", CHIP)
     forest = shipped.load("mine", "gemm", "bf16", CHIP, root)
@@ -97,7 +124,7 @@ def test_a_profile_becomes_forests_that_know_its_points(tmp_path: Path, monkeypa
     assert low < 0.003 + 1.3 * terms["roofline"][0] < high and forest.outside(2 * known.shape[-1:]).all()
     assert cache.root(f"profile:{folder}", "mine", CHIP) == root  # no second training, no warning
     assert shipped.precisions("mine", "gemm", root) == ["bf16"]
-    pq.write_table(to_table([some()]).slice(1), folder / "gemm.parquet")
+    pq.write_table(table_of([some()]).slice(1), folder / "gemm.parquet")
     with pytest.warns(UserWarning, match="training"):
         assert cache.root(f"profile:{folder}", "mine", CHIP) != root
     assert len(list(cache.folder().iterdir())) == 2  # nothing temporary is left

@@ -1,6 +1,7 @@
 """``vidur:DIR``: a small checkout made here, and real rows where they are."""
 
 import csv
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -176,9 +177,12 @@ def test_what_is_wrong_with_a_checkout_is_said(tmp_path: Path) -> None:
     refused(root, "attention.csv: is a Git LFS pointer, not the table itself; run `git lfs pull`")
 
 
-def test_the_declared_table_holds_the_projections(tmp_path: Path) -> None:
+def test_the_projections_in_the_declared_table_of_the_benchmark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "bench"))
     path = checkout(tmp_path) / "data" / "profiling" / "compute" / "a100" / MODEL / "mlp.csv"
-    records = vidur.gemm_records(path, "a100", deployed().model, 2)
+    records = import_module("operators").gemm_records(path, "a100", deployed().model, 2)
     assert {tuple(row) for row in records.shape[:, 1:].tolist()} == {
         (6144, 4096), (4096, 2048), (11008, 4096), (4096, 5504)
     }  # fmt: skip

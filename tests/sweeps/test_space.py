@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 import fastsim
 from fastsim.errors import CatalogError, ConfigError
 from fastsim.result.metrics.definitions import flatten
-from fastsim.sweeps import conditions
-from fastsim.sweeps.batches import MOST, cut, run_batch
+from fastsim.sweeps import batches, conditions
+from fastsim.sweeps.batches import MOST, cut
+from fastsim.sweeps.configuration import Configuration
 from fastsim.sweeps.space import Space
 
 SMALL: dict[str, Any] = {"source": "chat", "rate": 4, "num_requests": 40}
@@ -28,6 +29,12 @@ def overrides(found: Space) -> list[tuple[Any, ...]]:
 
 def values(given: Any, name: str = "workload.rate") -> list[Any]:
     return [row[0] for row in space({name: given}).axes[0].rows]
+
+
+def rows_of(found: list[Configuration], threads: int | None = None) -> list[dict[str, Any]]:
+    """The rows of a sweep's table, simulated together."""
+    outcomes = batches.simulate([(one.resolved, one.workload) for one in found], threads=threads)
+    return [batches.row(*each) for each in zip(found, outcomes, strict=True)]
 
 
 def test_axes_are_a_product_and_zips_go_in_step() -> None:
@@ -84,7 +91,7 @@ def test_workloads_can_be_an_axis() -> None:
     found = list(space({"workload": ["chat", {"source": "code", "num_requests": 7}, described]}).configurations())
     assert [one.workload.num_requests for one in found] == [40, 7, 40]
     assert (found[2].workload.num_prompt_tokens == 9).all()
-    assert run_batch(found)[1]["workload"] == "code"
+    assert rows_of(found)[1]["workload"] == "code"
 
 
 def test_conditions_drop_and_are_counted() -> None:
@@ -131,8 +138,8 @@ def test_digests_tell_configurations_apart() -> None:
 
 def test_a_batch_gives_what_simulate_gives() -> None:
     found = list(space({"num_replicas": [1, 2], "scheduler.num_blocks": [1, 4000]}).configurations())
-    rows = run_batch(found, threads=1)
-    assert rows == run_batch(found, threads=3)
+    rows = rows_of(found, threads=1)
+    assert rows == rows_of(found, threads=3)
     for one, row in zip(found, rows, strict=True):
         assert row["digest"] == one.digest
         assert row["num_replicas"] == one.overrides["num_replicas"]

@@ -40,17 +40,6 @@ class Operators:
         """What most layers do."""
         return max(self.attentions, key=lambda one: one.count)
 
-    def layer_flops(self, num_tokens: int) -> int:
-        """FLOPs of the GEMMs and experts of all layers for a batch of ``num_tokens``, per layer."""
-        total = sum(gemm.count * gemm.flops(num_tokens) for gemm in self.gemms)
-        if self.experts:
-            total += int(self.experts.count * self.experts.flops(num_tokens))
-        return total // self.num_layers
-
-    def attention_flops(self, processed: int, chunk: int) -> int:
-        """FLOPs of a layer's attention for ``chunk`` tokens after ``processed`` ones, causal."""
-        return self.attention.flops(processed, chunk)
-
     def weight_bytes(self) -> int:
         """Weights of the layers on one GPU: embedding, final norm and LM head are not among them."""
         total = sum(gemm.count * gemm.weight_bytes() for gemm in self.gemms)

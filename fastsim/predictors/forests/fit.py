@@ -10,7 +10,6 @@ from fastsim.predictors.families import Features, Floats
 from .features import Columns
 
 SEED = 0
-METHODS = ("forest", "extra")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +29,6 @@ SIZES = {
     "mla_prefill": Size(12, 250),
     "mla_decode": Size(12, 250),
 }
-UNSHRUNK = Size(60, None)
 
 
 @dataclass(frozen=True, slots=True)

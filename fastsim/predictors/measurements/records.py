@@ -1,6 +1,5 @@
 """Measured operator times, as every source gives them: one declared table."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,31 +71,6 @@ def checked(records: Records) -> Records:
         ms,
         records.provenance,
     )
-
-
-def to_table(all_records: Sequence[Records]) -> pa.Table:
-    """The declared table of several families."""
-    tables = []
-    for records in all_records:
-        rows = len(records.ms)
-        framework, _, version = records.frameworks[0].partition(" ")
-        text = {
-            "family": records.family,
-            "device": records.device,
-            "precision": records.precision,
-            "framework": framework,
-            "version": version,
-            "provenance": records.provenance,
-        }
-        columns: dict[str, Any] = {name: pa.array([value] * rows, pa.string()) for name, value in text.items()}
-        shape = dict(zip(FAMILIES[records.family], records.shape.T, strict=True))
-        for name in SHAPE_COLUMNS:
-            columns[name] = (
-                pa.array(shape[name].astype(np.int64)) if name in shape else pa.nulls(rows, SCHEMA.field(name).type)
-            )
-        columns["ms"] = pa.array(records.ms)
-        tables.append(pa.table([columns[field.name] for field in SCHEMA], schema=SCHEMA))
-    return pa.concat_tables(tables)
 
 
 def from_table(table: pa.Table, place: str) -> list[Records]:

@@ -17,8 +17,6 @@ import pyarrow.csv
 from fastsim.errors import TableError
 from fastsim.predictors.families import Floats
 
-from .records import Records, checked
-
 if TYPE_CHECKING:
     from fastsim.catalog.model import Model
     from fastsim.deployment.resolved import Resolved
@@ -188,30 +186,3 @@ def read_host(path: Path, tp: int) -> tuple[Floats, Floats]:
     """Sequences, and host time, ms; Vidur itself leaves it out by default."""
     columns = read(path, ["batch_size", *HOST_OPERATORS], {"tensor_parallel_degree": tp})
     return columns["batch_size"], sum((_times(path, columns, name) for name in HOST_OPERATORS), np.zeros(1))
-
-
-def gemm_records(path: Path, device: str, model: "Model", tp: int) -> Records:
-    """The projections of mlp.csv in the declared table: what other sources of the same GPU can be held against."""
-    tokens, times = read_mlp(path, model, tp)
-    heads, kv, dim = model.num_attention_heads // tp, max(1, model.num_key_value_heads // tp), model.head_dim
-    ffn, hidden = model.intermediate_size // tp, model.hidden_size
-    shapes = {
-        "attn_pre_proj": ((heads + 2 * kv) * dim, hidden),
-        "attn_post_proj": (hidden, heads * dim),
-        "mlp_up_proj": ((2 if model.gated_mlp else 1) * ffn, hidden),
-        "mlp_down_proj": (hidden, ffn),
-    }
-    shape = np.concatenate(
-        [np.column_stack([tokens, *np.full((2, tokens.size), [[n], [k]])]) for n, k in shapes.values()]
-    )
-    ms = np.concatenate([times[name] for name in shapes])
-    return checked(Records("gemm", device, "bf16", ("vidur 7d47513",), shape, ms, str(path)))
-
-
-def decode_records(path: Path, device: str, model: "Model", tp: int) -> Records:
-    """Decode attention of attention.csv in the declared table."""
-    batch, kv, ms = read_attention(path, model, tp, decode=True)
-    heads, kv_heads = model.num_attention_heads // tp, max(1, model.num_key_value_heads // tp)
-    fixed = np.tile([heads, kv_heads, model.head_dim], (batch.size, 1))
-    shape = np.column_stack([batch, np.maximum(kv, 1), fixed])
-    return checked(Records("decode_attention", device, "bf16", ("vidur 7d47513",), shape, ms, str(path)))

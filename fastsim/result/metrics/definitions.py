@@ -156,17 +156,6 @@ def definitions(summary: Mapping[str, Any]) -> dict[str, str]:
     return {metric.name: _text(metric) for metric in METRICS if _has(summary, metric.name)}
 
 
-def overview() -> str:
-    """The table of the README: a row per section of summary.json."""
-    rows = ["| summary.json | |", "|---|---|"]
-    sections = dict.fromkeys(metric.name.partition(".")[0] for metric in METRICS)
-    for section in sections:
-        found = [metric for metric in METRICS if metric.name.partition(".")[0] == section]
-        keys = ", ".join(metric.key for metric in found)
-        rows.append(f"| `{section}` | {found[0].meaning if keys == section else keys} |")
-    return "\n".join(rows)
-
-
 def _text(metric: Metric) -> str:
     return f"{metric.unit}: {metric.meaning}" if metric.unit else metric.meaning
 
