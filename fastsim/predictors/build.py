@@ -11,7 +11,9 @@ from fastsim.errors import CatalogError
 
 if TYPE_CHECKING:
     from fastsim.deployment.resolved import Resolved
-    from fastsim.kernels.cost import Cost, FastsimTables, VidurTables
+    from fastsim.kernels.cost import Cost
+    from fastsim.predictors.tables.by_operator import ByOperator
+    from fastsim.predictors.tables.cache import Tables
     from fastsim.predictors.times.device_forests import Sources
     from fastsim.predictors.times.evidence import Inquiry
     from fastsim.predictors.times.iteration import Iteration
@@ -20,9 +22,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Built:
-    """The tables of a deployment, what they come from (JSON-able), and how long building them took, s."""
+    """The tables of a deployment, what they come from, and how long building them took.
+
+    ``operators``: tables by operator, which add up to those in ``cost``; empty with Vidur's composition, whose times
+    are not sums over operators. ``spread``: standard deviation of the logarithm of each operator's time, where its
+    interval is known. ``provenance`` can be written as JSON. ``seconds``: s.
+    """
 
     cost: "Cost"
+    operators: "ByOperator"
+    spread: dict[str, float]
     provenance: dict[str, Any]
     seconds: float
 
@@ -30,67 +39,77 @@ class Built:
 def build_cost(resolved: "Resolved") -> Built:
     """Tables for ``predictor.source`` and ``predictor.compose`` of a deployment.
 
-    ``provenance["known"]`` says which share of the time of iteration.typical was measured, lies outside of what was
-    measured, or is modelled. Raises TableError for operator times that cannot be used, and CatalogError for a
-    device without forests, or without the precision.
+    ``provenance["known"]`` says which share of the time of a typical iteration (times.iteration.typical) was measured,
+    lies outside of what was measured, or is modelled. Raises TableError for operator times that cannot be used, and
+    CatalogError for a device without forests, or without the precision.
     """
     began = time.perf_counter()
     if resolved.predictor.source.startswith("tables:"):
         times, provenance = _from_tables(resolved)
         tables = _compose(resolved, times)
-    else:
-        tables, provenance = _from_cache(resolved)
-    return _built(resolved, tables, provenance, began)
+        return _built(resolved, tables, provenance, began, _by_operator(resolved, times, tables))
+    tables, operators, provenance = _from_cache(resolved)
+    spread = provenance.pop("spread")
+    return _built(resolved, tables, provenance, began, operators, spread)
 
 
 def build_costs(resolved: "Resolved", replicates: int, seed: int) -> list[Built]:
-    """``replicates`` tables of a deployment, each drawn from the intervals of its operators (replicates.draws).
+    """``replicates`` tables of a deployment, each drawn from the intervals of its operators (tables.draws).
 
-    ``provenance["replicate"]`` holds the number of the draw and the seed. Times given as tables:DIR have no
-    interval: all draws are alike.
+    ``provenance["replicate"]`` holds the number of the draw and the seed. Times given as tables:DIR or vidur:DIR have
+    no interval: all draws are alike.
     """
-    from fastsim.predictors.tables.by_operator import breakdown
-    from fastsim.predictors.tables.draws import draws, spreads
+    from fastsim.predictors.tables.draws import drawn_tables, drawn_times, factors
 
-    times, known, provenance = operator_times(resolved)
-    spread = spreads(breakdown(resolved, times, known, _everything(resolved)))
-    found = []
-    for number, drawn in enumerate(draws(times, spread, replicates, seed)):
+    built, drawn = build_cost(resolved), []
+    times = operator_times(resolved)[0] if resolved.predictor.compose == "vidur" else None
+    for number, factor in enumerate(factors(built.spread, replicates, seed)):
         began = time.perf_counter()
-        about = {**provenance, "replicate": {"number": number, "of": replicates, "seed": seed}}
-        found.append(_built(resolved, _compose(resolved, drawn), about, began))
-    return found
+        if times is None:
+            tables: Tables = drawn_tables(built.cost.fastsim, built.operators, factor)
+        else:
+            tables = _compose(resolved, drawn_times(times, factor))
+        about = {**built.provenance, "replicate": {"number": number, "of": replicates, "seed": seed}}
+        drawn.append(_built(resolved, tables, about, began))
+    return drawn
 
 
-def operator_times(
-    resolved: "Resolved", iteration: "Iteration | None" = None
-) -> "tuple[OperatorTimes, dict[str, Inquiry], dict[str, Any]]":
-    """Operator times, what is known of each in an iteration (iteration.typical if None), and where they come from.
-
-    Nothing is known of times given as tables:DIR or vidur:DIR.
-    """
+def operator_times(resolved: "Resolved") -> "tuple[OperatorTimes, dict[str, Any]]":
+    """The operator times that tables are composed of, and where they come from."""
     kind, _, folder = resolved.predictor.source.partition(":")
     if kind == "tables":
-        times, provenance = _from_tables(resolved)
-        return times, {}, provenance
+        return _from_tables(resolved)
     from fastsim.predictors.times.reach import limits
 
     if kind == "vidur":
         from fastsim.predictors.times.vidur import operator_times as from_vidur
 
-        times, provenance = from_vidur(Path(folder), resolved, limits(resolved))
-        return times, {}, provenance
+        return from_vidur(Path(folder), resolved, limits(resolved))
     from fastsim.predictors.times.estimate import estimate
-    from fastsim.predictors.times.evidence import inquire
 
     sources = sources_of(resolved)
-    known = inquire(resolved, sources, iteration or _everything(resolved))
-    about = {"system": sources.system, **_about(sources, _cards(sources))}
-    return estimate(resolved, sources, limits(resolved)), known, about
+    return estimate(resolved, sources, limits(resolved)), {
+        "system": sources.system,
+        **_about(sources, _cards(sources)),
+    }
+
+
+def known_of(resolved: "Resolved", iteration: "Iteration") -> "dict[str, Inquiry]":
+    """What is known of each operator's time in an iteration; of times given as tables:DIR or vidur:DIR, nothing."""
+    from fastsim.predictors.times.evidence import inquire
+
+    if resolved.predictor.source.partition(":")[0] in ("tables", "vidur"):
+        return {}
+    return inquire(resolved, sources_of(resolved), iteration)
 
 
 def _built(
-    resolved: "Resolved", tables: "VidurTables | FastsimTables", provenance: dict[str, Any], began: float
+    resolved: "Resolved",
+    tables: "Tables",
+    provenance: dict[str, Any],
+    began: float,
+    operators: "ByOperator | None" = None,
+    spread: dict[str, float] | None = None,
 ) -> Built:
     from fastsim.kernels.cost import COMPOSE_FASTSIM, COMPOSE_VIDUR, Cost, VidurTables
     from fastsim.predictors.tables.compose import NO_FASTSIM, NO_VIDUR
@@ -101,24 +120,26 @@ def _built(
     else:
         cost = Cost(COMPOSE_FASTSIM, stages, NO_VIDUR, tables)
     about = {"source": predictor.source, "compose": predictor.compose, **provenance}
-    return Built(cost, about, time.perf_counter() - began)
+    return Built(cost, operators or {}, spread or {}, about, time.perf_counter() - began)
 
 
-def _everything(resolved: "Resolved") -> "Iteration":
-    from fastsim.predictors.times.iteration import typical
-
-    return typical(resolved)
-
-
-def _compose(resolved: "Resolved", times: "OperatorTimes") -> "VidurTables | FastsimTables":
+def _compose(resolved: "Resolved", times: "OperatorTimes") -> "Tables":
     from fastsim.predictors.tables.compose import fastsim_tables, vidur_tables
 
-    tp = resolved.tensor_parallel_size
-    num_layers = resolved.layers_per_stage
+    tp, num_layers = resolved.tensor_parallel_size, resolved.layers_per_stage
     if resolved.predictor.compose == "vidur":
         return vidur_tables(times, tp, num_layers)
-    seqs = resolved.scheduler.max_num_seqs
-    return fastsim_tables(times, tp, num_layers, seqs, resolved.device.skew)
+    return fastsim_tables(times, tp, num_layers, resolved.scheduler.max_num_seqs, resolved.device.skew)
+
+
+def _by_operator(resolved: "Resolved", times: "OperatorTimes", tables: "Tables") -> "ByOperator":
+    from fastsim.kernels.cost import VidurTables
+    from fastsim.predictors.tables.by_operator import by_operator
+
+    if isinstance(tables, VidurTables):
+        return {}
+    size = (resolved.tensor_parallel_size, resolved.layers_per_stage, resolved.scheduler.max_num_seqs)
+    return by_operator(times, tables, *size)
 
 
 def _from_tables(resolved: "Resolved") -> "tuple[OperatorTimes, dict[str, Any]]":
@@ -129,13 +150,17 @@ def _from_tables(resolved: "Resolved") -> "tuple[OperatorTimes, dict[str, Any]]"
     return times, {"digest": digest(folder)}
 
 
-def _from_cache(resolved: "Resolved") -> "tuple[VidurTables | FastsimTables, dict[str, Any]]":
+def _from_cache(resolved: "Resolved") -> "tuple[Tables, ByOperator, dict[str, Any]]":
     """Tables by the digest of all that goes into them; built when it is new."""
     from fastsim.kernels.cost import FastsimTables, VidurTables
+    from fastsim.predictors.tables.by_operator import breakdown, shares
     from fastsim.predictors.tables.cache import load_or_build
+    from fastsim.predictors.tables.draws import spreads
+    from fastsim.predictors.times.iteration import typical
     from fastsim.predictors.times.reach import limits
 
     measured, about = _measurements(resolved)
+    iteration = typical(resolved)
     everything = {
         "measured": measured,
         "model": asdict(resolved.model),
@@ -145,22 +170,22 @@ def _from_cache(resolved: "Resolved") -> "tuple[VidurTables | FastsimTables, dic
         "parallelism": [resolved.tensor_parallel_size, resolved.pipeline_parallel_size],
         "limits": asdict(limits(resolved)),
         "predictor": resolved.predictor.model_dump(),
-        "typical": asdict(_everything(resolved)),
+        "typical": asdict(iteration),
         "code": _code_digest(),
     }
     key = hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
 
-    def build() -> "tuple[VidurTables | FastsimTables, dict[str, Any]]":
-        from fastsim.predictors.tables.by_operator import breakdown, shares
-
-        times, known, about = operator_times(resolved)
-        if kind is not VidurTables and known:
-            about["known"] = shares(breakdown(resolved, times, known, _everything(resolved)))
-        return _compose(resolved, times), about
+    def build() -> "tuple[Tables, ByOperator, dict[str, Any]]":
+        times, about = operator_times(resolved)
+        tables, known = _compose(resolved, times), known_of(resolved, iteration)
+        operators = _by_operator(resolved, times, tables)
+        if operators and known:
+            about["known"] = shares(breakdown(operators, known, iteration, resolved.pipeline_parallel_size))
+        return tables, operators, {**about, "spread": spreads(known)}
 
     kind = VidurTables if resolved.predictor.compose == "vidur" else FastsimTables
-    tables, stored = load_or_build(key, kind, build)
-    return tables, {**stored, **about, "digest": key}
+    tables, operators, stored = load_or_build(key, kind, build)
+    return tables, operators, {**stored, **about, "digest": key}
 
 
 def _measurements(resolved: "Resolved") -> tuple[Any, dict[str, Any]]:

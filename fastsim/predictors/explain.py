@@ -4,7 +4,7 @@ from typing import Any
 
 from fastsim.deployment.resolved import Resolved
 from fastsim.errors import ConfigError
-from fastsim.predictors.build import operator_times
+from fastsim.predictors.build import build_cost, known_of
 from fastsim.predictors.tables.by_operator import Row, breakdown, interval, shares
 from fastsim.predictors.times.iteration import Iteration, check
 
@@ -18,8 +18,8 @@ def explain(resolved: Resolved, iteration: Iteration) -> dict[str, Any]:
     check(resolved, iteration)
     if resolved.predictor.compose == "vidur":
         raise ConfigError("predictor.compose: 'vidur' cannot be explained by operator (valid: fastsim)")
-    times, known, provenance = operator_times(resolved, iteration)
-    rows = breakdown(resolved, times, known, iteration)
+    built = build_cost(resolved)
+    rows = breakdown(built.operators, known_of(resolved, iteration), iteration, resolved.pipeline_parallel_size)
     total, (low, high) = sum(row.ms for row in rows), interval(rows)
     return {
         "deployment": resolved.deployment.model_dump(mode="json"),
@@ -33,7 +33,7 @@ def explain(resolved: Resolved, iteration: Iteration) -> dict[str, Any]:
         "total_ms": total,
         "interval_ms": [low, high],
         "shares": shares(rows),
-        "provenance": {"source": resolved.predictor.source, **provenance},
+        "provenance": {name: value for name, value in built.provenance.items() if name != "known"},
         "warnings": list(resolved.warnings),
     }
 

@@ -15,6 +15,7 @@ from pyarrow.csv import write_csv
 
 from fastsim.deployment.resolved import Resolved
 from fastsim.files.writing import replacing
+from fastsim.predictors.build import Built
 from fastsim.result.columns import BREAKDOWN, ITERATIONS, REQUESTS, Column
 from fastsim.result.metrics.definitions import definitions
 from fastsim.result.metrics.goodput import judge
@@ -92,14 +93,14 @@ class Result:
 def wrap(
     resolved: Resolved,
     workload: Workload,
-    provenance: dict[str, Any],
+    built: Built,
     outcome: Outcome,
     timing: dict[str, float],
     objectives: Sequence[Objective] = (),
     exclude: tuple[float, float] = (0.0, 0.0),
 ) -> Result:
     """Turn the arrays of a finished simulation into its result."""
-    config = describe(resolved, workload, provenance)
+    config = describe(resolved, workload, built.provenance)
     requests = request_table(outcome.columns, config)
     iterations = None
     if outcome.log is not None:
@@ -107,9 +108,9 @@ def wrap(
         order = np.lexsort((outcome.log[1], outcome.log[0], outcome.log[2]))
         rows = [column[order] for column in outcome.log]
         iterations = _table(ITERATIONS, dict(zip((c.name for c in ITERATIONS), rows, strict=True)), config)
-    summary = summarise(resolved, outcome.columns, outcome.replicas, outcome.tbt, provenance, exclude)
+    summary = summarise(resolved, outcome.columns, outcome.replicas, outcome.tbt, built.provenance, exclude)
     if outcome.measures is not None:
-        add_details(summary, resolved, outcome.columns, outcome.replicas, outcome.measures, exclude)
+        add_details(summary, resolved, built.operators, outcome.columns, outcome.replicas, outcome.measures, exclude)
     result = Result(requests, iterations, {**summary, "timing": timing}, config)
     if objectives:
         result.judge(objectives)

@@ -166,7 +166,7 @@ def _run(job: _Job, tables: _Tables, arena: Arena, keep: bool, detail: bool, sto
         columns = request_columns(lane.requests, stream.prompts, limits.num_stages)
         summary = summarise(resolved, columns, lane.replicas, lane.tbt, built.provenance)
         if measures := measures_of([lane]):
-            add_details(summary, resolved, columns, lane.replicas, measures)
+            add_details(summary, resolved, built.operators, columns, lane.replicas, measures)
         table = request_table(columns, describe(resolved, job.workload, built.provenance)) if keep else None
         total_s = time.perf_counter() - began
         timing = {"tables_s": tables_s, "kernel_s": kernel_s, "write_s": 0.0, "total_s": total_s}

@@ -80,7 +80,7 @@ def simulate(
     job = Job(resolved, kernel, limits, requests, stream, progress)
     outcome, kernel_s = run(job, built.cost, iterations, detail)
     timing = {"tables_s": tables_s, "kernel_s": kernel_s, "write_s": 0.0, "total_s": 0.0}
-    result = wrap(resolved, requests, built.provenance, outcome, timing, wanted, exclude)
+    result = wrap(resolved, requests, built, outcome, timing, wanted, exclude)
     if replicates:
         result.summary["replicates"] = intervals(
             [

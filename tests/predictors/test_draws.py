@@ -1,6 +1,7 @@
 """Tables drawn from intervals: coherent per operator, repeatable, centred on the tables they vary."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 from fastsim.deployment.resolved import Deployment, Resolved, resolve
 from fastsim.predictors.build import build_cost, build_costs, operator_times
 from fastsim.predictors.tables import cache
-from fastsim.predictors.tables.draws import draws
+from fastsim.predictors.tables.compose import fastsim_tables
+from fastsim.predictors.tables.draws import drawn_tables, drawn_times, factors
 
 
 @pytest.fixture(autouse=True)
@@ -51,16 +53,36 @@ def test_one_factor_for_all_shapes_of_an_operator() -> None:
 
 
 def test_draws_spread_as_their_intervals_say() -> None:
-    times, _, _ = operator_times(resolved("scheduler.max_num_seqs=8"))
-    factors = [
-        drawn.tokens["mlp_act"][8] / times.tokens["mlp_act"][8] for drawn in draws(times, {"mlp_act": 0.1}, 400, 0)
-    ]
-    assert np.mean(np.log(factors)) == pytest.approx(0, abs=0.02)
-    assert np.std(np.log(factors)) == pytest.approx(0.1, rel=0.1)
-    same = next(draws(times, {}, 1, 0))
-    for name, row in times.tokens.items():
-        np.testing.assert_array_equal(same.tokens[name], row)
-    np.testing.assert_allclose(same.last, times.last)
+    logs = [np.log(factor("mlp_act")) for factor in factors({"mlp_act": 0.1}, 400, seed=0)]
+    assert np.mean(logs) == pytest.approx(0, abs=0.02)
+    assert np.std(logs) == pytest.approx(0.1, rel=0.1)
+    assert all(factor("mlp_up_proj") == 1.0 for factor in factors({"mlp_act": 0.1}, 3, seed=0))
+
+
+@pytest.mark.parametrize("windowed", [False, True])
+def test_tables_by_operator_add_up_and_come_back_from_the_cache(windowed: bool, tmp_path: Path) -> None:
+    one = resolved("scheduler.max_num_seqs=16", "pipeline_parallel_size=2", "tensor_parallel_size=2")
+    if windowed:  # two kinds of attention
+        model = replace(one.model, sliding_window=1024, num_full_attention_layers=16)
+        one = replace(one, model=model)
+    cold, warm = build_cost(one), build_cost(one)
+    assert ("attn_window_decode" in cold.operators) == windowed and cold.operators["attn_decode"].decode_ms.size
+    assert list(cold.operators) == list(warm.operators) and cold.spread == warm.spread
+    for name, tables in cold.operators.items():
+        for field, array in tables._asdict().items():
+            np.testing.assert_array_equal(array, getattr(warm.operators[name], field))
+    whole = drawn_tables(warm.cost.fastsim, warm.operators, lambda name: 1.0)
+    for field, array in warm.cost.fastsim._asdict().items():
+        np.testing.assert_allclose(getattr(whole, field), array, rtol=1e-9, atol=1e-12, err_msg=field)
+
+
+def test_drawn_tables_are_those_composed_of_drawn_times() -> None:
+    one = resolved("scheduler.max_num_seqs=16", "tensor_parallel_size=2")
+    built, times = build_cost(one), operator_times(one)[0]
+    for factor, drawn in zip(factors(built.spread, 2, seed=3), build_costs(one, 2, seed=3), strict=True):
+        composed = fastsim_tables(drawn_times(times, factor), 2, one.layers_per_stage, 16, one.device.skew)
+        for field, array in composed._asdict().items():
+            np.testing.assert_allclose(getattr(drawn.cost.fastsim, field), array, rtol=1e-9, atol=1e-12)
 
 
 def test_what_is_known_travels_with_the_tables() -> None:

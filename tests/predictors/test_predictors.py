@@ -317,10 +317,12 @@ def test_all_reduce_over_several_nodes() -> None:
 
 
 def test_exchanges_of_tokens_are_as_measured() -> None:
-    from fastsim.predictors.build import operator_times
+    from fastsim.predictors.build import known_of, operator_times
+    from fastsim.predictors.times.iteration import typical
 
     shared = ("tensor_parallel_size=8", "enable_expert_parallel=true", "all2all_backend=deepep")
-    times, known, _ = operator_times(resolved("model=deepseek-v3", *shared, device="h200"))
+    one = resolved("model=deepseek-v3", *shared, device="h200")
+    times, known = operator_times(one)[0], known_of(one, typical(one))
     assert (known["moe_all_to_all"].how, known["moe_all_to_all"].count) == ("measured", 116)
     curves = forest.card("h200_sxm", "moe_a2a")["curves"]["decode"]
     low, high = (
@@ -329,8 +331,8 @@ def test_exchanges_of_tokens_are_as_measured() -> None:
     per_layer = 116 / 61 * np.array([np.mean(low), np.mean(high)])
     # 16 tokens on each of 8 GPUs, but for what making the curve monotone moves.
     assert 0.9 * per_layer[0] <= times.tokens["moe_all_to_all"][128] <= 1.1 * per_layer[1]
-    _, known, _ = operator_times(resolved("model=Qwen/Qwen3-235B-A22B", *shared))
-    assert known["moe_all_to_all"].how == "modelled"  # none of this width was measured
+    other = resolved("model=Qwen/Qwen3-235B-A22B", *shared)
+    assert known_of(other, typical(other))["moe_all_to_all"].how == "modelled"  # none of this width was measured
 
 
 SHARED = ROOT.parent / "shared" / "vidur_profiles"

@@ -163,15 +163,16 @@ def test_a_run_in_which_little_or_nothing_finished(
     few = load("chat", rate=4.0, num_requests=5, seed=3)
     limits = lanes.limits_of(resolved)
     stream = layout.share(few.arrived_at, few.num_prompt_tokens, few.num_output_tokens)
+    built = build_cost(resolved)
     job = simulation.Job(resolved, lanes.kernel_of(resolved), limits, few, stream, None)
-    outcome, _ = simulation.run(job, build_cost(resolved).cost, detail=True)
+    outcome, _ = simulation.run(job, built.cost, detail=True)
     assert outcome.measures is not None
     columns = {name: values.copy() for name, values in outcome.columns.items()}
     for name, values in columns.items():
         if values.dtype.kind == "f" and name != "arrived_at":
             values[number:] = np.nan
     summary: dict[str, Any] = summarise(resolved, columns, outcome.replicas, outcome.tbt, {})
-    summary_module.add_details(summary, resolved, columns, outcome.replicas, outcome.measures)
+    summary_module.add_details(summary, resolved, built.operators, columns, outcome.replicas, outcome.measures)
     assert summary["totals"]["finished"] == number
     if not number:
         assert summary["latency"]["ttft"]["p99"] is None

@@ -1,22 +1,26 @@
-"""One iteration by operator: what the tables charge for each, summing up to what the kernel charges."""
+"""What each operator adds to the tables of a deployment, and what it takes in an iteration or a whole run."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from fastsim.deployment.resolved import Resolved
 from fastsim.kernels.cost import FastsimTables
 from fastsim.predictors.times.evidence import Inquiry
 from fastsim.predictors.times.iteration import Iteration
 from fastsim.predictors.times.times import Floats, OperatorTimes
 
-from .compose import fastsim_tables
+from .compose import NO_FASTSIM, fastsim_tables
 
 NOTHING = np.zeros(1)
 NO_GRID = np.zeros((2, 2))
 GIVEN = Inquiry(1, {}, 0, 0, "given", 1.0, 1.0)  # by the user's own tables
+
+ARRAYS = tuple(name for name, value in NO_FASTSIM._asdict().items() if isinstance(value, np.ndarray))
+# Tables by operator; arrays to which an operator adds nothing are empty.
+ByOperator = Mapping[str, FastsimTables]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,42 +33,99 @@ class Row:
 
     @property
     def low_ms(self) -> float:
-        """Nine of ten times lie above it, but for one in twenty."""
+        """Lower end of the 90 % interval, ms: 5 % of times fall below."""
         return self.ms * self.about.low
 
     @property
     def high_ms(self) -> float:
-        """Nine of ten times lie below it, but for one in twenty."""
+        """Upper end of the 90 % interval, ms: 5 % of times lie above."""
         return self.ms * self.about.high
 
 
-def breakdown(resolved: Resolved, times: OperatorTimes, known: dict[str, Inquiry], iteration: Iteration) -> list[Row]:
-    """Every operator of ``iteration``, the costliest first. ``known``: from ``inquire``; empty for given tables."""
-    stages, tp = resolved.pipeline_parallel_size, resolved.tensor_parallel_size
-    layers, seqs = resolved.layers_per_stage, resolved.scheduler.max_num_seqs
-    rows = []
-    for name, alone in apart(times):
-        tables = fastsim_tables(alone, tp, layers, seqs, resolved.device.skew)
-        if ms := iteration_ms(tables, iteration, stages):
-            rows.append(Row(name, ms, known.get(name, GIVEN)))
+def by_operator(
+    times: OperatorTimes, whole: FastsimTables, tensor_parallel_size: int, num_layers: int, max_num_seqs: int
+) -> dict[str, FastsimTables]:
+    """Tables of each operator alone; added up they are ``whole``, what ``fastsim_tables`` composes of the same times.
+
+    An array that is all of the whole's is that array: a model with one kind of attention has its grids once.
+    """
+    tables = {}
+    for name, alone in _apart(times):
+        composed = fastsim_tables(alone, tensor_parallel_size, num_layers, max_num_seqs, whole.skew)
+        shared = {}
+        for field in ARRAYS:
+            array, total = getattr(composed, field), getattr(whole, field)
+            shared[field] = total if np.array_equal(array, total) else array
+            if not array.any():
+                shared[field] = getattr(NO_FASTSIM, field)
+        if any(array.size for array in shared.values()):
+            tables[name] = composed._replace(**shared)
+    return tables
+
+
+def breakdown(operators: ByOperator, known: Mapping[str, Inquiry], iteration: Iteration, num_stages: int) -> list[Row]:
+    """Every operator of ``iteration``, the costliest first.
+
+    ``known``: what ``inquire`` says of each operator; empty for times that a user gave.
+    """
+    times = {name: iteration_ms(tables, iteration, num_stages) for name, tables in operators.items()}
+    rows = [Row(name, ms, known.get(name, GIVEN)) for name, ms in times.items() if ms]
     return sorted(rows, key=lambda row: -row.ms)
 
 
-def iteration_ms(tables: FastsimTables, iteration: Iteration, stages: int) -> float:
+def iteration_ms(tables: FastsimTables, iteration: Iteration, num_stages: int) -> float:
     """What the kernel charges for an iteration, over all stages, ms."""
-    tokens, sampled = iteration.num_tokens, iteration.num_seqs
-    ms = _beyond(tables.token_ms, tables.token_slope, tokens)
-    if number := iteration.num_decodes:
+    tokens, seqs = np.array([iteration.num_tokens]), np.array([iteration.num_seqs])
+    ms = on_each_stage(tables, tokens)[0]
+    if (number := iteration.num_decodes) and tables.decode_ms.size:
         ms += _linear(tables.decode_ms[number], iteration.decode_kv(tables.skew) / tables.kv_step)
-    for chunk, processed in iteration.chunks:
+    for chunk, processed in iteration.chunks if tables.prefill_ms.size else ():
         columns = np.array([_linear(row, chunk / tables.chunk_step) for row in tables.prefill_ms])
         ms += _linear(columns, processed / tables.kv_step)
-    ms = stages * ms + _beyond(tables.first_ms, tables.first_slope, tokens) + tables.host_ms[sampled]
-    return float(ms + tables.last_ms[sampled] + (stages - 1) * _beyond(tables.send_ms, tables.send_slope, tokens))
+    ms = num_stages * ms + on_first_stage(tables, tokens)[0] + on_host(tables, seqs)[0]
+    return float(ms + on_last_stage(tables, seqs)[0] + (num_stages - 1) * to_next_stage(tables, tokens)[0])
 
 
-def apart(times: OperatorTimes) -> Iterator[tuple[str, OperatorTimes]]:
-    """Each operator by its name, with the times of no other."""
+def on_each_stage(tables: FastsimTables, tokens: NDArray[np.integer]) -> Floats:
+    """float64[n], ms on each stage of batches of ``tokens`` (int[n]), attention left out."""
+    return beyond(tables.token_ms, tables.token_slope, tokens)
+
+
+def on_first_stage(tables: FastsimTables, tokens: NDArray[np.integer]) -> Floats:
+    """float64[n], ms on the first stage besides: the embedding of ``tokens`` (int[n])."""
+    return beyond(tables.first_ms, tables.first_slope, tokens)
+
+
+def on_host(tables: FastsimTables, seqs: NDArray[np.integer]) -> Floats:
+    """float64[n], ms that the GPUs of the first stage wait for the host, for batches of ``seqs`` (int[n]) requests."""
+    return beyond(tables.host_ms, 0.0, seqs)
+
+
+def on_last_stage(tables: FastsimTables, sampled: NDArray[np.integer]) -> Floats:
+    """float64[n], ms on the last stage besides, for batches that give ``sampled`` (int[n]) output tokens."""
+    return beyond(tables.last_ms, 0.0, sampled)
+
+
+def to_next_stage(tables: FastsimTables, tokens: NDArray[np.integer]) -> Floats:
+    """float64[n], ms to send the activations of ``tokens`` (int[n]) from a stage to the next."""
+    return beyond(tables.send_ms, tables.send_slope, tokens)
+
+
+def beyond(table: Floats, slope: float, at: NDArray[np.integer]) -> Floats:
+    """Entries of a table that goes on as a line after its last entry; zeros where the table is empty."""
+    if not table.size:
+        return np.zeros(at.shape)
+    last = table.size - 1
+    return np.asarray(table[np.minimum(at, last)] + slope * np.maximum(at - last, 0))
+
+
+def is_attention(tables: FastsimTables) -> bool:
+    """Whether an operator's time depends on the context of requests, not on the tokens of a batch alone."""
+    return bool(tables.decode_ms.size or tables.prefill_ms.size)
+
+
+def _apart(times: OperatorTimes) -> Iterator[tuple[str, OperatorTimes]]:
+    """Each operator by its name, with zeros in place of all others."""
     size = max(table.size for table in times.tokens.values())
     silent = {"": np.zeros(size)}
     none = replace(
@@ -111,22 +172,17 @@ def kind_of(part: str) -> str:
 def shares(rows: list[Row]) -> dict[str, float]:
     """Share of the time by how it is known: measured, outside, modelled, given."""
     total = sum(row.ms for row in rows)
-    found: dict[str, float] = {}
+    by_evidence: dict[str, float] = {}
     for row in rows:
-        found[row.about.how] = found.get(row.about.how, 0.0) + row.ms / total
-    return {how: round(share, 4) for how, share in sorted(found.items())}
+        by_evidence[row.about.how] = by_evidence.get(row.about.how, 0.0) + row.ms / total
+    return {how: round(share, 4) for how, share in sorted(by_evidence.items())}
 
 
 def interval(rows: list[Row]) -> tuple[float, float]:
-    """Ends of an interval for the sum, ms: operators err independently of each other."""
+    """Ends of the 90 % interval of the sum, ms: operators err independently of each other."""
     total = sum(row.ms for row in rows)
     down = math.sqrt(sum((row.ms - row.low_ms) ** 2 for row in rows))
     return total - down, total + math.sqrt(sum((row.high_ms - row.ms) ** 2 for row in rows))
-
-
-def _beyond(table: Floats, slope: float, index: int) -> float:
-    last = table.size - 1
-    return float(table[index]) if index <= last else float(table[last]) + slope * (index - last)
 
 
 def _linear(row: Floats, at: float) -> float:

@@ -3,7 +3,7 @@
 import json
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,15 @@ import numpy as np
 
 from fastsim.files.writing import atomic_file, locked
 from fastsim.kernels._jit import CACHE_FOLDER
-from fastsim.kernels.cost import FastsimTables, VidurTables
+from fastsim.kernels.cost import FastsimTables, Floats, VidurTables
+
+from .by_operator import ARRAYS, ByOperator
+from .compose import NO_FASTSIM
 
 Tables = VidurTables | FastsimTables
+SLOPES = ("token_slope", "first_slope", "send_slope")
 About = dict[str, Any]  # what else is known of tables, as JSON has it
+Stored = tuple[Tables, ByOperator, About]
 
 
 def folder() -> Path:
@@ -23,21 +28,53 @@ def folder() -> Path:
     return CACHE_FOLDER.parents[1] / "tables"
 
 
-def _read(path: Path, kind: type[VidurTables] | type[FastsimTables]) -> tuple[Tables, About]:
+def _read(path: Path, kind: type[VidurTables] | type[FastsimTables]) -> Stored:
     with np.load(path, allow_pickle=False) as stored:
         values = {name: stored[name] for name in kind._fields}
         about: About = json.loads(stored["about"].item())
-    return kind(**{name: array if array.ndim else array.item() for name, array in values.items()}), about
+        tables = kind(**{name: array if array.ndim else array.item() for name, array in values.items()})
+        operators = _unpacked(tables, about.pop("operators"), stored) if isinstance(tables, FastsimTables) else {}
+    return tables, operators, about
 
 
-def _write(path: Path, tables: Tables, about: About) -> None:
+def _packed(whole: FastsimTables, operators: ByOperator) -> tuple[dict[str, Any], dict[str, Floats]]:
+    """Tables by operator as JSON and arrays: a stack for every field, of the operators that have it for themselves."""
+    about: dict[str, Any] = {"slopes": {}, "shared": {}, "own": {}}
+    for name, tables in operators.items():
+        about["slopes"][name] = {field: getattr(tables, field) for field in SLOPES}
+        about["shared"][name] = [field for field in ARRAYS if getattr(tables, field) is getattr(whole, field)]
+    stacks = {}
+    for field in ARRAYS:
+        own = [name for name, tables in operators.items() if getattr(tables, field).size]
+        own = [name for name in own if field not in about["shared"][name]]
+        if own:
+            about["own"][field] = own
+            stacks[f"operators.{field}"] = np.stack([getattr(operators[name], field) for name in own])
+    return about, stacks
+
+
+def _unpacked(whole: FastsimTables, about: dict[str, Any], stored: Mapping[str, Floats]) -> ByOperator:
+    fields: dict[str, dict[str, Any]] = {name: dict(slopes) for name, slopes in about["slopes"].items()}
+    for name, shared in about["shared"].items():
+        fields[name] |= {field: getattr(whole, field) for field in shared}
+    for field, own in about["own"].items():
+        for name, array in zip(own, stored[f"operators.{field}"], strict=True):
+            fields[name][field] = array
+    empty = {field: getattr(NO_FASTSIM, field) for field in ARRAYS}
+    return {name: whole._replace(**{**empty, **given}) for name, given in fields.items()}
+
+
+def _write(path: Path, tables: Tables, operators: ByOperator, about: About) -> None:
+    stacks: dict[str, Floats] = {}
+    if isinstance(tables, FastsimTables):
+        packed, stacks = _packed(tables, operators)
+        about = {**about, "operators": packed}
+    arrays: dict[str, Any] = {**tables._asdict(), **stacks, "about": np.array(json.dumps(about))}
     with suppress(OSError), atomic_file(path) as part, part.open("wb") as stream:  # without a cache it is only slower
-        np.savez(stream, about=np.array(json.dumps(about)), **tables._asdict())
+        np.savez(stream, **arrays)
 
 
-def load_or_build(
-    key: str, kind: type[VidurTables] | type[FastsimTables], build: Callable[[], tuple[Tables, About]]
-) -> tuple[Tables, About]:
+def load_or_build(key: str, kind: type[VidurTables] | type[FastsimTables], build: Callable[[], Stored]) -> Stored:
     """The tables stored under ``key``, else what ``build`` gives, stored for the next time.
 
     A damaged file is built anew, with a warning. Arrays are plain and writable: Numba would compile the
@@ -51,12 +88,12 @@ def load_or_build(
     with _turn(path.with_suffix(".lock")):
         if not damaged and (found := _found(path, kind)) is not None:
             return found
-        tables, about = build()
-        _write(path, tables, about)
-        return tables, about
+        built = build()
+        _write(path, *built)
+        return built
 
 
-def _found(path: Path, kind: type[VidurTables] | type[FastsimTables]) -> tuple[Tables, About] | None:
+def _found(path: Path, kind: type[VidurTables] | type[FastsimTables]) -> Stored | None:
     try:
         return _read(path, kind)
     except FileNotFoundError:

@@ -72,7 +72,8 @@ def _line(values: Floats, size: int, first: int = 0) -> Floats:
     return row
 
 
-def _slope(table: Floats) -> float:
+def end_slope(table: Floats) -> float:
+    """Slope over the last half of a table, 0 at least: how it goes on beyond its last entry."""
     half = table.size // 2
     return max(0.0, float(table[-1] - table[half]) / max(1, table.size - 1 - half))
 
@@ -117,13 +118,13 @@ def fastsim_tables(
     first = _line(times.first, 2)
     return FastsimTables(
         token_ms=token_ms,
-        token_slope=_slope(token_ms),
+        token_slope=end_slope(token_ms),
         first_ms=first,
-        first_slope=_slope(first),
+        first_slope=end_slope(first),
         last_ms=_line(times.last, max_num_seqs + 1),
         host_ms=_line(times.host, max_num_seqs + 1),
         send_ms=send,
-        send_slope=_slope(send),
+        send_slope=end_slope(send),
         decode_ms=decode,
         prefill_ms=num_layers * _grid(times.prefill, 2),
         kv_step=times.kv_step,

@@ -1,28 +1,32 @@
 """Tables drawn from the intervals of the operators: how sure a simulation is of its figures."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
 
+from fastsim.kernels.cost import FastsimTables
+from fastsim.predictors.times.evidence import Inquiry
 from fastsim.predictors.times.times import OperatorTimes
 
-from .by_operator import Row, kind_of, parts_of
+from .by_operator import ARRAYS, ByOperator, kind_of, parts_of
+from .compose import end_slope
 
-Z = 1.6449  # standard deviations that hold nine of ten draws
+Z = 1.6449  # standard deviations from the mean within which 90 % of draws lie
+Factor = Callable[[str], float]
 
 
-def spreads(rows: list[Row]) -> dict[str, float]:
+def spreads(known: Mapping[str, Inquiry]) -> dict[str, float]:
     """Standard deviation of the logarithm of each operator's time, from its interval."""
-    return {row.name: math.log(row.about.high / row.about.low) / (2 * Z) for row in rows}
+    return {name: math.log(about.high / about.low) / (2 * Z) for name, about in known.items()}
 
 
-def draws(times: OperatorTimes, spread: Mapping[str, float], number: int, seed: int) -> Iterator[OperatorTimes]:
-    """Operator times, each operator multiplied by one log-normal factor of its own, the same at all shapes.
+def factors(spread: Mapping[str, float], number: int, seed: int) -> Iterator[Factor]:
+    """For each of ``number`` draws: a log-normal factor by operator, the same at all shapes.
 
-    An operator is off by about as much wherever it is asked: its error is that of a kernel, not of a point. The
-    first draws of more of them are the same, and those of an operator do not depend on what others there are.
+    An operator is off by about as much wherever it is asked: its error is that of a kernel, not of a point. The first
+    draws are the same whatever their number, and those of an operator do not depend on what other operators there are.
     """
     for replicate in range(number):
 
@@ -30,18 +34,39 @@ def draws(times: OperatorTimes, spread: Mapping[str, float], number: int, seed: 
             rng = np.random.default_rng([seed, replicate, *name.encode()])
             return math.exp(spread.get(name, 0.0) * rng.standard_normal())
 
-        parts = {name: part * factor(name) for name, part in parts_of(times).items()}
-        decode, prefill, last = (
-            np.sum([part for name, part in parts.items() if kind_of(name) == kind], axis=0)
-            for kind in ("decode", "prefill", "last")
-        )
-        yield replace(
-            times,
-            tokens={name: row * factor(name) for name, row in times.tokens.items()},
-            parts=parts,
-            first=times.first * factor("embedding"),
-            host=times.host * factor("host"),
-            decode=decode,
-            prefill=prefill,
-            last=last,
-        )
+        yield factor
+
+
+def drawn_tables(whole: FastsimTables, operators: ByOperator, factor: Factor) -> FastsimTables:
+    """The tables of a deployment with each operator's times multiplied by its factor."""
+    drawn = {name: np.zeros_like(getattr(whole, name)) for name in ARRAYS}
+    for name, tables in operators.items():
+        by = factor(name)
+        for field, total in drawn.items():
+            if (part := getattr(tables, field)).size:
+                total += by * part
+    tables = whole._replace(**drawn)
+    return tables._replace(
+        token_slope=end_slope(tables.token_ms),
+        first_slope=end_slope(tables.first_ms),
+        send_slope=end_slope(tables.send_ms),
+    )
+
+
+def drawn_times(times: OperatorTimes, factor: Factor) -> OperatorTimes:
+    """Operator times with each operator's multiplied by its factor."""
+    parts = {name: part * factor(name) for name, part in parts_of(times).items()}
+    decode, prefill, last = (
+        np.sum([part for name, part in parts.items() if kind_of(name) == kind], axis=0)
+        for kind in ("decode", "prefill", "last")
+    )
+    return replace(
+        times,
+        tokens={name: row * factor(name) for name, row in times.tokens.items()},
+        parts=parts,
+        first=times.first * factor("embedding"),
+        host=times.host * factor("host"),
+        decode=decode,
+        prefill=prefill,
+        last=last,
+    )

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fastsim.predictors.tables import by_operator
+from fastsim.predictors.tables.by_operator import ByOperator
 from fastsim.report.timeline import flows
-from fastsim.report.timeline.operator_shares import Shares, beyond
 from fastsim.result.columns import BREAKDOWN
 
 CHUNK = 20_000  # batches, or the like, between two writes
@@ -29,10 +30,10 @@ class Part(NamedTuple):
     every: int
 
 
-def events(part: Part, by_operator: Shares | None) -> Iterator[tuple[int, list[str]]]:
+def events(part: Part, operators: ByOperator) -> Iterator[tuple[int, list[str]]]:
     """How many batches and requests, and their events; by chunks."""
     yield 0, list(_names(part))
-    yield from _slices(part, by_operator)
+    yield from _slices(part, operators)
     for replica in range(len(part.batches)):
         for lines in _counters(part, replica):
             yield 0, lines
@@ -53,7 +54,7 @@ def _meta(name: str, pid: int, tid: int, args: dict[str, Any]) -> str:
     return json.dumps({"ph": "M", "name": name, "pid": pid, "tid": tid, "args": args})
 
 
-def _slices(part: Part, by_operator: Shares | None) -> Iterator[tuple[int, list[str]]]:
+def _slices(part: Part, operators: ByOperator) -> Iterator[tuple[int, list[str]]]:
     """A slice for every batch on every stage, and its ends and steps of flows."""
     chosen, column = np.flatnonzero(part.rows), part.iterations
     num_stages = len(part.batches[0])
@@ -64,7 +65,7 @@ def _slices(part: Part, by_operator: Shares | None) -> Iterator[tuple[int, list[
         rows = chosen[first : first + CHUNK]
         begin, end = ns(column["start"][rows]), ns(column["end"][rows])
         cells = {name: column[name][rows].tolist() for name in column if name not in ("start", "end")}
-        times = _operators(column, rows, by_operator, num_stages, completed)
+        times = _operators(column, rows, operators, num_stages, completed)
         bounds = np.searchsorted(step_rows, [rows[0], rows[-1] + 1])
         at = dict(zip(rows.tolist(), range(len(rows)), strict=True))
         lines = []
@@ -112,24 +113,25 @@ def _completed(part: Part) -> NDArray[np.int64]:
 def _operators(
     column: dict[str, NDArray[Any]],
     rows: NDArray[np.int64],
-    by_operator: Shares | None,
+    operators: ByOperator,
     num_stages: int,
     completed: NDArray[np.int64],
 ) -> list[str]:
     """``,"operators (ms)":{..}`` by row."""
-    if by_operator is None:
+    if not operators:
         return [""] * len(rows)
     tokens, seqs, stage = (column[name][rows] for name in ("num_tokens", "num_seqs", "stage_id"))
-    sampled = np.minimum(tokens - column["num_prefill_tokens"][rows] + completed[rows], len(by_operator.last) - 1)
+    sampled = tokens - column["num_prefill_tokens"][rows] + completed[rows]
     begins, ends = stage == 0, stage == num_stages - 1
-    parts = {
-        name: beyond(table, slope, tokens)
-        for name, table, slope in zip(by_operator.names, by_operator.tokens, by_operator.slopes, strict=True)
-    }
-    parts["embedding"] = np.where(begins, beyond(by_operator.first, by_operator.first_slope, tokens), 0.0)
-    parts["host"] = np.where(begins, by_operator.host[np.minimum(seqs, len(by_operator.host) - 1)], 0.0)
-    parts["lm_head"] = np.where(ends, by_operator.last[sampled], 0.0)
-    parts["send_recv"] = np.where(ends, 0.0, beyond(by_operator.send, by_operator.send_slope, tokens))
+    parts = {}
+    for name, tables in operators.items():
+        if by_operator.is_attention(tables):
+            continue
+        parts[name] = by_operator.on_each_stage(tables, tokens)
+        first = by_operator.on_first_stage(tables, tokens) + by_operator.on_host(tables, seqs)
+        parts[name] += np.where(begins, first, 0.0)
+        parts[name] += np.where(ends, by_operator.on_last_stage(tables, sampled), 0.0)
+        parts[name] += np.where(ends, 0.0, by_operator.to_next_stage(tables, tokens))
     whole = (column["end"][rows] - column["start"][rows]) * 1e3
     parts["attention"] = np.maximum(0.0, whole - np.sum(list(parts.values()), axis=0))
     names = [name for name, values in parts.items() if values.any()]

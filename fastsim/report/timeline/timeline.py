@@ -14,11 +14,13 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from fastsim.errors import ConfigError, InputError
+from fastsim.deployment.resolved import Deployment, resolve
+from fastsim.errors import ConfigError, FastsimError, InputError
 from fastsim.files.writing import refuse_folder, writing
+from fastsim.predictors.build import build_cost
+from fastsim.predictors.tables.by_operator import ByOperator
 from fastsim.report.timeline import flows
 from fastsim.report.timeline.events import Part, events
-from fastsim.report.timeline.operator_shares import Shares, shares
 from fastsim.result.result import Result
 
 LIMIT = 400_000  # batches that a timeline holds unless it is asked for more
@@ -58,14 +60,14 @@ def timeline(
             f"{folder}: holds no iterations.parquet, which a timeline is made of; simulate with --iterations"
         )
     part = _part(result, folder, begin, end, every)
-    by_operator = shares(folder / "config.json")
-    told = _told(part, by_operator)
+    operators = _operators(folder / "config.json")
+    told = _told(part, operators)
     total, done = told.num_batches + told.num_requests, 0
     with writing(out) as temporary, _open(temporary, out) as file:
         head = {"displayTimeUnit": "ms", "otherData": {"about": told.note}}
         file.write((json.dumps(head)[:-1] + ', "traceEvents": [\n').encode())
         first = True
-        for number, lines in events(part, by_operator):
+        for number, lines in events(part, operators):
             if lines:
                 file.write(("" if first else ",\n").encode() + ",\n".join(lines).encode())
                 first = False
@@ -115,7 +117,19 @@ def _part(result: Result, folder: Path, begin: float | None, end: float | None, 
     return Part(iterations, requests, found, rows, chosen, steps, begin, end, every)
 
 
-def _told(part: Part, by_operator: Shares | None) -> Told:
+def _operators(config: Path) -> ByOperator:
+    """Tables by operator of the deployment in a result's config.json, empty where they cannot be had again.
+
+    That is so for Vidur's composition, whose times are no sums over operators, and for operator times, models or
+    policies in files that are no longer there.
+    """
+    try:
+        return build_cost(resolve(Deployment.load(config))).operators
+    except FastsimError:
+        return {}
+
+
+def _told(part: Part, operators: ByOperator) -> Told:
     whole = "all" if part.every == 1 else f"one in {part.every}"
     note = (
         f"fastsim timeline, {part.begin:g} to {part.end:g} s: {whole} of the batches and requests. {FLOW}, and through "
@@ -123,8 +137,6 @@ def _told(part: Part, by_operator: Shares | None) -> Told:
     )
     if part.every > 1:
         note = note.replace(". Arrows", ", and the batches that arrows touch. Arrows", 1)
-    note += (
-        "; attention is what remains." if by_operator else "; they are left out, as their times cannot be had again."
-    )
+    note += "; attention is what remains." if operators else "; they are left out, as their times cannot be had again."
     number = int(part.rows.sum())
     return Told(number, int(part.chosen.sum()), part.begin, part.end, part.every, note)

@@ -1,50 +1,47 @@
-"""GPU time by operator over a whole run: batches by tokens and size times what each operator takes at that size."""
+"""GPU time by operator over a whole run: batches by tokens and requests times what each operator takes for them."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastsim.deployment.resolved import Resolved
+from fastsim.predictors.tables.by_operator import (
+    ByOperator,
+    is_attention,
+    on_each_stage,
+    on_first_stage,
+    on_host,
+    on_last_stage,
+    to_next_stage,
+)
 
 Integers = NDArray[np.integer]
 ATTENTION = "attention"
 
 
-def by_operator(
-    resolved: Resolved, sizes: Integers, batch_tokens: Integers, batch_size: Integers, busy: float
+def operator_time(
+    operators: ByOperator,
+    num_stages: int,
+    sizes: Integers,
+    batch_tokens: Integers,
+    batch_size: Integers,
+    busy: float,
 ) -> dict[str, float]:
     """Stage-seconds by operator, the costliest first; attention is what remains of ``busy``, all stage-seconds.
 
-    ``batch_tokens[i]`` batches had ``sizes[i]`` tokens, ``batch_size[n]`` had n requests. Nothing with Vidur's
-    composition, whose times are not sums over operators, nor of a Vidur checkout, whose forests would be fitted anew.
+    ``batch_tokens[i]`` batches had ``sizes[i]`` tokens, ``batch_size[n]`` had n requests. Empty with Vidur's
+    composition, whose times are not sums over operators.
     """
-    from fastsim.predictors.build import operator_times
-    from fastsim.predictors.tables.by_operator import apart, kind_of, parts_of
-    from fastsim.predictors.tables.compose import fastsim_tables
-
-    predictor = resolved.predictor
-    if predictor.compose == "vidur" or predictor.source.startswith("vidur:"):
+    if not operators:
         return {}
-    times = operator_times(resolved)[0]
-    attention = {name for name in parts_of(times) if kind_of(name) in ("decode", "prefill")}
-    stages, seqs = resolved.pipeline_parallel_size, resolved.scheduler.max_num_seqs
-    layers, requests = resolved.layers_per_stage, np.arange(len(batch_size))
-    found = {}
-    for name, alone in apart(times):
-        if name in attention:
+    requests = np.arange(len(batch_size))
+    seconds = {}
+    for name, tables in operators.items():
+        if is_attention(tables):
             continue
-        tables = fastsim_tables(alone, resolved.tensor_parallel_size, layers, seqs, resolved.device.skew)
-        ms = stages * float(batch_tokens @ _beyond(tables.token_ms, tables.token_slope, sizes))
-        ms += float(batch_tokens @ _beyond(tables.first_ms, tables.first_slope, sizes))
-        ms += (stages - 1) * float(batch_tokens @ _beyond(tables.send_ms, tables.send_slope, sizes))
-        ms += float(batch_size @ (tables.host_ms + tables.last_ms)[np.minimum(requests, len(tables.host_ms) - 1)])
+        ms = num_stages * float(batch_tokens @ on_each_stage(tables, sizes))
+        ms += float(batch_tokens @ on_first_stage(tables, sizes))
+        ms += (num_stages - 1) * float(batch_tokens @ to_next_stage(tables, sizes))
+        ms += float(batch_size @ (on_host(tables, requests) + on_last_stage(tables, requests)))
         if ms:
-            found[name] = ms / 1e3
-    found[ATTENTION] = max(0.0, busy - sum(found.values()))
-    return dict(sorted(found.items(), key=lambda item: -item[1]))
-
-
-def _beyond(table: NDArray[np.float64], slope: float, sizes: Integers) -> NDArray[np.float64]:
-    """Entries of a table that goes on as a line after its last entry."""
-    last = len(table) - 1
-    found: NDArray[np.float64] = table[np.minimum(sizes, last)] + slope * np.maximum(sizes - last, 0)
-    return found
+            seconds[name] = ms / 1e3
+    seconds[ATTENTION] = max(0.0, busy - sum(seconds.values()))
+    return dict(sorted(seconds.items(), key=lambda item: -item[1]))

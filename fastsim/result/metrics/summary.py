@@ -11,6 +11,7 @@ from fastsim.deployment.resolved import Resolved
 from fastsim.kernels import state
 from fastsim.kernels.accounts import histogram
 from fastsim.kernels.state import Replicas
+from fastsim.predictors.tables.by_operator import ByOperator
 from fastsim.result.metrics import distribution, occupancy, time_series, work
 from fastsim.result.metrics import requests as per_request
 from fastsim.result.metrics.counts import Measures
@@ -18,7 +19,7 @@ from fastsim.result.metrics.definitions import LATENCIES, definitions
 from fastsim.result.metrics.distribution import ratio
 from fastsim.result.metrics.energy import energy
 from fastsim.result.metrics.objectives import DEFAULTS, missed
-from fastsim.result.metrics.operator_time import by_operator
+from fastsim.result.metrics.operator_time import operator_time
 from fastsim.result.metrics.verdict import verdict
 from fastsim.result.metrics.window import inside
 
@@ -129,6 +130,7 @@ def _gaps(replicas: Replicas, tbt: NDArray[np.int64]) -> distribution.Figures:
 def add_details(
     summary: dict[str, Any],
     resolved: Resolved,
+    operators: ByOperator,
     columns: Columns,
     replicas: Replicas,
     measures: Measures,
@@ -136,8 +138,9 @@ def add_details(
 ) -> None:
     """Add request, batch, breakdown, replicas, series, operators, verdict and more utilisation to ``summary``.
 
-    ``columns``: of requests.parquet with the breakdown, by name. ``exclude``: as in summary.summarise; it holds for
-    request and breakdown. The verdict is by Vidur's objectives; Result.judge has others.
+    ``operators``: tables by operator (``Built.operators``). ``columns``: of requests.parquet with the breakdown, by
+    name. ``exclude``: as in ``summarise``; it holds for request and breakdown. The verdict is by Vidur's objectives;
+    Result.judge has others.
     """
     kept = inside(columns["arrived_at"], exclude)
     counted = columns if kept is None else {name: values[kept] for name, values in columns.items()}
@@ -156,7 +159,8 @@ def add_details(
     summary["series"] = of_run(resolved, columns, measures, edges)
     sizes = histogram.sizes()[:-1]
     busy = float(replicas.busy.sum())
-    summary["operators"] = by_operator(resolved, sizes, measures.batch_tokens, measures.batch_size, busy)
+    tokens, stages = measures.batch_tokens, resolved.pipeline_parallel_size
+    summary["operators"] = operator_time(operators, stages, sizes, tokens, measures.batch_size, busy)
     summary["verdict"] = verdict(pressure(resolved, summary, columns, measures, moved), missed(DEFAULTS, summary))
     said = summary.pop("definitions")
     summary["definitions"] = definitions(summary) | said
