@@ -13,9 +13,9 @@ import numpy as np
 
 from fastsim.catalog.load import load_model
 from fastsim.catalog.model import Model
+from fastsim.predictors.families import FAMILIES, Size
 from fastsim.predictors.forests import forest as shipped
 from fastsim.predictors.forests import vidur_baseline
-from fastsim.predictors.forests.fit import SIZES, Size
 from fastsim.predictors.forests.splits import FOLDS
 from fastsim.predictors.forests.train import hold_out, percent
 from fastsim.predictors.measurements import aiconfigurator, vidur
@@ -38,7 +38,7 @@ def cards() -> list[dict]:  # type: ignore[type-arg]
 def compared(system: str, family: str, precision: str, count: int, full: bool) -> dict[str, list[float]]:
     """Split -> error of the size that is shipped, unshrunk, and of Vidur's way, %, on the same rows."""
     records, chip = aiconfigurator.read(system, family, precision), aiconfigurator.SYSTEMS[system].chip
-    ways = [hold_out(records, chip, size, count=count) for size in (SIZES[family], UNSHRUNK)]
+    ways = [hold_out(records, chip, size, count=count) for size in (FAMILIES[family].size, UNSHRUNK)]
     ways.append(vidur_baseline.hold_out(records, vidur_baseline.GRID if full else vidur_baseline.FEW, count))
     return {name: [percent(held[name]) for held in ways] for name in ways[0]}
 

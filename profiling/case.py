@@ -2,14 +2,11 @@
 
 from typing import NamedTuple
 
-# Columns of every family's shape, per GPU. The first six are those of fastsim.predictors.forests.features.FAMILIES.
+from fastsim.predictors.families import FAMILIES
+
+# Columns of every family's shape, per GPU: the families that forests learn, and those that only profiles hold.
 SHAPES: dict[str, tuple[str, ...]] = {
-    "gemm": ("m", "n", "k"),
-    "prefill_attention": ("batch", "length", "heads", "kv_heads", "head_dim"),
-    "decode_attention": ("batch", "kv_length", "heads", "kv_heads", "head_dim"),
-    "moe": ("tokens", "hidden", "intermediate", "num_experts", "topk", "tp", "ep"),
-    "mla_prefill": ("batch", "length", "heads"),
-    "mla_decode": ("batch", "kv_length", "heads"),
+    **{name: family.columns for name, family in FAMILIES.items()},
     # Chunks of ``length`` tokens, each after ``prefix`` cached ones.
     "chunk_attention": ("batch", "length", "prefix", "heads", "kv_heads", "head_dim"),
     # The mean length is kv_length; one sequence has kv_max and the others share the rest evenly.

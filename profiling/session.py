@@ -184,9 +184,10 @@ def least_certain(cases: Sequence[Case], rows: Sequence[Row], count: int) -> lis
     One at most of each line along the first column of a shape, for neighbours teach the same. Families with fewer
     than ``ENOUGH`` rows come in their order, as if the trees disagreed most.
     """
-    from fastsim.predictors.families import Chip
-    from fastsim.predictors.forests.features import features, stacked
-    from fastsim.predictors.forests.fit import Size, fit
+    from fastsim.predictors.chip import Chip
+    from fastsim.predictors.families import Size, features
+    from fastsim.predictors.forests.features import stacked
+    from fastsim.predictors.forests.fit import fit
 
     chip = Chip(100.0, 1000.0, 100)  # a unit: the fitted weights take it in
     spread = np.full(len(cases), np.inf)

@@ -1,51 +1,97 @@
-"""Families of operators and what identifies a row of each."""
+"""Families of operators: kinds of kernels that are measured and learned as one, each described once."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-
-
-Features = NDArray[np.float32]
+from fastsim.predictors.chip import PRECISIONS, Chip, Columns, Floats, Precision
+from fastsim.predictors.forests import features as work
+from fastsim.predictors.forests.splits import LARGE, Split, large, pairs, values
 
 
 @dataclass(frozen=True, slots=True)
-class Chip:
-    """What a roofline needs to know of a GPU: dense bf16 TFLOP/s, GB/s of DRAM, number of SMs."""
+class Size:
+    """Trees of a forest and leaves of a tree: what fits the package and stays within a point of larger ones."""
 
-    tflops: float
-    bandwidth_gb_s: float
-    num_sms: int
+    trees: int
+    leaves: int | None
+    min_leaf: int = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Precision:
-    """Bytes of a weight and of an activation going in (bf16 comes out), and peak FLOP/s over that of bf16."""
+class Family:
+    """One family of operators.
 
-    weight: float
-    activation: float
-    speed: float
+    Attributes
+    ----------
+    name : as in files of measurements and model cards.
+    columns : of a shape, per GPU.
+    work : shapes (float64[rows, columns]), chip and precision -> features and terms (forests.features).
+    precision_field : the field of a deployment that decides the precision.
+    size : of its forest.
+    splits : rows that are kept from training to judge a forest, by what is unseen in them.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    work: Callable[[Floats, Chip, Precision], tuple[Columns, Columns]]
+    precision_field: Literal["quantization", "kv_cache_dtype"]
+    size: Size
+    splits: Mapping[str, Split] = field(default_factory=dict)
 
 
-PRECISIONS = {
-    "bf16": Precision(2, 2, 1),
-    "fp8": Precision(1, 1, 2),
-    "fp8_block": Precision(1, 1, 2),
-    "int8_wo": Precision(1, 2, 1),
-    "int4_wo": Precision(0.5, 2, 1),
-    "nvfp4": Precision(0.5625, 0.5625, 4),
+def _unseen(columns: tuple[str, ...], first: int, second: int) -> dict[str, Split]:
+    """New combinations of the values of two columns, and new values of both."""
+    names, at = (columns[first], columns[second]), (first, second)
+    return {f"unseen ({names[0]}, {names[1]}) pairs": pairs(at), f"unseen {names[0]} and {names[1]}": values(at)}
+
+
+GEMM = ("m", "n", "k")
+PREFILL = ("batch", "length", "heads", "kv_heads", "head_dim")
+DECODE = ("batch", "kv_length", "heads", "kv_heads", "head_dim")
+# A whole expert layer (gate, up, activation, down) of one GPU; tokens: those of all GPUs of the expert-parallel group;
+# intermediate: the model's own width before it is split.
+MOE = ("tokens", "hidden", "intermediate", "num_experts", "topk", "tp", "ep")
+MLA_PREFILL = ("batch", "length", "heads")
+MLA_DECODE = ("batch", "kv_length", "heads")
+
+FAMILIES: Mapping[str, Family] = {
+    family.name: family
+    for family in (
+        Family(
+            "gemm",
+            GEMM,
+            work.gemm,
+            "quantization",
+            Size(20, 600),
+            {**_unseen(GEMM, 1, 2), f"n or k > {LARGE}": large},
+        ),
+        Family("prefill_attention", PREFILL, work.prefill, "kv_cache_dtype", Size(16, 700), _unseen(PREFILL, 0, 1)),
+        Family("decode_attention", DECODE, work.decode, "kv_cache_dtype", Size(16, 600), _unseen(DECODE, 0, 1)),
+        Family(
+            "moe",
+            MOE,
+            work.moe,
+            "quantization",
+            Size(16, 700),
+            # (hidden, intermediate, num_experts, topk) are a model, (tp, ep) how it is spread.
+            {"unseen parallelism of a model": pairs((1, 2, 3, 4, 5, 6)), "unseen models": pairs((1, 2, 3, 4))},
+        ),
+        Family(
+            "mla_prefill", MLA_PREFILL, work.mla_prefill, "kv_cache_dtype", Size(12, 250), _unseen(MLA_PREFILL, 0, 1)
+        ),
+        Family("mla_decode", MLA_DECODE, work.mla_decode, "kv_cache_dtype", Size(12, 250), _unseen(MLA_DECODE, 0, 1)),
+    )
 }
 
 
-# Shape columns of every family of operators, per GPU. moe: a whole expert layer (gate, up, activation, down) of one
-# GPU; tokens: those of all GPUs of the expert-parallel group; intermediate: the model's own width before it is split.
-FAMILIES = {
-    "gemm": ("m", "n", "k"),
-    "prefill_attention": ("batch", "length", "heads", "kv_heads", "head_dim"),
-    "decode_attention": ("batch", "kv_length", "heads", "kv_heads", "head_dim"),
-    "moe": ("tokens", "hidden", "intermediate", "num_experts", "topk", "tp", "ep"),
-    "mla_prefill": ("batch", "length", "heads"),
-    "mla_decode": ("batch", "kv_length", "heads"),
-}
+def features(family: str, shape: Floats, chip: Chip, precision: str = "bf16") -> tuple[dict[str, Floats], Columns]:
+    """Feature columns by name, mostly logarithms, and terms by name, ms; float64[rows] each.
+
+    ``shape``: float64[rows, columns] as the family has them, per GPU. ``precision``: of attention, the KV cache's.
+    """
+    described = FAMILIES[family]
+    seen, terms = described.work(shape, chip, PRECISIONS[precision])
+    return dict(zip(described.columns, np.log(shape.T), strict=True)) | seen, terms

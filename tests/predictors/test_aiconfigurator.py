@@ -89,7 +89,7 @@ def test_block_gemm_is_of_one_framework_and_not_bound_by_launches(system: str) -
 @pytest.mark.parametrize("family", FAMILIES)
 def test_rows_are_sorted_shapes_once_each(family: str) -> None:
     records = aiconfigurator.read("h100_sxm", family)
-    assert records.shape.shape == (len(records.ms), len(FAMILIES[family])) and (records.ms > 0).all()
+    assert records.shape.shape == (len(records.ms), len(FAMILIES[family].columns)) and (records.ms > 0).all()
     steps = np.diff(records.shape, axis=0)
     first = steps[np.arange(len(steps)), (steps != 0).argmax(axis=1)]
     assert (first > 0).all()

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from fastsim.errors import CatalogError, FastsimError, OutputError, TableError
-from fastsim.predictors.families import FAMILIES, PRECISIONS, Chip
+from fastsim.predictors.chip import PRECISIONS, Chip
+from fastsim.predictors.families import FAMILIES, Size, features
 from fastsim.predictors.forests import forest as shipped
 from fastsim.predictors.forests import train as forest_train
-from fastsim.predictors.forests.features import features, stacked
-from fastsim.predictors.forests.fit import Fitted, Size, fit
+from fastsim.predictors.forests.features import stacked
+from fastsim.predictors.forests.fit import Fitted, fit
 from fastsim.predictors.forests.onnx import disagreement, to_onnx
 from fastsim.predictors.forests.splits import large, pairs, values
 from fastsim.predictors.measurements import aiconfigurator
@@ -55,7 +56,7 @@ def test_narrow_types_move_less_and_compute_faster() -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_twice_the_chip_halves_every_term_but_latencies(family: str) -> None:
-    shape = np.full((1, len(FAMILIES[family])), 64.0)
+    shape = np.full((1, len(FAMILIES[family].columns)), 64.0)
     twice = Chip(200.0, 2000.0, 10)
     (_, once), (_, half) = features(family, shape, CHIP), features(family, shape, twice)
     for name in once:
@@ -167,9 +168,9 @@ def test_shipped_forests_are_those_of_their_cards() -> None:
         card = shipped.card(path.parent.name, family, precision or "bf16")
         assert hashlib.sha256(path.read_bytes()).hexdigest() == card["sha256"], path
         assert (card["family"], card["precision"], card["system"]) == (family, precision or "bf16", path.parent.name)
-        columns, terms = features(family, np.full((1, len(FAMILIES[family])), 8.0), CHIP, card["precision"])
+        columns, terms = features(family, np.full((1, len(FAMILIES[family].columns)), 8.0), CHIP, card["precision"])
         assert card["features"] == list(columns) and set(card["base_ms"]) <= set(terms)
-        assert set(card["hull"]) >= set(FAMILIES[family]) and card["interval"]["level"] == 0.9
+        assert set(card["hull"]) >= set(FAMILIES[family].columns) and card["interval"]["level"] == 0.9
         assert "Apache-2.0" in card["source"]["rows"] and card["date"] and card["rows"] > 500
     assert sum(path.stat().st_size for path in shipped.FOLDER.rglob("*")) < 25e6
 

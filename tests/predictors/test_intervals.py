@@ -5,8 +5,8 @@ import importlib.util
 import numpy as np
 import pytest
 
+from fastsim.predictors.families import Size
 from fastsim.predictors.forests import vidur_baseline
-from fastsim.predictors.forests.fit import Size
 from fastsim.predictors.forests.intervals import Held, calibrate, coverage, crossed
 from fastsim.predictors.forests.train import hold_out, percent
 from fastsim.predictors.measurements import aiconfigurator

@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from fastsim.errors import TableError
-from fastsim.predictors.families import FAMILIES, Chip
+from fastsim.predictors.chip import Chip
+from fastsim.predictors.families import FAMILIES, features
 from fastsim.predictors.forests import cache
 from fastsim.predictors.forests import forest as shipped
-from fastsim.predictors.forests.features import features
 from fastsim.predictors.measurements import profile
 from fastsim.predictors.measurements.records import SCHEMA, SHAPE_COLUMNS, Records, checked, from_table
 
@@ -43,7 +43,7 @@ def table_of(all_records: Sequence[Records]) -> pa.Table:
             "provenance": records.provenance,
         }
         columns: dict[str, Any] = {name: pa.array([value] * rows, pa.string()) for name, value in text.items()}
-        shape = dict(zip(FAMILIES[records.family], records.shape.T, strict=True))
+        shape = dict(zip(FAMILIES[records.family].columns, records.shape.T, strict=True))
         for name in SHAPE_COLUMNS:
             columns[name] = (
                 pa.array(shape[name].astype(np.int64)) if name in shape else pa.nulls(rows, SCHEMA.field(name).type)

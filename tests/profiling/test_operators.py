@@ -76,7 +76,7 @@ def timed(family: str, backend: str, shape: tuple[int, ...]) -> Measured:
 
 def test_every_family_is_measured_below() -> None:
     assert {row[0] for row in GROWTH} == set(SHAPES)
-    assert {family: SHAPES[family] for family in FAMILIES} == dict(FAMILIES)
+    assert all(SHAPES[name] == family.columns for name, family in FAMILIES.items())
 
 
 @pytest.mark.parametrize(("family", "backend", "small", "large"), GROWTH, ids=[row[0] for row in GROWTH])

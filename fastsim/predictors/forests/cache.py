@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fastsim.files.writing import atomic_folder
 from fastsim.kernels._jit import CACHE_FOLDER
-from fastsim.predictors.families import Chip
+from fastsim.predictors.chip import Chip
 
 
 def folder() -> Path:
@@ -21,7 +21,12 @@ def _digest(source: str, system: str, chip: Chip) -> str:
 
     total = hashlib.sha256(json.dumps([source.partition(":")[0], system, asdict(chip)]).encode())
     read, here = Path(aiconfigurator.__file__).parent, Path(__file__).parent
-    for code in [*sorted(here.glob("*.py")), *sorted(read.glob("*.py")), here.parent / "families.py"]:
+    for code in [
+        *sorted(here.glob("*.py")),
+        *sorted(read.glob("*.py")),
+        here.parent / "families.py",
+        here.parent / "chip.py",
+    ]:
         total.update(code.read_bytes())
     if source == "aic":
         aiconfigurator.find_system(system)

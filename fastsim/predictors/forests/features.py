@@ -4,14 +4,9 @@ The target of every forest is log(time / base), base = a sum of these parts with
 a kernel stays behind, which unseen shapes share. Parts (``terms``) are milliseconds; their weights are in the card.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 
-from fastsim.predictors.families import FAMILIES, PRECISIONS, Chip, Features, Floats, Precision
-
-Columns = dict[str, Floats]
-
+from fastsim.predictors.chip import Chip, Columns, Features, Floats, Precision
 
 BF16 = 2
 L2_BYTES = tuple(c * 1e6 for c in (24, 36, 48, 64, 96, 128))  # one of them is where a chip's cache ends
@@ -46,7 +41,7 @@ def _beyond_cache(moved: Floats, memory: Floats) -> Columns:
     return {f"memory_beyond_{size / 1e6:.0f}MB": memory * (moved > size) for size in L2_BYTES}
 
 
-def _gemm(shape: Floats, chip: Chip, kind: Precision) -> tuple[Columns, Columns]:
+def gemm(shape: Floats, chip: Chip, kind: Precision) -> tuple[Columns, Columns]:
     m, n, k = shape.T
     moved = kind.activation * m * k + kind.weight * k * n + BF16 * m * n
     seen, terms = _work(2 * m * n * k, moved, chip, kind.speed)
@@ -61,7 +56,7 @@ def _gemm(shape: Floats, chip: Chip, kind: Precision) -> tuple[Columns, Columns]
     return seen, terms
 
 
-def _prefill(shape: Floats, chip: Chip, kind: Precision) -> tuple[Columns, Columns]:
+def prefill(shape: Floats, chip: Chip, kind: Precision) -> tuple[Columns, Columns]:
     """Causal attention of whole prompts, and the writing of their KV."""
     b, s, h, kv, d = shape.T
     write = 2 * b * s * kv * d * kind.weight
@@ -81,7 +76,7 @@ def _prefill(shape: Floats, chip: Chip, kind: Precision) -> tuple[Columns, Colum
     return seen, terms
 
 
-def _decode(shape: Floats, chip: Chip, kind: Precision) -> tuple[Columns, Columns]:
+def decode(shape: Floats, chip: Chip, kind: Precision) -> tuple[Columns, Columns]:
     """One token of each sequence against its KV cache."""
     b, s, h, kv, d = shape.T
     cache = 2 * b * s * kv * d * kind.weight
@@ -107,7 +102,7 @@ def _decode(shape: Floats, chip: Chip, kind: Precision) -> tuple[Columns, Column
     return seen, terms
 
 
-def _moe(shape: Floats, chip: Chip, kind: Precision) -> tuple[Columns, Columns]:
+def moe(shape: Floats, chip: Chip, kind: Precision) -> tuple[Columns, Columns]:
     """Experts of one GPU on evenly spread tokens."""
     tokens, hidden, wide, num_experts, topk, tp, ep = shape.T
     rows, local, width = tokens * topk / ep, num_experts / ep, np.maximum(1.0, wide / tp)
@@ -131,7 +126,7 @@ def _moe(shape: Floats, chip: Chip, kind: Precision) -> tuple[Columns, Columns]:
     return seen, terms
 
 
-def _mla_prefill(shape: Floats, chip: Chip, kind: Precision) -> tuple[Columns, Columns]:
+def mla_prefill(shape: Floats, chip: Chip, kind: Precision) -> tuple[Columns, Columns]:
     """Causal attention of whole prompts on expanded keys and values."""
     b, s, h = shape.T
     width = NOPE + ROPE + VALUE
@@ -146,7 +141,7 @@ def _mla_prefill(shape: Floats, chip: Chip, kind: Precision) -> tuple[Columns, C
     return seen, terms
 
 
-def _mla_decode(shape: Floats, chip: Chip, kind: Precision) -> tuple[Columns, Columns]:
+def mla_decode(shape: Floats, chip: Chip, kind: Precision) -> tuple[Columns, Columns]:
     """One token of each sequence against its compressed KV cache, which all heads share."""
     b, s, h = shape.T
     cache = b * s * (LATENT + ROPE) * kind.weight
@@ -166,25 +161,6 @@ def _mla_decode(shape: Floats, chip: Chip, kind: Precision) -> tuple[Columns, Co
         "per_sequence": b * 1e-5,
     }
     return seen, terms
-
-
-WORK: dict[str, Callable[[Floats, Chip, Precision], tuple[Columns, Columns]]] = {
-    "gemm": _gemm,
-    "prefill_attention": _prefill,
-    "decode_attention": _decode,
-    "moe": _moe,
-    "mla_prefill": _mla_prefill,
-    "mla_decode": _mla_decode,
-}
-
-
-def features(family: str, shape: Floats, chip: Chip, precision: str = "bf16") -> tuple[dict[str, Floats], Columns]:
-    """Feature columns by name, mostly logarithms, and terms by name, ms; float64[rows] each.
-
-    ``shape``: float64[rows, columns] as in ``FAMILIES``, per GPU. ``precision``: of attention, the KV cache's.
-    """
-    seen, terms = WORK[family](shape, chip, PRECISIONS[precision])
-    return dict(zip(FAMILIES[family], np.log(shape.T), strict=True)) | seen, terms
 
 
 def stacked(columns: Columns) -> Features:

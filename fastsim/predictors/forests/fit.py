@@ -5,30 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from fastsim.predictors.families import Features, Floats
-
-from .features import Columns
+from fastsim.predictors.chip import Columns, Features, Floats
+from fastsim.predictors.families import Size
 
 SEED = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """Trees of a forest and leaves of a tree: what fits the package and stays within a point of larger ones."""
-
-    trees: int
-    leaves: int | None
-    min_leaf: int = 3
-
-
-SIZES = {
-    "gemm": Size(20, 600),
-    "prefill_attention": Size(16, 700),
-    "decode_attention": Size(16, 600),
-    "moe": Size(16, 700),
-    "mla_prefill": Size(12, 250),
-    "mla_decode": Size(12, 250),
-}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from fastsim.errors import CatalogError, TableError
 from fastsim.files import DATA
-from fastsim.predictors.families import Chip, Floats
+from fastsim.predictors.chip import Chip, Columns, Floats
+from fastsim.predictors.families import features
 
-from .features import Columns, features, stacked
+from .features import stacked
 from .fit import base
 from .intervals import Interval
 
@@ -96,7 +97,7 @@ class Forest:
         return ms, spread
 
     def ms(self, shape: Floats) -> Floats:
-        """Times float64[rows], ms, of ``shape`` float64[rows, columns] (roofline.FAMILIES), in one batch."""
+        """Times float64[rows], ms, of ``shape`` float64[rows, columns] (families.FAMILIES), in one batch."""
         return self._answers(shape)[0]
 
     def interval(self, shape: Floats) -> tuple[Floats, Floats]:
@@ -120,7 +121,7 @@ class Forest:
 
 
 def load(system: str, family: str, precision: str, chip: Chip, root: Path | None = None) -> Forest:
-    """The forest of a family (roofline.FAMILIES) and precision (``precisions``), of ``root`` or of fastsim itself.
+    """The forest of a family (families.FAMILIES) and precision (``precisions``), of ``root`` or of fastsim itself.
 
     Raises CatalogError where there is none, and TableError when its file is not the one its card describes.
     """

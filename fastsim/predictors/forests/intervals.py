@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastsim.predictors.families import Floats
+from fastsim.predictors.chip import Floats
 
 LEVEL = 0.9
 

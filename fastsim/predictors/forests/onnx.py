@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastsim.predictors.families import Features
+from fastsim.predictors.chip import Features
 
 from .fit import Fitted
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from fastsim.predictors.families import FAMILIES, Floats
+from fastsim.predictors.chip import Floats
 
 Rows = NDArray[np.bool_]
 Split = Callable[[Floats, np.random.Generator], tuple[Rows, Rows]]
@@ -43,17 +43,6 @@ def large(shape: Floats, rng: np.random.Generator) -> tuple[Rows, Rows]:
     """Every row with n or k above 16384 is held out."""
     held = (shape[:, 1:] > LARGE).any(axis=1)
     return np.asarray(~held), np.asarray(held)
-
-
-def splits(family: str) -> dict[str, Split]:
-    """Splits of a family by what is unseen in the rows held out."""
-    names = FAMILIES[family]
-    if family == "moe":  # (hidden, intermediate, num_experts, topk) are a model, (tp, ep) how it is spread
-        return {"unseen parallelism of a model": pairs((1, 2, 3, 4, 5, 6)), "unseen models": pairs((1, 2, 3, 4))}
-    at = (1, 2) if family == "gemm" else (0, 1)
-    first, second = (names[column] for column in at)
-    found = {f"unseen ({first}, {second}) pairs": pairs(at), f"unseen {first} and {second}": values(at)}
-    return found | ({f"n or k > {LARGE}": large} if family == "gemm" else {})
 
 
 def folds(split: Split, shape: Floats, seed: int, count: int = FOLDS) -> Iterator[tuple[Rows, Rows]]:

@@ -13,17 +13,18 @@ import numpy as np
 
 from fastsim.errors import CatalogError, FastsimError, OutputError, TableError, did_you_mean
 from fastsim.files.writing import atomic_file, reason
-from fastsim.predictors.families import FAMILIES, Chip, Floats
+from fastsim.predictors.chip import Chip, Floats
+from fastsim.predictors.families import FAMILIES, Size, features
 from fastsim.predictors.measurements import aiconfigurator, curves, profile, small_kernels
 from fastsim.predictors.measurements.records import Records
 
 from . import vidur_baseline
-from .features import features, stacked
-from .fit import SEED, SIZES, Size, fit
+from .features import stacked
+from .fit import SEED, fit
 from .forest import stem
 from .intervals import Held, calibrate, coverage, crossed
 from .onnx import disagreement, to_onnx
-from .splits import FOLDS, folds, splits
+from .splits import FOLDS, folds
 
 # What must stay within the values met in training, or an answer is marked as outside: the shape, and these.
 HULL = ("flops", "bytes", "intensity")
@@ -38,7 +39,7 @@ def hold_out(
     columns, terms = features(records.family, records.shape, chip, records.precision)
     inputs = stacked(columns)
     out: dict[str, list[Held]] = {}
-    for name, split in splits(records.family).items():
+    for name, split in FAMILIES[records.family].splits.items():
         for train, held in folds(split, records.shape, SEED, count):
             fitted = fit(inputs, terms, records.ms, size, method, train)
             each = fitted.by_tree(inputs[held])
@@ -88,7 +89,7 @@ def train(records: Records, chip: Chip, folder: Path, method: str = "forest", qu
 
     Raises FastsimError, with nothing written, when the ONNX and skl2onnx's of the same trees disagree.
     """
-    family, size = records.family, SIZES[records.family]
+    family, size = records.family, FAMILIES[records.family].size
     columns, terms = features(family, records.shape, chip, records.precision)
     inputs = stacked(columns)
     fitted = fit(inputs, terms, records.ms, size, method)
@@ -109,13 +110,13 @@ def train(records: Records, chip: Chip, folder: Path, method: str = "forest", qu
         )
     interval = calibrate(inside)
     again = fitted.by_tree(inputs).mean(axis=1) + np.log(fitted.base(terms) / records.ms)
-    names = FAMILIES[family]
+    names = FAMILIES[family].columns
     hull = {name: columns[name] for name in (*names, *HULL)}
     card: dict[str, Any] = {
         "family": family,
         "system": records.device,
         "precision": records.precision,
-        "input": f"float32[rows, {inputs.shape[1]}], as predictors/roofline.py makes them of shape and chip",
+        "input": f"float32[rows, {inputs.shape[1]}], as predictors/forests/features.py makes them of shape and chip",
         "features": list(columns),
         "output": "float32[rows, trees]: log(ms / base ms) of each tree, their mean is the answer",
         "base_ms": fitted.weights,

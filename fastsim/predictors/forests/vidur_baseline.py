@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from fastsim.predictors.families import Floats
+from fastsim.predictors.chip import Floats
+from fastsim.predictors.families import FAMILIES
 from fastsim.predictors.measurements.records import Records
 
 from .fit import SEED
 from .intervals import Held
-from .splits import FOLDS, folds, splits
+from .splits import FOLDS, folds
 
 GRID = {"n_estimators": [250, 500, 750], "max_depth": [8, 16, 32], "min_samples_split": [2, 5, 10]}
 FEW = {"n_estimators": [250], "max_depth": [32], "min_samples_split": [2]}  # what the search mostly finds here
@@ -40,7 +41,7 @@ def fit(shape: Floats, ms: Floats, grid: dict[str, list[int]]) -> Any:
 def hold_out(records: Records, grid: dict[str, list[int]] = GRID, count: int = FOLDS) -> dict[str, list[Held]]:
     """Errors of log time on the same rows that our forests keep from training, by split and fold."""
     out: dict[str, list[Held]] = {}
-    for name, split in splits(records.family).items():
+    for name, split in FAMILIES[records.family].splits.items():
         for train, held in folds(split, records.shape, SEED, count):
             got = fit(records.shape[train], records.ms[train], grid).predict(records.shape[held])
             error = np.log(got / records.ms[held])

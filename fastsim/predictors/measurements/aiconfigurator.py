@@ -5,9 +5,10 @@ The Parquet files are read as files: importing the package would load its native
 
 import importlib.metadata
 import importlib.util
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fastsim.errors import CatalogError, TableError, did_you_mean
-from fastsim.predictors.families import FAMILIES, Chip, Floats
+from fastsim.predictors.chip import Chip, Floats
+from fastsim.predictors.families import FAMILIES
 
 from .records import Records, checked
 
@@ -25,28 +27,52 @@ PROVENANCE = f"{PACKAGE} {VERSION} ({LICENCE}, NVIDIA aiconfigurator)"
 MIN_ROWS = 600  # fewer are no table to learn from
 MAX_HEAD_DIM = 256  # wider heads run another kernel
 DTYPES = {"bf16": "bfloat16"}  # ours -> theirs, where they differ
-# Parquet of a family: folder, file, and its shape columns in our order.
-FILES = {
-    "gemm": ("gemm", "gemm_perf", ("m", "n", "k")),
-    "prefill_attention": (
-        "attention",
-        "context_attention_perf",
-        ("batch_size", "isl", "num_heads", "num_key_value_heads", "head_dim"),
-    ),
-    "decode_attention": (
-        "attention",
-        "generation_attention_perf",
-        ("batch_size", "isl", "num_heads", "num_key_value_heads", "head_dim"),
-    ),
-    "moe": (
+Source = tuple[str, str]  # framework, version
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The Parquet table of a family in the package.
+
+    Attributes
+    ----------
+    folder, file : where it is.
+    columns : of the shape, in the order of families.FAMILIES.
+    dtype : the column that holds the precision.
+    equal : the values of other columns whose rows count.
+    framework : the one whose rows count where a system says nothing else.
+    pooled : precisions whose rows of SGLang are pooled with these.
+    has_steps : whether the KV tokens are those of the prompt and of the decode steps since.
+    """
+
+    folder: str
+    file: str
+    columns: tuple[str, ...]
+    dtype: str
+    equal: Mapping[str, str | int] = field(default_factory=dict)
+    framework: Literal["vllm", "trtllm"] = "vllm"
+    pooled: tuple[str, ...] = ()
+    has_steps: bool = False
+
+
+HEADS = ("batch_size", "isl", "num_heads", "num_key_value_heads", "head_dim")
+FULL: Mapping[str, str | int] = {"attn_dtype": "bfloat16", "window_size": 0, "beam_width": 1}
+LATENT: Mapping[str, str | int] = {"mla_dtype": "bfloat16"}
+TABLES = {
+    "gemm": Table("gemm", "gemm_perf", ("m", "n", "k"), "gemm_dtype", pooled=("bf16",)),
+    "prefill_attention": Table("attention", "context_attention_perf", HEADS, "kv_cache_dtype", FULL),
+    "decode_attention": Table("attention", "generation_attention_perf", HEADS, "kv_cache_dtype", FULL, has_steps=True),
+    "moe": Table(
         "moe",
         "moe_perf",
         ("num_tokens", "hidden_size", "inter_size", "num_experts", "topk", "moe_tp_size", "moe_ep_size"),
+        "moe_dtype",
+        # Evenly spread tokens: the skewed rows are drawn anew for each shape, and imbalance is an input of ours.
+        {"distribution": "balanced"},
     ),
-    "mla_prefill": ("mla", "context_mla_perf", ("batch_size", "isl", "num_heads")),
-    "mla_decode": ("mla", "generation_mla_perf", ("batch_size", "isl", "num_heads")),
+    "mla_prefill": Table("mla", "context_mla_perf", HEADS[:3], "kv_cache_dtype", LATENT, "trtllm"),
+    "mla_decode": Table("mla", "generation_mla_perf", HEADS[:3], "kv_cache_dtype", LATENT, "trtllm", has_steps=True),
 }
-Source = tuple[str, str]  # framework, version
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +95,9 @@ class System:
         """Frameworks and versions whose rows are read; several are pooled."""
         if (family, precision) in self.others:
             return [self.others[family, precision]]
-        if family.startswith("mla"):
-            return [("trtllm", self.trtllm)]
-        pooled = family == "gemm" and precision == "bf16"
-        return [("vllm", self.vllm), *([("sglang", self.sglang)] if pooled else [])]
+        table = TABLES[family]
+        own = (table.framework, self.trtllm if table.framework == "trtllm" else self.vllm)
+        return [own, ("sglang", self.sglang)] if precision in table.pooled else [own]
 
 
 # fp8_block GEMM is not vLLM's: it was timed launch by launch, outside of a CUDA graph, so that 64 tokens take 0.09 ms
@@ -158,34 +183,20 @@ def read_table(path: Path, columns: Sequence[str], **equal: str | int) -> pa.Tab
     return table
 
 
-def _filters(family: str, precision: str) -> dict[str, str | int]:
-    dtype = DTYPES.get(precision, precision)
-    match family:
-        case "gemm":
-            return {"gemm_dtype": dtype}
-        case "moe":
-            # Evenly spread tokens: the skewed rows are drawn anew for each shape, and imbalance is an input of ours.
-            return {"moe_dtype": dtype, "distribution": "balanced"}
-        case "mla_prefill" | "mla_decode":
-            return {"mla_dtype": "bfloat16", "kv_cache_dtype": dtype}
-        case _:
-            return {"attn_dtype": "bfloat16", "kv_cache_dtype": dtype, "window_size": 0, "beam_width": 1}
-
-
 def _path(name: str, family: str, source: Source) -> Path:
-    folder, file, _ = FILES[family]
-    return data_folder() / name / folder / source[0] / source[1] / f"{file}.parquet"
+    table = TABLES[family]
+    return data_folder() / name / table.folder / source[0] / source[1] / f"{table.file}.parquet"
 
 
 def _rows(name: str, family: str, precision: str, source: Source) -> tuple[Floats, Floats]:
-    keys = FILES[family][2]
-    path = _path(name, family, source)
-    table = read_table(path, keys, **_filters(family, precision))
+    described, path = TABLES[family], _path(name, family, source)
+    keys, equal = described.columns, {described.dtype: DTYPES.get(precision, precision), **described.equal}
+    table = read_table(path, keys, **equal)
     if "head_dim" in keys:
         table = table.filter(pc.less_equal(table["head_dim"], pa.scalar(MAX_HEAD_DIM)))
     shape = np.column_stack([table[key].to_numpy().astype(np.float64) for key in keys])
-    if "decode" in family:
-        shape[:, 1] += table["step"].to_numpy()  # KV tokens: those of the prompt and the steps since
+    if described.has_steps:
+        shape[:, 1] += table["step"].to_numpy()
     return shape, table["latency"].to_numpy().astype(np.float64)
 
 

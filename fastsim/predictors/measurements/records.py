@@ -7,13 +7,14 @@ import numpy as np
 import pyarrow as pa
 
 from fastsim.errors import TableError
-from fastsim.predictors.families import FAMILIES, PRECISIONS, Floats
+from fastsim.predictors.chip import PRECISIONS, Floats
+from fastsim.predictors.families import FAMILIES
 
-SHAPE_COLUMNS = tuple(dict.fromkeys(column for columns in FAMILIES.values() for column in columns))
+SHAPE_COLUMNS = tuple(dict.fromkeys(column for family in FAMILIES.values() for column in family.columns))
 
 # A row is one operator of one shape on one GPU. Shape columns that its family does not have are null.
 _FIELDS: list[Any] = [
-    pa.field("family", pa.string(), nullable=False),  # of roofline.FAMILIES
+    pa.field("family", pa.string(), nullable=False),  # of families.FAMILIES
     pa.field("device", pa.string(), nullable=False),  # the system it ran on, e.g. h100_sxm
     pa.field("precision", pa.string(), nullable=False),  # of roofline.PRECISIONS; of attention, the KV cache's
     pa.field("framework", pa.string(), nullable=False),
@@ -46,7 +47,7 @@ def checked(records: Records) -> Records:
     place = f"{records.provenance}: {records.family} {records.precision}"
     if not len(records.ms):
         raise TableError(f"{place}: no rows for device {records.device!r}; give a source that measured some")
-    names = FAMILIES[records.family]
+    names = FAMILIES[records.family].columns
     wrong = np.flatnonzero(~((records.ms > 0) & np.isfinite(records.ms)))
     if wrong.size:
         shape = ", ".join(f"{n} {v:g}" for n, v in zip(names, records.shape[wrong[0]], strict=True))
@@ -98,10 +99,10 @@ def from_table(table: pa.Table, place: str) -> list[Records]:
         rows = table.filter(
             (columns["device"] == device) & (columns["family"] == family) & (columns["precision"] == precision)
         )
-        for name in FAMILIES[family]:
+        for name in FAMILIES[family].columns:
             if rows[name].null_count:
                 raise TableError(f"{place}: {name}: empty in {rows[name].null_count} rows of {family}; give an integer")
-        shape = np.column_stack([rows[name].to_numpy().astype(np.float64) for name in FAMILIES[family]])
+        shape = np.column_stack([rows[name].to_numpy().astype(np.float64) for name in FAMILIES[family].columns])
         pairs = zip(rows["framework"].to_pylist(), rows["version"].to_pylist(), strict=True)
         frameworks = tuple(sorted({f"{framework} {version}".strip() for framework, version in pairs}))
         ms = rows["ms"].to_numpy(zero_copy_only=False).astype(np.float64)

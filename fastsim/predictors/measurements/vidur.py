@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from fastsim.errors import TableError
-from fastsim.predictors.families import Floats
+from fastsim.predictors.chip import Floats
 
 if TYPE_CHECKING:
     from fastsim.catalog.model import Model

@@ -12,7 +12,8 @@ from fastsim.catalog.hardware import Device
 from fastsim.deployment.operators.decoder import Operators
 from fastsim.deployment.operators.kinds import WEIGHT_BYTES, Attention, Elementwise, Experts, Gemm
 from fastsim.errors import CatalogError
-from fastsim.predictors.families import Chip, Floats
+from fastsim.predictors.chip import Chip, Floats
+from fastsim.predictors.families import FAMILIES
 from fastsim.predictors.forests import forest as shipped
 from fastsim.predictors.forests.forest import Forest
 
@@ -47,20 +48,20 @@ class Sources:
 
     def gemm(self, gemm: Gemm) -> Forest:
         """Forest of a GEMM's precision. Raises CatalogError when the device has none."""
-        return self._load(*self._family("gemm", gemm.precision, "quantization"))
+        return self._load(*self._family("gemm", gemm.precision))
 
     def experts(self, experts: Experts) -> Forest | None:
         """Forest of the experts' precision, None where a formula has to do."""
-        return self._forest("moe", experts.precision, "quantization")
+        return self._forest("moe", experts.precision)
 
     def attention(self, one: Attention, phase: str) -> Forest | None:
         """Forest of the ``phase`` (prefill or decode), None where a formula has to do."""
         if one.latent_dim and (one.latent_dim, one.head_dim, one.value_dim) != MEASURED_LATENT:
             return None
-        return self._forest(_attention_family(one, phase), one.precision, "kv_cache_dtype")
+        return self._forest(_attention_family(one, phase), one.precision)
 
-    def _forest(self, family: str, precision: str, field: str) -> Forest | None:
-        return self._load(*self._family(family, precision, field)) if self._precisions(family) else None
+    def _forest(self, family: str, precision: str) -> Forest | None:
+        return self._load(*self._family(family, precision)) if self._precisions(family) else None
 
     def _load(self, family: str, precision: str) -> Forest:
         return _load(self.system, family, precision, self.chip, self._root(family, precision))
@@ -80,9 +81,9 @@ class Sources:
             return None
         return shipped.card(self.system, family, precision, self._root(family, precision))
 
-    def _family(self, family: str, precision: str, field: str) -> tuple[str, str]:
+    def _family(self, family: str, precision: str) -> tuple[str, str]:
         """The family and precision, if the device has them. Raises CatalogError otherwise."""
-        have = self._precisions(family)
+        have, field = self._precisions(family), FAMILIES[family].precision_field
         if precision in have:
             return family, precision
         if not have:
@@ -94,14 +95,14 @@ class Sources:
             f"{_said(nearest, field)!r} (all: {', '.join(_said(name, field) for name in have)})"
         )
 
-    def _asked(self) -> list[tuple[str, str, str]]:
-        """Family, precision and the field that says it, of all that is asked."""
+    def _asked(self) -> list[tuple[str, str]]:
+        """Family and precision of all forests that the operators need."""
         ops = self.operators
-        asked = [("gemm", gemm.precision, "quantization") for gemm in (*ops.gemms, ops.lm_head)]
+        asked = [("gemm", gemm.precision) for gemm in (*ops.gemms, ops.lm_head)]
         if ops.experts:
-            asked.append(("moe", ops.experts.precision, "quantization"))
+            asked.append(("moe", ops.experts.precision))
         for one in ops.attentions:
-            asked += [(_attention_family(one, phase), one.precision, "kv_cache_dtype") for phase in PHASES]
+            asked += [(_attention_family(one, phase), one.precision) for phase in PHASES]
         return list(dict.fromkeys(asked))
 
     def files(self) -> list[tuple[str, str]]:
@@ -111,7 +112,7 @@ class Sources:
 
     def modelled(self) -> list[str]:
         """What no forest of this device knows."""
-        formulas = [family for family, _, _ in self._asked() if not self._precisions(family)]
+        formulas = [family for family, _ in self._asked() if not self._precisions(family)]
         return [*MODELLED, *dict.fromkeys(formulas)]
 
     def small_ms(self, kernel: Elementwise, tokens: Floats | NDArray[np.int64]) -> Floats:
@@ -167,24 +168,24 @@ def chip_of(device: Device) -> Chip:
 
 
 def gemm_rows(gemm: Gemm, tokens: Floats) -> Floats:
-    """Columns of roofline.FAMILIES."""
+    """Columns of families.FAMILIES."""
     return _rows(tokens, gemm.n, gemm.k)
 
 
 def expert_rows(experts: Experts, tokens: Floats) -> Floats:
-    """Columns of roofline.FAMILIES: the busiest of several GPUs works as if all had its tokens."""
+    """Columns of families.FAMILIES: the busiest of several GPUs works as if all had its tokens."""
     tokens = tokens * (experts.imbalance if experts.ep > 1 else 1.0)
     sizes = (experts.hidden, experts.intermediate, experts.num_experts, experts.top_k, experts.tp, experts.ep)
     return _rows(tokens, *sizes)
 
 
 def decode_rows(one: Attention, batch: Floats, kv: Floats) -> Floats:
-    """Columns of roofline.FAMILIES."""
+    """Columns of families.FAMILIES."""
     return _rows(batch, kv, one.heads) if one.latent_dim else _rows(batch, kv, one.heads, one.kv_heads, one.head_dim)
 
 
 def prefill_rows(one: Attention, lengths: Floats) -> Floats:
-    """Columns of roofline.FAMILIES, of one prompt at a time."""
+    """Columns of families.FAMILIES, of one prompt at a time."""
     if one.latent_dim:
         return _rows(np.ones(lengths.size), lengths, one.heads)
     return _rows(np.ones(lengths.size), lengths, one.heads, one.kv_heads, one.head_dim)

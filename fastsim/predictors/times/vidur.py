@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastsim.predictors.families import Chip, Floats
-from fastsim.predictors.forests.features import Columns, features, stacked
-from fastsim.predictors.forests.fit import Size, fit
+from fastsim.predictors.chip import Chip, Columns, Floats
+from fastsim.predictors.families import Size, features
+from fastsim.predictors.forests.features import stacked
+from fastsim.predictors.forests.fit import fit
 from fastsim.predictors.measurements import vidur
 
 from .reach import Limits
