@@ -1,6 +1,9 @@
 """The search finds what trying everything finds, says the same on any number of threads, and resumes."""
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +17,12 @@ from fastsim.errors import ConfigError, InputError
 from fastsim.planning import sensitivity
 from fastsim.planning.budget import parse_budget
 from fastsim.planning.capacity import capacity
-from fastsim.planning.journal import FILE
 from fastsim.planning.ranking import pareto
 from fastsim.planning.rungs import rungs
 from fastsim.planning.search import Found, search
 from fastsim.planning.workers import Evaluators
 
+ROOT = Path(__file__).resolve().parents[2]
 SPACE: dict[str, Any] = {
     "deployment": {"model": "meta-llama/Llama-2-7b-hf", "device": "a100", "max_model_len": 4096},
     "workload": {"source": "chat", "num_requests": 8000},
@@ -79,12 +82,32 @@ def test_the_same_on_a_cluster() -> None:
     assert there.rows == search(few, 2, num_requests=2500).rows
 
 
-def test_what_was_found_is_not_computed_again(found: Found, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = search(SPACE, 2, out=tmp_path)
-    journal = tmp_path / FILE
-    lines = journal.read_text().splitlines(keepends=True)
-    journal.write_text("".join(lines[:12]) + lines[12][:20])  # killed in the middle of a line
-    kept = {json.loads(line)["key"] for line in lines[1:12]}
+KILLED = """
+import json, os, signal, sys
+from fastsim.planning.journal import Journal
+from fastsim.planning.search import search
+
+add, count = Journal.add, 0
+
+def counted(self, key, outcome):
+    global count
+    add(self, key, outcome)
+    count += 1
+    if count == int(sys.argv[3]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+Journal.add = counted
+search(json.loads(sys.argv[1]), 2, out=sys.argv[2], threads=2)
+"""
+
+
+@pytest.mark.parametrize("number", [1, 11, 18])
+def test_a_search_that_was_killed_computes_only_what_is_missing(
+    found: Found, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = [json.dumps(SPACE), str(tmp_path), str(number)]
+    killed = subprocess.run([sys.executable, "-c", KILLED, *given], cwd=ROOT, check=False)
+    assert killed.returncode == -signal.SIGKILL
     computed: list[str] = []
     each = Evaluators.each
 
@@ -94,15 +117,16 @@ def test_what_was_found_is_not_computed_again(found: Found, tmp_path: Path, monk
 
     monkeypatch.setattr(Evaluators, "each", counted)
     again = search(SPACE, 2, out=tmp_path)
-    assert again.rows == first.rows == found.rows
-    assert not kept & set(computed)
-    assert len(computed) == len(lines) - 12
-    assert again.num_simulated == first.num_simulated
+    assert again.rows == found.rows
+    assert (again.num_runs, again.num_simulated) == (found.num_runs, found.num_simulated)
+    resumed = len(computed)
+    computed.clear()
+    assert search(SPACE, 2, out=tmp_path).rows == found.rows
+    assert not computed
+    search(SPACE, 2)
+    assert resumed == len(computed) - number
     with pytest.raises(InputError, match=r"holds another search \(objectives differ\)"):
         search(SPACE, 2, ["ttft:p90<1s"], out=tmp_path)
-    journal.write_text("nonsense\n")
-    with pytest.raises(InputError, match="is damaged"):
-        search(SPACE, 2, out=tmp_path)
 
 
 def test_ranking_by_cost_and_latency_at_a_rate(found: Found) -> None:
