@@ -1,4 +1,4 @@
-"""Why a simulation ended before its requests did, in one sentence."""
+"""Errors of a simulation that stopped before all requests were served, each in one sentence."""
 
 from typing import NoReturn
 
@@ -13,40 +13,40 @@ from fastsim.kernels.state import State
 
 
 def explain_end(resolved: Resolved, lane: State) -> None:
-    """Raise StuckError when a replica stopped with requests it can never schedule."""
+    """Raise StuckError if a replica of ``lane`` stopped with requests that it can never schedule."""
     counts = lane.replicas.counts
     for r in np.flatnonzero(counts[:, state.OUTCOME] != state.GOING):
         clock = lane.replicas.times[r, state.CLOCK]
         if counts[r, state.OUTCOME] == state.OUT_OF_MEMORY:
             raise StuckError(
-                f"replica {r}: at {clock:.6g} s, {counts[r, state.GROUP]} running requests need a KV token "
-                f"each and {counts[r, state.FREE]} are free, and lightllm cannot preempt; "
+                f"replica {r}: at {clock:.6g} s, {counts[r, state.GROUP]} running requests need one more KV "
+                f"token each, but only {counts[r, state.FREE]} are free, and lightllm cannot preempt; "
                 "use a smaller scheduler.max_num_seqs, or more memory"
             )
         _explain_stuck(resolved, lane, int(r))
 
 
 def explain_fault(cost: Cost, lane: State) -> NoReturn:
-    """Raise TableError for the batch at cursor, which the tables gave no time."""
+    """Raise TableError for the batch at the cursor of ``lane``, for which the tables hold no time."""
     r, slot = lane.cursor[state.REPLICA], lane.cursor[state.SLOT]
     features = lane.batches.features[r, slot]
-    place = "predictor.source"
+    field = "predictor.source"
     if cost.compose != COMPOSE_VIDUR:
-        raise TableError(f"{place}: its tables give a batch of {_batch(features)} no time above 0 s")
+        raise TableError(f"{field}: its tables give a batch of {_batch(features)} no time above 0 s")
     tables = cost.vidur
     tokens, decodes = int(features[state.NUM_TOKENS]), int(features[state.NUM_DECODES])
     if tokens >= tables.mlp.size or np.isnan(
         tables.before_attention[tokens] + tables.all_reduce[tokens] + tables.mlp[tokens] + tables.add[tokens]
     ):
         raise TableError(
-            f"{place}: its tables end at {_last(tables.mlp)} tokens, and a batch has {tokens} (rounded up to "
-            "8); add rows to the num_tokens tables, or lower scheduler.max_num_batched_tokens or chunk_size"
+            f"{field}: its tables end at {_last(tables.mlp)} tokens, but a batch has {tokens} (rounded up to a "
+            "multiple of 8); add rows to the num_tokens tables, or lower scheduler.max_num_batched_tokens or chunk_size"
         )
     if decodes:
         column = -(-(int(features[state.DECODE_KV]) // decodes) // tables.kv_step)
         if not _has(tables.decode, decodes, column):
             raise TableError(
-                f"{place}: attn_decode has no row batch_size={decodes}, kv_cache_size="
+                f"{field}: attn_decode has no row batch_size={decodes}, kv_cache_size="
                 f"{column * tables.kv_step}; add it, or lower scheduler.max_num_seqs or max_model_len"
             )
     if features[state.NUM_PREFILLS]:
@@ -54,14 +54,15 @@ def explain_fault(cost: Cost, lane: State) -> NoReturn:
         chunk = int(np.sqrt(features[state.PREFILL_SQUARES]) + 0.5)
         if not _has(tables.prefill, row, chunk):
             raise TableError(
-                f"{place}: attn_prefill has no row kv_cache_size={row * tables.kv_step}, "
+                f"{field}: attn_prefill has no row kv_cache_size={row * tables.kv_step}, "
                 f"prefill_chunk_size_squared={chunk * chunk}; add it, or lower scheduler.max_num_seqs, "
                 "max_num_batched_tokens or chunk_size"
             )
-    raise TableError(f"{place}: its tables give a batch of {_batch(features)} no time above 0 s")
+    raise TableError(f"{field}: its tables give a batch of {_batch(features)} no time above 0 s")
 
 
 def _explain_stuck(resolved: Resolved, lane: State, r: int) -> NoReturn:
+    """Raise StuckError for the request at the head of the queue of replica ``r``."""
     counts, requests = lane.replicas.counts[r], lane.requests
     request = int(
         lane.replicas.preempted[r, counts[state.PREEMPTED] - 1] if counts[state.PREEMPTED] else counts[state.HEAD]
@@ -70,17 +71,19 @@ def _explain_stuck(resolved: Resolved, lane: State, r: int) -> NoReturn:
     again = " after a restart" if requests.restarts[request] else ""
     raise StuckError(
         f"replica {r}: request {request} can never be scheduled{again}: it needs {requests.prefill[request]} "
-        f"tokens at once, with {counts[state.FREE]} of {resolved.memory.num_blocks} KV blocks free, "
-        f"max_num_batched_tokens {scheduler.max_num_batched_tokens}, max_num_seqs {scheduler.max_num_seqs}; "
+        f"tokens at once, while {counts[state.FREE]} of {resolved.memory.num_blocks} KV blocks are free, "
+        f"max_num_batched_tokens is {scheduler.max_num_batched_tokens} and max_num_seqs {scheduler.max_num_seqs}; "
         "give the replica more memory or a larger batch"
     )
 
 
 def _has(grid: NDArray[np.float64], row: int, column: int) -> bool:
+    """Return whether a table has a value there; NaN marks a missing one."""
     return row < grid.shape[0] and column < grid.shape[1] and not np.isnan(grid[row, column])
 
 
 def _last(table: NDArray[np.float64]) -> int:
+    """Return the last index of a table that has a value."""
     return int(np.flatnonzero(~np.isnan(table)).max(initial=0))
 
 

@@ -1,4 +1,4 @@
-"""The states that threads simulate, and how a thread runs one to its end."""
+"""Lanes: the state that each thread simulates, and how a thread runs its lane to the end."""
 
 import os
 import threading
@@ -25,7 +25,7 @@ from fastsim.workload import Workload
 ROUTERS = {"least_outstanding": LEAST_OUTSTANDING, "least_waiting": LEAST_WAITING}
 
 
-# Iterations between two looks at Ctrl-C, the progress bar and the log: some 20 ms.
+# Iterations, about 20 ms of them, after which the kernel returns so that Ctrl-C is noticed and the log is emptied.
 SLICE = 200_000
 
 
@@ -38,7 +38,25 @@ Kernel = Callable[[State, Cost, Limits], int]
 def kernel_of(
     resolved: Resolved, scheduler: Callable[..., Any] | None = None, router: Callable[..., Any] | None = None
 ) -> Kernel:
-    """The compiled policy of a deployment, for one simulation. Raises PolicyError for functions of the user's."""
+    """Return the kernel that simulates a deployment: its compiled policy, or a runner around a user's functions.
+
+    Parameters
+    ----------
+    resolved : Resolved
+        The deployment, whose ``scheduler.policy`` and ``router`` name the policies.
+    scheduler, router : callable, optional
+        A user's functions, given directly instead of by the ``file.py:function`` that the deployment names.
+
+    Returns
+    -------
+    callable
+        ``kernel(state, cost, limits)``, which returns why it stopped. It serves one simulation only.
+
+    Raises
+    ------
+    PolicyError
+        A user's function cannot be loaded, or fails when it is tried on a small example.
+    """
     policy, routing = resolved.scheduler.policy.name, resolved.router
     if is_function(policy) or is_function(routing):
         from fastsim.simulation.custom.runner import Runner
@@ -50,7 +68,7 @@ def kernel_of(
 
 
 def limits_of(resolved: Resolved) -> Limits:
-    """A resolved deployment in the kernel's words."""
+    """Return the limits of a deployment on batches and memory, as the kernel reads them."""
     scheduler, memory = resolved.scheduler, resolved.memory
     return Limits(
         num_stages=resolved.pipeline_parallel_size,
@@ -71,9 +89,10 @@ def limits_of(resolved: Resolved) -> Limits:
 def lay_out(
     resolved: Resolved, limits: Limits, workload: Workload, stream: Stream, log_rows: int, detail: bool
 ) -> list[State]:
-    """States that share all requests and replicas; each is for a thread and has replicas of its own.
+    """Return one state per thread; they share all arrays of requests and replicas, and each simulates its own replicas.
 
-    Replicas behind a router that looks at them depend on each other and stay together.
+    A router that looks at the replicas makes them depend on each other, so one thread then simulates all of them.
+    ``log_rows`` is the room for rows in the log of each thread; ``detail`` keeps where the time of each request goes.
     """
     number = resolved.num_replicas
     num_lanes = min(number, os.cpu_count() or 1) if limits.router == ROUTED else 1
@@ -97,7 +116,21 @@ def lay_out_whole(
     log_rows: int = 0,
     detail: bool = False,
 ) -> State:
-    """The state of one thread that simulates all replicas."""
+    """Return the state of one thread that simulates all replicas.
+
+    Parameters
+    ----------
+    resolved, limits
+        The deployment, and the limits that ``limits_of`` made of it.
+    workload, stream
+        The requests, and their arrays as ``layout.share`` returns them; arrival times are read from ``stream``.
+    arena : Arena
+        Memory for the arrays. The state is valid until the arena is used again.
+    log_rows : int
+        Rows that the log of iterations has room for; 0 keeps no log.
+    detail : bool
+        Whether the kernel keeps where the time of each request goes.
+    """
     number = resolved.num_replicas
     requests = layout.lay_out_requests(stream, arena, detail)
     replicas = layout.lay_out_replicas(number, limits, arena, detail)
@@ -108,7 +141,7 @@ def lay_out_whole(
 
 
 def assignment(resolved: Resolved, workload: Workload) -> NDArray[np.integer]:
-    """int[n]: the replica of each request, for routers that do not look at the replicas."""
+    """Return the replica of each request, int[n], for routers that do not look at the replicas."""
     policy, number = resolved.router, resolved.num_replicas
     if policy == "pinned" and workload.replica_id is not None:
         return workload.replica_id
@@ -119,14 +152,18 @@ def assignment(resolved: Resolved, workload: Workload) -> NDArray[np.integer]:
 
 
 def get_ready(run: Kernel, lane: State, cost: Cost, limits: Limits) -> None:
-    """Compile the kernel, or load its machine code, before a clock starts: run it with a budget of nothing."""
+    """Compile the kernel, or load its machine code, by running it for no iteration, so that no clock includes it."""
     nothing = lane.cursor.copy()
     nothing[state.LEFT] = 0
     run(lane._replace(cursor=nothing), cost, limits)
 
 
 def finish(run: Kernel, lane: State, cost: Cost, limits: Limits, stop: threading.Event) -> list[Columns]:
-    """Run a lane to its end, or until ``stop``; returns its log. Raises TableError."""
+    """Run a lane to its end, or until ``stop`` is set.
+
+    Returns the log in pieces, each with the columns of ``kernels.state.Log``. Raises TableError for a batch that the
+    tables give no time.
+    """
     drained = []
     while not stop.is_set():
         lane.cursor[state.LEFT] = SLICE

@@ -1,4 +1,4 @@
-"""Arrays for the kernel: the state of a simulation before anything has happened."""
+"""The arrays that a kernel works on, laid out as they are before the first request arrives."""
 
 import math
 from functools import cache
@@ -19,17 +19,17 @@ Integers = NDArray[np.integer]
 
 
 class Arena:
-    """Memory of one simulation at a time: the next one writes where the last one did."""
+    """Memory for one simulation at a time: the next simulation reuses the arrays of the last one."""
 
     def __init__(self) -> None:
         self._held: dict[str, NDArray[Any]] = {}
 
     def take(self, name: str, shape: int | tuple[int, ...], dtype: Any = np.float64, value: float = 0) -> NDArray[Any]:
-        """An array full of ``value``, contiguous, until the same name is taken again."""
+        """Return a contiguous array filled with ``value``; it is valid until the same name is taken again."""
         size = math.prod(shape) if isinstance(shape, tuple) else shape
         held = self._held.get(name)
         if held is None or held.size < size:
-            # Zeros of the system's own cost nothing until they are touched.
+            # Zeroed pages of the operating system cost nothing until they are touched.
             self._held[name] = held = np.zeros(size, dtype) if value == 0 else np.full(size, value, dtype)
             return held.reshape(shape)
         view = held[:size].reshape(shape)
@@ -38,26 +38,37 @@ class Arena:
 
 
 class Stream(NamedTuple):
-    """What all simulations of a workload read and none changes. Writable, as kernels are compiled for that."""
+    """The arrays that all simulations of a workload read and none changes; n requests in order of arrival.
+
+    They are writable because kernels are compiled for writable arrays.
+    """
 
     arrived_at: Floats  # float64[n], s, ascending
-    total: NDArray[np.int32]  # prompt and output tokens
-    prompts: NDArray[np.int32]  # tokens
+    total: NDArray[np.int32]  # int32[n], prompt and output tokens
+    prompts: NDArray[np.int32]  # int32[n], prompt tokens
 
 
 def share(arrived_at: Floats, prompts: Integers, outputs: Integers) -> Stream:
-    """``arrived_at`` float64[n], s, ascending, not copied where it can be; lengths in tokens, >= 1."""
+    """Return a workload's arrays in the form that kernels read, which every simulation of it may share.
+
+    Parameters
+    ----------
+    arrived_at : float64[n]
+        Arrival times in seconds, ascending. The result shares this memory unless it is read-only.
+    prompts, outputs : int[n]
+        Prompt and output tokens of each request, at least 1.
+    """
     times = arrived_at.view()
     try:
         times.flags.writeable = True
-    except ValueError:  # somebody else's memory, such as a file's
+    except ValueError:  # the memory is read-only, as that of a mapped file is
         times = arrived_at.copy()
     total = np.add(prompts, outputs, dtype=np.int32, casting="same_kind")
     return Stream(np.ascontiguousarray(times), total, prompts.astype(np.int32))
 
 
 def lay_out_requests(stream: Stream, arena: Arena, detail: bool = False) -> Requests:
-    """Requests yet to arrive. ``detail`` keeps where their time goes."""
+    """Return the columns of requests that are yet to arrive; ``detail`` also keeps where the time of each one goes."""
     number = len(stream.arrived_at)
     prefill = arena.take("prefill", number, np.int32)
     prefill[:] = stream.prompts
@@ -82,7 +93,7 @@ def lay_out_requests(stream: Stream, arena: Arena, detail: bool = False) -> Requ
 
 
 def lay_out_replicas(num_replicas: int, limits: Limits, arena: Arena, detail: bool = False) -> Replicas:
-    """Empty replicas."""
+    """Return the columns of replicas that hold no request."""
     shape = (num_replicas, limits.num_stages)
     places = (num_replicas, limits.max_num_seqs)
     counts = arena.take("counts", (num_replicas, state.NUM_COUNTS), np.int64)
@@ -115,6 +126,7 @@ def lay_out_replicas(num_replicas: int, limits: Limits, arena: Arena, detail: bo
 
 
 def _seats(num_replicas: int, name: str, arena: Arena) -> NDArray[np.int32]:
+    """Return the tournament of replicas that all have the same key."""
     drawn = _seat(num_replicas)
     seats = arena.take(name, len(drawn), np.int32)
     seats[:] = drawn
@@ -125,7 +137,7 @@ _seat = cache(seat)
 
 
 def lay_out_batches(num_replicas: int, limits: Limits, arena: Arena) -> Batches:
-    """Batches of which none is in use."""
+    """Return the places of the batches in flight, all of them free."""
     shape = (num_replicas, limits.num_stages + (limits.num_stages > 1))
     return Batches(
         request=arena.take("batch_request", (*shape, limits.max_num_seqs), np.int32),
@@ -142,7 +154,7 @@ def lay_out_batches(num_replicas: int, limits: Limits, arena: Arena) -> Batches:
 
 
 def lay_out_log(rows: int) -> Log:
-    """Room for ``rows`` iterations; 0 keeps no log."""
+    """Return a log with room for ``rows`` rows, one per batch and stage; a log without rows is never written."""
 
     def ints() -> NDArray[np.int32]:
         return np.zeros(rows, np.int32)
@@ -151,7 +163,7 @@ def lay_out_log(rows: int) -> Log:
 
 
 def lay_out_tally(limits: Limits, detail: bool, arena: Arena) -> Tally:
-    """No batch counted yet."""
+    """Return histograms of batches in which every count is 0; without ``detail`` they have no bins."""
 
     def take(name: str, size: int) -> NDArray[np.int64]:
         return arena.take(f"tally_{name}", size * detail, np.int64)
@@ -175,7 +187,10 @@ def lay_out_lane(
     log_rows: int,
     arena: Arena,
 ) -> State:
-    """The state of one thread, which simulates replicas [first, last)."""
+    """Return the state of one thread, which simulates the replicas from ``first`` up to, but not including, ``last``.
+
+    ``log_rows`` is the number of rows that its log of iterations has room for; 0 keeps no log.
+    """
     cursor = arena.take("cursor", state.NUM_CURSORS, np.int64)
     cursor[[state.REPLICA, state.FIRST]] = first
     cursor[state.LAST] = last
@@ -194,10 +209,10 @@ def lay_out_lane(
 
 
 def assign(requests: Requests, replicas: Replicas, replica_of: Integers) -> None:
-    """Give every request to its replica beforehand. ``replica_of`` int[n], counted from 0."""
+    """Give every request to its replica before the simulation starts; ``replica_of`` holds int[n] replicas, from 0."""
     number = len(replicas.counts)
     requests.replica[:] = replica_of
-    # Sorting 16 bits is linear in the number of requests.
+    # A sort of 16-bit keys takes time linear in the number of requests.
     order = np.argsort(replica_of.astype(np.uint16) if number <= 1 << 16 else replica_of, kind="stable")
     sizes = np.bincount(replica_of, minlength=number)
     ends = np.cumsum(sizes)

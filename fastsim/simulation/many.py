@@ -1,4 +1,4 @@
-"""Many simulations in one call: threads share tables and request arrays, and each uses its memory again."""
+"""Many simulations in one call: threads share tables and request arrays, and each thread reuses its memory."""
 
 import os
 import threading
@@ -28,14 +28,14 @@ from fastsim.simulation.layout import Arena, Stream
 from fastsim.simulation.run import Progress
 from fastsim.workload import Workload
 
-# What tables do not depend on, but for how far they reach.
+# Fields that tables do not depend on, except in how far they reach.
 SAME_TABLES = {"num_replicas": 1, "gpu_memory_utilization": 1.0, "seed": 0}
 SAME_TABLES_SCHEDULER = {"watermark": 0.0, "max_waiting_iters": 0, "num_blocks": 1, "block_size": 1}
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What came of one of many simulations: its summary, and its requests if asked for; or why there is none."""
+    """The outcome of one of many simulations: a summary, and a table of requests if asked for, or else the error."""
 
     summary: dict[str, Any] | None = None
     requests: pa.Table | None = None
@@ -44,6 +44,8 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
+    """A simulation to run: ``number`` is its position among the results, ``cost`` its work as ``estimate`` has it."""
+
     number: int
     resolved: Resolved
     workload: Workload
@@ -53,7 +55,7 @@ class _Job:
 
 
 class _Tables:
-    """Tables by key: built by the thread that needs them first, dropped when nobody needs them any more."""
+    """Tables by key: the first thread that needs them builds them, and the last job that needs them drops them."""
 
     def __init__(self, jobs: Sequence[_Job], build: Callable[[Resolved], Built]) -> None:
         self._build = build
@@ -62,6 +64,7 @@ class _Tables:
         self._built: dict[Hashable, Built] = {}
 
     def of(self, job: _Job) -> Built:
+        """Return the tables of a job; the caller waits while another thread builds them."""
         with self._locks[job.tables]:
             built = self._built.get(job.tables) or self._build(job.resolved)
             self._left[job.tables] -= 1
@@ -99,7 +102,7 @@ def simulate_many(
         try:
             resolved = deployment if isinstance(deployment, Resolved) else resolve(deployment)
             check_fit(resolved, workload)
-        except Exception as error:  # recorded, whatever it is: the others are not to blame
+        except Exception as error:  # recorded, so that the other jobs go on
             runs[number] = Run(error=error)
             continue
         stream = streams[id(workload)]
@@ -120,7 +123,7 @@ def _run_all(
     detail: bool,
     progress: Progress | None,
 ) -> None:
-    """Let threads take the largest job that is left until there is none."""
+    """Let each thread take the largest remaining job until none is left; ``prepared`` has the largest jobs first."""
     queue: SimpleQueue[_Job] = SimpleQueue()
     for job in prepared:
         queue.put(job)
@@ -133,7 +136,7 @@ def _run_all(
                 job = queue.get_nowait()
             except Empty:
                 return
-            # A table of requests keeps the memory that it is made of.
+            # A table of requests shares the memory of its simulation, which then cannot be used again.
             runs[job.number] = _run(job, tables, Arena() if requests else arena, requests, detail, stop)
             done[0] += job.cost
 
@@ -151,6 +154,7 @@ def _run_all(
 
 
 def _run(job: _Job, tables: _Tables, arena: Arena, keep: bool, detail: bool, stop: threading.Event) -> Run:
+    """Run one job; ``keep`` returns its table of requests as well. An error becomes part of the Run."""
     began = time.perf_counter()
     try:
         resolved, stream = job.resolved, job.stream
@@ -176,7 +180,7 @@ def _run(job: _Job, tables: _Tables, arena: Arena, keep: bool, detail: bool, sto
 
 
 def tables_key(resolved: Resolved) -> Hashable:
-    """Equal for deployments that have the same tables."""
+    """Return a key that is equal for deployments that have the same tables."""
     deployment = resolved.deployment
     plain = Deployment.model_fields
     same = {name: plain[name].get_default() for name in ("router", "memory")}
@@ -185,10 +189,10 @@ def tables_key(resolved: Resolved) -> Hashable:
 
 
 def estimate(resolved: Resolved, workload: Workload) -> float:
-    """Work of a simulation, about in iterations.
+    """Estimate the work of a simulation, roughly in iterations, so that the largest jobs can start first.
 
-    A replica iterates all the time while requests come, each iteration as long as reading the weights takes; but no
-    more often than there are output tokens, and no less often than full batches need.
+    A replica is assumed to iterate all the time while requests arrive, and each iteration to last as long as reading
+    the weights does. There are at most as many iterations as output tokens, and at least as many as full batches need.
     """
     stages = resolved.pipeline_parallel_size
     outputs = float(workload.num_output_tokens.sum())
