@@ -10,24 +10,25 @@ from fastsim.report.page import figures
 from fastsim.report.page.page import Block, Card, Cards, Cell, Figure, Section, Table, Tabs, Text, Tone
 from fastsim.report.page.palette import LINES
 from fastsim.report.runs import Run
-from fastsim.report.words import figure, meaning, metric_of
+from fastsim.report.words import figure, meaning, title
+from fastsim.result.metrics.definitions import headline
 
 ROWS = (
-    ("throughput.requests_per_s", "Throughput", True),
-    ("throughput.output_tokens_per_s", "Output", True),
-    ("goodput.share", "Good requests", True),
-    ("latency.ttft.p50", "TTFT P50", False),
-    ("latency.ttft.p99", "TTFT P99", False),
-    ("latency.tbt.p99", "TBT P99", False),
-    ("latency.e2e.p50", "End to end P50", False),
-    ("latency.e2e.p99", "End to end P99", False),
-    ("latency.scheduling_delay.p99", "Scheduling delay P99", False),
-    ("utilisation.busy", "Busy", None),
-    ("utilisation.peak_kv", "KV memory at most", None),
-    ("totals.restarts", "Restarts", False),
-    ("cost.gpus", "GPUs", None),
-    ("cost.gpu_hours", "GPU-hours", None),
-    ("cost.dollars_per_million_output_tokens", "Per million output tokens", False),
+    "throughput.requests_per_s",
+    "throughput.output_tokens_per_s",
+    "goodput.share",
+    "latency.ttft.p50",
+    "latency.ttft.p99",
+    "latency.tbt.p99",
+    "latency.e2e.p50",
+    "latency.e2e.p99",
+    "latency.scheduling_delay.p99",
+    "utilisation.busy",
+    "utilisation.peak_kv",
+    "totals.restarts",
+    "cost.gpus",
+    "cost.gpu_hours",
+    "cost.dollars_per_million_output_tokens",
 )
 DIGEST = "workload.sha256"
 COST = "cost.dollars_per_million_output_tokens"
@@ -37,13 +38,13 @@ def compared(runs: Sequence[Run]) -> Section:
     """A few runs: the answers, and a table with a column for each."""
     found = [judged(run) for run in runs]
     rows: list[list[Cell | str]] = [["Meets its objectives", *(_met(one) for one in found)]]
-    for key, label, more_is_better in ROWS:
+    for key in ROWS:
         if not any(run.figures.get(key) is not None for run in runs):
             continue
-        best = _best(runs, key, more_is_better)
+        best = _best(runs, key)
         rows.append(
             [
-                label,
+                headline(key).label,
                 *(
                     Cell(figure(key, run.figures.get(key)), run.figures.get(key), key, "good" if n in best else "plain")
                     for n, run in enumerate(runs)
@@ -51,7 +52,7 @@ def compared(runs: Sequence[Run]) -> Section:
             ]
         )
     head = ["", *(run.name for run in runs)]
-    meanings = {label: meaning(key) for key, label, _ in ROWS}
+    meanings = {headline(key).label: meaning(key) for key in ROWS}
     colours = [LINES[n % len(LINES)] for n in range(len(runs))]
     table = Table(head, rows, "The best of each row is green.", meanings=meanings, colours=["", *colours])
     differences = provenance.differences(runs)
@@ -68,32 +69,32 @@ def crowd(runs: Sequence[Run]) -> list[Section]:
     runs = [*(runs[n] for n in chosen), *(run for n, run in enumerate(runs) if n not in chosen)]
     found = [judged(run) for run in runs]
     varied = {key: {run.name: value for run, value in zip(runs, values, strict=True)} for key, values in _varied(runs)}
-    shown = [(key, label) for key, label, _ in ROWS if any(run.figures.get(key) is not None for run in runs)]
+    shown = [key for key in ROWS if any(run.figures.get(key) is not None for run in runs)]
     rows: list[list[Cell | str]] = [
         [
             run.name,
             _met(one),
             *(Cell(value, _number(value)) for value in (varied[key][run.name] for key in varied)),
-            *(Cell(figure(key, run.figures.get(key)), run.figures.get(key), key) for key, _ in shown),
+            *(Cell(figure(key, run.figures.get(key)), run.figures.get(key), key) for key in shown),
         ]
         for run, one in zip(runs, found, strict=True)
     ]
-    head = ["run", "objectives", *varied, *(label for _, label in shown)]
+    head = ["run", "objectives", *varied, *(headline(key).label for key in shown)]
     names = [run.name for run in runs]
     table = Table(
         head,
         rows,
         filtered=True,
-        meanings={label: meaning(key) for key, label in shown},
+        meanings={headline(key).label: meaning(key) for key in shown},
         choices=names,
         chosen=names[: len(chosen)],
     )
     curves = [
         (
-            words_of,
+            title(key),
             [Figure(charts.distribution(key, drawn, choose=True), f"{meaning(f'latency.{key}')}. {charts.TAIL}")],
         )
-        for key, words_of in (("ttft", "TTFT"), ("e2e", "End to end"), ("tpot", "TPOT"))
+        for key in ("ttft", "e2e", "tpot")
         if (drawn := [run for run in runs if len(run.curves[key].value)])
     ]
     return [
@@ -145,12 +146,13 @@ def _subject(runs: Sequence[Run]) -> str:
     return f"{len(runs)} runs of {', '.join(models)}."
 
 
-def _best(runs: Sequence[Run], key: str, more_is_better: bool | None) -> set[int]:
+def _best(runs: Sequence[Run], key: str) -> set[int]:
     values = [run.figures.get(key) for run in runs]
     known = [value for value in values if value is not None]
-    if more_is_better is None or len(set(known)) < 2:
+    better = headline(key).better
+    if better is None or len(set(known)) < 2:
         return set()
-    best = max(known) if more_is_better else min(known)
+    best = max(known) if better == "higher" else min(known)
     return {n for n, value in enumerate(values) if value == best}
 
 
@@ -175,19 +177,16 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _spread(runs: Sequence[Run], shown: Sequence[tuple[str, str]]) -> Tabs:
+def _spread(runs: Sequence[Run], shown: Sequence[str]) -> Tabs:
     tabs: list[tuple[str, Sequence[Block]]] = []
-    for key, label in shown:
+    for key in shown:
         values = np.array([value for run in runs if (value := run.figures.get(key)) is not None], np.float64)
         if not len(values) or np.ptp(values) <= 1e-9 * abs(values).max():
             continue
-        metric = metric_of(key)
-        unit = metric.unit if metric is not None else ""
-        plot = figures.plot(f"{label}{f' in {unit}' if unit else ''}", "runs", y_range=figures.from_zero())
+        label, heading = headline(key).label, headline(key).heading
         # Logarithmic bins where the runs lie orders of magnitude apart, so that the many small ones are seen.
         wide = values.min() > 0 and values.max() > 30 * values.min()
-        if wide:
-            plot = figures.plot(f"{label}{f' in {unit}' if unit else ''}", "runs", x="log", y_range=figures.from_zero())
+        plot = figures.plot(heading, "runs", x="log" if wide else "linear", y_range=figures.from_zero())
         at = np.geomspace(values.min(), values.max() * 1.0001, 31) if wide else np.histogram_bin_edges(values, 30)
         figures.bars(plot, at[:-1], at[1:], np.histogram(values, at)[0], 0, "runs")
         middle = float(np.median(values))

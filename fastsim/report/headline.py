@@ -4,31 +4,21 @@ from typing import Any, NamedTuple
 
 from fastsim.report.page.page import Block, Card, Cards, Section, Text, Tone
 from fastsim.report.runs import Run
-from fastsim.report.words import (
-    METRIC,
-    NOTHING,
-    figure,
-    interval,
-    meaning,
-    metric_of,
-    number,
-    seconds,
-    share,
-    statistic,
-)
+from fastsim.report.words import NOTHING, figure, interval, meaning, number, seconds, share, statistic
 from fastsim.report.words import title as title_of
 from fastsim.result.metrics import objectives
+from fastsim.result.metrics.definitions import headline
 
 KEY_FIGURES = (
-    ("latency.ttft.p99", "TTFT P99"),
-    ("latency.tbt.p99", "TBT P99"),
-    ("latency.e2e.p50", "End to end P50"),
-    ("throughput.requests_per_s", "Throughput"),
-    ("throughput.output_tokens_per_s", "Output"),
-    ("goodput.share", "Good requests"),
-    ("utilisation.busy", "Busy"),
-    ("utilisation.peak_kv", "KV memory at most"),
-    ("cost.dollars_per_million_output_tokens", "Cost per million output tokens"),
+    "latency.ttft.p99",
+    "latency.tbt.p99",
+    "latency.e2e.p50",
+    "throughput.requests_per_s",
+    "throughput.output_tokens_per_s",
+    "goodput.share",
+    "utilisation.busy",
+    "utilisation.peak_kv",
+    "cost.dollars_per_million_output_tokens",
 )
 
 # What to try, by what the verdict (fastsim/result/metrics/verdict.py) finds short.
@@ -87,7 +77,7 @@ def answers(run: Run) -> Section:
     found = judged(run)
     blocks: list[Block] = [Cards([_met(run, found), _sure(run, found), _next(run)], wide=True)]
     blocks.append(Cards([_objective(one) for one in found]))
-    blocks.append(Cards([_card(run, key, label) for key, label in KEY_FIGURES if key in run.figures]))
+    blocks.append(Cards([_card(run, key) for key in KEY_FIGURES if key in run.figures]))
     if out := run.summary.get("excluded"):
         left = f"{number(out.get('requests'))} requests of the first {seconds(out.get('warm_up_s'))} and the last "
         blocks.append(Text(f"Latencies leave out {left}{seconds(out.get('cool_down_s'))} of arrivals.", "note"))
@@ -169,10 +159,8 @@ def _objective(one: Judged) -> Card:
     return Card(words(one), seconds(one.value), note, tone, one.key, one.value, meaning(one.key))
 
 
-def _card(run: Run, key: str, label: str) -> Card:
+def _card(run: Run, key: str) -> Card:
     value = run.figures[key]
     ends = run.summary.get("replicates", {}).get("intervals", {}).get(key)
     note = "" if ends is None else f"90 %: {interval(key, ends)}"
-    metric = metric_of(key)
-    meant = meaning(key) if metric is not None and metric.name in METRIC else ""
-    return Card(label, figure(key, value), note, "plain", key, value, meant)
+    return Card(headline(key).label, figure(key, value), note, "plain", key, value, meaning(key))

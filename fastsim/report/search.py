@@ -14,23 +14,18 @@ from fastsim.planning.sensitivity import Variation, name_of
 from fastsim.report.page.figures import legend, line, plot, ticks
 from fastsim.report.page.page import Block, Card, Cards, Cell, Figure, Section, Table, Tabs, Text, page
 from fastsim.report.page.palette import INK, LINES, MUTED
+from fastsim.result.metrics.definitions import headline
 
-KNOBS = {
-    "device": "GPU",
-    "tensor_parallel_size": "TP",
-    "pipeline_parallel_size": "PP",
-    "num_replicas": "replicas",
-    "scheduler.policy": "policy",
-    "scheduler.chunk_size": "chunk",
-    "scheduler.max_num_seqs": "requests at once",
-}
-FIGURES = {
-    "capacity": "requests/s",
-    "qps_per_dollar": "requests/s per $/h",
-    "latency.ttft.p90": "TTFT P90, s",
-    "latency.tbt.p99": "TBT P99, s",
-    "latency.e2e.mean": "E2E mean, s",
-}
+KNOBS = (
+    "device",
+    "tensor_parallel_size",
+    "pipeline_parallel_size",
+    "num_replicas",
+    "scheduler.policy",
+    "scheduler.chunk_size",
+    "scheduler.max_num_seqs",
+)
+FIGURES = ("capacity", "qps_per_dollar", "latency.ttft.p90", "latency.tbt.p99", "latency.e2e.mean")
 MOST_LINES = 300  # of the parallel coordinates: more is a grey area
 MOST_ROWS = 500  # of the table
 
@@ -69,7 +64,7 @@ def _winner(found: Found, best: Row) -> Iterator[Block]:
 
 def _pareto(able: Sequence[Row], metrics: Sequence[str]) -> Figure:
     y, x = metrics[:2]
-    plotted = plot(FIGURES.get(x, x), FIGURES.get(y, y), height=420)
+    plotted = plot(headline(x).heading, headline(y).heading, height=420)
     shown = [row for row in able if row.get(x) is not None and row.get(y) is not None]
     for number, device in enumerate(dict.fromkeys(row["device"] for row in shown)):
         rows = [row for row in shown if row["device"] == device]
@@ -77,7 +72,7 @@ def _pareto(able: Sequence[Row], metrics: Sequence[str]) -> Figure:
     front = sorted((able[place] for place in pareto(able, metrics)), key=lambda row: float(row[x]))
     _points(plotted, front, x, y, INK, "not beaten", 12, hollow=True)
     legend(plotted, place="bottom_right")
-    ways = " and ".join(f"{'less' if lower_is_better(name) else 'more'} {FIGURES.get(name, name)}" for name in metrics)
+    ways = " and ".join(f"{'less' if lower_is_better(name) else 'more'} {headline(name).heading}" for name in metrics)
     return Figure(plotted, f"{len(front)} configurations that no other beats in {ways}.")
 
 
@@ -147,11 +142,11 @@ def _parallel(able: Sequence[Row]) -> Figure:
     )
     colours = {"field": "score", "transform": LinearColorMapper(Viridis256, low=0, high=best)}
     drawn = plotted.multi_line("xs", "ys", source=source, line_color=colours, line_alpha=0.6, line_width="width")
-    tips = [("", "@name"), (FIGURES["qps_per_dollar"], "@score{0.[000]}")]
+    tips = [("", "@name"), (headline("qps_per_dollar").heading, "@score{0.[000]}")]
     plotted.add_tools(HoverTool(renderers=[drawn], tooltips=tips, visible=False))
     for upright in range(len(knobs) + 1):
         plotted.line([upright, upright], [0, 1], line_color=MUTED)
-    words_at = {float(n): KNOBS[knob] for n, knob in enumerate(knobs)}
+    words_at = {float(n): headline(knob).label for n, knob in enumerate(knobs)}
     ticks(plotted.xaxis[0], words_at | {float(len(knobs)): "per dollar"})
     plotted.yaxis.visible = plotted.grid.visible = False
     return Figure(plotted, f"The best {len(rows)} configurations, the winner bold: settings, and requests/s per $/h.")
@@ -161,7 +156,7 @@ def _heat_maps(able: Sequence[Row]) -> Iterator[Block]:
     """The best that any two knobs can be set to, whatever the others are."""
     tabs = []
     for one, other in combinations(_knobs(able), 2):
-        tabs.append((f"{KNOBS[one]}, {KNOBS[other]}", [_heat_map(able, one, other)]))
+        tabs.append((f"{headline(one).label}, {headline(other).label}", [_heat_map(able, one, other)]))
     if tabs:
         yield Tabs(tabs)
 
@@ -172,7 +167,8 @@ def _heat_map(able: Sequence[Row], one: str, other: str) -> Figure:
     for row in able:
         cell = str(row.get(one)), str(row.get(other))
         best[cell] = max(best.get(cell, 0.0), row["qps_per_dollar"])
-    plotted = plot(KNOBS[one], KNOBS[other], height=300, x_range=xs, y_range=ys)
+    across, up, figure = headline(one).label, headline(other).label, headline("qps_per_dollar").heading
+    plotted = plot(across, up, height=300, x_range=xs, y_range=ys)
     source = ColumnDataSource({"x": [x for x, _ in best], "y": [y for _, y in best], "value": list(best.values())})
     mapper = LinearColorMapper(Viridis256, low=0, high=max(best.values()))
     drawn = plotted.rect(
@@ -181,12 +177,10 @@ def _heat_map(able: Sequence[Row], one: str, other: str) -> Figure:
     plotted.add_layout(
         ColorBar(color_mapper=mapper, width=8, background_fill_alpha=0.0, major_label_text_color=MUTED), "right"
     )
-    tips = [(KNOBS[one], "@x"), (KNOBS[other], "@y"), (FIGURES["qps_per_dollar"], "@value{0.[000]}")]
+    tips = [(across, "@x"), (up, "@y"), (figure, "@value{0.[000]}")]
     plotted.add_tools(HoverTool(renderers=[drawn], tooltips=tips, visible=False))
     plotted.grid.visible = False
-    return Figure(
-        plotted, f"Most requests/s per $/h by {KNOBS[one]} and {KNOBS[other]}, the other knobs at their best."
-    )
+    return Figure(plotted, f"Most {figure} by {across} and {up}, the other knobs at their best.")
 
 
 def _objectives(able: Sequence[Row], varied: Sequence[Variation]) -> Iterator[Block]:
@@ -196,10 +190,10 @@ def _objectives(able: Sequence[Row], varied: Sequence[Variation]) -> Iterator[Bl
         if not rows:
             continue
         cost = 1e6 / 3600 / np.maximum.accumulate([row["qps_per_dollar"] for row in rows])
-        plotted = plot(FIGURES[metric], "$ per million requests", height=300)
+        plotted = plot(headline(metric).heading, "$ per million requests", height=300)
         line(plotted, [row[metric] for row in rows], cost, "cheapest", step=True)
         yield Figure(
-            plotted, f"The cheapest configuration whose {FIGURES[metric][:-3]} at capacity is at most so much."
+            plotted, f"The cheapest configuration whose {headline(metric).label} at capacity is at most so much."
         )
     if varied:
         yield Table(
@@ -229,5 +223,5 @@ def _table(able: Sequence[Row]) -> Table:
         ]
         for row in able[:MOST_ROWS]
     ]
-    head = [*(KNOBS[name] for name in knobs), *(FIGURES[name] for name in figures), "limit"]
+    head = [*(headline(name).label for name in knobs), *(headline(name).heading for name in figures), "limit"]
     return Table(head, rows, f"The best {len(rows):,} of {len(able):,}.", filtered=True)

@@ -3,17 +3,16 @@
 import re
 from collections.abc import Sequence
 
-from fastsim.result.metrics.definitions import METRICS, SHARE, Metric
+from fastsim.result.metrics.definitions import SHARE, metric_of
 
 UNIT = re.compile(r"(?<=.)( per s| s| kwh)$")  # of a key: its figure names the unit
 NOTHING = "–"
-METRIC = {metric.name: metric for metric in METRICS}
 STATISTIC = {"p999": "P99.9", "mean": "mean", "min": "min", "max": "max"}
 ACRONYMS = {
     "ttft": "TTFT",
     "tbt": "TBT",
     "tpot": "TPOT",
-    "e2e": "End to end",
+    "e2e": "E2E",
     "kv": "KV",
     "mfu": "MFU",
     "mbu": "MBU",
@@ -74,13 +73,6 @@ def interval(name: str, ends: Sequence[float]) -> str:
     first, _, unit = low.partition(" ")
     once = first[:1].isdigit() and unit and high.endswith(f" {unit}")
     return f"{first if once else low} to {high}"
-
-
-def metric_of(name: str) -> Metric | None:
-    """The declaration of a figure: ``latency.ttft.p99`` is of ``latency.ttft``."""
-    while name and name not in METRIC:
-        name = name.rpartition(".")[0]
-    return METRIC.get(name)
 
 
 def statistic(name: str) -> str:

@@ -141,7 +141,13 @@ def test_the_command_prints_a_table_or_json(base: Result, tmp_path: Path) -> Non
     call = ["compare", str(tmp_path / "a"), str(tmp_path / "b")]
     table = CliRunner().invoke(cli, call)
     assert table.exit_code == 0, table.output
-    for words in ("1,000 of 1,000 requests", "95 % interval", "ttft p99", "Taking longer in B", "throughput"):
+    for words in (
+        "1,000 of 1,000 requests",
+        "95 % interval",
+        "TTFT P99",
+        "Taking longer in B",
+        "Throughput, requests/s",
+    ):
         assert words in table.output
     found = json.loads(CliRunner().invoke(cli, [*call, "--json", "--top", "2"]).output)
     assert len(found["worse"]) == 2

@@ -2,7 +2,12 @@
 
 from pathlib import Path
 
-from fastsim.result.metrics.definitions import METRICS
+import pytest
+
+from fastsim.cli.terminal import compare, search
+from fastsim.report import comparison, headline
+from fastsim.report import search as search_page
+from fastsim.result.metrics.definitions import HEADLINES, METRICS, metric_of
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 
@@ -27,3 +32,23 @@ def test_names_are_unique_and_meant() -> None:
     assert len(set(names)) == len(names)
     assert {metric.kind for metric in METRICS} == {"distribution", "scalar", "share", "group", "by replica", "series"}
     assert all(metric.meaning and not metric.meaning.endswith(".") for metric in METRICS)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [compare.FIGURES, search.COLUMNS, comparison.ROWS, headline.KEY_FIGURES, search_page.KNOBS, search_page.FIGURES],
+    ids=("terminal compare", "terminal search", "page of several", "page of one", "search knobs", "search figures"),
+)
+def test_whatever_is_shown_as_a_headline_is_declared(names: tuple[str, ...]) -> None:
+    assert set(names) <= HEADLINES.keys()
+    labels = [HEADLINES[name].label for name in names]
+    assert len(set(labels)) == len(labels)
+
+
+def test_headings_have_the_units_of_summary_json() -> None:
+    of_metrics = [one for name, one in HEADLINES.items() if metric_of(name)]
+    assert all(one.name.split(".")[0] in ("scheduler", one.name) for one in HEADLINES.values() if one not in of_metrics)
+    assert HEADLINES["latency.ttft.p90"].heading == "TTFT P90, s"
+    assert HEADLINES["throughput.requests_per_s"].heading == "Throughput, requests/s"
+    assert HEADLINES["cost.gpus"].heading == "GPUs"
+    assert all(one.better == "lower" for one in of_metrics if one.unit == "s")

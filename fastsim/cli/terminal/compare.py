@@ -3,8 +3,10 @@
 from typing import Any
 
 from fastsim.cli.terminal.console import MISSING, note, number, print_json, seconds, stdout, table
+from fastsim.report.words import statistic, title
+from fastsim.result.metrics.definitions import headline
 
-SHOWN = (
+FIGURES = (
     "throughput.requests_per_s",
     "throughput.output_tokens_per_s",
     "goodput.share",
@@ -28,22 +30,22 @@ def show(found: dict[str, Any], as_json: bool) -> None:
     figures = table(("", "A", "B", "difference", "95 % interval", ""))
     for name, latencies in found["latency"].items():
         for key, figure in latencies.items():
-            figures.add_row(f"{name} {key}", *_cells(figure))
+            figures.add_row(f"{title(name)} {statistic(key)}", *_cells(figure))
     for name, figure in found["breakdown"].items():
         if figure["a"] or figure["b"]:
-            figures.add_row(f"{name} mean", *_cells(figure))
-    for name in SHOWN:
+            figures.add_row(f"{title(name)} mean", *_cells(figure))
+    for name in FIGURES:
         if figure := found["figures"].get(name):
-            figures.add_row(name, *(number(figure[key]) for key in ("a", "b", "difference")))
+            figures.add_row(headline(name).heading, *(number(figure[key]) for key in ("a", "b", "difference")))
     console.print(figures)
     if not found["worse"]:
         console.print("\nNo request takes longer in B.")
         return
-    heads = ("request", "prompt", "output", "e2e A", "e2e B", "difference", "most of it")
+    heads = ("request", "prompt", "output", "E2E A", "E2E B", "difference", "most of it")
     requests = table(heads, title="\nTaking longer in B")
     for row in found["worse"]:
         sizes = (str(row[name]) for name in ("request_id", "num_prompt_tokens", "num_output_tokens"))
-        part = f"{row['part']} {seconds(row['part_difference'])}" if "part" in row else ""
+        part = f"{title(row['part'])} {seconds(row['part_difference'])}" if "part" in row else ""
         requests.add_row(*sizes, *(seconds(row[name]) for name in ("a", "b", "difference")), part)
     console.print(requests)
 

@@ -6,11 +6,12 @@ from typing import Any
 
 from fastsim.cli.terminal import console
 from fastsim.cli.terminal.console import dollars, note, number, seconds, share, stdout, table
+from fastsim.report.words import statistic, title
 from fastsim.result.metrics.definitions import LATENCIES
 from fastsim.result.result import Result
 from fastsim.result.store import as_json
 
-QUANTILES = ("mean", "p50", "p90", "p99")
+STATISTICS = ("mean", "p50", "p90", "p99")
 
 
 def summary(result: Result, json: bool) -> None:
@@ -22,13 +23,13 @@ def summary(result: Result, json: bool) -> None:
     for warning in result.summary["warnings"]:
         note(warning)
     output.print(_title(result))
-    latencies = table(("", "mean", "P50", "P90", "P99"))
+    latencies = table(("", *map(statistic, STATISTICS)))
     replicates = result.summary.get("replicates", {})
     for latency in LATENCIES:
         figures = result.summary["latency"][latency.key]
-        name = latency.key.replace("_", " ")
-        name = name.upper() if len(name) <= 4 else name.capitalize()
-        latencies.add_row(name, *(_figure(latency.key, key, figures[key], replicates) for key in QUANTILES))
+        latencies.add_row(
+            title(latency.key), *(_figure(latency.key, key, figures[key], replicates) for key in STATISTICS)
+        )
     output.print(latencies)
     output.print()
     output.print(*_lines(result), sep="\n")

@@ -11,24 +11,26 @@ from fastsim.planning.ranking import RANKINGS, Row
 from fastsim.planning.search import Found
 from fastsim.planning.sensitivity import Variation
 from fastsim.planning.store import as_dict, front_of
+from fastsim.result.metrics.definitions import headline
 
 SHOWN = 10
-COLUMNS = {
-    "device": "GPU",
-    "tensor_parallel_size": "TP",
-    "pipeline_parallel_size": "PP",
-    "num_replicas": "replicas",
-    "gpus": "GPUs",
-    "scheduler.policy": "policy",
-    "scheduler.max_num_seqs": "seqs",
-    "scheduler.chunk_size": "chunk",
-    "capacity": "requests/s",
-    "qps_per_dollar": "per $/h",
-    "dollars_per_hour_at_rate": "$/h at rate",
-    "latency.ttft.p90": "TTFT P90",
-    "latency.tbt.p99": "TBT P99",
-    "latency.e2e.mean": "E2E mean",
-}
+COLUMNS = (
+    "device",
+    "tensor_parallel_size",
+    "pipeline_parallel_size",
+    "num_replicas",
+    "gpus",
+    "scheduler.policy",
+    "scheduler.max_num_seqs",
+    "scheduler.chunk_size",
+    "capacity",
+    "qps_per_dollar",
+    "dollars_per_hour_at_rate",
+    "latency.ttft.p90",
+    "latency.tbt.p99",
+    "latency.e2e.mean",
+)
+TEXTS = ("device", "scheduler.policy")
 
 
 def show(found: Found, varied: Sequence[Variation], metrics: Sequence[str], out: Path | None, as_json: bool) -> None:
@@ -67,9 +69,8 @@ def show(found: Found, varied: Sequence[Variation], metrics: Sequence[str], out:
 
 
 def _table(rows: Sequence[Row], more: Sequence[str] = ()) -> Any:
-    shown = {**COLUMNS, **{name: COLUMNS.get(name, name) for name in more}}
-    names = [name for name in shown if any(row.get(name) is not None for row in rows)]
-    table = kit.table([shown[name] for name in names], left=(shown["device"], shown["scheduler.policy"]))
+    names = [name for name in dict.fromkeys((*COLUMNS, *more)) if any(row.get(name) is not None for row in rows)]
+    table = kit.table([headline(name).label for name in names], left=[headline(name).label for name in TEXTS])
     for row in rows:
         table.add_row(*(cell(name, row) for name in names))
     return table
@@ -82,6 +83,6 @@ def cell(name: str, row: Row) -> str:
         value = None  # the policy ignores it
     if value is None:
         return MISSING
-    if name.startswith("latency."):
+    if headline(name).unit == "s":
         return seconds(value)
     return number(value) if isinstance(value, float) else str(value)

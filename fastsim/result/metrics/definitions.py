@@ -1,7 +1,7 @@
 """Every metric, declared once: the catalog, the README, summary.json and the report are made of it."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 # The figures of a distribution: None where it is no quantile.
 STATISTICS: dict[str, float | None] = {
@@ -17,14 +17,8 @@ STATISTICS: dict[str, float | None] = {
 }
 QUANTILES = {name: share for name, share in STATISTICS.items() if share is not None}
 
-DISTRIBUTION, SCALAR, SHARE, REPLICAS, SERIES, GROUP = (
-    "distribution",
-    "scalar",
-    "share",
-    "by replica",
-    "series",
-    "group",
-)
+DISTRIBUTION, SCALAR, SHARE = "distribution", "scalar", "share"
+REPLICAS, SERIES, GROUP = "by replica", "series", "group"
 
 
 class Metric(NamedTuple):
@@ -140,6 +134,80 @@ SCALARS = (
 )
 
 METRICS = (*LATENCIES, *REQUEST, *BATCH, *SCALARS)
+
+BY_NAME = {metric.name: metric for metric in METRICS}
+
+
+def metric_of(name: str) -> Metric | None:
+    """Return the metric that a dotted key belongs to, ``latency.ttft`` for ``latency.ttft.p99``, or None."""
+    while name and name not in BY_NAME:
+        name = name.rpartition(".")[0]
+    return BY_NAME.get(name)
+
+
+class Headline(NamedTuple):
+    """A figure that tables and cards show, or a setting beside it.
+
+    ``name``: its dotted key in summary.json, or its column in the table of a search. ``better``: which of two values is
+    preferred, None where neither is.
+    """
+
+    name: str
+    label: str
+    better: Literal["lower", "higher"] | None = None
+
+    @property
+    def unit(self) -> str:
+        """The unit of the figure in summary.json; empty for a column of a search, whose label names it."""
+        metric = metric_of(self.name)
+        return "" if metric is None else metric.unit
+
+    @property
+    def heading(self) -> str:
+        """The label with the unit, for figures that are shown as bare numbers."""
+        return f"{self.label}, {self.unit}" if self.unit and self.unit != self.label else self.label
+
+
+HEADLINES = {
+    headline.name: headline
+    for headline in (
+        Headline("latency.ttft.p50", "TTFT P50", "lower"),
+        Headline("latency.ttft.p90", "TTFT P90", "lower"),
+        Headline("latency.ttft.p99", "TTFT P99", "lower"),
+        Headline("latency.tbt.p99", "TBT P99", "lower"),
+        Headline("latency.e2e.mean", "E2E mean", "lower"),
+        Headline("latency.e2e.p50", "E2E P50", "lower"),
+        Headline("latency.e2e.p99", "E2E P99", "lower"),
+        Headline("latency.scheduling_delay.p99", "Scheduling delay P99", "lower"),
+        Headline("throughput.requests_per_s", "Throughput", "higher"),
+        Headline("throughput.output_tokens_per_s", "Output", "higher"),
+        Headline("goodput.share", "Goodput", "higher"),
+        Headline("utilisation.busy", "Busy"),
+        Headline("utilisation.peak_kv", "Peak KV"),
+        Headline("totals.restarts", "Restarts", "lower"),
+        Headline("cost.gpus", "GPUs"),
+        Headline("cost.gpu_hours", "GPU time"),
+        Headline("cost.dollars_per_million_output_tokens", "Cost per million output tokens", "lower"),
+        Headline("energy.joules_per_output_token", "Energy per output token", "lower"),
+        Headline("device", "GPU"),
+        Headline("tensor_parallel_size", "TP"),
+        Headline("pipeline_parallel_size", "PP"),
+        Headline("num_replicas", "replicas"),
+        Headline("gpus", "GPUs"),
+        Headline("scheduler.policy", "policy"),
+        Headline("scheduler.max_num_seqs", "max seqs"),
+        Headline("scheduler.chunk_size", "chunk"),
+        Headline("capacity", "requests/s"),
+        Headline("qps_per_dollar", "requests/s per $/h"),
+        Headline("dollars_per_hour_at_rate", "$/h at rate"),
+    )
+}
+
+
+def headline(name: str) -> Headline:
+    """Return the declaration of a figure; one that is not declared is its own label."""
+    return HEADLINES.get(name) or Headline(name, name)
+
 
 # Parts of summary.json that are no figures of the deployment, or not one each.
 APART = ("definitions", "warnings", "replicates", "replicas", "series", "timing")
