@@ -1,4 +1,4 @@
-"""What is simulated, as it is written down: the contract of deployment files."""
+"""The schema of a deployment file: every field with its meaning, its limits and a valid example."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -24,7 +24,7 @@ DEFAULT_FILE = DATA / "default.yaml"
 
 
 def _setting(meaning: str, valid: str, example: Any, **limits: Any) -> Any:
-    """A field: its meaning, and what completes the messages "... is not ``valid`` (e.g. ``example``)"."""
+    """Declare a field: its meaning, and what completes the message "... is not ``valid`` (e.g. ``example``)"."""
     return Field(description=meaning, examples=[example], json_schema_extra={"valid": valid}, **limits)
 
 
@@ -57,7 +57,7 @@ class Router(_Settings):
 
 
 class Memory(_Settings):
-    """Who says how many KV blocks there are."""
+    """Which planner decides how many KV blocks there are."""
 
     planner: Planner = _setting(
         "fastsim (as vLLM profiles) or vidur (its formula, for parity)",
@@ -68,7 +68,7 @@ class Memory(_Settings):
 
 
 class Scheduler(_Settings):
-    """How a replica forms its batches. A limit that the policy does not have is ignored."""
+    """How a replica forms its batches. A policy ignores the limits that it does not have."""
 
     policy: Annotated[PolicyName, *_OR_FUNCTION] = _setting(
         "scheduling policy, or file.py:function", "a policy", "vllm", default="sarathi"
@@ -90,7 +90,7 @@ class Scheduler(_Settings):
 
 
 class Predictor(_Settings):
-    """Where operator times come from, and how they are composed to the time of an iteration."""
+    """Where operator times come from, and how they are composed into the time of an iteration."""
 
     source: str = _name("default, aic, vidur:DIR, profile:DIR or tables:DIR", "default", default="default")
     compose: Compose = _setting(

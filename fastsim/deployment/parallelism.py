@@ -1,4 +1,4 @@
-"""Which tensor and pipeline parallel sizes a model allows, and which of them make it fit."""
+"""Tensor and pipeline parallel sizes that a model allows, and the smallest that make it fit."""
 
 from dataclasses import replace
 
@@ -10,7 +10,7 @@ from fastsim.errors import ConfigError
 
 
 def shared_widths(model: Model, expert_parallel: bool) -> dict[str, int]:
-    """What tensor parallelism divides evenly, by its name; KV heads are replicated where there are fewer."""
+    """Widths that tensor parallelism must divide evenly, by name; KV heads are replicated where there are too few."""
     widths = {"attention heads": model.num_attention_heads}
     kinds = {model.has_experts(layer) for layer in range(model.num_layers)}
     if False in kinds:
@@ -25,9 +25,9 @@ def shared_widths(model: Model, expert_parallel: bool) -> dict[str, int]:
 
 
 def tensor_sizes(model: Model, node: Node, expert_parallel: bool = False) -> list[int]:
-    """Sizes that split heads, MLP and experts evenly; beyond the KV heads, these are replicated.
+    """Sizes that split heads, MLP and experts evenly; where there are too few KV heads, these are replicated.
 
-    Within a node; models of experts, whose weights may need more, also over whole nodes.
+    Sizes go up to one node; for models of experts, whose weights may need more, also to several whole nodes.
     """
     kv = 1 if model.kv_lora_rank else model.num_key_value_heads
     widths = shared_widths(model, expert_parallel).values()
@@ -45,7 +45,7 @@ def pipeline_sizes(model: Model) -> list[int]:
 
 
 def check(model: Model, node: Node, tensor: int, pipeline: int, expert_parallel: bool = False) -> None:
-    """Refuse sizes that the model or the node does not allow. Raises ConfigError."""
+    """Raise ConfigError for sizes that the model or the node does not allow."""
     valid = tensor_sizes(model, node, expert_parallel)
     if tensor > node.num_devices and not model.num_experts:
         raise ConfigError(
@@ -69,7 +69,7 @@ def check(model: Model, node: Node, tensor: int, pipeline: int, expert_parallel:
 
 
 def advice(model: Model, device: Device, node: Node, layout: Layout, may_pipeline: bool) -> str:
-    """What makes a model fit that does not: the smallest tensor parallel size, else the fewest GPUs in all."""
+    """Say how a model that does not fit would fit: the smallest tensor parallel size, else the fewest GPUs in all."""
 
     def fits(tensor: int, pipeline: int) -> bool:
         split = replace(layout, tensor_parallel_size=tensor, pipeline_parallel_size=pipeline)
@@ -78,7 +78,7 @@ def advice(model: Model, device: Device, node: Node, layout: Layout, may_pipelin
     tensors = tensor_sizes(model, node, layout.expert_parallel)
     pipelines = pipeline_sizes(model) if may_pipeline else [1]
     pairs = [(tensor, pipeline) for pipeline in pipelines for tensor in tensors]
-    # Within a node first: pipelines come when no tensor parallel size is enough.
+    # Pipelines are proposed only where no tensor parallel size is enough.
     pairs.sort(key=lambda pair: (pair[1] > 1, pair[0] * pair[1], pair[1]))
     fitting = next((pair for pair in pairs if fits(*pair)), None)
     if fitting is None:

@@ -180,7 +180,7 @@ def _check(deployment: Deployment, policy: Policy, model: Model, node: Node) -> 
 
 
 def _check_vidur(deployment: Deployment, model: Model) -> None:
-    """Vidur's formulas have no term for anything but layers that are all alike, dense and in 16 bits."""
+    """Refuse Vidur's formulas for experts, latent attention and quantization, for which they have no term."""
     quantization = deployment.quantization or model.quantization
     unknown = {
         "experts": model.num_experts > 0,
@@ -188,14 +188,14 @@ def _check_vidur(deployment: Deployment, model: Model) -> None:
         f"quantization {quantization}": quantization not in (None, "none"),
         "an fp8 KV cache": deployment.kv_cache_dtype == "fp8",
     }
-    why = next((name for name, found in unknown.items() if found), None)
+    why = next((name for name, present in unknown.items() if present), None)
     for field, value in (
         ("memory.planner", deployment.memory.planner),
         ("predictor.compose", deployment.predictor.compose),
         ("predictor.source", deployment.predictor.source.partition(":")[0]),
     ):
         if value == "vidur" and why is not None:
-            raise ConfigError(f"{field}: 'vidur' knows nothing of {why} (valid: fastsim)")
+            raise ConfigError(f"{field}: 'vidur' has no term for {why} (valid: fastsim)")
 
 
 def _node(deployment: Deployment, device: Device) -> Node:

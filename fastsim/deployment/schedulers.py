@@ -9,22 +9,22 @@ PolicyName = Literal["vllm", "sarathi", "orca", "lightllm", "faster_transformer"
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A scheduling policy as the rest of fastsim sees it; how it forms batches is its kernel.
+    """A scheduling policy as the rest of fastsim sees it; the kernel of the same name forms its batches.
 
     Attributes
     ----------
-    name : its name in deployment files, or ``file.py:function`` of a user's own.
+    name : its name in deployment files, or ``file.py:function`` for a user's own.
     meaning : one line for ``fastsim catalog policies``.
-    token_budget : the setting that bounds the tokens of a batch; None where requests alone bound it.
+    token_budget : the setting that bounds the tokens of a batch; None where only the number of requests is bounded.
     chunked : whether a prompt may be spread over several batches. A policy with a token budget that does not chunk
         can never schedule a prompt longer than the budget.
-    blocks_grow : whether a request holds blocks for the tokens it has; otherwise each reserves max_model_len tokens.
+    blocks_grow : whether a request holds blocks for the tokens it has so far; otherwise it reserves max_model_len ones.
     keeps_watermark : whether admission leaves ``watermark_blocks`` free.
     preempts : whether a running request may lose its blocks and start again.
-    pipelines : whether it runs with more than one pipeline stage.
-    block_size : tokens of a KV block by default.
+    pipelines : whether the policy runs with more than one pipeline stage.
+    block_size : default number of tokens in a KV block.
     block_size_is_fixed : whether no other block size is possible.
-    engines : the engines that can be launched with it (``fastsim launch``).
+    engines : the engines that can be launched with the policy (``fastsim launch``).
     """
 
     name: str
@@ -107,12 +107,12 @@ def is_function(policy: str) -> bool:
 
 
 def of(policy: str) -> Policy:
-    """The record of a policy, or the one that all functions of users share, under the function's name."""
+    """The record of a policy; users' own functions all have the same traits, under the function's name."""
     return user_function(policy) if is_function(policy) else POLICIES[policy]
 
 
 def user_function(name: str) -> Policy:
-    """What fastsim enforces, or must allow, for a user's own scheduler."""
+    """The traits of a user's own scheduler: what fastsim enforces for it, or has to allow."""
     return Policy(
         name=name,
         meaning="a function of the user's",

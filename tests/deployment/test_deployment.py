@@ -168,7 +168,7 @@ def test_resolving_again_changes_nothing(model: str, device: str, policy: str, t
         (["predictor.source=tables"], "predictor.source: 'tables' names no folder"),
         (["predictor.source=vidur:"], "predictor.source: 'vidur:' names no folder (e.g. vidur:my_folder)"),
         (["predictor.source=vidor:x"], "predictor.source: 'vidor:x' is unknown; did you mean 'vidur:DIR'?"),
-        (["quantization=fp8", "predictor.source=vidur:x"], "predictor.source: 'vidur' knows nothing of quantization"),
+        (["quantization=fp8", "predictor.source=vidur:x"], "predictor.source: 'vidur' has no term for quantization"),
         (["predictor.source=defualt"], "predictor.source: 'defualt' is unknown; did you mean 'default'?"),
     ],
 )
@@ -220,9 +220,9 @@ def test_warnings() -> None:
         (["model=mixtral-8x7b", "moe_imbalance=1.5"], "moe_imbalance: 1.5 needs enable_expert_parallel (valid: 1)"),
         (["model=mixtral-8x7b", "all2all_backend=deepep"], "all2all_backend: 'deepep' needs enable_expert_parallel"),
         (["quantization=fp4"], "quantization: 'fp4' is unknown; did you mean 'nvfp4'?"),
-        (["quantization=fp8", "memory.planner=vidur"], "memory.planner: 'vidur' knows nothing of quantization fp8"),
-        (["kv_cache_dtype=fp8", "predictor.compose=vidur"], "predictor.compose: 'vidur' knows nothing of an fp8 KV"),
-        (["model=mixtral-8x7b", "predictor.compose=vidur"], "predictor.compose: 'vidur' knows nothing of experts"),
+        (["quantization=fp8", "memory.planner=vidur"], "memory.planner: 'vidur' has no term for quantization fp8"),
+        (["kv_cache_dtype=fp8", "predictor.compose=vidur"], "predictor.compose: 'vidur' has no term for an fp8 KV"),
+        (["model=mixtral-8x7b", "predictor.compose=vidur"], "predictor.compose: 'vidur' has no term for experts"),
         (
             ["model=Qwen3-30B-A3B", "tensor_parallel_size=3"],
             "does not divide the 32 attention heads, 4 KV heads and expert intermediate size 768 of",

@@ -1,4 +1,4 @@
-"""A launch as Kubernetes objects: a Deployment of pods, a replica each, and a Service before them."""
+"""The Kubernetes objects that start a deployment: a Deployment with one pod per replica, behind a Service."""
 
 import re
 from typing import Any
@@ -14,7 +14,10 @@ NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 
 
 def objects(launch: Launch, image: str | None = None) -> list[dict[str, Any]]:
-    """A Deployment (apps/v1) and a Service (v1). Raises ConfigError for a replica that no single pod can hold."""
+    """The Deployment (apps/v1) and the Service (v1) of ``launch``, as plain dictionaries.
+
+    ``image`` replaces the engine's own image. Raises ConfigError for a replica that does not fit into one pod.
+    """
     resolved, node = launch.resolved, launch.resolved.node
     gpus = resolved.gpus_per_replica
     if gpus > node.num_devices:
@@ -68,7 +71,7 @@ def objects(launch: Launch, image: str | None = None) -> list[dict[str, Any]]:
 
 
 def name_of(model: str) -> str:
-    """A DNS label (RFC 1123) of a model's name."""
+    """Turn a model's name into a DNS label (RFC 1123)."""
     words = [part for part in model.lower().split("/") if part != "config.json"]
     name = re.sub(r"[^a-z0-9]+", "-", words[-1] if words else "").strip("-")[:63].strip("-")
     return name if NAME.fullmatch(name) else "model"
@@ -85,9 +88,10 @@ def manifest(launch: Launch, image: str | None = None) -> str:
     ]
 
     class Plain(yaml.SafeDumper):
-        """Repeats what is the same, for a reader, in place of anchors."""
+        """Writes repeated values out again where YAML would use anchors, which are hard to read."""
 
         def ignore_aliases(self, data: Any) -> bool:
+            """Never write an anchor."""
             return True
 
     comments = "".join(f"# {note}\n" for note in notes)

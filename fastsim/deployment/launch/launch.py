@@ -1,4 +1,4 @@
-"""The command that starts what was simulated, in an engine: vLLM or SGLang.
+"""The command that starts a deployment in an engine, vLLM or SGLang.
 
 Flags as in the documentation of vLLM 0.19 (``vllm serve --help``) and of SGLang 0.5 (``sglang.launch_server --help``).
 """
@@ -19,7 +19,10 @@ ONLINE = ("fp8",)  # precisions that an engine makes of 16-bit weights when it l
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """``flags`` of one replica; ``notes``: what was simulated and the engine cannot be told, or does otherwise."""
+    """A command that starts one replica.
+
+    ``notes`` say where the engine will differ from what was simulated, or has no flag for it.
+    """
 
     engine: str
     program: tuple[str, ...]
@@ -29,18 +32,21 @@ class Launch:
 
     @property
     def command(self) -> list[str]:
-        """The words of the command."""
+        """The command as a list of words."""
         return [*self.program, *(word for flag in self.flags for word in flag if word is not None)]
 
     @property
     def text(self) -> str:
-        """The command for a shell, a flag per line."""
+        """The command for a shell, with one flag per line."""
         lines = [shlex.join(self.program), *(shlex.join([w for w in flag if w is not None]) for flag in self.flags)]
         return " \\\n  ".join(lines)
 
 
 def launch(deployment: Deployment, engine: str = "vllm") -> Launch:
-    """How to start one replica of ``deployment``. Raises ConfigError for a policy that the engine does not run."""
+    """The command that starts one replica of ``deployment`` in ``engine`` (vllm or sglang).
+
+    Raises ConfigError for an unknown engine, and for a policy that the engine does not run.
+    """
     if engine not in ENGINES:
         raise ConfigError(f"engine: {engine!r} is unknown; {did_you_mean(engine, ENGINES)}")
     resolved = resolve(deployment)
@@ -151,7 +157,7 @@ def _common_notes(resolved: Resolved) -> list[str]:
 
 
 def _model(resolved: Resolved) -> str:
-    """The name on Hugging Face, or the folder of the config.json."""
+    """The model's name on Hugging Face, or the folder of its config.json."""
     name = resolved.deployment.model
     if name in load.names("models"):
         return name
@@ -160,7 +166,7 @@ def _model(resolved: Resolved) -> str:
 
 
 def _quantization(resolved: Resolved) -> tuple[list[Flag], list[str]]:
-    """The flag, or a note where the checkpoint itself must be of that precision."""
+    """The flag for the precision, or a note where the checkpoint itself must have that precision."""
     wanted, published = resolved.quantization, resolved.model.quantization or "none"
     if wanted == published:
         return [], []
@@ -170,7 +176,7 @@ def _quantization(resolved: Resolved) -> tuple[list[Flag], list[str]]:
 
 
 def _blocks_given(resolved: Resolved) -> bool:
-    """Whether the number of blocks is not what the planner finds."""
+    """Whether the deployment sets another number of KV blocks than the planner finds."""
     deployment = resolved.deployment
     free = deployment.scheduler.model_copy(update={"num_blocks": None})
     return resolve(deployment.model_copy(update={"scheduler": free})).memory.num_blocks != resolved.memory.num_blocks

@@ -1,1 +1,1 @@
-"""Memory of a GPU: weights, KV cache, and how many blocks fit."""
+"""The memory of a GPU: weights, KV cache, and how many KV blocks fit."""

@@ -1,4 +1,4 @@
-"""How many KV blocks fit beside the weights."""
+"""How many KV blocks fit beside the weights, by fastsim's planner or by Vidur's."""
 
 from math import ceil
 
@@ -11,15 +11,15 @@ from .vidur import _vidur_blocks_per_sequence, _vidur_sequence_bytes, vidur_max_
 
 
 def plan(model: Model, device: Device, layout: Layout) -> MemoryPlan:
-    """Plan the memory of one replica. Raises DoesNotFitError when no KV block is left.
+    """Plan the memory of one replica. Raises DoesNotFitError when no KV block fits.
 
-    The watermark is vLLM v0's: ``int(watermark * num_blocks)`` blocks stay free when a request is admitted.
+    Admission leaves ``int(watermark * num_blocks)`` blocks free, as in vLLM v0.
     """
     return _plan_vidur(model, device, layout) if layout.planner == "vidur" else _plan(model, device, layout)
 
 
 def blocks_that_fit(model: Model, device: Device, layout: Layout) -> int:
-    """KV blocks of a replica by the memory alone, zero or less when even the weights do not fit."""
+    """KV blocks of a replica that the memory has room for; zero or less when even the weights do not fit."""
     if layout.planner == "vidur":
         batch = vidur_max_batch_size(model, device, layout)
         return _vidur_blocks_per_sequence(layout) * batch * layout.pipeline_parallel_size
@@ -67,7 +67,7 @@ def _why_not(model: Model, device: Device, layout: Layout) -> str:
 
 
 def _plan_vidur(model: Model, device: Device, layout: Layout) -> MemoryPlan:
-    """Vidur's plan: a block pool of ``(max_model_len // block_size) * max_batch * stages``."""
+    """Plan as Vidur does: a pool of ``(max_model_len // block_size) * max_batch * stages`` blocks."""
     batch = vidur_max_batch_size(model, device, layout)
     weights = BYTES * vidur_params_per_device(model, layout) / GIB
     usable = device.memory_gib * layout.gpu_memory_utilization

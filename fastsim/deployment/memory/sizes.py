@@ -1,4 +1,4 @@
-"""How many KV blocks fit: our planner, and Vidur's for parity. Weights and KV cache are those of the operators."""
+"""Sizes in the memory of a GPU: weights, one KV block, and what is reserved beside them."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,7 +9,7 @@ from fastsim.deployment.operators.decoder import Operators, operators
 GIB = 2**30
 BYTES = 2  # of a bf16 or fp16 element
 
-# Fitted to the KV blocks that vLLM 0.15 reported for nine models on H100 80GB (tests/test_memory.py).
+# Fitted to the KV blocks that vLLM 0.15 reported for nine models on H100 80GB (tests/deployment/test_memory.py).
 CONTEXT_GIB = 1.0  # CUDA context, libraries and allocator slack, and memory the driver keeps for itself
 COMMUNICATION_GIB = 0.35  # NCCL and all-reduce buffers under tensor parallelism; aiconfigurator: 342-392 MiB
 LOGIT_COPIES = 9  # of float32[max_num_seqs, vocab_size]: logits, sorted values and int64 indices, probabilities,
@@ -18,7 +18,7 @@ LOGIT_COPIES = 9  # of float32[max_num_seqs, vocab_size]: logits, sorted values 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What the planner needs to know of a deployment."""
+    """The part of a deployment that decides how its memory is used."""
 
     tensor_parallel_size: int
     pipeline_parallel_size: int
@@ -28,16 +28,16 @@ class Layout:
     block_size: int  # tokens
     watermark: float
     max_num_seqs: int
-    max_iteration_tokens: int  # most tokens of one iteration, as vLLM's profile run has them
+    max_iteration_tokens: int  # most tokens of one iteration, which vLLM's profile run processes
     num_blocks: int | None = None  # given by the user, else planned
-    precision: str = "bf16"  # of the weights (operators.WEIGHT_BYTES)
+    precision: str = "bf16"  # of the weights, a key of operators.kinds.WEIGHT_BYTES
     kv_precision: str = "bf16"
     expert_parallel: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """KV blocks of one replica, and the memory of its fullest GPU."""
+    """The KV blocks of one replica, and the memory of its fullest GPU."""
 
     num_blocks: int
     max_batch_size: int  # sequences of max_model_len that fit at once: the batch limit of Orca and FasterTransformer
@@ -45,35 +45,35 @@ class MemoryPlan:
     watermark_blocks: int
     weights_gib: float
     kv_gib: float
-    reserve_gib: float  # what may be neither weights nor KV cache
-    block_bytes: int  # of one block on one GPU: the layers of a stage
+    reserve_gib: float  # holds neither weights nor KV cache
+    block_bytes: int  # of one KV block on one GPU
 
 
 def block_bytes(model: Model, layout: Layout) -> int:
-    """Bytes of one KV block on one GPU: what its stage's layers keep of each token, for its rank's heads."""
+    """Bytes of one KV block on one GPU: keys and values of ``block_size`` tokens, for the layers and heads of that GPU."""
     return _stage(model, layout, 0).kv_bytes_per_token() * layout.block_size
 
 
 def weight_bytes(model: Model, layout: Layout, stage: int) -> int:
-    """Bytes of the weights on one GPU of a stage: layers, on the first the embedding, on the last the head.
+    """Bytes of the weights on one GPU of a stage: its layers, the embedding on the first stage, the head on the last.
 
-    Matrices are divided by the tensor parallel size; KV heads are replicated when there are more ranks than
-    heads, as vLLM does; norms, routers and what compresses a latent KV are not divided. Embedding and head are in
-    16 bits. Learned position embeddings are left out.
+    Tensor parallelism divides the matrices. Where there are more ranks than KV heads, these are replicated, as in vLLM.
+    Norms, routers and the compression of a latent KV cache are not divided. Embedding and head are in 16 bits. Learned
+    position embeddings are not counted.
     """
-    found = _stage(model, layout, stage)
-    total = found.weight_bytes()
-    vocabulary = BYTES * found.embedding.weights
+    ops = _stage(model, layout, stage)
+    total = ops.weight_bytes()
+    vocabulary = BYTES * ops.embedding.weights
     first, last = stage == 0, stage == layout.pipeline_parallel_size - 1
     if first:
         total += vocabulary
     if last:
-        total += BYTES * found.final_norm.weights + (0 if first and model.tie_word_embeddings else vocabulary)
+        total += BYTES * ops.final_norm.weights + (0 if first and model.tie_word_embeddings else vocabulary)
     return total
 
 
 def _stage(model: Model, layout: Layout, stage: int) -> Operators:
-    """Operators of the layers of a stage."""
+    """The operators of the layers of a stage."""
     number = model.num_layers // layout.pipeline_parallel_size
     return operators(
         model,
@@ -86,12 +86,11 @@ def _stage(model: Model, layout: Layout, stage: int) -> Operators:
 
 
 def reserve_bytes(model: Model, layout: Layout, stage: int) -> int:
-    """Bytes on one GPU that are neither weights nor KV cache.
+    """Bytes on one GPU that can hold neither weights nor KV cache, as vLLM's profile run finds them.
 
-    As vLLM's profile run leaves them: the context; buffers of collectives; for every token of the largest
-    iteration its hidden state, its residual and what the gate and up projections give, of a layer of experts also
-    their outputs; on the last stage the float32 logits of max_num_seqs sequences, in as many copies as sampling
-    holds.
+    They are the CUDA context; the buffers of collectives; for every token of the largest iteration its hidden state,
+    its residual and the outputs of the gate and up projections (for a layer of experts also the experts' outputs); and
+    on the last stage the float32 logits of max_num_seqs sequences, in as many copies as sampling holds.
     """
     tp = layout.tensor_parallel_size
     reserve = CONTEXT_GIB + (COMMUNICATION_GIB if tp > 1 else 0)

@@ -1,4 +1,4 @@
-"""Memory as Vidur plans it."""
+"""The memory of a GPU as Vidur plans it."""
 
 from math import ceil
 
@@ -9,7 +9,7 @@ from .sizes import BYTES, GIB, Layout
 
 
 def vidur_params_per_device(model: Model, layout: Layout) -> int:
-    """Weights of one GPU as Vidur counts them (its ParamCounter): no embedding, LM head, norms or biases."""
+    """Weights on one GPU as Vidur's ParamCounter counts them: without embedding, LM head, norms and biases."""
     tp, hidden = layout.tensor_parallel_size, model.hidden_size
     heads = model.num_attention_heads // tp
     attention = hidden * model.head_dim * (2 * heads + 2 * ceil(model.num_key_value_heads / tp))
@@ -18,7 +18,9 @@ def vidur_params_per_device(model: Model, layout: Layout) -> int:
 
 
 def vidur_max_batch_size(model: Model, device: Device, layout: Layout) -> int:
-    """Vidur's MemoryPlanner: sequences of max_model_len that fit, counting the KV cache of *all* layers."""
+    """Sequences of max_model_len that fit by Vidur's MemoryPlanner, which counts the KV cache of *all* layers on each
+    GPU.
+    """
     usable = device.memory_gib * GIB * layout.gpu_memory_utilization
     free = usable - BYTES * vidur_params_per_device(model, layout)
     return int(free // _vidur_sequence_bytes(model, layout))

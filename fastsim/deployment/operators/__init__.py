@@ -1,1 +1,1 @@
-"""The operators that a model's iteration consists of."""
+"""The operators that a decoder runs in one iteration."""

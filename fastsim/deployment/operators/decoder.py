@@ -1,4 +1,4 @@
-"""What one iteration of a decoder is made of: operators, their shapes, FLOPs and bytes, per GPU.
+"""The operators of one iteration of a decoder, with their shapes, FLOPs and bytes on each GPU.
 
 ``count`` is the number of layers that have an operator: layers of one model differ in their experts and windows.
 """
@@ -17,10 +17,10 @@ WEIGHT_BYTES |= {"nvfp4": 0.5 + 1 / 16}
 
 @dataclass(frozen=True, slots=True)
 class Operators:
-    """Operators of the layers (names as in Vidur's profiles), and those that run once.
+    """Operators of the layers, named as in Vidur's profiles, and those that run once per iteration.
 
-    ``hidden_size`` elements per token go into each all-reduce (``num_all_reduces`` in all) and to the next stage.
-    ``num_all_to_alls``: exchanges of tokens among the GPUs that share the experts.
+    Each all-reduce moves ``hidden_size`` elements per token (``num_all_reduces`` in all), and so does the send to the
+    next stage. ``num_all_to_alls`` counts the exchanges of tokens among the GPUs that share the experts.
     """
 
     hidden_size: int
@@ -37,17 +37,17 @@ class Operators:
 
     @property
     def attention(self) -> Attention:
-        """What most layers do."""
+        """The attention that most layers have."""
         return max(self.attentions, key=lambda one: one.count)
 
     def weight_bytes(self) -> int:
-        """Weights of the layers on one GPU: embedding, final norm and LM head are not among them."""
+        """Bytes of the layers' weights on one GPU, without embedding, final norm and LM head."""
         total = sum(gemm.count * gemm.weight_bytes() for gemm in self.gemms)
         total += sum(BYTES * kernel.count * kernel.weights for kernel in self.elementwise)
         return int(total + (self.experts.count * self.experts.weight_bytes() if self.experts else 0))
 
     def kv_bytes_per_token(self) -> int:
-        """KV cache of one token in all layers, on one GPU."""
+        """Bytes that one token takes in the KV cache of all layers, on one GPU."""
         return sum(one.count * one.kv_bytes_per_token() for one in self.attentions)
 
 
@@ -64,12 +64,14 @@ def operators(
 ) -> Operators:
     """Operators of ``model`` on one of ``tensor_parallel_size`` GPUs.
 
-    ``layers``: which of them, from 0; all if None. KV heads are copied where there are fewer of them than GPUs; MLP
-    and vocabulary are rounded up. Embedding, router and LM head stay in 16 bits, as serving engines leave them.
-    ``expert_parallel``: the GPUs share the experts instead of each expert; every GPU has all tokens already, so that
-    the all-reduce joins their outputs. With ``all_to_all`` each GPU keeps its share of the tokens between attention
-    and experts and exchanges them (a dispatch and a combine) with those that hold their experts; the all-reduce
-    behind attention is then split around them into a reduce-scatter and an all-gather.
+    ``layers`` selects layers, counted from 0; None takes all. KV heads are copied where there are fewer of them than
+    GPUs; MLP and vocabulary are rounded up. Embedding, router and LM head stay in 16 bits, as serving engines leave
+    them.
+
+    With ``expert_parallel`` the GPUs share the experts instead of splitting each one; every GPU has all tokens already,
+    so that the all-reduce adds up their outputs. With ``all_to_all`` each GPU keeps its share of the tokens between
+    attention and experts, and exchanges them (a dispatch and a combine) with the GPUs that hold their experts; the
+    all-reduce behind attention is then split around the exchange into a reduce-scatter and an all-gather.
     """
     from .layers import attention_parts, dense_parts, expert_parts, norms
 

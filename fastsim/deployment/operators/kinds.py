@@ -1,11 +1,6 @@
-"""Kinds of operators, and the widths of their precisions."""
+"""The kinds of operators, and the bytes that each precision takes."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-
 
 BYTES = 2  # bf16 activations
 
@@ -22,7 +17,7 @@ KV_BYTES = {"bf16": 2, "fp8": 1}
 
 @dataclass(frozen=True, slots=True)
 class Gemm:
-    """Tokens x k times k x n."""
+    """A matrix product on one GPU: (tokens x k) times (k x n)."""
 
     name: str
     n: int
@@ -32,29 +27,29 @@ class Gemm:
     bias: bool = False
 
     def flops(self, num_tokens: int) -> int:
-        """Multiplications and additions."""
+        """Multiplications and additions for ``num_tokens`` tokens."""
         return 2 * num_tokens * self.n * self.k
 
     def bytes_read(self, num_tokens: int) -> float:
-        """Weights and input, each once."""
+        """Bytes of the weights and of the input, each read once."""
         return self.n * self.k * WEIGHT_BYTES[self.precision] + num_tokens * self.k * INPUT_BYTES[self.precision]
 
     def bytes_written(self, num_tokens: int) -> int:
-        """The output, in 16 bits."""
+        """Bytes of the output, in 16 bits."""
         return BYTES * num_tokens * self.n
 
     def bytes_moved(self, num_tokens: int) -> float:
-        """Read and written."""
+        """Bytes read and written."""
         return self.bytes_read(num_tokens) + self.bytes_written(num_tokens)
 
     def weight_bytes(self) -> float:
-        """Of one layer; the bias is in 16 bits."""
+        """Bytes of the weights of one layer; the bias is in 16 bits."""
         return self.n * self.k * WEIGHT_BYTES[self.precision] + BYTES * self.n * self.bias
 
 
 @dataclass(frozen=True, slots=True)
 class Elementwise:
-    """Kernels whose time is the bytes they move, and their launch."""
+    """Small kernels whose time is that of the bytes they move, and of their launches."""
 
     name: str
     bytes_read: float  # per token
@@ -65,13 +60,13 @@ class Elementwise:
 
     @property
     def bytes_per_token(self) -> float:
-        """Read and written."""
+        """Bytes read and written per token."""
         return self.bytes_read + self.bytes_written
 
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """Heads of one GPU; the KV cache is written by the attention kernels. ``window``: tokens it looks back."""
+    """Attention on one GPU, whose kernels also write the KV cache. ``window``: tokens that it looks back."""
 
     heads: int
     kv_heads: int
@@ -84,25 +79,25 @@ class Attention:
 
     @property
     def name(self) -> str:
-        """What sets it apart from the other attention of a model."""
+        """A name that tells windowed attention from full attention in one model."""
         return "attn" if self.window is None else "attn_window"
 
     def kv_bytes_per_token(self) -> int:
-        """Keys and values of one token in one layer."""
+        """Bytes of the keys and values of one token in one layer."""
         return KV_BYTES[self.precision] * (self.latent_dim or 2 * self.kv_heads * self.head_dim)
 
     def flops(self, processed: int, chunk: int) -> int:
-        """Of ``chunk`` tokens after ``processed`` ones, causal, the window left out."""
+        """Causal attention of ``chunk`` tokens after ``processed`` ones, as if there were no window."""
         dims = self.head_dim + (self.value_dim or self.head_dim)
         return 2 * self.heads * dims * (chunk * processed + chunk * (chunk + 1) // 2)
 
 
 @dataclass(frozen=True, slots=True)
 class Experts:
-    """The routed experts of a layer on one GPU: gate and up, activation and down of the tokens that each gets.
+    """The routed experts of a layer on one GPU: gate and up, activation, and down for the tokens that each expert gets.
 
-    ``intermediate`` is the model's; ``tp`` GPUs share an expert and ``ep`` GPUs share the experts. The busiest of
-    these gets ``imbalance`` times the mean number of tokens.
+    ``intermediate`` is the model's width; ``tp`` GPUs split each expert and ``ep`` GPUs share the experts. The busiest
+    of these gets ``imbalance`` times the mean number of tokens.
     """
 
     hidden: int
@@ -120,23 +115,23 @@ class Experts:
         return -(-self.intermediate // self.tp)
 
     def rows(self, num_tokens: float) -> float:
-        """Tokens times the experts of each, on the busiest GPU."""
+        """Rows of the experts' inputs on the busiest GPU: tokens times the experts that each is sent to."""
         return num_tokens * self.top_k / self.ep * (self.imbalance if self.ep > 1 else 1.0)
 
     def flops(self, num_tokens: float) -> float:
-        """Of the busiest GPU."""
+        """Multiplications and additions on the busiest GPU."""
         return 6 * self.rows(num_tokens) * self.hidden * self.width()
 
     def bytes_read(self, num_tokens: float) -> float:
-        """Weights of the experts that get a token when all are as likely, and the input of each."""
+        """Bytes of the input, and of the weights of the experts that get a token if all are equally likely."""
         idle = float((1 - self.top_k / self.num_experts) ** num_tokens)
         weights = self.weight_bytes() * (1 - idle)
         return weights + self.rows(num_tokens) * (self.hidden + self.width()) * INPUT_BYTES[self.precision]
 
     def bytes_written(self, num_tokens: float) -> float:
-        """Intermediate results and outputs."""
+        """Bytes of intermediate results and outputs."""
         return BYTES * self.rows(num_tokens) * (2 * self.width() + self.hidden)
 
     def weight_bytes(self) -> float:
-        """Of one layer."""
+        """Bytes of the weights of one layer on this GPU."""
         return 3 * self.hidden * self.width() * -(-self.num_experts // self.ep) * WEIGHT_BYTES[self.precision]

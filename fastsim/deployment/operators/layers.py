@@ -1,4 +1,4 @@
-"""The parts of a layer: attention, a dense MLP, experts, norms, each as GEMMs and the small kernels between them."""
+"""The parts of a layer (attention, dense MLP, experts, norms), each as GEMMs and the small kernels between them."""
 
 from fastsim.catalog.model import Model
 
@@ -8,7 +8,7 @@ Parts = tuple[list[Gemm], list[Elementwise]]
 
 
 def _quantise(name: str, width: int, count: int, precision: str) -> list[Elementwise]:
-    """The kernel that turns a GEMM's input to its precision, where that differs from 16 bits."""
+    """The kernel that converts a GEMM's input to its precision, where that is not 16 bits."""
     written = INPUT_BYTES[precision]
     return [Elementwise(name, BYTES * width, written * width, 1, count)] if written != BYTES else []
 
@@ -16,7 +16,7 @@ def _quantise(name: str, width: int, count: int, precision: str) -> list[Element
 def attention_parts(
     model: Model, tp: int, count: int, precision: str, kv_precision: str
 ) -> tuple[list[Gemm], list[Elementwise], tuple[Attention, ...]]:
-    """Projections, rope and the attention kernels of ``count`` layers; without a window first."""
+    """Projections, rope and attention kernels of ``count`` layers; full attention comes before windowed attention."""
     if model.kv_lora_rank:
         return _latent(model, tp, count, precision, kv_precision)
     hidden, dim = model.hidden_size, model.head_dim
@@ -32,7 +32,7 @@ def attention_parts(
     small += _quantise("attn_post_quant", heads * dim, count, precision)
     if model.sliding_window is None:
         return gemms, small, (Attention(heads, kv_heads, dim, count, None, kv_precision),)
-    # Where in the model the layers without a window stand does not matter: each stage is taken as the mean of all.
+    # It does not matter which layers have no window: each stage is taken as the mean of all.
     full = round(count * model.num_full_attention_layers / model.num_layers)
     kinds = ((full, None), (count - full, model.sliding_window))
     return gemms, small, tuple(Attention(heads, kv_heads, dim, n, w, kv_precision) for n, w in kinds if n)
@@ -41,9 +41,9 @@ def attention_parts(
 def _latent(
     model: Model, tp: int, count: int, precision: str, kv_precision: str
 ) -> tuple[list[Gemm], list[Elementwise], tuple[Attention, ...]]:
-    """Multi-head latent attention: the compressed KV is the same on every GPU, and so is what makes it.
+    """Multi-head latent attention: every GPU holds the whole compressed KV, and computes it from the whole projection.
 
-    ``attn_kv_up_proj`` is the up-projection of a prefill, or its halves around the attention of a decode; both
+    ``attn_kv_up_proj`` is the up-projection in a prefill, and its two halves around the attention in a decode; both
     read the same weights for the same FLOPs.
     """
     hidden, rank, rope = model.hidden_size, model.kv_lora_rank, model.qk_rope_head_dim
@@ -66,16 +66,18 @@ def _latent(
 
 
 def dense_parts(model: Model, tp: int, count: int, precision: str) -> Parts:
-    """Up (with gate), activation and down."""
+    """The MLP: up projection (with the gate), activation and down projection."""
     ffn, projections = -(-model.intermediate_size // tp), 2 if model.gated_mlp else 1
     return _mlp(("mlp_up_proj", "mlp_down_proj", "mlp_act"), model.hidden_size, ffn, projections, count, precision)
 
 
 def expert_parts(model: Model, tp: int, count: int, precision: str) -> Parts:
-    """All of a layer of experts but the routed ones: the router, its choice, and the experts that all tokens share."""
+    """A layer of experts without its routed experts: the router, its top-k choice, and the experts that all tokens
+    share.
+    """
     hidden, number = model.hidden_size, model.num_experts
     gemms = [Gemm("moe_router", number, hidden, count)]
-    chosen = 8 * model.num_experts_per_tok  # a weight and an index each
+    chosen = 8 * model.num_experts_per_tok  # a weight and an index for each
     small = [Elementwise("moe_top_k", 4 * number, chosen, 2, count)]
     if shared := model.shared_expert_intermediate_size:
         width = -(-shared // tp)
@@ -96,10 +98,10 @@ def _mlp(names: tuple[str, str, str], hidden: int, ffn: int, projections: int, c
 
 
 def norms(model: Model, count: int) -> list[Elementwise]:
-    """Norms and residuals.
+    """The norms of a layer, each fused with the addition of the residual.
 
-    Norms read and write both the activation and the residual (fused addition), as serving engines do; with attention
-    and MLP in parallel the sum of both is a kernel of its own.
+    Like serving engines, a norm reads and writes both the activation and the residual; where attention and MLP run in
+    parallel, their sum is a kernel of its own.
     """
     hidden, twice = model.hidden_size, 2 * BYTES * model.hidden_size
     if not model.post_attention_norm:
