@@ -204,7 +204,7 @@ def _node(deployment: Deployment, device: Device) -> Node:
     node = load.load_node(deployment.node)
     if node.device not in (None, device.name):
         nodes = [load.load_node(name) for name in load.names("nodes")]
-        valid = ", ".join(one.name for one in nodes if one.device in (None, device.name))
+        valid = ", ".join(other.name for other in nodes if other.device in (None, device.name))
         raise ConfigError(f"node: {node.name!r} holds {node.device}, not {device.name} (valid: {valid})")
     return node
 

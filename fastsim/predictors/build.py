@@ -1,4 +1,4 @@
-"""Where the time of an iteration comes from: a source of operator times, composed into the tables a kernel reads."""
+"""Build the tables of a deployment: operator times from a source, composed into what a kernel reads."""
 
 import hashlib
 import json
@@ -15,18 +15,23 @@ if TYPE_CHECKING:
     from fastsim.predictors.tables.by_operator import ByOperator
     from fastsim.predictors.tables.cache import Tables
     from fastsim.predictors.times.device_forests import Sources
-    from fastsim.predictors.times.evidence import Inquiry
+    from fastsim.predictors.times.evidence import Evidence
     from fastsim.predictors.times.iteration import Iteration
     from fastsim.predictors.times.times import OperatorTimes
 
 
 @dataclass(frozen=True)
 class Built:
-    """The tables of a deployment, what they come from, and how long building them took.
+    """The tables of a deployment, where they come from, and how long building them took.
 
-    ``operators``: tables by operator, which add up to those in ``cost``; empty with Vidur's composition, whose times
-    are not sums over operators. ``spread``: standard deviation of the logarithm of each operator's time, where its
-    interval is known. ``provenance`` can be written as JSON. ``seconds``: s.
+    Attributes
+    ----------
+    cost : the tables as the kernel reads them.
+    operators : tables by operator, which add up to those in ``cost``; empty with Vidur's composition, whose times are
+        not sums over operators.
+    spread : standard deviation of the logarithm of each operator's time, where its interval is known.
+    provenance : where the times come from, ready to be written as JSON.
+    seconds : time that building took, s.
     """
 
     cost: "Cost"
@@ -37,10 +42,10 @@ class Built:
 
 
 def build_cost(resolved: "Resolved") -> Built:
-    """Tables for ``predictor.source`` and ``predictor.compose`` of a deployment.
+    """Build the tables of a deployment, or load them where the same ones were built before.
 
-    ``provenance["known"]`` says which share of the time of a typical iteration (times.iteration.typical) was measured,
-    lies outside of what was measured, or is modelled. Raises TableError for operator times that cannot be used, and
+    ``provenance["known"]`` says which share of a typical iteration (``times.iteration.typical``) was measured, lies
+    outside of what was measured, or is modelled. Raises TableError for operator times that cannot be used, and
     CatalogError for a device without forests, or without the precision.
     """
     began = time.perf_counter()
@@ -54,10 +59,10 @@ def build_cost(resolved: "Resolved") -> Built:
 
 
 def build_costs(resolved: "Resolved", replicates: int, seed: int) -> list[Built]:
-    """``replicates`` tables of a deployment, each drawn from the intervals of its operators (tables.draws).
+    """Build ``replicates`` tables of a deployment, each drawn from the intervals of its operators.
 
-    ``provenance["replicate"]`` holds the number of the draw and the seed. Times given as tables:DIR or vidur:DIR have
-    no interval: all draws are alike.
+    ``provenance["replicate"]`` holds the number of the draw and the seed. Times given as tables:DIR or vidur:DIR
+    have no interval: all their draws are alike.
     """
     from fastsim.predictors.tables.draws import drawn_tables, drawn_times, factors
 
@@ -75,32 +80,32 @@ def build_costs(resolved: "Resolved", replicates: int, seed: int) -> list[Built]
 
 
 def operator_times(resolved: "Resolved") -> "tuple[OperatorTimes, dict[str, Any]]":
-    """The operator times that tables are composed of, and where they come from."""
+    """The operator times that tables are composed of, and where they come from (JSON-able)."""
     kind, _, folder = resolved.predictor.source.partition(":")
     if kind == "tables":
         return _from_tables(resolved)
-    from fastsim.predictors.times.reach import limits
+    from fastsim.predictors.times.reach import reach_of
 
     if kind == "vidur":
         from fastsim.predictors.times.vidur import operator_times as from_vidur
 
-        return from_vidur(Path(folder), resolved, limits(resolved))
+        return from_vidur(Path(folder), resolved, reach_of(resolved))
     from fastsim.predictors.times.estimate import estimate
 
     sources = sources_of(resolved)
-    return estimate(resolved, sources, limits(resolved)), {
+    return estimate(resolved, sources, reach_of(resolved)), {
         "system": sources.system,
         **_about(sources, _cards(sources)),
     }
 
 
-def known_of(resolved: "Resolved", iteration: "Iteration") -> "dict[str, Inquiry]":
-    """What is known of each operator's time in an iteration; of times given as tables:DIR or vidur:DIR, nothing."""
-    from fastsim.predictors.times.evidence import inquire
+def known_of(resolved: "Resolved", iteration: "Iteration") -> "dict[str, Evidence]":
+    """What is known of each operator's time in an iteration; empty for times given as tables:DIR or vidur:DIR."""
+    from fastsim.predictors.times.evidence import evidence_of
 
     if resolved.predictor.source.partition(":")[0] in ("tables", "vidur"):
         return {}
-    return inquire(resolved, sources_of(resolved), iteration)
+    return evidence_of(resolved, sources_of(resolved), iteration)
 
 
 def _built(
@@ -151,13 +156,13 @@ def _from_tables(resolved: "Resolved") -> "tuple[OperatorTimes, dict[str, Any]]"
 
 
 def _from_cache(resolved: "Resolved") -> "tuple[Tables, ByOperator, dict[str, Any]]":
-    """Tables by the digest of all that goes into them; built when it is new."""
+    """Tables stored under the digest of everything that goes into them; they are built when the digest is new."""
     from fastsim.kernels.cost import FastsimTables, VidurTables
     from fastsim.predictors.tables.by_operator import breakdown, shares
     from fastsim.predictors.tables.cache import load_or_build
     from fastsim.predictors.tables.draws import spreads
     from fastsim.predictors.times.iteration import typical
-    from fastsim.predictors.times.reach import limits
+    from fastsim.predictors.times.reach import reach_of
 
     measured, about = _measurements(resolved)
     iteration = typical(resolved)
@@ -168,7 +173,7 @@ def _from_cache(resolved: "Resolved") -> "tuple[Tables, ByOperator, dict[str, An
         "device": {**asdict(resolved.device), "tflops": dict(resolved.device.tflops)},
         "operators": asdict(resolved.operators),
         "parallelism": [resolved.tensor_parallel_size, resolved.pipeline_parallel_size],
-        "limits": asdict(limits(resolved)),
+        "limits": asdict(reach_of(resolved)),
         "predictor": resolved.predictor.model_dump(),
         "typical": asdict(iteration),
         "code": _code_digest(),
@@ -189,7 +194,7 @@ def _from_cache(resolved: "Resolved") -> "tuple[Tables, ByOperator, dict[str, An
 
 
 def _measurements(resolved: "Resolved") -> tuple[Any, dict[str, Any]]:
-    """What identifies the measurements that a deployment's tables come from, and what is said of them."""
+    """What identifies the measurements behind a deployment's tables, and what its provenance says of them."""
     kind, _, folder = resolved.predictor.source.partition(":")
     if kind == "vidur":
         from fastsim.predictors.measurements.vidur import find
@@ -202,8 +207,11 @@ def _measurements(resolved: "Resolved") -> tuple[Any, dict[str, Any]]:
 
 
 def sources_of(resolved: "Resolved") -> "Sources":
-    """The forests of a deployment's device: with source aic or profile:DIR those trained on this machine, now if
-    they are not there yet. Raises CatalogError when the device has none."""
+    """The forests of a deployment's device.
+
+    With source aic or profile:DIR they are trained on this machine, now if they are not there yet. Raises
+    CatalogError when the device has none.
+    """
     from fastsim.predictors.forests import forest
     from fastsim.predictors.times.device_forests import Sources, chip_of
 
@@ -225,12 +233,12 @@ def sources_of(resolved: "Resolved") -> "Sources":
 
 
 def _cards(sources: "Sources") -> dict[str, Any]:
-    """Model cards of the forests that are asked, without loading the forests."""
+    """Model cards of the forests that the operators need; the forests themselves are not loaded."""
     from fastsim.predictors.forests.forest import stem
 
     asked = [*sources.files(), ("all_reduce", "bf16"), ("elementwise", "bf16"), ("moe_a2a", "bf16")]
-    found = {stem(family, precision): sources.card(family, precision) for family, precision in asked}
-    return {name: card for name, card in found.items() if card is not None}
+    cards_by_name = {stem(family, precision): sources.card(family, precision) for family, precision in asked}
+    return {name: card for name, card in cards_by_name.items() if card is not None}
 
 
 def _about(sources: "Sources", cards: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Batches padded to the sizes that CUDA graphs were captured for."""
+"""CUDA graphs: engines pad a batch to the next size that they captured."""
 
 import numpy as np
 
@@ -9,7 +9,9 @@ def capture_cap(max_num_seqs: int) -> int:
 
 
 def padded(num_tokens: np.ndarray, cap: int) -> np.ndarray:
-    """Tokens the kernels run on: the next captured size (1, 2, 4, 8.. by 8, 272.. by 16) up to ``cap``."""
+    """Tokens that the kernels process: the next captured size (1, 2, 4, then steps of 8, from 272 on of 16) up to
+    ``cap``.
+    """
     sizes = np.array([1, 2, 4, *range(8, 257, 8), *range(272, 513, 16)])
     sizes = sizes[sizes <= cap]
     up = sizes[np.minimum(np.searchsorted(sizes, num_tokens), sizes.size - 1)]

@@ -12,7 +12,7 @@ Columns = dict[str, Floats]
 
 @dataclass(frozen=True, slots=True)
 class Chip:
-    """What a roofline needs to know of a GPU: dense bf16 TFLOP/s, GB/s of DRAM, number of SMs."""
+    """The figures of a GPU that a roofline needs: dense bf16 TFLOP/s, GB/s of DRAM, number of SMs."""
 
     tflops: float
     bandwidth_gb_s: float
@@ -21,7 +21,7 @@ class Chip:
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """Bytes of a weight and of an activation going in (bf16 comes out), and peak FLOP/s over that of bf16."""
+    """Bytes of a weight and of an input activation (outputs are bf16), and the peak FLOP/s relative to bf16."""
 
     weight: float
     activation: float

@@ -1,4 +1,4 @@
-"""One iteration of a deployment, operator by operator: time and interval, share, measured or modelled."""
+"""One iteration of a deployment, operator by operator: time, interval, share, and how each time is known."""
 
 from typing import Any
 
@@ -10,10 +10,11 @@ from fastsim.predictors.times.iteration import Iteration, check
 
 
 def explain(resolved: Resolved, iteration: Iteration) -> dict[str, Any]:
-    """What ``fastsim explain`` prints, as JSON has it.
+    """Explain ``iteration``: what ``fastsim explain --json`` prints.
 
-    ``total_ms`` is what the kernel charges: the sum over all pipeline stages, of which several batches are under way
-    at once. Raises ConfigError for an iteration that the deployment cannot run, or Vidur's composition.
+    ``total_ms`` is what the kernel charges, summed over all pipeline stages, of which several work at once on
+    different batches. Raises ConfigError for an iteration that the deployment cannot run, and for Vidur's
+    composition.
     """
     check(resolved, iteration)
     if resolved.predictor.compose == "vidur":

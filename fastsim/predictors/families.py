@@ -1,4 +1,4 @@
-"""Families of operators: kinds of kernels that are measured and learned as one, each described once."""
+"""Families of operators: kinds of kernels that are measured and learned together, each described once."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from fastsim.predictors.forests.splits import LARGE, Split, large, pairs, values
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Trees of a forest and leaves of a tree: what fits the package and stays within a point of larger ones."""
+    """The size of a forest: what fits the package and stays within a percentage point of larger forests."""
 
     trees: int
     leaves: int | None
@@ -22,16 +22,16 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One family of operators.
+    """A family of operators.
 
     Attributes
     ----------
-    name : as in files of measurements and model cards.
-    columns : of a shape, per GPU.
-    work : shapes (float64[rows, columns]), chip and precision -> features and terms (forests.features).
+    name : as it stands in files of measurements and in model cards.
+    columns : the columns of a shape, per GPU.
+    work : turns shapes (float64[rows, columns]), a chip and a precision into features and terms (forests.features).
     precision_field : the field of a deployment that decides the precision.
-    size : of its forest.
-    splits : rows that are kept from training to judge a forest, by what is unseen in them.
+    size : the size of its forest.
+    splits : by name, the ways in which rows are kept from training to judge a forest on what it has not seen.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Family:
 
 
 def _unseen(columns: tuple[str, ...], first: int, second: int) -> dict[str, Split]:
-    """New combinations of the values of two columns, and new values of both."""
+    """Hold out new combinations of the values of two columns, and new values of both."""
     names, at = (columns[first], columns[second]), (first, second)
     return {f"unseen ({names[0]}, {names[1]}) pairs": pairs(at), f"unseen {names[0]} and {names[1]}": values(at)}
 
@@ -88,9 +88,10 @@ FAMILIES: Mapping[str, Family] = {
 
 
 def features(family: str, shape: Floats, chip: Chip, precision: str = "bf16") -> tuple[dict[str, Floats], Columns]:
-    """Feature columns by name, mostly logarithms, and terms by name, ms; float64[rows] each.
+    """Feature columns by name (mostly logarithms) and terms by name, ms; each is float64[rows].
 
-    ``shape``: float64[rows, columns] as the family has them, per GPU. ``precision``: of attention, the KV cache's.
+    ``shape``: float64[rows, columns], per GPU, with the family's columns. ``precision``: of the weights; for
+    attention, of the KV cache.
     """
     described = FAMILIES[family]
     seen, terms = described.work(shape, chip, PRECISIONS[precision])

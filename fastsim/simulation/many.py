@@ -15,7 +15,7 @@ import pyarrow as pa
 from fastsim.deployment.memory.sizes import GIB
 from fastsim.deployment.resolved import Deployment, Resolved, resolve
 from fastsim.predictors.build import Built, build_cost
-from fastsim.predictors.times.reach import limits as reach_of
+from fastsim.predictors.times.reach import reach_of
 from fastsim.result.metrics.counts import measures_of
 from fastsim.result.metrics.summary import add_details, summarise
 from fastsim.result.outcome import request_columns

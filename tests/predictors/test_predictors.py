@@ -261,11 +261,11 @@ def test_vidur_tables_come_back_from_the_cache() -> None:
 
 
 def test_vidurs_grids_stay_small_for_long_contexts() -> None:
-    from fastsim.predictors.times.reach import limits
+    from fastsim.predictors.times.reach import reach_of
 
     wide = ("predictor.compose=vidur", "model=meta-llama/Llama-3.1-8B", "max_model_len=131072")
     for settings in (("scheduler.max_num_seqs=8192",), ("scheduler.max_num_batched_tokens=131072",)):
-        reach = limits(resolved(*wide, *settings))
+        reach = reach_of(resolved(*wide, *settings))
         rows = reach.max_kv // reach.kv_step
         assert reach.chunk_step == 1 and reach.kv_step > 64
         assert rows * max(reach.max_chunk, reach.max_num_seqs) <= 1 << 23

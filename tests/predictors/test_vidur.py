@@ -13,7 +13,7 @@ from fastsim.errors import TableError
 from fastsim.predictors.measurements import vidur
 from fastsim.predictors.tables.compose import fastsim_tables, vidur_tables
 from fastsim.predictors.times.exact import read_tables
-from fastsim.predictors.times.reach import limits
+from fastsim.predictors.times.reach import reach_of
 from fastsim.predictors.times.vidur import operator_times
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
@@ -101,7 +101,7 @@ def checkout(root: Path) -> Path:
 
 def test_measured_points_are_used_as_they_are(tmp_path: Path) -> None:
     resolved = deployed("tensor_parallel_size=2", "pipeline_parallel_size=2")
-    times, about = operator_times(checkout(tmp_path), resolved, limits(resolved))
+    times, about = operator_times(checkout(tmp_path), resolved, reach_of(resolved))
     assert len(about["digest"]) == 64
     for i, name in enumerate(vidur.MLP_OPERATORS):
         assert times.tokens[name][64] == pytest.approx((i + 1) * 64 * 1e-4 / 2)
@@ -120,13 +120,13 @@ def test_measured_points_are_used_as_they_are(tmp_path: Path) -> None:
 def test_both_compositions_take_it(tmp_path: Path) -> None:
     root = checkout(tmp_path)
     resolved = deployed(compose="vidur")
-    times, _ = operator_times(root, resolved, limits(resolved))
+    times, _ = operator_times(root, resolved, reach_of(resolved))
     assert "all_reduce" not in times.tokens and times.launch_ms == 0
     theirs = vidur_tables(times, 1, 32)
     assert np.isfinite(theirs.decode).all() and np.isfinite(theirs.prefill).all()
     assert np.isfinite(theirs.before_attention).all()
     resolved = deployed()
-    times, _ = operator_times(root, resolved, limits(resolved))
+    times, _ = operator_times(root, resolved, reach_of(resolved))
     ours = fastsim_tables(times, 1, 32, 16, 0.0)
     assert np.isfinite(ours.decode_ms).all() and np.isfinite(ours.token_ms).all()
     assert ours.decode_ms[4, 512 // ours.kv_step] == pytest.approx(32 * decode_ms(4, 512))
@@ -140,14 +140,14 @@ def test_host_times_are_read_where_they_are(tmp_path: Path) -> None:
     ]
     write(root / "data" / "profiling" / "cpu_overhead" / "a100_dgx" / MODEL / "cpu_overheads.csv", host)
     resolved = deployed()
-    times, _ = operator_times(root, resolved, limits(resolved))
+    times, _ = operator_times(root, resolved, reach_of(resolved))
     assert times.host[16] == pytest.approx(0.5 * 16) and times.host[8] == pytest.approx(0.5 * 8)
 
 
 def refused(root: Path, message: str, *settings: str, **more: Any) -> None:
     resolved = deployed(*settings, **more)
     with pytest.raises(TableError, match=message):
-        operator_times(root, resolved, limits(resolved))
+        operator_times(root, resolved, reach_of(resolved))
 
 
 def test_what_is_wrong_with_a_checkout_is_said(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_real_rows_give_the_times_that_vidur_itself_used() -> None:
         model="meta-llama/Llama-2-70b-hf",
         compose="vidur",
     )
-    times, _ = operator_times(SHARED / "vidur_profiles", resolved, limits(resolved))
+    times, _ = operator_times(SHARED / "vidur_profiles", resolved, reach_of(resolved))
     theirs = read_tables(SHARED / "golden" / "tables" / "874d2a779a92", 2, 2)
     for name, table in theirs.tokens.items():
         if table[1:].any():

@@ -50,7 +50,7 @@ class MemoryPlan:
 
 
 def block_bytes(model: Model, layout: Layout) -> int:
-    """Bytes of one KV block on one GPU: keys and values of ``block_size`` tokens, for the layers and heads of that GPU."""
+    """Bytes of one KV block on one GPU: keys and values of ``block_size`` tokens, for its layers and heads."""
     return _stage(model, layout, 0).kv_bytes_per_token() * layout.block_size
 
 

@@ -38,7 +38,7 @@ class Operators:
     @property
     def attention(self) -> Attention:
         """The attention that most layers have."""
-        return max(self.attentions, key=lambda one: one.count)
+        return max(self.attentions, key=lambda attention: attention.count)
 
     def weight_bytes(self) -> int:
         """Bytes of the layers' weights on one GPU, without embedding, final norm and LM head."""
@@ -48,7 +48,7 @@ class Operators:
 
     def kv_bytes_per_token(self) -> int:
         """Bytes that one token takes in the KV cache of all layers, on one GPU."""
-        return sum(one.count * one.kv_bytes_per_token() for one in self.attentions)
+        return sum(attention.count * attention.kv_bytes_per_token() for attention in self.attentions)
 
 
 def operators(

@@ -1,1 +1,1 @@
-"""Random forests of operator times: features, training, intervals, ONNX."""
+"""Random forests that predict operator times: features, training, intervals, ONNX."""

@@ -1,4 +1,4 @@
-"""Forests trained on this machine, from aiconfigurator-core (``aic``) or a user's ``profile:DIR``, kept on disk."""
+"""Forests that were trained on this machine, from aiconfigurator-core (``aic``) or a user's ``profile:DIR``."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from fastsim.predictors.chip import Chip
 
 
 def folder() -> Path:
-    """Next to the machine code of the kernels, under the same rule for where that is."""
+    """The folder of trained forests, next to the compiled kernels."""
     return CACHE_FOLDER.parents[1] / "forests"
 
 
@@ -30,7 +30,7 @@ def _digest(source: str, system: str, chip: Chip) -> str:
         total.update(code.read_bytes())
     if source == "aic":
         aiconfigurator.find_system(system)
-        aiconfigurator.data_folder()  # the pinned version, or a complaint
+        aiconfigurator.data_folder()  # raises unless the pinned version is installed
         total.update(aiconfigurator.VERSION.encode())
     else:
         rows = Path(source.partition(":")[2]).expanduser()
@@ -40,10 +40,11 @@ def _digest(source: str, system: str, chip: Chip) -> str:
 
 
 def root(source: str, system: str, chip: Chip) -> Path:
-    """Folder to give to ``shipped.load`` as its root: forests of ``system``, trained now unless they are there.
+    """The folder with the forests of ``system`` for ``forest.load``; they are trained first if they are not there
+    yet.
 
-    ``source``: aic or profile:DIR. Half a minute to two minutes the first time. Safe among processes: the folder
-    appears whole or not at all. Raises TableError and CatalogError as the source does.
+    ``source``: aic or profile:DIR. Training takes half a minute to two minutes. Several processes may ask at once:
+    the folder appears whole or not at all. Raises TableError and CatalogError as the source does.
     """
     final = folder() / _digest(source, system, chip)
     if (final / system).is_dir():

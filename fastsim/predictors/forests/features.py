@@ -1,7 +1,8 @@
-"""Shapes -> what a forest sees of an operator, and the times a chip of that speed would need for its parts.
+"""Features that a forest sees of a shape, and the times that a chip would need for the parts of its work.
 
-The target of every forest is log(time / base), base = a sum of these parts with fitted weights: a leaf says how far
-a kernel stays behind, which unseen shapes share. Parts (``terms``) are milliseconds; their weights are in the card.
+A forest predicts log(time / base), where base is a sum of such parts (``terms``, ms) with fitted weights that the
+model card holds. A leaf thus says how far a kernel stays behind the chip, which carries over to shapes it has not
+seen.
 """
 
 import numpy as np
@@ -9,13 +10,13 @@ import numpy as np
 from fastsim.predictors.chip import Chip, Columns, Features, Floats, Precision
 
 BF16 = 2
-L2_BYTES = tuple(c * 1e6 for c in (24, 36, 48, 64, 96, 128))  # one of them is where a chip's cache ends
-SORTED_BATCH = 992  # FlashAttention-3 plans its work in a kernel of its own up to this batch
+L2_BYTES = tuple(c * 1e6 for c in (24, 36, 48, 64, 96, 128))  # sizes of L2 caches; the fit picks the chip's
+SORTED_BATCH = 992  # up to this batch size FlashAttention-3 runs a separate kernel that plans its work
 LATENT, ROPE, NOPE, VALUE = 512, 64, 128, 128  # of multi-head latent attention, in every DeepSeek model
 
 
 def _waves(seen: Columns, name: str, tiles: Floats, chip: Chip) -> Floats:
-    """Rounds of ``tiles`` over the SMs; notes their number and how full the last ones are."""
+    """Rounds in which ``tiles`` run on the SMs; adds features for their number and for how full they are."""
     waves = np.ceil(tiles / chip.num_sms)
     seen[f"waves_{name}"] = np.log(waves)
     seen[f"fill_{name}"] = tiles / (waves * chip.num_sms)
@@ -37,17 +38,18 @@ def _work(flops: Floats, moved: Floats, chip: Chip, speed: float) -> tuple[Colum
 
 
 def _beyond_cache(moved: Floats, memory: Floats) -> Columns:
-    """Memory time of what does not fit a cache: tables were measured again and again on the same data."""
+    """Memory time of data that does not fit a cache, since benchmarks read the same data again and again."""
     return {f"memory_beyond_{size / 1e6:.0f}MB": memory * (moved > size) for size in L2_BYTES}
 
 
 def gemm(shape: Floats, chip: Chip, kind: Precision) -> tuple[Columns, Columns]:
+    """A matrix product (m x k) times (k x n)."""
     m, n, k = shape.T
     moved = kind.activation * m * k + kind.weight * k * n + BF16 * m * n
     seen, terms = _work(2 * m * n * k, moved, chip, kind.speed)
     terms["roofline"] = np.maximum(terms["compute"], terms["memory"])
     seen |= {"input": np.log(m * k), "weights": np.log(k * n), "output": np.log(m * n)}
-    # Block-scaled weights that do not come in whole blocks run another kernel.
+    # Block-scaled weights whose sizes are not multiples of a block run another kernel.
     seen |= {"whole_n": (n % 128 == 0).astype(np.float64), "whole_k": (k % 128 == 0).astype(np.float64)}
     for rows, columns in ((64, 64), (64, 128), (128, 128), (128, 256), (256, 128)):
         tiles = np.ceil(m / rows) * np.ceil(n / columns)
@@ -57,7 +59,7 @@ def gemm(shape: Floats, chip: Chip, kind: Precision) -> tuple[Columns, Columns]:
 
 
 def prefill(shape: Floats, chip: Chip, kind: Precision) -> tuple[Columns, Columns]:
-    """Causal attention of whole prompts, and the writing of their KV."""
+    """Causal attention of whole prompts, which also writes their keys and values to the cache."""
     b, s, h, kv, d = shape.T
     write = 2 * b * s * kv * d * kind.weight
     seen, terms = _work(2 * b * h * d * s * (s + 1), BF16 * b * s * d * (2 * h + 2 * kv) + write, chip, 1)
@@ -77,7 +79,7 @@ def prefill(shape: Floats, chip: Chip, kind: Precision) -> tuple[Columns, Column
 
 
 def decode(shape: Floats, chip: Chip, kind: Precision) -> tuple[Columns, Columns]:
-    """One token of each sequence against its KV cache."""
+    """Attention of one new token of each sequence to its KV cache."""
     b, s, h, kv, d = shape.T
     cache = 2 * b * s * kv * d * kind.weight
     seen, terms = _work(4 * b * h * d * s, cache + BF16 * 2 * b * h * d, chip, 1)
@@ -103,7 +105,7 @@ def decode(shape: Floats, chip: Chip, kind: Precision) -> tuple[Columns, Columns
 
 
 def moe(shape: Floats, chip: Chip, kind: Precision) -> tuple[Columns, Columns]:
-    """Experts of one GPU on evenly spread tokens."""
+    """The experts of one GPU, with tokens spread evenly over them."""
     tokens, hidden, wide, num_experts, topk, tp, ep = shape.T
     rows, local, width = tokens * topk / ep, num_experts / ep, np.maximum(1.0, wide / tp)
     active = np.clip(rows, 1.0, local)
@@ -127,7 +129,7 @@ def moe(shape: Floats, chip: Chip, kind: Precision) -> tuple[Columns, Columns]:
 
 
 def mla_prefill(shape: Floats, chip: Chip, kind: Precision) -> tuple[Columns, Columns]:
-    """Causal attention of whole prompts on expanded keys and values."""
+    """Latent attention of whole prompts, causal, on expanded keys and values."""
     b, s, h = shape.T
     width = NOPE + ROPE + VALUE
     moved = BF16 * b * s * h * (2 * NOPE + 2 * ROPE + 2 * VALUE) + kind.weight * b * s * (LATENT + ROPE)
@@ -142,7 +144,7 @@ def mla_prefill(shape: Floats, chip: Chip, kind: Precision) -> tuple[Columns, Co
 
 
 def mla_decode(shape: Floats, chip: Chip, kind: Precision) -> tuple[Columns, Columns]:
-    """One token of each sequence against its compressed KV cache, which all heads share."""
+    """Latent attention of one new token of each sequence to its compressed KV cache, which all heads share."""
     b, s, h = shape.T
     cache = b * s * (LATENT + ROPE) * kind.weight
     queries = BF16 * b * h * (2 * LATENT + ROPE)

@@ -1,4 +1,4 @@
-"""A forest over roofline features: fitted base times, and trees for how far a kernel stays behind them."""
+"""Fitting a forest on roofline features: weights of the base time, and trees for how far a kernel stays behind it."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,18 +13,18 @@ SEED = 0
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """Weights of the terms that make the base time, and the trees (scikit-learn) over features."""
+    """A fitted forest: the weights of the terms of its base time, and its trees (scikit-learn)."""
 
     method: str
     weights: dict[str, float]
     trees: list[Any]
 
     def base(self, terms: Columns) -> Floats:
-        """Base time float64[rows], ms."""
+        """Base times, float64[rows], ms."""
         return base(self.weights, terms)
 
     def by_tree(self, inputs: Features) -> Floats:
-        """log(time / base) of every tree: float64[rows, trees]; their mean is the forest's answer."""
+        """log(time / base) by tree, float64[rows, trees]; the forest's prediction is their mean."""
         return np.column_stack([tree.tree_.predict(inputs)[:, 0] for tree in self.trees])
 
 
@@ -37,9 +37,10 @@ def base(weights: dict[str, float], terms: Columns) -> Floats:
 def fit(
     inputs: Features, terms: Columns, ms: Floats, size: Size, method: str = "forest", rows: np.ndarray | None = None
 ) -> Fitted:
-    """Fit on ``rows`` (all by default); the same forest for the same rows, on any machine and number of cores.
+    """Fit a forest on ``rows`` (None: all).
 
-    Weights are not negative and minimise relative error; trees learn the logarithm of what is left.
+    The same rows give the same forest on any machine and number of cores. The weights are not negative and minimise
+    the relative error; the trees learn the logarithm of what remains.
     """
     from scipy.optimize import nnls  # type: ignore[import-untyped]
     from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
@@ -48,8 +49,8 @@ def fit(
         rows = np.ones(len(ms), dtype=bool)
     known = ms[rows]
     parts = np.column_stack([term[rows] for term in terms.values()])
-    found, _ = nnls(parts / known[:, None], np.ones(known.size))
-    weights = {name: float(weight) for name, weight in zip(terms, found, strict=True) if weight > 0}
+    solution, _ = nnls(parts / known[:, None], np.ones(known.size))
+    weights = {name: float(weight) for name, weight in zip(terms, solution, strict=True) if weight > 0}
     wanted = np.log(known / base(weights, terms)[rows])
     kind, share = (RandomForestRegressor, 0.5) if method == "forest" else (ExtraTreesRegressor, 1.0)
     trees = kind(

@@ -1,4 +1,4 @@
-"""Trained forests as ONNX, those that come with fastsim and a user's own: load one and ask it for times."""
+"""Trained forests in ONNX files, those that come with fastsim and a user's own."""
 
 import hashlib
 import json
@@ -20,30 +20,31 @@ from .fit import base
 from .intervals import Interval
 
 FOLDER = DATA / "predictors"
-BATCH = 1 << 16  # rows asked at once: features of more would not stay in cache
+BATCH = 1 << 16  # rows predicted at once: the features of more rows would not stay in cache
 
 
 def systems() -> list[str]:
-    """Names of the machines with forests (Device.predictor in the catalog)."""
+    """Names of the machines that fastsim has forests for (``Device.predictor`` in the catalog)."""
     return sorted(path.parent.name for path in FOLDER.glob("*/gemm.json"))
 
 
 def stem(family: str, precision: str) -> str:
-    """File name of a forest without its suffix; bf16 is not named."""
+    """File name of a forest without its suffix; bf16 is left out of it."""
     return family if precision == "bf16" else f"{family}-{precision}"
 
 
 def precisions(system: str, family: str, root: Path | None = None) -> list[str]:
-    """Precisions (of attention: types of the KV cache) that a system has forests of a family for."""
+    """Precisions in which a system has forests of a family; for attention, types of the KV cache."""
     folder = (root or FOLDER) / system
     named = [path.stem.removeprefix(f"{family}-") for path in sorted(folder.glob(f"{family}-*.json"))]
     return ["bf16", *named] if (folder / f"{family}.json").exists() else named
 
 
 def card(system: str, family: str, precision: str = "bf16", root: Path | None = None) -> dict[str, Any]:
-    """The model card of a forest; of ``all_reduce``, ``moe_a2a`` and ``elementwise``, the figures themselves.
+    """The model card of a forest; for ``all_reduce``, ``moe_a2a`` and ``elementwise``, the measured figures
+    themselves.
 
-    Do not change it. Raises CatalogError where there is none, naming what there is.
+    The dictionary is shared: do not change it. Raises CatalogError where there is none, naming those that exist.
     """
     return _card(root or FOLDER, system, family, precision)
 
@@ -66,9 +67,9 @@ def _card(root: Path, system: str, family: str, precision: str) -> dict[str, Any
 
 @dataclass(frozen=True, slots=True)
 class Forest:
-    """One family's forest on one device. ``chip``: the device's own figures, from the catalog (TFLOP/s of bf16).
+    """The forest of one family on one device. ``chip``: the device's own figures, from the catalog.
 
-    ``exact``: shape -> ms of points that were measured and are answered as they were (a user's own profile).
+    ``exact``: measured points (shape -> ms) that are returned as they were measured, for a user's own profile.
     """
 
     family: str
@@ -82,7 +83,7 @@ class Forest:
         return features(self.family, shape, self.chip, self.precision)
 
     def _answers(self, shape: Floats) -> tuple[Floats, Floats]:
-        """Times and the trees' disagreement on their logarithm."""
+        """Predicted times, ms, and the standard deviation of their logarithm over the trees."""
         shape = np.asarray(shape, dtype=np.float64)
         ms, spread = np.empty(len(shape)), np.empty(len(shape))
         for start in range(0, len(shape), BATCH):
@@ -97,17 +98,17 @@ class Forest:
         return ms, spread
 
     def ms(self, shape: Floats) -> Floats:
-        """Times float64[rows], ms, of ``shape`` float64[rows, columns] (families.FAMILIES), in one batch."""
+        """Predicted times, float64[rows], ms, of ``shape`` (float64[rows, columns]), in one batch."""
         return self._answers(shape)[0]
 
     def interval(self, shape: Floats) -> tuple[Floats, Floats]:
-        """Ends, ms, float64[rows] each, of an interval that holds the true time in about 90 % of unseen shapes."""
+        """Ends of an interval that holds the true time of about 90 % of unseen shapes; float64[rows] each, ms."""
         ms, spread = self._answers(shape)
         wide = np.exp(Interval(**self.card["interval"]).half_width(spread))
         return ms / wide, ms * wide
 
     def outside(self, shape: Floats) -> NDArray[np.bool_]:
-        """bool[rows]: the shape leaves what was measured: a column, or the FLOPs or bytes that follow from them."""
+        """Whether a shape lies outside of what was measured, bool[rows]: by a column, or by its FLOPs or bytes."""
         columns, _ = self._columns(np.asarray(shape, dtype=np.float64))
         out = np.zeros(len(shape), dtype=bool)
         for name, (low, high) in self.card["hull"].items():
@@ -116,26 +117,26 @@ class Forest:
         return out
 
     def knots(self, name: str) -> Floats:
-        """Values of one shape column that were measured: between them a forest knows no more than a line."""
+        """Values of one shape column that were measured; between them a forest can only be interpolated."""
         return np.array(self.card["shapes"][name])
 
 
 def load(system: str, family: str, precision: str, chip: Chip, root: Path | None = None) -> Forest:
-    """The forest of a family (families.FAMILIES) and precision (``precisions``), of ``root`` or of fastsim itself.
+    """Load the forest of a family and precision, from ``root`` or from fastsim's own.
 
-    Raises CatalogError where there is none, and TableError when its file is not the one its card describes.
+    Raises CatalogError where there is none, and TableError when the file is not the one that its card describes.
     """
     import onnxruntime
 
-    found = card(system, family, precision, root)
+    about = card(system, family, precision, root)
     path = (root or FOLDER) / system / f"{stem(family, precision)}.onnx"
     content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != found["sha256"]:
+    if hashlib.sha256(content).hexdigest() != about["sha256"]:
         raise TableError(f"{path}: differs from the digest in its card; install fastsim anew, or train it again")
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1  # the same sums on any machine
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # so that sums are the same on any machine
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    return Forest(family, precision, chip, found, session, _exact(path.with_suffix(".npz")))
+    return Forest(family, precision, chip, about, session, _exact(path.with_suffix(".npz")))
 
 
 def _exact(path: Path) -> dict[tuple[float, ...], float]:

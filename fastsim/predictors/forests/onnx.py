@@ -1,7 +1,7 @@
-"""A forest as ONNX: one TreeEnsemble (ai.onnx.ml 5) whose output has a column per tree.
+"""A forest as ONNX: one TreeEnsemble (ai.onnx.ml 5) whose output has one column per tree.
 
-skl2onnx would write a node type three times as large, and the mean over the trees, from which their spread is lost: it
-is what the export is held against.
+skl2onnx writes another node type, three times as large, whose output is the mean over the trees and so loses their
+spread; the export is checked against it.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from .fit import Fitted
 
 
 def _rounded_down(thresholds: np.ndarray) -> np.ndarray:
-    """float32 at or below each threshold: float32 features then fall on the same side as in scikit-learn."""
+    """The largest float32 not above each threshold: float32 features then take the same branch as in scikit-learn."""
     out = thresholds.astype(np.float32)
     return np.where(out > thresholds, np.nextafter(out, np.float32(-np.inf)), out)
 
@@ -67,7 +67,7 @@ def _attributes(trees: Sequence[Any]) -> dict[str, Any]:
 
 
 def to_onnx(fitted: Fitted, num_features: int, name: str) -> bytes:
-    """ONNX of the trees: float32[rows, features] -> float32[rows, trees]; the same bytes for the same forest."""
+    """The trees as ONNX, float32[rows, features] -> float32[rows, trees]; the same forest gives the same bytes."""
     from onnx import TensorProto, checker, helper
 
     node = helper.make_node("TreeEnsemble", ["features"], ["trees"], domain="ai.onnx.ml", **_attributes(fitted.trees))
@@ -84,9 +84,10 @@ def to_onnx(fitted: Fitted, num_features: int, name: str) -> bytes:
 
 
 def disagreement(content: bytes, fitted: Fitted, inputs: Features) -> float:
-    """Largest gap in the mean over trees, log time, between ``content`` and what skl2onnx makes of the same trees.
+    """Largest difference in the mean over trees, in log time, between ``content`` and skl2onnx's export of the same
+    trees.
 
-    ``inputs``: float32[rows, features]; both are run by onnxruntime.
+    ``inputs``: float32[rows, features], on which onnxruntime runs both.
     """
     import onnxruntime
     import skl2onnx

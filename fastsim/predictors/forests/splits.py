@@ -1,4 +1,4 @@
-"""Which rows are kept from training, to see what a forest knows of shapes it has not met."""
+"""Rows that are kept from training, to test a forest on shapes that it has not seen."""
 
 from collections.abc import Callable, Iterator
 
@@ -14,18 +14,23 @@ LARGE = 16384  # of n and k: between it and the next ones, 51200 and 65536, lie 
 
 
 def pairs(columns: tuple[int, ...]) -> Split:
-    """A fifth of the combinations of these columns is held out: each value is known, the combination is not."""
+    """Hold out a fifth of the combinations of values in ``columns``: each value is known, the combination is not."""
 
     def split(shape: Floats, rng: np.random.Generator) -> tuple[Rows, Rows]:
-        found, of_row = np.unique(shape[:, columns], axis=0, return_inverse=True)
-        held: Rows = np.isin(of_row.ravel(), rng.choice(len(found), max(1, len(found) // 5), replace=False))
+        combinations, of_row = np.unique(shape[:, columns], axis=0, return_inverse=True)
+        held: Rows = np.isin(
+            of_row.ravel(), rng.choice(len(combinations), max(1, len(combinations) // 5), replace=False)
+        )
         return ~held, held
 
     return split
 
 
 def values(columns: tuple[int, int]) -> Split:
-    """A fifth of the inner values of either column is held out: rows with both judge, with one go unused."""
+    """Hold out a fifth of the inner values of two columns.
+
+    Rows with an unseen value in both columns test the forest; rows with only one are not used.
+    """
 
     def split(shape: Floats, rng: np.random.Generator) -> tuple[Rows, Rows]:
         unseen = np.empty((2, len(shape)), dtype=bool)
@@ -40,13 +45,13 @@ def values(columns: tuple[int, int]) -> Split:
 
 
 def large(shape: Floats, rng: np.random.Generator) -> tuple[Rows, Rows]:
-    """Every row with n or k above 16384 is held out."""
+    """Hold out every row with n or k above 16384."""
     held = (shape[:, 1:] > LARGE).any(axis=1)
     return np.asarray(~held), np.asarray(held)
 
 
 def folds(split: Split, shape: Floats, seed: int, count: int = FOLDS) -> Iterator[tuple[Rows, Rows]]:
-    """Rows for training and rows held out, ``count`` times (once where the split has no chance in it)."""
+    """Yield training rows and held-out rows ``count`` times, or once where the split draws nothing at random."""
     for fold in range(1 if split is large else count):
         train, held = split(shape, np.random.default_rng([seed, fold]))
         if held.any() and train.any():

@@ -1,4 +1,4 @@
-"""Training: measured operator times -> forests as ONNX, and their model cards."""
+"""Training: from measured operator times to forests in ONNX files, with their model cards."""
 
 import hashlib
 import io
@@ -26,16 +26,16 @@ from .intervals import Held, calibrate, coverage, crossed
 from .onnx import disagreement, to_onnx
 from .splits import FOLDS, folds
 
-# What must stay within the values met in training, or an answer is marked as outside: the shape, and these.
+# A prediction is marked as outside unless the shape and these features stay within their values in training.
 HULL = ("flops", "bytes", "intensity")
-BIG_BYTES = 5e8  # no cache holds those
-SAMPLE, TOLERANCE = 2000, 1e-5  # rows, and log time, to which an export equals skl2onnx's
+BIG_BYTES = 5e8  # more than any cache holds
+SAMPLE, TOLERANCE = 2000, 1e-5  # rows to compare with skl2onnx's export, and the largest difference in log time
 
 
 def hold_out(
     records: Records, chip: Chip, size: Size, method: str = "forest", count: int = FOLDS
 ) -> dict[str, list[Held]]:
-    """Errors of log time and disagreement of the trees on rows kept from training, by split and fold."""
+    """Errors of log time, and the trees' disagreement, on rows kept from training; by split, one entry per fold."""
     columns, terms = features(records.family, records.shape, chip, records.precision)
     inputs = stacked(columns)
     out: dict[str, list[Held]] = {}
@@ -49,19 +49,22 @@ def hold_out(
 
 
 def percent(held: list[Held]) -> float:
-    """Mean absolute error of times, %, each fold counting the same."""
-    return round(100 * float(np.mean([np.mean(np.abs(np.expm1(one.error))) for one in held])), 2)
+    """Mean absolute error of times, %; every fold counts the same."""
+    return round(100 * float(np.mean([np.mean(np.abs(np.expm1(fold.error))) for fold in held])), 2)
 
 
 def interior(held: dict[str, list[Held]]) -> list[Held]:
-    """Folds that an interval is fitted to: not the far end of a range, which is marked as outside."""
-    return [one for name, folds_ in held.items() if not name.startswith("n or k") for one in folds_]
+    """The folds that an interval is fitted to, without those beyond the far end of a range, which is marked as
+    outside.
+    """
+    return [fold for name, folds_ in held.items() if not name.startswith("n or k") for fold in folds_]
 
 
 def decode_floor(moved: Floats, ms: Floats, chip: Chip) -> dict[str, float]:
-    """What reading the KV cache from DRAM takes at least: short tables rows find it in the L2 cache.
+    """The least that reading the KV cache from DRAM takes, since rows of short caches were read from L2.
 
-    Bandwidth from rows of more than half a gigabyte, no cache holds those; the rest is the smallest row.
+    The bandwidth is fitted to rows of more than half a gigabyte, which fit no cache; the constant is the smallest
+    row's time.
     """
     large = moved > BIG_BYTES
     sustained = float(np.quantile(moved[large] / ms[large], 0.99)) / 1e6 if large.any() else np.inf
@@ -83,11 +86,10 @@ def write(path: Path, content: bytes) -> None:
 
 
 def train(records: Records, chip: Chip, folder: Path, method: str = "forest", quick: bool = False) -> dict[str, Any]:
-    """Train on ``records``, write ONNX and card into ``folder``, and give the card.
+    """Train on ``records``, write the ONNX file and its card to ``folder``, and return the card.
 
-    ``quick``: one fold per split instead of all: an error and an interval to go by, in a fraction of the time.
-
-    Raises FastsimError, with nothing written, when the ONNX and skl2onnx's of the same trees disagree.
+    ``quick``: use one fold per split, which gives an error and an interval in a fraction of the time. Raises
+    FastsimError, with nothing written, when the ONNX file and skl2onnx's export of the same trees disagree.
     """
     family, size = records.family, FAMILIES[records.family].size
     columns, terms = features(family, records.shape, chip, records.precision)
@@ -146,7 +148,7 @@ def train(records: Records, chip: Chip, folder: Path, method: str = "forest", qu
 
 
 def write_curves(system: str, folder: Path) -> None:
-    """all_reduce.json, elementwise.json and, where measured, moe_a2a.json: tables too small to need a forest."""
+    """Write all_reduce.json, elementwise.json and, where measured, moe_a2a.json: tables too small to need a forest."""
     cards = (curves.all_reduce(system), curves.all_to_all(system), curves.elementwise(system))
     for card in cards:
         _write_card(card, folder)
@@ -159,7 +161,7 @@ def _write_card(card: dict[str, Any] | None, folder: Path) -> None:
 
 
 def write_points(records: Records, folder: Path) -> None:
-    """Measured points next to their forest, which then answers them as they are (NPZ: shape, ms)."""
+    """Write the measured points beside their forest, which returns them as they were measured (NPZ: shape, ms)."""
     stream = io.BytesIO()
     np.savez(stream, shape=records.shape, ms=records.ms)
     write(folder / f"{stem(records.family, records.precision)}.npz", stream.getvalue())
@@ -173,12 +175,11 @@ def train_all(
     quick: bool = False,
     points: bool = False,
 ) -> Iterator[dict[str, Any]]:
-    """Train every family and precision of a system of aiconfigurator-core into ``folder``; each card as it is done.
+    """Train every family and precision of a system of aiconfigurator-core into ``folder``; yields each card when it
+    is done.
 
-    ``points``: keep the measured points too.
-
-    Raises CatalogError for an unknown system or family, TableError when the package is missing or another version,
-    and OutputError when the folder cannot be written.
+    ``points``: also keep the measured points. Raises CatalogError for an unknown system or family, TableError when
+    the package is missing or has another version, and OutputError when the folder cannot be written.
     """
     chip = aiconfigurator.find_system(system).chip
     write_curves(system, folder)
@@ -199,13 +200,13 @@ def train_profile(
     quick: bool = False,
     families: Sequence[str] = (),
 ) -> Iterator[dict[str, Any]]:
-    """Train on a ``profile:DIR``; measured points are stored next to each forest, which answers them as they are.
+    """Train on a ``profile:DIR``; each forest keeps its measured points and returns them as they were measured.
 
-    Small kernels get their card too, where they were measured. ``families``: all when empty.
+    Small kernels get their card too, where they were measured. ``families``: empty for all.
     """
-    found = chosen(profile.read(source, system), families)
+    measured = chosen(profile.read(source, system), families)
     _write_card(small_kernels.elementwise(source, system, chip.bandwidth_gb_s), folder)
-    for records in found:
+    for records in measured:
         write_points(records, folder)
         yield train(records, chip, folder, method, quick)
 
@@ -224,9 +225,10 @@ def _compare(records: Records, quick: bool) -> dict[str, Any]:
 def train_source(
     source: str, system: str, folder: Path, method: str, families: Sequence[str], quick: bool
 ) -> Iterator[dict[str, Any]]:
-    """What ``fastsim train`` does: cards of each forest as it is done; with method raw, errors alone.
+    """Train the forests of ``fastsim train``; yields each card when it is done. With method raw it yields errors
+    only.
 
-    ``source``: aic or profile:DIR. ``families``: all when empty.
+    ``source``: aic or profile:DIR. ``families``: empty for all.
     """
     if source == "aic":
         names = families or tuple(FAMILIES)
@@ -248,17 +250,20 @@ def train_source(
         raise CatalogError(f"--source: {source!r} is not a source of operators; give aic or profile:DIR")
 
 
-def chosen(found: list[Records], families: Sequence[str]) -> list[Records]:
-    """Those of ``families``, all when empty. Raises CatalogError for one that nothing was measured of."""
-    have = {records.family for records in found}
+def chosen(measured: list[Records], families: Sequence[str]) -> list[Records]:
+    """The families to train: those given, or all. Raises CatalogError for a family without measurements."""
+    have = {records.family for records in measured}
     for family in families:
         if family not in have:
             raise CatalogError(f"--family: {family!r} was not measured; {did_you_mean(family, have)}")
-    return [records for records in found if not families or records.family in families]
+    return [records for records in measured if not families or records.family in families]
 
 
 def device_of(system: str) -> tuple[str, Chip]:
-    """What rows call a system, and its chip: one of aiconfigurator-core, or a device of the catalog or of a file."""
+    """The name of a system in measurements, and its chip.
+
+    The system is one of aiconfigurator-core, a device of the catalog, or a device file.
+    """
     if system in aiconfigurator.SYSTEMS:
         return system, aiconfigurator.SYSTEMS[system].chip
     from fastsim.catalog.load import load_device

@@ -1,4 +1,4 @@
-"""Vidur's way, for comparison: a random forest on the raw axes, whose target is the time itself.
+"""Vidur's own method, for comparison: a random forest on the raw shape columns that predicts the time itself.
 
 Source: microsoft/vidur at 7d47513, sklearn_execution_time_predictor.py and its random-forest configuration: grid
 search by mean absolute percentage error.
@@ -17,7 +17,7 @@ from .intervals import Held
 from .splits import FOLDS, folds
 
 GRID = {"n_estimators": [250, 500, 750], "max_depth": [8, 16, 32], "min_samples_split": [2, 5, 10]}
-FEW = {"n_estimators": [250], "max_depth": [32], "min_samples_split": [2]}  # what the search mostly finds here
+FEW = {"n_estimators": [250], "max_depth": [32], "min_samples_split": [2]}  # the usual winner of the full search
 CROSS_FOLDS = 10
 
 
@@ -39,7 +39,7 @@ def fit(shape: Floats, ms: Floats, grid: dict[str, list[int]]) -> Any:
 
 
 def hold_out(records: Records, grid: dict[str, list[int]] = GRID, count: int = FOLDS) -> dict[str, list[Held]]:
-    """Errors of log time on the same rows that our forests keep from training, by split and fold."""
+    """Errors of log time on the rows that fastsim's own forests keep from training, by split and fold."""
     out: dict[str, list[Held]] = {}
     for name, split in FAMILIES[records.family].splits.items():
         for train, held in folds(split, records.shape, SEED, count):

@@ -1,1 +1,1 @@
-"""Measured operator times, in the layouts of those who measured them."""
+"""Measured operator times, read from the file layouts of those who measured them."""

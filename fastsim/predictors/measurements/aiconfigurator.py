@@ -1,6 +1,6 @@
-"""Operator measurements of aiconfigurator-core (NVIDIA, Apache-2.0): GPU kernel times anyone can install.
+"""Operator measurements of aiconfigurator-core (NVIDIA, Apache-2.0): GPU kernel times that anyone can install.
 
-The Parquet files are read as files: importing the package would load its native library.
+Its Parquet files are read directly, because importing the package would load its native library.
 """
 
 import importlib.metadata
@@ -24,9 +24,9 @@ from .records import Records, checked
 PACKAGE, VERSION, LICENCE = "aiconfigurator-core", "0.12.0", "Apache-2.0"
 INSTALL = 'pip install "fastsim[aic]"'
 PROVENANCE = f"{PACKAGE} {VERSION} ({LICENCE}, NVIDIA aiconfigurator)"
-MIN_ROWS = 600  # fewer are no table to learn from
+MIN_ROWS = 600  # fewer rows are not enough to learn from
 MAX_HEAD_DIM = 256  # wider heads run another kernel
-DTYPES = {"bf16": "bfloat16"}  # ours -> theirs, where they differ
+DTYPES = {"bf16": "bfloat16"}  # fastsim's name -> the package's, where they differ
 Source = tuple[str, str]  # framework, version
 
 
@@ -37,11 +37,11 @@ class Table:
     Attributes
     ----------
     folder, file : where it is.
-    columns : of the shape, in the order of families.FAMILIES.
+    columns : the shape columns, in the order of families.FAMILIES.
     dtype : the column that holds the precision.
-    equal : the values of other columns whose rows count.
-    framework : the one whose rows count where a system says nothing else.
-    pooled : precisions whose rows of SGLang are pooled with these.
+    equal : values that other columns must have.
+    framework : the framework whose rows are used unless a system says otherwise.
+    pooled : precisions whose rows are pooled with SGLang's.
     has_steps : whether the KV tokens are those of the prompt and of the decode steps since.
     """
 
@@ -77,10 +77,11 @@ TABLES = {
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """A machine with tables: its chip, the link between its GPUs (GB/s, one way), and whose rows count.
+    """A machine with tables: its chip, the link between its GPUs (GB/s, one way), and the versions whose rows are
+    used.
 
-    ``vllm`` where nothing else is said; ``sglang``: also of bf16 GEMM; ``trtllm``: of MLA; ``all_reduce``: version
-    of vLLM's curves; ``others``: (family, precision) that vLLM has too few rows of, or unsound ones.
+    ``vllm``, ``sglang``, ``trtllm``: version of each framework. ``all_reduce``: version of vLLM's curves.
+    ``others``: (family, precision) -> framework and version, where vLLM's rows are too few or unsound.
     """
 
     chip: Chip
@@ -147,14 +148,14 @@ SYSTEMS = {
 
 
 def find_system(name: str) -> System:
-    """The system of that name; CatalogError otherwise."""
+    """The system of that name. Raises CatalogError otherwise."""
     if name not in SYSTEMS:
         raise CatalogError(f"device: {name!r} has no tables we train on; {did_you_mean(name, SYSTEMS)}")
     return SYSTEMS[name]
 
 
 def data_folder() -> Path:
-    """Where the package keeps its tables; TableError when it is absent or not the version we know."""
+    """The folder of the package's tables. Raises TableError when the package is missing or has another version."""
     spec = importlib.util.find_spec("aiconfigurator_core")
     if spec is None or not spec.submodule_search_locations:
         raise TableError(f"source aic: {PACKAGE} is not installed; {INSTALL}")
@@ -165,7 +166,7 @@ def data_folder() -> Path:
 
 
 def read_table(path: Path, columns: Sequence[str], **equal: str | int) -> pa.Table:
-    """Rows of a Parquet file where each column of ``equal`` has its value; a column may be absent."""
+    """Rows of a Parquet file in which every column of ``equal`` has the given value; such a column may be absent."""
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as problem:
@@ -175,7 +176,7 @@ def read_table(path: Path, columns: Sequence[str], **equal: str | int) -> pa.Tab
     if missing:
         raise TableError(f"{path}: column {missing[0]!r} is missing; {PACKAGE} {VERSION} has it, {INSTALL}")
     for name, value in equal.items():
-        # A table of one window size, or head width, may leave the column out.
+        # A table with a single window size or head width may not have the column.
         if name in table.column_names:
             table = table.filter(pc.equal(table[name], pa.scalar(value)))
     if not table.num_rows:
@@ -201,23 +202,23 @@ def _rows(name: str, family: str, precision: str, source: Source) -> tuple[Float
 
 
 def _pooled(parts: list[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
-    """Geometric mean of two frameworks' times: they call the same library, and their noise is 10 %.
+    """Geometric mean of two frameworks' times, which call the same library and differ by 10 % of noise.
 
-    A shape that only one of them holds is moved by half their mean distance on common shapes.
+    A shape that only one of them measured is moved by half their mean distance on shapes that both measured.
     """
-    one, two = (dict(zip(map(tuple, shape.tolist()), np.log(ms), strict=True)) for shape, ms in parts)
-    half = float(np.mean([one[shape] - two[shape] for shape in one if shape in two])) / 2
-    rows = sorted({**one, **two})
+    first, second = (dict(zip(map(tuple, shape.tolist()), np.log(ms), strict=True)) for shape, ms in parts)
+    half = float(np.mean([first[shape] - second[shape] for shape in first if shape in second])) / 2
+    rows = sorted({**first, **second})
     logs = [
-        (one.get(shape, two.get(shape, 0.0) + 2 * half) + two.get(shape, one.get(shape, 0.0) - 2 * half)) / 2
+        (first.get(shape, second.get(shape, 0.0) + 2 * half) + second.get(shape, first.get(shape, 0.0) - 2 * half)) / 2
         for shape in rows
     ]
     return np.array(rows), np.exp(np.array(logs))
 
 
 def precisions(name: str, family: str) -> list[str]:
-    """Precisions that the system's tables hold enough rows of, bf16 first."""
-    system, found = find_system(name), []
+    """Precisions with enough rows in the system's tables, bf16 first."""
+    system, usable = find_system(name), []
     if family not in FAMILIES:
         raise CatalogError(f"family: {family!r} is not one; {did_you_mean(family, FAMILIES)}")
     for precision in ("bf16", "fp8", "fp8_block", "int8_wo", "int4_wo", "nvfp4"):
@@ -229,15 +230,16 @@ def precisions(name: str, family: str) -> list[str]:
                 raise
             continue
         if len(shape) >= MIN_ROWS:
-            found.append(precision)
-    return found
+            usable.append(precision)
+    return usable
 
 
 def read(name: str, family: str, precision: str = "bf16") -> Records:
-    """All rows of a family and precision on the system ``name``, sorted by shape; TableError where there are none.
+    """All rows of a family and precision on the system ``name``, sorted by shape. Raises TableError where there are
+    none.
 
-    bf16 GEMM is pooled from two frameworks. Attention holds the writing of the KV cache and no rope; MLA is the
-    attention kernel alone, without projections.
+    bf16 GEMMs are pooled from two frameworks. Attention includes the writing of the KV cache but not rope; latent
+    attention is the attention kernel alone, without projections.
     """
     system = find_system(name)
     if family not in FAMILIES:

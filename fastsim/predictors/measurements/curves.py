@@ -1,4 +1,4 @@
-"""What needs no forest: all-reduce and all-to-all as measured, and how fast small kernels move their bytes."""
+"""Operators that need no forest: measured curves of all-reduce and all-to-all, and the speed of small kernels."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from .aiconfigurator import PROVENANCE, data_folder, find_system, read_table
 
-SLOWER_TABLES = {"rtx_pro_6000_server": "0.19.0"}  # of two GPUs on another PCIe topology
+SLOWER_TABLES = {"rtx_pro_6000_server": "0.19.0"}  # measured on two GPUs with another PCIe topology
 A2A_VERSION = {"h100_sxm": "0.24.0", "h200_sxm": "0.24.0", "b200_sxm": "0.24.0"}
 LOW_LATENCY, HIGH_THROUGHPUT = "deepep_ll", "deepep_ht"
 EFFICIENCY, LAUNCH_MS = 0.8, 0.002  # where nothing is measured
@@ -30,7 +30,7 @@ def _curves(name: str, version: str) -> Curves:
 
 
 def all_reduce(name: str) -> dict[str, Any]:
-    """Card of vLLM's own all-reduce: mode -> number of GPUs -> [elements, ms]."""
+    """The card of vLLM's all-reduce: mode -> number of GPUs -> [elements, ms]."""
     system = find_system(name)
     card = {
         "family": "all_reduce",
@@ -42,13 +42,13 @@ def all_reduce(name: str) -> dict[str, Any]:
         "source": {"rows": PROVENANCE, "frameworks": [f"vllm {system.all_reduce}"]},
     }
     if name in SLOWER_TABLES:
-        # A machine whose GPUs talk through another socket: 2.3 to 5 times slower, so the link is an input.
+        # The GPUs of this machine reach each other through another socket, 2.3 to 5 times slower: the link is an input.
         card["slower_link"] = {"curves": _curves(name, SLOWER_TABLES[name]), "vllm": SLOWER_TABLES[name]}
     return card
 
 
 def all_to_all(name: str) -> dict[str, Any] | None:
-    """Card of the exchange of tokens among experts, 8 GPUs of a node; None where it was not measured.
+    """The card of the exchange of tokens among experts on the 8 GPUs of a node; None where it was not measured.
 
     Kind (decode: low latency, prefill: high throughput) -> phase -> [tokens of a GPU, hidden, topk, ms].
     """
@@ -62,7 +62,7 @@ def all_to_all(name: str) -> dict[str, Any] | None:
         for phase in ("dispatch", "combine"):
             table = read_table(path, keys, comm_backend=backend, phase=phase, ep_size=8, node_num=1)
             rows = sorted(zip(*(table[key].to_pylist() for key in (*keys, "latency")), strict=True))
-            # This table alone is in microseconds: latency equals its column transmit_us.
+            # Unlike the others this table is in microseconds: its column latency equals transmit_us.
             curves[kind][phase] = [[*shape, us / 1000] for *shape, us in rows]
     return {
         "family": "moe_a2a",
@@ -76,10 +76,10 @@ def all_to_all(name: str) -> dict[str, Any] | None:
 
 
 def elementwise(name: str) -> dict[str, Any]:
-    """Card of small kernels: ms = launch_ms + bytes / (efficiency of DRAM bandwidth).
+    """The card of small kernels: ms = launch_ms + bytes / (efficiency * DRAM bandwidth).
 
-    Fitted to the one such kernel that is measured (bf16 to fp8 with a given scale): DRAM speed from arrays no cache
-    holds, the launch from arrays of nearly nothing. Defaults where it is not measured.
+    It is fitted to the one such kernel that is measured, bf16 to fp8 with a given scale: the efficiency to arrays
+    larger than any cache, the launch to nearly empty arrays. Where the kernel was not measured, defaults are used.
     """
     system = find_system(name)
     card = {

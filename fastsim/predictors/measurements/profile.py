@@ -1,4 +1,4 @@
-"""``profile:DIR``: operator times of our own profiler: Parquet files of the declared record table."""
+"""``profile:DIR``: operator times measured by fastsim's own profiler, in Parquet files of the declared table."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from .records import Records, checked, from_table
 def read(folder: Path, device: str) -> list[Records]:
     """Checked records of every Parquet file in ``folder`` that were measured on ``device``, by family and precision.
 
-    Raises TableError for a folder without any, a file that is not the declared table, and impossible values.
+    Raises TableError for a folder without such files, a file with another schema, and impossible values.
     """
     paths = sorted(folder.glob("*.parquet"))
     if not paths:
@@ -27,21 +27,21 @@ def read(folder: Path, device: str) -> list[Records]:
         except (OSError, pa.ArrowInvalid) as problem:
             reason = str(problem).splitlines()[0]
             raise TableError(f"{path}: not a readable Parquet file ({reason})") from None
-    found = [records for path, table in tables for records in from_table(table, str(path))]
-    mine = [records for records in found if records.device == device]
-    if not mine:
-        have = ", ".join(sorted({records.device for records in found}))
+    measured = [records for path, table in tables for records in from_table(table, str(path))]
+    own = [records for records in measured if records.device == device]
+    if not own:
+        have = ", ".join(sorted({records.device for records in measured}))
         raise TableError(f"profile:{folder}: no rows for device {device!r}; it has {have}")
     grouped: dict[tuple[str, str], list[Records]] = {}
-    for records in mine:
+    for records in own:
         grouped.setdefault((records.family, records.precision), []).append(records)
     return [_joined(grouped[key], f"profile:{folder}") for key in sorted(grouped)]
 
 
-def _joined(parts: list[Records], place: str) -> Records:
-    """Rows of several files as one."""
+def _joined(parts: list[Records], source: str) -> Records:
+    """The rows of several files together."""
     if len(parts) == 1:
         return parts[0]
     frameworks = tuple(sorted({name for part in parts for name in part.frameworks}))
     shape, ms = (np.concatenate([getattr(part, name) for part in parts]) for name in ("shape", "ms"))
-    return checked(replace(parts[0], frameworks=frameworks, shape=shape, ms=ms, provenance=place))
+    return checked(replace(parts[0], frameworks=frameworks, shape=shape, ms=ms, provenance=source))

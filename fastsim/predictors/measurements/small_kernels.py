@@ -1,4 +1,4 @@
-"""What a profile knows of small kernels: one launch and one speed for all, as the cards of aic_curves have them."""
+"""Small kernels of a profile: one launch time and one speed for all of them, like the card of measurements.curves."""
 
 from pathlib import Path
 from typing import Any
@@ -9,16 +9,16 @@ import pyarrow.parquet as pq
 
 from fastsim.errors import TableError
 
-# Bytes that an element of the shape's two columns moves; bf16 in and out, quantise to fp8.
+# Bytes moved per element of the shape's two columns: bf16 in and out, and to fp8 for quantise.
 MOVED = {"rms_norm": 4, "add_rms_norm": 8, "add": 6, "activation": 6, "quantise": 3}
 WIDTH = {"activation": "width"}  # the second column, where it is not hidden
 ENOUGH = 8  # rows
 
 
 def elementwise(folder: Path, system: str, bandwidth_gb_s: float) -> dict[str, Any] | None:
-    """Card of small kernels from ``folder``/other; None where too few were measured, or no speed shows in them.
+    """The card of small kernels from ``folder``/other; None where too few were measured or no speed can be fitted.
 
-    ms = launch_ms + bytes / (efficiency of ``bandwidth_gb_s``), with the least relative error.
+    ms = launch_ms + bytes / (efficiency * ``bandwidth_gb_s``), with the least relative error.
     """
     from scipy.optimize import nnls  # type: ignore[import-untyped]
 

@@ -1,4 +1,4 @@
-"""``vidur:DIR``: the CSV files of a Vidur checkout (data/profiling), read as they are.
+"""``vidur:DIR``: the CSV files of a Vidur checkout (data/profiling).
 
 Layout and columns: microsoft/vidur at 7d47513, data/profiling and sklearn_execution_time_predictor.py.
 """
@@ -48,7 +48,9 @@ Columns = dict[str, Floats]
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Where a deployment's profiles are. ``all_reduce``, ``send_recv`` and ``host``: only where they are needed."""
+    """The profile files of a deployment. ``all_reduce``, ``send_recv`` and ``host`` are None where they are not
+    needed.
+    """
 
     mlp: Path
     attention: Path
@@ -57,7 +59,7 @@ class Files:
     host: Path | None
 
     def digest(self) -> str:
-        """SHA-256 over the bytes of all of them."""
+        """SHA-256 over the bytes of all files."""
         total = hashlib.sha256()
         for path in (self.mlp, self.attention, self.all_reduce, self.send_recv, self.host):
             if path is not None:
@@ -66,7 +68,9 @@ class Files:
 
 
 def profiling(folder: Path) -> Path:
-    """The profiling folder of a checkout, of its data folder, or that folder itself; TableError otherwise."""
+    """The profiling folder: ``folder`` may be a checkout, its data folder, or that folder. Raises TableError
+    otherwise.
+    """
     for path in (folder / "data" / "profiling", folder / "profiling", folder):
         if (path / "compute").is_dir():
             return path
@@ -82,7 +86,7 @@ def _among(folder: Path, name: str, what: str) -> Path:
 
 
 def find(folder: Path, resolved: "Resolved") -> Files:
-    """The files a deployment needs; TableError naming what there is instead."""
+    """The files that a deployment needs. Raises TableError, naming the files that exist instead."""
     root = profiling(folder)
     tp, pp = resolved.tensor_parallel_size, resolved.pipeline_parallel_size
     device = _among(root / "compute", resolved.device.name, "device")
@@ -109,9 +113,9 @@ def _bytes(path: Path) -> bytes:
 
 
 def read(path: Path, needed: Sequence[str], keep: Mapping[str, float | bool]) -> Columns:
-    """Numeric columns ``needed`` of the rows where each column of ``keep`` has its value.
+    """The numeric columns ``needed`` of the rows in which every column of ``keep`` has the given value.
 
-    Raises TableError for a Git LFS pointer, columns that are missing, and a selection that is empty.
+    Raises TableError for a Git LFS pointer, for missing columns, and when no row is left.
     """
     try:
         table = pyarrow.csv.read_csv(io.BytesIO(_bytes(path)))
@@ -155,14 +159,14 @@ def _model_rows(model: "Model", tp: int) -> dict[str, float | bool]:
 
 
 def read_mlp(path: Path, model: "Model", tp: int) -> tuple[Floats, Columns]:
-    """Tokens, and times of every operator that depends on them alone, ms."""
+    """Numbers of tokens, and the times of every operator that depends on them alone, ms."""
     names = [name for name in MLP_OPERATORS if model.post_attention_norm or name not in PARALLEL_OPERATORS]
     columns = read(path, ["num_tokens", *map(_median, names)], _model_rows(model, tp))
     return columns["num_tokens"], {name: _times(path, columns, _median(name)) for name in names}
 
 
 def read_attention(path: Path, model: "Model", tp: int, decode: bool) -> tuple[Floats, Floats, Floats]:
-    """Batch (decode) or chunk (prefill), KV tokens before it, and ms; float64[rows] each."""
+    """Batch (decode) or chunk (prefill), KV tokens before it, and time, ms; float64[rows] each."""
     first, time = ("batch_size", "attn_decode") if decode else ("prefill_chunk_size", "attn_prefill")
     keep = {
         "n_embd": model.hidden_size,
@@ -176,13 +180,13 @@ def read_attention(path: Path, model: "Model", tp: int, decode: bool) -> tuple[F
 
 
 def read_network(path: Path, name: str, num_workers: int, devices_per_node: int, hidden: int) -> tuple[Floats, Floats]:
-    """Tokens of ``hidden`` bf16 elements, and ms, of all_reduce or send_recv."""
+    """Numbers of tokens with ``hidden`` bf16 elements each, and times of all_reduce or send_recv, ms."""
     keep = {"num_workers": num_workers, "devices_per_node": devices_per_node}
     columns = read(path, ["size", _median(name)], keep)
     return columns["size"] / (BYTES * hidden), _times(path, columns, _median(name))
 
 
 def read_host(path: Path, tp: int) -> tuple[Floats, Floats]:
-    """Sequences, and host time, ms; Vidur itself leaves it out by default."""
+    """Numbers of sequences, and host time, ms, which Vidur leaves out by default."""
     columns = read(path, ["batch_size", *HOST_OPERATORS], {"tensor_parallel_degree": tp})
     return columns["batch_size"], sum((_times(path, columns, name) for name in HOST_OPERATORS), np.zeros(1))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastsim.kernels.cost import FastsimTables
-from fastsim.predictors.times.evidence import Inquiry
+from fastsim.predictors.times.evidence import Evidence
 from fastsim.predictors.times.iteration import Iteration
 from fastsim.predictors.times.times import Floats, OperatorTimes
 
@@ -16,7 +16,7 @@ from .compose import NO_FASTSIM, fastsim_tables
 
 NOTHING = np.zeros(1)
 NO_GRID = np.zeros((2, 2))
-GIVEN = Inquiry(1, {}, 0, 0, "given", 1.0, 1.0)  # by the user's own tables
+GIVEN = Evidence(1, {}, 0, 0, "given", 1.0, 1.0)  # by the user's own tables
 
 ARRAYS = tuple(name for name, value in NO_FASTSIM._asdict().items() if isinstance(value, np.ndarray))
 # Tables by operator; arrays to which an operator adds nothing are empty.
@@ -29,7 +29,7 @@ class Row:
 
     name: str
     ms: float
-    about: Inquiry
+    about: Evidence
 
     @property
     def low_ms(self) -> float:
@@ -63,10 +63,10 @@ def by_operator(
     return tables
 
 
-def breakdown(operators: ByOperator, known: Mapping[str, Inquiry], iteration: Iteration, num_stages: int) -> list[Row]:
+def breakdown(operators: ByOperator, known: Mapping[str, Evidence], iteration: Iteration, num_stages: int) -> list[Row]:
     """Every operator of ``iteration``, the costliest first.
 
-    ``known``: what ``inquire`` says of each operator; empty for times that a user gave.
+    ``known``: what ``evidence_of`` says of each operator; empty for times that a user gave.
     """
     times = {name: iteration_ms(tables, iteration, num_stages) for name, tables in operators.items()}
     rows = [Row(name, ms, known.get(name, GIVEN)) for name, ms in times.items() if ms]

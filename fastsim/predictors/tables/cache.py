@@ -1,4 +1,4 @@
-"""Built tables on disk, named by the digest of all that went into them."""
+"""Tables on disk, named by the digest of everything that went into them."""
 
 import json
 import warnings
@@ -24,7 +24,7 @@ Stored = tuple[Tables, ByOperator, About]
 
 
 def folder() -> Path:
-    """Next to the machine code of the kernels, under the same rule for where that is."""
+    """The folder of tables, next to the compiled kernels."""
     return CACHE_FOLDER.parents[1] / "tables"
 
 
@@ -38,7 +38,11 @@ def _read(path: Path, kind: type[VidurTables] | type[FastsimTables]) -> Stored:
 
 
 def _packed(whole: FastsimTables, operators: ByOperator) -> tuple[dict[str, Any], dict[str, Floats]]:
-    """Tables by operator as JSON and arrays: a stack for every field, of the operators that have it for themselves."""
+    """Tables by operator as JSON and arrays.
+
+    Each field becomes one stack of the operators that have an array of their own; arrays shared with ``whole`` are
+    only named.
+    """
     about: dict[str, Any] = {"slopes": {}, "shared": {}, "own": {}}
     for name, tables in operators.items():
         about["slopes"][name] = {field: getattr(tables, field) for field in SLOPES}
@@ -54,6 +58,7 @@ def _packed(whole: FastsimTables, operators: ByOperator) -> tuple[dict[str, Any]
 
 
 def _unpacked(whole: FastsimTables, about: dict[str, Any], stored: Mapping[str, Floats]) -> ByOperator:
+    """Tables by operator from what ``_packed`` made of them."""
     fields: dict[str, dict[str, Any]] = {name: dict(slopes) for name, slopes in about["slopes"].items()}
     for name, shared in about["shared"].items():
         fields[name] |= {field: getattr(whole, field) for field in shared}
@@ -75,25 +80,25 @@ def _write(path: Path, tables: Tables, operators: ByOperator, about: About) -> N
 
 
 def load_or_build(key: str, kind: type[VidurTables] | type[FastsimTables], build: Callable[[], Stored]) -> Stored:
-    """The tables stored under ``key``, else what ``build`` gives, stored for the next time.
+    """The tables stored under ``key``; if there are none, what ``build`` returns, stored for the next time.
 
-    A damaged file is built anew, with a warning. Arrays are plain and writable: Numba would compile the
-    kernels a second time for read-only ones. Safe among processes: a file appears whole or not at all, and one builds
-    while others wait.
+    A damaged file is rebuilt, with a warning. Arrays are plain and writable, because Numba would compile the kernels
+    a second time for read-only ones. Several processes may ask at once: a file appears whole or not at all, and one
+    process builds while the others wait.
     """
     path = folder() / f"{key}.npz"
-    if (found := _found(path, kind)) is not None:
-        return found
+    if (stored := _stored(path, kind)) is not None:
+        return stored
     damaged = path.exists()
     with _turn(path.with_suffix(".lock")):
-        if not damaged and (found := _found(path, kind)) is not None:
-            return found
+        if not damaged and (stored := _stored(path, kind)) is not None:
+            return stored
         built = build()
         _write(path, *built)
         return built
 
 
-def _found(path: Path, kind: type[VidurTables] | type[FastsimTables]) -> Stored | None:
+def _stored(path: Path, kind: type[VidurTables] | type[FastsimTables]) -> Stored | None:
     try:
         return _read(path, kind)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Operator times -> the tables a kernel reads, in Vidur's composition and in ours."""
+"""From operator times to the tables that a kernel reads, in Vidur's composition and in fastsim's."""
 
 import numpy as np
 
@@ -12,10 +12,10 @@ NO_FASTSIM = FastsimTables(NO_ROW, 0.0, NO_ROW, 0.0, NO_ROW, NO_ROW, NO_ROW, 0.0
 
 
 def vidur_tables(times: OperatorTimes, tensor_parallel_size: int, num_layers: int) -> VidurTables:
-    """Vidur's look-ups with its order of additions (reference: Vidur's base_execution_time_predictor).
+    """The tables of Vidur's composition, with its order of additions (Vidur's base_execution_time_predictor).
 
-    All but the KV write look at the tokens rounded up to 8; beyond the source's entries there is NaN.
-    ``num_layers``: of one stage.
+    Everything but the KV write is looked up at the number of tokens rounded up to 8; beyond the source's entries
+    there is NaN. ``num_layers``: of one stage.
     """
     size = max(table.size for table in times.tokens.values())
     rounded = (np.arange(size) + 7) // 8 * 8
@@ -55,9 +55,9 @@ def vidur_tables(times: OperatorTimes, tensor_parallel_size: int, num_layers: in
 
 
 def _line(values: Floats, size: int, first: int = 0) -> Floats:
-    """A row without gaps, at least ``size`` long: linear in between, and beyond with the slope of its end.
+    """A row without gaps, at least ``size`` long, interpolated between its entries and extrapolated beyond them.
 
-    That slope is taken over the last half of the row, for a measured end is noisy. Before the first entry, at
+    The slope beyond is that of the last half of the row, since a measured end is noisy. Before the first entry, at
     ``first`` or later, that entry holds.
     """
     known = np.flatnonzero(~np.isnan(values))
@@ -73,13 +73,13 @@ def _line(values: Floats, size: int, first: int = 0) -> Floats:
 
 
 def end_slope(table: Floats) -> float:
-    """Slope over the last half of a table, 0 at least: how it goes on beyond its last entry."""
+    """Slope of the last half of a table, at least 0, by which the table is extrapolated."""
     half = table.size // 2
     return max(0.0, float(table[-1] - table[half]) / max(1, table.size - 1 - half))
 
 
 def _grid(values: Floats, rows: int) -> Floats:
-    """A grid without gaps of at least ``rows`` rows; two at least each way, for a line to go through."""
+    """A grid without gaps with at least ``rows`` rows, and two rows and columns at least, which interpolation needs."""
     lines = [i for i in range(values.shape[0]) if not np.isnan(values[i]).all()]
     width = max(2, values.shape[1])
     out = np.full((max(2, rows, values.shape[0]), width), np.nan)
@@ -94,9 +94,10 @@ def _grid(values: Floats, rows: int) -> Floats:
 def fastsim_tables(
     times: OperatorTimes, tensor_parallel_size: int, num_layers: int, max_num_seqs: int, skew: float
 ) -> FastsimTables:
-    """Everything summed over the layers of one stage; batches padded to the sizes an engine captures.
+    """The tables of fastsim's composition: everything summed over the layers of one stage.
 
-    ``skew``: decode attention of a mixed batch runs at mean + skew * (max - mean) KV tokens.
+    Batches are padded to the sizes that an engine captures. ``skew``: decode attention of a mixed batch is looked up
+    at mean + skew * (longest - mean) KV tokens.
     """
     size = max(table.size for table in times.tokens.values())
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from fastsim.kernels.cost import FastsimTables
-from fastsim.predictors.times.evidence import Inquiry
+from fastsim.predictors.times.evidence import Evidence
 from fastsim.predictors.times.times import OperatorTimes
 
 from .by_operator import ARRAYS, ByOperator, kind_of, parts_of
@@ -17,7 +17,7 @@ Z = 1.6449  # standard deviations from the mean within which 90 % of draws lie
 Factor = Callable[[str], float]
 
 
-def spreads(known: Mapping[str, Inquiry]) -> dict[str, float]:
+def spreads(known: Mapping[str, Evidence]) -> dict[str, float]:
     """Standard deviation of the logarithm of each operator's time, from its interval."""
     return {name: math.log(about.high / about.low) / (2 * Z) for name, about in known.items()}
 

@@ -1,9 +1,9 @@
-"""``default``: operator times of a model from forests, and from bytes where nothing is measured.
+"""Operator times of a model from forests, and from bytes and bandwidth where nothing was measured.
 
-The terms and coefficients are those that held against measured serving runs of models outside their fit (see
-README of data/predictors): small kernels move their bytes at a share of DRAM bandwidth and cost a launch each;
-each sequence costs the host 0.02 ms per iteration that the GPU does not hide; a chunk after a prefix is its
-share of the attention of the whole prompt.
+The terms and coefficients are those that agreed with measured serving runs of models outside their fit (see README
+of data/predictors): small kernels move their bytes at a share of the DRAM bandwidth and cost a launch each; each
+sequence costs 0.02 ms of host time per iteration that the GPU does not hide; a chunk after a prefix takes its share
+of the attention of the whole prompt.
 """
 
 import numpy as np
@@ -14,30 +14,30 @@ from fastsim.predictors.capture import capture_cap, padded
 
 from .communication import all_reduce_ms, all_to_all_ms, send_ms
 from .device_forests import Sources, gemm_rows
-from .reach import Limits
+from .reach import Reach
 from .times import Floats, OperatorTimes, monotone
 
 HOST_MS = 0.02  # per sequence and iteration
-GQA_OVERHEAD = 0.1  # of attention of several sequences, in Vidur's composition only
-TINY_MS = 1e-6  # in place of 0 where a logarithm is taken
+GQA_OVERHEAD = 0.1  # added to attention of several sequences, in Vidur's composition only
+TINY_MS = 1e-6  # replaces 0 where a logarithm is taken
 
 
 def _token_grid(largest: int) -> np.ndarray:
-    """Tokens at which GEMMs are asked for: what engines capture, then coarser (float64[points])."""
+    """Numbers of tokens at which GEMMs are predicted, float64[points]: the sizes that engines capture, then coarser."""
     grid = np.concatenate([padded(np.arange(1, 513), 512), np.arange(576, 4097, 64), np.arange(4608, 32769, 512)])
     more = np.arange(36864, max(largest, 36864) + 4096, 4096)
     grid = np.unique(np.concatenate([grid, more]))
     return grid[: np.searchsorted(grid, largest) + 1].astype(np.float64)
 
 
-def _gemm_times(sources: Sources, limits: Limits) -> dict[str, Floats]:
-    """Times of the layers' GEMMs by tokens, and of the LM head by sequences; one call per forest."""
+def _gemm_times(sources: Sources, reach: Reach) -> dict[str, Floats]:
+    """Times of the layers' GEMMs by tokens, and of the LM head by sequences; each forest is called once."""
     ops = sources.operators
-    grid, few = _token_grid(limits.max_tokens), _token_grid(limits.max_num_seqs)
-    asked = [(gemm, grid, limits.max_tokens) for gemm in ops.gemms] + [(ops.lm_head, few, limits.max_num_seqs)]
+    grid, few = _token_grid(reach.max_tokens), _token_grid(reach.max_num_seqs)
+    asked = [(gemm, grid, reach.max_tokens) for gemm in ops.gemms] + [(ops.lm_head, few, reach.max_num_seqs)]
     times = {}
     for precision in sorted({gemm.precision for gemm, _, _ in asked}):
-        group = [one for one in asked if one[0].precision == precision]
+        group = [pair for pair in asked if pair[0].precision == precision]
         shape = np.concatenate([gemm_rows(gemm, at) for gemm, at, _ in group])
         answers = np.split(sources.gemm(group[0][0]).ms(shape), np.cumsum([at.size for _, at, _ in group])[:-1])
         for (gemm, at, size), ms in zip(group, answers, strict=True):
@@ -45,66 +45,71 @@ def _gemm_times(sources: Sources, limits: Limits) -> dict[str, Floats]:
     return times
 
 
-def _decode(sources: Sources, one: Attention, limits: Limits) -> Floats:
-    """float64[batch, kv / kv_step], ms: lines between measured points, and the floor of cold DRAM."""
-    batches, lengths, knots = sources.decode_knots(one)
-    batch = np.arange(limits.max_num_seqs + 1)
-    kv = np.arange(0, limits.max_kv + limits.kv_step, limits.kv_step)
-    seen = np.minimum(kv, one.window) if one.window else kv
+def _decode(sources: Sources, attn: Attention, reach: Reach) -> Floats:
+    """Decode attention, float64[batch, kv / kv_step], ms: interpolated, and not below the time to read from cold
+    DRAM.
+    """
+    batches, lengths, knots = sources.decode_knots(attn)
+    batch = np.arange(reach.max_num_seqs + 1)
+    kv = np.arange(0, reach.max_kv + reach.kv_step, reach.kv_step)
+    seen = np.minimum(kv, attn.window) if attn.window else kv
     knots = monotone(monotone(knots, 0), 1)
     by_batch = np.array([np.interp(batch, batches, column) for column in knots.T])
     grid = np.array([np.interp(seen, lengths, row) for row in by_batch.T])
     beyond = np.maximum(1.0, batch / batches[-1])[:, None] * np.maximum(1.0, seen / lengths[-1])
-    forest = sources.attention(one, "decode")
+    forest = sources.attention(attn, "decode")
     if forest is None or "dram_floor" not in forest.card:
         return np.asarray(grid * beyond)
     floor = forest.card["dram_floor"]
-    moved = batch[:, None] * seen * one.kv_bytes_per_token()
+    moved = batch[:, None] * seen * attn.kv_bytes_per_token()
     cold = floor["launch_ms"] + moved / (floor["bandwidth_gb_s"] * 1e6)
     return np.asarray(np.maximum(grid * beyond, cold))
 
 
-def _prefill(sources: Sources, one: Attention, limits: Limits) -> Floats:
-    """float64[kv / kv_step, chunk / chunk_step], ms, of one chunk.
+def _prefill(sources: Sources, attn: Attention, reach: Reach) -> Floats:
+    """Prefill attention of one chunk, float64[kv / kv_step, chunk / chunk_step], ms.
 
-    A chunk after p tokens up to f is (t(f) - t(1)) * (f^2 - p^2) / f^2 + t(1), t the time of a whole prompt:
-    only those are measured.
+    Only whole prompts are measured. With t(f) the time of a whole prompt of f tokens, the chunk from token p to
+    token f takes (t(f) - t(1)) * (f^2 - p^2) / f^2 + t(1).
     """
-    lengths, knots = sources.prefill_knots(one)
+    lengths, knots = sources.prefill_knots(attn)
     knots = monotone(knots)
-    processed = np.arange(0, limits.max_kv + limits.kv_step, limits.kv_step, dtype=np.float64)[:, None]
-    end = processed + np.arange(0, limits.max_chunk + limits.chunk_step, limits.chunk_step)
-    # Time per query and key is smooth where time itself is not; beyond the longest prompt it stays as it is.
+    processed = np.arange(0, reach.max_kv + reach.kv_step, reach.kv_step, dtype=np.float64)[:, None]
+    end = processed + np.arange(0, reach.max_chunk + reach.chunk_step, reach.chunk_step)
+    # Time per pair of query and key is smoother than time itself; beyond the longest prompt it is taken as constant.
     per_pair = np.log(np.maximum(knots - knots[0], TINY_MS)[1:] / lengths[1:] ** 2)
     ratio = np.exp(np.interp(np.log(np.maximum(end, 1.0)), np.log(lengths[1:]), per_pair))
-    reach = float(one.window or np.inf)
+    window = float(attn.window or np.inf)
 
     def pairs(length: Floats) -> Floats:
-        inside = np.minimum(length, reach)
+        """Pairs of a query and a key that causal attention of ``tokens`` tokens computes."""
+        inside = np.minimum(length, window)
         return inside**2 + 2 * inside * (length - inside)
 
     work = ratio * (pairs(end) - pairs(processed)) + knots[0]
     return monotone(monotone(work, 0), 1)
 
 
-def estimate(resolved: Resolved, sources: Sources, limits: Limits) -> OperatorTimes:
-    """Operator times of a deployment's model, ms, per layer: those of some layers only are spread over all."""
+def estimate(resolved: Resolved, sources: Sources, reach: Reach) -> OperatorTimes:
+    """Operator times of a deployment's model, ms, per layer; operators of some layers only are spread over all
+    layers.
+    """
     ops, node = sources.operators, resolved.node
     tp, pp = resolved.tensor_parallel_size, resolved.pipeline_parallel_size
-    count, sequences = np.arange(limits.max_tokens + 1), np.arange(limits.max_num_seqs + 1)
-    tokens = _gemm_times(sources, limits)
+    count, sequences = np.arange(reach.max_tokens + 1), np.arange(reach.max_num_seqs + 1)
+    tokens = _gemm_times(sources, reach)
     parts = {"lm_head": tokens.pop(ops.lm_head.name), "final_norm": sources.small_ms(ops.final_norm, sequences)}
     tokens = {gemm.name: _spread(tokens[gemm.name], gemm.count, ops.num_layers) for gemm in ops.gemms}
     for kernel in ops.elementwise:
         tokens[kernel.name] = _spread(sources.small_ms(kernel, count), kernel.count, ops.num_layers)
     if ops.experts:
-        grid = _token_grid(limits.max_tokens)
+        grid = _token_grid(reach.max_tokens)
         ms = np.interp(count, grid, monotone(sources.experts_ms(ops.experts, grid)))
         tokens["moe_experts"] = _spread(ms, ops.experts.count, ops.num_layers)
     else:
         for name in ("attn_kv_cache_save", "add"):  # part of attention, and of the norms
             tokens.setdefault(name, np.zeros(count.size))
-    cap = capture_cap(limits.max_num_seqs)
+    cap = capture_cap(reach.max_num_seqs)
     if tp > 1:
         ms = all_reduce_ms(sources, node, tp, count, cap)
         tokens["all_reduce"] = _spread(ms, ops.num_all_reduces, 2 * ops.num_layers)
@@ -114,19 +119,19 @@ def estimate(resolved: Resolved, sources: Sources, limits: Limits) -> OperatorTi
         )
     if pp > 1:
         tokens["send_recv"] = send_ms(ops, node, tp * pp, count)
-    for part in parts.values():  # no sequence, no work
+    for part in parts.values():  # without sequences there is no work
         part[0] = 0.0
     last = parts["lm_head"] + parts["final_norm"]
-    for one in ops.attentions:
-        parts[f"{one.name}_decode"] = _spread(_decode(sources, one, limits), one.count, ops.num_layers)
-        parts[f"{one.name}_prefill"] = _spread(_prefill(sources, one, limits), one.count, ops.num_layers)
+    for attn in ops.attentions:
+        parts[f"{attn.name}_decode"] = _spread(_decode(sources, attn, reach), attn.count, ops.num_layers)
+        parts[f"{attn.name}_prefill"] = _spread(_prefill(sources, attn, reach), attn.count, ops.num_layers)
     overhead = GQA_OVERHEAD if resolved.model.num_key_value_heads < resolved.model.num_attention_heads else 0.0
     return OperatorTimes(
         tokens=tokens,
-        decode=_sum([parts[f"{one.name}_decode"] for one in ops.attentions]),
-        prefill=_sum([parts[f"{one.name}_prefill"] for one in ops.attentions]),
-        kv_step=limits.kv_step,
-        chunk_step=limits.chunk_step,
+        decode=_sum([parts[f"{attn.name}_decode"] for attn in ops.attentions]),
+        prefill=_sum([parts[f"{attn.name}_prefill"] for attn in ops.attentions]),
+        kv_step=reach.kv_step,
+        chunk_step=reach.chunk_step,
         decode_overhead=overhead,
         prefill_overhead=overhead,
         first=sources.small_ms(ops.embedding, count[:3]),

@@ -1,4 +1,4 @@
-"""What is known of each operator in one iteration: its shape, its work, whom it was asked of, how sure that is."""
+"""What is known of each operator's time in one iteration: its shape, its work, and how sure its time is."""
 
 from dataclasses import dataclass
 
@@ -14,15 +14,23 @@ from .communication import all_to_all_rows, link_gb_s
 from .device_forests import Sources, decode_rows, expert_rows, gemm_rows, prefill_rows
 from .times import Floats
 
-# Factors that bound a time in nine of ten cases, where no forest says it: of formulas, judged by how far kernels of
-# one kind lie apart; of curves that were measured at this very number of GPUs.
+# Half-widths of 90 % intervals, as factors, where no forest gives one: of formulas, judged by how far kernels of one
+# kind lie apart; of curves that were measured with the same number of GPUs.
 MODELLED, CURVE = 1.5, 1.1
 
 
 @dataclass(frozen=True, slots=True)
-class Inquiry:
-    """``count``: times in an iteration, over all stages. ``flops`` and ``bytes_moved``: of one time, on one GPU.
-    ``how``: measured, outside (of what was measured) or modelled. ``low``, ``high``: an interval's ends, over ms."""
+class Evidence:
+    """What is known of one operator's time.
+
+    Attributes
+    ----------
+    count : times that the operator runs in an iteration, over all stages.
+    shape : its sizes by name.
+    flops, bytes_moved : of one run, on one GPU.
+    how : ``measured``, ``outside`` (of what was measured), ``modelled`` (by a formula) or ``given`` (by the user).
+    low, high : ends of the 90 % interval of its time, as factors of the time.
+    """
 
     count: int
     shape: dict[str, int]
@@ -33,8 +41,8 @@ class Inquiry:
     high: float
 
 
-def inquire(resolved: Resolved, sources: Sources, iteration: Iteration) -> dict[str, Inquiry]:
-    """Every operator of ``iteration`` by its name in OperatorTimes; absent where it does not run."""
+def evidence_of(resolved: Resolved, sources: Sources, iteration: Iteration) -> dict[str, Evidence]:
+    """What is known of every operator that runs in ``iteration``, by its name in OperatorTimes."""
     ops = sources.operators
     tokens = int(padded(np.array([iteration.num_tokens]), capture_cap(resolved.scheduler.max_num_seqs))[0])
     sampled = iteration.num_seqs
@@ -47,19 +55,19 @@ def inquire(resolved: Resolved, sources: Sources, iteration: Iteration) -> dict[
         rows = expert_rows(experts, np.array([float(tokens)]))
         moved = experts.bytes_read(tokens) + experts.bytes_written(tokens)
         work = (experts.count, sizes, experts.flops(tokens), moved)
-        known["moe_experts"] = Inquiry(*work, *_asked(sources.experts(experts), rows))
-    for one in ops.attentions:
-        known |= _attention(sources, one, iteration, resolved.device.skew)
+        known["moe_experts"] = Evidence(*work, *_asked(sources.experts(experts), rows))
+    for attn in ops.attentions:
+        known |= _attention(sources, attn, iteration, resolved.device.skew)
     known |= _communication(resolved, sources, tokens, iteration.num_tokens)
     known["embedding"] = _small(ops.embedding, iteration.num_tokens)
     known["final_norm"] = _small(ops.final_norm, sampled)
     known["lm_head"] = _gemm(sources, ops.lm_head, sampled)
-    known["host"] = Inquiry(1, {"sequences": sampled}, 0, 0, "modelled", 1 / MODELLED, MODELLED)
+    known["host"] = Evidence(1, {"sequences": sampled}, 0, 0, "modelled", 1 / MODELLED, MODELLED)
     return known
 
 
 def _asked(forest: Forest | None, rows: Floats) -> tuple[str, float, float]:
-    """How, low and high of what a forest says of some shapes together."""
+    """How a time is known, and the interval's ends, for what a forest predicts for several shapes together."""
     if forest is None:
         return "modelled", 1 / MODELLED, MODELLED
     total = float(forest.ms(rows).sum())
@@ -68,43 +76,43 @@ def _asked(forest: Forest | None, rows: Floats) -> tuple[str, float, float]:
     return how, float(low.sum()) / total, float(high.sum()) / total
 
 
-def _gemm(sources: Sources, gemm: Gemm, tokens: int) -> Inquiry:
+def _gemm(sources: Sources, gemm: Gemm, tokens: int) -> Evidence:
     rows = gemm_rows(gemm, np.array([float(tokens)]))
     sizes = {"m": tokens, "n": gemm.n, "k": gemm.k}
     work = (gemm.count, sizes, gemm.flops(tokens), gemm.bytes_moved(tokens))
-    return Inquiry(*work, *_asked(sources.gemm(gemm), rows))
+    return Evidence(*work, *_asked(sources.gemm(gemm), rows))
 
 
-def _small(kernel: Elementwise, tokens: int) -> Inquiry:
+def _small(kernel: Elementwise, tokens: int) -> Evidence:
     moved = kernel.bytes_per_token * tokens
-    return Inquiry(kernel.count, {"tokens": tokens}, 0, moved, "modelled", 1 / MODELLED, MODELLED)
+    return Evidence(kernel.count, {"tokens": tokens}, 0, moved, "modelled", 1 / MODELLED, MODELLED)
 
 
-def _attention(sources: Sources, one: Attention, iteration: Iteration, skew: float) -> dict[str, Inquiry]:
+def _attention(sources: Sources, attn: Attention, iteration: Iteration, skew: float) -> dict[str, Evidence]:
     known = {}
-    heads = {"heads": one.heads, "kv_heads": one.kv_heads, "head_dim": one.head_dim}
-    if one.latent_dim:
-        heads = {"heads": one.heads, "latent_dim": one.latent_dim}
+    heads = {"heads": attn.heads, "kv_heads": attn.kv_heads, "head_dim": attn.head_dim}
+    if attn.latent_dim:
+        heads = {"heads": attn.heads, "latent_dim": attn.latent_dim}
     if number := iteration.num_decodes:
-        length = min(iteration.decode_kv(skew), one.window or np.inf)
+        length = min(iteration.decode_kv(skew), attn.window or np.inf)
         kv = max(1, round(length))
         sizes = {"batch": number, "kv_length": kv, **heads}
-        rows = decode_rows(one, np.array([float(number)]), np.array([float(kv)]))
-        work = (one.count, sizes, number * one.flops(kv, 1), number * kv * one.kv_bytes_per_token())
-        known[f"{one.name}_decode"] = Inquiry(*work, *_asked(sources.attention(one, "decode"), rows))
+        rows = decode_rows(attn, np.array([float(number)]), np.array([float(kv)]))
+        work = (attn.count, sizes, number * attn.flops(kv, 1), number * kv * attn.kv_bytes_per_token())
+        known[f"{attn.name}_decode"] = Evidence(*work, *_asked(sources.attention(attn, "decode"), rows))
     if chunks := iteration.chunks:
         ends = np.array([float(tokens + processed) for tokens, processed in chunks])
-        how, low, high = _asked(sources.attention(one, "prefill"), prefill_rows(one, ends))
+        how, low, high = _asked(sources.attention(attn, "prefill"), prefill_rows(attn, ends))
         if how == "measured" and any(processed for _, processed in chunks):
             how, low, high = "modelled", min(low, 1 / MODELLED), max(high, MODELLED)
-        flops = sum(one.flops(processed, tokens) for tokens, processed in chunks)
-        moved = sum(ends) * one.kv_bytes_per_token()
+        flops = sum(attn.flops(processed, tokens) for tokens, processed in chunks)
+        moved = sum(ends) * attn.kv_bytes_per_token()
         sizes = {"chunks": len(chunks), "tokens": sum(tokens for tokens, _ in chunks), **heads}
-        known[f"{one.name}_prefill"] = Inquiry(one.count, sizes, flops, moved, how, low, high)
+        known[f"{attn.name}_prefill"] = Evidence(attn.count, sizes, flops, moved, how, low, high)
     return known
 
 
-def _communication(resolved: Resolved, sources: Sources, ran: int, tokens: int) -> dict[str, Inquiry]:
+def _communication(resolved: Resolved, sources: Sources, ran: int, tokens: int) -> dict[str, Evidence]:
     ops, known = sources.operators, {}
     tp, pp = resolved.tensor_parallel_size, resolved.pipeline_parallel_size
     formula = ("modelled", 1 / MODELLED, MODELLED)
@@ -117,13 +125,13 @@ def _communication(resolved: Resolved, sources: Sources, ran: int, tokens: int) 
             how = formula
         elif not curve[0] <= elements <= curve[-1]:
             how = ("outside", 1 / MODELLED, MODELLED)
-        known["all_reduce"] = Inquiry(ops.num_all_reduces, {"elements": elements}, 0, 2 * BYTES * elements, *how)
+        known["all_reduce"] = Evidence(ops.num_all_reduces, {"elements": elements}, 0, 2 * BYTES * elements, *how)
     if ops.num_all_to_alls:
         sizes = {"tokens": ran, "hidden": ops.hidden_size}
         kind = "decode" if ran <= capture_cap(resolved.scheduler.max_num_seqs) else "prefill"
         how = ("measured", 1 / CURVE, CURVE) if all_to_all_rows(sources, tp, kind) else formula
-        known["moe_all_to_all"] = Inquiry(ops.num_all_to_alls, sizes, 0, 2 * BYTES * elements / tp, *how)
+        known["moe_all_to_all"] = Evidence(ops.num_all_to_alls, sizes, 0, 2 * BYTES * elements / tp, *how)
     if pp > 1:
         sent = tokens * ops.hidden_size
-        known["send_recv"] = Inquiry(pp - 1, {"elements": sent}, 0, BYTES * sent, *formula)
+        known["send_recv"] = Evidence(pp - 1, {"elements": sent}, 0, BYTES * sent, *formula)
     return known

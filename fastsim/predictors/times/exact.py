@@ -1,4 +1,4 @@
-"""``tables:DIR``: operator times as they are, one Parquet per operator and meta.json."""
+"""``tables:DIR``: operator times that a user gives, one Parquet file per operator and meta.json."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from fastsim.errors import TableError
 
 from .times import LAYER_OPERATORS, Floats, OperatorTimes
 
-# A grid of more entries than this is a slip of the pen in one row, not a table: 1 GiB.
+# A grid with more entries than this (1 GiB) comes from a mistyped row.
 MAX_ENTRIES = 1 << 27
 
 OPTIONAL = ("post_attention_layernorm",)
@@ -51,7 +51,7 @@ def _read_meta(folder: Path) -> dict[str, Any]:
 
 
 def _read(path: Path, shapes: dict[str, int], why: str = "") -> tuple[list[np.ndarray], Floats]:
-    """The shape columns (int64, each with its least valid value) and ``ms`` of one operator's file."""
+    """The shape columns (int64, each with its smallest valid value) and ``ms`` of one operator's file."""
     try:
         table = pq.read_table(path)
     except FileNotFoundError:
@@ -110,12 +110,12 @@ def _on_step(path: Path, kv: np.ndarray, step: int) -> np.ndarray:
 
 
 def read_tables(folder: Path, tensor_parallel_size: int, pipeline_parallel_size: int) -> OperatorTimes:
-    """Operator times of ``tables:DIR``.
+    """Read the operator times of ``tables:DIR``.
 
-    A Parquet per operator: ``num_tokens, ms``; attn_decode: ``batch_size, kv_cache_size, ms``; attn_prefill:
-    ``kv_cache_size, prefill_chunk_size_squared, ms``. post_attention_layernorm may be absent (models with one
-    norm per layer); all_reduce is needed with tensor, send_recv with pipeline parallelism only.
-    Raises TableError for anything missing or impossible.
+    There is one Parquet file per operator, with columns ``num_tokens, ms``; for attn_decode ``batch_size,
+    kv_cache_size, ms``; for attn_prefill ``kv_cache_size, prefill_chunk_size_squared, ms``. post_attention_layernorm
+    may be absent (models with one norm per layer); all_reduce is needed with tensor parallelism only, send_recv with
+    pipeline parallelism only. Raises TableError for anything missing or impossible.
     """
     if not folder.is_dir():
         raise TableError(

@@ -1,4 +1,4 @@
-"""One iteration by hand: which prompt chunks and decodes it holds."""
+"""One iteration described by hand: the prompt chunks and decodes that it holds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,8 +9,12 @@ from fastsim.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Iteration:
-    """``chunks``: tokens of each prompt chunk, and tokens processed before it. ``decodes``: how many, and the tokens
-    that each has processed. Every chunk is the last of its prompt, so that it gives a token."""
+    """The batch of one iteration.
+
+    ``chunks``: tokens of each prompt chunk, and tokens processed before it. ``decodes``: numbers of decoding
+    requests, and the tokens that each of them has processed. Every chunk completes its prompt, so that it produces a
+    token.
+    """
 
     chunks: tuple[tuple[int, int], ...] = ()
     decodes: tuple[tuple[int, int], ...] = ()
@@ -31,7 +35,7 @@ class Iteration:
         return self.num_decodes + sum(tokens for tokens, _ in self.chunks)
 
     def decode_kv(self, skew: float) -> float:
-        """KV tokens that decode attention sees: mean + skew * (longest - mean); 0 without decodes."""
+        """KV tokens at which decode attention is looked up: mean + skew * (longest - mean); 0 without decodes."""
         if not self.num_decodes:
             return 0.0
         mean = sum(number * kv for number, kv in self.decodes) / self.num_decodes
@@ -39,9 +43,9 @@ class Iteration:
 
 
 def read(prefill: Sequence[str], decode: Sequence[str]) -> Iteration:
-    """An iteration from ``512@0,512@4096`` (tokens@processed) and ``64@1500`` (requests@processed).
+    """Read an iteration from ``512@0,512@4096`` (tokens@processed) and ``64@1500`` (requests@processed).
 
-    Raises ConfigError for anything else, and for an empty one.
+    Raises ConfigError for anything else, and for an empty iteration.
     """
     chunks, decodes = _pairs("--prefill", prefill, "512@0"), _pairs("--decode", decode, "64@1500")
     if not chunks and not decodes:
@@ -50,10 +54,10 @@ def read(prefill: Sequence[str], decode: Sequence[str]) -> Iteration:
 
 
 def typical(resolved: Resolved) -> Iteration:
-    """What a deployment is judged by before anything ran.
+    """The iteration by which a deployment's tables are judged before anything ran.
 
-    Half of the requests that may run decode, each half way through its length (2,048 tokens at most), and one prompt
-    brings a chunk of 512 tokens, or as many as it may.
+    Half of max_num_seqs requests decode, each halfway through its length (at most 2,048 tokens), beside one prompt
+    chunk of 512 tokens, or as many as a batch may hold.
     """
     length, scheduler = resolved.max_model_len, resolved.scheduler
     number = max(1, scheduler.max_num_seqs // 2)
@@ -62,7 +66,7 @@ def typical(resolved: Resolved) -> Iteration:
 
 
 def check(resolved: Resolved, iteration: Iteration) -> None:
-    """Refuse an iteration that a deployment cannot run. Raises ConfigError."""
+    """Raise ConfigError for an iteration that the deployment cannot run."""
     most, length = resolved.scheduler.max_num_seqs, resolved.max_model_len
     if iteration.num_seqs > most:
         raise ConfigError(f"--decode: {iteration.num_seqs} requests are more than scheduler.max_num_seqs ({most})")

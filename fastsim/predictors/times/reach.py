@@ -1,4 +1,4 @@
-"""How far the tables of a deployment must reach, and how fine their grids are."""
+"""How far the tables of a deployment reach, and how fine their grids are."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -6,19 +6,28 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fastsim.deployment.resolved import Resolved
 
-STEP = 64  # KV tokens, as Vidur rounds
-MAX_TOKENS, VIDUR_MAX_TOKENS = 16384, 131072  # ours goes on as a line, Vidur's ends
+STEP = 64  # KV tokens, to which Vidur rounds
+MAX_TOKENS, VIDUR_MAX_TOKENS = 16384, 131072  # beyond it fastsim extrapolates, while Vidur's tables end
 MAX_CHUNK, VIDUR_MAX_CHUNK = 16384, 32768
-# Ours is linear in between: 64 KV tokens apart, decode attention is within 1 % of an iteration, and 256 apart 5 %
-# off where many short sequences run.
+# Between points fastsim interpolates. With 64 KV tokens between points decode attention stays within 1 % of an
+# iteration; with 256 it is 5 % off where many short sequences run.
 MAX_KV_POINTS, MAX_CHUNK_POINTS = 2048, 512
 MAX_ENTRIES = 1 << 21  # of the decode grid: 16 MiB
 VIDUR_MAX_ENTRIES = 1 << 23  # of a grid: 64 MiB; KV steps double until it fits
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """Tokens per batch, sequences, KV tokens and chunk of one prompt, and grid steps, in tokens."""
+class Reach:
+    """The largest sizes that tables must hold, and the steps of their grids.
+
+    Attributes
+    ----------
+    max_tokens : tokens of a batch.
+    max_num_seqs : requests of a batch.
+    max_kv : KV tokens of one request.
+    max_chunk : tokens of one prompt chunk.
+    kv_step, chunk_step : distance between the points of a grid, in tokens.
+    """
 
     max_tokens: int
     max_num_seqs: int
@@ -34,22 +43,22 @@ def _doubled(step: int, enough: int) -> int:
     return step
 
 
-def limits(resolved: "Resolved") -> Limits:
-    """Limits of what a deployment's policy can ask for."""
+def reach_of(resolved: "Resolved") -> Reach:
+    """The largest sizes that a deployment's scheduling policy can produce."""
     scheduler, longest = resolved.scheduler, resolved.max_model_len
     # Without a token budget, a batch holds as many whole prompts as fit.
     budget = scheduler.token_budget or resolved.max_batch_size * longest
     tokens = max(budget, scheduler.max_num_seqs)
     if resolved.predictor.compose == "vidur":
-        # Several prompts of a batch count as one: its KV is their sum, its chunk their root of squares.
+        # Vidur counts the prompts of a batch as one, whose KV is their sum and whose chunk is their root of squares.
         chunk = min(tokens, VIDUR_MAX_CHUNK)
-        reach = 2 * longest
+        max_kv = 2 * longest
         widest = max(chunk, scheduler.max_num_seqs)
-        kv_step = _doubled(STEP, -(-reach * widest // VIDUR_MAX_ENTRIES))
-        return Limits(min(tokens, VIDUR_MAX_TOKENS), scheduler.max_num_seqs, reach, chunk, kv_step, 1)
+        kv_step = _doubled(STEP, -(-max_kv * widest // VIDUR_MAX_ENTRIES))
+        return Reach(min(tokens, VIDUR_MAX_TOKENS), scheduler.max_num_seqs, max_kv, chunk, kv_step, 1)
     chunk = min(tokens, longest, MAX_CHUNK)
     points = min(MAX_KV_POINTS, MAX_ENTRIES // scheduler.max_num_seqs)
-    return Limits(
+    return Reach(
         max_tokens=min(tokens, MAX_TOKENS),
         max_num_seqs=scheduler.max_num_seqs,
         max_kv=longest,

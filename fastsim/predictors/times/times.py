@@ -1,4 +1,4 @@
-"""What the operators of one layer cost: the common ground of all sources and both compositions."""
+"""The time of each operator of a layer: what all sources give, and what both compositions take."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-# Operators that depend on nothing but the tokens of a batch, by their names in Vidur's profiles.
+# Operators whose time depends on the tokens of a batch alone, by their names in Vidur's profiles.
 LAYER_OPERATORS = (
     "attn_pre_proj",
     "attn_post_proj",
@@ -24,9 +24,9 @@ LAYER_OPERATORS = (
 
 
 def monotone(values: Floats, axis: int = -1) -> Floats:
-    """The middle of the running maximum and the running minimum from behind.
+    """The mean of the running maximum from the start and the running minimum from the end.
 
-    Forests and measurements step back here and there; where more work costs less, a search would exploit it.
+    Forests and measurements decrease here and there; a search would exploit places where more work takes less time.
     """
     flipped = np.flip(np.minimum.accumulate(np.flip(values, axis), axis), axis)
     return np.asarray((np.maximum.accumulate(values, axis) + flipped) / 2)
@@ -38,15 +38,20 @@ def _nothing() -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class OperatorTimes:
-    """Milliseconds on one GPU, per layer unless said; NaN where the source has no entry.
+    """Milliseconds on one GPU, per layer unless stated; NaN where the source has no entry, zeros where it has no
+    operator.
 
-    ``tokens``: name -> float64[n], by tokens in the batch (index 0 unused): ``LAYER_OPERATORS`` and others of a
-    layer, ``all_reduce`` (one of the two in a layer) and ``send_recv``. ``decode``: float64[batch, kv / kv_step].
-    ``prefill``: float64[kv / kv_step, chunk / chunk_step], one prompt chunk after kv tokens.
-    ``first``: float64[n], embedding. ``last``: float64[s], norm, LM head and sampling of s sequences.
-    ``host``: float64[s], host time of s sequences that the GPU does not hide.
-    Zeros where the source has none. ``parts``: what decode (ATTENTION_decode), prefill (ATTENTION_prefill) and
-    last (lm_head, final_norm) are sums of, where the source knows.
+    Attributes
+    ----------
+    tokens : name -> float64[n], by tokens in the batch (index 0 is unused): ``LAYER_OPERATORS`` and others of a layer,
+        ``all_reduce`` (one of the two in a layer) and ``send_recv``.
+    decode : float64[batch, kv / kv_step].
+    prefill : float64[kv / kv_step, chunk / chunk_step], one prompt chunk after kv tokens.
+    first : float64[n], embedding.
+    last : float64[s], final norm, LM head and sampling of s sequences.
+    host : float64[s], host time of s sequences that the GPU does not hide.
+    parts : what decode (ATTENTION_decode), prefill (ATTENTION_prefill) and last (lm_head, final_norm) are sums of,
+        where the source tells them apart.
     """
 
     tokens: Mapping[str, Floats]
@@ -54,7 +59,7 @@ class OperatorTimes:
     prefill: Floats
     kv_step: int
     chunk_step: int = 1
-    decode_overhead: float = 0.0  # fraction added by Vidur when more than one decode is batched
+    decode_overhead: float = 0.0  # fraction that Vidur adds when more than one decode is batched
     prefill_overhead: float = 0.0
     launch_ms: float = 0.0  # added to each all-reduce
     skew_ms: float = 0.0  # added to each all-reduce, times TP ** 1.25

@@ -1,4 +1,6 @@
-"""``vidur:DIR`` -> operator times: measured points as they are, forests and lines between them."""
+"""``vidur:DIR``: operator times from Vidur's profiles; measured points are kept, and interpolated or predicted
+between.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,20 +14,22 @@ from fastsim.predictors.forests.features import stacked
 from fastsim.predictors.forests.fit import fit
 from fastsim.predictors.measurements import vidur
 
-from .reach import Limits
+from .reach import Reach
 from .times import OperatorTimes
 
 if TYPE_CHECKING:
     from fastsim.deployment.resolved import Resolved
 
 TREES = Size(30, 600)
-TINY_MS = 1e-4  # below the profiler's resolution of 1 us: takes the place of 0 where a logarithm is taken
-GQA_OVERHEAD = 0.1  # Vidur's, of attention of several sequences, where KV heads are shared
-LAUNCH_MS = 0.02  # Vidur's, of each all-reduce
+TINY_MS = 1e-4  # below the profiler's resolution of 1 us; replaces 0 where a logarithm is taken
+GQA_OVERHEAD = 0.1  # that Vidur adds to attention of several sequences where KV heads are shared
+LAUNCH_MS = 0.02  # that Vidur adds to each all-reduce
 
 
 def _line(at: Floats, ms: Floats, size: int) -> Floats:
-    """float64[size] by tokens or sequences: the median of each measured point, lines between, the last slope beyond."""
+    """Times by tokens or sequences, float64[size]: the median of each measured point, interpolated, with the last
+    slope.
+    """
     points = np.unique(at)
     values = np.array([np.median(ms[at == point]) for point in points])
     index = np.arange(size, dtype=np.float64)
@@ -39,15 +43,15 @@ def _line(at: Floats, ms: Floats, size: int) -> Floats:
 
 def _knots(values: Floats, last: int) -> Floats:
     """Measured values, and beyond them doublings up to ``last``."""
-    found = np.unique(values)
-    more = [found[-1] * 2.0**i for i in range(1, 40) if found[-1] * 2.0 ** (i - 1) < last]
-    return np.concatenate([found, more])
+    measured = np.unique(values)
+    more = [measured[-1] * 2.0**i for i in range(1, 40) if measured[-1] * 2.0 ** (i - 1) < last]
+    return np.concatenate([measured, more])
 
 
 def _grid(
     knots: Sequence[Floats], known: Floats, at: tuple[Floats, Floats], ms: Floats, ask: Sequence[Floats]
 ) -> Floats:
-    """``known`` float64[knots, knots], with measured points put in, as lines at the points of ``ask``."""
+    """Interpolate ``known`` (float64[knots, knots], with measured points put in) at the points ``ask``."""
     rows, columns = (np.searchsorted(knot, values) for knot, values in zip(knots, at, strict=True))
     total, count = np.zeros(known.shape), np.zeros(known.shape)
     np.add.at(total, (rows, columns), ms)
@@ -57,7 +61,7 @@ def _grid(
     return np.array([np.interp(ask[0], knots[0], column) for column in by_row.T]).T
 
 
-def _decode(path: Path, resolved: "Resolved", chip: Chip, limits: Limits) -> Floats:
+def _decode(path: Path, resolved: "Resolved", chip: Chip, reach: Reach) -> Floats:
     model, tp = resolved.model, resolved.tensor_parallel_size
     batch, kv, ms = vidur.read_attention(path, model, tp, decode=True)
     heads, kv_heads = model.num_attention_heads // tp, max(1, model.num_key_value_heads // tp)
@@ -66,13 +70,13 @@ def _decode(path: Path, resolved: "Resolved", chip: Chip, limits: Limits) -> Flo
         fixed = np.tile([heads, kv_heads, model.head_dim], (b.size, 1))
         return features("decode_attention", np.column_stack([b, np.maximum(s, 1.0), fixed]), chip)
 
-    knots = (_knots(batch, limits.max_num_seqs), _knots(kv, limits.max_kv))
-    ask = (np.arange(limits.max_num_seqs + 1.0), np.arange(0.0, limits.max_kv + limits.kv_step, limits.kv_step))
+    knots = (_knots(batch, reach.max_num_seqs), _knots(kv, reach.max_kv))
+    ask = (np.arange(reach.max_num_seqs + 1.0), np.arange(0.0, reach.max_kv + reach.kv_step, reach.kv_step))
     return _fitted(seen, (batch, kv), ms, knots, ask)
 
 
 def _chunk(chunk: Floats, prefix: Floats, heads: int, kv_heads: int, dim: int, chip: Chip) -> tuple[Columns, Columns]:
-    """Features and terms of one prompt chunk after ``prefix`` tokens, with causal skipping and without."""
+    """Features and terms of a prompt chunk after ``prefix`` tokens, with and without the masked half of attention."""
     end = prefix + chunk
     pairs, square = chunk * prefix + chunk * (chunk + 1) / 2, chunk * end
     row = 4 * heads * dim / (chip.tflops * 1e9)
@@ -92,7 +96,7 @@ def _chunk(chunk: Floats, prefix: Floats, heads: int, kv_heads: int, dim: int, c
     return columns, terms
 
 
-def _prefill(path: Path, resolved: "Resolved", chip: Chip, limits: Limits) -> Floats:
+def _prefill(path: Path, resolved: "Resolved", chip: Chip, reach: Reach) -> Floats:
     model, tp = resolved.model, resolved.tensor_parallel_size
     chunk, kv, ms = vidur.read_attention(path, model, tp, decode=False)
     heads, kv_heads = model.num_attention_heads // tp, max(1, model.num_key_value_heads // tp)
@@ -100,9 +104,9 @@ def _prefill(path: Path, resolved: "Resolved", chip: Chip, limits: Limits) -> Fl
     def seen(c: Floats, prefix: Floats) -> tuple[Columns, Columns]:
         return _chunk(np.maximum(c, 1.0), prefix, heads, kv_heads, model.head_dim, chip)
 
-    knots = (_knots(np.append(chunk, 1), limits.max_chunk), _knots(np.append(kv, 0), limits.max_kv))
-    chunks = np.arange(0.0, limits.max_chunk + limits.chunk_step, limits.chunk_step)
-    ask = (chunks, np.arange(0.0, limits.max_kv + limits.kv_step, limits.kv_step))
+    knots = (_knots(np.append(chunk, 1), reach.max_chunk), _knots(np.append(kv, 0), reach.max_kv))
+    chunks = np.arange(0.0, reach.max_chunk + reach.chunk_step, reach.chunk_step)
+    ask = (chunks, np.arange(0.0, reach.max_kv + reach.kv_step, reach.kv_step))
     return np.ascontiguousarray(_fitted(seen, (chunk, kv), ms, knots, ask).T)
 
 
@@ -115,17 +119,17 @@ def _fitted(seen: Any, at: tuple[Floats, Floats], ms: Floats, knots: Sequence[Fl
     return _grid(knots, known.reshape(knots[0].size, knots[1].size), at, ms, ask)
 
 
-def operator_times(folder: Path, resolved: "Resolved", limits: Limits) -> tuple[OperatorTimes, dict[str, Any]]:
+def operator_times(folder: Path, resolved: "Resolved", reach: Reach) -> tuple[OperatorTimes, dict[str, Any]]:
     """Operator times of a deployment from a checkout of Vidur, and what they come from (JSON-able).
 
-    A point that was measured is used as it is; forests answer for attention elsewhere, lines for what depends on
-    tokens alone. Raises TableError for files that are missing, Git LFS pointers, and selections without rows.
+    Measured points are kept as they are. Between them forests predict attention, and what depends on tokens alone is
+    interpolated. Raises TableError for files that are missing, Git LFS pointers, and selections without rows.
     """
     files, model = vidur.find(folder, resolved), resolved.model
     tp, pp = resolved.tensor_parallel_size, resolved.pipeline_parallel_size
     device = resolved.device
     chip = Chip(device.tflops["bf16"], device.bandwidth_gb_s, device.num_sms)
-    size = limits.max_tokens + 1
+    size = reach.max_tokens + 1
     measured, times = vidur.read_mlp(files.mlp, model, tp)
     tokens = {name: _line(measured, ms, size) for name, ms in times.items()}
     tokens["attn_kv_cache_save"] = np.zeros(size)  # part of attention in these profiles
@@ -139,14 +143,14 @@ def operator_times(folder: Path, resolved: "Resolved", limits: Limits) -> tuple[
             *vidur.read_network(files.send_recv, "send_recv", 2, devices, model.hidden_size), size
         )
     overhead = GQA_OVERHEAD if model.num_key_value_heads < model.num_attention_heads else 0.0
-    sequences = limits.max_num_seqs + 1
+    sequences = reach.max_num_seqs + 1
     host = _line(*vidur.read_host(files.host, tp), sequences) if files.host else np.zeros(sequences)
     built = OperatorTimes(
         tokens=tokens,
-        decode=_decode(files.attention, resolved, chip, limits),
-        prefill=_prefill(files.attention, resolved, chip, limits),
-        kv_step=limits.kv_step,
-        chunk_step=limits.chunk_step,
+        decode=_decode(files.attention, resolved, chip, reach),
+        prefill=_prefill(files.attention, resolved, chip, reach),
+        kv_step=reach.kv_step,
+        chunk_step=reach.chunk_step,
         decode_overhead=overhead,
         prefill_overhead=overhead,
         launch_ms=LAUNCH_MS if tp > 1 else 0.0,
