@@ -144,7 +144,7 @@ def _next(run: Run) -> Card:
     if not isinstance(found, dict) or "short_of" not in found:
         return Card(question, NOTHING, "This result holds no verdict; simulate again with `--out` to get one.")
     short_of = str(found["short_of"])
-    head = "Nothing is short" if short_of == "nothing" else f"Short of {short_of}"
+    head = "Not saturated" if short_of == "nothing" else f"Short of {short_of}"
     why = str(found.get("sentence", "")).partition(": ")[2]
     advice = ADVICE.get(short_of, "")
     return Card(question, head, f"{why[:1].upper()}{why[1:]} {advice}".strip())

@@ -21,7 +21,7 @@ from fastsim.result.metrics.definitions import definitions
 from fastsim.result.metrics.goodput import judge
 from fastsim.result.metrics.objectives import Objective, missed
 from fastsim.result.metrics.summary import add_details, summarise
-from fastsim.result.metrics.verdict import again
+from fastsim.result.metrics.verdict import rejudge
 from fastsim.result.store import FORMAT, read
 from fastsim.version import __version__
 from fastsim.workload import Workload
@@ -80,8 +80,8 @@ class Result:
     def judge(self, objectives: Sequence[Objective]) -> None:
         """Put objectives, whether they are met, and the goodput and the verdict under them into the summary."""
         self.summary.update(judge(objectives, self.columns(), self.summary))
-        if found := self.summary.get("verdict"):
-            self.summary["verdict"] = again(found, missed(objectives, self.summary))
+        if previous := self.summary.get("verdict"):
+            self.summary["verdict"] = rejudge(previous, missed(objectives, self.summary))
         self.summary["definitions"] = definitions(self.summary) | self.summary["definitions"]
 
     @classmethod

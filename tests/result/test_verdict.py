@@ -23,12 +23,14 @@ def judged(
     alike = Workload(arrived, np.full(number, prompt), np.full(number, output), None, "alike")
     result = fastsim.simulate(Deployment.load(None, overrides), alike, objectives=objectives)
     verdict: dict[str, Any] = result.summary["verdict"]
-    assert verdict["sentence"].startswith(f"Short of {verdict['short_of']}: ")
+    begin = "Not saturated" if verdict["short_of"] == "nothing" else f"Short of {verdict['short_of']}"
+    assert verdict["sentence"].startswith(f"{begin}: ") and verdict["sentence"].endswith(".")
     return verdict
 
 
 def test_of_nothing() -> None:
     verdict = judged(rate=2, prompt=500, output=100)
+    assert verdict["sentence"] == "Not saturated: the fullest limit, tokens per batch, is at 2 %."
     assert verdict["short_of"] == "nothing"
     assert 0.5 < verdict["margin"] <= 1
 
@@ -44,7 +46,7 @@ def test_of_batch_slots() -> None:
 def test_of_tokens_in_a_batch() -> None:
     verdict = judged(rate=8, prompt=2000, output=4, scheduler__chunk_size=32)
     assert verdict["short_of"] == "batch slots"
-    assert "the tokens of a batch" in verdict["sentence"]
+    assert "tokens per batch" in verdict["sentence"]
 
 
 def test_of_kv_memory() -> None:
