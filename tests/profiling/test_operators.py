@@ -5,9 +5,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -346,17 +346,22 @@ def test_noise_and_outliers_are_flagged() -> None:
     assert found.flags == "throttled,noisy,outliers"
 
 
-def test_repeats_end_when_the_median_stands_or_the_time_is_over() -> None:
+def test_repeats_end_when_the_median_stands_or_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(timing.settle(lambda: 1.0, 10.0)) == timing.MIN_REPEATS
     values = iter(np.random.default_rng(0).lognormal(0, 1, 1000))
     assert len(timing.settle(lambda: next(values), 10.0)) == timing.MAX_REPEATS
 
+    now = 0.0
+
     def slow() -> float:
-        time.sleep(0.02)
+        nonlocal now
+        now += 0.02
         return 20.0
 
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: now))
     assert len(timing.settle(slow, 0.001)) == 1
-    assert len(timing.settle(slow, 0.015)) in (2, timing.FEWEST)
+    assert len(timing.settle(slow, 0.015)) == timing.FEWEST
+    assert len(timing.settle(slow, 0.1)) == 6
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +77,8 @@ def planned(model: str, seed: int = 0, limit: Limits = SMALL) -> Plan:
     return plan([operators(shape, 1)], shape.vocab_size, ["bf16"], "cpu", limit, seed)
 
 
-def command(model: str, out: Path, minutes: str = "0.5") -> list[str]:
-    given = ["--device", "cpu", "--model", model, "--tp", "1", "--minutes", minutes, "--out", str(out)]
-    return [sys.executable, "-m", "fastsim", "profile", *given]
+def command(model: str, out: Path) -> list[str]:
+    return ["profile", "--device", "cpu", "--model", model, "--tp", "1", "--minutes", "60", "--out", str(out)]
 
 
 def test_a_plan_is_drawn_from_its_seed_and_stays_within_its_limits(model: str) -> None:
@@ -122,7 +120,7 @@ def test_a_missing_backend_is_said_and_the_rest_is_measured(model: str) -> None:
 
 def test_from_nothing_to_a_simulation(model: str, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "rows"
-    done = profile(Asked("cpu", 0.3, out, model, tensor_parallel_sizes=(1,), system="toy"))
+    done = profile(Asked("cpu", 60, out, model, tensor_parallel_sizes=(1,), system="toy"))
     assert done.new == len(done.rows) > 50
     found = rows_of.read(out, "toy")
     assert {records.family for records in found} == {"gemm", "decode_attention", "prefill_attention"}
@@ -146,43 +144,57 @@ def test_from_nothing_to_a_simulation(model: str, tmp_path: Path, quick: None, m
     assert load_device(result.config["deployment"]["device"]).name == "toy"  # the file, found from anywhere
 
 
-def test_a_killed_process_loses_a_piece_at_most_and_is_resumed(model: str, tmp_path: Path) -> None:
+# Each case is a piece of its own; the process ends while it writes the fourth.
+KILLED = """
+import os, signal
+import pyarrow.parquet
+from fastsim.cli import main
+from fastsim.profiling import session
+
+session.PIECE = 0.0
+write, written = pyarrow.parquet.write_table, []
+
+def write_table(table, path):
+    write(table, path)
+    written.append(path)
+    if len(written) == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+pyarrow.parquet.write_table = write_table
+main()
+"""
+
+
+def test_a_killed_process_loses_a_piece_at_most_and_is_resumed(model: str, tmp_path: Path, quick: None) -> None:
     out = tmp_path / "rows"
-    code = "import fastsim.profiling.session as s; s.PIECE = 0.5; from fastsim.cli import main; main()"
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    arguments = command(model, out)[3:]
-    process = subprocess.Popen([sys.executable, "-c", code, *arguments], env=env, stderr=subprocess.PIPE)
-
-    def pieces() -> list[Path]:
-        return [*out.glob("piece-*.parquet"), *out.glob("other/piece-*.parquet")]
-
-    while len(pieces()) < 3 and process.poll() is None:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert process.returncode == -signal.SIGKILL
-    kept = {path: path.read_bytes() for path in pieces()}
-    before = list(Store(out, json.loads((out / ASKED).read_text())).rows)
-    assert before
-    again = subprocess.run(command(model, out, "0.1"), env=env, capture_output=True, text=True)
-    assert again.returncode == 0, again.stderr
+    done = subprocess.run([sys.executable, "-c", KILLED, *command(model, out)], env=env, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    kept = {path: path.read_bytes() for path in out.rglob("piece-*.parquet")}
+    before = Store(out, json.loads((out / ASKED).read_text())).rows
+    assert len(kept) == len(before) == 3
+    with pytest.raises(KeyboardInterrupt):
+        profile(Asked("cpu", 60, out, model, tensor_parallel_sizes=(1,)), interrupted_after(5))
     assert all(path.read_bytes() == content for path, content in kept.items())
     rows = Store(out, json.loads((out / ASKED).read_text())).rows
-    assert len(rows) > len(before) and len({row.case for row in rows}) == len(rows)
+    assert len(rows) == len({row.case for row in rows}) == 3 + 5
 
 
-def test_ctrl_c_keeps_what_is_measured(
-    model: str, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def interrupted_after(cases: int) -> Callable[[float], None]:
+    """Progress that is interrupted once so many cases are measured."""
     taken: list[float] = []
 
     def progress(share: float) -> None:
         taken.append(share)
-        if len(taken) == 7:
+        if len(taken) == cases:
             raise KeyboardInterrupt
 
+    return progress
+
+
+def test_ctrl_c_keeps_what_is_measured(model: str, tmp_path: Path, quick: None) -> None:
     with pytest.raises(KeyboardInterrupt):
-        profile(Asked("cpu", 1, tmp_path / "rows", model), progress)
+        profile(Asked("cpu", 60, tmp_path / "rows", model), interrupted_after(7))
     assert sum(pq.read_metadata(path).num_rows for path in (tmp_path / "rows").rglob("*.parquet")) == 7
 
 
@@ -348,6 +360,8 @@ def test_a_split_that_the_model_does_not_allow(model: str, tmp_path: Path) -> No
 def test_without_torch_one_sentence_says_what_to_install(tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("raise ImportError('no torch')")
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])}
-    done = subprocess.run(command("any", tmp_path / "out"), env=env, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "fastsim", *command("any", tmp_path / "out")], env=env, capture_output=True, text=True
+    )
     assert done.returncode == 2
     assert "pip install 'fastsim[profile]'" in done.stderr and len(done.stderr.strip().splitlines()) == 1

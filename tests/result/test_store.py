@@ -116,5 +116,5 @@ def test_every_column_says_its_unit_and_meaning(whole: Path) -> None:
 def test_json_has_no_nan_and_a_line_for_a_list() -> None:
     assert as_json({"a": [1.5, 2, None], "b": ["x [\\n 1\\n ] y"]}).splitlines()[1] == '  "a": [1.5, 2, null],'
     assert json.loads(as_json({"b": ["x [\n 1\n ] y"]})) == {"b": ["x [\n 1\n ] y"]}
-    with pytest.raises(ValueError, match="not JSON compliant"):
+    with pytest.raises(ValueError):
         as_json({"a": float("nan")})

@@ -111,7 +111,7 @@ def lazy(replica: Any, chosen: Any, tokens: Any) -> int:
         (too_many, "scheduler", "it returns 9 requests, and chosen has 8 places"),
         (writes_facts, "scheduler", r"line \d+: only chosen, tokens, memo and notes may be written to"),
         (forgets_the_queue, "scheduler", "it overwrites replica.waiting .use fastsim.sort_by"),
-        (misspelt, "scheduler", r"misspelt: line \d+: AttributeError: .* has no attribute 'wating'"),
+        (misspelt, "scheduler", r"misspelt: line \d+: AttributeError: .*wating"),
         (ninth_replica, "router", "it returns replica 9 of 3 .valid: 0 to 2"),
         (reads_a_table, "scheduler", "it refers to TABLE, a dict .valid: numbers"),
         (late_replica, "router", "late_replica: request 7: it returns replica 5 of 2 .valid: 0 to 1"),
@@ -135,7 +135,7 @@ def test_what_does_not_compile_is_shown() -> None:
 
 
 def test_an_index_out_of_bounds_is_no_garbage() -> None:
-    with pytest.raises(PolicyError, match=r"late_index: IndexError: .*out of bounds"):
+    with pytest.raises(PolicyError, match="late_index: IndexError: "):
         fastsim.simulate(None, TWELVE, scheduler=late_index)
 
 

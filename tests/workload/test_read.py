@@ -105,7 +105,7 @@ REFUSED_ROWS = [
     ("0.0,5.5,6\n", "data row 1: num_prompt_tokens: 5.5 is not a whole number"),
     ("0.0,nan,6\n", "data row 1: num_prompt_tokens: nan is not a whole number"),
     ("0.0,5,6\n1.0,many,6\n", "data row 2: num_prompt_tokens: 'many' is not a number (e.g. 512)"),
-    ("2023-11-16 18:15:46,5,6\n", "column arrived_at: values of type timestamp[s] are not numbers"),
+    ("2023-11-16 18:15:46,5,6\n", "column arrived_at: values of type timestamp"),
     ("0.0,true,6\n", "column num_prompt_tokens: values of type bool are not numbers"),
     ("0.0,5,6\n1.0,,6\n", "data row 2: num_prompt_tokens: an empty cell is not a number"),
     ("0.0,,6\n", "data row 1: num_prompt_tokens: an empty cell is not a number"),

@@ -16,13 +16,13 @@ from fastsim.workload.loading import load, synthesise
 def test_value_is_checked_and_frozen() -> None:
     stream = Workload(np.array([0, 1]), np.array([1.0, 2.0]), np.array([3, 4]))
     assert stream.num_prompt_tokens.dtype == np.int64
-    with pytest.raises(ValueError, match="read-only"):
-        stream.arrived_at[0] = 5
+    columns = stream.arrived_at, stream.num_prompt_tokens, stream.num_output_tokens
+    assert not any(column.flags.writeable for column in columns)
     with pytest.raises(WorkloadError, match="num_output_tokens has 1 values and arrived_at 2"):
         Workload(np.array([0.0, 1.0]), np.array([1, 2]), np.array([3]))
     with pytest.raises(WorkloadError, match="arrived_at holds no requests"):
         Workload(np.array([]), np.array([]), np.array([]))
-    with pytest.raises(WorkloadError, match="of type <U1, not numbers"):
+    with pytest.raises(WorkloadError, match=r"of type .* not numbers"):
         Workload(np.array([0.0]), np.array(["1"]), np.array([3]))
 
 
