@@ -99,7 +99,67 @@ class Predictor(_Settings):
 
 
 class Deployment(_Settings):
-    """A model on a cluster: the contract of deployment files. None means: ``resolve`` fills it."""
+    """A model on a cluster, as a deployment file describes it.
+
+    A Deployment is immutable. ``resolve`` fills the fields that are None.
+
+    Parameters
+    ----------
+    model : str
+        A name of ``fastsim catalog models``, or the path of a Hugging Face config.json.
+    device : str
+        The GPU: a name of ``fastsim catalog devices``, or the path of a YAML file that describes one.
+    node : str, optional
+        A name of ``fastsim catalog nodes``, which decides the links between GPUs. By default the first that has the
+        device.
+    dtype : str
+        Type of activations, and of weights that are not quantised: ``"bfloat16"`` (default) or ``"float16"``.
+    quantization : str, optional
+        Precision of the weights of the layers: none (16 bits), fp8, fp8_block, int8_wo, int4_wo or nvfp4. By default
+        that in which the model is published.
+    kv_cache_dtype : str
+        ``"auto"`` (default: the same as ``dtype``) or ``"fp8"``.
+    tensor_parallel_size : int
+        GPUs that share each layer. By default 1.
+    pipeline_parallel_size : int
+        Stages that share the layers. By default 1.
+    enable_expert_parallel : bool
+        Whether the GPUs of a stage divide the experts among themselves, instead of splitting each one. By default
+        False.
+    all2all_backend : str
+        How tokens reach their experts: ``"allgather_reducescatter"`` (default) or ``"deepep"``.
+    moe_imbalance : float
+        Tokens of the busiest GPU over the mean, under expert parallelism. By default 1.
+    num_replicas : int
+        Copies of the model, which share no GPU. By default 1.
+    router : Router
+        Which replica a request goes to: ``policy``, by default round_robin.
+    max_model_len : int, optional
+        Most tokens of a request, prompt and output together. By default what the model was trained for.
+    gpu_memory_utilization : float
+        Share of the GPU memory that is used, above 0 up to 1. By default 0.9.
+    memory : Memory
+        How KV blocks are planned: ``planner``, fastsim (default) or vidur.
+    scheduler : Scheduler
+        How a replica forms its batches: ``policy`` (by default sarathi), ``max_num_seqs`` (128),
+        ``max_num_batched_tokens``, ``chunk_size``, ``block_size``, ``watermark`` (0.01), ``max_waiting_iters`` and
+        ``num_blocks``.
+    predictor : Predictor
+        Where operator times come from (``source``), and how they make up the time of an iteration (``compose``).
+    seed : int
+        Seed of every random draw. By default 0.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        When a field is not valid. ``load`` raises errors.ConfigError instead, in one sentence.
+
+    Examples
+    --------
+    >>> deployment = fastsim.Deployment(model="llama-3-8b", device="h100", num_replicas=2)
+    >>> deployment.scheduler.policy
+    'sarathi'
+    """
 
     model: str = _name("catalog name, or a path to a Hugging Face config.json", "meta-llama/Llama-2-7b-hf")
     device: str = _name("catalog name of the GPU, or a YAML file that describes one", "a100")
@@ -147,10 +207,30 @@ class Deployment(_Settings):
         source: "str | Path | Mapping[str, Any] | Deployment | None" = None,
         overrides: Sequence[str] = (),
     ) -> Self:
-        """A deployment from a file, a mapping or the shipped default (None), with ``a.b=value`` overrides.
+        """Read a deployment from a file, a mapping or another deployment, and change some of its fields.
 
-        The config.json of a result gives the deployment that was simulated; ``-`` reads YAML from standard input.
-        Raises ConfigError with the first few faults, each by its place, value and a valid value.
+        Parameters
+        ----------
+        source : str, Path, mapping, Deployment or None
+            A YAML, TOML or JSON file, ``"-"`` for YAML on standard input, the config.json of a result (which gives the
+            deployment that was simulated), a mapping of fields, or a deployment. By default Llama-3-8B on one H100.
+        overrides : sequence of str
+            Changes such as ``"scheduler.max_num_seqs=64"``; each value is read as YAML. By default none.
+
+        Returns
+        -------
+        Deployment
+            The deployment with the changes.
+
+        Raises
+        ------
+        errors.ConfigError
+            For the first few fields that are not valid: where each is, its value, and a valid value.
+
+        Examples
+        --------
+        >>> fastsim.Deployment.load(None, ["device=a100", "scheduler.max_num_seqs=64"]).device
+        'a100'
         """
         if isinstance(source, Deployment):
             document = Document(source.model_dump(warnings=False))

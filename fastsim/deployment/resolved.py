@@ -98,13 +98,40 @@ class Resolved:
 
 
 def resolve(deployment: Deployment) -> Resolved:
-    """Fill every default and refuse what cannot run.
+    """Fill every default of a deployment, and refuse a deployment that cannot run.
 
-    Defaults that depend on others: quantization, what the model is published in ("none": 16 bits); node, the
-    catalog's first of the device; max_model_len, what the model was made for; block_size 16 (lightllm 1);
-    chunk_size 512; max_num_batched_tokens, the larger of 4096 and max_model_len, so that every prompt can be
-    scheduled (vLLM v0's rule); max_waiting_iters 10; num_blocks, what the planner finds. Names become the
-    catalog's spelling, relative paths absolute. Raises CatalogError, ConfigError or DoesNotFitError.
+    Some defaults depend on other fields. ``quantization`` is the precision in which the model is published, ``node``
+    the first node of the catalog that holds the device, ``max_model_len`` the number of tokens that the model was
+    trained for. Of the scheduler, ``block_size`` is 16 tokens (1 for lightllm), ``chunk_size`` 512 tokens,
+    ``max_waiting_iters`` 10, and ``max_num_batched_tokens`` the larger of 4096 and ``max_model_len``, so that every
+    prompt can be scheduled, as in vLLM v0. ``num_blocks`` is the number of KV blocks that fit in the memory of a
+    replica. Names take the spelling of the catalog, and relative paths become absolute.
+
+    Parameters
+    ----------
+    deployment : Deployment
+        The description, in which fields may be None.
+
+    Returns
+    -------
+    Resolved
+        The description with every field filled (``deployment``), the model, device and node that it names, and the
+        plan of the memory (``memory``).
+
+    Raises
+    ------
+    errors.CatalogError
+        When no catalog knows the model, device or node.
+    errors.ConfigError
+        When fields contradict each other.
+    errors.DoesNotFitError
+        When the weights, or one sequence of ``max_model_len`` tokens, do not fit in memory.
+
+    Examples
+    --------
+    >>> resolved = fastsim.resolve(fastsim.Deployment(model="llama-2-7b", device="a100"))
+    >>> resolved.node.name, resolved.max_model_len, resolved.memory.num_blocks
+    ('a100_dgx', 4096, 7460)
     """
     given = Deployment.load(deployment)  # model_copy(update=...) does not validate
     model, device = load.load_model(given.model), load.load_device(given.device)

@@ -32,7 +32,29 @@ from .store import CSV, FILES, _write, as_json
 
 @dataclass(frozen=True)
 class Result:
-    """Tables as in columns.py, and the contents of summary.json and config.json."""
+    """What a simulation gives: tables of requests and iterations, figures, and all that they follow from.
+
+    Attributes
+    ----------
+    requests : pyarrow.Table
+        A row per request. Each column has its unit and meaning in the metadata of its field.
+    iterations : pyarrow.Table or None
+        A row per batch and pipeline stage, by start time; None unless they were asked for.
+    summary : dict
+        Figures such as ``summary["latency"]["ttft"]["p99"]``; ``summary["definitions"]`` says what each means, and its
+        unit.
+    config : dict
+        The resolved deployment, the workload, the model, the device, and the versions: what the result follows from.
+
+    Examples
+    --------
+    >>> result = fastsim.simulate(None, fastsim.load_workload("chat", num_requests=50), iterations=True)
+    >>> result.requests.num_rows, result.iterations.column_names[:2]
+    (50, ['replica_id', 'stage_id'])
+    >>> result.save("run")
+    >>> fastsim.Result.load("run").requests.equals(result.requests)
+    True
+    """
 
     requests: pa.Table
     iterations: pa.Table | None
@@ -40,21 +62,45 @@ class Result:
     config: dict[str, Any]
 
     def column(self, name: str) -> NDArray[Any]:
-        """A column of ``requests``."""
+        """Return a column of ``requests`` as an array.
+
+        Parameters
+        ----------
+        name : str
+            The name of the column, such as ``"ttft"``.
+
+        Returns
+        -------
+        ndarray
+            One value per request, in the order of their ids.
+        """
         values: NDArray[Any] = self.requests[name].to_numpy()
         return values
 
     def columns(self) -> dict[str, NDArray[Any]]:
-        """All columns of ``requests``, by name."""
+        """Return all columns of ``requests`` as arrays, by name."""
         return {name: self.column(name) for name in self.requests.column_names}
 
     def tables(self) -> list[tuple[str, pa.Table]]:
-        """The tables there are, by name."""
+        """Return the tables of this result, each with its name."""
         tables = {"requests": self.requests, "iterations": self.iterations}
         return [(name, table) for name, table in tables.items() if table is not None]
 
     def save(self, folder: str | Path, csv: bool = False) -> None:
-        """Write the files into ``folder``: all of them or none; tables also as CSV. Raises OutputError."""
+        """Write requests.parquet, iterations.parquet, config.json and summary.json: all of them, or none.
+
+        Parameters
+        ----------
+        folder : str or Path
+            Where to write. The folder is created if need be, and the files of an earlier result in it are replaced.
+        csv : bool
+            Whether to write the tables as CSV as well. By default False.
+
+        Raises
+        ------
+        errors.OutputError
+            When the files cannot be written.
+        """
         began = time.perf_counter()
         timing = self.summary["timing"]
         with replacing(Path(folder), FILES) as part:
@@ -69,7 +115,18 @@ class Result:
             (part / "summary.json").write_text(as_json(self.summary))
 
     def save_csv(self, folder: str | Path) -> None:
-        """Write the tables into ``folder`` as CSV, both or none. Raises OutputError when that cannot be."""
+        """Write the tables as CSV: both of them, or none.
+
+        Parameters
+        ----------
+        folder : str or Path
+            Where to write requests.csv and iterations.csv.
+
+        Raises
+        ------
+        errors.OutputError
+            When the files cannot be written.
+        """
         with replacing(Path(folder), CSV) as part:
             self._write_csv(part)
 
@@ -78,7 +135,13 @@ class Result:
             write_csv(table, folder / f"{name}.csv")
 
     def judge(self, objectives: Sequence[Objective]) -> None:
-        """Put objectives, whether they are met, and the goodput and the verdict under them into the summary."""
+        """Judge the result by objectives: put them, the goodput and the verdict under them into the summary.
+
+        Parameters
+        ----------
+        objectives : sequence of Objective
+            What the latencies must keep to; ``fastsim.result.metrics.objectives.parse`` makes one from text.
+        """
         self.summary.update(judge(objectives, self.columns(), self.summary))
         if previous := self.summary.get("verdict"):
             self.summary["verdict"] = rejudge(previous, missed(objectives, self.summary))
@@ -86,7 +149,23 @@ class Result:
 
     @classmethod
     def load(cls, folder: str | Path) -> "Result":
-        """Read what ``save`` wrote. Raises InputError when the folder holds no whole result."""
+        """Read a result from the folder that ``save`` wrote.
+
+        Parameters
+        ----------
+        folder : str or Path
+            The folder.
+
+        Returns
+        -------
+        Result
+            The result as it was saved.
+
+        Raises
+        ------
+        errors.InputError
+            When the folder holds no result, only a part of one, or one of a newer format.
+        """
         return cls(*read(Path(folder)))
 
 

@@ -49,19 +49,57 @@ def simulate(
     exclude: tuple[float, float] = (0.0, 0.0),
     progress: Progress | None = None,
 ) -> Result:
-    """Predict how ``deployment`` serves ``workload``.
+    """Predict how a deployment serves a workload.
 
-    ``deployment``: a Deployment, a file that holds one, or None for the shipped default. ``workload``: a
-    Workload, a file, a preset or a synthetic description. ``scheduler`` and ``router``: functions of your own
-    (fastsim.simulation.custom), in place of the deployment's policies. ``iterations`` keeps a row per batch and stage.
-    ``replicates``: runs more with operator times drawn from their intervals, which give every figure of the
-    summary an interval (uncertainty.py). ``detail`` keeps where the time of each request goes (columns.BREAKDOWN).
-    ``objectives``: what to keep to ("ttft:p90<2s"), for goodput and a verdict. ``exclude``: warm-up and cool-down, s,
-    whose requests latencies leave out (summary.summarise).
-    ``progress`` is called now and then with the share of tokens done, 0 to 1.
+    The same arguments give the same result, to the bit, on any number of cores.
 
-    Raises errors.InputError for anything that cannot be simulated. The same input gives the same result, to
-    the bit, on any number of cores.
+    Parameters
+    ----------
+    deployment : Deployment, str, Path or None
+        The deployment, or a YAML, TOML or JSON file that describes one. By default Llama-3-8B on one H100.
+    workload : Workload, str, Path or mapping
+        The requests, or what ``load_workload`` takes: a file, a preset or a description. By default ``"chat"``.
+    scheduler : callable, optional
+        A scheduling function ``(replica, chosen, tokens)`` of your own that replaces the policy of the deployment; see
+        ``policy``. By default the deployment's own policy schedules.
+    router : callable, optional
+        A routing function ``(replicas, request)`` of your own that replaces the router of the deployment. By default
+        the deployment's own router routes.
+    iterations : bool
+        Whether the result has a table with a row per batch and pipeline stage. By default False.
+    replicates : int
+        How many more times to run, with operator times drawn from their 90 % intervals. The summary then has an
+        interval for each of its figures, under ``replicates``. By default 0.
+    detail : bool
+        Whether to record where the time of each request goes, and batches and use over time. By default True; the
+        kernel takes about half as long without.
+    objectives : sequence of str
+        What the latencies must keep to, such as ``"ttft:p90<2s"``. The summary then has goodput, and says which
+        objectives are met. By default none.
+    exclude : tuple of two floats
+        Warm-up and cool-down, s: requests that arrive in them count towards no latency and no rate. By default (0, 0).
+    progress : callable, optional
+        A function that is called about ten times a second with the share of the tokens that are processed, 0 to 1.
+
+    Returns
+    -------
+    Result
+        Tables of requests and iterations, and the figures of the run.
+
+    Raises
+    ------
+    errors.InputError
+        When something cannot be simulated: a field that is not valid, a model that does not fit in memory, a workload
+        that cannot be read, a request that can never be scheduled, a function that does not compile.
+
+    Examples
+    --------
+    >>> chat = fastsim.load_workload("chat", rate=2.0, num_requests=200)
+    >>> result = fastsim.simulate(None, chat, objectives=["ttft:p90<2s"])
+    >>> round(result.summary["latency"]["ttft"]["p99"], 3)  # s
+    0.104
+    >>> result.summary["goodput"]["share"]
+    1.0
     """
     began = time.perf_counter()
     if not isinstance(deployment, Deployment):

@@ -22,15 +22,44 @@ def load(
     num_requests: int | None = None,
     seed: int = 0,
 ) -> Workload:
-    """A workload from a file, the name of a preset, or a description of a synthetic one.
+    """Load a workload from a file or a preset, or draw it from a description.
 
-    ``spec``: a CSV, Parquet or JSONL file (``-`` is CSV on standard input), a preset (``presets()``), or a
-    mapping or a YAML, TOML or JSON file as ``workload.description.Description`` has it; a Workload passes
-    through. ``rate`` (requests/s) is that of a description's arrivals, and stretches the gaps of a recorded
-    stream so that its mean rate is this. ``num_requests`` draws as many, or takes the first of a recorded
-    stream (before stretching). ``seed`` is for a description that has none.
+    Parameters
+    ----------
+    spec : str, Path, Workload or mapping
+        One of: a CSV, Parquet or JSONL file of requests (``"-"`` is CSV on standard input); the name of a preset,
+        which is chat, code, summarisation or translation; a description of a synthetic workload, as a mapping or as a
+        YAML, TOML or JSON file; a Workload.
+    rate : float, optional
+        Mean arrival rate, requests/s. It replaces the rate of a description, and stretches the gaps of a recorded
+        workload. By default the rate stays as it is.
+    num_requests : int, optional
+        How many requests to draw from a description, or to take from the beginning of a recorded workload. By default
+        what the description says (1000 where it says nothing), or all.
+    seed : int
+        Seed of a description that has none. By default 0.
 
-    Raises WorkloadError or ConfigError with the place, the value and a valid value.
+    Returns
+    -------
+    Workload
+        The requests. A description gives the same lengths at every rate.
+
+    Raises
+    ------
+    errors.WorkloadError
+        When a file cannot be read, or holds a value that is not valid; the message names the row and the column.
+    errors.ConfigError
+        When a description, or an argument, is not valid.
+
+    Examples
+    --------
+    >>> chat = fastsim.load_workload("chat", rate=2.0, num_requests=100)
+    >>> chat.num_requests, chat.num_prompt_tokens[:3].tolist()
+    (100, [1904, 1103, 1207])
+    >>> lengths = {"kind": "fixed", "num_prompt_tokens": 512, "num_output_tokens": 64}
+    >>> fixed = fastsim.load_workload({"lengths": lengths, "gaps": {"kind": "static", "rate": 4.0}}, num_requests=3)
+    >>> fixed.arrived_at.tolist()  # s
+    [0.25, 0.5, 0.75]
     """
     _check(rate, num_requests, seed)
     document = None if isinstance(spec, Workload) else _description(spec)

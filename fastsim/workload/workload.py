@@ -17,11 +17,38 @@ COLUMNS = ("arrived_at", "num_prompt_tokens", "num_output_tokens")
 
 @dataclass(frozen=True, eq=False)
 class Workload:
-    """Requests in order of arrival; a request's id is its position.
+    """A stream of requests, in order of arrival. The id of a request is its position, from 0.
 
-    ``arrived_at`` float64[n], s, finite, >= 0, ascending; ``num_prompt_tokens`` and ``num_output_tokens``
-    int64[n], 1 to 10 million; ``replica_id`` int32[n] >= 0, read by the pinned router alone. The arrays are kept
-    as read-only views. Raises WorkloadError on anything else, naming the row (from 1) and the column.
+    A Workload is immutable: its arrays are read-only views of those that it was given.
+
+    Parameters
+    ----------
+    arrived_at : float64[num_requests]
+        Arrival times, s: finite, from 0, ascending.
+    num_prompt_tokens : int64[num_requests]
+        Tokens of each prompt, 1 to 10 million.
+    num_output_tokens : int64[num_requests]
+        Tokens that each request generates, 1 to 10 million.
+    replica_id : int32[num_requests], optional
+        The replica of each request, from 0, which only the router ``pinned`` reads. By default None.
+    name : str
+        What messages and results call the workload. By default ``"workload"``.
+
+    Raises
+    ------
+    errors.WorkloadError
+        When an array is not as above; the message names the first row that is wrong, counted from 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> workload = fastsim.Workload(
+    ...     arrived_at=np.array([0.0, 0.5, 1.0]),
+    ...     num_prompt_tokens=np.array([512, 128, 1024]),
+    ...     num_output_tokens=np.array([64, 200, 16]),
+    ... )
+    >>> workload.num_requests, workload.rate  # requests, requests/s
+    (3, 2.0)
     """
 
     arrived_at: NDArray[np.float64]
@@ -69,7 +96,23 @@ class Workload:
         return hashed.hexdigest()
 
     def head(self, num_requests: int) -> Self:
-        """The first ``num_requests`` requests. Raises WorkloadError when there are fewer."""
+        """Take the first requests.
+
+        Parameters
+        ----------
+        num_requests : int
+            How many requests to take.
+
+        Returns
+        -------
+        Workload
+            The first ``num_requests`` requests, at the same times.
+
+        Raises
+        ------
+        errors.WorkloadError
+            When the workload has fewer requests.
+        """
         if not 1 <= num_requests <= self.num_requests:
             raise WorkloadError(
                 f"{self.name}: num_requests: {num_requests:,} cannot be taken from {self.num_requests:,} requests"
@@ -80,7 +123,29 @@ class Workload:
         return replace(self, **first, replica_id=replica)
 
     def at_rate(self, rate: float) -> Self:
-        """The same requests with gaps stretched alike, so that the mean rate is ``rate`` requests/s."""
+        """Change the mean rate: the gaps between arrivals all grow or shrink by the same factor.
+
+        Parameters
+        ----------
+        rate : float
+            The new mean rate from the first arrival to the last, requests/s.
+
+        Returns
+        -------
+        Workload
+            The same requests at other times; the first one arrives when it did before.
+
+        Raises
+        ------
+        errors.WorkloadError
+            When ``rate`` is not positive, or all requests arrive at the same time.
+
+        Examples
+        --------
+        >>> chat = fastsim.load_workload("chat", num_requests=100)
+        >>> round(chat.at_rate(5.0).rate, 6)
+        5.0
+        """
         check_rate(rate, f"{self.name}: rate")
         if self.rate is None:
             raise WorkloadError(
@@ -91,7 +156,14 @@ class Workload:
         return replace(self, arrived_at=first + (self.arrived_at - first) * (self.rate / rate))
 
     def describe(self) -> dict[str, Any]:
-        """Headline figures, JSON-able: requests, span (s), rate (1/s), spread of gaps, tokens and their ratio."""
+        """Summarise the workload in figures that JSON can hold.
+
+        Returns
+        -------
+        dict
+            The number of requests, their span (s) and rate (requests/s), the coefficient of variation of the gaps, and
+            mean and quantiles of prompts, outputs, their sum (tokens) and their ratio.
+        """
         gaps = np.diff(self.arrived_at)
         return {
             "name": self.name,

@@ -39,9 +39,39 @@ class UserPolicy:
 
 
 def policy(function: Callable[..., Any]) -> UserPolicy:
-    """Make a scheduling policy or a router of a function; see the module for what it may do.
+    """Mark a function as a scheduling policy or a router for ``simulate``.
 
-    Pass it to ``simulate`` as ``scheduler`` or ``router``. Raises errors.PolicyError.
+    A function of three parameters, ``(replica, chosen, tokens)``, is a scheduling policy: it writes requests into
+    ``chosen`` and their tokens into ``tokens``, and returns how many it has chosen. A function of two parameters,
+    ``(replicas, request)``, is a router: it returns the number of a replica. ``help(fastsim.simulation.custom)`` says
+    what each sees and may do.
+
+    Parameters
+    ----------
+    function : callable
+        A plain Python function. Numba compiles it when it is first used, and its machine code is kept on disk.
+
+    Returns
+    -------
+    UserPolicy
+        The function, which can still be called. Give it to ``simulate`` as ``scheduler`` or ``router``.
+
+    Raises
+    ------
+    errors.PolicyError
+        When it is not a function, or has neither two nor three parameters.
+
+    Examples
+    --------
+    >>> @fastsim.policy
+    ... def most_memory(replicas, request):
+    ...     best = 0
+    ...     for r in range(replicas.num_replicas):
+    ...         if replicas.free_blocks[r] > replicas.free_blocks[best]:
+    ...             best = r
+    ...     return best
+    >>> most_memory.kind
+    'router'
     """
     if isinstance(function, UserPolicy):
         return function
