@@ -72,7 +72,9 @@ def local(workers: int) -> "Iterator[Client]":
     from dask import config
     from distributed import Client, LocalCluster
 
-    settings: dict[str, Any] = {"threads_per_worker": 1, "dashboard_address": None, "silence_logs": logging.CRITICAL}
+    settings: dict[str, Any] = {"threads_per_worker": 1, "silence_logs": logging.CRITICAL}
+    # No dashboard, and any free port for the scheduler's pages: Dask warns where another cluster has the usual one.
+    settings |= {"dashboard_address": ":0", "scheduler_kwargs": {"dashboard": False}}
 
     def deafen() -> None:  # Ctrl-C reaches the workers too, and is not for them
         signal.signal(signal.SIGINT, signal.SIG_IGN)

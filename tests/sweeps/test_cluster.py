@@ -3,11 +3,12 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from gate import Gate
 
 from fastsim.errors import ClusterError
+from fastsim.simulation.warm import compile_kernel
 from fastsim.sweeps import cluster, handover
 from fastsim.sweeps.sweep import sweep
 from fastsim.workload import Workload
 
 ROOT = Path(__file__).resolve().parents[2]
-# Some seconds of work, in batches that are short enough to be in the middle of.
 SPACE: dict[str, Any] = {
     "workload": {"source": "chat", "rate": 4, "num_requests": 3000, "seed": 0},
     "axes": {"scheduler.max_num_seqs": [64, 128], "seed": {"from": 1, "to": 200, "step": 1}},
@@ -101,26 +103,33 @@ def started(folder: Path) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
-    """The rows of this process; also compiles the kernel and builds the tables."""
+    """The rows of this process; also compiles all that a process with local workers compiles, and builds the tables."""
+    compile_kernel("sarathi")
     out = tmp_path_factory.mktemp("alone") / "out"
     sweep(SPACE, out)
     return table(out)
 
 
 @pytest.fixture
-def running(tmp_path: Path, alone: pa.Table) -> Iterator[Cluster]:
-    """A scheduler with two workers."""
+def gate(tmp_path: Path) -> Gate:
+    return Gate(tmp_path)
+
+
+@pytest.fixture
+def running(tmp_path: Path, gate: Gate, alone: pa.Table) -> Iterator[Cluster]:
+    """A scheduler with two workers, which do part of the work and wait for the gate to open before the rest."""
     with started(tmp_path) as found:
         found.scheduler()
         for _ in range(2):
-            found.worker()
+            found.worker(**gate.environment)
         yield found
 
 
-def command(folder: Path, *given: str) -> subprocess.Popen[str]:
+def command(folder: Path, *given: str, **more: Any) -> subprocess.Popen[str]:
     (folder / "space.yaml").write_text(json.dumps(SPACE))
     whole = [sys.executable, "-m", "fastsim", "sweep", "space.yaml", "--out", "out", *given]
-    return subprocess.Popen(whole, env=environment(), cwd=folder, stderr=subprocess.PIPE, text=True)
+    more = {"env": Gate(folder).environment, **more}
+    return subprocess.Popen(whole, cwd=folder, stderr=subprocess.PIPE, text=True, **more)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
@@ -132,10 +141,11 @@ def test_rows_are_the_same_on_any_number_of_workers(alone: pa.Table, workers: in
     assert found.to_pylist() == [row for row in alone.to_pylist() if row["seed"] <= 30]
 
 
-def test_a_worker_that_is_killed_costs_nothing(running: Cluster, alone: pa.Table) -> None:
+def test_a_worker_that_is_killed_costs_nothing(running: Cluster, gate: Gate, alone: pa.Table) -> None:
     process = command(running.folder, "--dask", str(running.file))
     until(lambda: parts(running.folder / "out"), process)
     running.processes[1].kill()
+    gate.open()
     assert process.wait(WAIT_S) == 0
     assert table(running.folder / "out").to_pylist() == alone.to_pylist()
 
@@ -169,12 +179,13 @@ def test_only_the_configuration_that_kills_its_workers_fails(tmp_path: Path, alo
             assert row == next(one for one in alone.to_pylist() if one["digest"] == row["digest"])
 
 
-def test_a_client_that_is_killed_goes_on_where_it_ended(running: Cluster, alone: pa.Table) -> None:
+def test_a_client_that_is_killed_goes_on_where_it_ended(running: Cluster, gate: Gate, alone: pa.Table) -> None:
     process = command(running.folder, "--dask", running.address)
     out = running.folder / "out"
     until(lambda: parts(out), process)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    gate.open()
     left = len(table(out))
     assert 0 < left < SIZE
     with cluster.connect(running.address) as client:
@@ -252,15 +263,20 @@ def test_a_scheduler_that_does_not_answer(address: str, tmp_path: Path) -> None:
 
 
 def test_ctrl_c_ends_local_workers_in_one_sentence(alone: pa.Table, tmp_path: Path) -> None:
-    """As a terminal does it: the signal reaches the workers too."""
-    (tmp_path / "space.yaml").write_text(json.dumps(SPACE))
-    given = [sys.executable, "-m", "fastsim", "sweep", "space.yaml", "--out", "out", "--workers", "2"]
-    process = subprocess.Popen(
-        given, env=environment(), cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    until(lambda: parts(tmp_path / "out"), process)
-    os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=WAIT_S)
+    """As a terminal does it: the signal reaches the workers too. The port of another cluster's pages is no news."""
+    taken = socket.socket()
+    with suppress(OSError):  # then it is taken already
+        taken.bind(("", 8787))
+        taken.listen()
+    process = command(tmp_path, "--workers", "2", start_new_session=True)
+    try:
+        until(lambda: parts(tmp_path / "out"), process)
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=WAIT_S)
+    finally:
+        taken.close()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 130
     assert said == "fastsim: interrupted; out holds what is done, and the same command goes on\n"
     assert 0 < len(table(tmp_path / "out")) < SIZE
