@@ -185,6 +185,7 @@ def test_expressions(text: str, truth: bool) -> None:
 @pytest.mark.parametrize(
     "text",
     ["a ** b", "a.__class__()", "__import__('os')", "[x for x in a]", "lambda: 1", "a[0]", "a if b else c", "f'{a}'",
+     "9 ** 9 ** 9", "a.b(1)", "(1).real + a[0].b", "[*a]", "+a", "~a", "a << 9", "a @ b", "...", "not print()",
      "a; b", "a =", "", "(" * 500, "1 <", "a is b", "x" * 3000, "b'x'", "1j < 2", "{1: 2}", "(a := 3)"],
 )  # fmt: skip
 def test_what_is_no_condition_is_refused(text: str) -> None:
@@ -192,10 +193,18 @@ def test_what_is_no_condition_is_refused(text: str) -> None:
         conditions.parse(text, "here")
 
 
-@pytest.mark.parametrize("text", ["a + 1", "d > 3", "'x' * 9 == a", "a / 0 > 1", "a and true", "1 % 0 == 2"])
+@pytest.mark.parametrize(
+    "text", ["a + 1", "d > 3", "'x' * 9 == a", "a / 0 > 1", "a and true", "1 % 0 == 2", f"1{'0' * 400} / 3 > 1"]
+)
 def test_what_is_neither_true_nor_false_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match=r"^here: "):
         conditions.parse(text, "here").holds({"a": 2, "d": None})
+
+
+def test_a_name_is_a_field_and_never_a_builtin_or_an_attribute() -> None:
+    condition = conditions.parse("a.__class__ == 1 or __builtins__ == 2 or print == 3", "here")
+    assert condition.fields == {"a.__class__", "__builtins__", "print"}
+    assert condition.holds({"a": 0, "a.__class__": 0, "__builtins__": 0, "print": 3}) is True
 
 
 BAD = [
