@@ -15,7 +15,7 @@ from fastsim.kernels import state
 from fastsim.kernels.cost import Cost
 from fastsim.kernels.replicas import route
 from fastsim.kernels.state import Limits, State
-from fastsim.result.breakdown import breakdown
+from fastsim.result.breakdown import breakdown_columns
 from fastsim.result.metrics.counts import measures_of
 from fastsim.simulation import layout
 
@@ -87,7 +87,7 @@ def run(
 
 def assert_breaks_down(lane: State, twin: Outcome, cost: Cost) -> None:
     """Every request's time falls into the twin's parts, which add up to it."""
-    parts = breakdown(lane.requests, cost.num_stages)
+    parts = breakdown_columns(lane.requests, cost.num_stages)
     for i, request in enumerate(twin.requests):
         if math.isnan(request.finished_at):
             continue

@@ -1,1 +1,1 @@
-"""A result: a row per request, figures, and the files that hold them."""
+"""The result of a simulation: a row per request, a summary of figures, and the files that hold both."""

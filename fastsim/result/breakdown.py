@@ -1,39 +1,38 @@
-"""Where the end-to-end time of each request goes: nine parts that add up to it."""
+"""The breakdown of each request's end-to-end time into nine parts that add up to it."""
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastsim.kernels.accounts import breakdown as kept
+from fastsim.arrays import Floats
+from fastsim.kernels.accounts import breakdown as accounts
 from fastsim.kernels.state import Requests
 
-Floats = NDArray[np.float64]
 
+def breakdown_columns(requests: Requests, num_stages: int) -> dict[str, Floats]:
+    """Return the columns of columns.BREAKDOWN, float64[n] in seconds, by name; none if the simulation kept no detail.
 
-def breakdown(requests: Requests, num_stages: int) -> dict[str, Floats]:
-    """float64[n], s, by name: the columns of columns.BREAKDOWN; none when the simulation kept no detail.
-
-    Computing is what waits, host time and preemption leave of the time up to the first token, and of that after it.
+    Computing is what waits, host time and preemption leave of the time up to the first token, and of the time after
+    it. ``num_stages`` is the number of pipeline stages: with several, waits between batches are pipeline bubbles.
     """
-    if not requests.parts.size:
+    times = requests.parts
+    if not times.size:
         return {}
-    parts = requests.parts
-    idle = parts[:, kept.CHUNK_WAIT], parts[:, kept.DECODE_WAIT]
-    prefill = requests.first_token_at - requests.scheduled_at
-    decode = requests.finished_at - requests.first_token_at
-    for place in (kept.CHUNK_WAIT, kept.PREFILL_HOST, kept.LOST_PREFILL):
-        prefill -= parts[:, place]
-    for place in (kept.DECODE_WAIT, kept.OTHER_WORK, kept.DECODE_HOST, kept.LOST_DECODE):
-        decode -= parts[:, place]
-    nothing = np.zeros(len(parts))
-    piped = num_stages > 1
+    chunk_wait, decode_wait = times[:, accounts.CHUNK_WAIT], times[:, accounts.DECODE_WAIT]
+    prefill_compute = requests.first_token_at - requests.scheduled_at
+    for column in (accounts.CHUNK_WAIT, accounts.PREFILL_HOST, accounts.LOST_PREFILL):
+        prefill_compute -= times[:, column]
+    decode_compute = requests.finished_at - requests.first_token_at
+    for column in (accounts.DECODE_WAIT, accounts.OTHER_WORK, accounts.DECODE_HOST, accounts.LOST_DECODE):
+        decode_compute -= times[:, column]
+    zeros = np.zeros(len(times))
+    pipelined = num_stages > 1
     return {
-        "routing_wait": nothing,
+        "routing_wait": zeros,
         "queue_wait": requests.scheduled_at - requests.arrived_at,
-        "prefill_compute": prefill,
-        "chunk_wait": nothing if piped else idle[0].copy(),
-        "decode_compute": decode,
-        "decode_wait": parts[:, kept.OTHER_WORK] + (0.0 if piped else idle[1]),
-        "preemption": parts[:, kept.LOST_PREFILL] + parts[:, kept.LOST_DECODE],
-        "pipeline_bubble": idle[0] + idle[1] if piped else nothing,
-        "host_overhead": parts[:, kept.PREFILL_HOST] + parts[:, kept.DECODE_HOST],
+        "prefill_compute": prefill_compute,
+        "chunk_wait": zeros if pipelined else chunk_wait.copy(),
+        "decode_compute": decode_compute,
+        "decode_wait": times[:, accounts.OTHER_WORK] + (0.0 if pipelined else decode_wait),
+        "preemption": times[:, accounts.LOST_PREFILL] + times[:, accounts.LOST_DECODE],
+        "pipeline_bubble": chunk_wait + decode_wait if pipelined else zeros,
+        "host_overhead": times[:, accounts.PREFILL_HOST] + times[:, accounts.DECODE_HOST],
     }

@@ -1,12 +1,14 @@
-"""Every column of every table, declared once: name, type, unit and meaning."""
+"""The columns of a result's tables, each declared once: name, type, unit and meaning."""
 
 from typing import NamedTuple
 
 
 class Column(NamedTuple):
+    """A column of a table. Unit and meaning are also written into the Parquet files."""
+
     name: str
-    dtype: str  # NumPy's word for it
-    unit: str
+    dtype: str  # a NumPy type, such as float64
+    unit: str  # empty for numbers without a unit
     meaning: str
 
 
@@ -15,7 +17,7 @@ REQUESTS = (
     Column("replica_id", "int32", "", "replica that served it, from 0"),
     Column("arrived_at", "float64", "s", "arrival at the router"),
     Column("scheduled_at", "float64", "s", "first put into a batch"),
-    Column("first_token_at", "float64", "s", "prefill first complete"),
+    Column("first_token_at", "float64", "s", "end of the prefill, with the first output token"),
     Column("finished_at", "float64", "s", "last output token"),
     Column("num_prompt_tokens", "int32", "tokens", "length of the prompt"),
     Column("num_output_tokens", "int32", "tokens", "tokens generated"),
@@ -23,23 +25,30 @@ REQUESTS = (
     Column("ttft", "float64", "s", "time to first token: first_token_at - arrived_at"),
     Column("tpot", "float64", "s", "time per output token after the first; NaN when there is only one"),
     Column("e2e", "float64", "s", "end to end: finished_at - arrived_at"),
-    Column("execution_time", "float64", "s", "in iterations, summed over pipeline stages"),
-    Column("preempted_time", "float64", "s", "between its first start and its end, but in no iteration"),
+    Column("execution_time", "float64", "s", "time in iterations, summed over pipeline stages"),
+    Column("preempted_time", "float64", "s", "time between its first start and its end in which it is in no iteration"),
     Column("num_restarts", "int32", "", "times it was preempted and had to compute its tokens again"),
 )
 
-# Parts of e2e, in the order of a request's life; they add up to it. Host time, and what comes of preemption, are parts
-# of their own and in no other.
+# The parts of e2e, in the order of a request's life; they add up to it. Host time and the time lost to preemption are
+# parts of their own, which the other parts do not include.
 BREAKDOWN = (
-    Column("routing_wait", "float64", "s", "at the router: 0, as routers place at once"),
+    Column("routing_wait", "float64", "s", "time at the router: 0, as routers choose at once"),
     Column("queue_wait", "float64", "s", "arrival to first batch"),
-    Column("prefill_compute", "float64", "s", "iterations that process its chunks"),
-    Column("chunk_wait", "float64", "s", "between its chunks, in iterations without it"),
-    Column("decode_compute", "float64", "s", "its decode iterations, as long as the decodes in them take alone"),
-    Column("decode_wait", "float64", "s", "what prompts beside make these longer, and iterations without it meanwhile"),
-    Column("preemption", "float64", "s", "from each restart until all tokens that it had are computed again"),
-    Column("pipeline_bubble", "float64", "s", "with several stages: after its first batch, but on none of them"),
-    Column("host_overhead", "float64", "s", "host time of the iterations it takes part in"),
+    Column("prefill_compute", "float64", "s", "iterations that process its chunks of the prompt"),
+    Column("chunk_wait", "float64", "s", "time between its chunks in which it is in no iteration"),
+    Column("decode_compute", "float64", "s", "its decode iterations, counted as if their batches held decodes only"),
+    Column(
+        "decode_wait",
+        "float64",
+        "s",
+        "time that prompts in its batches add to these, and iterations in between without it",
+    ),
+    Column("preemption", "float64", "s", "from each restart until the tokens it had are computed again"),
+    Column(
+        "pipeline_bubble", "float64", "s", "with several stages: time after its first batch in which it is on no stage"
+    ),
+    Column("host_overhead", "float64", "s", "host time of the iterations that it is part of"),
 )
 
 ITERATIONS = (
@@ -47,8 +56,8 @@ ITERATIONS = (
     Column("stage_id", "int32", "", "pipeline stage, from 0"),
     Column("start", "float64", "s", "start of the batch on the stage"),
     Column("end", "float64", "s", "end of the batch on the stage"),
-    Column("num_seqs", "int32", "requests", "size of the batch"),
+    Column("num_seqs", "int32", "requests", "requests in the batch"),
     Column("num_tokens", "int32", "tokens", "tokens processed"),
-    Column("num_prefill_tokens", "int32", "tokens", "of these, prompt tokens"),
+    Column("num_prefill_tokens", "int32", "tokens", "prompt tokens among them"),
     Column("kv_blocks_used", "int32", "blocks", "KV blocks held on the replica when the stage starts"),
 )

@@ -1,4 +1,4 @@
-"""What a simulation leaves in its arrays, as the columns of a result."""
+"""The arrays that a simulation leaves behind, turned into the columns of its result."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -7,54 +7,70 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastsim.kernels.state import Replicas, Requests
-from fastsim.result.breakdown import breakdown
+from fastsim.result.breakdown import breakdown_columns
 from fastsim.result.metrics.counts import Measures
 
 
 class Outcome(NamedTuple):
-    """What the kernel left behind."""
+    """The arrays of a finished simulation, for ``wrap`` to turn into a Result."""
 
-    columns: dict[str, NDArray[Any]]  # of requests.parquet, by name
+    columns: dict[str, NDArray[Any]]  # the columns of requests.parquet, by name
     replicas: Replicas
-    tbt: NDArray[np.int64]  # gaps between output tokens by bin (kernels.counters)
-    log: Sequence[NDArray[Any]] | None  # columns of kernels.state.Log
+    tbt: NDArray[np.int64]  # int64[NUM_BINS], gaps between output tokens by length (kernels.accounts.histogram)
+    log: Sequence[NDArray[Any]] | None  # the columns of kernels.state.Log, or None without iterations
     measures: Measures | None  # None without detail
 
 
 def release(requests: Requests) -> Requests:
-    """The requests without what only a simulation under way needs, to save memory."""
-    nothing = np.empty(0, np.int32)
-    return requests._replace(prefill=nothing, blocks=nothing, next=nothing)
+    """Return the requests without the columns that only a running simulation needs, to save memory."""
+    empty = np.empty(0, np.int32)
+    return requests._replace(prefill=empty, blocks=empty, next=empty)
 
 
-def request_columns(requests: Requests, prompts: NDArray[np.int32], num_stages: int) -> dict[str, NDArray[Any]]:
-    """The columns of requests.parquet, by name; ``requests`` gives up its arrays for them, to save memory.
+def request_columns(
+    requests: Requests, num_prompt_tokens: NDArray[np.int32], num_stages: int
+) -> dict[str, NDArray[Any]]:
+    """Return the columns of requests.parquet, which take over the arrays of ``requests`` to save memory.
 
-    ``prompts``: int32[n], prompt tokens of each request.
+    Parameters
+    ----------
+    requests : kernels.state.Requests
+        The requests at the end of a simulation. Their arrays hold other values afterwards.
+    num_prompt_tokens : int32[n]
+        Prompt tokens of each request.
+    num_stages : int
+        Pipeline stages.
+
+    Returns
+    -------
+    dict of str to array[n]
+        By name, in the order of columns.REQUESTS, then of columns.BREAKDOWN if the simulation kept detail.
     """
-    outputs = np.subtract(requests.total, prompts, out=requests.processed)
-    gaps = outputs - 1
-    tpot = np.subtract(requests.finished_at, requests.first_token_at, out=requests.last_token_at)
+    # These three arrays are no longer needed, so columns of the same type are written into their memory.
+    output_buffer, tpot_buffer, preempted_buffer = requests.processed, requests.last_token_at, requests.started_at
+    num_output_tokens = np.subtract(requests.total, num_prompt_tokens, out=output_buffer)
+    num_gaps = num_output_tokens - 1
+    tpot = np.subtract(requests.finished_at, requests.first_token_at, out=tpot_buffer)
     with np.errstate(divide="ignore", invalid="ignore"):
-        tpot /= gaps
-    tpot[gaps == 0] = np.nan
-    preempted = np.subtract(requests.finished_at, requests.started_at, out=requests.started_at)
-    preempted -= requests.execution_time
+        tpot /= num_gaps
+    tpot[num_gaps == 0] = np.nan
+    preempted_time = np.subtract(requests.finished_at, requests.started_at, out=preempted_buffer)
+    preempted_time -= requests.execution_time
     return {
-        "request_id": np.arange(len(outputs)),
+        "request_id": np.arange(len(num_output_tokens)),
         "replica_id": requests.replica,
         "arrived_at": requests.arrived_at,
         "scheduled_at": requests.scheduled_at,
         "first_token_at": requests.first_token_at,
         "finished_at": requests.finished_at,
-        "num_prompt_tokens": prompts,
-        "num_output_tokens": outputs,
+        "num_prompt_tokens": num_prompt_tokens,
+        "num_output_tokens": num_output_tokens,
         "scheduling_delay": requests.scheduled_at - requests.arrived_at,
         "ttft": requests.first_token_at - requests.arrived_at,
         "tpot": tpot,
         "e2e": requests.finished_at - requests.arrived_at,
         "execution_time": requests.execution_time,
-        "preempted_time": preempted,
+        "preempted_time": preempted_time,
         "num_restarts": requests.restarts,
-        **breakdown(requests, num_stages),
+        **breakdown_columns(requests, num_stages),
     }

@@ -1,4 +1,4 @@
-"""The result of a simulation: tables by request and iteration, a summary, and where it all comes from."""
+"""The result of a simulation: tables of requests and iterations, a summary, and the configuration they follow from."""
 
 import json
 import platform
@@ -22,12 +22,10 @@ from fastsim.result.metrics.goodput import judge
 from fastsim.result.metrics.objectives import Objective, missed
 from fastsim.result.metrics.summary import add_details, summarise
 from fastsim.result.metrics.verdict import rejudge
-from fastsim.result.store import FORMAT, read
+from fastsim.result.outcome import Outcome
+from fastsim.result.store import CSV, FILES, FORMAT, as_json, read_folder, write_parquet
 from fastsim.version import __version__
 from fastsim.workload import Workload
-
-from .outcome import Outcome
-from .store import CSV, FILES, _write, as_json
 
 
 @dataclass(frozen=True)
@@ -103,16 +101,16 @@ class Result:
         """
         began = time.perf_counter()
         timing = self.summary["timing"]
-        with replacing(Path(folder), FILES) as part:
+        with replacing(Path(folder), FILES) as written:
             for name, table in self.tables():
-                _write(table, part / f"{name}.parquet")
+                write_parquet(table, written / f"{name}.parquet")
             if csv:
-                self._write_csv(part)
-            (part / "config.json").write_text(as_json(self.config))
+                self._write_csv(written)
+            (written / "config.json").write_text(as_json(self.config))
             timing["total_s"] -= timing["write_s"]
             timing["write_s"] = time.perf_counter() - began
             timing["total_s"] += timing["write_s"]
-            (part / "summary.json").write_text(as_json(self.summary))
+            (written / "summary.json").write_text(as_json(self.summary))
 
     def save_csv(self, folder: str | Path) -> None:
         """Write the tables as CSV: both of them, or none.
@@ -127,8 +125,8 @@ class Result:
         errors.OutputError
             When the files cannot be written.
         """
-        with replacing(Path(folder), CSV) as part:
-            self._write_csv(part)
+        with replacing(Path(folder), CSV) as written:
+            self._write_csv(written)
 
     def _write_csv(self, folder: Path) -> None:
         for name, table in self.tables():
@@ -166,7 +164,7 @@ class Result:
         errors.InputError
             When the folder holds no result, only a part of one, or one of a newer format.
         """
-        return cls(*read(Path(folder)))
+        return cls(*read_folder(Path(folder)))
 
 
 def wrap(
@@ -178,12 +176,28 @@ def wrap(
     objectives: Sequence[Objective] = (),
     exclude: tuple[float, float] = (0.0, 0.0),
 ) -> Result:
-    """Turn the arrays of a finished simulation into its result."""
-    config = describe(resolved, workload, built.provenance)
+    """Turn the arrays of a finished simulation into its result.
+
+    Parameters
+    ----------
+    resolved, workload
+        What was simulated.
+    built : Built
+        The operator times, with their provenance.
+    outcome : Outcome
+        What the kernel left; the result shares its arrays.
+    timing : dict of str to float
+        The section ``timing`` of the summary, in seconds. The caller may still change it.
+    objectives : sequence of Objective
+        Objectives to judge the result by; without any, the verdict is by Vidur's.
+    exclude : tuple of float
+        Warm-up and cool-down in seconds, whose requests latencies leave out.
+    """
+    config = config_of(resolved, workload, built.provenance)
     requests = request_table(outcome.columns, config)
     iterations = None
     if outcome.log is not None:
-        # By start, and in order of replica and stage at equal times, whatever thread wrote the row.
+        # Rows are in order of start, then of replica and stage, whichever thread wrote them.
         order = np.lexsort((outcome.log[1], outcome.log[0], outcome.log[2]))
         rows = [column[order] for column in outcome.log]
         iterations = _table(ITERATIONS, dict(zip((c.name for c in ITERATIONS), rows, strict=True)), config)
@@ -197,14 +211,17 @@ def wrap(
 
 
 def request_table(columns: dict[str, NDArray[Any]], config: dict[str, Any]) -> pa.Table:
-    """requests.parquet, sharing the memory of ``columns``."""
+    """Return the table of requests.parquet, with ``config`` in its metadata; it shares the memory of ``columns``."""
     return _table(REQUESTS + BREAKDOWN if BREAKDOWN[0].name in columns else REQUESTS, columns, config)
 
 
-def describe(resolved: Resolved, workload: Workload, provenance: dict[str, Any]) -> dict[str, Any]:
-    """config.json: all that a result follows from. The same goes into the Parquet files."""
+def config_of(resolved: Resolved, workload: Workload, provenance: dict[str, Any]) -> dict[str, Any]:
+    """Return the contents of config.json: everything that a result follows from.
+
+    The Parquet files carry the same in their metadata. ``provenance`` is that of the operator times.
+    """
     if resolved.router != "pinned":
-        workload = replace(workload, replica_id=None)  # not looked at, so no part of what the result follows from
+        workload = replace(workload, replica_id=None)  # the router ignores it, so the result does not follow from it
     device = asdict(resolved.device)
     device["tflops"] = dict(resolved.device.tflops)
     return {
@@ -230,6 +247,7 @@ def describe(resolved: Resolved, workload: Workload, provenance: dict[str, Any])
 
 
 def _table(columns: Sequence[Column], arrays: dict[str, NDArray[Any]], config: dict[str, Any]) -> pa.Table:
+    """Return ``arrays``, by name, as a table with the types, units and meanings of ``columns``."""
     fields = [
         pa.field(c.name, pa.from_numpy_dtype(np.dtype(c.dtype)), metadata={"unit": c.unit, "meaning": c.meaning})
         for c in columns

@@ -1,4 +1,4 @@
-"""Reading a result from its folder, and saying in one sentence what is wrong with one that is not whole."""
+"""The files of a result: reading a folder, with one sentence about what is wrong with it, and writing tables."""
 
 import json
 import re
@@ -11,13 +11,20 @@ import pyarrow.parquet as pq
 from fastsim.errors import InputError
 from fastsim.result.columns import REQUESTS
 
-# Of the files of a result. 1 had no number; since 2 requests have their breakdown and the summary its details.
+# The format of a result's files. Format 1 had no number; format 2 added the breakdown of requests and the details of
+# the summary.
 FORMAT = 2
 AGAIN = "simulate again with --out"
+TABLES = ("requests.parquet", "iterations.parquet")
+CSV = ("requests.csv", "iterations.csv")
+FILES = (*TABLES, *CSV, "config.json", "summary.json")
 
 
-def read(folder: Path) -> tuple[pa.Table, pa.Table | None, dict[str, Any], dict[str, Any]]:
-    """Requests, iterations where there are any, summary and config. Raises InputError."""
+def read_folder(folder: Path) -> tuple[pa.Table, pa.Table | None, dict[str, Any], dict[str, Any]]:
+    """Return the table of requests, that of iterations or None, the summary and the config of a result.
+
+    Raises InputError if a file is missing, damaged, in a newer format, or of another simulation than the rest.
+    """
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "does not exist"
         raise InputError(f"{folder}: {what}; give a folder that `fastsim simulate --out` wrote")
@@ -25,34 +32,37 @@ def read(folder: Path) -> tuple[pa.Table, pa.Table | None, dict[str, Any], dict[
         if not (folder / name).is_file():
             raise InputError(f"{folder}: holds no {name}; give a folder that `fastsim simulate --out` wrote")
     config, summary = _json(folder / "config.json"), _json(folder / "summary.json")
-    found = config.get("format", 1)
-    if not isinstance(found, int) or found > FORMAT:
+    version = config.get("format", 1)
+    if not isinstance(version, int) or version > FORMAT:
         raise InputError(
-            f"{folder}: is in format {found}, and this fastsim reads up to {FORMAT}; use a newer one, or {AGAIN}"
+            f"{folder}: is in format {version}, and this fastsim reads formats up to {FORMAT}; "
+            f"use a newer fastsim, or {AGAIN}"
         )
-    for name, parts in (("config.json", (config, "deployment")), ("summary.json", (summary, "latency"))):
-        if parts[1] not in parts[0]:
-            raise InputError(f"{folder / name}: has no {parts[1]}, so it is of no result; {AGAIN}")
+    for name, contents, section in (("config.json", config, "deployment"), ("summary.json", summary, "latency")):
+        if section not in contents:
+            raise InputError(f"{folder / name}: has no {section}, so it does not belong to a result; {AGAIN}")
     requests = _table(folder / "requests.parquet")
     if missing := [column.name for column in REQUESTS if column.name not in requests.column_names]:
-        raise InputError(f"{folder / 'requests.parquet'}: has no column {missing[0]}, so it is of no result; {AGAIN}")
+        path = folder / "requests.parquet"
+        raise InputError(f"{path}: has no column {missing[0]}, so it does not belong to a result; {AGAIN}")
     iterations = _table(folder / "iterations.parquet") if (folder / "iterations.parquet").exists() else None
     for name, table in (("requests.parquet", requests), ("iterations.parquet", iterations)):
         if table is not None and _origin(table) != config:
-            raise InputError(f"{folder}: {name} and config.json are of different simulations; {AGAIN}")
+            raise InputError(f"{folder}: {name} and config.json come from different simulations; {AGAIN}")
     if summary.get("totals", {}).get("requests") != requests.num_rows:
-        raise InputError(f"{folder}: requests.parquet and summary.json are of different simulations; {AGAIN}")
+        raise InputError(f"{folder}: requests.parquet and summary.json come from different simulations; {AGAIN}")
     return requests, iterations, summary, config
 
 
 def _json(path: Path) -> dict[str, Any]:
+    """Return the mapping in a JSON file."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        contents = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as problem:
         raise InputError(f"{path}: cannot be read ({_reason(problem)}); {AGAIN}") from None
-    if not isinstance(found, dict):
-        raise InputError(f"{path}: holds no mapping, so it is of no result; {AGAIN}")
-    return found
+    if not isinstance(contents, dict):
+        raise InputError(f"{path}: holds no mapping, so it does not belong to a result; {AGAIN}")
+    return contents
 
 
 def _table(path: Path) -> pa.Table:
@@ -63,7 +73,7 @@ def _table(path: Path) -> pa.Table:
 
 
 def _origin(table: pa.Table) -> Any:
-    """The config.json that a table was written with."""
+    """Return the config that a table was written with, or None if it carries none."""
     try:
         return json.loads((table.schema.metadata or {})[b"fastsim"])
     except (KeyError, ValueError):
@@ -71,27 +81,20 @@ def _origin(table: pa.Table) -> Any:
 
 
 def _reason(problem: Exception) -> str:
+    """Return the first line of an error's message, or the error's name if it has none."""
     return (str(problem).splitlines() or [type(problem).__name__])[0]
 
 
-TABLES = ("requests.parquet", "iterations.parquet")
-
-
-CSV = ("requests.csv", "iterations.csv")
-
-
-FILES = (*TABLES, *CSV, "config.json", "summary.json")
-
-
-def _write(table: pa.Table, path: Path) -> None:
-    """As Parquet; bytes of floats apart, which compresses, and which is faster than a dictionary of them."""
+def write_parquet(table: pa.Table, path: Path) -> None:
+    """Write a table as Parquet. Floats are stored as byte streams, which compress well and write faster than a
+    dictionary."""
     floats = [field.name for field in table.schema if pa.types.is_floating(field.type)]
-    whole = [name for name in table.column_names if name not in floats]
-    options: dict[str, Any] = {"use_dictionary": whole, "use_byte_stream_split": floats}
+    others = [name for name in table.column_names if name not in floats]
+    options: dict[str, Any] = {"use_dictionary": others, "use_byte_stream_split": floats}
     pq.write_table(table, path, compression="zstd", compression_level=1, **options)
 
 
 def as_json(value: dict[str, Any]) -> str:
-    """Indented, but for lists of numbers, which take a line."""
+    """Return ``value`` as indented JSON in which each list of numbers takes one line. Raises ValueError for NaN."""
     text = json.dumps(value, indent=2, allow_nan=False)
-    return re.sub(r"\[\n([^\[\]{}\"]*?)\s+\]", lambda found: f"[{' '.join(found[1].split())}]", text) + "\n"
+    return re.sub(r"\[\n([^\[\]{}\"]*?)\s+\]", lambda match: f"[{' '.join(match[1].split())}]", text) + "\n"

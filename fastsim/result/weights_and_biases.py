@@ -1,4 +1,4 @@
-"""A result as a run of Weights & Biases: its settings, every figure, its series, and its files as an artifact."""
+"""A result logged to Weights & Biases: configuration, figures and series, and the files as an artifact."""
 
 from pathlib import Path
 
@@ -9,10 +9,30 @@ from fastsim.result.store import FILES
 
 
 def log(result: Result, folder: Path, project: str) -> str:
-    """Log ``result``, whose files are in ``folder``; returns where it is now.
+    """Log a result to Weights & Biases.
 
-    Online or not, and under which account, is what wandb's own settings say (WANDB_MODE, `wandb login`). Raises
-    InputError without the package, OutputError when wandb cannot log.
+    wandb's own settings (WANDB_MODE, `wandb login`) decide the account, and whether the run goes online.
+
+    Parameters
+    ----------
+    result : Result
+        The result to log.
+    folder : Path
+        The folder with its files; the run takes its name from it.
+    project : str
+        The project that the run belongs to.
+
+    Returns
+    -------
+    str
+        The address of the run, or its folder if the run is offline.
+
+    Raises
+    ------
+    InputError
+        The package wandb is not installed.
+    OutputError
+        wandb cannot log the run.
     """
     try:
         import wandb
@@ -21,7 +41,8 @@ def log(result: Result, folder: Path, project: str) -> str:
     try:
         settings = wandb.Settings(silent=True, disable_git=True)
         with wandb.init(project=project, name=folder.resolve().name, config=result.config, settings=settings) as run:
-            series = {name: part for name, part in result.summary.get("series", {}).items() if isinstance(part, list)}
+            sections = result.summary.get("series", {})
+            series = {name: values for name, values in sections.items() if isinstance(values, list)}
             for row in zip(*series.values(), strict=True):
                 run.log({f"series.{name}": value for name, value in zip(series, row, strict=True)})
             run.summary.update({name: value for name, value in flatten(result.summary).items() if value is not None})

@@ -19,7 +19,7 @@ from fastsim.predictors.times.reach import reach_of
 from fastsim.result.metrics.counts import measures_of
 from fastsim.result.metrics.summary import add_details, summarise
 from fastsim.result.outcome import request_columns
-from fastsim.result.result import describe, request_table
+from fastsim.result.result import config_of, request_table
 from fastsim.simulation import layout
 from fastsim.simulation.check import check_fit
 from fastsim.simulation.faults import explain_end
@@ -198,7 +198,7 @@ def _run(job: _Job, tables: _Tables, arena: Arena, keep: bool, detail: bool, sto
         summary = summarise(resolved, columns, lane.replicas, lane.tbt, built.provenance)
         if measures := measures_of([lane]):
             add_details(summary, resolved, built.operators, columns, lane.replicas, measures)
-        table = request_table(columns, describe(resolved, job.workload, built.provenance)) if keep else None
+        table = request_table(columns, config_of(resolved, job.workload, built.provenance)) if keep else None
         total_s = time.perf_counter() - began
         timing = {"tables_s": tables_s, "kernel_s": kernel_s, "write_s": 0.0, "total_s": total_s}
         return Run({**summary, "timing": timing}, table)

@@ -60,9 +60,9 @@ def set_format(number: object) -> Callable[[Path], None]:
         (lambda folder: (folder / "summary.json").write_bytes(b"\xff\xfe"), "summary.json: cannot be read"),
         (lambda folder: (folder / "config.json").unlink(), "holds no config.json"),
         (lambda folder: shutil.rmtree(folder), "does not exist"),
-        (set_format(FORMAT + 1), f"is in format {FORMAT + 1}, and this fastsim reads up to {FORMAT}"),
+        (set_format(FORMAT + 1), f"is in format {FORMAT + 1}, and this fastsim reads formats up to {FORMAT}"),
         (set_format("new"), "is in format new"),
-        (other, "requests.parquet and config.json are of different simulations"),
+        (other, "requests.parquet and config.json come from different simulations"),
     ],
 )
 def test_what_is_no_whole_result_is_refused_in_one_sentence(

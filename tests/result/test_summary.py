@@ -19,7 +19,7 @@ from fastsim.result.metrics import time_series as series
 from fastsim.result.metrics.definitions import BATCH, METRICS, REQUEST, STATISTICS, definitions, flatten
 from fastsim.result.metrics.objectives import DEFAULTS
 from fastsim.result.metrics.summary import summarise
-from fastsim.result.result import Result, describe, request_table
+from fastsim.result.result import Result, config_of, request_table
 from fastsim.result.store import as_json
 from fastsim.workload import Workload
 from fastsim.workload.loading import load
@@ -179,7 +179,7 @@ def test_a_run_in_which_little_or_nothing_finished(
         assert summary["throughput"]["requests_per_s"] in (None, 0.0)
         assert summary["cost"]["dollars_per_million_output_tokens"] is None
     assert set(summary["definitions"]) == set(definitions(summary))
-    config = describe(resolved, few, {})
+    config = config_of(resolved, few, {})
     timing = dict.fromkeys(("tables_s", "kernel_s", "write_s", "total_s"), 0.0)
     told = Result(request_table(columns, config), None, {**summary, "timing": timing}, config)
     told.judge(DEFAULTS)
