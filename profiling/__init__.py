@@ -1,6 +1,7 @@
-"""Operators measured on a GPU or on the CPU. Import it as ``fastsim.profiling``; PyTorch is imported where it is used.
+"""Measures operators on a GPU or on the CPU. Functions that need PyTorch import it themselves.
 
-The root of a checkout has these files under a second name, which Python 3.15's own ``profiling`` shares.
+Import this package as ``fastsim.profiling``: at the root of a checkout its files also appear as ``profiling``, which is
+the name of a module of Python 3.15.
 """
 
 if __name__ != "fastsim.profiling":

@@ -1,14 +1,14 @@
-"""Attention of prompts, of chunks after a cached prefix, and of decodes on a paged KV cache."""
+"""Attention of whole prompts, of chunks after a cached prefix, and of decodes on a paged KV cache."""
 
 from .buffers import ACTIVATIONS, Tensor, generator, normal, sets_of
 from .paged import lengths_of, paged
 from .timing import Work
 
-LATENT, ROPE, NOPE, VALUE = 512, 64, 128, 128  # of multi-head latent attention, in every DeepSeek model
+LATENT, ROPE, NOPE, VALUE = 512, 64, 128, 128  # widths in multi-head latent attention, the same in every DeepSeek model
 
 
 def causal(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """[batch, heads, tokens, head_dim]; the queries are the last tokens of the keys."""
+    """Causal attention; all are [batch, heads, tokens, head_dim], and the queries belong to the last tokens."""
     import torch
 
     new, total = query.shape[2], keys.shape[2]
@@ -16,7 +16,7 @@ def causal(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     attend = torch.nn.functional.scaled_dot_product_attention
     if new == total:
         return attend(query, keys, values, is_causal=True, enable_gqa=grouped)
-    if query.is_cuda:  # a mask that the flash kernels know, so that none is made
+    if query.is_cuda:  # the flash kernels apply this mask themselves, so no tensor is made for it
         from torch.nn.attention.bias import causal_lower_right
 
         return attend(query, keys, values, attn_mask=causal_lower_right(new, total), enable_gqa=grouped)
@@ -25,7 +25,10 @@ def causal(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
 
 
 def latent(query: Tensor, cache: Tensor) -> Tensor:
-    """[batch, heads, LATENT + ROPE] on the compressed KV [batch, tokens, LATENT + ROPE], which all heads share."""
+    """Attend with query [batch, heads, LATENT + ROPE] to the compressed KV that all heads share.
+
+    ``cache``: [batch, tokens, LATENT + ROPE]. Returns [batch, heads, LATENT].
+    """
     import torch
 
     scores = torch.bmm(query, cache.transpose(1, 2)) * (NOPE + ROPE) ** -0.5
@@ -33,7 +36,7 @@ def latent(query: Tensor, cache: Tensor) -> Tensor:
 
 
 def prefill(family: str, shape: tuple[int, ...], device: str, seed: int) -> Work:
-    """Whole prompts, or chunks after a prefix, on contiguous keys and values, by scaled_dot_product_attention."""
+    """Prepare attention of prompts, or of chunks after a prefix, on contiguous keys and values, by PyTorch's SDPA."""
     random = generator(device, seed)
     batch, new = shape[:2]
     if family == "mla_prefill":
@@ -55,7 +58,7 @@ def prefill(family: str, shape: tuple[int, ...], device: str, seed: int) -> Work
 
 
 def on_blocks(family: str, shape: tuple[int, ...], precision: str, backend: str, device: str, seed: int) -> Work:
-    """Decodes, chunks and prompts on the paged cache."""
+    """Prepare attention of decodes, chunks or prompts on a paged KV cache."""
     from .libraries import attend_on, block_of
 
     random = generator(device, seed)
@@ -71,12 +74,12 @@ def on_blocks(family: str, shape: tuple[int, ...], precision: str, backend: str,
 
 
 def _sets(cold_bytes: int, device: str) -> int:
-    """Prompts without a prefix read only what was just written."""
+    """Number of input sets; a prompt without a prefix reads only activations, so that no cold bytes are needed."""
     return sets_of(cold_bytes, device) if cold_bytes else ACTIVATIONS
 
 
 def mla_decode(shape: tuple[int, ...], device: str, seed: int) -> Work:
-    """One token of each sequence on its compressed KV, by two batched products."""
+    """Prepare latent attention of one token per sequence, as two batched matrix products."""
     batch, length, heads = shape
     random = generator(device, seed)
     sets = sets_of(2 * batch * length * (LATENT + ROPE), device)

@@ -1,4 +1,4 @@
-"""Which backend can measure what on a device, and why another cannot."""
+"""Which backends can measure a family of operators on a device, and why the others cannot."""
 
 import re
 
@@ -13,7 +13,7 @@ SMALL = tuple(FUNCTIONS)
 
 
 def candidates(family: str) -> tuple[str, ...]:
-    """Backends that know ``family``, the likeliest to be as fast as a serving engine first."""
+    """Return the backends that implement ``family``, those closest to the speed of a serving engine first."""
     if family in ATTENTION:
         return (*PAGED, "sdpa") if family.startswith("decode") else (*PAGED[:-1], "sdpa")
     if family in SMALL:
@@ -26,7 +26,7 @@ def candidates(family: str) -> tuple[str, ...]:
 
 
 def missing(family: str, precision: str, backend: str, device: str) -> str:
-    """Why this cannot be measured here, in a few words, or nothing."""
+    """Return why ``backend`` cannot measure this on ``device``, in a few words; empty if it can."""
     if family not in SHAPES:
         return f"no family is called {family!r}; there are {', '.join(SHAPES)}"
     if backend not in candidates(family):
@@ -50,7 +50,7 @@ def missing(family: str, precision: str, backend: str, device: str) -> str:
         reason = "" if on_cuda else "torch.compile is used on CUDA devices only"
     elif backend == "nccl":
         there = on_cuda and torch.distributed.is_available() and torch.distributed.is_nccl_available()
-        reason = "" if there else "NCCL joins CUDA devices only, in a PyTorch that has it"
+        reason = "" if there else "NCCL needs CUDA devices and a PyTorch built with it"
     elif backend == "gloo":
         reason = "" if not on_cuda and torch.distributed.is_available() else "Gloo is measured between CPU processes"
     elif backend == "grouped":
@@ -80,7 +80,7 @@ def _missing_fp8(family: str, backend: str, on_cuda: bool, device: str) -> str:
     if family == "moe" and backend == "torch":
         return "the loop over experts is measured in bf16 only"
     if backend == "varlen" or (backend == "flash" and libraries.flash_version(device) != 3):
-        return f"{backend} here has no fp8 KV cache"
+        return f"{backend} has no fp8 KV cache on this machine"
     if family in ("prefill_attention", "chunk_attention") and backend == "sdpa":
         return "scaled_dot_product_attention takes no fp8"
     if on_cuda and torch.cuda.get_device_capability(device) < (8, 9):
@@ -89,5 +89,5 @@ def _missing_fp8(family: str, backend: str, on_cuda: bool, device: str) -> str:
 
 
 def backends(family: str, precision: str, device: str) -> list[str]:
-    """Backends that can measure ``family`` here, best first."""
+    """Return the backends that can measure ``family`` on ``device``, best first."""
     return [backend for backend in candidates(family) if not missing(family, precision, backend, device)]

@@ -1,21 +1,21 @@
-"""Inputs of operators: enough of them that no cache holds them all.
+"""Inputs of operators, in as many sets as it takes to exceed the cache of the device.
 
-Weights and KV caches are read once per layer of a model, so that each call finds them cold; activations were written
-by the kernel before, so that a small one is warm: three sets of those are enough.
+A model reads the weights and the KV of a layer once per iteration, so each call must find them outside the cache.
+Activations have just been written by the kernel before and may be in the cache, so three sets of them are enough.
 """
 
 from pathlib import Path
 from typing import Any
 
 MOST_SETS = 256
-ACTIVATIONS = 3  # sets of what the kernel before has just written
-CPU_CACHE = 16_000_000  # bytes rotated over at most on a CPU
+ACTIVATIONS = 3  # sets of inputs that the kernel before has just written
+CPU_CACHE = 16_000_000  # bytes of a CPU's cache that inputs are made to exceed, at most
 
 Tensor = Any  # torch.Tensor; PyTorch is imported by the functions that use it
 
 
 def cache_bytes(device: str) -> int:
-    """Bytes of the last cache before the memory of ``device``."""
+    """Return the size of the last-level cache of ``device``, bytes."""
     if device.startswith("cuda"):
         import torch
 
@@ -28,19 +28,19 @@ def cache_bytes(device: str) -> int:
 
 
 def sets_of(cold_bytes: float, device: str) -> int:
-    """Input sets to go round, when each holds ``cold_bytes`` of weights or KV, so that they are twice the cache."""
+    """Return how many input sets of ``cold_bytes`` (weights or KV) together fill the cache twice."""
     return max(1, min(MOST_SETS, int(-(-2 * cache_bytes(device) // max(cold_bytes, 1)))))
 
 
 def generator(device: str, seed: int) -> Any:
-    """Source of all random inputs of one measurement."""
+    """Return the random generator that draws all inputs of one measurement."""
     import torch
 
     return torch.Generator(device=device).manual_seed(seed)
 
 
 def normal(shape: tuple[int, ...], device: str, random: Any, precision: str = "bf16", scale: float = 1.0) -> Tensor:
-    """Normally distributed values: power, and with it the clock, depends on the data."""
+    """Return normally distributed values. Real data matters: power depends on it, and the clock on power."""
     import torch
 
     kind = torch.float8_e4m3fn if precision == "fp8" else torch.bfloat16
@@ -49,7 +49,7 @@ def normal(shape: tuple[int, ...], device: str, random: Any, precision: str = "b
 
 
 def integers(high: int, shape: tuple[int, ...], device: str, random: Any) -> Tensor:
-    """int64 from 0 to ``high`` - 1."""
+    """Return int64[shape], uniformly from 0 to ``high`` - 1."""
     import torch
 
     return torch.randint(high, shape, device=device, generator=random)

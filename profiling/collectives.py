@@ -1,4 +1,7 @@
-"""Exchanges between the GPUs of this machine, or between processes on its CPU: one process each, kept for all cases."""
+"""Collective operations among the GPUs of this machine, or among processes on its CPU.
+
+Each rank is a process. The processes stay for the next cases that have as many ranks.
+"""
 
 import multiprocessing
 from contextlib import suppress
@@ -7,11 +10,11 @@ from typing import Any, NamedTuple
 
 from .timing import Times, calls_of, settle
 
-WAIT_S = 120.0  # for all processes to be there, and for any answer
+WAIT_S = 120.0  # to wait at most for all processes to start, and for each answer
 
 
 class Ask(NamedTuple):
-    """What every process does next: ``calls`` of an exchange, in a graph of ``calls`` if ``graph``."""
+    """What every process is to do next: ``calls`` of one collective, captured in one CUDA graph if ``graph``."""
 
     family: str
     elements: int
@@ -20,7 +23,7 @@ class Ask(NamedTuple):
 
 
 class Group:
-    """``ranks`` processes, each with a CUDA device of its own (nccl) or with one thread of the CPU (gloo)."""
+    """``ranks`` processes; each has its own CUDA device (nccl) or one CPU thread (gloo)."""
 
     def __init__(self, backend: str, ranks: int) -> None:
         import socket
@@ -41,7 +44,7 @@ class Group:
         self._answers()
 
     def times(self, family: str, elements: int, graph: bool, seconds: float) -> Times:
-        """Milliseconds of one exchange of ``elements`` bf16: of the slowest rank, burst by burst."""
+        """Time one collective of ``elements`` bf16 values, ms; in each burst the slowest rank counts."""
         graphed = False
 
         def burst(calls: int, graph: bool) -> float:
@@ -58,12 +61,12 @@ class Group:
 
     def _ask(self, ask: Ask) -> list[tuple[float, bool]]:
         for pipe in self._pipes:
-            with suppress(OSError):  # its process has ended, as no answer will say
+            with suppress(OSError):  # the process has ended, which ``_answers`` will find out
                 pipe.send(ask)
         return self._answers()
 
     def _answers(self) -> list[tuple[float, bool]]:
-        """One from every process; RuntimeError, and the processes ended, as soon as one of them has failed."""
+        """Wait for an answer from every process. As soon as one fails, end all of them and raise RuntimeError."""
         answers: dict[Any, Any] = {}
         wrong = ""
         while len(answers) < len(self._pipes) and not wrong:
@@ -81,7 +84,7 @@ class Group:
         return list(answers.values())
 
     def close(self) -> None:
-        """End the processes; the next case starts new ones."""
+        """Kill the processes; the next case starts new ones."""
         _KEPT.clear()
         for process in self.processes:
             process.kill()
@@ -92,7 +95,7 @@ _KEPT: dict[tuple[str, int], Group] = {}  # at most one
 
 
 def group(backend: str, ranks: int) -> Group:
-    """The processes for exchanges between ``ranks``: those of the case before, if they are as many."""
+    """Return the group of ``ranks`` processes: that of the last case if it has as many, else a new one."""
     if (backend, ranks) not in _KEPT:
         for other in list(_KEPT.values()):
             other.close()
@@ -101,26 +104,26 @@ def group(backend: str, ranks: int) -> Group:
 
 
 def few(ranks: int, device: str) -> str:
-    """Why so many ranks cannot exchange anything here, or nothing."""
+    """Return why this machine has no group of ``ranks``; empty if it can have one."""
     import torch
 
     if ranks < 2:
-        return f"an exchange takes two ranks or more, not {ranks}"
+        return f"a collective takes two ranks or more, not {ranks}"
     if device.startswith("cuda") and ranks > torch.cuda.device_count():
-        return f"{ranks} ranks need as many GPUs; here are {torch.cuda.device_count()}"
+        return f"{ranks} ranks need as many GPUs, and this machine has {torch.cuda.device_count()}"
     return ""
 
 
 def _serve(pipe: Connection, backend: str, rank: int, ranks: int, port: int) -> None:
-    """A process's loop: bursts as they are asked for, until nobody asks any more."""
+    """The loop of one process: run each burst that the parent asks for, until the parent closes the pipe."""
     import os
     import signal
     import warnings
 
     import torch
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    warnings.simplefilter("ignore", FutureWarning)  # names that later versions of PyTorch have changed
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+    warnings.simplefilter("ignore", FutureWarning)  # about names that later versions of PyTorch change
     device = f"cuda:{rank}" if backend == "nccl" else "cpu"
     try:
         if backend == "nccl":
@@ -135,14 +138,14 @@ def _serve(pipe: Connection, backend: str, rank: int, ranks: int, port: int) -> 
             if ask not in kept:
                 kept = {ask: _Exchange(ask, device, rank, ranks)}
             pipe.send(kept[ask].burst())
-    except (EOFError, BrokenPipeError, ConnectionResetError):  # the one who asks has gone
-        os._exit(0)  # without waiting for the others, who may wait for this one
+    except (EOFError, BrokenPipeError, ConnectionResetError):  # the parent has ended
+        os._exit(0)  # a regular exit would wait for the other ranks, which may wait for this one
     except Exception as problem:
         pipe.send(f"rank {rank}: {str(problem).strip().splitlines()[0] if str(problem) else type(problem).__name__}")
 
 
 class _Exchange:
-    """One exchange in one process, ready to be repeated."""
+    """One collective in one process, with its buffers and perhaps a CUDA graph."""
 
     def __init__(self, ask: Ask, device: str, rank: int, ranks: int) -> None:
         import torch
@@ -158,7 +161,7 @@ class _Exchange:
             self.graph = self._captured()
 
     def call(self) -> None:
-        """The exchange once."""
+        """Run the collective once."""
         from torch import distributed
 
         match self.ask.family:
@@ -177,7 +180,7 @@ class _Exchange:
                     distributed.recv(self.whole, 0)
 
     def burst(self) -> tuple[float, bool]:
-        """Milliseconds of one call; whether a graph was replayed."""
+        """Run one burst; return the time of one call, ms, and whether a CUDA graph was replayed."""
         import time
 
         import torch
@@ -190,7 +193,7 @@ class _Exchange:
         torch.distributed.barrier(device_ids=[self.rank])
         torch.cuda.synchronize()
         first, last = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        if self.graph:  # keeps the GPU busy while the host starts what is timed
+        if self.graph:  # keeps the GPU busy while the host launches the burst that is timed
             self.graph.replay()
         first.record()
         self.graph.replay() if self.graph else self._eager()

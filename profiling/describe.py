@@ -1,4 +1,4 @@
-"""device.yaml: what fastsim needs to know of a GPU that its catalog does not have, as far as measuring tells."""
+"""Writes device.yaml, the description of a GPU that the catalog does not have, as far as measurements can tell."""
 
 import os
 from collections.abc import Sequence
@@ -16,7 +16,10 @@ HEADER = (
 
 
 def describe(folder: Path, system: str, rows: Sequence[Row], machine: dict[str, str | float]) -> Path | None:
-    """Write the file, unless the user has made it his own; None before a GEMM is measured. Raises OutputError."""
+    """Write device.yaml, unless the user has changed its first line.
+
+    Returns its path, or None before a GEMM is measured. Raises OutputError when the file cannot be written.
+    """
     path = folder / "device.yaml"
     if path.exists() and not path.read_text(encoding="utf-8").startswith(HEADER):
         return path
@@ -39,7 +42,7 @@ def describe(folder: Path, system: str, rows: Sequence[Row], machine: dict[str, 
 
 
 def rates(rows: Sequence[Row]) -> tuple[float, float]:
-    """The highest TFLOP/s of bf16 GEMMs and GB/s of GEMMs and decode attention; 0 where there are none."""
+    """Return the highest TFLOP/s of bf16 GEMMs, and the highest GB/s of GEMMs and decode attention; 0 without rows."""
     tflops = gb_s = 0.0
     for case, outcome in rows:
         if isinstance(outcome, Measured) and case.family in ("gemm", "decode_attention") and case.precision == "bf16":

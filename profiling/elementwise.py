@@ -1,6 +1,6 @@
 """The small kernels between GEMMs and attention: what each computes, and its inputs.
 
-As plain PyTorch they are a kernel for every operation; compiled, one fused kernel, as serving engines have.
+Plain PyTorch launches a kernel per operation; torch.compile fuses each function into one kernel, as serving engines do.
 """
 
 from collections.abc import Callable
@@ -16,24 +16,24 @@ TOP_P = 0.9
 
 
 def rms_norm(x: Tensor, weight: Tensor) -> Tensor:
-    """x over its root mean square, in float32, times the weight."""
+    """Divide x by its root mean square, in float32, and multiply by the weight."""
     wide = x.float()
     return (wide * (wide.square().mean(-1, keepdim=True) + EPSILON).rsqrt()).to(x.dtype) * weight
 
 
 def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """The norm of x + residual, and that sum."""
+    """Return the RMS norm of x + residual, and the sum."""
     total = x + residual
     return rms_norm(total, weight), total
 
 
 def add(x: Tensor, residual: Tensor) -> Tensor:
-    """The residual connection."""
+    """Add the residual."""
     return x + residual
 
 
 def activation(x: Tensor) -> Tensor:
-    """silu(gate) * up of [tokens, 2 * width]."""
+    """Return silu(gate) * up; x is [tokens, 2 * width], gate first."""
     import torch
 
     gate, up = x.chunk(2, -1)
@@ -41,7 +41,7 @@ def activation(x: Tensor) -> Tensor:
 
 
 def quantise(x: Tensor) -> tuple[Tensor, Tensor]:
-    """fp8 of x, and the scale of each token."""
+    """Return x in fp8, and the scale of each token."""
     import torch
 
     scale = x.abs().amax(-1, keepdim=True).float().clamp(min=1e-12) / FP8_MAX
@@ -49,7 +49,10 @@ def quantise(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def rope(query: Tensor, key: Tensor, positions: Tensor, cache: Tensor) -> tuple[Tensor, Tensor]:
-    """Halves of each head turned by the angles of their position; ``cache``: cosines, then sines, [positions, dim]."""
+    """Rotate the halves of each head by the angles of the token's position.
+
+    ``cache``: [positions, head_dim], cosines in the first half of a row and sines in the second.
+    """
     import torch
 
     cos, sin = cache[positions].unsqueeze(-2).chunk(2, -1)
@@ -62,7 +65,7 @@ def rope(query: Tensor, key: Tensor, positions: Tensor, cache: Tensor) -> tuple[
 
 
 def rope_cache(positions: int, head_dim: int, device: str, base: float = 10000.0) -> Tensor:
-    """bf16[positions, head_dim]."""
+    """Return the angles of ``rope``: bf16[positions, head_dim], cosines and then sines."""
     import torch
 
     speeds = base ** (-torch.arange(0, head_dim, 2, device=device, dtype=torch.float32) / head_dim)
@@ -71,24 +74,24 @@ def rope_cache(positions: int, head_dim: int, device: str, base: float = 10000.0
 
 
 def kv_write(key: Tensor, value: Tensor, cache: Tensor, slots: Tensor) -> None:
-    """Keys and values of tokens into their slots of the paged cache [2, slots, kv_heads, head_dim]."""
+    """Write keys and values into their slots of the paged cache, [2, slots, kv_heads, head_dim]."""
     cache[0].index_copy_(0, slots, key)
     cache[1].index_copy_(0, slots, value)
 
 
 def moe_top_k(scores: Tensor, topk: int) -> tuple[Tensor, Tensor]:
-    """Weights and indices of the experts of each token."""
+    """Return the weights and the indices of the ``topk`` experts of each token."""
     weights, experts = scores.float().softmax(-1).topk(topk, -1)
     return weights / weights.sum(-1, keepdim=True), experts
 
 
 def greedy(logits: Tensor) -> Tensor:
-    """The likeliest token of each sequence."""
+    """Return the most probable token of each sequence."""
     return logits.float().argmax(-1)
 
 
 def sampling(logits: Tensor, temperature: Tensor) -> Tensor:
-    """A token of each sequence, drawn by the race of exponential variates, which needs no wait for the GPU."""
+    """Draw a token of each sequence by the exponential race, which does not make the host wait for the GPU."""
     import torch
 
     chances = (logits.float() / temperature).softmax(-1)
@@ -96,7 +99,7 @@ def sampling(logits: Tensor, temperature: Tensor) -> Tensor:
 
 
 def sampling_top_p(logits: Tensor, temperature: Tensor) -> Tensor:
-    """The same among the fewest tokens that hold TOP_P of the chances."""
+    """Draw a token of each sequence among the most probable tokens, as many as have TOP_P of the probability."""
     ordered, index = (logits.float() / temperature).sort(-1)
     unlikely = ordered.softmax(-1).cumsum(-1) <= 1 - TOP_P
     kept = ordered.masked_fill(unlikely, float("-inf"))
@@ -119,7 +122,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 
 
 def elementwise(family: str, shape: tuple[int, ...], backend: str, device: str, seed: int) -> Work:
-    """One of FUNCTIONS on its inputs; ``backend`` compiled: fused by torch.compile."""
+    """Prepare one of FUNCTIONS; the backend ``compiled`` fuses it with torch.compile."""
     import torch
 
     random = generator(device, seed)
@@ -136,11 +139,11 @@ def elementwise(family: str, shape: tuple[int, ...], backend: str, device: str, 
 
 @cache
 def fused(family: str) -> Callable[..., Any]:
-    """Compiled once for all shapes: a recompilation for each would take longer than all the measuring."""
+    """Compile one of FUNCTIONS for all shapes: compiling it for each shape would take longer than the measurements."""
     import torch
     import torch._dynamo
 
-    torch._dynamo.config.cache_size_limit = 64  # sizes of 1, and those that are multiples of 16, are compiled apart
+    torch._dynamo.config.cache_size_limit = 64  # sizes of 1 and multiples of 16 are compiled separately
     compiled: Callable[..., Any] = torch.compile(FUNCTIONS[family], dynamic=True, fullgraph=True)
     return compiled
 
@@ -173,7 +176,7 @@ def _inputs(family: str, shape: tuple[int, ...], device: str, random: Any) -> tu
 
 
 def embedding(shape: tuple[int, ...], device: str, seed: int) -> Work:
-    """Rows of a table, picked by token ids; other ids for each call."""
+    """Prepare the look-up of token embeddings; each call has other token ids."""
     import torch
 
     tokens, vocab, hidden = shape

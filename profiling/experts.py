@@ -1,4 +1,4 @@
-"""The routed experts of a layer on one GPU: gate and up, activation, down, and the sum over each token's experts."""
+"""The routed experts of a layer on one GPU: gate and up, activation, down, and the sum over the experts of a token."""
 
 from typing import Any
 
@@ -8,7 +8,10 @@ from .timing import Work
 
 
 def grouped(rows: Tensor, weights: Tensor, ends: Tensor, scale: tuple[Tensor, Tensor] | None = None) -> Tensor:
-    """Rows sorted by expert times the transposed weights [experts, n, k] of theirs; ``ends``: int32[experts]."""
+    """Multiply each row, [rows, k], by the transposed weights of its expert, [experts, n, k].
+
+    Rows are sorted by expert; ``ends``, int32[experts], is where the rows of each expert end.
+    """
     import torch
 
     turned = weights.transpose(1, 2)
@@ -21,7 +24,7 @@ def grouped(rows: Tensor, weights: Tensor, ends: Tensor, scale: tuple[Tensor, Te
 
 
 def looped(rows: Tensor, weights: Tensor, counts: list[int]) -> Tensor:
-    """The same, one expert after the other; how many rows each has must be known on the host."""
+    """Compute what ``grouped`` computes with one GEMM per expert; the host must know the row count of each."""
     import torch
 
     parts = [part @ weight.t() for part, weight in zip(rows.split(counts), weights, strict=True) if len(part)]
@@ -29,9 +32,10 @@ def looped(rows: Tensor, weights: Tensor, counts: list[int]) -> Tensor:
 
 
 def routing(tokens: int, num_experts: int, local: int, topk: int, device: str, random: Any) -> tuple[Tensor, ...]:
-    """Evenly likely experts: the token of each row on this GPU, in order of expert, the rows of each expert, weights.
+    """Draw experts uniformly for each token, and return the rows of this GPU, which has the first ``local`` experts.
 
-    The first ``local`` experts are here. Where none of the choices is, the first token goes to expert 0.
+    Returns the token of each row, in order of expert; the number of rows of each expert; the weight of each row. If no
+    token has an expert on this GPU, the first token goes to expert 0.
     """
     import torch
 
@@ -48,7 +52,7 @@ def routing(tokens: int, num_experts: int, local: int, topk: int, device: str, r
 
 
 def moe(shape: tuple[int, ...], precision: str, backend: str, device: str, seed: int) -> Work:
-    """``shape`` as in case.SHAPES; ``backend`` grouped: torch._grouped_mm, torch: a loop over experts."""
+    """Prepare the experts of a layer. ``backend``: grouped (torch._grouped_mm), or torch (a loop over the experts)."""
     import torch
 
     tokens, hidden, intermediate, num_experts, topk, tp, ep = shape
@@ -79,7 +83,7 @@ def moe(shape: tuple[int, ...], precision: str, backend: str, device: str, seed:
         owner, _, weight = routes[i]
         rows = product(x[owner], up[i], i, scales[0])
         rows = product(act(rows), down[i], i, scales[1]) * weight
-        if ep == 1:  # every choice has its row: no sums by atomic additions
+        if ep == 1:  # all experts of each token are here, so that no atomic additions are needed
             return rows[places[i]].view(tokens, topk, hidden).sum(1)
         return torch.zeros_like(x).index_add_(0, owner, rows)
 

@@ -1,11 +1,11 @@
-"""Tokens x k times k x n, and the LM head."""
+"""The GEMM of a linear layer, [m, k] times [k, n], and the LM head."""
 
 from .buffers import ACTIVATIONS, generator, normal, sets_of
 from .timing import Work
 
 
 def gemm(shape: tuple[int, ...], precision: str, device: str, seed: int) -> Work:
-    """``x @ weight.T`` as torch.nn.functional.linear does it, weights cold."""
+    """Prepare ``x @ weight.T`` as a linear layer computes it; the weights are not in the cache."""
     import torch
 
     m, n, k = shape
@@ -15,7 +15,7 @@ def gemm(shape: tuple[int, ...], precision: str, device: str, seed: int) -> Work
     weights = [normal((n, k), device, random, precision, k**-0.5) for _ in range(sets)]
     if precision == "bf16":
         return Work(lambda i: torch.nn.functional.linear(inputs[i % len(inputs)], weights[i]), sets)
-    # One scale for each token and each output, as dynamic quantisation in serving engines has it.
+    # One scale per token and one per output column, as serving engines quantise dynamically.
     scale_in, scale_out = torch.ones(m, 1, device=device), torch.ones(1, n, device=device)
 
     def call(i: int) -> torch.Tensor:
@@ -32,7 +32,7 @@ def gemm(shape: tuple[int, ...], precision: str, device: str, seed: int) -> Work
 
 
 def lm_head(shape: tuple[int, ...], device: str, seed: int) -> Work:
-    """The last token of each sequence picked out of a batch, times the vocabulary."""
+    """Prepare the LM head: pick the last token of each sequence of a batch, and multiply by the embedding."""
     import torch
 
     tokens, vocab, hidden = shape

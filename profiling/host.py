@@ -1,4 +1,4 @@
-"""What the host does around a step: scheduling, making the inputs, starting kernels, reading tokens back."""
+"""The work of the host in an iteration: scheduling, preparing inputs, launching kernels, reading tokens back."""
 
 from collections import deque
 from typing import Any
@@ -12,7 +12,7 @@ BLOCK = 16
 
 
 class Sequence:
-    """A running request, as a scheduler in Python keeps it."""
+    """A running request, as a scheduler in Python holds it."""
 
     __slots__ = ("blocks", "computed", "tokens")
 
@@ -23,10 +23,10 @@ class Sequence:
 
 
 def host_step(shape: tuple[int, ...], device: str) -> Work:
-    """One decode step without a model: choose, lay out the inputs, send them, draw tokens, append them.
+    """Prepare one decode step without a model: schedule, fill the inputs, copy them, pick tokens, append them.
 
-    The device only picks the likeliest of two logits, so that nearly all of the time is the host's. Sequences that
-    have grown to twice ``context`` begin anew.
+    The device only picks the larger of two logits, so that the host takes nearly all of the time. A sequence that has
+    grown to twice ``context`` tokens is cut back to ``context``.
     """
     import torch
 
@@ -69,7 +69,7 @@ def host_step(shape: tuple[int, ...], device: str) -> Work:
 
 
 def host_launch(shape: tuple[int, ...], device: str) -> Work:
-    """``kernels`` additions of one element, each waiting for the one before."""
+    """Prepare ``kernels`` launches of an addition to one element; each waits for the launch before it."""
     import torch
 
     value = torch.zeros(1, device=device)

@@ -1,4 +1,4 @@
-"""Kernels for paged attention that may be installed: FlashAttention, FlashInfer, PyTorch's own, ours in Triton."""
+"""Kernels of paged attention: FlashAttention, FlashInfer, PyTorch's varlen_attn, and a Triton kernel of fastsim."""
 
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -7,14 +7,14 @@ from typing import Any
 from .buffers import Tensor
 from .paged import Paged, gathered
 
-BLOCK = 16  # tokens of a KV block, as serving engines have them
-FLASH2_BLOCK = 256  # FlashAttention-2 and PyTorch's copy of it take no smaller ones
-WORKSPACE = 256 * 1024 * 1024  # bytes that FlashInfer splits long sequences in
+BLOCK = 16  # tokens of a KV block, as in serving engines
+FLASH2_BLOCK = 256  # tokens; FlashAttention-2 and PyTorch's copy of it take no smaller blocks
+WORKSPACE = 256 * 1024 * 1024  # bytes in which FlashInfer keeps the parts of long sequences
 Attend = Callable[[Tensor, int], Tensor]
 
 
 def flash_version(device: str) -> int:
-    """FlashAttention's version that is installed for this GPU: 3, 2 or 0."""
+    """Return the version of FlashAttention that is installed and runs on this GPU: 3, 2, or 0 for none."""
     import torch
 
     if find_spec("flash_attn_interface") and torch.cuda.get_device_capability(device)[0] == 9:
@@ -23,7 +23,7 @@ def flash_version(device: str) -> int:
 
 
 def missing(backend: str, device: str) -> str:
-    """Why ``backend`` cannot be used for paged attention, or nothing."""
+    """Return why ``backend`` cannot run paged attention on ``device``; empty if it can."""
     if not device.startswith("cuda"):
         return f"{backend} runs on CUDA devices only, not on {device}"
     if backend == "flash" and not flash_version(device):
@@ -45,13 +45,16 @@ def missing(backend: str, device: str) -> str:
 
 
 def block_of(backend: str, device: str) -> int:
-    """Tokens of a KV block."""
+    """Return the size of a KV block that ``backend`` works with, tokens."""
     second = backend == "varlen" or (backend == "flash" and flash_version(device) == 2)
     return FLASH2_BLOCK if second else BLOCK
 
 
 def attend_on(backend: str, query: Tensor, cache: Paged) -> Attend:
-    """Attention of queries like ``query``, [batch, new, heads, head_dim], on input set i of the cache; causal."""
+    """Return a function that attends with queries shaped like ``query`` to input set i of the cache, causally.
+
+    Queries are [batch, new, heads, head_dim].
+    """
     if backend == "sdpa":
         return lambda query, i: gathered(query[:, 0], cache, i)[:, None]
     if backend == "triton":
@@ -81,7 +84,7 @@ def _flash(cache: Paged) -> Attend:
 
     scales: dict[str, Any] = {}
     narrow = cache.keys.dtype != torch.bfloat16
-    if narrow:  # queries then are fp8 too, and each KV head has a scale
+    if narrow:  # the queries must then be fp8 too, and each KV head has a scale
         one = torch.ones(len(cache.lengths), cache.keys.shape[-2], device=cache.keys.device)
         scales = {"q_descale": one, "k_descale": one, "v_descale": one}
 

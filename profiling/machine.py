@@ -1,4 +1,4 @@
-"""What was measured on, and how fast and how warm it was meanwhile."""
+"""The machine that measures: what it is, and its clock and temperature during a measurement."""
 
 import atexit
 import os
@@ -12,17 +12,17 @@ from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
-REASONS = ("clocks_event_reasons.active", "clocks_throttle_reasons.active")  # newer drivers' name, older drivers'
+REASONS = ("clocks_event_reasons.active", "clocks_throttle_reasons.active")  # as newer drivers call it, and older ones
 INTERVAL_MS = 50
-OLD_S = 1.0  # the loop of nvidia-smi has stopped, or keeps its lines to itself
+OLD_S = 1.0  # a reading older than this means that nvidia-smi has stopped, or that its output is stuck in a buffer
 IDLE, POWER = 0x1, 0x4
-# Slowed by the hardware, for heat or for a failing supply: hw_slowdown, sw_thermal, hw_thermal, power_brake.
+# Slowed by heat or by a failing power supply: hw_slowdown, sw_thermal, hw_thermal, power_brake.
 SLOWED = 0x8 | 0x20 | 0x40 | 0x80
-DROP = 0.9  # a clock over the fastest before it in one measurement, below which it has been throttled
+DROP = 0.9  # of the highest clock so far in a measurement: a clock below that counts as throttled
 
 
 class Reading(NamedTuple):
-    """Clock in MHz, Celsius, nvidia-smi's bits of why the clock is not higher; nan or 0 if unknown."""
+    """Clock (MHz), temperature (degrees Celsius), nvidia-smi's bits of what limits the clock; nan or 0 if unknown."""
 
     clock_mhz: float
     temperature_c: float
@@ -30,7 +30,7 @@ class Reading(NamedTuple):
 
 
 def parsed(line: str) -> Reading | None:
-    """One line that nvidia-smi prints for a Watch; None where it is no reading."""
+    """Parse a line that nvidia-smi prints for a Watch; None if it is not a reading."""
     fields = [field.strip() for field in line.split(",")]
     if len(fields) != 3:
         return None
@@ -38,7 +38,7 @@ def parsed(line: str) -> Reading | None:
     def number(text: str) -> float:
         try:
             return float(text)
-        except ValueError:  # [N/A], as on a part of a GPU
+        except ValueError:  # [N/A], as a part of a GPU (MIG) reports
             return float("nan")
 
     try:
@@ -49,9 +49,9 @@ def parsed(line: str) -> Reading | None:
 
 
 def judge(readings: Sequence[Reading]) -> list[str]:
-    """``throttled`` by heat or hardware, or by a drop of the clock that nothing explains; ``power``: by its limit.
+    """Return the flags of a measurement: ``throttled`` by heat, by hardware or for no known reason; ``power``.
 
-    The power limit slows a serving GPU as well, so that such times are no errors.
+    ``power`` says that the power limit lowered the clock. It does so while serving as well, so the time is right.
     """
     busy = [reading for reading in readings if not reading.reasons & IDLE]
     reasons = 0
@@ -59,13 +59,13 @@ def judge(readings: Sequence[Reading]) -> list[str]:
         reasons |= reading.reasons
     flags = ["power"] if reasons & POWER else []
     clocks = [reading.clock_mhz for reading in busy if reading.clock_mhz > 0]
-    fastest = list(accumulate(clocks, max))  # so far: a clock that rises from idling has not dropped
+    fastest = list(accumulate(clocks, max))  # up to each reading: a clock that still rises after idling has not dropped
     dropped = not flags and any(now < DROP * before for now, before in zip(clocks, fastest, strict=True))
     return ["throttled", *flags] if reasons & SLOWED or dropped else flags
 
 
 def smi_id(device: str) -> str:
-    """How nvidia-smi calls a CUDA device: by its UUID, since CUDA_VISIBLE_DEVICES renumbers them."""
+    """Return nvidia-smi's id of a CUDA device: its UUID, because CUDA_VISIBLE_DEVICES changes the numbers."""
     import torch
 
     index = torch.device(device).index
@@ -77,7 +77,7 @@ def smi_id(device: str) -> str:
 
 
 class Watch:
-    """Readings of a GPU, taken by one nvidia-smi that runs as long as this process."""
+    """Readings of a GPU from one nvidia-smi, which runs as long as this process."""
 
     def __init__(self, device: str) -> None:
         self._readings: list[tuple[float, Reading]] = []
@@ -89,7 +89,7 @@ class Watch:
                 self._command = command
                 break
         else:
-            return  # no nvidia-smi, or none that knows this GPU: times without clocks
+            return  # without an nvidia-smi that knows this GPU, times have no clocks
         process = subprocess.Popen(
             [*command, f"--loop-ms={INTERVAL_MS}"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
@@ -97,7 +97,7 @@ class Watch:
         threading.Thread(target=self._follow, args=(process,), daemon=True).start()
 
     def _once(self, command: list[str]) -> bool:
-        """One reading more, if there is one to have."""
+        """Take one reading; return whether there was one."""
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=20)
         except (OSError, subprocess.TimeoutExpired):
@@ -115,7 +115,7 @@ class Watch:
                 del self._readings[:-2000]
 
     def since(self, start: float) -> list[Reading]:
-        """Readings after ``start`` of time.perf_counter, or the last one; one of now if that is old."""
+        """Return the readings since ``start`` (time.perf_counter), or the last one; if that is old, take a new one."""
         if self._command and self._readings[-1][0] < min(start, time.perf_counter() - OLD_S):
             self._once(self._command)
         readings = list(self._readings)
@@ -123,16 +123,16 @@ class Watch:
 
 
 class CpuWatch:
-    """Readings of the CPU, one whenever they are asked for."""
+    """Readings of the CPU, taken when they are asked for."""
 
     def since(self, start: float) -> list[Reading]:
-        """The one of now."""
+        """Return one reading, taken now."""
         del start
         return [cpu_reading()]
 
 
 def cpu_reading() -> Reading:
-    """The mean clock of all cores as Linux tells it, and the warmest zone."""
+    """Return the mean clock of all cores, and the temperature of the warmest zone, as Linux reports them."""
     nan = float("nan")
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -150,12 +150,12 @@ def cpu_reading() -> Reading:
 
 @cache
 def watch(device: str) -> Watch | CpuWatch:
-    """The one that follows ``device``."""
+    """Return the watch of ``device``; there is one per device."""
     return Watch(device) if device.startswith("cuda") else CpuWatch()
 
 
 def machine(device: str) -> dict[str, str | float]:
-    """Device, driver, libraries, clocks and limits, by name: what a time depends on and a row cannot say."""
+    """Return device, driver, libraries, clocks and limits by name: what times depend on besides the case."""
     from importlib.metadata import PackageNotFoundError, version
 
     import torch
@@ -202,7 +202,7 @@ def _processor() -> str:
 
 
 def _smi_facts(device: str) -> dict[str, str | float]:
-    """Driver, limits and modes as nvidia-smi tells them; nothing without it."""
+    """Return driver, limits and modes as nvidia-smi reports them; empty without nvidia-smi."""
     names = {
         "driver_version": "driver",
         "power.limit": "power_limit_w",
@@ -214,7 +214,7 @@ def _smi_facts(device: str) -> dict[str, str | float]:
         "vbios_version": "vbios",
     }
     facts: dict[str, str | float] = {}
-    for query, name in names.items():  # one by one: drivers differ in what they know
+    for query, name in names.items():  # one query each, as a driver that lacks a field rejects the whole query
         command = ["nvidia-smi", f"--id={smi_id(device)}", f"--query-gpu={query}", "--format=csv,noheader,nounits"]
         try:
             value = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()

@@ -1,4 +1,4 @@
-"""A case measured: the operator prepared, timed, judged, and its memory given back."""
+"""Measures a case: prepares the operator, times it, flags doubtful times, and frees its memory."""
 
 import gc
 import time
@@ -16,7 +16,7 @@ from .timing import judge as judge_times
 
 
 def prepared(case: Case, device: str, seed: int) -> Work:
-    """The operator with its inputs on ``device``."""
+    """Prepare the operator of a case, with its inputs on ``device``."""
     family, precision, shape, backend = case
     if family in SMALL:
         return elementwise.elementwise(family, shape, backend, device, seed)
@@ -37,10 +37,11 @@ def prepared(case: Case, device: str, seed: int) -> Work:
 
 
 def measure(case: Case, device: str, *, graph: bool, seed: int, seconds: float) -> Measured | Skipped:
-    """Time of ``case`` on ``device``, in about ``seconds`` of repeats after preparation and warm-up.
+    """Measure ``case`` on ``device``: prepare it, warm it up, and repeat it for about ``seconds``.
 
-    ``graph``: as a CUDA graph, where device and operator allow it. Skipped says why there is no time: an impossible
-    shape, a missing backend, too little memory, a library that refuses. A GPU that is lost raises RuntimeError.
+    ``graph``: time a CUDA graph where the device and the operator allow it. Returns Skipped, with a reason, for an
+    impossible shape, a missing backend, too little memory, or a library that raises. Raises RuntimeError when
+    the GPU is lost.
     """
     reason = missing(case.family, case.precision, case.backend, device) or impossible(case)
     if not reason and case.family in COLLECTIVES:
@@ -54,13 +55,13 @@ def measure(case: Case, device: str, *, graph: bool, seed: int, seconds: float) 
     try:
         with torch.inference_mode():
             times = _times(case, device, graph, seed, seconds)
-    except Exception as problem:  # whatever a library raises: the next case may do
+    except Exception as problem:  # libraries raise all sorts of errors, and the next case may still work
         full = isinstance(problem, (MemoryError, torch.cuda.OutOfMemoryError)) or "alloc" in str(problem).lower()
         if device.startswith("cuda"):
-            torch.cuda.synchronize(device)  # raises again where every later case would fail as well
+            torch.cuda.synchronize(device)  # raises again if the GPU is lost
         reason = f"{'out of memory' if full else f'{case.backend} refuses'}: {_line(problem)}"
     if reason:
-        gc.collect()  # what the exception held
+        gc.collect()  # frees the tensors that the exception referred to
     if device.startswith("cuda"):
         torch.cuda.empty_cache()
     return Skipped(reason) if reason else summary(times, readings.since(start))
@@ -74,7 +75,7 @@ def _times(case: Case, device: str, graph: bool, seed: int, seconds: float) -> T
 
 
 def summary(times: Times, readings: list[Reading]) -> Measured:
-    """Median, P10 and P90, with the flags that times and clocks deserve."""
+    """Return median, P10 and P90 of the times, and the flags that follow from times and clocks."""
     low, middle, high = np.percentile(times.ms, (10, 50, 90))
     known = [reading for reading in readings if reading.clock_mhz > 0]
     busy = [reading for reading in known if not reading.reasons & IDLE] or known

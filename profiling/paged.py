@@ -1,4 +1,4 @@
-"""A paged KV cache filled for a case, and its pages gathered."""
+"""A paged KV cache with random contents, and attention on it by PyTorch's SDPA."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -7,10 +7,11 @@ from .buffers import Tensor, normal
 
 
 class Paged(NamedTuple):
-    """A KV cache in blocks, several times over, and where the tokens of each sequence are.
+    """Several sets of a paged KV cache, and the blocks of each sequence.
 
-    ``keys``, ``values``: [sets, blocks, block, kv_heads, head_dim]. ``table``: int32[batch, most blocks], the same in
-    every set. ``lengths``: tokens of each sequence, the new ones with them; ``used``: on the device, int32.
+    ``keys``, ``values``: [sets, blocks, tokens of a block, kv_heads, head_dim]. ``table``: int32[batch, most
+    blocks of a sequence], the same in every set. ``lengths``: tokens of each sequence, new ones included;
+    ``used``: the same, as int32[batch] on the device.
     """
 
     keys: Tensor
@@ -21,7 +22,7 @@ class Paged(NamedTuple):
 
 
 def lengths_of(family: str, shape: Sequence[int]) -> tuple[int, ...]:
-    """Tokens of each sequence, cached and new."""
+    """Return the tokens of each sequence of a case, cached and new ones together."""
     batch, mean = shape[0], shape[1]
     if family == "chunk_attention":
         return (mean + shape[2],) * batch
@@ -34,7 +35,10 @@ def lengths_of(family: str, shape: Sequence[int]) -> tuple[int, ...]:
 def paged(
     lengths: tuple[int, ...], sets: int, form: tuple[int, int, int], precision: str, device: str, random: Any
 ) -> Paged:
-    """Blocks in random order; ``form``: tokens of a block, KV heads, width of a head."""
+    """Fill a paged cache for sequences of these lengths, their blocks in random order.
+
+    ``form``: tokens of a block, KV heads, width of a head.
+    """
     import torch
 
     counts = torch.tensor([-(-length // form[0]) for length in lengths], device=device)
@@ -47,9 +51,9 @@ def paged(
 
 
 def gathered(query: Tensor, cache: Paged, index: int) -> Tensor:
-    """Decode by scaled_dot_product_attention, which knows no blocks: they are copied together first.
+    """Decode with scaled_dot_product_attention, which takes no blocks: the blocks are first copied into one tensor.
 
-    ``query``: [batch, heads, head_dim]; the same comes back. The copy is part of the time.
+    ``query`` and the answer are [batch, heads, head_dim]. The time of the copy counts.
     """
     import torch
 

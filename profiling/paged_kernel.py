@@ -1,4 +1,4 @@
-"""Decode attention on a paged KV cache, in Triton: long sequences are split, and the parts joined by their weights."""
+"""Decode attention on a paged KV cache in Triton. Long sequences are split, and the parts combined by their weights."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import torch
 import triton
 import triton.language as tl
 
-BLOCK_TOKENS = 64  # keys that a program looks at together
+BLOCK_TOKENS = 64  # tokens that a program processes in one step
 
 
 @triton.jit
@@ -15,7 +15,7 @@ def _parts(
     group: tl.constexpr, rows: tl.constexpr, dim: tl.constexpr, wide: tl.constexpr, block: tl.constexpr,
     step: tl.constexpr,
 ):  # fmt: skip
-    """One sequence, one KV head with its ``group`` query heads, one part of the tokens."""
+    """Attend for one sequence, one KV head with its ``group`` query heads, and one part of the tokens."""
     sequence, kv_head, part = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     length = tl.load(used + sequence)
     first = part * part_length
@@ -53,7 +53,7 @@ def _parts(
 
 @triton.jit
 def _joined(out, weight, answer, splits, many: tl.constexpr, dim: tl.constexpr, wide: tl.constexpr):
-    """One query head: its parts, weighted."""
+    """Combine the parts of one query head by their weights."""
     head = tl.program_id(0)
     part, column = tl.arange(0, many), tl.arange(0, wide)
     there = part < splits
@@ -66,15 +66,19 @@ def _joined(out, weight, answer, splits, many: tl.constexpr, dim: tl.constexpr, 
 
 
 def splits_of(batch: int, kv_heads: int, longest: int, processors: int) -> int:
-    """Parts of a sequence, so that all processors have two programs and a part at least four steps; a power of two."""
+    """Return how many parts a sequence is split into, a power of two.
+
+    There are about two programs per processor, and a part has at least four steps.
+    """
     wanted = min(2 * processors // max(batch * kv_heads, 1), -(-longest // (4 * BLOCK_TOKENS)), 128)
     return int(2 ** (max(wanted, 1) - 1).bit_length())
 
 
 def paged_decode(query: Any, keys: Any, values: Any, table: Any, used: Any, longest: int) -> Any:
-    """[batch, heads, head_dim] of queries on [blocks, block, kv_heads, head_dim]; tables and lengths are int32.
+    """Attend with ``query``, [batch, heads, head_dim], to a paged cache; the answer has the same shape.
 
-    ``longest``: most tokens of a sequence, known on the host, so that a CUDA graph can hold the call.
+    ``keys``, ``values``: [blocks, tokens of a block, kv_heads, head_dim]; ``table``, ``used``: int32, as in Paged.
+    ``longest``: most tokens of a sequence. The host must know it, so that a CUDA graph can hold the call.
     """
     batch, heads, dim = query.shape
     block, kv_heads = keys.shape[1], keys.shape[2]

@@ -1,6 +1,6 @@
-"""What to measure: a coarse grid first, then candidates between its points, dense where kernels take a step.
+"""Plans what to measure: a coarse grid first, then candidates between its points, dense where times jump.
 
-A GEMM steps where a tile of 64, 128 or 256 rows is full and one more begins, and where tiles fill the SMs once more.
+The time of a GEMM jumps where one more tile of 64, 128 or 256 rows begins, and where its tiles fill all SMs once more.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,10 +22,10 @@ TOKENS = (1, 4, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 LENGTHS = (16, 64, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 CHUNKS, PREFIXES = (64, 256, 512, 1024, 2048), (512, 2048, 8192, 32768)
-SKEWS = (2, 8)  # the longest KV over the mean
+SKEWS = (2, 8)  # tokens of the longest sequence over the mean
 TILES = (64, 128, 256)
-WIDTHS = (1024, 2560, 4096, 8192, 14336, 28672)  # n and k of any model
-# Heads, KV heads and their width of any model.
+WIDTHS = (1024, 2560, 4096, 8192, 14336, 28672)  # n and k, to cover any model
+# Heads, KV heads and width of a head, to cover any model.
 HEADS = ((32, 32, 128), (32, 8, 128), (16, 4, 128), (16, 2, 128), (8, 1, 128), (4, 1, 128), (32, 8, 64), (8, 8, 64))
 EXPERTS = ((4096, 14336, 8, 2), (2048, 1024, 64, 8), (4096, 1536, 128, 8), (7168, 2048, 256, 8))
 VOCABULARY = 128256
@@ -33,7 +33,7 @@ MESSAGES = (1024, 8192, 65536, 524288, 4194304, 33554432)  # elements
 
 
 class Limits(NamedTuple):
-    """What one case may take: FLOPs and bytes. ``num_sms``: of the device; ``ranks``: sizes of groups of its GPUs."""
+    """What one case may take at most, FLOPs and bytes; the SMs of the device; the group sizes of collectives."""
 
     flops: float
     bytes: float
@@ -42,7 +42,7 @@ class Limits(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """Cases in order; ``candidates``: more, to choose from. ``unavailable``: why a family is left out, in words."""
+    """Cases to measure in order, further ones to choose from, and why some families are left out."""
 
     coarse: list[Case]
     candidates: list[Case]
@@ -50,7 +50,7 @@ class Plan(NamedTuple):
 
 
 def limits(machine: Mapping[str, str | float]) -> Limits:
-    """What a device, as machine.machine describes it, measures in a second or so."""
+    """Return limits within which a case takes the device about a second. ``machine``: as ``machine.machine`` has it."""
     if "num_sms" not in machine:
         return Limits(2e9, 1e8, max(1, int(machine["cpus"])))
     gpus = int(machine.get("gpus", 1))
@@ -61,9 +61,9 @@ def limits(machine: Mapping[str, str | float]) -> Limits:
 def plan(
     splits: "Sequence[Operators]", vocabulary: int, precisions: Sequence[str], device: str, limit: Limits, seed: int
 ) -> Plan:
-    """Cases for a model split in each of these ways, or, with none, for any model.
+    """Plan the cases of a model under each tensor parallel size (``splits``), or of any model when there is none.
 
-    The coarse grid is in an order drawn from ``seed``, so that any beginning of it covers all operators.
+    The coarse grid is in an order drawn from ``seed``, so that its first cases already cover all operators.
     """
     coarse, more = (_of_model(splits, vocabulary, limit, dense) if splits else _any(limit, dense) for dense in (0, 1))
     unavailable: dict[str, str] = {}
@@ -95,7 +95,7 @@ def _cases(
 
 
 def work(family: str, shape: Shape) -> tuple[float, float]:
-    """About how many FLOPs and bytes a call takes."""
+    """Estimate the FLOPs and bytes of one call."""
     match family, shape:
         case ("gemm" | "lm_head", (m, n, k)):
             return 2.0 * m * n * k, 2.0 * (m * n + n * k + m * k)
@@ -120,7 +120,10 @@ def work(family: str, shape: Shape) -> tuple[float, float]:
 
 
 def tokens(num_sms: int, n: int, largest: int = TOKENS[-1]) -> list[int]:
-    """Rows of a GEMM n wide where its time takes a step: both sides of full tiles, and of full rounds of the SMs."""
+    """Return the row counts on both sides of each jump in the time of a GEMM with ``n`` columns.
+
+    It jumps after full tiles, and after as many tiles as all SMs process at once.
+    """
     edges = {tile * count for tile in TILES for count in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)}
     for tile, rounds in product((128, 256), range(1, 5)):
         columns = -(-n // 128)
@@ -130,7 +133,7 @@ def tokens(num_sms: int, n: int, largest: int = TOKENS[-1]) -> list[int]:
 
 
 def _between(points: Iterable[int]) -> list[int]:
-    """The points, and one more between two neighbours."""
+    """Return the points, and between each two neighbours their geometric mean."""
     found = sorted(points)
     return sorted({*found, *(round((a * b) ** 0.5) for a, b in pairwise(found))})
 
@@ -144,7 +147,7 @@ def _gemms(sizes: Iterable[tuple[int, int]], limit: Limits, dense: int) -> Itera
 def _attention(heads: int, kv_heads: int, dim: int, limit: Limits, dense: int) -> Iterator[tuple[str, Shape]]:
     lengths, batches = list(LENGTHS), list(BATCHES)
     if dense:
-        waves = (rounds * limit.num_sms // kv_heads for rounds in (1, 2))  # sequences that fill the SMs
+        waves = (rounds * limit.num_sms // kv_heads for rounds in (1, 2))  # batches that fill all SMs
         lengths, batches = _between(lengths), sorted({*_between(batches), *(w + 1 for w in waves)})
     tail = (heads, kv_heads, dim)
     for batch, length in product((1, 2, 8) if not dense else (1, 2, 4, 8, 16), lengths):

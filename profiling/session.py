@@ -1,4 +1,4 @@
-"""A profile: the coarse grid, then candidates where the forests are least certain, until the minutes are over."""
+"""Runs a profile: the coarse grid, then the candidates that forests predict least surely, until the time is over."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from fastsim.catalog.model import Model
     from fastsim.deployment.operators.decoder import Operators
 
-PIECE = 30.0  # s of measuring that a kill may cost
-SHORTEST, LONGEST = 0.02, 0.3  # s of repeats of one case
-COARSE_SHARE = 0.4  # of the minutes, aimed at for the repeats of the coarse grid
-ROUND = 32  # candidates between two fits
-ENOUGH = 24  # rows that a forest is asked from
+PIECE = 30.0  # s of measurements that are lost at most when the process is killed
+SHORTEST, LONGEST = 0.02, 0.3  # s that one case is repeated
+COARSE_SHARE = 0.4  # of the time, to spend on the coarse grid
+ROUND = 32  # candidates measured between two fits
+ENOUGH = 24  # rows that a forest needs
 TREES = 20
-SIZES = (1, 2, 4, 8)  # tensor parallel sizes, where none are asked for
+SIZES = (1, 2, 4, 8)  # tensor parallel sizes, unless some are given
 
 Progress = Callable[[float], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What ``fastsim profile`` was told. ``model``: None for any; ``system``: what rows call the device."""
+    """The options of ``fastsim profile``. ``model``: None for shapes of any model; ``system``: the device in rows."""
 
     device: str
     minutes: float
@@ -46,10 +46,10 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What a run came to. ``rows``: of all runs; ``new``: of this one; ``left``: cases not measured yet.
+    """What a run has done. ``rows``: of all runs; ``new``: rows of this run; ``left``: cases that are not measured yet.
 
-    ``device``: what ``fastsim train --device`` takes: a system of the catalog, or the file that describes another;
-    None before a GEMM is measured.
+    ``device``: the value for ``fastsim train --device``, which is a system of the catalog or the file that describes
+    the device; None before a GEMM is measured.
     """
 
     plan: Plan
@@ -60,9 +60,9 @@ class Done:
 
 
 def profile(asked: Asked, progress: Progress = lambda share: None) -> Done:
-    """Measure for ``asked.minutes``, going on where an earlier run into the same folder stopped.
+    """Measure for ``asked.minutes``, and resume where an earlier run into the same folder stopped.
 
-    Raises InputError for what cannot be asked, and KeyboardInterrupt with all that is measured kept.
+    Raises InputError for options that are not valid. On KeyboardInterrupt all measured rows are kept.
     """
     began = time.monotonic()
     check_torch(asked.device)
@@ -74,7 +74,7 @@ def profile(asked: Asked, progress: Progress = lambda share: None) -> Done:
     planned = plan(splits, model.vocab_size if model else 0, asked.precisions, asked.device, limits(facts), asked.seed)
     if not planned.coarse:
         raise ConfigError(
-            f"--precision {' '.join(asked.precisions)}: nothing of it can be measured on {asked.device} "
+            f"--precision {' '.join(asked.precisions)}: no operator can be measured in it on {asked.device} "
             f"({next(iter(planned.unavailable.values()), 'the shapes are too large for it')})"
         )
     about = {
@@ -102,25 +102,25 @@ def profile(asked: Asked, progress: Progress = lambda share: None) -> Done:
 
 
 class _Run:
-    """Measures case after case into pieces of ``PIECE`` seconds."""
+    """Measures case after case, and writes the rows in pieces of ``PIECE`` seconds."""
 
     def __init__(
         self, asked: Asked, store: Store, facts: dict[str, str | float], began: float, progress: Progress
     ) -> None:
         self.asked, self.store, self.facts, self.progress, self.began = asked, store, facts, progress, began
         self.budget = 60 * asked.minutes
-        self.seen = {row.case for row in store.rows if not row.throttled}  # those are measured again
+        self.seen = {row.case for row in store.rows if not row.throttled}  # throttled ones are measured again
         self.piece: list[Row] = []
         self.piece_began = time.monotonic()
         self.took: list[float] = []
         self.seconds = LONGEST
 
     def over(self) -> bool:
-        """Whether another case, as long as the longest of late, would end after the budget."""
+        """Whether the time would run out during a case as long as the longest of the last 200."""
         return time.monotonic() - self.began + max(self.took[-200:], default=0.0) > self.budget
 
     def measure(self, case: Case) -> None:
-        """Measure one case, and keep the piece once it is long enough."""
+        """Measure one case, and write the piece once it has taken ``PIECE`` seconds."""
         from .measure import measure
 
         start = time.monotonic()
@@ -146,13 +146,13 @@ class _Run:
             self.keep()
 
     def keep(self) -> None:
-        """Write what is not written yet."""
+        """Write the rows that are not written yet."""
         piece, self.piece, self.piece_began = self.piece, [], time.monotonic()
         if piece:
             self.store.write(piece, self.facts)
 
     def coarse(self, planned: Plan) -> None:
-        """The grid, in its order."""
+        """Measure the coarse grid in its order."""
         left = [case for case in planned.coarse if case not in self.seen]
         if left:
             self.seconds = float(np.clip(COARSE_SHARE * self.budget / len(left), SHORTEST, LONGEST))
@@ -162,7 +162,7 @@ class _Run:
             self.measure(case)
 
     def refine(self, planned: Plan) -> None:
-        """The candidates of which the forests' trees disagree most, a round at a time."""
+        """Measure, a round at a time, the candidates on which the trees of the forests disagree most."""
         self.seconds = LONGEST
         while not self.over():
             left = [case for case in planned.candidates if case not in self.seen]
@@ -174,22 +174,22 @@ class _Run:
                 self.measure(case)
 
     def left(self, planned: Plan) -> int:
-        """Cases of the plan that are not measured."""
+        """Return how many cases of the plan are not measured."""
         return sum(case not in self.seen for case in (*planned.coarse, *planned.candidates))
 
 
 def least_certain(cases: Sequence[Case], rows: Sequence[Row], count: int) -> list[Case]:
-    """``count`` of ``cases``: those with the largest standard deviation over the trees of a forest of ``rows``.
+    """Choose ``count`` of ``cases``: those on which the trees of a forest fitted to ``rows`` disagree most.
 
-    One at most of each line along the first column of a shape, for neighbours teach the same. Families with fewer
-    than ``ENOUGH`` rows come in their order, as if the trees disagreed most.
+    Of cases that differ only in the first column of their shape, one at most is chosen, because neighbours teach a
+    forest the same. Families with fewer than ``ENOUGH`` rows come first, in their order.
     """
     from fastsim.predictors.chip import Chip
     from fastsim.predictors.families import Size, features
     from fastsim.predictors.forests.features import stacked
     from fastsim.predictors.forests.fit import fit
 
-    chip = Chip(100.0, 1000.0, 100)  # a unit: the fitted weights take it in
+    chip = Chip(100.0, 1000.0, 100)  # any figures: the fitted weights make up for them
     spread = np.full(len(cases), np.inf)
     for family, precision in dict.fromkeys(case[:2] for case in cases):
         mine = [row for row in rows if row.learnt and row.case[:2] == (family, precision)]
@@ -212,7 +212,7 @@ def least_certain(cases: Sequence[Case], rows: Sequence[Row], count: int) -> lis
 
 
 def check_torch(device: str) -> None:
-    """Raise ConfigError where there is no PyTorch or no such device, saying what there is."""
+    """Raise ConfigError if PyTorch or the device is missing; the message says what there is."""
     try:
         import torch
     except ImportError:
@@ -223,13 +223,13 @@ def check_torch(device: str) -> None:
     if kind == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if not count:
-            raise ConfigError(f"--device: {device!r} is not here: PyTorch {torch.__version__} sees no GPU; give cpu")
+            raise ConfigError(f"--device: {device!r} does not exist: PyTorch {torch.__version__} sees no GPU; give cpu")
         if int(index or 0) >= count:
-            raise ConfigError(f"--device: {device!r} is not here; give cuda:0 to cuda:{count - 1}")
+            raise ConfigError(f"--device: {device!r} does not exist; give cuda:0 to cuda:{count - 1}")
 
 
 def known(name: str) -> str | None:
-    """What the catalog calls the system that PyTorch calls ``name``, e.g. NVIDIA H100 80GB HBM3; None if unknown."""
+    """Return the catalog's name of what PyTorch calls ``name`` (e.g. NVIDIA H100 80GB HBM3); None if unknown."""
     from fastsim.catalog.load import load_device
     from fastsim.errors import CatalogError
 
@@ -241,19 +241,19 @@ def known(name: str) -> str | None:
 
 
 def listed(system: str) -> bool:
-    """Whether the catalog has a device with such rows."""
+    """Whether ``system`` names a device of the catalog, or the operator times of one."""
     from fastsim.catalog.load import load_device, names
 
     return any(system in (name, load_device(name).predictor) for name in names("devices"))
 
 
 def plain(name: str) -> str:
-    """A name in small letters, digits and underscores."""
+    """Return the name in lower-case letters, digits and underscores."""
     return "_".join("".join(c if c.isalnum() else " " for c in name.lower()).split())
 
 
 def _splits(asked: Asked) -> "tuple[Model | None, list[Operators]]":
-    """The model, and its operators by tensor parallel size and precision."""
+    """Return the model, and its operators under each tensor parallel size."""
     if asked.model is None:
         return None, []
     from fastsim.catalog.load import load_model

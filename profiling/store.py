@@ -1,8 +1,8 @@
-"""Measured rows on disk, in pieces that appear whole or not at all: what a killed run has done stays done.
+"""Measured rows on disk. They are written in pieces, each of which appears whole or not at all.
 
-DIR/piece-00001.parquet holds what forests learn from, as predictors/measurements/records.py declares it; DIR/other/
-the same piece's other rows: families without a forest, throttled ones, and skipped ones with their reason.
-DIR/profile.json says what was asked and on which machine.
+DIR/piece-00001.parquet has the rows that forests learn from, in the table that predictors/measurements/records.py
+declares. DIR/other/piece-00001.parquet has the other rows of the same piece: families without a forest, throttled rows,
+and skipped cases with their reason. DIR/profile.json has the options and the machine.
 """
 
 import json
@@ -22,37 +22,37 @@ if TYPE_CHECKING:
 ASKED = "profile.json"
 TIMES = {"low_ms": float, "high_ms": float, "repeats": int, "graph": bool, "clock_mhz": float, "temperature_c": float}
 COLUMNS = tuple(dict.fromkeys(name for names in SHAPES.values() for name in names))
-# What is the same in one profile, and how it is called.
+# What may not change within a profile, and what messages call it.
 SAME = {"name": "the device", "system": "--system", "model": "--model", "tensor_parallel_sizes": "--tp"}
 SAME |= {"precisions": "--precision", "seed": "--seed", "torch": "PyTorch"}
 
 
 class Row(NamedTuple):
-    """A case and what came of it."""
+    """A case and its outcome."""
 
     case: Case
     outcome: Measured | Skipped
 
     @property
     def learnt(self) -> bool:
-        """Whether a forest is to learn from it."""
+        """Whether a forest learns from this row."""
         from fastsim.predictors.families import FAMILIES
 
         return self.case.family in FAMILIES and isinstance(self.outcome, Measured) and not self.throttled
 
     @property
     def throttled(self) -> bool:
-        """Whether the device was slowed down meanwhile."""
+        """Whether the device was throttled during the measurement."""
         return isinstance(self.outcome, Measured) and "throttled" in self.outcome.flags.split(",")
 
 
 class Store:
-    """The folder of one profile. ``rows``: what earlier runs left there, in order."""
+    """The folder of one profile. ``rows``: all rows that are in it, in order."""
 
     def __init__(self, folder: Path, asked: Mapping[str, Any]) -> None:
-        """Take the folder up, or begin it. ``asked``: JSON-able, by the names of ``SAME`` and more.
+        """Open the folder, or create it. ``asked``: the options, which include those of ``SAME``; JSON must hold them.
 
-        Raises OutputError where it cannot be written or belongs to another profile, TableError for a damaged piece.
+        Raises OutputError if the folder cannot be written or is of another profile, TableError for a damaged piece.
         """
         self.folder, self.asked = folder, dict(asked)
         before = _before(folder)
@@ -69,7 +69,7 @@ class Store:
         return [*sorted((self.folder / "other").glob("piece-*.parquet")), *sorted(self.folder.glob("piece-*.parquet"))]
 
     def write(self, rows: list[Row], machine: Mapping[str, Any]) -> None:
-        """Keep ``rows`` as one piece, with the machine as it is now."""
+        """Write ``rows`` as one piece, with the present state of the machine."""
         numbers = [int(path.stem.removeprefix("piece-")) for path in self._pieces()]
         name = f"piece-{max(numbers, default=0) + 1:05}.parquet"
         for folder, chosen in ((self.folder / "other", False), (self.folder, True)):
@@ -80,7 +80,7 @@ class Store:
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Keep a second profile out of the folder meanwhile. Raises OutputError."""
+    """Lock the folder against a second profile. Raises OutputError if another one holds the lock."""
     refuse_file(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)

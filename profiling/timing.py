@@ -1,4 +1,4 @@
-"""Repeated bursts of calls, timed by CUDA events or by the clock of the CPU, until their median stands still."""
+"""Times repeated bursts of calls, by CUDA events or by the clock of the CPU, until their median is steady."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -8,18 +8,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-BURST_MS = 2.0  # a burst lasts about this long: events resolve half a microsecond
-STEADY = 0.01  # half-width of the median's interval over the median, below which a time is known
-FEWEST, MIN_REPEATS, MAX_REPEATS = 3, 7, 200  # when time is over, before a median counts as steady, ever
-MAX_CAPTURED = 1024  # calls in one graph
-WARM_S = 0.02  # an idle GPU takes about this long to raise its clock
-NOISY = 0.03  # the median of a measurement is less sure than this
-OUTLIER, MANY_OUTLIERS = 1.5, 0.05  # times the median; share of the repeats
+BURST_MS = 2.0  # length of a burst: the resolution of CUDA events is half a microsecond
+STEADY = 0.01  # half-width of the median's 95 % interval over the median: below that the median is steady
+FEWEST, MIN_REPEATS, MAX_REPEATS = 3, 7, 200  # repeats: at least, at least for a steady median, at most
+MAX_CAPTURED = 1024  # calls in one CUDA graph, at most
+WARM_S = 0.02  # s that an idle GPU takes to raise its clock
+NOISY = 0.03  # half-width of the interval over the median: above that a measurement is noisy
+OUTLIER, MANY_OUTLIERS = 1.5, 0.05  # a repeat above 1.5 medians is an outlier; more than 5 % of them are flagged
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """``call(i)`` does the operator on input set i of ``sets``; ``graph``: whether a CUDA graph can hold it."""
+    """A prepared operator: ``call(i)`` runs it on input set i of ``sets``; ``graph``: a CUDA graph can hold it."""
 
     call: Callable[[int], Any]
     sets: int = 1
@@ -27,29 +27,29 @@ class Work:
 
 
 class Times(NamedTuple):
-    """Milliseconds of one call, one figure per repeat; whether a CUDA graph was replayed."""
+    """The time of one call in each repeat, ms, and whether a CUDA graph was replayed."""
 
     ms: list[float]
     graph: bool
 
 
 def interval(ms: Sequence[float]) -> float:
-    """Half-width of the 95 % interval of the median over the median, from the quartiles."""
+    """Return the half-width of the median's 95 % interval over the median, estimated from the quartiles."""
     low, middle, high = np.percentile(ms, (25, 50, 75))
     return float(1.57 * (high - low) / np.sqrt(len(ms)) / middle)
 
 
 def judge(ms: Sequence[float]) -> list[str]:
-    """``noisy`` where the median is not sure, ``outliers`` where many repeats lie far above it."""
+    """Return the flags ``noisy``, if the median is uncertain, and ``outliers``, if many repeats are far above it."""
     flags = ["noisy"] if len(ms) < FEWEST or interval(ms) > NOISY else []
     far = np.mean(np.asarray(ms) > OUTLIER * np.median(ms))
     return flags + (["outliers"] if far > MANY_OUTLIERS else [])
 
 
 def settle(burst: Callable[[], float], seconds: float) -> list[float]:
-    """Milliseconds of one call, a figure per burst, until the median is steady or ``seconds`` have passed.
+    """Run bursts until their median is steady or ``seconds`` have passed; return the time of one call in each, ms.
 
-    FEWEST bursts are waited for up to three times as long; one that is running ends.
+    It runs ``FEWEST`` bursts at least, unless they take three times ``seconds``.
     """
     ms: list[float] = []
     start = time.perf_counter()
@@ -64,7 +64,10 @@ def settle(burst: Callable[[], float], seconds: float) -> list[float]:
 
 
 def calls_of(first_ms: float, seconds: float, sets: int, most: int) -> int:
-    """Calls in a burst: BURST_MS of them or a round of all input sets, in whole rounds, as far as time allows."""
+    """Return the calls of a burst: enough for ``BURST_MS`` and for all input sets, as far as time allows.
+
+    They are a multiple of ``sets`` if there are that many. ``first_ms``: time of one call, ms.
+    """
     longest = max(seconds * 1e3 / MIN_REPEATS, first_ms)
     wanted = int(min(max(BURST_MS, first_ms * sets), longest) / max(first_ms, 1e-6))
     calls = max(1, min(most, wanted))
@@ -72,7 +75,7 @@ def calls_of(first_ms: float, seconds: float, sets: int, most: int) -> int:
 
 
 def in_turn(work: Work) -> Callable[[int], None]:
-    """A function that calls the operator so many times, always on the next input set."""
+    """Return a function that calls the operator a number of times, each time on the next input set."""
     order = cycle(range(work.sets))
 
     def run(calls: int) -> None:
@@ -83,7 +86,7 @@ def in_turn(work: Work) -> Callable[[int], None]:
 
 
 def clocked(work: Work, seconds: float) -> Times:
-    """On the CPU."""
+    """Time an operator by the clock of the CPU."""
     run = in_turn(work)
 
     def burst(calls: int) -> float:
@@ -91,13 +94,13 @@ def clocked(work: Work, seconds: float) -> Times:
         run(calls)
         return (time.perf_counter() - start) * 1e3 / calls
 
-    run(2)  # allocations, and libraries that choose a kernel at the first call
+    run(2)  # the first calls allocate memory, and libraries choose their kernels
     calls = calls_of(burst(1), seconds, 1, 10_000)
     return Times(settle(lambda: burst(calls), seconds), False)
 
 
 def on_gpu(work: Work, device: str, seconds: float, graph: bool) -> Times:
-    """By CUDA events, in a captured graph where ``graph`` and the operator allow it."""
+    """Time an operator by CUDA events; replay it as a CUDA graph if ``graph`` and the operator allow it."""
     import torch
 
     torch.cuda.set_device(device)
@@ -106,7 +109,7 @@ def on_gpu(work: Work, device: str, seconds: float, graph: bool) -> Times:
     run = in_turn(work)
 
     def timed(launch: Callable[[], None], first: Callable[[], None] | None = None) -> float:
-        if first:  # keeps the GPU busy while the host starts what is timed
+        if first:  # keeps the GPU busy while the host launches what is timed
             first()
         start.record(stream)
         launch()
@@ -122,7 +125,7 @@ def on_gpu(work: Work, device: str, seconds: float, graph: bool) -> Times:
         replay = _captured(work, calls, stream) if graph and work.graph else None
         if replay:
             better = calls_of(timed(replay, replay) / calls, seconds, work.sets, MAX_CAPTURED)
-            if better > 2 * calls:  # the host took longer to start the first calls than the GPU to do them
+            if better > 2 * calls:  # launching took longer than running, so the first estimate was too high
                 calls, replay = better, _captured(work, better, stream)
         launch = replay or (lambda: run(calls))
         warm = time.perf_counter() + WARM_S
@@ -132,7 +135,7 @@ def on_gpu(work: Work, device: str, seconds: float, graph: bool) -> Times:
 
 
 def _captured(work: Work, calls: int, stream: Any) -> Callable[[], None] | None:
-    """Replay of ``calls`` calls; None where the operator does what a graph cannot hold."""
+    """Capture ``calls`` calls in a CUDA graph, and return its replay; None if a graph cannot hold the operator."""
     import torch
 
     graph = torch.cuda.CUDAGraph()
@@ -143,7 +146,7 @@ def _captured(work: Work, calls: int, stream: Any) -> Callable[[], None] | None:
     except torch.cuda.OutOfMemoryError:
         raise
     except RuntimeError:
-        torch.cuda.synchronize()  # raises if more than the capture is broken
+        torch.cuda.synchronize()  # raises if the GPU is lost
         return None
     replay: Callable[[], None] = graph.replay
     return replay

@@ -1,1 +1,1 @@
-"""Models, devices and nodes: the shipped catalog, any Hugging Face config.json, device files."""
+"""The models, devices and nodes that fastsim ships, and the models and devices that files describe."""

@@ -1,4 +1,4 @@
-"""A GPU that the catalog does not have, described in a file: what ``device: my_gpu.yaml`` names."""
+"""The file that describes a GPU which the catalog does not have; ``device: my_gpu.yaml`` names it."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,11 +21,11 @@ def _name(meaning: str, example: str, **default: Any) -> Any:
 
 
 class DeviceFile(BaseModel):
-    """The keys, as in the catalog's devices.yaml."""
+    """The keys of the file. They are those of the catalog's devices.yaml."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    name: str = _name("what rows of a profile call it", "my_gpu", min_length=1)
+    name: str = _name("the name of the device in the rows of a profile", "my_gpu", min_length=1)
     memory_gib: float = _number("as the driver reports it", 80, gt=0)
     bandwidth_gb_s: float = _number("10^9 bytes per second", 3350, gt=0)
     tflops: dict[str, Annotated[float, Field(gt=0)]] = Field(
@@ -47,7 +47,7 @@ class DeviceFile(BaseModel):
 
 
 def load(path: Path) -> Device:
-    """The device of a file. Raises ConfigError: the file and key, the value, and a valid one."""
+    """Read a device from a file. Raises ConfigError with the file, the key, its value and a valid value."""
     document = read(path)
     given = validate(DeviceFile, document)
     if "bf16" not in given.tflops:

@@ -1,6 +1,6 @@
-"""The shapes of a decoder from a Hugging Face config.json.
+"""Reads the shapes of a decoder from a Hugging Face config.json.
 
-The field names and what they mean when they are left out are those of transformers' configuration classes.
+Field names and their defaults are those of the configuration classes in transformers.
 """
 
 from pathlib import Path
@@ -11,12 +11,12 @@ from fastsim.catalog.quantization import quantisation
 from fastsim.errors import CatalogError
 from fastsim.files.documents import parse_json, read_text
 
-# What model_type says and the configuration may leave unsaid.
+# What follows from model_type where the configuration does not say it.
 GATED = {"llama", "mistral", "qwen", "qwen2", "qwen3", "internlm", "internlm2", "gemma", "gemma2", "gemma3_text"}
 GATED |= {"phi3", "cohere", "granite", "olmo", "olmo2", "baichuan", "exaone", "stablelm", "smollm3"}
 PLAIN = {"phi", "opt", "gpt2", "gpt_neo", "gpt_neox", "gptj", "gpt_bigcode", "starcoder2", "bloom", "mpt"}
-PARALLEL = {"phi", "gptj", "cohere"}  # attention and MLP behind one norm
-SANDWICH = {"gemma2", "gemma3_text"}  # norms behind attention and MLP too
+PARALLEL = {"phi", "gptj", "cohere"}  # attention and MLP run in parallel behind one norm
+SANDWICH = {"gemma2", "gemma3_text"}  # norms after attention and MLP too
 TIED = {"gpt2", "gpt_neo", "gpt_bigcode", "opt", "bloom", "mpt", "starcoder2", "cohere"}
 TIED |= {"gemma", "gemma2", "gemma3_text"}
 QK_NORM = {"qwen3", "qwen3_moe", "gemma3_text", "olmo2", "olmoe"}
@@ -27,7 +27,7 @@ EXPERTS = {"mixtral": "intermediate_size", "phimoe": "intermediate_size", "olmoe
 EXPERTS |= {"gpt_oss": "intermediate_size", "granitemoe": "intermediate_size"}
 EXPERTS |= dict.fromkeys(("qwen2_moe", "qwen3_moe", "deepseek_v2", "deepseek_v3", "kimi_k2"), "moe_intermediate_size")
 LATENT = {"deepseek_v2", "deepseek_v3", "kimi_k2"}
-# One layer of so many attends to everything, where layer_types does not say it.
+# One layer in this many has full attention, unless layer_types says which.
 FULL_ATTENTION_EVERY = {"gemma2": 2, "gpt_oss": 2, "gemma3_text": 6}
 NAMES = {
     "num_layers": ("num_hidden_layers", "n_layer", "n_layers", "num_layers"),
@@ -46,7 +46,7 @@ NAMES = {
         "model_max_length",
     ),
 }
-# A field that is set to more than its harmless value, and what that means.
+# Fields that make a model impossible to simulate when they exceed a value, and what such a model is.
 REFUSED = (
     ("is_encoder_decoder", 0, "an encoder-decoder"),
     ("state_size", 0, "a state-space model"),
@@ -58,11 +58,11 @@ REFUSED = (
 
 
 def read_config(path: Path) -> Model:
-    """The model of a config.json, or of the folder that holds one; its name is the path as given.
+    """Read the model from a config.json, or from the folder that holds one. Its name is ``path`` as given.
 
-    KV heads default to the attention heads, head_dim to hidden_size / heads. Raises CatalogError when a field
-    is missing or impossible, or describes a model that cannot be simulated; ConfigError when the file cannot
-    be read.
+    The number of KV heads defaults to that of attention heads, and head_dim to hidden_size / attention heads. Raises
+    CatalogError when a field is missing or impossible, or describes a model that cannot be simulated; ConfigError when
+    the file cannot be read.
     """
     file = path / "config.json" if path.is_dir() else path
     config = parse_json(read_text(file), str(file)).values
@@ -92,7 +92,7 @@ def read_config(path: Path) -> Model:
     gated = bool(experts) or _gated(file, config, kind)
     width = sizes["intermediate_size"] or experts.get("moe_intermediate_size")
     if width is None and not gated:
-        width = 4 * hidden  # GPT-2's n_inner, when null
+        width = 4 * hidden  # the default of GPT-2's n_inner
     if width is None:
         raise _missing(file, "intermediate_size")
     window = config.get("sliding_window") if config.get("use_sliding_window", True) else None
@@ -104,7 +104,7 @@ def read_config(path: Path) -> Model:
         num_attention_heads=heads,
         num_key_value_heads=kv_heads,
         head_dim=head_dim,
-        # Qwen's first generation counts gate and up together.
+        # In the first generation of Qwen the field counts gate and up together.
         intermediate_size=width // 2 if kind == "qwen" else width,
         gated_mlp=gated,
         vocab_size=_required(file, sizes, "vocab_size"),
@@ -124,7 +124,7 @@ def read_config(path: Path) -> Model:
 
 
 def _full_layers(config: dict[str, Any], kind: str, layers: int) -> int:
-    """Layers that attend to everything, of a model with a sliding window."""
+    """Return how many layers of a model with a sliding window have full attention."""
     if types := config.get("layer_types"):
         return int(types.count("full_attention"))
     if kind in FULL_ATTENTION_EVERY:
@@ -137,14 +137,14 @@ def _full_layers(config: dict[str, Any], kind: str, layers: int) -> int:
 
 
 def _experts(file: Path, config: dict[str, Any], kind: str, layers: int) -> dict[str, int]:
-    """The fields of Model that describe its experts; none for a dense model."""
+    """Return the fields of Model that describe experts; empty for a dense model."""
     spellings = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
     field = next((name for name in spellings if isinstance(config.get(name), int) and config[name] > 1), None)
     if field is None:
         return {}
     if kind not in EXPERTS:
         known = ", ".join(sorted(EXPERTS))
-        why = f"describes a mixture of experts, and model_type {kind!r} is none that is known ({known})"
+        why = f"describes a mixture of experts, and model_type {kind!r} is not a known one ({known})"
         raise _fault(file, field, config[field], why)
     step = config.get("decoder_sparse_step", config.get("moe_layer_freq", 1))
     first = config.get("first_k_dense_replace", 0)
@@ -176,13 +176,13 @@ def _experts(file: Path, config: dict[str, Any], kind: str, layers: int) -> dict
 
 
 def _latent(file: Path, config: dict[str, Any], kind: str) -> dict[str, int]:
-    """The fields of Model that describe multi-head latent attention; none for a model without."""
+    """Return the fields of Model that describe multi-head latent attention; empty for a model without it."""
     rank = config.get("kv_lora_rank")
     if not rank:
         return {}
     if kind not in LATENT:
         known = ", ".join(sorted(LATENT))
-        why = f"describes multi-head latent attention, and model_type {kind!r} is none that is known ({known})"
+        why = f"describes multi-head latent attention, and model_type {kind!r} is not a known one ({known})"
         raise _fault(file, "kv_lora_rank", rank, why)
     found = {"q_lora_rank": config.get("q_lora_rank") or 0}
     for name in ("kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim"):
@@ -224,7 +224,7 @@ def _required(file: Path, sizes: dict[str, int | None], name: str) -> int:
 
 
 def _missing(file: Path, name: str) -> CatalogError:
-    return CatalogError(f"{file}: {NAMES.get(name, (name,))[0]}: missing; a decoder's config.json has it")
+    return CatalogError(f"{file}: {NAMES.get(name, (name,))[0]}: missing; the config.json of a decoder needs it")
 
 
 def _fault(file: Path, field: str, value: object, why: str) -> CatalogError:

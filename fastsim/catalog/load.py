@@ -1,4 +1,4 @@
-"""Models, devices and nodes: the shipped catalog (data/catalog), and any Hugging Face config.json."""
+"""Loads models, devices and nodes from the catalog (data/catalog), and models from any Hugging Face config.json."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -18,9 +18,9 @@ T = TypeVar("T", "Model", "Device", "Node")
 
 
 def load_model(name: str | Path) -> Model:
-    """A catalog model by name or alias in any case, or that of a Hugging Face config.json or its folder.
+    """Load a model: a name or alias of the catalog, in any case, or the path of a config.json or its folder.
 
-    Raises CatalogError when the name is unknown, or the file does not describe a decoder that we know.
+    Raises CatalogError when the name is unknown, or when the file does not describe a decoder that can be simulated.
     """
     entry = _find("models", str(name))
     if entry is not None:
@@ -35,9 +35,9 @@ def load_model(name: str | Path) -> Model:
 
 
 def load_device(name: str) -> Device:
-    """A catalog device by name or alias in any case, or that of a YAML file (device_file.DeviceFile lists its keys).
+    """Load a device: a name or alias of the catalog, in any case, or a YAML file with the keys of DeviceFile.
 
-    Raises CatalogError when the name is unknown, and ConfigError for a file that does not describe a device.
+    Raises CatalogError when the name is unknown, and ConfigError when the file does not describe a device.
     """
     entry = _find("devices", name)
     if entry is None:
@@ -53,7 +53,7 @@ def load_device(name: str) -> Device:
 
 
 def load_node(name: str) -> Node:
-    """A catalog node by name or alias in any case. Raises CatalogError when it is unknown."""
+    """Load a node: a name or alias of the catalog, in any case. Raises CatalogError when it is unknown."""
     entry = _find("nodes", name)
     if entry is None:
         raise CatalogError(f"node: {short(name)} is unknown; {did_you_mean(name, names('nodes'))}")
@@ -61,7 +61,7 @@ def load_node(name: str) -> Node:
 
 
 def default_node(device: Device) -> Node:
-    """The first node of the catalog that is made of this device."""
+    """Return the first node of the catalog that holds this device. Raises CatalogError when there is none."""
     for name, values in _entries("nodes").items():
         if values["device"] == device.name:
             return _node(name, values)
@@ -69,7 +69,7 @@ def default_node(device: Device) -> Node:
 
 
 def names(kind: Kind) -> list[str]:
-    """The names of the catalog, in its order; aliases left out."""
+    """Return the names in the catalog, in its order, without aliases."""
     return list(_entries(kind))
 
 
@@ -91,7 +91,7 @@ def _node(name: str, values: Mapping[str, Any]) -> Node:
 
 
 def _build(kind: type[T], name: str, values: Mapping[str, Any]) -> T:
-    """The dataclass from those values that are its fields; whole numbers become float where it says so."""
+    """Build the dataclass from those values that are its fields; integers become floats where a field is one."""
     types = {field.name: field.type for field in fields(kind)}
     given: dict[str, Any] = {key: value for key, value in values.items() if key in types}
     given |= {key: float(value) for key, value in given.items() if types[key] is float}
@@ -129,7 +129,7 @@ def _exists(path: Path) -> bool:
 
 
 def _spellings(kind: Kind, whole: bool) -> list[str]:
-    """What a typing error is compared with: the names, whole or without their organisation."""
+    """Return the names that a misspelt name is compared with: whole, or without their organisation."""
     return [name if whole else name.rpartition("/")[2] for name in names(kind)]
 
 

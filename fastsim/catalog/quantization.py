@@ -1,4 +1,4 @@
-"""The precision of a checkpoint's weights, as its files on Hugging Face say it."""
+"""Reads the precision of the weights of a checkpoint from its Hugging Face files."""
 
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,10 @@ KNOWN = "fp8, compressed-tensors, awq, gptq, modelopt"
 
 
 def quantisation(file: Path, config: dict[str, Any]) -> str | None:
-    """fp8, fp8_block, int8_wo, int4_wo or nvfp4; None for 16 bits.
+    """Return fp8, fp8_block, int8_wo, int4_wo or nvfp4; None for 16 bits.
 
-    From ``quantization_config`` of a config.json, else hf_quant_config.json beside it. Raises CatalogError for
-    a scheme that has no such name.
+    It is read from ``quantization_config`` of the config.json, or from hf_quant_config.json in the same folder. Raises
+    CatalogError for a scheme that cannot be simulated.
     """
     beside = file.with_name("hf_quant_config.json")
     place, given = "quantization_config", config.get("quantization_config")
@@ -34,7 +34,7 @@ def quantisation(file: Path, config: dict[str, Any]) -> str | None:
         shown = f"{method} {said}".strip()
         raise CatalogError(
             f"{file}: {place}.quant_method: {shown!r} is not a scheme that can be simulated (known: {KNOWN}); "
-            "take it out, and give the deployment's quantization instead"
+            "remove it, and set the deployment's quantization instead"
         )
     return found
 

@@ -1,4 +1,4 @@
-"""Workloads: request streams from files, from presets, and drawn from a description."""
+"""Workloads: requests that are read from a file, or drawn from a preset or a description."""
 
 from fastsim.workload.loading import is_description, load, synthesise
 from fastsim.workload.presets import presets

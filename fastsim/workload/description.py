@@ -1,4 +1,4 @@
-"""What a synthetic workload is drawn from: a distribution of lengths, and one of gaps between arrivals."""
+"""The schema of a synthetic workload: a distribution of lengths, and a distribution of gaps between arrivals."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,14 +12,14 @@ from fastsim.files.documents import Document
 from fastsim.files.schema import validate
 from fastsim.workload.workload import MAX_REQUESTS, MAX_TOKENS
 
-# description: what follows "is not" in a message; examples: a valid value.
+# ``description`` and ``examples`` complete the message "... is not DESCRIPTION (e.g. EXAMPLE)".
 Tokens = Annotated[int, Field(ge=1, le=MAX_TOKENS, description="a whole number from 1 to 10 million", examples=[512])]
 Rate = Annotated[float, Field(ge=1e-9, le=1e9, description="requests per second from 1e-9 to 1e9", examples=[2.0])]
 File = Annotated[str, Field(min_length=1, max_length=4096, description="the name of a file", examples=["requests.csv"])]
 
 
 def _ascending(values: Any) -> Any:
-    """A check of whole lists, so that a message shows the list and not just a place in it."""
+    """Check a whole list at once, so that a message shows the list and not only one of its values."""
     numbers = isinstance(values, list) and all(type(value) in (int, float) for value in values)
     if not numbers or len(values) < 2 or sorted(values) != values or not values[0] > 0:
         raise ValueError
@@ -44,8 +44,11 @@ class Range(_Settings):
 
 
 class Quantiles(_Settings):
-    """A distribution by its quantiles: between knots the log of the length is linear in the normal score of the
-    probability (two knots make a lognormal); beyond the first and the last the length stays."""
+    """A distribution by its quantiles (knots).
+
+    Between two knots the log of the length is linear in the normal score of the probability, so that two knots make a
+    lognormal distribution. Below the first and above the last knot the length stays the same.
+    """
 
     probability: Annotated[list[float], BeforeValidator(_ascending)] = Field(
         description="ascending probabilities above 0 and below 1", examples=[[0.1, 0.5, 0.9]]
@@ -73,7 +76,7 @@ Knots = Annotated[
 
 
 class FixedLengths(_Settings):
-    """All requests alike."""
+    """All requests have the same lengths."""
 
     kind: Literal["fixed"]
     num_prompt_tokens: Tokens
@@ -81,7 +84,7 @@ class FixedLengths(_Settings):
 
 
 class UniformLengths(_Settings):
-    """Every length in a range equally often; prompt and output independent."""
+    """Every length of a range is equally probable; prompt and output are independent."""
 
     kind: Literal["uniform"]
     num_prompt_tokens: Span
@@ -89,7 +92,7 @@ class UniformLengths(_Settings):
 
 
 class ZipfLengths(_Settings):
-    """The k-th length of a range with weight k**-exponent, the shortest first; prompt and output independent."""
+    """The k-th shortest length of a range has weight k**-exponent; prompt and output are independent."""
 
     kind: Literal["zipf"]
     num_prompt_tokens: Span
@@ -98,7 +101,7 @@ class ZipfLengths(_Settings):
 
 
 class QuantileLengths(_Settings):
-    """Quantiles of each length, joined by a Gaussian copula with this correlation."""
+    """Prompt and output have the given quantiles; a Gaussian copula with this correlation joins them."""
 
     kind: Literal["quantiles"]
     num_prompt_tokens: Knots
@@ -107,8 +110,10 @@ class QuantileLengths(_Settings):
 
 
 class TraceLengths(_Settings):
-    """Rows of a file (its lengths; arrival times are not needed): at random with replacement, or in the order of
-    the file, over and over."""
+    """The lengths of a file, which needs no arrival times.
+
+    Its rows are drawn at random with replacement, or repeated in the order of the file.
+    """
 
     kind: Literal["trace"]
     file: File
@@ -116,21 +121,24 @@ class TraceLengths(_Settings):
 
 
 class StaticGaps(_Settings):
-    """Equal gaps of 1/rate; without a rate, all requests at time 0."""
+    """All gaps are 1/rate; without a rate, all requests arrive at time 0."""
 
     kind: Literal["static"]
     rate: Rate | None = None
 
 
 class PoissonGaps(_Settings):
-    """Independent exponential gaps of mean 1/rate, however long (Vidur cuts them at 3/rate)."""
+    """Gaps are independent and exponential, with mean 1/rate. They have no limit, whereas Vidur cuts them at 3/rate."""
 
     kind: Literal["poisson"]
     rate: Rate
 
 
 class GammaGaps(_Settings):
-    """Independent gamma gaps of mean 1/rate, and standard deviation cv/rate: burstier than Poisson above 1."""
+    """Gaps are independent and gamma distributed, with mean 1/rate and standard deviation cv/rate.
+
+    With cv above 1 arrivals are burstier than Poisson.
+    """
 
     kind: Literal["gamma"]
     rate: Rate
@@ -138,7 +146,7 @@ class GammaGaps(_Settings):
 
 
 class TraceGaps(_Settings):
-    """The arrivals of a file from its first on, over and over; with a rate, stretched to this mean."""
+    """The gaps of a file, repeated; with a rate, they are stretched to this mean rate."""
 
     kind: Literal["trace"]
     file: File
@@ -152,14 +160,14 @@ G = TypeVar("G", bound=Gaps)
 
 
 class Description(_Settings, Generic[L, G]):
-    """A synthetic workload."""
+    """A synthetic workload: distributions of lengths and gaps, the number of requests, and a seed."""
 
     lengths: L = Field(description="a group of settings", examples=[{"kind": "fixed"}])
     gaps: G = Field(description="a group of settings", examples=[{"kind": "poisson", "rate": 2.0}])
     num_requests: int = Field(1000, ge=1, le=MAX_REQUESTS, description="a whole number from 1 to 1e9", examples=[1000])
     max_tokens: int | None = Field(
         None, ge=2, le=2 * MAX_TOKENS, description="a whole number from 2 to 20 million", examples=[4096]
-    )  # of prompt and output together; longer requests shrink to it, in proportion
+    )  # of prompt and output together; longer requests shrink to it in proportion
     seed: int = Field(0, ge=0, lt=2**63, description="an integer from 0", examples=[0])
     about: str | None = Field(None, description="text", examples=["chat, short answers"])
 
@@ -167,9 +175,9 @@ class Description(_Settings, Generic[L, G]):
 def parse(
     document: Document, rate: float | None = None, asked: Mapping[str, Any] | None = None
 ) -> "Description[Any, Any]":
-    """The description a document holds, with ``rate`` and the settings in ``asked`` put in place of its own.
+    """Parse the description in a document; ``rate`` and the settings in ``asked`` replace those of the document.
 
-    File names in it are relative to the document. Raises ConfigError.
+    File names in it are relative to the document. Raises ConfigError when the description is not valid.
     """
     values = document.values | dict(asked or {})
     values.setdefault("gaps", {"kind": "poisson"})
@@ -188,7 +196,7 @@ def parse(
 
 
 def _kind(document: Document, section: str, group: Any) -> type[_Settings]:
-    """The class that the kind of a section names."""
+    """Return the class for the ``kind`` that a section of the document names. Raises ConfigError."""
     kinds: dict[str, type[_Settings]] = {
         get_args(one.model_fields["kind"].annotation)[0]: one for one in get_args(group)
     }

@@ -1,4 +1,4 @@
-"""Workloads from files, presets and descriptions."""
+"""Loads workloads from files, presets and descriptions."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -83,9 +83,9 @@ def synthesise(
     num_requests: int | None = None,
     seed: int | None = None,
 ) -> Workload:
-    """As ``load``, for presets and descriptions only; a ``seed`` overrides the description's own.
+    """Draw a workload from a preset or a description, as ``load`` does; ``seed`` replaces the description's own.
 
-    Raises ConfigError when ``spec`` is neither, and as ``load`` does.
+    Raises ConfigError when ``spec`` is neither a preset nor a description, and the errors of ``load``.
     """
     _check(rate, num_requests, seed)
     document = _description(spec)
@@ -95,14 +95,14 @@ def synthesise(
 
 
 def is_description(spec: "str | Path | Workload | Mapping[str, Any]") -> bool:
-    """Whether requests are drawn from ``spec``: a preset or a description, not a recorded stream."""
+    """Whether ``spec`` is a preset or a description, from which requests are drawn, and not a recorded workload."""
     if isinstance(spec, Mapping) or (isinstance(spec, str) and spec in presets()):
         return True
     return not isinstance(spec, Workload) and Path(spec).suffix.lower() in DESCRIBED
 
 
 def _check(rate: float | None, num_requests: int | None, seed: int | None) -> None:
-    """What a caller asks for is checked by itself, lest a message blame the description."""
+    """Check the arguments apart from the description, so that no message blames the description for them."""
     if rate is not None:
         check_rate(rate, "rate")
     if num_requests is not None and not 1 <= num_requests <= MAX_REQUESTS:
@@ -122,7 +122,7 @@ def _draw(document: "Document", spec: Any, rate: float | None, num_requests: int
 
 
 def _description(spec: str | Path | Mapping[str, Any]) -> "Document | None":
-    """The description that ``spec`` is or names; None when it names something else."""
+    """Return the description that ``spec`` is, or that it names; None if it names something else."""
     from fastsim.files.documents import Document, read
 
     if isinstance(spec, Mapping):

@@ -1,4 +1,4 @@
-"""Descriptions of workloads that come with fastsim: data/workloads."""
+"""Presets: the descriptions of workloads in data/workloads."""
 
 from functools import cache
 from pathlib import Path
@@ -10,10 +10,10 @@ FOLDER = DATA / "workloads"
 
 @cache
 def presets() -> tuple[str, ...]:
-    """Names that ``workload.load`` knows, in alphabetical order."""
+    """Return the names of the presets in alphabetical order."""
     return tuple(sorted(file.stem for file in FOLDER.glob("*.yaml")))
 
 
 def preset_file(name: str) -> Path:
-    """Where the description of a preset is."""
+    """Return the path of the description of a preset."""
     return FOLDER / f"{name}.yaml"

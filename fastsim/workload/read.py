@@ -1,4 +1,4 @@
-"""Request streams from files: CSV, Parquet and JSONL, with our column names or Vidur's and Azure's."""
+"""Reads workloads from CSV, Parquet and JSONL files with fastsim's column names or Vidur's."""
 
 import sys
 from difflib import get_close_matches
@@ -16,7 +16,7 @@ from fastsim.workload.workload import COLUMNS, Workload, check_lengths, check_re
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# Each column under our name, then under Vidur's and Azure's.
+# The names of each column: fastsim's own, then Vidur's.
 NAMES = {
     "arrived_at": ("arrived_at",),
     "num_prompt_tokens": ("num_prompt_tokens", "num_prefill_tokens"),
@@ -24,15 +24,15 @@ NAMES = {
     "replica_id": ("replica_id",),
 }
 SUFFIXES = (".csv", ".parquet", ".jsonl")
-HEAD = 65_536  # bytes looked at to tell what a file is
-JSON_BLOCK = 2**24  # bytes; no line may be longer
+HEAD = 65_536  # bytes that are read to find out what a file is
+JSON_BLOCK = 2**24  # bytes; the longest line that can be read
 
 
 def requests(path: str) -> Workload:
-    """The requests of a file; ``-`` is CSV on standard input.
+    """Read the workload in a file; ``-`` is CSV on standard input.
 
-    Columns beyond arrived_at, num_prompt_tokens, num_output_tokens and replica_id are ignored. Raises
-    WorkloadError with the file, the row (data rows count from 1), the column, the value and a valid one.
+    Columns other than arrived_at, num_prompt_tokens, num_output_tokens and replica_id are ignored. Raises WorkloadError
+    with the file, the row (data rows count from 1), the column, the value and a valid value.
     """
     place, table = _table(path)
     names = [_find(table, column, place) for column in COLUMNS]
@@ -45,21 +45,21 @@ def requests(path: str) -> Workload:
 
 
 def lengths(path: str) -> NDArray[np.int64]:
-    """Prompt and output tokens, int64[2, n], of a file that need not have arrival times."""
+    """Read prompt and output tokens, int64[2, num_requests], from a file that may lack arrival times."""
     place, table = _table(path)
     names = [_find(table, column, place) for column in COLUMNS[1:]]
     return np.stack([check_lengths(_numbers(table, name, place), place, name) for name in names])
 
 
 def times(path: str) -> NDArray[np.float64]:
-    """Arrival times, float64[n], s, of a file that need not have lengths."""
+    """Read arrival times, float64[num_requests], s, from a file that may lack lengths."""
     place, table = _table(path)
     name = _find(table, "arrived_at", place)
     return check_times(_numbers(table, name, place), place, name)
 
 
 def _table(path: str) -> tuple[str, "pa.Table"]:
-    """The name of a file in messages, and its table: at least one row."""
+    """Read a table with at least one row; return what messages call the file, and the table."""
     import pyarrow as pa
 
     data = sys.stdin.buffer.read() if path == "-" else None
@@ -110,7 +110,7 @@ def _parquet(path: str, head: bytes) -> "pa.Table":
     import pyarrow.parquet as pq
 
     if not head.startswith(b"PAR1"):
-        raise WorkloadError(f"{path}: not a Parquet file, whatever its name; name a text file .csv or .jsonl")
+        raise WorkloadError(f"{path}: not a Parquet file in spite of its name; name a text file .csv or .jsonl")
     with Path(path).open("rb") as file:
         file.seek(-4, 2)
         if file.read() != b"PAR1" or file.tell() < 12:
@@ -118,12 +118,12 @@ def _parquet(path: str, head: bytes) -> "pa.Table":
     with pq.ParquetFile(path) as parquet:
         wanted = {name for names in NAMES.values() for name in names}
         found = parquet.schema_arrow.names
-        # Without a wanted column, the message still lists what there is.
+        # Without any wanted column, read all of them: the message lists what there is.
         return parquet.read(columns=[name for name in found if name in wanted] or None)
 
 
 def _csv(place: str, data: bytes | None) -> "pa.Table":
-    """Cells as they are: nothing but an empty one is missing (nan is a number, NA is text)."""
+    """Read CSV. Only an empty cell counts as missing: nan is a number, and NA is text."""
     import pyarrow as pa
     from pyarrow import csv
 
@@ -141,7 +141,7 @@ def _csv(place: str, data: bytes | None) -> "pa.Table":
             uneven.append(row)
             return "skip"
 
-        # Only a single thread knows the number of a row.
+        # Row numbers are known only when a single thread reads.
         csv.read_csv(source(), csv.ReadOptions(use_threads=False), csv.ParseOptions(invalid_row_handler=note), convert)
         if not uneven:
             raise
@@ -163,7 +163,7 @@ def _jsonl(path: str) -> "pa.Table":
 
 
 def _explain_jsonl(path: str) -> None:
-    """Raise WorkloadError for the first line that is not an object of numbers, if one is found."""
+    """Raise WorkloadError for the first line that is not an object of numbers, if there is one."""
     import json
 
     with Path(path).open(encoding="utf-8-sig") as file:
@@ -183,7 +183,7 @@ _OBJECT = '{"arrived_at": 0.0, "num_prompt_tokens": 512, "num_output_tokens": 12
 
 
 def _find(table: "pa.Table", column: str, place: str) -> str:
-    """The name that a column has in a file."""
+    """Return the name that a column has in a file. Raises WorkloadError when it has none."""
     found = table.column_names
     for name in NAMES[column]:
         if found.count(name) > 1:
@@ -202,7 +202,7 @@ def _listed(names: list[str]) -> str:
 
 
 def _numbers(table: "pa.Table", name: str, place: str) -> NDArray[Any]:
-    """A column as numbers; WorkloadError at the first cell that is none."""
+    """Return a column as numbers. Raises WorkloadError at the first cell that is not a number."""
     import pyarrow as pa
 
     column = table[name]
@@ -218,12 +218,12 @@ def _numbers(table: "pa.Table", name: str, place: str) -> NDArray[Any]:
 
 
 def _not_a_number(column: Any, name: str, place: str) -> WorkloadError:
-    """The error for the first cell that is not a number, in a column that is not all numbers."""
+    """Return the error for the first cell that is not a number."""
     import pyarrow as pa
 
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
         return WorkloadError(f"{place}: column {name}: values of type {column.type} are not numbers (e.g. 512)")
-    first = 0  # where all cells read as numbers, yet are text, as in Parquet
+    first = 0  # in Parquet, all cells may be numbers that are stored as text
     for row, cell in enumerate(column.to_pylist()):
         try:
             pa.scalar("empty" if cell is None else cell.strip()).cast(pa.float64())

@@ -1,7 +1,7 @@
-"""Drawing a workload from its description.
+"""Draws a workload from its description.
 
-Lengths and gaps have a random stream each, read in order of the requests: another rate stretches the same gaps
-and keeps the lengths, and a longer workload begins with the shorter one.
+Lengths and gaps have a random stream each, which is read in order of the requests. So another rate stretches the same
+gaps and keeps the lengths, and a longer workload begins with the shorter one.
 """
 
 from statistics import NormalDist
@@ -30,14 +30,14 @@ from fastsim.workload.description import (
 )
 from fastsim.workload.workload import Workload
 
-SLICE = 2**18  # requests whose lengths are drawn at once: bounds the memory of intermediate arrays
+SLICE = 2**18  # requests whose lengths are drawn at once, which limits the memory of intermediate arrays
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 
 def draw(described: "Description[Any, Any]", name: str) -> Workload:
-    """The workload that a description and its seed stand for. Raises WorkloadError for a file it names."""
+    """Draw the workload of a description. Raises WorkloadError for a file that the description names."""
     number = described.num_requests
     for_lengths, for_gaps = map(np.random.default_rng, np.random.SeedSequence(described.seed).spawn(2))
     prompts, outputs = draw_lengths(described.lengths, number, for_lengths)
@@ -47,7 +47,7 @@ def draw(described: "Description[Any, Any]", name: str) -> Workload:
 
 
 def draw_lengths(lengths: Lengths, number: int, rng: np.random.Generator) -> tuple[Integers, Integers]:
-    """Tokens of prompts and of outputs, int64[number] each."""
+    """Draw the tokens of prompts and outputs, int64[number] each."""
     both = np.empty((2, number), np.int64)
     match lengths:
         case FixedLengths():
@@ -77,7 +77,7 @@ def draw_lengths(lengths: Lengths, number: int, rng: np.random.Generator) -> tup
 
 
 def draw_arrivals(gaps: Gaps, number: int, rng: np.random.Generator) -> Floats:
-    """Arrival times, float64[number], s: the first comes one gap after 0 (from a trace: at 0)."""
+    """Draw arrival times, float64[number], s. The first request arrives one gap after 0, or at 0 from a trace."""
     match gaps:
         case TraceGaps():
             return _repeated(gaps, number)
@@ -107,7 +107,7 @@ def _from_file(both: Integers, lengths: TraceLengths, rng: np.random.Generator) 
 
 
 def _repeated(gaps: TraceGaps, number: int) -> Floats:
-    """Arrivals of a file from 0 on; after the last, one mean gap later, they begin again."""
+    """Repeat the arrivals of a file, shifted to begin at 0; one mean gap separates two rounds."""
     times = read.times(gaps.file)
     recorded: Floats = times - times[0]
     size, span = len(recorded), float(recorded[-1])
@@ -130,7 +130,7 @@ def _repeated(gaps: TraceGaps, number: int) -> Floats:
 
 
 def _zipf(span: Range, exponent: float) -> Floats:
-    """Cumulative share of the lengths of a range, in order."""
+    """Return the cumulative probability of each length of a range, from the shortest to the longest."""
     cumulative = np.arange(1.0, span.max - span.min + 2)
     np.power(cumulative, -exponent, out=cumulative)
     np.cumsum(cumulative, out=cumulative)
@@ -139,14 +139,14 @@ def _zipf(span: Range, exponent: float) -> Floats:
 
 
 def _at_scores(quantiles: Quantiles, scores: Floats) -> Floats:
-    """Lengths at normal scores, to the nearest token."""
+    """Return the lengths at these normal scores, rounded to whole tokens."""
     knots = [NormalDist().inv_cdf(probability) for probability in quantiles.probability]
     logs = np.interp(scores, knots, np.log(quantiles.tokens))
     return np.rint(np.exp(logs, out=logs), out=logs)
 
 
 def _shrink(prompts: Integers, outputs: Integers, max_tokens: int) -> None:
-    """Bring requests longer than ``max_tokens`` in all down to it, in proportion, in place."""
+    """Shrink requests that have more than ``max_tokens`` in total, in proportion and in place."""
     long = np.flatnonzero(prompts + outputs > max_tokens)
     prompt, output = prompts[long], outputs[long]
     outputs[long] = np.clip(output * max_tokens // (prompt + output), 1, max_tokens - 1)

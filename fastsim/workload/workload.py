@@ -1,4 +1,4 @@
-"""A request stream as a value: when each request arrives, and how many tokens it reads and writes."""
+"""A workload: when each request arrives, and how many prompt and output tokens it has."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fastsim.errors import WorkloadError
 
-MAX_TOKENS = 10_000_000  # of one prompt or one output; more is a mistake in a file, not a request
+MAX_TOKENS = 10_000_000  # of one prompt or one output; a larger number is taken for a mistake in a file
 MAX_REQUESTS = 10**9
 COLUMNS = ("arrived_at", "num_prompt_tokens", "num_output_tokens")
 
@@ -79,13 +79,13 @@ class Workload:
 
     @property
     def rate(self) -> float | None:
-        """Mean requests/s from the first arrival to the last; None when they coincide."""
+        """Mean rate from the first arrival to the last, requests/s; None when all requests arrive at once."""
         span = float(self.arrived_at[-1] - self.arrived_at[0])
         return (self.num_requests - 1) / span if span > 0 else None
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the arrays, as hex: equal for equal streams, whatever their name."""
+        """SHA-256 of the arrays as hex digits; workloads with equal arrays have equal digests, whatever their names."""
         hashed = sha256()
         for column in (*COLUMNS, "replica_id"):
             values = getattr(self, column)
@@ -186,7 +186,7 @@ def _spread(values: NDArray[Any]) -> dict[str, float]:
 
 
 def check_times(values: Any, place: str, column: str) -> NDArray[np.float64]:
-    """``values`` as float64[n] arrival times, s. Raises WorkloadError at the first that cannot be one."""
+    """Return ``values`` as arrival times, float64[n], s. Raises WorkloadError at the first that is not valid."""
     times = _numbers(values, place, column).astype(np.float64, copy=False)
     if not (times[0] >= 0 and times[-1] < np.inf and bool((times[1:] >= times[:-1]).all())):
         _refuse(~np.isfinite(times) | (times < 0), times, place, column, "a time in seconds from 0 (e.g. 0.25)")
@@ -199,7 +199,7 @@ def check_times(values: Any, place: str, column: str) -> NDArray[np.float64]:
 
 
 def check_lengths(values: Any, place: str, column: str) -> NDArray[np.int64]:
-    """``values`` as int64[n] tokens, 1 to 10 million. Raises WorkloadError at the first that cannot be."""
+    """Return ``values`` as tokens, int64[n], 1 to 10 million. Raises WorkloadError at the first that is not valid."""
     lengths = _numbers(values, place, column)
     wanted = f"a whole number of tokens from 1 to {MAX_TOKENS:,} (e.g. 512)"
     _refuse(~((lengths >= 1) & (lengths <= MAX_TOKENS)), lengths, place, column, wanted)
@@ -207,7 +207,7 @@ def check_lengths(values: Any, place: str, column: str) -> NDArray[np.int64]:
 
 
 def check_replicas(values: Any, place: str, column: str) -> NDArray[np.int32]:
-    """``values`` as int32[n] replica numbers from 0. Raises WorkloadError at the first that cannot be one."""
+    """Return ``values`` as replica numbers, int32[n], from 0. Raises WorkloadError at the first that is not valid."""
     replicas = _numbers(values, place, column)
     wanted = "a replica, counted from 0 (e.g. 3)"
     _refuse(~((replicas >= 0) & (replicas < 2**31)), replicas, place, column, wanted)
@@ -215,7 +215,7 @@ def check_replicas(values: Any, place: str, column: str) -> NDArray[np.int32]:
 
 
 def check_rate(rate: float, place: str) -> None:
-    """Raise WorkloadError unless ``rate`` is a positive number of requests per second that times can hold."""
+    """Raise WorkloadError unless ``rate`` is from 1e-9 to 1e9 requests/s."""
     if not 1e-9 <= rate <= 1e9:
         raise WorkloadError(f"{place}: {rate!r} is not requests per second from 1e-9 to 1e9 (e.g. 2.0)")
 

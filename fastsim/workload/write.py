@@ -1,4 +1,4 @@
-"""Request streams to files, in our own columns: whole, or not at all."""
+"""Writes workloads to files in fastsim's own columns. A file appears whole or not at all."""
 
 import sys
 from collections.abc import Iterator
@@ -10,13 +10,13 @@ from fastsim.files.writing import writing
 from fastsim.workload.read import SUFFIXES
 from fastsim.workload.workload import COLUMNS, Workload
 
-ROWS = 65_536  # turned into text at once
+ROWS = 65_536  # rows that are turned into text at once
 
 
 def save(workload: Workload, path: str | Path) -> None:
-    """Write CSV, Parquet or JSONL, as the name ends; ``-`` is CSV on standard output. Times read back exactly.
+    """Write CSV, Parquet or JSONL, depending on the suffix; ``-`` is CSV on standard output. Times read back exactly.
 
-    Raises OutputError with the file and the reason; a file that is there stays as it was.
+    Raises OutputError with the file and the reason; an existing file then stays as it was.
     """
     if str(path) == "-":
         _csv(workload, sys.stdout.buffer)

@@ -210,7 +210,10 @@ def test_phi_is_parallel_and_plain(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"num_experts": 128}, r"num_experts: 128 describes a mixture of experts, and model_type 'llama' is none"),
+        (
+            {"num_experts": 128},
+            r"num_experts: 128 describes a mixture of experts, and model_type 'llama' is not a known one",
+        ),
         ({"num_local_experts": 8}, r"num_local_experts: 8 describes a mixture of experts"),
         ({"n_routed_experts": 256}, r"n_routed_experts: 256 describes a mixture of experts"),
         ({"model_type": "mixtral", "num_local_experts": 8}, r"num_experts_per_tok|moe_topk: None is not a positive"),

@@ -323,7 +323,12 @@ def test_too_few_rows_to_train(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("device", "said"),
-    [("cuda:99", "not here"), ("gpu", "give cpu or cuda:0"), ("cpu:1", "give cpu"), ("cuda:x", "give cpu or cuda:0")],
+    [
+        ("cuda:99", "does not exist"),
+        ("gpu", "give cpu or cuda:0"),
+        ("cpu:1", "give cpu"),
+        ("cuda:x", "give cpu or cuda:0"),
+    ],
 )
 def test_wrong_devices(tmp_path: Path, device: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):

@@ -30,7 +30,7 @@ def test_csv_reads_exactly(tmp_path: Path) -> None:
     assert dtypes == [np.float64, np.int64, np.int64]
 
 
-def test_names_of_vidur_and_azure(tmp_path: Path) -> None:
+def test_names_of_vidur(tmp_path: Path) -> None:
     text = "num_decode_tokens,arrived_at,pd_ratio,num_prefill_tokens\n128,0,4.0,512\n"
     stream = load(file(tmp_path, text))
     assert (stream.num_prompt_tokens[0], stream.num_output_tokens[0]) == (512, 128)
