@@ -18,9 +18,12 @@ from numba.core.dispatcher import Dispatcher
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+KERNELS = Path(__file__).resolve().parent
+
+
 def _digest() -> str:
     sources = hashlib.sha256()
-    for source in sorted(Path(__file__).parent.rglob("*.py")):
+    for source in sorted(KERNELS.rglob("*.py")):
         sources.update(source.read_bytes())
     # Bounds checking is compiled in, and is no part of numba's own cache key.
     sources.update(f"bounds={int(numba.config.BOUNDSCHECK or 0)}".encode())
@@ -54,6 +57,8 @@ _PART_OPTIONS = {**_OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": Tru
 class _Locator:
     """Where the machine code of one function is kept: below CACHE_FOLDER, in a folder named by the function's file.
 
+    CACHE_FOLDER stands for the text of all kernels, so that every copy of the same kernels shares their machine code,
+    wherever it is installed. Other functions have a folder by path, and are compiled again when their file changes.
     Numba asks it what it asks its own locators. Setting ``numba.config.CACHE_DIR`` while a kernel is defined would do
     the same, but a thread that puts the setting back between two looks that another takes at it sends the machine
     code to the working directory.
@@ -62,8 +67,10 @@ class _Locator:
     def __init__(self, function: Any, file: str) -> None:
         self._py_file = file  # numba reads it under this name
         self._line = function.__code__.co_firstlineno
-        digest = hashlib.sha256(str(Path(file).parent.resolve()).encode()).hexdigest()[:16]
-        self._folder = CACHE_FOLDER / f"{Path(file).parent.name}_{digest}"
+        parent = Path(file).parent.resolve()
+        self._is_kernel = parent.is_relative_to(KERNELS)
+        name = parent.relative_to(KERNELS) if self._is_kernel else hashlib.sha256(str(parent).encode()).hexdigest()[:16]
+        self._folder = CACHE_FOLDER / name
 
     @classmethod
     def from_function(cls, function: Any, file: str) -> "_Locator":
@@ -76,6 +83,8 @@ class _Locator:
         self._folder.mkdir(parents=True, exist_ok=True)
 
     def get_source_stamp(self) -> tuple[float, int]:
+        if self._is_kernel:
+            return 0.0, 0
         about = Path(self._py_file).stat()
         return about.st_mtime, about.st_size
 
