@@ -118,6 +118,16 @@ def inlined(function: F) -> F:
     return part
 
 
+def merged(function: F) -> F:
+    """Write a thin part of a kernel into its caller, as if it stood there, before types are inferred.
+
+    For parts that do little but pass the state on, or that take functions as arguments: they add nothing to the time
+    of compiling, which ``inlined`` does with every function that takes the state.
+    """
+    part: F = numba.njit(inline="always", **_PART_OPTIONS)(function)
+    return part
+
+
 def apart(function: F) -> F:
     """Compile a part of a kernel that is seldom called, and takes little, apart from its callers, out of their way."""
     part: F = numba.njit(**_PART_OPTIONS)(function)

@@ -15,12 +15,6 @@ Longs = NDArray[np.int64]
 
 NONE = -1  # the null id of requests, batches and stages
 
-# What happens next on a replica, or why the kernel came back.
-FORM, ENDED, BUDGET, UNTIL, DONE, FAULT = range(6)
-
-# How a replica ended; RUNNING while it has not.
-GOING, STUCK, OUT_OF_MEMORY = range(3)
-
 # Columns of Replicas.counts.
 (
     HEAD,  # request at the head of the stream of arrivals that were not yet admitted
@@ -41,7 +35,7 @@ GOING, STUCK, OUT_OF_MEMORY = range(3)
     RESTARTS_BEFORE,  # the same before the last formation of a batch
     ITERATIONS,  # batches formed so far
     TOKENS,  # tokens processed so far
-    OUTCOME,  # GOING, STUCK or OUT_OF_MEMORY
+    OUTCOME,  # exits.Ending
     GROUPED,  # 1 when decodes run as a group (group.py)
     GROUP,  # members of the group
     GROUP_STEP,  # iterations the group has taken part in

@@ -13,6 +13,7 @@ from strategies import Case
 
 from fastsim.kernels import state
 from fastsim.kernels.cost import Cost
+from fastsim.kernels.exits import Ending, Exit
 from fastsim.kernels.replicas import route
 from fastsim.kernels.state import Limits, State
 from fastsim.result.breakdown import breakdown_columns
@@ -22,7 +23,7 @@ from fastsim.simulation import layout
 Kernel = Callable[[State, Cost, Limits], int]
 
 ROUTER = {"least_outstanding": route.LEAST_OUTSTANDING, "least_waiting": route.LEAST_WAITING}
-OUTCOMES = {state.GOING: "done", state.STUCK: "stuck", state.OUT_OF_MEMORY: "out_of_memory"}
+OUTCOMES = {Ending.GOING: "done", Ending.STUCK: "stuck", Ending.OUT_OF_MEMORY: "out_of_memory"}
 
 
 def limits_of(settings: Settings) -> Limits:
@@ -80,8 +81,8 @@ def run(
         logged = lane.cursor[state.LOGGED]
         rows += zip(*(column[:logged].tolist() for column in lane.log), strict=True)
         lane.cursor[state.LOGGED] = 0
-        if code != state.BUDGET:
-            assert code == state.DONE
+        if code != Exit.BUDGET:
+            assert code == Exit.DONE
             return lane, rows
 
 

@@ -9,15 +9,16 @@ from fastsim.deployment.resolved import Resolved
 from fastsim.errors import StuckError, TableError
 from fastsim.kernels import state
 from fastsim.kernels.cost import COMPOSE_VIDUR, Cost
+from fastsim.kernels.exits import Ending
 from fastsim.kernels.state import State
 
 
 def explain_end(resolved: Resolved, lane: State) -> None:
     """Raise StuckError if a replica of ``lane`` stopped with requests that it can never schedule."""
     counts = lane.replicas.counts
-    for r in np.flatnonzero(counts[:, state.OUTCOME] != state.GOING):
+    for r in np.flatnonzero(counts[:, state.OUTCOME] != Ending.GOING):
         clock = lane.replicas.times[r, state.CLOCK]
-        if counts[r, state.OUTCOME] == state.OUT_OF_MEMORY:
+        if counts[r, state.OUTCOME] == Ending.OUT_OF_MEMORY:
             raise StuckError(
                 f"replica {r}: at {clock:.6g} s, {counts[r, state.GROUP]} running requests need one more KV "
                 f"token each, but only {counts[r, state.FREE]} are free, and lightllm cannot preempt; "

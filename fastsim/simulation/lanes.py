@@ -14,6 +14,7 @@ from fastsim.deployment.resolved import Resolved
 from fastsim.deployment.schedulers import is_function
 from fastsim.kernels import state
 from fastsim.kernels.cost import Cost
+from fastsim.kernels.exits import Exit
 from fastsim.kernels.replicas.route import ASKED, LEAST_OUTSTANDING, LEAST_WAITING, ROUTED
 from fastsim.kernels.state import Limits, State
 from fastsim.simulation import layout
@@ -172,8 +173,8 @@ def finish(run: Kernel, lane: State, cost: Cost, limits: Limits, stop: threading
         if rows:
             drained.append(tuple(column[:rows].copy() for column in lane.log))
             lane.cursor[state.LOGGED] = 0
-        if code == state.FAULT:
+        if code == Exit.FAULT:
             explain_fault(cost, lane)
-        if code != state.BUDGET:
+        if code != Exit.BUDGET:
             break
     return drained

@@ -11,6 +11,7 @@ from fastsim.deployment.resolved import Resolved
 from fastsim.kernels import state
 from fastsim.kernels.accounts import histogram
 from fastsim.kernels.cost import Cost
+from fastsim.kernels.exits import Exit
 from fastsim.kernels.state import State
 from fastsim.result.metrics import distribution
 from fastsim.result.metrics.definitions import QUANTILES
@@ -105,9 +106,9 @@ class Prober:
         while True:
             lane.cursor[state.LEFT] = budget
             code = self._kernel(lane, self._cost, self._limits)
-            if code == state.FAULT:
+            if code == Exit.FAULT:
                 explain_fault(self._cost, lane)
-            if code != state.BUDGET:
+            if code != Exit.BUDGET:
                 break
             lost = next((one for one in objectives if _lost(one, lane, self._most_gaps)), None)
             if lost is not None:

@@ -5,6 +5,7 @@ The loop itself is written out per function (fastsim/policies/source.py): numba 
 
 from .._jit import inlined
 from ..cost import Cost
+from ..exits import Exit
 from ..iterations.batches import retire
 from ..memory.blocks import allocate, blocks_for, grow, preempt
 from ..memory.queues import move, sort_by_arrival
@@ -13,8 +14,6 @@ from ..state import (
     ALLOCATED,
     CLOCK,
     COMING,
-    FAULT,
-    FORM,
     FORM_DUE,
     FREE,
     HEAD,
@@ -119,14 +118,14 @@ def start(state: State, cost: Cost, limits: Limits, desk: Desk, chosen: int) -> 
     counts = state.replicas.counts[state.cursor[REPLICA]]
     size = _place(state, limits, desk, chosen)
     if desk.trouble[0] != FINE:
-        return FAULT
+        return Exit.FAULT
     if size > 0:
         return launch(state, cost, limits, size)
     # Whoever chooses nothing waits for the next arrival. A restart may have made room.
     if counts[IN_FLIGHT] == 0 and counts[RESTARTS] > counts[RESTARTS_BEFORE]:
         counts[FORM_DUE] = 1
     counts[RESTARTS_BEFORE] = counts[RESTARTS]
-    return FORM
+    return Exit.FORM
 
 
 @inlined

@@ -6,12 +6,10 @@ from ..accounts.counts import BUSY, KV, RUNNING_SERIES, TICKS, bin_at, bin_end, 
 from ..accounts.histogram import bin_bounds, bin_of
 from ..accounts.log import record
 from ..cost import COMPOSE_FASTSIM, Cost, host_seconds, solo_parts, solo_seconds, solo_segment
+from ..exits import Exit
 from ..state import (
     CLOCK,
     DECODE_KV,
-    ENDED,
-    FAULT,
-    FORM,
     FREE,
     FRESH,
     GROUP,
@@ -62,7 +60,7 @@ def run_on(state: State, cost: Cost, limits: Limits, r: int, arrival: float, mos
     if logging:
         last_step = min(last_step, first_step + state.log.start.size - cursor[LOGGED])
     step, decode_kv, free = first_step, counts[GROUP_KV], counts[FREE]
-    phase, mean, code = step % limits.block_size, decode_kv // number, ENDED
+    phase, mean, code = step % limits.block_size, decode_kv // number, Exit.ENDED
     fastsim, skew, kv_step = cost.compose == COMPOSE_FASTSIM, cost.fastsim.skew, cost.fastsim.kv_step
     parts = solo_parts(cost, number)
     value, rise, cell, segment_end = 0.0, 0.0, 0.0, -1.0
@@ -94,12 +92,12 @@ def run_on(state: State, cost: Cost, limits: Limits, r: int, arrival: float, mos
             counts[FREE], counts[GROUP_KV], counts[GROUP_STEP] = free, decode_kv, step
             describe(state, r, number)
             if not seconds > 0.0:
-                return FAULT
+                return Exit.FAULT
             record(state, limits.num_blocks, 0, 0, start, end)
         if end >= horizon:
             state.replicas.stage_end[r, 0], state.replicas.stage_seconds[r, 0] = end, seconds
             busy += seconds
-            counts[IN_FLIGHT], code = 1, FORM
+            counts[IN_FLIGHT], code = 1, Exit.FORM
             count_stage(state, end - start)
             break
         if step == first_step:

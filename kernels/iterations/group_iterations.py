@@ -7,18 +7,15 @@ from ..accounts.breakdown import count_chunk, detailed, other_seconds
 from ..accounts.counts import count_batch, count_stage, count_time
 from ..accounts.log import full, record
 from ..cost import Cost, host_seconds, stage_seconds
+from ..exits import Ending, Exit
 from ..memory.blocks import release
 from ..memory.queues import arrive
 from ..state import (
     CHUNKED,
     CLOCK,
     COMING,
-    ENDED,
-    FAULT,
-    FORM,
     FORM_DUE,
     FREE,
-    GOING,
     GROUP,
     GROUP_KV,
     GROUP_STEP,
@@ -41,7 +38,6 @@ from ..state import (
     PEAK,
     PRESENT,
     REPLICA,
-    STUCK,
     WAITING,
     Limits,
     State,
@@ -64,9 +60,9 @@ def launch_group(
     r, cursor = state.cursor[REPLICA], state.cursor
     counts = state.replicas.counts[r]
     if size == 0 and counts[GROUP] == 0:
-        if counts[WAITING] + counts[CHUNKED] > 0 and counts[OUTCOME] == GOING:
-            counts[OUTCOME] = STUCK
-        return FORM
+        if counts[WAITING] + counts[CHUNKED] > 0 and counts[OUTCOME] == Ending.GOING:
+            counts[OUTCOME] = Ending.STUCK
+        return Exit.FORM
     if size == 0:
         return _leap(state, cost, limits, most, grows, gang)
     counts[ITERATIONS] += 1
@@ -77,7 +73,7 @@ def launch_group(
     features = state.batches.features[r, 0]
     seconds = stage_seconds(cost, features[NUM_TOKENS], features[NUM_SEQS], features[NUM_SAMPLED], ms, 0)
     if not seconds > 0.0:
-        return FAULT
+        return Exit.FAULT
     count_batch(state, r, 0)
     now = state.replicas.times[r, CLOCK]
     started_at, request = state.requests.started_at, state.batches.request[r, 0]
@@ -90,7 +86,7 @@ def launch_group(
     count_stage(state, (now + seconds) - now)
     count_time(state, limits, r, 1, now + seconds)
     record(state, limits.num_blocks, 0, 0, now, now + seconds)
-    return FORM
+    return Exit.FORM
 
 
 @inlined
@@ -119,7 +115,7 @@ def _leap(state: State, cost: Cost, limits: Limits, most: int, grows: bool, gang
     while True:
         number = counts[GROUP]
         code = run_on(state, cost, limits, r, arrival, last - counts[ITERATIONS], grows)
-        if code != ENDED:
+        if code != Exit.ENDED:
             return code
         finish_due(state, cost, limits, r, grows, gang)
         if gang and counts[GROUP] == 0:
@@ -135,7 +131,7 @@ def _leap(state: State, cost: Cost, limits: Limits, most: int, grows: bool, gang
             break
     arrive(requests.arrived_at, requests.next, counts, times[CLOCK])
     counts[FORM_DUE] = 1
-    return FORM
+    return Exit.FORM
 
 
 @inlined

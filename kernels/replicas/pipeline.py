@@ -10,17 +10,13 @@ from .._jit import inlined
 from ..accounts.counts import count_stage, count_time
 from ..accounts.log import full, record
 from ..cost import Cost, stage_seconds
+from ..exits import Exit
 from ..memory.queues import arrive
 from ..state import (
-    BUDGET,
     CLOCK,
     COMING,
-    DONE,
-    ENDED,
     EVENTS,
     EVENTS_HEAD,
-    FAULT,
-    FORM,
     FORM_DUE,
     IN_FLIGHT,
     IN_USE,
@@ -33,7 +29,6 @@ from ..state import (
     REPLICA,
     SEQUENCE,
     SLOT,
-    UNTIL,
     Limits,
     State,
 )
@@ -155,9 +150,9 @@ def _move_clock(state: State, limits: Limits) -> int:
     counts, replicas = state.replicas.counts[r], state.replicas
     time = next_moment(state)
     if time == math.inf:
-        return DONE
+        return Exit.DONE
     if time >= state.until[0]:
-        return UNTIL
+        return Exit.UNTIL
     busy = 0
     for stage in range(replicas.stage_end.shape[1]):
         busy += replicas.stage_batch[r, stage] != NONE
@@ -170,7 +165,7 @@ def _move_clock(state: State, limits: Limits) -> int:
     # The arrival was created before all these, but what it causes comes after what they cause.
     if arrive(requests.arrived_at, requests.next, counts, time):
         _push(state, SCHEDULE_REPLICA, 0, 0)
-    return FORM
+    return Exit.FORM
 
 
 @inlined
@@ -184,12 +179,12 @@ def next_pipeline_event(state: State, cost: Cost, limits: Limits) -> int:
             counts[FORM_DUE] = 0
             if counts[IN_FLIGHT] < num_stages:
                 _take_batch(state)
-                return FORM
+                return Exit.FORM
         if full(state):
-            return BUDGET
+            return Exit.BUDGET
         if counts[EVENTS] == 0:
             reason = _move_clock(state, limits)
-            if reason != FORM:
+            if reason != Exit.FORM:
                 return reason
             continue
         ring = replicas.events[r]
@@ -206,9 +201,9 @@ def next_pipeline_event(state: State, cost: Cost, limits: Limits) -> int:
             _push(state, SCHEDULE_STAGE, stage, 0)
         elif kind == SCHEDULE_STAGE:
             if not _start_stage(state, cost, limits, stage):
-                return FAULT
+                return Exit.FAULT
         else:
             counts[IN_FLIGHT] -= 1
             state.cursor[SLOT] = slot
             _push(state, SCHEDULE_REPLICA, 0, 0)
-            return ENDED
+            return Exit.ENDED

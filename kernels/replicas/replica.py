@@ -6,19 +6,14 @@ from .._jit import inlined
 from ..accounts.counts import count_batch, count_stage, count_time
 from ..accounts.log import full, record
 from ..cost import Cost, stage_seconds
+from ..exits import Ending, Exit
 from ..iterations.batches import weigh
 from ..memory.queues import arrive
 from ..state import (
-    BUDGET,
     CLOCK,
     COMING,
     DECODE_KV,
-    DONE,
-    ENDED,
-    FAULT,
-    FORM,
     FORM_DUE,
-    GOING,
     IN_FLIGHT,
     IN_USE,
     ITERATIONS,
@@ -37,8 +32,6 @@ from ..state import (
     RUNNING,
     SLOT,
     STANDING,
-    STUCK,
-    UNTIL,
     WAITING,
     Limits,
     State,
@@ -56,32 +49,32 @@ def next_event(state: State, cost: Cost, limits: Limits) -> int:
     cursor = state.cursor
     r = cursor[REPLICA]
     counts, times = state.replicas.counts[r], state.replicas.times[r]
-    if counts[OUTCOME] != GOING:
-        return DONE
+    if counts[OUTCOME] != Ending.GOING:
+        return Exit.DONE
     if cursor[LEFT] <= 0 or full(state):
-        return BUDGET
+        return Exit.BUDGET
     if limits.num_stages > 1:
         return next_pipeline_event(state, cost, limits)
     if counts[FORM_DUE]:
         counts[FORM_DUE] = 0
-        return FORM
+        return Exit.FORM
     busy = counts[IN_FLIGHT] > 0
     if busy:
         time = state.replicas.stage_end[r, 0]
     elif counts[COMING] != NONE:
         time = state.requests.arrived_at[counts[COMING]]
     else:
-        return DONE
+        return Exit.DONE
     if time >= state.until[0]:
-        return UNTIL
+        return Exit.UNTIL
     times[CLOCK] = time
     cursor[SLOT] = 0
     arrive(state.requests.arrived_at, state.requests.next, counts, time)
     if not busy:
-        return FORM
+        return Exit.FORM
     counts[IN_FLIGHT] = 0
     counts[FORM_DUE] = 1
-    return ENDED
+    return Exit.ENDED
 
 
 @inlined
@@ -99,12 +92,12 @@ def launch(state: State, cost: Cost, limits: Limits, size: int) -> int:
     features = state.batches.features[r, slot]
     standing = features[STANDING]
     if size + standing == 0:
-        if counts[IN_FLIGHT] == 0 and counts[OUTCOME] == GOING:
+        if counts[IN_FLIGHT] == 0 and counts[OUTCOME] == Ending.GOING:
             if restarted:
                 counts[FORM_DUE] = 1
             elif counts[WAITING] + counts[RUNNING] > 0:
-                counts[OUTCOME] = STUCK
-        return FORM
+                counts[OUTCOME] = Ending.STUCK
+        return Exit.FORM
     counts[ITERATIONS] += 1
     counts[IN_FLIGHT] += 1
     cursor[LEFT] -= 1
@@ -115,15 +108,15 @@ def launch(state: State, cost: Cost, limits: Limits, size: int) -> int:
     state.batches.on_stage[r, slot] = 0.0
     state.batches.seconds[r, slot] = 0.0
     if math.isnan(ms):
-        return FAULT
+        return Exit.FAULT
     count_batch(state, r, slot)
     if limits.num_stages > 1:
         enter(state, slot)
-        return FORM
+        return Exit.FORM
     now = state.replicas.times[r, CLOCK]
     seconds = stage_seconds(cost, features[NUM_TOKENS], features[NUM_SEQS], features[NUM_SAMPLED], ms, 0)
     if not seconds > 0.0:
-        return FAULT
+        return Exit.FAULT
     started_at, request = state.requests.started_at, state.batches.request[r, slot]
     if features[NUM_PREFILLS] > 0:
         for i in range(size):
@@ -136,4 +129,4 @@ def launch(state: State, cost: Cost, limits: Limits, size: int) -> int:
     count_stage(state, (now + seconds) - now)
     count_time(state, limits, r, 1, now + seconds)
     record(state, limits.num_blocks, 0, slot, now, now + seconds)
-    return FORM
+    return Exit.FORM

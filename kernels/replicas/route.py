@@ -8,12 +8,11 @@ import math
 
 from .._jit import inlined
 from ..cost import Cost
+from ..exits import Ending, Exit
 from ..iterations.fast_forward import next_leave
 from ..state import (
     COMING,
-    DONE,
     FIRST,
-    GOING,
     GROUPED,
     HEAD,
     IN_FLIGHT,
@@ -26,7 +25,6 @@ from ..state import (
     REPLICA,
     TAIL,
     UNSEEN,
-    UNTIL,
     WAITING,
     Limits,
     Longs,
@@ -71,7 +69,7 @@ def _quiet_until(state: State, cost: Cost, limits: Limits, r: int, grows: bool, 
     Until then it need not be advanced: it can catch up when a request is routed to it.
     """
     counts = state.replicas.counts[r]
-    if counts[OUTCOME] != GOING:
+    if counts[OUTCOME] != Ending.GOING:
         return math.inf
     if limits.num_stages > 1:
         return next_moment(state)
@@ -119,11 +117,11 @@ def next_turn(state: State, cost: Cost, limits: Limits, grows: bool, patient: bo
         r = cursor[REPLICA]
         if r != NONE and r < cursor[LAST]:
             event = next_event(state, cost, limits)
-            if event not in (UNTIL, DONE):
+            if event not in (Exit.UNTIL, Exit.DONE):
                 return event
         if state.until[0] == math.inf or limits.router == ASKED:
             if r >= cursor[LAST] - 1:
-                return DONE
+                return Exit.DONE
             cursor[REPLICA] = r + 1
             continue
         if r != NONE:

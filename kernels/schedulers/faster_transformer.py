@@ -1,26 +1,26 @@
 """FasterTransformer: a batch stays together until all its requests finish, and so does its memory."""
 
-from .._jit import inlined, kernel
+from .._jit import inlined, kernel, merged
 from ..cost import Cost
-from ..iterations.group import grouped, is_grouped
-from ..iterations.group_iterations import NO_LIMIT, launch_group, retire_group
-from ..iterations.pipeline_decodes import retire_standing, stand
+from ..iterations.group import grouped
+from ..iterations.group_iterations import NO_LIMIT, launch_group
+from ..iterations.pipeline_decodes import stand
 from ..memory.queues import move
 from ..replicas.replica import launch
-from ..replicas.route import next_turn
 from ..replicas.stages import of_one_stage, of_stages
-from ..state import ENDED, FAULT, FORM, GROUP, NUM_MEMBERS, REPLICA, RUNNING, SLOT, Limits, State
-from .orca import admit
+from ..state import GROUP, NUM_MEMBERS, REPLICA, RUNNING, SLOT, Limits, State
+from .loop import end_batch, simulate
+from .orca import admit_beside
 
 GROWS, GANG, PATIENT = False, True, True
 
 
 @inlined
-def admit_gang(state: State, limits: Limits) -> int:
+def form_gang(state: State, limits: Limits) -> int:
     """Fill a new batch when the last one has left; returns its size."""
     if state.replicas.counts[state.cursor[REPLICA], GROUP] > 0:
         return 0
-    return admit(state, limits, 0, 0)
+    return admit_beside(state, limits, 0)
 
 
 @inlined
@@ -30,7 +30,7 @@ def form(state: State, limits: Limits) -> int:
     counts, running = state.replicas.counts[r], state.replicas.running[r]
     if counts[RUNNING] == 0:
         stand(state, limits, 0, GROWS)
-        size = admit(state, limits, 0, 0)
+        size = admit_beside(state, limits, 0)
         state.batches.features[r, state.cursor[SLOT], NUM_MEMBERS] = size
         return size
     state.cursor[SLOT] = running[0]
@@ -39,25 +39,18 @@ def form(state: State, limits: Limits) -> int:
     return 0
 
 
-@inlined
+@merged
+def launch_next(state: State, cost: Cost, limits: Limits) -> int:
+    """Form the next batch of the replica at cursor and start it; FAULT when it has no time."""
+    if grouped(state, limits, GROWS):
+        return launch_group(state, cost, limits, form_gang(state, limits), False, NO_LIMIT, GROWS, GANG)
+    return launch(state, cost, limits, form(state, limits))
+
+
+@merged
 def advance(state: State, cost: Cost, limits: Limits) -> int:
     """Simulate until all is DONE, the BUDGET of iterations is used up, or a FAULT."""
-    while True:
-        event = next_turn(state, cost, limits, GROWS, PATIENT)
-        if event == FORM:
-            if grouped(state, limits, GROWS):
-                size = admit_gang(state, limits)
-                code = launch_group(state, cost, limits, size, False, NO_LIMIT, GROWS, GANG)
-            else:
-                code = launch(state, cost, limits, form(state, limits))
-            if code == FAULT:
-                return FAULT
-        elif event != ENDED:
-            return event
-        elif is_grouped(state):
-            retire_group(state, cost, limits, GROWS, GANG)
-        else:
-            retire_standing(state, cost, limits, GROWS, GANG)
+    return simulate(state, cost, limits, launch_next, end_batch, GROWS, GANG, PATIENT)
 
 
 @kernel

@@ -1,33 +1,29 @@
 """LightLLM: token-level memory; a prompt is admitted when the peak of all that runs will still fit."""
 
-from .._jit import inlined, kernel
+from .._jit import inlined, kernel, merged
 from ..cost import Cost
+from ..exits import Ending, Exit
 from ..iterations.group import grouped
 from ..iterations.group_iterations import NO_LIMIT, launch_group, retire_group
-from ..memory.blocks import allocate
-from ..memory.queues import head, pop_head
-from ..replicas.route import next_turn
+from ..memory.admission import admit
+from ..memory.prefix import blocks_to_take
 from ..replicas.stages import of_one_stage
 from ..state import (
     ALLOCATED,
-    ENDED,
-    FAULT,
-    FORM,
     FREE,
     GROUP,
     GROUP_STEP,
     ITERATIONS,
-    OUT_OF_MEMORY,
     OUTCOME,
     REPLICA,
     RUNNING,
-    SLOT,
     WAITED,
     WAITING,
     Limits,
     Longs,
     State,
 )
+from .loop import simulate
 
 GROWS, GANG, PATIENT = True, False, False
 
@@ -54,14 +50,31 @@ def _peak(remaining: Longs, held: Longs, number: int) -> int:
     return peak
 
 
+@merged
+def _grant(
+    state: State, limits: Limits, request: int, cached: int, held: int, size: int, known: tuple[int, int]
+) -> tuple[int, int, tuple[int, int]]:
+    """Grant a whole prompt when the peak still fits; ``known``: requests in scratch, and tokens of the batch."""
+    counts, computed = state.replicas.counts[state.cursor[REPLICA]], held - cached
+    number, num_tokens = known
+    output = state.requests.total[request] - held
+    _insert(state.scratch[0], state.scratch[1], number, max(output - 2, 0), held + 1)
+    number += 1
+    if (
+        _peak(state.scratch[0], state.scratch[1], number) >= limits.num_blocks
+        or num_tokens + computed > limits.max_num_batched_tokens
+        or counts[ALLOCATED] == limits.max_num_seqs
+        or size == limits.micro_batch_size
+    ):
+        return 0, 0, known
+    return computed, blocks_to_take(limits, held, cached), (number, num_tokens + computed)
+
+
 @inlined
-def form_prefill(state: State, limits: Limits) -> int:
+def _admit(state: State, limits: Limits) -> int:
     """Fill the batch at cursor with prompts; returns its size."""
-    r, slot = state.cursor[REPLICA], state.cursor[SLOT]
-    requests, counts, preempted = state.requests, state.replicas.counts[r], state.replicas.preempted[r]
-    running = state.replicas.running[r]
-    request, tokens = state.batches.request[r, slot], state.batches.tokens[r, slot]
-    remaining, held = state.scratch[0], state.scratch[1]
+    r = state.cursor[REPLICA]
+    requests, counts, running = state.requests, state.replicas.counts[r], state.replicas.running[r]
     known = 0
     if counts[WAITING] > 0:
         for i in range(counts[RUNNING]):
@@ -69,45 +82,28 @@ def form_prefill(state: State, limits: Limits) -> int:
             if requests.finished_at[member] >= 0.0:
                 continue
             processed = requests.processed[member] + counts[GROUP_STEP]
-            _insert(remaining, held, known, max(requests.total[member] - processed - 1, 0), processed)
+            tokens_left = max(requests.total[member] - processed - 1, 0)
+            _insert(state.scratch[0], state.scratch[1], known, tokens_left, processed)
             known += 1
-    size = num_tokens = 0
-    while counts[WAITING] > 0:
-        candidate = head(preempted, counts)
-        prompt = requests.prefill[candidate]
-        output = requests.total[candidate] - prompt
-        _insert(remaining, held, known, max(output - 2, 0), prompt + 1)
-        known += 1
-        if (
-            _peak(remaining, held, known) >= limits.num_blocks
-            or num_tokens + prompt > limits.max_num_batched_tokens
-            or counts[ALLOCATED] == limits.max_num_seqs
-            or size == limits.micro_batch_size
-        ):
-            break
-        pop_head(requests.next, counts)
-        allocate(requests.blocks, counts, limits.num_blocks, candidate, prompt)
-        request[size], tokens[size] = candidate, prompt
-        num_tokens += prompt
-        size += 1
-    return size
+    return admit(state, limits, 0, (known, 0), _grant)
 
 
-@inlined
-def _form(state: State, cost: Cost, limits: Limits) -> int:
+@merged
+def launch_next(state: State, cost: Cost, limits: Limits) -> int:
     """Start prompts, or a decode iteration of all that run and, while nothing is to be decided, those after it."""
+    grouped(state, limits, False)  # No request is ever preempted, so decodes are always a group.
     counts = state.replicas.counts[state.cursor[REPLICA]]
     size = 0
     if counts[GROUP] == 0:
-        size = form_prefill(state, limits)
+        size = _admit(state, limits)
     elif counts[WAITED] >= limits.max_waiting_iters:
         counts[WAITED] = 0
-        size = form_prefill(state, limits)
+        size = _admit(state, limits)
     if size > 0:
         counts[WAITED] = 0
     elif counts[FREE] < counts[GROUP]:
-        counts[OUTCOME] = OUT_OF_MEMORY
-        return FORM
+        counts[OUTCOME] = Ending.OUT_OF_MEMORY
+        return Exit.FORM
     most = max(1, limits.max_waiting_iters - counts[WAITED]) if counts[WAITING] > 0 else NO_LIMIT
     before = counts[ITERATIONS]
     code = launch_group(state, cost, limits, size, False, most, GROWS, GANG)
@@ -119,19 +115,10 @@ def _form(state: State, cost: Cost, limits: Limits) -> int:
     return code
 
 
-@inlined
+@merged
 def advance(state: State, cost: Cost, limits: Limits) -> int:
     """Simulate until all is DONE, the BUDGET of iterations is used up, or a FAULT."""
-    while True:
-        event = next_turn(state, cost, limits, GROWS, PATIENT)
-        if event == FORM:
-            # Nobody is ever preempted, so decodes are always a group.
-            if grouped(state, limits, False) and _form(state, cost, limits) == FAULT:
-                return FAULT
-        elif event == ENDED:
-            retire_group(state, cost, limits, GROWS, GANG)
-        else:
-            return event
+    return simulate(state, cost, limits, launch_next, retire_group, GROWS, GANG, PATIENT)
 
 
 @kernel

@@ -1,38 +1,34 @@
 """Orca: iteration-level batching with memory for the longest sequence reserved; running requests first."""
 
-from .._jit import inlined, kernel
+from .._jit import inlined, kernel, merged
 from ..cost import Cost
-from ..iterations.group import grouped, is_grouped
-from ..iterations.group_iterations import NO_LIMIT, launch_group, retire_group
-from ..iterations.pipeline_decodes import retire_standing, stand, stays
-from ..memory.blocks import allocate
-from ..memory.queues import head, pop_head
+from ..iterations.group import grouped
+from ..iterations.group_iterations import NO_LIMIT, launch_group
+from ..iterations.pipeline_decodes import stand, stays
+from ..memory.admission import admit
 from ..replicas.replica import launch
-from ..replicas.route import next_turn
 from ..replicas.stages import of_one_stage, of_stages
-from ..state import ENDED, FAULT, FORM, FREE, GROUP, REPLICA, SLOT, STANDING, WAITING, Limits, State
+from ..state import FREE, GROUP, REPLICA, SLOT, STANDING, Limits, State
+from .loop import end_batch, simulate
 
 GROWS, GANG, PATIENT = False, False, True
 
 
-@inlined
-def admit(state: State, limits: Limits, size: int, beside: int) -> int:
-    """Add waiting requests to the batch at cursor, whole prompts, while sequences fit; returns its size.
+@merged
+def _grant(
+    state: State, limits: Limits, request: int, cached: int, held: int, size: int, beside: int
+) -> tuple[int, int, int]:
+    """Grant a whole prompt while sequences fit; ``beside`` requests take part besides those listed."""
+    free = state.replicas.counts[state.cursor[REPLICA], FREE]
+    if size + beside == limits.max_batch_size or free < limits.blocks_per_sequence:
+        return 0, 0, beside
+    return held - cached, limits.blocks_per_sequence, beside
 
-    ``size`` members stand in the batch already, ``beside`` run as a group.
-    """
-    r, slot = state.cursor[REPLICA], state.cursor[SLOT]
-    requests, counts, preempted = state.requests, state.replicas.counts[r], state.replicas.preempted[r]
-    request, tokens = state.batches.request[r, slot], state.batches.tokens[r, slot]
-    while counts[WAITING] > 0:
-        if size + beside == limits.max_batch_size or counts[FREE] < limits.blocks_per_sequence:
-            break
-        candidate = head(preempted, counts)
-        pop_head(requests.next, counts)
-        allocate(requests.blocks, counts, limits.num_blocks, candidate, limits.blocks_per_sequence)
-        request[size], tokens[size] = candidate, requests.prefill[candidate]
-        size += 1
-    return size
+
+@inlined
+def admit_beside(state: State, limits: Limits, beside: int) -> int:
+    """Fill the batch at cursor with waiting prompts; returns its size. ``beside`` requests decode in it besides."""
+    return admit(state, limits, 0, beside, _grant)
 
 
 @inlined
@@ -41,28 +37,22 @@ def form(state: State, limits: Limits) -> int:
     if not stays(state, limits, limits.max_batch_size, GROWS):
         stand(state, limits, 0, GROWS)
     beside = state.batches.features[state.cursor[REPLICA], state.cursor[SLOT], STANDING]
-    return admit(state, limits, 0, beside)
+    return admit_beside(state, limits, beside)
 
 
-@inlined
+@merged
+def launch_next(state: State, cost: Cost, limits: Limits) -> int:
+    """Form the next batch of the replica at cursor and start it; FAULT when it has no time."""
+    if grouped(state, limits, GROWS):
+        size = admit_beside(state, limits, state.replicas.counts[state.cursor[REPLICA], GROUP])
+        return launch_group(state, cost, limits, size, True, NO_LIMIT, GROWS, GANG)
+    return launch(state, cost, limits, form(state, limits))
+
+
+@merged
 def advance(state: State, cost: Cost, limits: Limits) -> int:
     """Simulate until all is DONE, the BUDGET of iterations is used up, or a FAULT."""
-    while True:
-        event = next_turn(state, cost, limits, GROWS, PATIENT)
-        if event == FORM:
-            if grouped(state, limits, GROWS):
-                size = admit(state, limits, 0, state.replicas.counts[state.cursor[REPLICA], GROUP])
-                code = launch_group(state, cost, limits, size, True, NO_LIMIT, GROWS, GANG)
-            else:
-                code = launch(state, cost, limits, form(state, limits))
-            if code == FAULT:
-                return FAULT
-        elif event != ENDED:
-            return event
-        elif is_grouped(state):
-            retire_group(state, cost, limits, GROWS, GANG)
-        else:
-            retire_standing(state, cost, limits, GROWS, GANG)
+    return simulate(state, cost, limits, launch_next, end_batch, GROWS, GANG, PATIENT)
 
 
 @kernel

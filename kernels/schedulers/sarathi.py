@@ -1,23 +1,20 @@
 """Sarathi-Serve: decodes first, then prompts in chunks, up to chunk_size tokens a batch."""
 
-from .._jit import inlined, kernel
+from .._jit import inlined, kernel, merged
 from ..cost import Cost
-from ..iterations.batches import retire
-from ..iterations.group import grouped, growth_due, is_grouped
-from ..iterations.group_iterations import NO_LIMIT, launch_group, retire_group
-from ..iterations.pipeline_decodes import retire_standing, stand, stays
-from ..memory.blocks import allocate, blocks_for, grow, make_room
-from ..memory.queues import head, move, pop_head, sort_by_arrival
+from ..iterations.group import grouped, growth_due
+from ..iterations.group_iterations import NO_LIMIT, launch_group
+from ..iterations.pipeline_decodes import stand, stays
+from ..memory.admission import admit
+from ..memory.blocks import grow, make_room
+from ..memory.prefix import blocks_to_take
+from ..memory.queues import move, sort_by_arrival
 from ..replicas.replica import launch
-from ..replicas.route import next_turn
 from ..replicas.stages import of_one_stage, of_stages
 from ..state import (
     ALLOCATED,
     CHUNKED,
     CLOCK,
-    ENDED,
-    FAULT,
-    FORM,
     FREE,
     GROUP,
     NUM_LISTED,
@@ -31,6 +28,7 @@ from ..state import (
     Limits,
     State,
 )
+from .loop import end_batch, simulate
 
 GROWS, GANG, PATIENT = True, False, True
 
@@ -61,32 +59,33 @@ def _give_chunks(state: State, limits: Limits, number: int, size: int, beside: i
     return size
 
 
+@merged
+def _grant(
+    state: State, limits: Limits, request: int, cached: int, held: int, size: int, taken: tuple[int, int]
+) -> tuple[int, int, tuple[int, int]]:
+    """Grant the first chunk of a prompt; ``taken``: requests beside those listed, and tokens of the whole batch."""
+    counts = state.replicas.counts[state.cursor[REPLICA]]
+    beside, num_tokens = taken
+    blocks = blocks_to_take(limits, held, cached)
+    if (
+        counts[ALLOCATED] == limits.max_num_seqs
+        or size + beside == limits.micro_batch_size
+        or counts[FREE] - blocks < limits.watermark_blocks
+    ):
+        return 0, 0, taken
+    chunk = min(held - cached, limits.chunk_size - num_tokens)
+    return chunk, blocks, (beside, num_tokens + chunk)
+
+
 @inlined
 def _admit(state: State, limits: Limits, size: int, beside: int) -> int:
     """Add first chunks of waiting prompts to the batch at cursor; returns its size."""
     r, slot = state.cursor[REPLICA], state.cursor[SLOT]
-    requests, counts, preempted = state.requests, state.replicas.counts[r], state.replicas.preempted[r]
-    request, tokens = state.batches.request[r, slot], state.batches.tokens[r, slot]
+    tokens = state.batches.tokens[r, slot]
     num_tokens = beside
     for i in range(size):
         num_tokens += tokens[i]
-    while counts[WAITING] > 0:
-        candidate = head(preempted, counts)
-        need = blocks_for(requests.prefill[candidate], limits.block_size)
-        chunk = min(requests.prefill[candidate], limits.chunk_size - num_tokens)
-        if (
-            counts[ALLOCATED] == limits.max_num_seqs
-            or size + beside == limits.micro_batch_size
-            or counts[FREE] - need < limits.watermark_blocks
-            or chunk <= 0
-        ):
-            break
-        pop_head(requests.next, counts)
-        allocate(requests.blocks, counts, limits.num_blocks, candidate, need)
-        request[size], tokens[size] = candidate, chunk
-        size += 1
-        num_tokens += chunk
-    return size
+    return admit(state, limits, size, (beside, num_tokens), _grant)
 
 
 @inlined
@@ -167,27 +166,18 @@ def _form_of_all(state: State, limits: Limits) -> int:
     return _admit(state, limits, size, 0)
 
 
-@inlined
+@merged
+def launch_next(state: State, cost: Cost, limits: Limits) -> int:
+    """Form the next batch of the replica at cursor and start it; FAULT when it has no time."""
+    if grouped(state, limits, GROWS):
+        return launch_group(state, cost, limits, admit_beside(state, limits), True, NO_LIMIT, GROWS, GANG)
+    return launch(state, cost, limits, form(state, limits))
+
+
+@merged
 def advance(state: State, cost: Cost, limits: Limits) -> int:
     """Simulate until all is DONE, the BUDGET of iterations is used up, or a FAULT."""
-    while True:
-        event = next_turn(state, cost, limits, GROWS, PATIENT)
-        if event == FORM:
-            if grouped(state, limits, GROWS):
-                size = admit_beside(state, limits)
-                code = launch_group(state, cost, limits, size, True, NO_LIMIT, GROWS, GANG)
-            else:
-                code = launch(state, cost, limits, form(state, limits))
-            if code == FAULT:
-                return FAULT
-        elif event != ENDED:
-            return event
-        elif is_grouped(state):
-            retire_group(state, cost, limits, GROWS, GANG)
-        elif limits.num_stages > 1:
-            retire_standing(state, cost, limits, GROWS, GANG)
-        else:
-            retire(state, cost)
+    return simulate(state, cost, limits, launch_next, end_batch, GROWS, GANG, PATIENT)
 
 
 @kernel

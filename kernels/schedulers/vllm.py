@@ -1,46 +1,45 @@
 """vLLM v0: prompts first, whole; else one token for every running request, oldest first."""
 
-from .._jit import inlined, kernel
+from .._jit import inlined, kernel, merged
 from ..cost import Cost
-from ..iterations.batches import retire
-from ..iterations.group import grouped, is_grouped
-from ..iterations.group_iterations import NO_LIMIT, launch_group, retire_group
-from ..iterations.pipeline_decodes import break_up, retire_standing, stand, stays
-from ..memory.blocks import allocate, blocks_for, grow, make_room
-from ..memory.queues import head, move, pop_head, sort_by_arrival
+from ..iterations.group import grouped
+from ..iterations.group_iterations import NO_LIMIT, launch_group
+from ..iterations.pipeline_decodes import break_up, stand, stays
+from ..memory.admission import admit
+from ..memory.blocks import grow, make_room
+from ..memory.prefix import blocks_to_take
+from ..memory.queues import move, sort_by_arrival
 from ..replicas.replica import launch
-from ..replicas.route import next_turn
 from ..replicas.stages import of_one_stage, of_stages
-from ..state import ALLOCATED, CLOCK, ENDED, FAULT, FORM, FREE, REPLICA, RUNNING, SLOT, WAITING, Limits, State
+from ..state import ALLOCATED, CLOCK, FREE, REPLICA, RUNNING, SLOT, Limits, State
+from .loop import end_batch, simulate
 
 GROWS, GANG, PATIENT = True, False, True
 
 
+@merged
+def _grant(
+    state: State, limits: Limits, request: int, cached: int, held: int, size: int, longest: int
+) -> tuple[int, int, int]:
+    """Grant a prompt as a whole; ``longest`` is the longest of the batch so far, tokens."""
+    counts, computed = state.replicas.counts[state.cursor[REPLICA]], held - cached
+    blocks = blocks_to_take(limits, held, cached)
+    longest = max(longest, computed)
+    if (
+        counts[FREE] - blocks < limits.watermark_blocks
+        # vLLM v0 pads: every prompt counts as the longest.
+        or (size + 1) * longest > limits.max_num_batched_tokens
+        or counts[ALLOCATED] == limits.max_num_seqs
+        or size == limits.micro_batch_size
+    ):
+        return 0, 0, longest
+    return computed, blocks, longest
+
+
 @inlined
-def admit(state: State, limits: Limits) -> int:
+def _admit(state: State, limits: Limits) -> int:
     """Fill the batch at cursor with waiting prompts; returns its size."""
-    r, slot = state.cursor[REPLICA], state.cursor[SLOT]
-    requests, counts, preempted = state.requests, state.replicas.counts[r], state.replicas.preempted[r]
-    request, tokens = state.batches.request[r, slot], state.batches.tokens[r, slot]
-    size = longest = 0
-    while counts[WAITING] > 0:
-        candidate = head(preempted, counts)
-        prompt = requests.prefill[candidate]
-        need = blocks_for(prompt, limits.block_size)
-        longest = max(longest, prompt)
-        if (
-            counts[FREE] - need < limits.watermark_blocks
-            # vLLM v0 pads: every prompt counts as the longest.
-            or (size + 1) * longest > limits.max_num_batched_tokens
-            or counts[ALLOCATED] == limits.max_num_seqs
-            or size == limits.micro_batch_size
-        ):
-            break
-        pop_head(requests.next, counts)
-        allocate(requests.blocks, counts, limits.num_blocks, candidate, need)
-        request[size], tokens[size] = candidate, prompt
-        size += 1
-    return size
+    return admit(state, limits, 0, 0, _grant)
 
 
 @inlined
@@ -68,7 +67,7 @@ def _form_decodes(state: State, limits: Limits) -> int:
 @inlined
 def form(state: State, limits: Limits) -> int:
     """Fill the batch at cursor; returns how many it lists."""
-    size = admit(state, limits)
+    size = _admit(state, limits)
     if size > 0:
         break_up(state, limits, GROWS)
     elif stays(state, limits, limits.micro_batch_size, GROWS):
@@ -78,27 +77,18 @@ def form(state: State, limits: Limits) -> int:
     return stand(state, limits, size, GROWS) if limits.num_stages > 1 else size
 
 
-@inlined
+@merged
+def launch_next(state: State, cost: Cost, limits: Limits) -> int:
+    """Form the next batch of the replica at cursor and start it; FAULT when it has no time."""
+    if grouped(state, limits, GROWS):
+        return launch_group(state, cost, limits, _admit(state, limits), False, NO_LIMIT, GROWS, GANG)
+    return launch(state, cost, limits, form(state, limits))
+
+
+@merged
 def advance(state: State, cost: Cost, limits: Limits) -> int:
     """Simulate until all is DONE, the BUDGET of iterations is used up, or a FAULT."""
-    while True:
-        event = next_turn(state, cost, limits, GROWS, PATIENT)
-        if event == FORM:
-            if grouped(state, limits, GROWS):
-                size = admit(state, limits)
-                code = launch_group(state, cost, limits, size, False, NO_LIMIT, GROWS, GANG)
-            else:
-                code = launch(state, cost, limits, form(state, limits))
-            if code == FAULT:
-                return FAULT
-        elif event != ENDED:
-            return event
-        elif is_grouped(state):
-            retire_group(state, cost, limits, GROWS, GANG)
-        elif limits.num_stages > 1:
-            retire_standing(state, cost, limits, GROWS, GANG)
-        else:
-            retire(state, cost)
+    return simulate(state, cost, limits, launch_next, end_batch, GROWS, GANG, PATIENT)
 
 
 @kernel

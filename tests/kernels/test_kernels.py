@@ -12,6 +12,7 @@ from strategies import POLICIES, Case, cases
 
 from fastsim.kernels import _jit, state
 from fastsim.kernels.accounts import histogram
+from fastsim.kernels.exits import Ending
 
 COMPILED = not numba.config.DISABLE_JIT
 # Interpreted kernels are slow: there the same cases serve to see every line run.
@@ -55,7 +56,7 @@ def test_slices_equal_one_run(case: Case, slice_length: int, log_rows: int) -> N
 def test_everything_balances(case: Case) -> None:
     lane, rows = run(case)
     counts, requests = lane.replicas.counts, lane.requests
-    if (counts[:, state.OUTCOME] != state.GOING).any():
+    if (counts[:, state.OUTCOME] != Ending.GOING).any():
         return
     assert np.isfinite(requests.finished_at).all()
     np.testing.assert_array_equal(requests.processed, requests.total)

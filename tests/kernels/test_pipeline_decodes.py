@@ -8,6 +8,7 @@ from strategies import Case, empty_vidur, fastsim_tables
 
 from fastsim.kernels import state
 from fastsim.kernels.cost import COMPOSE_FASTSIM, Cost
+from fastsim.kernels.exits import Exit
 
 STAGES, BATCH = 3, 4
 
@@ -38,7 +39,7 @@ def test_members_are_left_alone_while_they_stay(policy: str) -> None:
     seen = []
     for batches in (20 * STAGES, 50 * STAGES):
         lane.cursor[state.LEFT] = batches
-        assert kernel(lane, case.cost, limits) == state.BUDGET
+        assert kernel(lane, case.cost, limits) == Exit.BUDGET
         names = (requests.processed, requests.blocks, requests.execution_time, requests.last_token_at)
         seen.append([column.copy() for column in names])
         seen[-1].append(np.array(held[state.FREE]))

@@ -14,6 +14,7 @@ from fastsim.kernels import state as columns
 from fastsim.kernels.cost import Cost
 from fastsim.kernels.custom.router import Lobby
 from fastsim.kernels.custom.view import BAD_REPLICA, BAD_SIZE, BAD_TOKENS, FINE, NO_ROOM, NOT_HERE, NOTES, TWICE, Desk
+from fastsim.kernels.exits import Ending, Exit
 from fastsim.kernels.state import Limits, State
 from fastsim.simulation.custom.policy import UserPolicy
 from fastsim.simulation.custom.rehearsal import rehearse
@@ -66,7 +67,7 @@ class Runner:
             for part in extra:
                 if part.trouble[0] != FINE:
                     raise PolicyError(self._sentence(*part.trouble.tolist()))
-            if code == columns.DONE and desk is not None:
+            if code == Exit.DONE and desk is not None:
                 self._check_served(state, desk)
             return code
 
@@ -88,7 +89,7 @@ class Runner:
         first, last = int(state.cursor[columns.FIRST]), int(state.cursor[columns.LAST])
         for r in range(first, last):
             counts = state.replicas.counts[r]
-            if counts[columns.PRESENT] == 0 or counts[columns.OUTCOME] != columns.GOING:
+            if counts[columns.PRESENT] == 0 or counts[columns.OUTCOME] != Ending.GOING:
                 continue
             left = [*desk.queue[r, desk.ends[r, 0] : desk.ends[r, 1]], *state.replicas.running[r]]
             raise StuckError(

@@ -34,7 +34,7 @@ from fastsim.kernels.custom.view import users as _users
 
 SCHEDULER = """
 from fastsim.kernels.replicas.route import next_turn as _next_turn
-from fastsim.kernels.state import BUDGET as _BUDGET, ENDED as _ENDED, FAULT as _FAULT, FORM as _FORM
+from fastsim.kernels.exits import Exit as _Exit
 from fastsim.kernels.custom.scheduler import finish as _finish, ready as _ready, start as _start, view as _view
 
 
@@ -42,13 +42,13 @@ from fastsim.kernels.custom.scheduler import finish as _finish, ready as _ready,
 def _run(state, cost, limits, desk):
     while True:
         event = _next_turn(state, cost, limits, True, False)
-        if event == _FORM:
+        if event == _Exit.FORM:
             if not _ready(state, limits, desk):
-                return _BUDGET
+                return _Exit.BUDGET
             number = {name}(_view(state, limits, desk), state.scratch[0], state.scratch[1])
-            if _start(state, cost, limits, desk, number) == _FAULT:
-                return _FAULT
-        elif event != _ENDED:
+            if _start(state, cost, limits, desk, number) == _Exit.FAULT:
+                return _Exit.FAULT
+        elif event != _Exit.ENDED:
             return event
         else:
             _finish(state, cost, desk)
@@ -57,7 +57,7 @@ def _run(state, cost, limits, desk):
 ROUTER = """
 import math as _math
 
-from fastsim.kernels.state import DONE as _DONE, FAULT as _FAULT
+from fastsim.kernels.exits import Exit as _Exit
 from fastsim.kernels.custom.router import (
     arrival as _arrival, due as _due, next_horizon as _next_horizon, send as _send, survey as _survey
 )
@@ -68,12 +68,12 @@ from {module} import {run} as _advance
 def _run(state, cost, limits, {desk}lobby):
     while True:
         code = _advance(state, cost, limits{passed})
-        if code != _DONE or state.until[0] == _math.inf:
+        if code != _Exit.DONE or state.until[0] == _math.inf:
             return code
         while _due(state):
             replica = {name}(_survey(state, limits, lobby), _arrival(state, lobby))
             if not _send(state, lobby, replica):
-                return _FAULT
+                return _Exit.FAULT
         _next_horizon(state)
 """
 

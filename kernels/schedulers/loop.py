@@ -1,0 +1,51 @@
+"""The loop that all policies share: batches are formed, launched and ended on all replicas in their turns."""
+
+from collections.abc import Callable
+
+from .._jit import merged
+from ..cost import Cost
+from ..exits import Exit
+from ..iterations.batches import retire
+from ..iterations.group import is_grouped
+from ..iterations.group_iterations import retire_group
+from ..iterations.pipeline_decodes import retire_standing
+from ..replicas.route import next_turn
+from ..state import Limits, State
+
+
+@merged
+def end_batch(state: State, cost: Cost, limits: Limits, grows: bool, gang: bool) -> None:
+    """End the batch at cursor in the way in which it was formed."""
+    if is_grouped(state):
+        retire_group(state, cost, limits, grows, gang)
+    elif grows and limits.num_stages == 1:
+        retire(state, cost)
+    else:
+        retire_standing(state, cost, limits, grows, gang)
+
+
+@merged
+def simulate(
+    state: State,
+    cost: Cost,
+    limits: Limits,
+    launch_next: Callable[[State, Cost, Limits], int],
+    end: Callable[[State, Cost, Limits, bool, bool], None],
+    grows: bool,
+    gang: bool,
+    patient: bool,
+) -> int:
+    """Simulate until all is DONE, the BUDGET of iterations is used up, or a FAULT.
+
+    ``launch_next`` forms the next batch of the replica at cursor and starts it, by the rules of a policy; ``end`` ends
+    the batch at cursor.
+    """
+    while True:
+        event = next_turn(state, cost, limits, grows, patient)
+        if event == Exit.FORM:
+            if launch_next(state, cost, limits) == Exit.FAULT:
+                return Exit.FAULT
+        elif event == Exit.ENDED:
+            end(state, cost, limits, grows, gang)
+        else:
+            return event
