@@ -189,7 +189,7 @@ def wrap(
     timing : dict of str to float
         The section ``timing`` of the summary, in seconds. The caller may still change it.
     objectives : sequence of Objective
-        Objectives to judge the result by; without any, the verdict is by Vidur's.
+        Objectives to judge the result by; without any, the verdict is by Vidur's objectives.
     exclude : tuple of float
         Warm-up and cool-down in seconds, whose requests latencies leave out.
     """

@@ -192,7 +192,7 @@ def test_a_run_in_which_little_or_nothing_finished(
     assert f"Goodput     {number / 5:.1%} of requests" in shown
     assert compare(loaded, loaded)["compared"] == number
     edges = np.linspace(0, 2, 5)
-    assert series.of_requests(columns, edges)["completions"].sum() <= number / 0.5
+    assert series.request_series(columns, edges)["completions"].sum() <= number / 0.5
 
 
 def test_without_detail_there_is_none() -> None:

@@ -7,11 +7,11 @@ from fastsim.deployment.resolved import Deployment, resolve
 from fastsim.result.metrics import work
 
 
-def done(chunks: list[tuple[int, int]], sampled: int) -> work.Done:
+def done(chunks: list[tuple[int, int]], sampled: int) -> work.Work:
     """Of one replica: ``chunks`` of n tokens after p ones."""
     n, p = (np.array(values) for values in zip(*chunks, strict=True))
     sums = (n.sum(), (n * p).sum(), (n * n).sum(), sampled)
-    return work.Done(*(np.array([value]) for value in sums))
+    return work.Work(*(np.array([value]) for value in sums))
 
 
 def test_flops_of_a_dense_model_are_those_of_its_shapes() -> None:
@@ -63,5 +63,5 @@ def test_what_attention_reads_of_the_cache() -> None:
     """A prompt of 600 in chunks of 200, then 50 tokens: 0 + 200 + 400 before chunks, 600 + 601 + ... before decodes."""
     columns = {"num_prompt_tokens": np.array([600]), "num_output_tokens": np.array([50])}
     chunks = [(200, 0), (200, 200), (200, 400), *((1, 600 + i) for i in range(49))]
-    read = work.context_read(columns, done(chunks, 50), chunks=3, prefill_tokens=600)
+    read = work.context_read(columns, done(chunks, 50), num_chunks=3, num_prefill_tokens=600)
     assert read == pytest.approx(sum(p for _, p in chunks))

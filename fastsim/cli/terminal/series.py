@@ -6,7 +6,7 @@ from fastsim.errors import ConfigError
 
 if TYPE_CHECKING:
     from fastsim.result.result import Result
-from fastsim.result.metrics.time_series import edges_of, of_iterations, of_requests
+from fastsim.result.metrics.time_series import interval_edges, iteration_series, request_series
 
 MOST = 1_000_000
 
@@ -19,12 +19,12 @@ def print_csv(result: "Result", width: float) -> None:
         raise ConfigError(
             f"--every: {width:g} s cut {span:.4g} s into more than {MOST:,} parts (e.g. {span / 100:.2g}s)"
         )
-    edges = edges_of(float(arrived[0]) if len(arrived) else 0.0, span, width)
-    found = of_requests(columns, edges)
+    edges = interval_edges(float(arrived[0]) if len(arrived) else 0.0, span, width)
+    found = request_series(columns, edges)
     if result.iterations is not None:
         rows = {name: result.iterations[name].to_numpy() for name in result.iterations.column_names}
         deployment = result.config["deployment"]
-        found |= of_iterations(rows, edges, deployment["pipeline_parallel_size"], deployment["num_replicas"])
+        found |= iteration_series(rows, edges, deployment["pipeline_parallel_size"], deployment["num_replicas"])
     print(",".join(["time", *found]))
     for row in zip(edges[:-1], *found.values(), strict=True):
         print(",".join(f"{value:.9g}" for value in row))

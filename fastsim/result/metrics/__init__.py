@@ -1,1 +1,1 @@
-"""Figures of a run: latencies, rates, use of the GPUs, cost, and what limits it."""
+"""The figures of a run: latencies, rates, utilisation, cost and energy, and a verdict on what limits it."""

@@ -1,4 +1,4 @@
-"""What a simulation counts beside its requests: batches by size, work, and series over time."""
+"""What a simulation counts besides its requests: batches by size, work, and series over time."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -6,52 +6,60 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fastsim.arrays import Floats
 from fastsim.kernels.accounts import counts
 from fastsim.kernels.state import SHIFT, State
 
-Floats = NDArray[np.float64]
 Longs = NDArray[np.int64]
 
-# Columns of Measures.series; time is counted from the first arrival.
+# Columns of Measures.series; bins of time begin at the first arrival.
 SERIES = (
     "busy",  # stage-seconds
-    "running",  # request-seconds: arrived, not finished, not waiting, while a stage is busy
-    "kv_blocks",  # block-seconds, while a stage is busy
-    "prefill_tokens",  # in batches formed in the bin
-    "decode_tokens",  # the same
+    "running",  # request-seconds of requests that hold memory, while a stage is busy
+    "kv_blocks",  # block-seconds of KV blocks held, while a stage is busy
+    "prefill_tokens",  # prompt tokens of the batches formed in the bin
+    "decode_tokens",  # decode tokens of the batches formed in the bin
 )
 
 
 class Measures(NamedTuple):
-    """Exact, and the same on any number of threads. All batches of a deployment, but what is by replica."""
+    """Counts of a simulation, exact and the same on any number of threads; R replicas.
 
-    batch_size: Longs  # int64[max_num_seqs + 1] batches by number of sequences
-    batch_decodes: Longs  # int64[max_num_seqs + 1] the same by decodes
-    batch_tokens: Longs  # int64[NUM_SIZES] batches by tokens: bin i from counters.sizes()[i] up to the next
-    batch_prefill_tokens: Longs  # int64[NUM_SIZES] the same by prompt tokens
-    batch_seconds: Longs  # int64[NUM_BINS] batches on stages by time: bins as counters.edges()
-    squares: Longs  # int64[R] n * n, summed over members of batches of n tokens each
-    pairs: Longs  # int64[R] n * tokens processed before, summed alike
-    sampled: Longs  # int64[R] output tokens
-    series: Floats  # float64[R, bins, len(SERIES)]
-    bin_s: float  # width of a bin of the series, s
+    Histograms count the batches of all replicas. Work sums over every request in every batch, which processes n of its
+    tokens there after p others.
+    """
+
+    batch_size: Longs  # int64[max_num_seqs + 1], batches by number of requests
+    batch_decodes: Longs  # int64[max_num_seqs + 1], batches by number of decodes
+    batch_tokens: Longs  # int64[NUM_SIZES], batches by tokens; bins as kernels.accounts.histogram.sizes has them
+    batch_prefill_tokens: Longs  # int64[NUM_SIZES], batches by prompt tokens, in the same bins
+    batch_seconds: (
+        Longs  # int64[NUM_BINS], batches on stages by time; bins as kernels.accounts.histogram.edges has them
+    )
+    squares: Longs  # int64[R], sums of n * n
+    pairs: Longs  # int64[R], sums of n * p
+    sampled: Longs  # int64[R], output tokens
+    series: Floats  # float64[R, bins, len(SERIES)], sums over each bin of time
+    bin_s: float  # width of a bin, s
 
 
 def measures_of(lanes: Sequence[State]) -> Measures | None:
-    """What the lanes of a simulation have counted, all together; None when it kept no detail."""
+    """Return the counts of all lanes of a simulation together, or None if it kept no detail."""
     replicas = lanes[0].replicas
     if not len(replicas.series):
         return None
+    # Tally and Measures have the same histograms in the same order.
     size, decodes, tokens, prefill_tokens, seconds = (
-        np.sum(kind, axis=0) for kind in zip(*(lane.tally for lane in lanes), strict=True)
+        np.sum(counted, axis=0) for counted in zip(*(lane.tally for lane in lanes), strict=True)
     )
     squares, pairs, sampled = replicas.sums.T.copy()
+    # Bins double in width each time a replica folds its series, so all fold as often as the most folded one.
     folds = replicas.counts[:, SHIFT]
-    most = int(folds.max())
+    most_folds = int(folds.max())
     series = np.zeros(replicas.series.shape)
-    for own, kept, times in zip(series, replicas.series, most - folds, strict=True):
-        np.add.at(own, np.arange(counts.BINS) >> times, kept)
+    for folded, counted, missing_folds in zip(series, replicas.series, most_folds - folds, strict=True):
+        np.add.at(folded, np.arange(counts.BINS) >> missing_folds, counted)
     levels = counts.BUSY, counts.RUNNING_SERIES, counts.KV
     series[:, :, levels] /= counts.TICKS
-    bin_s = float(1 << (counts.FIRST_SHIFT + most)) / counts.TICKS
+    bin_s = float(1 << (counts.FIRST_SHIFT + most_folds)) / counts.TICKS
     return Measures(size, decodes, tokens, prefill_tokens, seconds, squares, pairs, sampled, series, bin_s)

@@ -1,4 +1,4 @@
-"""The figures of a distribution: of values, of counted integers, and of a logarithmic histogram."""
+"""The figures of a distribution, from values, from counted integers, or from a logarithmic histogram of times."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,62 +8,86 @@ from fastsim.result.metrics.definitions import QUANTILES, STATISTICS
 
 Figures = dict[str, float | None]
 
-NOTHING: Figures = dict.fromkeys(STATISTICS)
+UNMEASURED: Figures = dict.fromkeys(STATISTICS)
 
 
 def of_values(values: NDArray[np.float64] | NDArray[np.integer]) -> Figures:
-    """The figures of STATISTICS; what is not finite is left out. Quantiles as np.quantile has them."""
+    """Return the figures of STATISTICS over the finite values, each None if there are none.
+
+    Quantiles are those of np.quantile.
+    """
     ordered = np.sort(values)  # NaN comes last
     if ordered.dtype.kind == "f" and not np.isfinite(ordered[-1:]).all():
         ordered = ordered[np.isfinite(ordered)]
     if not len(ordered):
-        return dict(NOTHING)
+        return dict(UNMEASURED)
     ends = {"mean": float(ordered.mean()), "min": float(ordered[0]), "max": float(ordered[-1])}
     return {**ends, **dict(zip(QUANTILES, _quantiles(ordered), strict=True))}
 
 
 def of_counts(counts: NDArray[np.int64], sizes: NDArray[np.int64], mean: float | None = None) -> Figures:
-    """Of integers: ``counts[i]`` of them from ``sizes[i]`` up to the next; the first of these stands for all.
+    """Return the figures of STATISTICS over counted integers, each None if none was counted.
 
-    Quantiles are the least that so many reach; ``mean`` where it is known.
+    Parameters
+    ----------
+    counts : int64[n]
+        ``counts[i]`` integers are at least ``sizes[i]`` and below ``sizes[i + 1]``; all of them count as ``sizes[i]``.
+    sizes : int64[n + 1]
+        The bounds of the bins, ascending.
+    mean : float, optional
+        The exact mean if it is known; otherwise it is computed from the bins.
+
+    Returns
+    -------
+    dict
+        Figures by statistic. A quantile is the least size that has the share of the integers at or below it.
     """
-    number = int(counts.sum())
-    if not number:
-        return dict(NOTHING)
-    there = np.flatnonzero(counts)
+    total = int(counts.sum())
+    if not total:
+        return dict(UNMEASURED)
+    filled = np.flatnonzero(counts)
     if mean is None:
-        mean = float(counts @ sizes[:-1]) / number
-    places = np.searchsorted(np.cumsum(counts), np.array(list(QUANTILES.values())) * number)
-    ends = {"mean": mean, "min": float(sizes[there[0]]), "max": float(sizes[there[-1]])}
-    return {**ends, **dict(zip(QUANTILES, map(float, sizes[places]), strict=True))}
+        mean = float(counts @ sizes[:-1]) / total
+    bins = np.searchsorted(np.cumsum(counts), np.array(list(QUANTILES.values())) * total)
+    ends = {"mean": mean, "min": float(sizes[filled[0]]), "max": float(sizes[filled[-1]])}
+    return {**ends, **dict(zip(QUANTILES, map(float, sizes[bins]), strict=True))}
 
 
 def of_bins(counts: NDArray[np.int64], mean: float | None = None, largest: float = np.inf) -> Figures:
-    """Of times, s, by the bins of kernels.counters: within 0.8 %; ``mean`` and ``largest`` where they are known."""
-    number = int(counts.sum())
-    if not number:
-        return dict(NOTHING)
+    """Return the figures of STATISTICS over times in seconds, within 0.8 %, each None if none was counted.
+
+    Parameters
+    ----------
+    counts : int64[NUM_BINS]
+        Times in each bin of ``kernels.accounts.histogram``.
+    mean, largest : float, optional
+        The exact mean and the largest time, s, if they are known.
+    """
+    total = int(counts.sum())
+    if not total:
+        return dict(UNMEASURED)
     edges = histogram.edges()
-    middles, there = (edges[:-1] + edges[1:]) / 2, np.flatnonzero(counts)
+    middles, filled = (edges[:-1] + edges[1:]) / 2, np.flatnonzero(counts)
     if mean is None:
-        mean = float(counts @ middles) / number
-    places = np.searchsorted(np.cumsum(counts), np.array(list(QUANTILES.values())) * number)
-    quantiles = map(float, np.minimum(middles[places], largest))
-    ends = {"mean": mean, "min": float(min(edges[there[0]], largest)), "max": float(min(edges[there[-1] + 1], largest))}
+        mean = float(counts @ middles) / total
+    bins = np.searchsorted(np.cumsum(counts), np.array(list(QUANTILES.values())) * total)
+    quantiles = map(float, np.minimum(middles[bins], largest))
+    low, high = edges[filled[0]], edges[filled[-1] + 1]
+    ends = {"mean": mean, "min": float(min(low, largest)), "max": float(min(high, largest))}
     return {**ends, **dict(zip(QUANTILES, quantiles, strict=True))}
 
 
 def _quantiles(ordered: NDArray[np.float64] | NDArray[np.integer]) -> list[float]:
-    """Linear between neighbours in order; from the nearer one, as NumPy does, so that the bits agree."""
+    """Return the quantiles of ascending values, interpolated from the nearer neighbour, so that they equal NumPy's."""
     at = np.array(list(QUANTILES.values())) * (len(ordered) - 1)
     low = at.astype(int)
     share, first = at - low, ordered[low]
     last = ordered[np.minimum(low + 1, len(ordered) - 1)]
     gap = last - first
-    found: list[float] = np.where(share < 0.5, first + gap * share, last - gap * (1 - share)).tolist()
-    return found
+    quantiles: list[float] = np.where(share < 0.5, first + gap * share, last - gap * (1 - share)).tolist()
+    return quantiles
 
 
 def ratio(part: float, whole: float) -> float | None:
-    """None of nothing."""
+    """Return ``part / whole``, or None if ``whole`` is 0."""
     return float(part / whole) if whole else None

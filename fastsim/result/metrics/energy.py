@@ -1,8 +1,9 @@
-"""What the GPUs draw, by a model: a share of the rated power when idle, and a larger one the fuller the batches.
+"""The energy of the GPUs by a model: a share of the rated power when idle, and more the fuller the batches are.
 
-IDLE: a GPU that holds a CUDA context draws 26 to 66 W more than one without (arXiv:2605.23918), in all about a fifth of
-its rated power. SINGLE and FULL: an H100 SXM of 700 W draws 300 W on batches of one token and 600 W on batches of 128
-(ML.ENERGY Benchmark v3.0, as the vLLM Semantic Router's fleet simulator takes it); linear in the logarithm between.
+IDLE: a GPU that holds a CUDA context draws 26 to 66 W more than a GPU without one (arXiv:2605.23918), in all about a
+fifth of its rated power. SINGLE and FULL: an H100 SXM with a rated power of 700 W draws 300 W on batches of one token
+and 600 W on batches of 128 tokens (ML.ENERGY Benchmark v3.0, as used by the fleet simulator of the vLLM Semantic
+Router). Between them, power is linear in the logarithm of the number of tokens.
 """
 
 from math import log2
@@ -10,18 +11,36 @@ from typing import Any
 
 from fastsim.catalog.hardware import Device
 
-IDLE, SINGLE, FULL = 0.2, 300 / 700, 600 / 700  # of the rated power
+IDLE, SINGLE, FULL = 0.2, 300 / 700, 600 / 700  # shares of the rated power
 FULL_TOKENS = 128
 
 
-def energy(device: Device, gpus: int, span: float, busy: float, tokens: float, outputs: int) -> dict[str, Any]:
-    """``busy``: share of ``span`` (s) in which a GPU works; ``tokens``: of a mean batch. None where nothing ran."""
-    fullness = min(1.0, log2(max(1.0, tokens)) / log2(FULL_TOKENS))
+def energy(
+    device: Device, num_gpus: int, span: float, busy: float, batch_tokens: float, num_output_tokens: int
+) -> dict[str, Any]:
+    """Return the section ``energy`` of a summary: kWh, mean watts of a GPU, and joules per output token.
+
+    Parameters
+    ----------
+    device : Device
+        The GPU, whose rated power the model scales.
+    num_gpus : int
+        GPUs of all replicas.
+    span : float
+        Length of the run, s.
+    busy : float
+        Share of the span in which a GPU works on a batch.
+    batch_tokens : float
+        Mean number of tokens in a batch.
+    num_output_tokens : int
+        Output tokens of the run; without any, ``joules_per_output_token`` is None.
+    """
+    fullness = min(1.0, log2(max(1.0, batch_tokens)) / log2(FULL_TOKENS))
     working = SINGLE + (FULL - SINGLE) * fullness
     watts = device.power_w * (IDLE * (1 - busy) + working * busy)
-    joules = watts * gpus * span
+    joules = watts * num_gpus * span
     return {
         "kwh": joules / 3.6e6,
         "watts": watts,
-        "joules_per_output_token": joules / outputs if outputs else None,
+        "joules_per_output_token": joules / num_output_tokens if num_output_tokens else None,
     }

@@ -1,4 +1,4 @@
-"""GPU time by operator over a whole run: batches by tokens and requests times what each operator takes for them."""
+"""GPU time by operator over a whole run: how often each size of batch occurred, times what an operator takes for it."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,14 +25,29 @@ def operator_time(
     batch_size: Integers,
     busy: float,
 ) -> dict[str, float]:
-    """Stage-seconds by operator, the costliest first; attention is what remains of ``busy``, all stage-seconds.
+    """Return the section ``operators`` of a summary: stage-seconds by operator, the costliest first.
 
-    ``batch_tokens[i]`` batches had ``sizes[i]`` tokens, ``batch_size[n]`` had n requests. Empty with Vidur's
-    composition, whose times are not sums over operators.
+    Parameters
+    ----------
+    operators : ByOperator
+        The tables of each operator; empty with Vidur's composition, whose times are not sums over operators.
+    num_stages : int
+        Pipeline stages.
+    sizes, batch_tokens : int[n]
+        ``batch_tokens[i]`` batches had ``sizes[i]`` tokens.
+    batch_size : int[m]
+        ``batch_size[k]`` batches had k requests.
+    busy : float
+        Stage-seconds of all batches. Attention is what the other operators leave of it.
+
+    Returns
+    -------
+    dict of str to float
+        Seconds by operator; empty if ``operators`` is.
     """
     if not operators:
         return {}
-    requests = np.arange(len(batch_size))
+    num_requests = np.arange(len(batch_size))
     seconds = {}
     for name, tables in operators.items():
         if is_attention(tables):
@@ -40,7 +55,7 @@ def operator_time(
         ms = num_stages * float(batch_tokens @ on_each_stage(tables, sizes))
         ms += float(batch_tokens @ on_first_stage(tables, sizes))
         ms += (num_stages - 1) * float(batch_tokens @ to_next_stage(tables, sizes))
-        ms += float(batch_size @ (on_host(tables, requests) + on_last_stage(tables, requests)))
+        ms += float(batch_size @ (on_host(tables, num_requests) + on_last_stage(tables, num_requests)))
         if ms:
             seconds[name] = ms / 1e3
     seconds[ATTENTION] = max(0.0, busy - sum(seconds.values()))

@@ -1,4 +1,4 @@
-"""How full each limit of a deployment was: what the verdict reads."""
+"""How full each limit of a deployment was during a run, which the verdict reads."""
 
 from typing import Any
 
@@ -13,43 +13,60 @@ from fastsim.result.metrics.verdict import Pressure
 
 
 def pressure(
-    resolved: Resolved, summary: dict[str, Any], columns: Columns, measures: Measures, moved: tuple[float, float]
+    resolved: Resolved, summary: dict[str, Any], columns: Columns, measures: Measures, bytes_moved: tuple[float, float]
 ) -> Pressure:
+    """Return the figures that the rules of the verdict read.
+
+    Parameters
+    ----------
+    resolved : Resolved
+        The deployment.
+    summary : dict
+        The summary so far, with its latencies, utilisation, breakdown and series.
+    columns : mapping of str to array[n]
+        The columns of requests.parquet, by name.
+    measures : Measures
+        What the simulation counted.
+    bytes_moved : tuple of float
+        Bytes of weights and of KV cache, as ``utilisation.bytes_moved`` returns them.
+    """
     scheduler = resolved.scheduler
-    over_time = {name: np.array(column) for name, column in summary["series"].items() if isinstance(column, list)}
-    arrived, begun = columns["arrived_at"], columns["scheduled_at"]
-    last = float(arrived[-1]) if len(arrived) else 0.0
-    coming = (over_time["time"] < last).astype(float)
-    if not coming.any():
-        coming[:] = 1.0
-    fullness = {"kv": over_time["kv"] / (1 - scheduler.watermark)}
-    # Where memory bounds the batch, that is what is full.
+    series = {name: np.array(values) for name, values in summary["series"].items() if isinstance(values, list)}
+    arrived, scheduled = columns["arrived_at"], columns["scheduled_at"]
+    last_arrival = float(arrived[-1]) if len(arrived) else 0.0
+    # Weights of the intervals of the series: those with arrivals, and those with a queue by its length.
+    arriving = (series["time"] < last_arrival).astype(float)
+    if not arriving.any():
+        arriving[:] = 1.0
+    queued = series["queue"] if series["queue"].any() else arriving
+    fullness = {"kv": series["kv"] / (1 - scheduler.watermark)}
+    # Where memory sets a smaller batch than max_num_seqs, only memory is a limit.
     if scheduler.policy.blocks_grow or resolved.max_batch_size == scheduler.max_num_seqs:
-        fullness["slots"] = over_time["running"] / (scheduler.max_num_seqs * len(measures.series))
-    queue = over_time["queue"] if over_time["queue"].any() else coming
-    use = {name: min(1.0, float(np.average(values, weights=coming))) for name, values in fullness.items()}
-    waiting = {name: min(1.0, float(np.average(values, weights=queue))) for name, values in fullness.items()}
+        fullness["slots"] = series["running"] / (scheduler.max_num_seqs * len(measures.series))
+    use = {name: min(1.0, float(np.average(values, weights=arriving))) for name, values in fullness.items()}
+    use_waiting = {name: min(1.0, float(np.average(values, weights=queued))) for name, values in fullness.items()}
     if budget := scheduler.token_budget:
         sizes = histogram.sizes()[:-1].astype(float)
         tokens = measures.batch_tokens * sizes
         use["tokens"] = min(1.0, (ratio(float(tokens.sum()), float(measures.batch_tokens.sum())) or 0.0) / budget)
-        # Of the batch that a token is in.
-        waiting["tokens"] = min(1.0, (ratio(float(tokens @ sizes), float(tokens.sum())) or 0.0) / budget)
+        # The mean over tokens, of the batch that each one is in.
+        use_waiting["tokens"] = min(1.0, (ratio(float(tokens @ sizes), float(tokens.sum())) or 0.0) / budget)
     gaps = summary["latency"]["tbt"]
     parts = summary["breakdown"]["slowest"]
-    whole = sum(part or 0.0 for part in parts.values())
+    e2e = sum(seconds or 0.0 for seconds in parts.values())
 
     def share(*names: str) -> float:
-        return ratio(sum(parts[name] or 0.0 for name in names), whole) or 0.0
+        """Return the share of these parts in the end-to-end time of the slowest requests."""
+        return ratio(sum(parts[name] or 0.0 for name in names), e2e) or 0.0
 
     return Pressure(
         waiting=share("routing_wait", "queue_wait", "preemption"),
-        backlog=ratio(int((~(begun <= last)).sum()), len(arrived)) or 0.0,
+        backlog=ratio(int((~(scheduled <= last_arrival)).sum()), len(arrived)) or 0.0,
         use=use,
-        use_waiting=waiting,
+        use_waiting=use_waiting,
         mfu=summary["utilisation"]["mfu_busy"] or 0.0,
         mbu=summary["utilisation"]["mbu_busy"] or 0.0,
-        kv_traffic=ratio(moved[1], sum(moved)) or 0.0,
+        kv_traffic=ratio(bytes_moved[1], sum(bytes_moved)) or 0.0,
         prompts=share("chunk_wait", "decode_wait", "prefill_compute"),
         decoding=share("decode_compute"),
         uneven=ratio(gaps["p99"] or 0.0, gaps["p50"] or 0.0) or 1.0,

@@ -1,4 +1,4 @@
-"""How sure a result is: the same run with operator times drawn from their intervals, over and over."""
+"""The uncertainty of a result: intervals over replicates, whose operator times are drawn from their own intervals."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,9 +12,9 @@ SECTIONS = ("latency", "throughput", "utilisation", "cost")
 
 
 def intervals(summaries: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What summary.json holds under ``replicates``: 90 % intervals by figure, and every value they come from.
+    """Return the section ``replicates`` of a summary: the 90 % interval of each figure, and the values behind it.
 
-    ``summaries``: of runs that differ in operator times only.
+    ``summaries`` belong to runs that differ in their operator times only.
     """
     values: dict[str, list[float]] = {}
     for summary in summaries:
@@ -23,6 +23,6 @@ def intervals(summaries: Sequence[dict[str, Any]]) -> dict[str, Any]:
                 values.setdefault(name, []).append(float(value))
     return {
         "number": len(summaries),
-        "intervals": {name: [float(q) for q in np.quantile(found, (LOW, HIGH))] for name, found in values.items()},
+        "intervals": {name: [float(q) for q in np.quantile(drawn, (LOW, HIGH))] for name, drawn in values.items()},
         "values": values,
     }

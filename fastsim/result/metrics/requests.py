@@ -1,6 +1,6 @@
-"""Distributions over requests, and where the slowest of them lost their time."""
+"""Distributions over requests, and the mean breakdown of their end-to-end time."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from math import ceil
 from typing import Any
@@ -8,15 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastsim.arrays import Columns, Floats
 from fastsim.result.columns import BREAKDOWN
 from fastsim.result.metrics import distribution
 
-Columns = Mapping[str, NDArray[Any]]
-Floats = NDArray[np.float64]
+SLOWEST = 0.01  # share of the requests
 
-SLOWEST = 0.01
-
-# metrics.REQUEST, by the last part of the name.
+# How each metric of definitions.REQUEST follows from the columns, by the key of the metric.
 PER_REQUEST: dict[str, Callable[[Columns], NDArray[Any]]] = {
     "e2e_per_token": lambda c: c["e2e"] / c["num_output_tokens"],
     "execution": lambda c: c["execution_time"],
@@ -38,24 +36,28 @@ PER_REQUEST: dict[str, Callable[[Columns], NDArray[Any]]] = {
 
 
 def by_request(columns: Columns) -> dict[str, distribution.Figures]:
-    """``request`` of a summary, from columns of requests.parquet with the breakdown among them."""
-    with ThreadPoolExecutor() as pool:  # sorting lets go of the interpreter
-        found = pool.map(lambda values: distribution.of_values(values(columns)), PER_REQUEST.values())
-        return dict(zip(PER_REQUEST, found, strict=True))
+    """Return the section ``request`` of a summary, from the columns of requests.parquet with their breakdown."""
+    with ThreadPoolExecutor() as pool:  # NumPy releases the interpreter lock while it sorts
+        figures = pool.map(lambda values_of: distribution.of_values(values_of(columns)), PER_REQUEST.values())
+        return dict(zip(PER_REQUEST, figures, strict=True))
 
 
-def breakdown(columns: Columns) -> dict[str, Any]:
-    """``breakdown`` of a summary: the mean of each part of e2e, over all requests and over the slowest 1 % by e2e."""
+def mean_breakdown(columns: Columns) -> dict[str, Any]:
+    """Return the section ``breakdown`` of a summary: the mean of each part of e2e, in seconds.
+
+    Means are over all requests that finished, and over the slowest 1 % of them by e2e.
+    """
     e2e = columns["e2e"]
-    done = np.flatnonzero(np.isfinite(e2e))
-    number = ceil(SLOWEST * len(done))
-    slowest = done[np.argpartition(e2e[done], len(done) - number)[len(done) - number :]] if number else done
-    parts = {part.name: columns[part.name] for part in BREAKDOWN}
-    whole = len(done) == len(e2e)
+    finished = np.flatnonzero(np.isfinite(e2e))
+    num_slowest = ceil(SLOWEST * len(finished))
+    num_others = len(finished) - num_slowest
+    slowest = finished[np.argpartition(e2e[finished], num_others)[num_others:]] if num_slowest else finished
+    parts = {column.name: columns[column.name] for column in BREAKDOWN}
+    all_finished = len(finished) == len(e2e)
     return {
-        "mean": {name: _mean(values if whole else values[done]) for name, values in parts.items()},
+        "mean": {name: _mean(values if all_finished else values[finished]) for name, values in parts.items()},
         "slowest": {name: _mean(values[slowest]) for name, values in parts.items()},
-        "slowest_requests": number,
+        "slowest_requests": num_slowest,
     }
 
 

@@ -1,4 +1,4 @@
-"""The headline figures of a simulation: what many simulations in one call keep of each."""
+"""The summary of a simulation: headline figures, and with detail the sections that tell where time went."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,65 +12,78 @@ from fastsim.kernels import state
 from fastsim.kernels.accounts import histogram
 from fastsim.kernels.state import Replicas
 from fastsim.predictors.tables.by_operator import ByOperator
-from fastsim.result.metrics import distribution, occupancy, time_series, work
-from fastsim.result.metrics import requests as per_request
+from fastsim.result.metrics import distribution, occupancy, work
+from fastsim.result.metrics.batches import batch_distributions
 from fastsim.result.metrics.counts import Measures
 from fastsim.result.metrics.definitions import LATENCIES, definitions
 from fastsim.result.metrics.distribution import ratio
 from fastsim.result.metrics.energy import energy
 from fastsim.result.metrics.objectives import DEFAULTS, missed
 from fastsim.result.metrics.operator_time import operator_time
+from fastsim.result.metrics.pressure import pressure
+from fastsim.result.metrics.requests import by_request, mean_breakdown
+from fastsim.result.metrics.time_series import interval_edges, run_series
+from fastsim.result.metrics.utilisation import by_replica, bytes_moved, utilisation
 from fastsim.result.metrics.verdict import verdict
 from fastsim.result.metrics.window import inside
-
-from .batches import of_batches
-from .pressure import pressure
-from .time_series import of_run
-from .utilisation import by_replica, bytes_moved, utilisation
 
 
 def summarise(
     resolved: Resolved,
-    requests: Columns,
+    columns: Columns,
     replicas: Replicas,
     tbt: NDArray[np.int64],
     provenance: Mapping[str, Any],
     exclude: tuple[float, float] = (0.0, 0.0),
 ) -> dict[str, Any]:
-    """What summary.json holds, but for the timing and what needs details. None: there is nothing to measure.
+    """Return the summary of a simulation without the sections ``timing`` and those that need detail.
 
-    ``requests``: columns of requests.parquet, by name. ``provenance``: of the operator times. ``exclude``: warm-up and
-    cool-down, s: latencies leave out requests that arrive then, and rates are those of the time in between; the times
-    between tokens, utilisation and cost are of the whole run.
+    A figure is None if nothing was measured.
+
+    Parameters
+    ----------
+    resolved : Resolved
+        The deployment.
+    columns : mapping of str to array[n]
+        The columns of requests.parquet, by name.
+    replicas : kernels.state.Replicas
+        The replicas at the end of the simulation.
+    tbt : int64[NUM_BINS]
+        Gaps between output tokens by length, in the bins of ``kernels.accounts.histogram``.
+    provenance : mapping
+        Where the operator times come from.
+    exclude : tuple of float
+        Warm-up and cool-down, s. Latencies leave out the requests that arrive in them, and rates are those of the time
+        in between; the gaps between tokens, utilisation and cost are of the whole run.
     """
-    finished, arrived = requests["finished_at"], requests["arrived_at"]
-    done = np.isfinite(finished)
-    whole = bool(done.all())
+    finished_at, arrived = columns["finished_at"], columns["arrived_at"]
+    finished = np.isfinite(finished_at)
+    all_finished = bool(finished.all())
     first = float(arrived[0]) if len(arrived) else 0.0
-    span = float((finished if whole else finished[done]).max(initial=first)) - first
+    span = float((finished_at if all_finished else finished_at[finished]).max(initial=first)) - first
     counts = replicas.counts
-    tokens = {
-        name: int((requests[name] if whole else requests[name][done]).sum(dtype=np.int64))
+    num_prompt_tokens, num_output_tokens = (
+        int((columns[name] if all_finished else columns[name][finished]).sum(dtype=np.int64))
         for name in ("num_prompt_tokens", "num_output_tokens")
-    }
-    prompts, outputs = tokens.values()
+    )
+    num_tokens, num_finished = num_prompt_tokens + num_output_tokens, int(finished.sum())
     kept = inside(arrived, exclude)
     gpu_hours = resolved.num_gpus * span / 3600
     dollars = gpu_hours * resolved.device.price_per_hour
     busy = ratio(float(replicas.busy.sum() / replicas.busy.size), span)
     iterations = int(counts[:, state.ITERATIONS].sum())
-    batch = int(counts[:, state.TOKENS].sum()) / max(1, iterations)
+    batch_tokens = int(counts[:, state.TOKENS].sum()) / max(1, iterations)
     summary: dict[str, Any] = {
         "latency": {
-            latency.key: _gaps(replicas, tbt) if latency.key == "tbt" else _latency(requests[latency.key], kept)
+            latency.key: _gaps(replicas, tbt) if latency.key == "tbt" else _latency(columns[latency.key], kept)
             for latency in LATENCIES
         },
-        "throughput": _throughput(requests, exclude, span, int(done.sum()), prompts, outputs),
+        "throughput": _throughput(columns, exclude, span, num_finished, num_prompt_tokens, num_output_tokens),
         "totals": {
-            "requests": len(finished),
-            "finished": int(done.sum()),
-            "prompt_tokens": prompts,
-            "output_tokens": outputs,
+            "requests": len(finished_at),
+            "finished": num_finished,
+            "prompt_tokens": num_prompt_tokens,
+            "output_tokens": num_output_tokens,
             "iterations": iterations,
             "restarts": int(counts[:, state.RESTARTS].sum()),
             "span_s": span,
@@ -83,14 +96,14 @@ def summarise(
             "gpus": resolved.num_gpus,
             "gpu_hours": gpu_hours,
             "dollars": dollars,
-            "dollars_per_million_output_tokens": ratio(dollars * 1e6, outputs),
-            "dollars_per_million_tokens": ratio(dollars * 1e6, prompts + outputs),
+            "dollars_per_million_output_tokens": ratio(dollars * 1e6, num_output_tokens),
+            "dollars_per_million_tokens": ratio(dollars * 1e6, num_tokens),
         },
-        "energy": energy(resolved.device, resolved.num_gpus, span, busy or 0.0, batch, outputs),
+        "energy": energy(resolved.device, resolved.num_gpus, span, busy or 0.0, batch_tokens, num_output_tokens),
     }
     if kept is not None:
-        left_out = len(kept) - int(kept.sum())
-        summary["excluded"] = {"warm_up_s": exclude[0], "cool_down_s": exclude[1], "requests": left_out}
+        num_excluded = len(kept) - int(kept.sum())
+        summary["excluded"] = {"warm_up_s": exclude[0], "cool_down_s": exclude[1], "requests": num_excluded}
     if known := provenance.get("known"):
         summary["operator_times"] = known
     summary["definitions"] = definitions(summary)
@@ -101,28 +114,38 @@ def summarise(
 
 
 def _throughput(
-    requests: Columns, exclude: tuple[float, float], span: float, number: int, prompts: int, outputs: int
+    columns: Columns,
+    exclude: tuple[float, float],
+    span: float,
+    num_finished: int,
+    num_prompt_tokens: int,
+    num_output_tokens: int,
 ) -> dict[str, float | None]:
-    """Of all requests, or of those that finish between warm-up and cool-down."""
-    arrived = requests["arrived_at"]
+    """Return rates over ``span`` s from these totals, or over the time between warm-up and cool-down if either is set.
+
+    In that time, the requests that finish in it count.
+    """
+    arrived = columns["arrived_at"]
     if exclude != (0.0, 0.0) and len(arrived):
         begin, end = arrived[0] + exclude[0], arrived[-1] - exclude[1]
-        there = (requests["finished_at"] >= begin) & (requests["finished_at"] <= end)
-        span, number = max(0.0, float(end - begin)), int(there.sum())
-        prompts = int(requests["num_prompt_tokens"][there].sum(dtype=np.int64))
-        outputs = int(requests["num_output_tokens"][there].sum(dtype=np.int64))
+        finished = (columns["finished_at"] >= begin) & (columns["finished_at"] <= end)
+        span, num_finished = max(0.0, float(end - begin)), int(finished.sum())
+        num_prompt_tokens = int(columns["num_prompt_tokens"][finished].sum(dtype=np.int64))
+        num_output_tokens = int(columns["num_output_tokens"][finished].sum(dtype=np.int64))
     return {
-        "requests_per_s": ratio(number, span),
-        "output_tokens_per_s": ratio(outputs, span),
-        "total_tokens_per_s": ratio(prompts + outputs, span),
+        "requests_per_s": ratio(num_finished, span),
+        "output_tokens_per_s": ratio(num_output_tokens, span),
+        "total_tokens_per_s": ratio(num_prompt_tokens + num_output_tokens, span),
     }
 
 
 def _latency(values: NDArray[np.float64], kept: NDArray[np.bool_] | None) -> distribution.Figures:
+    """Return the distribution of a latency over the requests that are kept, or over all of them if ``kept`` is None."""
     return distribution.of_values(values if kept is None else values[kept])
 
 
 def _gaps(replicas: Replicas, tbt: NDArray[np.int64]) -> distribution.Figures:
+    """Return the distribution of the gaps between output tokens (TBT)."""
     total, largest = float(replicas.times[:, state.TBT_SUM].sum()), float(replicas.times[:, state.TBT_MAX].max())
     return distribution.of_bins(tbt, ratio(total, int(tbt.sum())), largest)
 
@@ -136,31 +159,47 @@ def add_details(
     measures: Measures,
     exclude: tuple[float, float] = (0.0, 0.0),
 ) -> None:
-    """Add request, batch, breakdown, replicas, series, operators, verdict and more utilisation to ``summary``.
+    """Add what needs detail to ``summary``.
 
-    ``operators``: tables by operator (``Built.operators``). ``columns``: of requests.parquet with the breakdown, by
-    name. ``exclude``: as in ``summarise``; it holds for request and breakdown. The verdict is by Vidur's objectives;
-    Result.judge has others.
+    These are the sections request, batch, breakdown, replicas, series, operators and verdict, and more figures of
+    utilisation. The verdict is by Vidur's objectives; ``Result.judge`` judges by others.
+
+    Parameters
+    ----------
+    summary : dict
+        The summary that ``summarise`` returned, which is changed in place.
+    resolved : Resolved
+        The deployment.
+    operators : ByOperator
+        The tables of each operator (``Built.operators``).
+    columns : mapping of str to array[n]
+        The columns of requests.parquet with the breakdown, by name.
+    replicas : kernels.state.Replicas
+        The replicas at the end of the simulation.
+    measures : Measures
+        What the simulation counted.
+    exclude : tuple of float
+        Warm-up and cool-down, s, whose requests the sections request and breakdown leave out.
     """
     kept = inside(columns["arrived_at"], exclude)
     counted = columns if kept is None else {name: values[kept] for name, values in columns.items()}
-    summary["request"] = per_request.by_request(counted)
-    summary["breakdown"] = per_request.breakdown(counted)
-    summary["batch"] = of_batches(measures, replicas)
+    summary["request"] = by_request(counted)
+    summary["breakdown"] = mean_breakdown(counted)
+    summary["batch"] = batch_distributions(measures, replicas)
     span = summary["totals"]["span_s"]
     first = float(columns["arrived_at"][0]) if len(columns["arrived_at"]) else 0.0
-    done = work.Done(replicas.counts[:, state.TOKENS], measures.pairs, measures.squares, measures.sampled)
+    done = work.Work(replicas.counts[:, state.TOKENS], measures.pairs, measures.squares, measures.sampled)
     computed = work.compute_seconds(resolved, done)
     moved = bytes_moved(resolved, columns, done, measures)
-    lived = occupancy.occupied(columns["replica_id"], columns["arrived_at"], columns["finished_at"], len(replicas.busy))
-    summary["utilisation"] |= utilisation(resolved, columns, replicas, measures, computed, sum(moved), lived, span)
+    arrived, finished, num_replicas = columns["arrived_at"], columns["finished_at"], len(replicas.busy)
+    occupied = occupancy.occupied(columns["replica_id"], arrived, finished, num_replicas)
+    summary["utilisation"] |= utilisation(resolved, columns, replicas, measures, computed, sum(moved), occupied, span)
     summary["replicas"] = by_replica(resolved, columns, replicas, measures, computed, span)
-    edges = time_series.edges_of(first, span, measures.bin_s)
-    summary["series"] = of_run(resolved, columns, measures, edges)
+    summary["series"] = run_series(resolved, columns, measures, interval_edges(first, span, measures.bin_s))
     sizes = histogram.sizes()[:-1]
     busy = float(replicas.busy.sum())
-    tokens, stages = measures.batch_tokens, resolved.pipeline_parallel_size
-    summary["operators"] = operator_time(operators, stages, sizes, tokens, measures.batch_size, busy)
+    num_stages = resolved.pipeline_parallel_size
+    summary["operators"] = operator_time(operators, num_stages, sizes, measures.batch_tokens, measures.batch_size, busy)
     summary["verdict"] = verdict(pressure(resolved, summary, columns, measures, moved), missed(DEFAULTS, summary))
-    said = summary.pop("definitions")
-    summary["definitions"] = definitions(summary) | said
+    headline_definitions = summary.pop("definitions")
+    summary["definitions"] = definitions(summary) | headline_definitions

@@ -1,4 +1,4 @@
-"""How much of the GPUs, their bandwidth and their memory a run used."""
+"""How much of the GPUs' time, FLOPs, bandwidth and memory a run used, and how many requests it held."""
 
 from typing import Any
 
@@ -14,16 +14,22 @@ from fastsim.result.metrics.counts import SERIES, Measures
 from fastsim.result.metrics.distribution import ratio
 
 
-def total(measures: Measures, name: str) -> float:
+def series_total(measures: Measures, name: str) -> float:
+    """Return a series of counts.SERIES, summed over time and replicas."""
     return float(measures.series[:, :, SERIES.index(name)].sum())
 
 
-def bytes_moved(resolved: Resolved, columns: Columns, done: work.Done, measures: Measures) -> tuple[float, float]:
-    """Bytes of weights and of KV cache that one GPU of each stage moves, all replicas together."""
+def bytes_moved(resolved: Resolved, columns: Columns, done: work.Work, measures: Measures) -> tuple[float, float]:
+    """Return the bytes of weights and of KV cache that one GPU of each stage moves, summed over stages and replicas.
+
+    ``columns`` are those of requests.parquet, by name, and ``done`` is the work of the run.
+    """
     sizes = histogram.sizes()[:-1]
-    members = int(measures.batch_size @ np.arange(len(measures.batch_size)))
-    prefill, decodes = total(measures, "prefill_tokens"), total(measures, "decode_tokens")
-    read = work.context_read(columns, done, members - int(decodes), int(prefill))
+    num_members = int(measures.batch_size @ np.arange(len(measures.batch_size)))
+    num_prefill_tokens = series_total(measures, "prefill_tokens")
+    num_decodes = series_total(measures, "decode_tokens")
+    num_chunks = num_members - int(num_decodes)
+    read = work.context_read(columns, done, num_chunks, int(num_prefill_tokens))
     weights = work.weight_bytes(resolved, sizes, measures.batch_tokens)
     return weights, work.kv_bytes(resolved, read, float(done.tokens.sum()))
 
@@ -35,48 +41,65 @@ def utilisation(
     measures: Measures,
     computed: Floats,
     moved: float,
-    lived: Floats,
+    occupied: Floats,
     span: float,
 ) -> dict[str, Any]:
+    """Return what details add to the section ``utilisation`` of a summary.
+
+    Parameters
+    ----------
+    resolved, columns, replicas, measures
+        The deployment, the columns of requests.parquet by name, and what the simulation counted.
+    computed : float64[replicas, stages]
+        Seconds that the FLOPs of the run take at peak, as ``work.compute_seconds`` returns them.
+    moved : float
+        Bytes that one GPU of each stage moves, summed over stages and replicas.
+    occupied : float64[replicas]
+        Seconds in which each replica has a request.
+    span : float
+        Length of the run, s.
+    """
     busy, stages = float(replicas.busy.sum()), replicas.busy.size
-    carried = moved / (resolved.device.bandwidth_gb_s * 1e9)  # s at full bandwidth
-    arrived, begun, finished = (columns[name] for name in ("arrived_at", "scheduled_at", "finished_at"))
+    transferred = moved / (resolved.device.bandwidth_gb_s * 1e9)  # s at full bandwidth
+    arrived, scheduled, finished = (columns[name] for name in ("arrived_at", "scheduled_at", "finished_at"))
     blocks = resolved.memory.num_blocks * len(replicas.busy)
     return {
-        "mean_kv": ratio(total(measures, "kv_blocks"), blocks * span),
+        "mean_kv": ratio(series_total(measures, "kv_blocks"), blocks * span),
         "mfu": ratio(float(computed.sum()), stages * span),
         "mfu_busy": ratio(float(computed.sum()), busy),
-        "mbu": ratio(carried, stages * span),
-        "mbu_busy": ratio(carried, busy),
-        "bubbles": _bubbles(busy, float(lived.sum()) * replicas.busy.shape[1]),
-        "mean_running": ratio(float(np.nansum(finished - begun)), span),
-        "peak_running": occupancy.peak(begun, finished),
-        "mean_queue": ratio(float(np.nansum(begun - arrived)), span),
-        "peak_queue": occupancy.peak(arrived, begun),
+        "mbu": ratio(transferred, stages * span),
+        "mbu_busy": ratio(transferred, busy),
+        "bubbles": _bubbles(busy, float(occupied.sum()) * replicas.busy.shape[1]),
+        "mean_running": ratio(float(np.nansum(finished - scheduled)), span),
+        "peak_running": occupancy.peak(scheduled, finished),
+        "mean_queue": ratio(float(np.nansum(scheduled - arrived)), span),
+        "peak_queue": occupancy.peak(arrived, scheduled),
     }
 
 
-def _bubbles(busy: float, lived: float) -> float | None:
-    idle = ratio(lived - busy, lived)
+def _bubbles(busy: float, occupied: float) -> float | None:
+    """Return the share of the stage-seconds with a request on the replica in which the stage idles."""
+    idle = ratio(occupied - busy, occupied)
     return None if idle is None else max(0.0, idle)
 
 
 def by_replica(
     resolved: Resolved, columns: Columns, replicas: Replicas, measures: Measures, computed: Floats, span: float
 ) -> list[dict[str, Any]]:
-    number, counts = len(replicas.busy), replicas.counts
-    requests = np.bincount(columns["replica_id"], minlength=number)
-    held = measures.series[:, :, SERIES.index("kv_blocks")].sum(axis=1)
+    """Return the section ``replicas`` of a summary, an entry per replica; parameters are those of ``utilisation``."""
+    num_replicas, counts = len(replicas.busy), replicas.counts
+    num_requests = np.bincount(columns["replica_id"], minlength=num_replicas)
+    block_seconds = measures.series[:, :, SERIES.index("kv_blocks")].sum(axis=1)
     blocks = resolved.memory.num_blocks
     return [
         {
-            "requests": int(requests[r]),
+            "requests": int(num_requests[r]),
             "iterations": int(counts[r, state.ITERATIONS]),
             "restarts": int(counts[r, state.RESTARTS]),
             "peak_kv": float(counts[r, state.PEAK] / blocks),
-            "mean_kv": ratio(held[r], blocks * span),
+            "mean_kv": ratio(block_seconds[r], blocks * span),
             "busy": [ratio(seconds, span) for seconds in replicas.busy[r]],
             "mfu": [ratio(seconds, span) for seconds in computed[r]],
         }
-        for r in range(number)
+        for r in range(num_replicas)
     ]
