@@ -1,19 +1,18 @@
-"""The one decorator of every kernel, and where its machine code is cached.
+"""The decorators of kernels, and the folder of their machine code.
 
-Numba's cache looks only at the file a function stands in, so an edit of a helper elsewhere would go unnoticed
-and old machine code would run. The cache folder is therefore named by the digest of all kernel sources.
+The file that a function stands in does not tell whether its machine code is up to date, since a helper in another file
+may have been edited. The folder is therefore named by the digest of all kernel sources.
 """
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import numba
-from numba.core.caching import FunctionCache
 from numba.core.dispatcher import Dispatcher
+
+from ._cache import ROOT, KernelCache
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -30,21 +29,7 @@ def _digest() -> str:
     return sources.hexdigest()[:16]
 
 
-def _cache_root() -> Path:
-    """A writable folder: $FASTSIM_CACHE_DIR, the user's cache, else a temporary folder of this user's."""
-    if chosen := os.environ.get("FASTSIM_CACHE_DIR"):
-        wanted = Path(chosen)
-    else:
-        wanted = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "fastsim"
-    try:
-        wanted.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=wanted):
-            return wanted
-    except OSError:
-        return Path(tempfile.gettempdir()) / f"fastsim-{os.getuid()}"
-
-
-CACHE_FOLDER = _cache_root() / "kernels" / _digest()
+CACHE_FOLDER = ROOT / "kernels" / _digest()
 
 # Kernels change arrays that the shell owns and allocate none of their own. Without numba's runtime they count
 # no references to them, which would otherwise take fifty times longer than the simulation itself.
@@ -54,57 +39,25 @@ _OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False}
 _PART_OPTIONS = {**_OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
-class _Locator:
-    """Where the machine code of one function is kept: below CACHE_FOLDER, in a folder named by the function's file.
+def _cache_of(function: Callable[..., Any]) -> KernelCache:
+    """The cache of a function: copies of the same kernels share theirs, wherever they are installed.
 
-    CACHE_FOLDER stands for the text of all kernels, so that every copy of the same kernels shares their machine code,
-    wherever it is installed. Other functions have a folder by path, and are compiled again when their file changes.
-    Numba asks it what it asks its own locators. Setting ``numba.config.CACHE_DIR`` while a kernel is defined would do
-    the same, but a thread that puts the setting back between two looks that another takes at it sends the machine
-    code to the working directory.
+    The digest in the folder's name stands for the text of all kernels; other functions are named by path and content.
     """
-
-    def __init__(self, function: Any, file: str) -> None:
-        self._py_file = file  # numba reads it under this name
-        self._line = function.__code__.co_firstlineno
-        parent = Path(file).parent.resolve()
-        self._is_kernel = parent.is_relative_to(KERNELS)
-        name = parent.relative_to(KERNELS) if self._is_kernel else hashlib.sha256(str(parent).encode()).hexdigest()[:16]
-        self._folder = CACHE_FOLDER / name
-
-    @classmethod
-    def from_function(cls, function: Any, file: str) -> "_Locator":
-        return cls(function, file)
-
-    def get_cache_path(self) -> str:
-        return str(self._folder)
-
-    def ensure_cache_path(self) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-
-    def get_source_stamp(self) -> tuple[float, int]:
-        if self._is_kernel:
-            return 0.0, 0
-        about = Path(self._py_file).stat()
-        return about.st_mtime, about.st_size
-
-    def get_disambiguator(self) -> str:
-        return str(self._line)
-
-
-class _Files(FunctionCache._impl_class):  # type: ignore[misc]
-    _locator_classes: ClassVar[list[Any]] = [_Locator]
-
-
-class _Cache(FunctionCache):  # type: ignore[misc]
-    _impl_class = _Files
+    file = Path(function.__code__.co_filename).resolve()
+    folder = CACHE_FOLDER.relative_to(ROOT)
+    if file.is_relative_to(KERNELS):
+        return KernelCache(function, str(folder / file.relative_to(KERNELS).with_suffix("")), "")
+    name = hashlib.sha256(str(file).encode()).hexdigest()[:16]
+    stamp = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
+    return KernelCache(function, str(folder / f"{file.stem}_{name}"), stamp)
 
 
 def kernel(function: F) -> F:
     """Compile an entry that Python calls: cached on disk, without the GIL, arithmetic as written."""
     compiled: F = numba.njit(**_OPTIONS)(function)
     if isinstance(compiled, Dispatcher):  # not where kernels are interpreted
-        vars(compiled)["_cache"] = _Cache(compiled.py_func)
+        vars(compiled)["_cache"] = _cache_of(compiled.py_func)
     return compiled
 
 
