@@ -1,4 +1,4 @@
-"""The command line: each command is a file, imported when it is called; errors end in one sentence."""
+"""The command line. Each command has its own file, which is imported only when it runs; errors are one sentence."""
 
 import sys
 from importlib import import_module
@@ -8,29 +8,32 @@ import click
 from fastsim.errors import FastsimError
 from fastsim.version import __version__
 
-# Name, where it is, and its line of help: `fastsim --help` imports none of them.
+# The module and the line of help of each command, so that `fastsim --help` imports none of the modules.
 COMMANDS = {
     "simulate": ("fastsim.cli.simulate", "Predict latency, throughput, memory and cost of a deployment."),
-    "capacity": ("fastsim.cli.capacity", "Find the highest rate that a deployment serves within its objectives."),
-    "sweep": ("fastsim.cli.sweep", "Simulate every configuration of a space, on threads or on Dask."),
-    "result": ("fastsim.cli.result", "Show a result, write it as CSV, or log it to Weights & Biases."),
+    "capacity": ("fastsim.cli.capacity", "Find the highest request rate at which a deployment meets its objectives."),
+    "sweep": ("fastsim.cli.sweep", "Simulate every configuration of a space, on threads or on a Dask cluster."),
+    "result": ("fastsim.cli.result", "Show a result, export it as CSV, or log it to Weights & Biases."),
     "compare": ("fastsim.cli.compare", "Compare two results request by request."),
-    "search": ("fastsim.cli.search", "Find the deployments of a space that serve most per dollar."),
-    "fleet": ("fastsim.cli.fleet", "Say how many GPUs of which kind serve so many requests or users."),
-    "launch": ("fastsim.cli.launch", "Print the command or manifest that starts what was simulated."),
+    "search": ("fastsim.cli.search", "Find the deployments of a space that serve the most requests per dollar."),
+    "fleet": ("fastsim.cli.fleet", "Find how many GPUs of each kind a request rate or a number of users needs."),
+    "launch": ("fastsim.cli.launch", "Print the command or the manifest that starts a simulated deployment."),
     "explain": ("fastsim.cli.explain", "Break one iteration down by operator."),
     "train": ("fastsim.cli.train", "Train the forests that predict operator times."),
-    "profile": ("fastsim.cli.profile", "Measure operators on a GPU, for forests of its own."),
+    "profile": ("fastsim.cli.profile", "Measure operators on a GPU, to train forests for it."),
     "catalog": ("fastsim.cli.catalog", "List models, devices, nodes, policies, routers, predictors and metrics."),
     "trace": ("fastsim.cli.trace", "Describe, convert and synthesise workloads."),
-    "report": ("fastsim.cli.report", "Write a page about one result or several, for the browser."),
-    "timeline": ("fastsim.cli.timeline", "Write every batch and request for Perfetto or Chrome."),
-    "warm": ("fastsim.cli.warm", "Compile everything beforehand."),
+    "report": ("fastsim.cli.report", "Write an HTML page about one or more results."),
+    "timeline": (
+        "fastsim.cli.timeline",
+        "Write the batches and requests of a result as a timeline for Perfetto or Chrome.",
+    ),
+    "warm": ("fastsim.cli.warm", "Compile all kernels and build the default tables ahead of time."),
 }
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported when they run."""
+    """A command group that imports the module of a command when the command runs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -60,12 +63,12 @@ class LazyGroup(click.Group):
 def cli() -> None:
     """Predict how a deployment of a large language model behaves, without a GPU.
 
-    Start with `fastsim simulate`: it needs no argument.
+    Start with `fastsim simulate`, which needs no arguments.
     """
 
 
 def main() -> None:
-    """Run the command line. Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted."""
+    """Run the command line. The exit code is 0 on success, 1 on failure, 2 for bad input and 130 after Ctrl-C."""
     try:
         sys.exit(cli.main(standalone_mode=False))
     except FastsimError as error:
@@ -75,7 +78,7 @@ def main() -> None:
         error.show()
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("fastsim: interrupted, nothing was written", err=True)
+        click.echo("fastsim: interrupted; nothing was written", err=True)
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(0)

@@ -1,20 +1,26 @@
-"""`fastsim capacity`."""
+"""The command `fastsim capacity`."""
 
 from pathlib import Path
 
 import click
 
+from fastsim.cli import options
+
 
 @click.command()
 @click.argument("deployment", required=False)
-@click.option("--workload", default="chat", show_default=True, help="Preset, description or file.")
-@click.option("--slo", "slos", multiple=True, metavar="OBJECTIVE", help="E.g. ttft:p90<2s; repeatable.")
-@click.option("--requests", type=int, help="Requests of a run.  [default: 16,000, or all of a file]")
-@click.option("--tolerance", type=float, default=0.01, show_default=True, help="Of the rate.")
-@click.option("--replicates", type=int, default=8, show_default=True, help="Searches more that give the interval.")
-@click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Change a field of DEPLOYMENT.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--out", type=click.Path(path_type=Path), help="JSON file to write as well.")
+@options.workload
+@options.slos
+@click.option("--requests", type=int, help="Requests per run.  [default: 16,000, or all of a file]")
+@click.option(
+    "--tolerance", type=float, default=0.01, show_default=True, help="Relative error of the rate, e.g. 0.01 for 1 %."
+)
+@click.option(
+    "--replicates", type=int, default=8, show_default=True, help="Further searches, whose spread gives the interval."
+)
+@options.overrides
+@options.as_json
+@click.option("--out", type=click.Path(path_type=Path), help="Also write the answer to this JSON file.")
 def capacity(
     deployment: str | None,
     workload: str,
@@ -26,9 +32,9 @@ def capacity(
     as_json: bool,
     out: Path | None,
 ) -> None:
-    """Find the highest rate that DEPLOYMENT serves within its objectives.
+    """Find the highest request rate at which DEPLOYMENT meets its objectives.
 
-    Without --slo: scheduling_delay:p99<5s, ttft:p90<2s and tbt:p99<200ms.
+    The default objectives are scheduling_delay:p99<5s, ttft:p90<2s and tbt:p99<200ms.
     """
     from fastsim.cli.terminal import progress as progress_module
     from fastsim.cli.terminal.capacity import show as print_capacity

@@ -1,21 +1,29 @@
-"""`fastsim compare`."""
+"""The command `fastsim compare`."""
 
 from pathlib import Path
 
 import click
 
+from fastsim.cli import options
+
 
 @click.command()
 @click.argument("a", metavar="A", type=click.Path(path_type=Path))
 @click.argument("b", metavar="B", type=click.Path(path_type=Path))
-@click.option("--top", type=click.IntRange(0), default=10, show_default=True, help="Requests to list that got worse.")
-@click.option("--slo", "slos", multiple=True, metavar="OBJECTIVE", help="Judge both by these, e.g. 'ttft:p90<2s'.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option(
+    "--top",
+    type=click.IntRange(0),
+    default=10,
+    show_default=True,
+    help="How many of the requests that got slower to list.",
+)
+@options.slos
+@options.as_json
 def compare(a: Path, b: Path, top: int, slos: tuple[str, ...], as_json: bool) -> None:
     """Compare the results in folders A and B, request by request.
 
-    Both must be of requests of the same lengths, in the same order. Differences of latencies have 95 % intervals from a
-    paired bootstrap; the figures of a whole run have none.
+    Both results must hold requests of the same lengths in the same order. Differences of latencies come with 95 %
+    intervals from a paired bootstrap; figures of a whole run come without intervals.
     """
     from fastsim.cli.terminal.compare import show
     from fastsim.result.compare import compare as compared

@@ -1,14 +1,26 @@
-"""`fastsim explain`."""
+"""The command `fastsim explain`."""
 
 import click
+
+from fastsim.cli import options
 
 
 @click.command()
 @click.argument("deployment", required=False)
-@click.option("--prefill", multiple=True, metavar="TOKENS@PROCESSED,...", help="Prompt chunks, e.g. 512@0,512@4096.")
-@click.option("--decode", multiple=True, metavar="REQUESTS@PROCESSED,...", help="Decodes, e.g. 64@1500.")
-@click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Change a field of DEPLOYMENT.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option(
+    "--prefill",
+    multiple=True,
+    metavar="TOKENS@PROCESSED,...",
+    help="Prompt chunks: tokens in this iteration @ tokens processed before, e.g. 512@0,512@4096.",
+)
+@click.option(
+    "--decode",
+    multiple=True,
+    metavar="REQUESTS@PROCESSED,...",
+    help="Decodes: requests @ tokens each has processed, e.g. 64@1500.",
+)
+@options.overrides
+@options.as_json
 def explain(
     deployment: str | None,
     prefill: tuple[str, ...],
@@ -16,9 +28,9 @@ def explain(
     overrides: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Break one iteration of DEPLOYMENT down by operator: shape, time, how sure it is, measured or modelled.
+    """Break one iteration of DEPLOYMENT down by operator: its shape, its time with an interval, and its source.
 
-    Without --prefill and --decode: what the deployment might typically run.
+    Without --prefill and --decode, a typical iteration of the deployment is shown.
     """
     from fastsim.cli.terminal.explain import show
     from fastsim.deployment.resolved import Deployment, resolve

@@ -1,23 +1,26 @@
-"""`fastsim launch`."""
+"""The command `fastsim launch`."""
 
 from pathlib import Path
 
 import click
 
+from fastsim.cli import options
+
 
 @click.command()
 @click.argument("deployment")
-@click.option("--engine", default="vllm", show_default=True, help="vllm or sglang.")
-@click.option("--kubernetes", is_flag=True, help="Print a Deployment and a Service in place of a command.")
+@click.option("--engine", default="vllm", show_default=True, help="Engine to start: vllm or sglang.")
+@click.option("--kubernetes", is_flag=True, help="Print a Kubernetes Deployment and Service instead of a command.")
 @click.option("--image", help="Container image, for --kubernetes.")
-@click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Change a field of DEPLOYMENT.")
-@click.option("--out", type=click.Path(path_type=Path), help="File to write instead of standard output.")
+@options.overrides
+@click.option("--out", type=click.Path(path_type=Path), help="Write to this file instead of standard output.")
 def launch(
     deployment: str, engine: str, kubernetes: bool, image: str | None, overrides: tuple[str, ...], out: Path | None
 ) -> None:
-    """Print the command that starts what was simulated.
+    """Print the command that starts the simulated deployment.
 
-    DEPLOYMENT is a file, or the folder of `fastsim search` (its winner) or `fastsim simulate`.
+    DEPLOYMENT is a deployment file, the output folder of `fastsim search`, whose winner is taken, or the output folder
+    of `fastsim simulate`.
     """
     from fastsim.cli.terminal.console import note
     from fastsim.deployment.launch.kubernetes import manifest
@@ -26,18 +29,21 @@ def launch(
     from fastsim.errors import ConfigError
     from fastsim.files.writing import write_text
 
-    place = Path(deployment)
-    if place.is_dir():
-        files = [place / "winner.json", place / "config.json"]
-        place = next((file for file in files if file.is_file()), place)
-        if place.is_dir():
-            raise ConfigError(f"{place}: holds no winner.json and no config.json; give a folder of search or simulate")
-    found = start(Deployment.load(str(place) if deployment != "-" else "-", overrides), engine)
-    text = manifest(found, image) if kubernetes else found.text + "\n"
+    path = Path(deployment)
+    if path.is_dir():
+        files = [path / "winner.json", path / "config.json"]
+        path = next((file for file in files if file.is_file()), path)
+        if path.is_dir():
+            raise ConfigError(
+                f"{path}: holds neither winner.json nor config.json; name an output folder of `fastsim search` or "
+                "`fastsim simulate`"
+            )
+    command = start(Deployment.load(str(path) if deployment != "-" else "-", overrides), engine)
+    text = manifest(command, image) if kubernetes else command.text + "\n"
     if out is None:
         click.echo(text, nl=False)
     else:
         write_text(out, text)
     if not kubernetes:
-        for text in found.notes:
+        for text in command.notes:
             note(text)

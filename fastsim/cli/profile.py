@@ -1,4 +1,4 @@
-"""`fastsim profile`."""
+"""The command `fastsim profile`."""
 
 from pathlib import Path
 
@@ -6,11 +6,18 @@ import click
 
 
 @click.command()
-@click.option("--device", required=True, help="What to measure on: cuda:0, or cpu.")
-@click.option("--minutes", type=click.FloatRange(0.05, 10000), required=True, help="How long; again adds to it.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the rows.")
-@click.option("--model", help="Shapes of this model, from the catalog or a config.json (default: of any model).")
-@click.option("--tp", multiple=True, type=click.IntRange(1, 1024), help="Split so; repeatable (default: 1, 2, 4, 8).")
+@click.option("--device", required=True, help="Device to measure on, e.g. cuda:0 or cpu.")
+@click.option(
+    "--minutes", type=click.FloatRange(0.05, 10000), required=True, help="How long to measure; a later call adds to it."
+)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the measured rows.")
+@click.option(
+    "--model",
+    help="Model whose shapes to measure: a name of the catalog or a config.json (default: shapes of any model).",
+)
+@click.option(
+    "--tp", multiple=True, type=click.IntRange(1, 1024), help="Tensor parallel size; repeatable (default: 1, 2, 4, 8)."
+)
 @click.option(
     "--precision",
     "precisions",
@@ -18,10 +25,12 @@ import click
     type=click.Choice(["bf16", "fp8"]),
     default=["bf16"],
     show_default=True,
-    help="Repeatable.",
+    help="Precision to measure in; repeatable.",
 )
-@click.option("--system", help="What rows call the device (default: by its name in the catalog, or the driver's).")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the order and the inputs.")
+@click.option("--system", help="Name of the device in the rows (default: its name in the catalog, else the driver's).")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the order and of the inputs."
+)
 def profile(
     device: str,
     minutes: float,
@@ -32,9 +41,9 @@ def profile(
     system: str | None,
     seed: int,
 ) -> None:
-    """Measure operators on a GPU, or on the CPU, for forests of its own.
+    """Measure operators on a GPU, or on the CPU, to train forests for it.
 
-    Run the same command again to go on, after an interruption or for more minutes.
+    Run the same command again to resume after an interruption, or to measure for more minutes.
     """
     from fastsim.cli.terminal import profile as show_profile
     from fastsim.cli.terminal import progress as progress_module

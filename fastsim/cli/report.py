@@ -1,4 +1,4 @@
-"""`fastsim report`."""
+"""The command `fastsim report`."""
 
 from pathlib import Path
 
@@ -8,14 +8,14 @@ import click
 @click.command()
 @click.argument("folders", nargs=-1, required=True, metavar="DIR...", type=click.Path(path_type=Path))
 @click.option(
-    "-o", "--out", type=click.Path(path_type=Path), default="report.html", show_default=True, help="The page."
+    "-o", "--out", type=click.Path(path_type=Path), default="report.html", show_default=True, help="HTML file to write."
 )
 def report(folders: tuple[Path, ...], out: Path) -> None:
-    """Write a page for the browser about the results in DIR..., in one file that needs no network."""
+    """Write an HTML page about the results in DIR..., as one file that needs no network."""
     from fastsim.cli.terminal import progress as progress_module
     from fastsim.cli.terminal.console import size
     from fastsim.report.report import report as write
 
     with progress_module.progress(f"Reading {len(folders):,} results") as progress:
         write(folders, out, progress)
-    click.echo(f"Written to {out}: {size(out.stat().st_size)}, opens in any browser.")
+    click.echo(f"Written to {out}: {size(out.stat().st_size)}; open it in any browser.")

@@ -1,21 +1,23 @@
-"""`fastsim result`."""
+"""The command `fastsim result`."""
 
 from pathlib import Path
 
 import click
 
+from fastsim.cli import options
+
 
 @click.group()
 def result() -> None:
-    """Show a result, write it as CSV or over time, or log it. DIR is a folder that `fastsim simulate --out` wrote."""
+    """Show a result, export it as CSV or as time series, or log it. DIR is an output folder of `fastsim simulate`."""
 
 
 @result.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--slo", "slos", multiple=True, metavar="OBJECTIVE", help="Judge it by these, e.g. 'ttft:p90<2s'.")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@options.slos
+@options.as_json
 def show(folder: Path, slos: tuple[str, ...], as_json: bool) -> None:
-    """Print what the result in DIR says."""
+    """Print the headline figures of the result in DIR."""
     from fastsim.cli.terminal.result import summary
     from fastsim.result.metrics.objectives import parse_all
     from fastsim.result.result import Result
@@ -29,7 +31,7 @@ def show(folder: Path, slos: tuple[str, ...], as_json: bool) -> None:
 @result.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 def csv(folder: Path) -> None:
-    """Write the tables of the result in DIR as CSV files beside them."""
+    """Write the tables of the result in DIR as CSV files into the same folder."""
     from fastsim.cli.terminal.result import written
     from fastsim.result.result import Result
 
@@ -41,9 +43,10 @@ def csv(folder: Path) -> None:
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--every", default="1s", show_default=True, metavar="TIME", help="Length of an interval, e.g. 10s.")
 def series(folder: Path, every: str) -> None:
-    """Print figures of the result in DIR over time, as CSV, at any resolution.
+    """Print time series of the result in DIR as CSV, at any resolution.
 
-    Arrivals, first tokens, completions and queue; of a run with --iterations also tokens and busy stages.
+    The series are arrivals, first tokens and completions per second and the queue; a run with --iterations also has
+    tokens per second and the share of busy stages.
     """
     from fastsim.cli.terminal.series import print_csv
     from fastsim.result.metrics.window import parse_exclude
@@ -59,7 +62,7 @@ def series(folder: Path, every: str) -> None:
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--project", required=True, help="Project to log to.")
 def wandb(folder: Path, project: str) -> None:
-    """Log the result in DIR to Weights & Biases: settings, every figure, series and files (`fastsim[wandb]`)."""
+    """Log settings, figures, series and files of the result in DIR to Weights & Biases; needs `fastsim[wandb]`."""
     from fastsim.result.result import Result
     from fastsim.result.weights_and_biases import log
 

@@ -1,25 +1,47 @@
-"""`fastsim search`."""
+"""The command `fastsim search`."""
 
 from pathlib import Path
 
 import click
 
+from fastsim.cli import options
+
 
 @click.command()
 @click.argument("space")
-@click.option("--budget", metavar="AMOUNT", help="GPUs or dollars per hour of a deployment, e.g. 16 or '$40/h'.")
-@click.option("--slo", "slos", multiple=True, metavar="OBJECTIVE", help="E.g. ttft:p90<2s; repeatable.")
-@click.option("--rank", default="qps_per_dollar", show_default=True, help="Also cost, latency or qps_per_watt.")
-@click.option("--rate", type=float, help="Requests/s at which cost and latency are compared.")
-@click.option("--requests", type=int, help="Requests of a full run.  [default: the space's, else 16,000]")
-@click.option("--tolerance", type=float, default=0.01, show_default=True, help="Of the rates of the best.")
-@click.option("--pareto", default="qps_per_dollar,latency.tbt.p99", show_default=True, help="Two or three figures.")
-@click.option("--sensitivity", is_flag=True, help="Also say what relaxing or tightening an objective would change.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for table, JSON and page; resumes what is there.")
-@click.option("--threads", type=click.IntRange(1, 1024), help="Of this process.  [default: one per core]")
-@click.option("--dask", metavar="ADDRESS", help="Scheduler of a Dask cluster, or scheduler file.")
-@click.option("--yes", is_flag=True, help="Go on with more than 100,000 combinations.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--budget", metavar="AMOUNT", help="GPUs or dollars per hour for one deployment, e.g. 16 or '$40/h'.")
+@options.slos
+@click.option(
+    "--rank",
+    default="qps_per_dollar",
+    show_default=True,
+    help="What to rank by: qps_per_dollar, qps_per_watt, cost or latency.",
+)
+@click.option("--rate", type=float, help="Requests per second at which cost and latency are compared.")
+@click.option("--requests", type=int, help="Requests per full run.  [default: the space's, else 16,000]")
+@click.option(
+    "--tolerance",
+    type=float,
+    default=0.01,
+    show_default=True,
+    help="Relative error of the best capacities, e.g. 0.01 for 1 %.",
+)
+@click.option(
+    "--pareto",
+    default="qps_per_dollar,latency.tbt.p99",
+    show_default=True,
+    help="Two or three figures of the Pareto front.",
+)
+@click.option("--sensitivity", is_flag=True, help="Also show what looser and tighter objectives would change.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder for the table, JSON and HTML; a search found there is resumed.",
+)
+@click.option("--threads", type=click.IntRange(1, 1024), help="Threads of this process.  [default: one per core]")
+@click.option("--dask", metavar="ADDRESS", help="Address of a Dask scheduler, or its scheduler file.")
+@click.option("--yes", is_flag=True, help="Accept a space of more than 100,000 combinations.")
+@options.as_json
 def search(
     space: str,
     budget: str | None,
@@ -36,9 +58,9 @@ def search(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Find the configurations of SPACE that serve most per dollar within their objectives.
+    """Find the configurations of SPACE that serve the most requests per dollar within the objectives.
 
-    SPACE is a YAML file as for `fastsim sweep`. Without --slo: scheduling_delay:p99<5s, ttft:p90<2s and
+    SPACE is a YAML file as for `fastsim sweep`. The default objectives are scheduling_delay:p99<5s, ttft:p90<2s and
     tbt:p99<200ms.
     """
     from contextlib import nullcontext

@@ -1,23 +1,32 @@
-"""`fastsim simulate`."""
+"""The command `fastsim simulate`."""
 
 from pathlib import Path
 
 import click
+
+from fastsim.cli import options
 
 
 @click.command()
 @click.argument("deployment", required=False)
 @click.argument("workload", required=False)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the result files.")
-@click.option("--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Change a field of DEPLOYMENT.")
-@click.option("--rate", type=float, help="Mean arrivals per second; stretches the times of a file.")
+@options.overrides
+@click.option("--rate", type=float, help="Mean arrivals per second; scales the arrival times of a file.")
 @click.option("--requests", type=int, help="Number of requests.")
 @click.option("--iterations", is_flag=True, help="Also keep every batch, in iterations.parquet.")
-@click.option("--replicates", type=click.IntRange(0, 1000), default=0, help="Runs that say how sure the figures are.")
-@click.option("--slo", "slos", multiple=True, metavar="OBJECTIVE", help="What to keep to, e.g. 'ttft:p90<2s'.")
-@click.option("--exclude", metavar="TIME[,TIME]", help="Warm-up and cool-down that latencies leave out, e.g. 60s,30s.")
+@click.option(
+    "--replicates",
+    type=click.IntRange(0, 1000),
+    default=0,
+    help="Further runs with resampled operator times, which give 90 % intervals.",
+)
+@options.slos
+@click.option(
+    "--exclude", metavar="TIME[,TIME]", help="Warm-up and cool-down to exclude from the latencies, e.g. 60s,30s."
+)
 @click.option("--csv", is_flag=True, help="Also write the tables as CSV.")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@options.as_json
 def simulate(
     deployment: str | None,
     workload: str | None,
@@ -34,9 +43,9 @@ def simulate(
 ) -> None:
     """Predict how DEPLOYMENT serves WORKLOAD.
 
-    DEPLOYMENT is a YAML, TOML or JSON file, - for standard input, or nothing for Llama-3-8B on one H100.
+    DEPLOYMENT is a YAML, TOML or JSON file, or - for standard input; the default is Llama-3-8B on one H100.
     WORKLOAD is a CSV, Parquet or JSONL file, a description, or a preset: chat (the default), summarisation,
-    translation, code.
+    translation or code.
     """
     from fastsim.cli.terminal import progress as progress_module
     from fastsim.cli.terminal import result as show

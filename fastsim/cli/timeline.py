@@ -1,4 +1,4 @@
-"""`fastsim timeline`."""
+"""The command `fastsim timeline`."""
 
 from pathlib import Path
 
@@ -8,12 +8,24 @@ import click
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option(
-    "-o", "--out", type=click.Path(path_type=Path), default="trace.json.gz", show_default=True, help="The timeline."
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    default="trace.json.gz",
+    show_default=True,
+    help="File to write; .json is not compressed.",
 )
-@click.option("--from", "begin", type=float, metavar="S", help="Leave out what ends before, in seconds.")
-@click.option("--to", "end", type=float, metavar="S", help="Leave out what starts after, in seconds.")
 @click.option(
-    "--every", type=click.IntRange(1), metavar="N", help="One batch and request in N.  [default: 400,000 batches]"
+    "--from", "begin", type=float, metavar="S", help="Leave out batches and requests that end before, in seconds."
+)
+@click.option(
+    "--to", "end", type=float, metavar="S", help="Leave out batches and requests that start after, in seconds."
+)
+@click.option(
+    "--every",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Keep one batch and one request in N.  [default: as many as leave at most 400,000 batches]",
 )
 def timeline(folder: Path, out: Path, begin: float | None, end: float | None, every: int | None) -> None:
     """Write the batches and requests of the result in DIR as a timeline for Perfetto or Chrome."""
@@ -22,9 +34,10 @@ def timeline(folder: Path, out: Path, begin: float | None, end: float | None, ev
     from fastsim.report.timeline.timeline import timeline as write
 
     with progress_module.progress(f"Writing {out.name}") as progress:
-        told = write(folder, out, begin, end, every, progress)
-    part = "" if told.every == 1 else f", one in {told.every}"
+        written = write(folder, out, begin, end, every, progress)
+    part = "" if written.every == 1 else f", one in {written.every}"
     click.echo(
-        f"Written to {out}: {told.num_batches:,} batches and {told.num_requests:,} requests between {told.begin:g} and "
-        f"{told.end:g} s{part}, {size(out.stat().st_size)}; open it in ui.perfetto.dev or chrome://tracing."
+        f"Written to {out}: {written.num_batches:,} batches and {written.num_requests:,} requests between "
+        f"{written.begin:g} and {written.end:g} s{part}, {size(out.stat().st_size)}; open it in ui.perfetto.dev or "
+        "chrome://tracing."
     )

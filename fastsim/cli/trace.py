@@ -1,22 +1,24 @@
-"""`fastsim trace`."""
+"""The command `fastsim trace`."""
 
 import click
+
+from fastsim.cli import options
 
 
 @click.group()
 def trace() -> None:
     """Describe, convert and synthesise workloads.
 
-    A workload is a CSV, Parquet or JSONL file of requests (`-` is CSV on standard input), a description of a
-    synthetic one (YAML, TOML or JSON), or a preset: chat, code, summarisation, translation.
+    A workload is a CSV, Parquet or JSONL file of requests (`-` reads CSV from standard input), a YAML, TOML or JSON
+    file that describes a synthetic workload, or a preset: chat, code, summarisation or translation.
     """
 
 
 @trace.command()
 @click.argument("workload")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.as_json
 def describe(workload: str, as_json: bool) -> None:
-    """Print the requests, rate and lengths of WORKLOAD."""
+    """Print the number of requests, the arrival rate and the lengths of WORKLOAD."""
     from fastsim.cli.terminal.workload import show
     from fastsim.workload.loading import load
 
@@ -27,7 +29,7 @@ def describe(workload: str, as_json: bool) -> None:
 @click.argument("source")
 @click.argument("target", default="-")
 def convert(source: str, target: str) -> None:
-    """Write SOURCE to TARGET in fastsim's own columns, as CSV, Parquet or JSONL (`-`: CSV, standard output)."""
+    """Write SOURCE to TARGET as CSV, Parquet or JSONL in fastsim's own columns; `-` writes CSV to standard output."""
     from fastsim.workload.loading import load
     from fastsim.workload.write import save
 
@@ -36,12 +38,12 @@ def convert(source: str, target: str) -> None:
 
 @trace.command()
 @click.argument("description")
-@click.option("--requests", type=int, help="How many requests.  [default: the description's, else 1000]")
+@click.option("--requests", type=int, help="Number of requests.  [default: the description's, else 1000]")
 @click.option("--rate", type=float, help="Mean requests per second.  [default: the description's]")
 @click.option("--seed", type=int, help="Seed of the random streams.  [default: the description's, else 0]")
-@click.option("--out", default="-", help="CSV, Parquet or JSONL file.  [default: CSV on standard output]")
+@click.option("--out", default="-", help="CSV, Parquet or JSONL file to write.  [default: CSV on standard output]")
 def synthesise(description: str, requests: int | None, rate: float | None, seed: int | None, out: str) -> None:
-    """Draw the workload of a DESCRIPTION or preset, and write it."""
+    """Draw a synthetic workload from DESCRIPTION, a file or a preset, and write it."""
     from fastsim.workload import loading
     from fastsim.workload.write import save
 

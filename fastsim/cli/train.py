@@ -1,4 +1,4 @@
-"""`fastsim train`."""
+"""The command `fastsim train`."""
 
 from pathlib import Path
 
@@ -10,23 +10,23 @@ import click
     "--source",
     default="aic",
     show_default=True,
-    help="Measured times: aic (pip install fastsim[aic]), or profile:DIR, our profiler's Parquet.",
+    help="Measured times: aic (needs fastsim[aic]), or profile:DIR, the output of `fastsim profile`.",
 )
+@click.option("--device", "system", required=True, help="System of the source, e.g. h100_sxm, or a device file.")
 @click.option(
-    "--device", "system", required=True, help="System of the source, e.g. h100_sxm, or a file that describes a device."
+    "--out", required=True, type=click.Path(path_type=Path), help="Folder for the forests and their model cards."
 )
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for forests and cards.")
 @click.option(
     "--method",
     type=click.Choice(["forest", "extra", "raw"]),
     default="forest",
     show_default=True,
-    help="Random forest, extra trees, or Vidur's way (raw axes, grid search; errors only, for comparison).",
+    help="Random forest, extra trees, or Vidur's method (raw axes, grid search), which only reports its errors.",
 )
-@click.option("--family", "families", multiple=True, help="Only this family of operators, e.g. gemm; repeatable.")
-@click.option("--quick", is_flag=True, help="One fold per split: rough errors and intervals, sooner.")
+@click.option("--family", "families", multiple=True, help="Train only this family of operators, e.g. gemm; repeatable.")
+@click.option("--quick", is_flag=True, help="Use one fold per split: faster, with rougher errors and intervals.")
 def train(source: str, system: str, out: Path, method: str, families: tuple[str, ...], quick: bool) -> None:
-    """Train the forests that predict operator times, and print their errors on rows kept from training."""
+    """Train the forests that predict operator times, and print their errors on held-out rows."""
     from fastsim.predictors.forests.train import train_source
 
     for card in train_source(source, system, out, method, families, quick):

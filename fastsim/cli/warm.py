@@ -1,14 +1,14 @@
-"""`fastsim warm`."""
+"""The command `fastsim warm`."""
 
 import click
 
 
 @click.command()
 def warm() -> None:
-    """Compile the kernels of all policies and build the default tables, so that no later run has to."""
+    """Compile the kernels of all policies and build the default tables, so that later runs start at once."""
     from fastsim.deployment.schedulers import POLICIES
     from fastsim.simulation.warm import warm as run
 
-    click.echo(f"compiling {', '.join(POLICIES)}; about a minute the first time", err=True)
+    click.echo(f"compiling {', '.join(POLICIES)}; this takes about a minute the first time", err=True)
     for ready in run():
         click.echo(f"{ready.name:27} {ready.seconds:6.2f} s  {'made' if ready.made else 'found in the cache'}")

@@ -146,7 +146,7 @@ def test_a_killed_run_leaves_nothing_half_written(tmp_path: Path, when: str, sen
     arguments = [when, sent.name, "simulate", "data/default.yaml", "chat", "--requests", "10", "--out", str(out)]
     done = subprocess.run([sys.executable, "-c", KILLED, *arguments], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == code, done.stderr
-    assert done.stderr.strip() == ("fastsim: interrupted, nothing was written" if code == 130 else "")
+    assert done.stderr.strip() == ("fastsim: interrupted; nothing was written" if code == 130 else "")
     assert not out.exists()
 
 

@@ -23,7 +23,7 @@ def test_describe(tmp_path: Path) -> None:
     path = tmp_path / "requests.csv"
     path.write_text("arrived_at,num_prompt_tokens,num_output_tokens\n0,1000,10\n2,3000,20\n")
     shown = run("describe", path).output
-    assert "2 requests in 2 s, 0.5 a second" in shown.replace("\n", " ")
+    assert "2 requests in 2 s, 0.5 requests/s" in shown.replace("\n", " ")
     rows = {line[:16].strip(): line[16:].split() for line in shown.splitlines()}
     assert rows["prompt tokens"] == ["2,000", "2,000", "2,800", "2,980", "3,000", "4,000"]
     assert rows["output tokens"][0] == "15"

@@ -46,7 +46,7 @@ def test_the_command() -> None:
     arguments = ["fleet", "--users", "600", "--gpu", "h100", "--requests", "1000"]
     ran = CliRunner().invoke(cli, arguments)
     assert ran.exit_code == 0, ran.output
-    assert "10 requests/s (600 users, 1 requests a minute each)" in ran.output
+    assert "10 requests/s (600 users at 1 per minute each)" in ran.output
     made = json.loads(CliRunner().invoke(cli, [*arguments, "--json"]).stdout)
     assert made["fleets"][0]["num_replicas"] == 1
     hopeless = CliRunner().invoke(cli, [*arguments, "--slo", "tbt:p50<1ms"])

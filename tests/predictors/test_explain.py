@@ -208,7 +208,7 @@ def test_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     found = explain(resolved(), read(["512@0"], ["64@1500"]))
     show(found, as_json=False)
     printed = capsys.readouterr().out
-    assert "TP 1, PP 1: a chunk of 512 tokens after 0, 64 decodes at 1500 tokens" in printed
+    assert "TP 1, PP 1: a chunk of 512 tokens after 0 cached tokens, 64 decodes with 1500 cached" in printed
     assert f"Total {found['total_ms']:.3f} ms" in printed and "m=576 n=28672 k=4096" in printed
     show(found, as_json=True)
     assert json.loads(capsys.readouterr().out) == found

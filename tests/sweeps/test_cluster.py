@@ -278,7 +278,7 @@ def test_ctrl_c_ends_local_workers_in_one_sentence(alone: pa.Table, tmp_path: Pa
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 130
-    assert said == "fastsim: interrupted; out holds what is done, and the same command goes on\n"
+    assert said == "fastsim: interrupted; out holds what is done, and the same command resumes\n"
     assert 0 < len(table(tmp_path / "out")) < SIZE
 
 

@@ -1,1 +1,1 @@
-"""What commands print."""
+"""What the commands print on a terminal."""

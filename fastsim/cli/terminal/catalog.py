@@ -1,4 +1,4 @@
-"""What a deployment can name, and what a result measures, as a table or JSON."""
+"""Print the entries of the catalog, or all metrics, as a table or as JSON."""
 
 import json
 from dataclasses import asdict
@@ -12,17 +12,17 @@ from fastsim.files import DATA
 from fastsim.result.metrics.definitions import METRICS
 
 ROUTERS = {
-    "round_robin": "in turn",
-    "random": "uniform, from the seed",
-    "least_outstanding": "fewest requests that have arrived and are not finished",
-    "least_waiting": "fewest requests in the waiting queue (Vidur's LOR)",
-    "pinned": "column replica_id of the workload",
+    "round_robin": "the replicas take turns",
+    "random": "a replica drawn uniformly, from the seed",
+    "least_outstanding": "the replica with the fewest unfinished requests",
+    "least_waiting": "the replica with the shortest queue (Vidur's LOR)",
+    "pinned": "the replica in column replica_id of the workload",
 }
 PREDICTORS = DATA / "predictors"
 
 
 def rows(kind: str) -> list[dict[str, Any]]:
-    """One mapping per entry of models, devices, nodes, policies, routers, predictors or metrics; keys as columns."""
+    """Return one mapping per entry of a kind: models, devices, nodes, policies, routers, predictors or metrics."""
     if kind == "models":
         return [asdict(load_model(name)) for name in names("models")]
     if kind == "devices":
@@ -37,7 +37,7 @@ def rows(kind: str) -> list[dict[str, Any]]:
     return [{"name": name, "meaning": meaning} for name, meaning in described.items()]
 
 
-# The columns that fit on a terminal; JSON has them all.
+# The columns that fit on a terminal; JSON has all of them.
 SHOWN = {
     "models": (
         "name",
@@ -57,7 +57,7 @@ SHOWN = {
 
 
 def show(kind: str, as_json: bool) -> None:
-    """Print the entries of a kind."""
+    """Print the entries of a kind: models, devices, nodes, policies, routers, predictors or metrics."""
     listed = rows(kind)
     if as_json:
         print_json(listed)
@@ -78,9 +78,9 @@ def _device(name: str) -> dict[str, Any]:
 
 
 def _card(path: Path) -> dict[str, Any]:
-    """What a model card says of a forest; where a family has figures or curves instead, what there is of it.
+    """The fields of a model card; a family without a forest lacks some of them.
 
-    ``error_near`` and ``error_far``: %, on shapes of known sizes in new combinations, and on new sizes.
+    ``error_near`` is the error on new combinations of known sizes in %, ``error_far`` the error on new sizes.
     """
     card = json.loads(path.read_text())
     source, errors = card.get("source", {}), card.get("error_percent", {})

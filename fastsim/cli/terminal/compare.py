@@ -1,4 +1,4 @@
-"""A comparison of two results, on a terminal."""
+"""Print a comparison of two results."""
 
 from typing import Any
 
@@ -18,43 +18,46 @@ FIGURES = (
 )
 
 
-def show(found: dict[str, Any], as_json: bool) -> None:
-    """Print a comparison, for a reader or as JSON."""
+def show(comparison: dict[str, Any], as_json: bool) -> None:
+    """Print a comparison as tables or as JSON."""
     if as_json:
-        print_json(found)
+        print_json(comparison)
         return
     console = stdout()
-    console.print(f"{found['compared']:,} of {found['requests']:,} requests finished in both; differences are B - A\n")
-    for text in found["notes"]:
+    console.print(
+        f"{comparison['compared']:,} of {comparison['requests']:,} requests finished in both; differences are B - A\n"
+    )
+    for text in comparison["notes"]:
         note(text)
     figures = table(("", "A", "B", "difference", "95 % interval", ""))
-    for name, latencies in found["latency"].items():
+    for name, latencies in comparison["latency"].items():
         for key, figure in latencies.items():
             figures.add_row(f"{title(name)} {statistic(key)}", *_cells(figure))
-    for name, figure in found["breakdown"].items():
+    for name, figure in comparison["breakdown"].items():
         if figure["a"] or figure["b"]:
             figures.add_row(f"{title(name)} mean", *_cells(figure))
     for name in FIGURES:
-        if figure := found["figures"].get(name):
+        if figure := comparison["figures"].get(name):
             figures.add_row(headline(name).heading, *(number(figure[key]) for key in ("a", "b", "difference")))
     console.print(figures)
-    if not found["worse"]:
-        console.print("\nNo request takes longer in B.")
+    if not comparison["worse"]:
+        console.print("\nNo request is slower in B.")
         return
-    heads = ("request", "prompt", "output", "E2E A", "E2E B", "difference", "most of it")
-    requests = table(heads, title="\nTaking longer in B")
-    for row in found["worse"]:
+    heads = ("request", "prompt", "output", "E2E A", "E2E B", "difference", "largest part")
+    requests = table(heads, title="\nRequests that are slower in B")
+    for row in comparison["worse"]:
         sizes = (str(row[name]) for name in ("request_id", "num_prompt_tokens", "num_output_tokens"))
-        part = f"{title(row['part'])} {seconds(row['part_difference'])}" if "part" in row else ""
-        requests.add_row(*sizes, *(seconds(row[name]) for name in ("a", "b", "difference")), part)
+        largest = f"{title(row['part'])} {seconds(row['part_difference'])}" if "part" in row else ""
+        requests.add_row(*sizes, *(seconds(row[name]) for name in ("a", "b", "difference")), largest)
     console.print(requests)
 
 
 def _cells(figure: dict[str, Any]) -> list[str]:
+    """Both values, the difference B - A with its share of A, its interval, and whether the interval excludes 0."""
     if figure["difference"] is None:
         return [MISSING] * 4
     low, high = figure["interval"]
     share = f" ({figure['difference'] / figure['a']:+.1%})" if figure["a"] else ""
-    sure = "better" if high < 0 else "worse" if low > 0 else ""
+    verdict = "better" if high < 0 else "worse" if low > 0 else ""
     ends = f"{seconds(low)} to {seconds(high)}"
-    return [seconds(figure["a"]), seconds(figure["b"]), seconds(figure["difference"]) + share, ends, sure]
+    return [seconds(figure["a"]), seconds(figure["b"]), seconds(figure["difference"]) + share, ends, verdict]

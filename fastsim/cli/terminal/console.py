@@ -1,4 +1,4 @@
-"""The terminal kit that all commands share: two consoles, one style of table, notes, and figures as text."""
+"""What all commands print with: two consoles, one style of table, notes, and figures as text."""
 
 import json
 from collections.abc import Collection, Sequence
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-WIDE = 240  # characters of a line in a file or a pipe, where no table is cut off
+WIDE = 240  # characters per line in a file or a pipe, so that no table is cut off
 MISSING = "-"
 
 
@@ -34,7 +34,7 @@ def stderr() -> "Console":
 
 
 def note(text: str) -> None:
-    """Print a note on standard error, so that it never mixes with results."""
+    """Print a note on standard error, apart from the results on standard output."""
     stderr().print(f"note: {text}", style="yellow", soft_wrap=True)
 
 
@@ -49,15 +49,15 @@ def written(folder: Path) -> None:
 
 
 def table(columns: Sequence[str], left: Collection[str] = ("",), title: str | None = None) -> "Table":
-    """Return an empty table.
+    """Return an empty table in the style of all commands.
 
     Parameters
     ----------
-    columns
-        Headings, from left to right.
-    left
-        Headings of the columns of text, which are aligned to the left and may wrap; the others hold figures.
-    title
+    columns : sequence of str
+        The headings, from left to right.
+    left : collection of str, default ("",)
+        The headings of columns that hold text, which is aligned to the left and may wrap. The others hold figures.
+    title : str, optional
         A line above the headings.
     """
     from rich.table import Table
@@ -76,6 +76,11 @@ def number(value: float | None, digits: int = 4) -> str:
     if isinstance(value, int) or abs(value) >= 10**digits - 0.5:
         return f"{value:,.0f}"
     return f"{value:,.{digits}g}"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: 1 replica, 2 replicas."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def share(value: float | None, decimals: int = 0) -> str:

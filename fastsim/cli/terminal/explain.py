@@ -1,17 +1,17 @@
-"""An iteration by operator, on a terminal."""
+"""Print one iteration by operator."""
 
 from typing import TYPE_CHECKING, Any
 
-from fastsim.cli.terminal.console import note, print_json, stdout, table
+from fastsim.cli.terminal.console import note, print_json, share, stdout, table
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-HOW = {"measured": "", "outside": "green", "modelled": "cyan", "given": ""}
+COLOURS = {"measured": "", "outside": "green", "modelled": "cyan", "given": ""}
 
 
 def show(explained: dict[str, Any], as_json: bool) -> None:
-    """Print it, for a reader or as JSON."""
+    """Print the operators of an iteration as a table or as JSON."""
     if as_json:
         print_json(explained)
         return
@@ -19,20 +19,21 @@ def show(explained: dict[str, Any], as_json: bool) -> None:
     for warning in explained["warnings"]:
         note(warning)
     console.print(_title(explained))
-    heads = ("operator", "times", "shape", "GFLOP", "MB", "ms", "90 % interval", "share", "")
+    heads = ("operator", "runs", "shape", "GFLOP", "MB", "ms", "90 % interval", "share", "")
     operators = table(heads, left=("operator", "shape", ""))
     for row in explained["operators"]:
         operators.add_row(*_cells(row))
     console.print(operators)
     low, high = explained["interval_ms"]
-    known = ", ".join(f"{share:.1%} {how}" for how, share in explained["shares"].items())
-    console.print(f"\nTotal {explained['total_ms']:.3f} ms ({low:.3f} to {high:.3f}); {known}")
+    sources = ", ".join(f"{share(part, 1)} {how}" for how, part in explained["shares"].items())
+    console.print(f"\nTotal {explained['total_ms']:.3f} ms ({low:.3f} to {high:.3f}); {sources}")
 
 
 def _title(explained: dict[str, Any]) -> str:
+    """The deployment and the batch, in a line."""
     deployment, iteration = explained["deployment"], explained["iteration"]
-    chunks = [f"a chunk of {tokens} tokens after {before}" for tokens, before in iteration["chunks"]]
-    decodes = [f"{number} decodes at {kv} tokens" for number, kv in iteration["decodes"]]
+    chunks = [f"a chunk of {tokens} tokens after {before} cached tokens" for tokens, before in iteration["chunks"]]
+    decodes = [f"{number} decodes with {kv} cached tokens each" for number, kv in iteration["decodes"]]
     precision = "" if deployment["quantization"] == "none" else f" in {deployment['quantization']}"
     return (
         f"{deployment['model']}{precision} on {deployment['device']}, TP {deployment['tensor_parallel_size']}, "
@@ -44,7 +45,7 @@ def _cells(row: dict[str, Any]) -> "list[str | Text]":
     from rich.text import Text
 
     shape = " ".join(f"{name}={size}" for name, size in row["shape"].items())
-    span = f"{row['low_ms']:.4f} to {row['high_ms']:.4f}"
+    interval = f"{row['low_ms']:.4f} to {row['high_ms']:.4f}"
     work = [f"{row['gflop']:.2f}" if row["gflop"] else "", f"{row['mb']:.2f}" if row["mb"] else ""]
-    how = Text(row["how"], HOW[row["how"]])
-    return [row["name"], str(row["count"]), shape, *work, f"{row['ms']:.4f}", span, f"{row['share']:.1%}", how]
+    how = Text(row["how"], COLOURS[row["how"]])
+    return [row["name"], str(row["count"]), shape, *work, f"{row['ms']:.4f}", interval, share(row["share"], 1), how]

@@ -1,4 +1,4 @@
-"""Fleets as text and as JSON."""
+"""Print fleets as text or as JSON."""
 
 from collections.abc import Sequence
 
@@ -9,38 +9,38 @@ from fastsim.planning.ranking import Row
 from fastsim.planning.search import Found
 
 
-def show(made: Sequence[Fleet], found: Found, deployment: Deployment, asked: str, as_json: bool) -> None:
-    """Print a line per kind of GPU, the cheapest first, and why others cannot."""
-    missing = _missing(made, found.rows)
+def show(fleets: Sequence[Fleet], found: Found, deployment: Deployment, load: str, as_json: bool) -> None:
+    """Print a line for each kind of GPU, the cheapest first, and why the other kinds cannot serve the load."""
+    missing = _missing(fleets, found.rows)
     if as_json:
-        print_json({"fleets": [one.as_dict() for one in made], "cannot": missing})
+        print_json({"fleets": [fleet.as_dict() for fleet in fleets], "cannot": missing})
         return
     console = stdout()
-    console.print(f"{deployment.model}, {deployment.scheduler.policy}: {asked}, {', '.join(found.objectives)}\n")
-    if made:
-        heads = ("GPUs", "kind", "TP", "replicas", "$/hour", "$/1M requests", "margin", *made[0].figures)
-        fleets = table(heads, left=("kind",))
-        for one in made:
-            fleets.add_row(
-                str(one.gpus),
-                one.device,
-                str(one.tensor_parallel_size),
-                str(one.num_replicas),
-                f"{one.dollars_per_hour:.2f}",
-                f"{one.dollars_per_million_requests:.2f}",
-                share(one.margin),
-                *(seconds(figure) for figure in one.figures.values()),
+    console.print(f"{deployment.model}, {deployment.scheduler.policy}: {load}, {', '.join(found.objectives)}\n")
+    if fleets:
+        heads = ("GPUs", "kind", "TP", "replicas", "$/hour", "$/1M requests", "margin", *fleets[0].figures)
+        lines = table(heads, left=("kind",))
+        for fleet in fleets:
+            lines.add_row(
+                str(fleet.gpus),
+                fleet.device,
+                str(fleet.tensor_parallel_size),
+                str(fleet.num_replicas),
+                f"{fleet.dollars_per_hour:.2f}",
+                f"{fleet.dollars_per_million_requests:.2f}",
+                share(fleet.margin),
+                *(seconds(figure) for figure in fleet.figures.values()),
             )
-        console.print(fleets)
+        console.print(lines)
     for device, reason in missing.items():
         console.print(f"{device}: {reason}")
-    for text in found.notes[: 0 if made else 1]:
+    for text in found.notes[: 0 if fleets else 1]:
         note(text)
 
 
-def _missing(made: Sequence[Fleet], rows: Sequence[Row]) -> dict[str, str]:
-    """Kinds of GPU without a fleet, and why."""
-    served = {one.device for one in made}
+def _missing(fleets: Sequence[Fleet], rows: Sequence[Row]) -> dict[str, str]:
+    """The reason why a kind of GPU has no fleet, by its name."""
+    served = {fleet.device for fleet in fleets}
     reasons: dict[str, str] = {}
     for row in rows:
         if row["device"] not in served:

@@ -1,4 +1,4 @@
-"""A profile as text."""
+"""Print what `fastsim profile` measured."""
 
 from collections import Counter
 from pathlib import Path
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def show(done: "Done", folder: Path) -> None:
-    """Print what is measured, by family, what is not and why, and what to type next."""
+    """Print the rows measured by family, what was skipped and why, and the command to run next."""
     console = stdout()
     kinds = ("rows", "skipped", "throttled")
     families = table(("", *kinds))
@@ -24,12 +24,13 @@ def show(done: "Done", folder: Path) -> None:
         families.add_row(name, *(f"{count[kind]:,}" for kind in kinds))
     console.print(families)
     for name, reason in done.plan.unavailable.items():
-        console.print(f"not here: {name}: {reason}")
+        console.print(f"Not available: {name}: {reason}")
     reasons = Counter(row.outcome.reason for row in done.rows if isinstance(row.outcome, Skipped))
     for reason, times in reasons.most_common(3):
-        console.print(f"skipped {times:,}: {reason}")
-    after = f"{done.left:,} more shapes could be: the same command goes on" if done.left else "nothing is left"
-    console.print(f"\n{done.new:,} measured now, {len(done.rows):,} in all; {after}.")
+        console.print(f"Skipped {times:,}: {reason}")
+    left = f"{done.left:,} shapes are left" if done.left else "no shape is left"
+    more = "; run the same command again to measure them" if done.left else ""
+    console.print(f"\nMeasured {done.new:,} now, {len(done.rows):,} in all; {left}{more}.")
     if done.device is not None:
         console.print(
             f"Next: fastsim train --source profile:{folder} --device {done.device} --out {folder / 'forests'}"

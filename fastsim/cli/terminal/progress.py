@@ -1,4 +1,4 @@
-"""Progress bars, and what is said when a run is interrupted that can go on later."""
+"""Progress bars, and the message after Ctrl-C when a run can be resumed."""
 
 import sys
 import time
@@ -15,7 +15,7 @@ PATIENCE = 1.0  # s before a progress bar appears
 
 @contextmanager
 def progress(title: str) -> Iterator[Callable[[float], None]]:
-    """A function that takes the share done; it draws a bar on a terminal once a second has passed."""
+    """Yield a function that takes the share done and draws a bar, on a terminal, once a second has passed."""
     if not sys.stderr.isatty():
         yield lambda share: None
         return
@@ -40,7 +40,7 @@ def progress(title: str) -> Iterator[Callable[[float], None]]:
 
 @contextmanager
 def counting(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A function that takes what is done and how much it is in all; it draws a bar with rate and time left."""
+    """Yield a function that takes the number done and the total, and draws a bar with the rate and the time left."""
     if not sys.stderr.isatty():
         yield lambda done, total: None
         return
@@ -63,14 +63,14 @@ def counting(title: str) -> Iterator[Callable[[int, int], None]]:
 
 @contextmanager
 def resumable(folder: Path | None, kept: str) -> Iterator[None]:
-    """On Ctrl-C, say that ``folder`` keeps what is ``kept`` and that the same command resumes, and exit with 130.
+    """On Ctrl-C, say that ``folder`` holds what is ``kept`` and how to resume, and exit with code 130.
 
-    Without a folder nothing is kept, and the interruption is passed on.
+    Without a folder nothing is kept, so the interruption is passed on.
     """
     try:
         yield
     except KeyboardInterrupt:
         if folder is None:
             raise
-        click.echo(f"fastsim: interrupted; {folder} holds what is {kept}, and the same command goes on", err=True)
+        click.echo(f"fastsim: interrupted; {folder} holds what is {kept}, and the same command resumes", err=True)
         raise click.exceptions.Exit(130) from None

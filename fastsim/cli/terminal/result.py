@@ -1,11 +1,11 @@
-"""What the terminal shows: a table of the headline figures, and progress on standard error."""
+"""Print the headline figures of a result."""
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from fastsim.cli.terminal import console
-from fastsim.cli.terminal.console import dollars, note, number, seconds, share, stdout, table
+from fastsim.cli.terminal.console import counted, dollars, note, number, seconds, share, stdout, table
 from fastsim.report.words import statistic, title
 from fastsim.result.metrics.definitions import LATENCIES
 from fastsim.result.result import Result
@@ -15,7 +15,7 @@ STATISTICS = ("mean", "p50", "p90", "p99")
 
 
 def summary(result: Result, json: bool) -> None:
-    """Print the summary, for a reader or as JSON."""
+    """Print the summary of a result as text or as JSON; its warnings go to standard error."""
     if json:
         print(as_json(result.summary), end="")
         return
@@ -36,19 +36,20 @@ def summary(result: Result, json: bool) -> None:
 
 
 def written(folder: Path | None) -> None:
-    """Say where the result is, or how to keep it."""
+    """Say where the result was written, or how to write it."""
     if folder is None:
-        stdout().print("Add --out DIR to keep the result, by request and as JSON.", style="dim")
+        stdout().print("Add --out DIR to write the result: a row per request, and the summary as JSON.", style="dim")
     else:
         console.written(folder)
 
 
 def _title(result: Result) -> str:
+    """The deployment and the workload, in a line."""
     deployment, workload = result.config["deployment"], result.config["workload"]
     gpus = result.summary["cost"]["gpus"]
     return (
         f"{deployment['model']} on {gpus} x {deployment['device']} (TP {deployment['tensor_parallel_size']}, "
-        f"PP {deployment['pipeline_parallel_size']}, {deployment['num_replicas']} replicas), "
+        f"PP {deployment['pipeline_parallel_size']}, {counted(deployment['num_replicas'], 'replica')}), "
         f"{deployment['scheduler']['policy']}; {workload['num_requests']:,} requests of {workload['name']}\n"
     )
 
@@ -57,9 +58,10 @@ def _lines(result: Result) -> Iterator[str]:
     """The headline figures below the table of latencies, a line each."""
     summary = result.summary
     totals, timing = summary["totals"], summary["timing"]
-    if left_out := summary.get("excluded"):
-        first, last = left_out["warm_up_s"], left_out["cool_down_s"]
-        yield f"Left out    {left_out['requests']:,} requests of the first {first:g} s and last {last:g} s of arrivals"
+    if excluded := summary.get("excluded"):
+        first, last = excluded["warm_up_s"], excluded["cool_down_s"]
+        left_out = f"{excluded['requests']:,} requests that arrive in the first {first:g} s or the last {last:g} s"
+        yield f"Excluded    {left_out}"
     rates = {name: number(rate, 3) for name, rate in summary["throughput"].items()}
     yield (
         f"Throughput  {rates['requests_per_s']} requests/s, {rates['output_tokens_per_s']} output tokens/s, "
@@ -82,6 +84,7 @@ def _lines(result: Result) -> Iterator[str]:
 
 
 def _objectives(summary: dict[str, Any]) -> Iterator[str]:
+    """A line for each objective, and one for the goodput."""
     for name, judged in summary.get("objectives", {}).items():
         how = {True: "met", False: "missed", None: "not measured"}[judged["met"]]
         yield f"Objective   {name} {how}: {seconds(judged['value'])}, {share(judged['share'], 1)} of requests"
@@ -91,27 +94,29 @@ def _objectives(summary: dict[str, Any]) -> Iterator[str]:
 
 
 def _costs(summary: dict[str, Any]) -> Iterator[str]:
+    """A line for the cost, and one for the energy."""
     cost = summary["cost"]
     whole, price = dollars(cost["dollars"]), dollars(cost["dollars_per_million_output_tokens"])
     yield f"Cost        {number(cost['gpu_hours'], 3)} GPU-hours, {whole}, {price} per million output tokens"
     if energy := summary.get("energy"):
         drawn, joules = number(energy["kwh"], 3), number(energy["joules_per_output_token"], 3)
-        yield f"Energy      {drawn} kWh, {energy['watts']:.0f} W a GPU, {joules} J per output token, by a model"
+        yield f"Energy      {drawn} kWh, {energy['watts']:.0f} W per GPU, {joules} J per output token, modelled"
 
 
 def _certainty(summary: dict[str, Any]) -> Iterator[str]:
+    """A line for the sources of the operator times, and one that explains the intervals in the table."""
     if known := summary.get("operator_times"):
         yield (
-            f"Known       of operator times, {share(known.get('measured', 0.0))} measured, "
+            f"Operator times: {share(known.get('measured', 0.0))} measured, "
             f"{share(known.get('modelled', 0.0))} modelled, {share(known.get('outside', 0.0))} outside measured shapes"
         )
     if "replicates" in summary:
-        times = summary["replicates"]["number"]
-        yield f"±           half the 90 % interval of {times} runs with operator times drawn from theirs"
+        replicates = summary["replicates"]["number"]
+        yield f"±: half-width of the 90 % interval over {replicates} replicates with resampled operator times"
 
 
 def _figure(metric: str, key: str, value: float | None, replicates: dict[str, Any]) -> str:
-    """A figure, and half the width of its interval as a share of it, where it has one."""
+    """A latency; where it has an interval, with the half-width of the interval as a share of the latency."""
     interval = replicates.get("intervals", {}).get(f"latency.{metric}.{key}")
     if value is None or interval is None:
         return seconds(value)

@@ -1,4 +1,4 @@
-"""The answer of a search as text, JSON and files."""
+"""Print the result of a search as text or as JSON."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,33 +34,27 @@ TEXTS = ("device", "scheduler.policy")
 
 
 def show(found: Found, varied: Sequence[Variation], metrics: Sequence[str], out: Path | None, as_json: bool) -> None:
-    """Print the best, what limits them, the Pareto front, and what the search took."""
+    """Print the best configurations, what limits them, the Pareto front, and how long the search took."""
     if as_json:
         print_json(as_dict(found, varied, metrics))
         return
     console = stdout()
     able = [row for row in found.rows if row["score"]]
-    rank = RANKINGS[found.rank].meaning
-    console.print(f"{len(able):,} of {len(found.rows):,} configurations meet {', '.join(found.objectives)}")
-    console.print(f"by {rank}{f' ({found.rate:g} requests/s)' if found.rate else ''}:\n")
-    console.print(_table(able[:SHOWN]))
-    for name, limit in zip(("Winner    ", "Runner-up "), found.limits, strict=False):
-        console.print(f"\n{name} {limit}", end="")
-    console.print()
-    front = front_of(found, metrics)
-    console.print(f"\nNot beaten in both of {' and '.join(metrics)}:" if len(metrics) == 2 else "\nPareto front:")
-    console.print(_table(front[:SHOWN], metrics))
-    telling = [one for one in varied if one.tells]
+    console.print(f"{len(able):,} of {len(found.rows):,} configurations meet {', '.join(found.objectives)}.")
+    if able:
+        at_rate = f" (rate: {found.rate:g} requests/s)" if found.rate else ""
+        console.print(f"The best {min(len(able), SHOWN)} by {RANKINGS[found.rank].meaning}{at_rate}:\n")
+        console.print(_table(able[:SHOWN]))
+        for name, limit in zip(("Winner    ", "Runner-up "), found.limits, strict=False):
+            console.print(f"\n{name} {limit}", end="")
+        console.print(f"\n\nPareto front in {' and '.join(metrics)}:")
+        console.print(_table(front_of(found, metrics)[:SHOWN], metrics))
     if varied:
-        console.print(
-            f"\nOf {len(varied)} objectives made tighter or looser, {len(telling)} change the winner or its price:"
-        )
-    for one in telling:
-        console.print(one.sentence)
+        console.print(_sensitivity(varied))
     dropped = "; ".join(f"{count:,} by {reason}" for reason, count in found.dropped.items())
     console.print(
         f"\n{found.num_runs:,} simulations, {found.num_simulated:,} requests, {found.seconds:.1f} s"
-        + (f"; left out: {dropped}" if dropped else "")
+        + (f"; dropped: {dropped}" if dropped else "")
     )
     if out is not None:
         written(out)
@@ -68,7 +62,15 @@ def show(found: Found, varied: Sequence[Variation], metrics: Sequence[str], out:
         note(text)
 
 
+def _sensitivity(varied: Sequence[Variation]) -> str:
+    """The objectives whose change would change the winner or its price, a line each."""
+    changing = [variation.sentence for variation in varied if variation.tells]
+    head = f"\n{len(changing)} of {len(varied)} tighter or looser objectives change the winner or its price"
+    return "\n".join([head + (":" if changing else "."), *changing])
+
+
 def _table(rows: Sequence[Row], more: Sequence[str] = ()) -> Any:
+    """A line per configuration, with the figures of COLUMNS and ``more`` that any of them has."""
     names = [name for name in dict.fromkeys((*COLUMNS, *more)) if any(row.get(name) is not None for row in rows)]
     table = kit.table([headline(name).label for name in names], left=[headline(name).label for name in TEXTS])
     for row in rows:
@@ -77,7 +79,7 @@ def _table(rows: Sequence[Row], more: Sequence[str] = ()) -> Any:
 
 
 def cell(name: str, row: Row) -> str:
-    """A figure of a row as a table shows it."""
+    """Return a figure of a configuration as text; a missing figure, or a setting that its policy ignores, is -."""
     value = row.get(name)
     if name == "scheduler.chunk_size" and schedulers.of(row["scheduler.policy"]).token_budget != "chunk_size":
         value = None  # the policy ignores it

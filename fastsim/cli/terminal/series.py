@@ -1,4 +1,4 @@
-"""Time series as CSV on standard output."""
+"""Print time series as CSV."""
 
 from typing import TYPE_CHECKING
 
@@ -8,16 +8,16 @@ if TYPE_CHECKING:
     from fastsim.result.result import Result
 from fastsim.result.metrics.time_series import interval_edges, iteration_series, request_series
 
-MOST = 1_000_000
+MOST = 1_000_000  # intervals
 
 
 def print_csv(result: "Result", width: float) -> None:
-    """Print what can be said of a result in intervals of ``width`` s. Raises ConfigError for more of them than MOST."""
+    """Print a row per interval of ``width`` s. Raises ConfigError for more than MOST intervals."""
     columns, totals = result.columns(), result.summary["totals"]
     arrived, span = columns["arrived_at"], totals["span_s"]
     if span / width > MOST:
         raise ConfigError(
-            f"--every: {width:g} s cut {span:.4g} s into more than {MOST:,} parts (e.g. {span / 100:.2g}s)"
+            f"--every: {width:g} s divide {span:.4g} s into more than {MOST:,} intervals (e.g. {span / 100:.2g}s)"
         )
     edges = interval_edges(float(arrived[0]) if len(arrived) else 0.0, span, width)
     found = request_series(columns, edges)

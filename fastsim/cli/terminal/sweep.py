@@ -1,4 +1,4 @@
-"""What a sweep did, on a terminal."""
+"""Print what a sweep computed."""
 
 from typing import TYPE_CHECKING
 
@@ -9,11 +9,11 @@ if TYPE_CHECKING:
 
 
 def sweep(done: "Sweep") -> None:
-    """Print what a sweep came to."""
+    """Print how many configurations a sweep computed, which it dropped and why, and how to read its table."""
     console = stdout()
-    failed = f", {done.failed:,} of them with an error" if done.failed else ""
+    failed = f", {done.failed:,} of which failed" if done.failed else ""
     console.print(f"{done.configurations:,} configurations in {done.folder}{failed}")
     console.print(f"Computed {done.computed:,} now, in {done.seconds:.1f} s")
-    for reason, one in done.dropped.items():
-        console.print(f"Dropped {one.count:,}: {reason} (e.g. {one.example})")
+    for reason, dropped in done.dropped.items():
+        console.print(f"Dropped {dropped.count:,}: {reason} (e.g. {dropped.example})")
     console.print(f"Read it with pandas.read_parquet({str(done.folder)!r}), or duckdb: '{done.folder}/*.parquet'")

@@ -1,4 +1,4 @@
-"""What the terminal shows of a workload."""
+"""Print the arrival rate and the lengths of a workload."""
 
 from fastsim.cli.terminal.console import number, print_json, stdout, table
 from fastsim.workload.workload import Workload
@@ -6,19 +6,19 @@ from fastsim.workload.workload import Workload
 ROWS = (
     ("prompt tokens", "num_prompt_tokens"),
     ("output tokens", "num_output_tokens"),
-    ("both", "num_tokens"),
+    ("prompt + output", "num_tokens"),
     ("prompt : output", "prompt_output_ratio"),
 )
 COLUMNS = ("mean", "median", "p90", "p99", "max", "total")
 
 
 def show(workload: Workload, as_json: bool) -> None:
-    """Print the headline figures, for a reader or as JSON."""
+    """Print the headline figures of a workload as a table or as JSON."""
     figures = workload.describe()
     if as_json:
         print_json(figures)
         return
-    rate = "all at once" if figures["rate_per_s"] is None else f"{number(figures['rate_per_s'])} a second"
+    rate = "all at once" if figures["rate_per_s"] is None else f"{number(figures['rate_per_s'])} requests/s"
     span, spread = number(figures["span_s"]), number(figures["gap_cv"], 3)
     gaps = "" if figures["gap_cv"] is None else f", gaps with a coefficient of variation of {spread}"
     stdout().print(f"{workload.name}: {workload.num_requests:,} requests in {span} s, {rate}{gaps}")
