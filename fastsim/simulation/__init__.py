@@ -1,1 +1,1 @@
-"""Simulating a deployment on a workload: one run, many runs, and schedulers of a user's own."""
+"""Simulating a deployment on a workload: one run, many runs, and the policies that a user writes."""

@@ -1,4 +1,4 @@
-"""What can never be scheduled, said before the kernel runs where it can be known, else after it stopped."""
+"""Checks before a simulation: requests that the deployment could never serve are refused."""
 
 from collections.abc import Callable
 
@@ -11,57 +11,65 @@ from fastsim.workload import Workload
 
 
 def check_fit(resolved: Resolved, workload: Workload) -> None:
-    """Refuse requests that no schedule could serve, naming the first of them."""
+    """Raise WorkloadError for the first request that the deployment could never serve, and say how to mend it.
+
+    A request is refused if it exceeds max_model_len, if its prompt exceeds what a batch or the KV cache can hold where
+    the policy needs it at once, or if the router is pinned and its replica does not exist.
+    """
     scheduler, policy, memory = resolved.scheduler, resolved.scheduler.policy, resolved.memory
-    prompts, totals = workload.num_prompt_tokens, workload.num_prompt_tokens + workload.num_output_tokens
+    num_prompt_tokens = workload.num_prompt_tokens
+    num_tokens = num_prompt_tokens + workload.num_output_tokens
     length = resolved.max_model_len
     _refuse(
         workload,
-        totals > length,
+        num_tokens > length,
         lambda i: (
-            f"prompt and output are {totals[i]} tokens, more than max_model_len {length}; "
-            f"set max_model_len={totals.max()} or drop longer requests"
+            f"prompt and output have {num_tokens[i]} tokens together, more than max_model_len {length}; "
+            f"set max_model_len={num_tokens.max()} or drop longer requests"
         ),
     )
     budget = scheduler.token_budget
     if budget is not None and not policy.chunked:
         _refuse(
             workload,
-            prompts > budget,
+            num_prompt_tokens > budget,
             lambda i: (
-                f"the prompt is {prompts[i]} tokens, more than a batch may hold with policy {policy.name}; "
-                f"set scheduler.{policy.token_budget}={prompts.max()} or more"
+                f"the prompt has {num_prompt_tokens[i]} tokens, more than a batch may hold with policy {policy.name}; "
+                f"set scheduler.{policy.token_budget}={num_prompt_tokens.max()} or more"
             ),
         )
     if policy.blocks_grow:
         size, free = scheduler.block_size, memory.num_blocks
         if policy.keeps_watermark:
             free -= memory.watermark_blocks
-        need = -(-prompts // size)
+        need = -(-num_prompt_tokens // size)
         _refuse(
             workload,
             need > free,
             lambda i: (
-                f"the prompt needs {need[i]} KV blocks, and a replica can give {free}; "
+                f"the prompt needs {need[i]} KV blocks, but a replica can give only {free}; "
                 "use more or larger GPUs, or a smaller scheduler.watermark"
             ),
         )
     if resolved.router == "pinned":
         if workload.replica_id is None:
             raise WorkloadError(
-                f"{workload.name}: column replica_id is missing, and router.policy pinned reads it; "
+                f"{workload.name}: column replica_id is missing, but router.policy pinned reads it; "
                 "add it, or use round_robin"
             )
-        replicas = workload.replica_id
-        number = resolved.num_replicas
+        replica_id = workload.replica_id
+        num_replicas = resolved.num_replicas
         _refuse(
             workload,
-            (replicas < 0) | (replicas >= number),
-            lambda i: f"replica_id {replicas[i]} is not below num_replicas {number} (e.g. {number - 1})",
+            (replica_id < 0) | (replica_id >= num_replicas),
+            lambda i: (
+                f"replica_id {replica_id[i]} is none of the {num_replicas} replicas (valid: 0 to {num_replicas - 1})"
+            ),
         )
 
 
-def _refuse(workload: Workload, bad: NDArray[np.bool_], sentence: Callable[[int], str]) -> None:
-    if bad.any():
-        first = int(np.argmax(bad))
+def _refuse(workload: Workload, refused: NDArray[np.bool_], sentence: Callable[[int], str]) -> None:
+    """Raise WorkloadError with ``sentence`` about the first request that is ``refused``, bool[n], if any is."""
+    if refused.any():
+        first = int(np.argmax(refused))
         raise WorkloadError(f"{workload.name}: request {first}: {sentence(first)}")

@@ -18,7 +18,7 @@ from fastsim.kernels.exits import Exit
 from fastsim.kernels.replicas.route import ASKED, LEAST_OUTSTANDING, LEAST_WAITING, ROUTED
 from fastsim.kernels.state import Limits, State
 from fastsim.simulation import layout
-from fastsim.simulation.custom.policy import attached
+from fastsim.simulation.custom.policy import user_policy
 from fastsim.simulation.faults import explain_fault
 from fastsim.simulation.layout import Arena, Stream
 from fastsim.workload import Workload
@@ -62,7 +62,7 @@ def kernel_of(
     if is_function(policy) or is_function(routing):
         from fastsim.simulation.custom.runner import Runner
 
-        return Runner(attached(scheduler, policy, "scheduler") or policy, attached(router, routing, "router"))
+        return Runner(user_policy(scheduler, policy, "scheduler") or policy, user_policy(router, routing, "router"))
     module = import_module(f"fastsim.kernels.schedulers.{policy}")
     run: Kernel = module.run if resolved.pipeline_parallel_size == 1 else module.run_stages
     return run

@@ -172,13 +172,17 @@ def test_a_folder_that_is_no_whole_result(tmp_path: Path, missing: str, content:
 @pytest.mark.parametrize(
     ("fields", "rows", "message"),
     [
-        ({}, [(0.0, 8000, 500)], "request 0: prompt and output are 8500 tokens, more than max_model_len 8192"),
+        (
+            {},
+            [(0.0, 8000, 500)],
+            "request 0: prompt and output have 8500 tokens together, more than max_model_len 8192",
+        ),
         (
             {"scheduler__policy": "vllm", "scheduler__max_num_batched_tokens": 2048},
             [(0.0, 9, 9), (1.0, 3000, 5)],
-            "request 1: the prompt is 3000 tokens, .* set scheduler.max_num_batched_tokens=3000",
+            "request 1: the prompt has 3000 tokens, .* set scheduler.max_num_batched_tokens=3000",
         ),
-        ({"scheduler__num_blocks": 64}, [(0.0, 1100, 5)], "needs 69 KV blocks, and a replica can give 64"),
+        ({"scheduler__num_blocks": 64}, [(0.0, 1100, 5)], "needs 69 KV blocks, but a replica can give only 64"),
         ({"router__policy": "pinned"}, [(0.0, 9, 9)], "column replica_id is missing"),
     ],
 )
@@ -190,7 +194,7 @@ def test_what_can_never_be_scheduled_is_refused(
 
 
 def test_a_pinned_replica_must_exist() -> None:
-    with pytest.raises(WorkloadError, match="request 1: replica_id 2 is not below num_replicas 2"):
+    with pytest.raises(WorkloadError, match=r"request 1: replica_id 2 is none of the 2 replicas \(valid: 0 to 1\)"):
         fastsim.simulate(
             deployment(num_replicas=2, router__policy="pinned"), stream((0, 9, 9), (0, 9, 9), replica_id=[1, 2])
         )

@@ -1,4 +1,4 @@
-"""A scheduling or routing function of a user's own: what names one, and where it is found."""
+"""Scheduling and routing functions that a user writes: how a deployment names them, and how they are loaded."""
 
 import importlib.util
 import inspect
@@ -14,13 +14,12 @@ from fastsim.errors import PolicyError
 
 Kind = Literal["scheduler", "router"]
 
-
 PARAMETERS: dict[Kind, str] = {"scheduler": "(replica, chosen, tokens)", "router": "(replicas, request)"}
 
 
 @dataclass(frozen=True, slots=True)
 class UserPolicy:
-    """A function that schedules or routes; it can still be called as it is."""
+    """A function that schedules or routes. It can still be called like a plain function."""
 
     function: Callable[..., Any]
     kind: Kind
@@ -30,11 +29,12 @@ class UserPolicy:
 
     @property
     def name(self) -> str:
+        """The name of the function, with which messages begin."""
         return self.function.__name__
 
     @property
-    def place(self) -> str:
-        """How a deployment names it: file.py:function."""
+    def reference(self) -> str:
+        """The ``file.py:function`` by which a deployment names the function; the file is an absolute path."""
         return f"{Path(self.function.__code__.co_filename).absolute().with_suffix('.py')}:{self.name}"
 
 
@@ -91,35 +91,57 @@ def policy(function: Callable[..., Any]) -> UserPolicy:
 def with_functions(
     deployment: Deployment, scheduler: Callable[..., Any] | None, router: Callable[..., Any] | None
 ) -> Deployment:
-    """The deployment, in which the policies are named that are given as functions."""
+    """Return the deployment with the policies replaced by those that are given as functions.
+
+    Raises PolicyError for an object that is not a function with the parameters of a policy.
+    """
     changed = {}
-    for section, given in (("scheduler", scheduler), ("router", router)):
-        if given is not None:
-            named = {"policy": policy(given).place}
-            changed[section] = getattr(deployment, section).model_copy(update=named)
+    for section, function in (("scheduler", scheduler), ("router", router)):
+        if function is not None:
+            fields = {"policy": policy(function).reference}
+            changed[section] = getattr(deployment, section).model_copy(update=fields)
     return deployment.model_copy(update=changed)
 
 
-def attached(given: Callable[..., Any] | None, named: str, kind: Kind) -> UserPolicy | None:
-    """The function to use as ``kind``: ``given``, else what ``named`` refers to, if that is file.py:function."""
-    place: str = kind
-    if given is not None:
-        found = policy(given)
-    elif is_function(named):
-        file = Path(named.rpartition(":")[0])
-        found = policy(_load(named, kind, file.stat().st_mtime_ns if file.is_file() else 0))
-        place = f"{kind}.policy: {named}"
+def user_policy(function: Callable[..., Any] | None, name: str, kind: Kind) -> UserPolicy | None:
+    """Return the user's function that schedules or routes, or None if the policy is one of fastsim's own.
+
+    Parameters
+    ----------
+    function : callable or None
+        The function, if the user gave it directly.
+    name : str
+        What the deployment names as its policy: ``file.py:function``, or a policy of fastsim's own.
+    kind : "scheduler" or "router"
+        What the function is for.
+
+    Raises
+    ------
+    PolicyError
+        The file cannot be loaded, or the function is of the other kind or of none.
+    """
+    field: str = kind
+    if function is not None:
+        loaded = policy(function)
+    elif is_function(name):
+        file = Path(name.rpartition(":")[0])
+        loaded = policy(_load(name, kind, file.stat().st_mtime_ns if file.is_file() else 0))
+        field = f"{kind}.policy: {name}"
     else:
         return None
-    if found.kind != kind:
-        raise PolicyError(f"{place}: {found.name} is a {found.kind} (valid: a function of {PARAMETERS[kind]})")
-    return found
+    if loaded.kind != kind:
+        raise PolicyError(f"{field}: {loaded.name} is a {loaded.kind} (valid: a function of {PARAMETERS[kind]})")
+    return loaded
 
 
 @cache
-def _load(named: str, kind: Kind, modified: int) -> Any:
-    """The function of a file; ``modified`` says when the file was written."""
-    file, _, name = named.rpartition(":")
+def _load(reference: str, kind: Kind, modified: int) -> Any:
+    """Return the function that ``file.py:function`` refers to.
+
+    ``modified``, when the file was last written, in ns, is part of the cache's key, so that an edited file is loaded
+    again.
+    """
+    file, _, name = reference.rpartition(":")
     path = Path(file).absolute()
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None or not path.is_file():

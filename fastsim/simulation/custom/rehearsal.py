@@ -1,4 +1,4 @@
-"""A function of the user's, run once interpreted on a tiny case, where whatever is wrong can be said clearly."""
+"""A rehearsal: a user's function runs interpreted on a tiny example, where each mistake can be reported clearly."""
 
 import traceback
 from typing import Any, NamedTuple
@@ -10,34 +10,35 @@ from fastsim.kernels.custom.router import Arrival, ClusterView
 from fastsim.kernels.custom.view import NOTES, ReplicaView
 from fastsim.simulation.custom.policy import PARAMETERS, UserPolicy
 
+# The example: arrival times in s, prompt and output tokens of each request, and the limits of a replica.
 ARRIVED_AT = (0.0, 0.0, 0.5, 3.0, 3.0)
 PROMPTS, OUTPUTS = (5, 3, 8, 4, 21), (3, 1, 2, 4, 3)
 MAX_BATCH, MAX_TOKENS, NUM_BLOCKS, BLOCK_SIZE, NUM_REPLICAS = 4, 24, 32, 4, 3
-CALLS = 60
+MAX_CALLS = 60
 
 
 class Choice(NamedTuple):
-    """A request that was chosen, what is left of it, and where it stands."""
+    """A request that the function chose, and the tokens that it gave it."""
 
     request: int
     tokens: int
-    left: int
-    waits: bool
+    left: int  # tokens left to process: of the prompt, or 1 for a decode
+    waits: bool  # whether the request waits for admission
 
 
-def fault(name: str, choice: Choice) -> str | None:
-    """What is wrong with the tokens of a choice, if anything is."""
+def mistake(name: str, choice: Choice) -> str | None:
+    """Return a sentence about what is wrong with the tokens of a choice of the function ``name``, or None."""
     low = 1 if choice.waits else 0
     if low <= choice.tokens <= choice.left:
         return None
     return (
-        f"{name}: it gives request {choice.request} {choice.tokens} tokens, and {choice.left} "
-        f"{'is' if choice.left == 1 else 'are'} left to process (valid: {low} to {choice.left})"
+        f"{name}: it gives {choice.tokens} tokens to request {choice.request}, which has {choice.left} left to process "
+        f"(valid: {low} to {choice.left})"
     )
 
 
 def rehearse(policy: UserPolicy) -> None:
-    """Raise PolicyError when the function fails on the tiny case, or chooses what cannot be chosen."""
+    """Raise PolicyError if the function fails on the example, or returns something that it may not return."""
     if policy.kind == "scheduler":
         _rehearse_scheduler(policy)
     else:
@@ -45,14 +46,18 @@ def rehearse(policy: UserPolicy) -> None:
 
 
 def _rehearse_scheduler(policy: UserPolicy) -> None:
+    """Schedule the example on one replica until all requests are served or the function was called MAX_CALLS times.
+
+    Each call forms one iteration, which takes 1 s.
+    """
     number = len(PROMPTS)
     prefill, processed, blocks = _ints(PROMPTS), np.zeros(number, np.int32), np.zeros(number, np.int32)
     arrived_at, outputs = np.array(ARRIVED_AT), _ints(OUTPUTS)
     memo, notes = np.zeros(number), np.zeros(NOTES)
     waiting: list[int] = []
     running: list[int] = []
-    coming, now, asked = list(range(number)), 0.0, 0
-    for _ in range(CALLS):
+    coming, now, num_seen = list(range(number)), 0.0, 0
+    for _ in range(MAX_CALLS):
         while coming and arrived_at[coming[0]] <= now:
             waiting.append(coming.pop(0))
         queue = _ints(waiting)
@@ -60,7 +65,7 @@ def _rehearse_scheduler(policy: UserPolicy) -> None:
             now=now,
             waiting=queue,
             running=_frozen(_ints(running)),
-            num_joined=len(waiting) - asked,
+            num_joined=len(waiting) - num_seen,
             arrived_at=_frozen(arrived_at),
             num_prompt_tokens=_frozen(_ints(PROMPTS)),
             num_output_tokens=_frozen(outputs),
@@ -79,11 +84,11 @@ def _rehearse_scheduler(policy: UserPolicy) -> None:
             memo=memo,
             notes=notes,
         )
-        batch = _chosen(policy, view)
+        batch = _batch(policy, view)
         if sorted(queue) != sorted(waiting):
             raise PolicyError(f"{policy.name}: it overwrites replica.waiting (use fastsim.sort_by to reorder it)")
         waiting = [request for request in queue.tolist() if request not in batch]
-        asked = len(waiting)
+        num_seen = len(waiting)
         running = sorted({*running, *batch})
         for request, tokens in batch.items():
             processed[request] += tokens
@@ -100,47 +105,48 @@ def _rehearse_scheduler(policy: UserPolicy) -> None:
         now = now + 1.0 if batch else max(now, float(arrived_at[coming[0]]))
 
 
-def _chosen(policy: UserPolicy, view: ReplicaView) -> dict[int, int]:
-    """Tokens by request of what was chosen and fits."""
+def _batch(policy: UserPolicy, view: ReplicaView) -> dict[int, int]:
+    """Call the function, and return the tokens of each request that it chose and that fits the batch, by request."""
     name = policy.name
     chosen, tokens = np.full(2 * MAX_BATCH, -1), np.full(2 * MAX_BATCH, -1)
-    number = _integer(policy, _called(policy, view, chosen, tokens), "a number of requests", 2)
+    number = _integer(policy, _call(policy, view, chosen, tokens), "a number of requests", 2)
     if not 0 <= number <= chosen.size:
-        raise PolicyError(f"{name}: it returns {number} requests, and chosen has {chosen.size} places (e.g. 2)")
-    taken: dict[int, int] = {}
+        raise PolicyError(f"{name}: it returns {number} requests, but chosen has room for {chosen.size} (e.g. 2)")
+    batch: dict[int, int] = {}
     free = view.free_blocks
     seen = set()
     for request, count in zip(chosen[:number].tolist(), tokens[:number].tolist(), strict=True):
         waits = request in view.waiting
         if request not in view.running and not waits:
             raise PolicyError(
-                f"{name}: it chooses {request}, which is no request that waits or runs here "
-                "(valid: one of replica.waiting or replica.running)"
+                f"{name}: it chooses request {request}, which neither waits nor runs on this replica "
+                "(valid: the requests in replica.waiting and replica.running)"
             )
         if request in seen:
             raise PolicyError(f"{name}: it chooses request {request} twice (choose each once)")
         seen.add(request)
         left = max(1, int(view.prefill[request] - view.processed[request]))
-        if sentence := fault(name, Choice(request, count, left, waits)):
+        if sentence := mistake(name, Choice(request, count, left, waits)):
             raise PolicyError(sentence)
         need = -(-int(view.prefill[request]) // BLOCK_SIZE) if waits else 0
         if (
             free - need >= view.watermark_blocks
-            and len(taken) < MAX_BATCH
-            and sum(taken.values()) + count <= MAX_TOKENS
+            and len(batch) < MAX_BATCH
+            and sum(batch.values()) + count <= MAX_TOKENS
         ):
-            taken[request] = count
+            batch[request] = count
             free -= need
-    return taken
+    return batch
 
 
 def _rehearse_router(policy: UserPolicy) -> None:
+    """Route the requests of the example, every second of which stays in the queue of its replica."""
     notes, memo = np.zeros((NUM_REPLICAS, NOTES)), np.zeros(len(PROMPTS))
     waiting, outstanding = np.zeros(NUM_REPLICAS, np.int64), np.zeros(NUM_REPLICAS, np.int64)
     free = np.full(NUM_REPLICAS, NUM_BLOCKS)
     for request, (time, prompt, output) in enumerate(zip(ARRIVED_AT, PROMPTS, OUTPUTS, strict=True)):
         view = ClusterView(time, NUM_REPLICAS, waiting, outstanding, free, NUM_BLOCKS, BLOCK_SIZE, memo, notes)
-        answer = _called(policy, view, Arrival(request, prompt, output))
+        answer = _call(policy, view, Arrival(request, prompt, output))
         replica = _integer(policy, answer, "a replica", NUM_REPLICAS - 1)
         if not 0 <= replica < NUM_REPLICAS:
             raise PolicyError(
@@ -151,7 +157,8 @@ def _rehearse_router(policy: UserPolicy) -> None:
         free[replica] -= -(-prompt // BLOCK_SIZE)
 
 
-def _called(policy: UserPolicy, *arguments: Any) -> Any:
+def _call(policy: UserPolicy, *arguments: Any) -> Any:
+    """Call the function; an exception becomes a PolicyError that names the line of the user's file."""
     try:
         return policy.function(*arguments)
     except Exception as error:
@@ -164,6 +171,7 @@ def _called(policy: UserPolicy, *arguments: Any) -> Any:
 
 
 def _integer(policy: UserPolicy, value: Any, meaning: str, example: int) -> int:
+    """Return what the function returned if it is an integer, else raise PolicyError with its ``meaning``."""
     if isinstance(value, int | np.integer) and not isinstance(value, bool):
         return int(value)
     raise PolicyError(
@@ -173,10 +181,12 @@ def _integer(policy: UserPolicy, value: Any, meaning: str, example: int) -> int:
 
 
 def _ints(values: Any) -> Any:
+    """Return int32[n]."""
     return np.array(values, np.int32)
 
 
-def _frozen(facts: Any) -> Any:
-    facts = facts.view()
-    facts.flags.writeable = False
-    return facts
+def _frozen(array: Any) -> Any:
+    """Return a read-only view of an array."""
+    view = array.view()
+    view.flags.writeable = False
+    return view

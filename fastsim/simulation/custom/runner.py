@@ -1,4 +1,4 @@
-"""Runs a simulation with functions of the user's: in place of a kernel's ``run``."""
+"""Runner: simulates with a user's functions, in place of the kernel of one of fastsim's own policies."""
 
 import linecache
 import re
@@ -20,16 +20,24 @@ from fastsim.simulation.custom.policy import UserPolicy
 from fastsim.simulation.custom.rehearsal import rehearse
 from fastsim.simulation.custom.source import PREFIX, router_module, scheduler_module
 
-ROOM = 1024  # requests that a queue has room for at first
+ROOM = 1024  # requests that a queue has room for at first, besides those of a few batches
 
 _rehearsed: set[Callable[..., Any]] = set()
 
 
 class Runner:
-    """A kernel's ``run`` for one simulation: state, cost and limits in, why it stopped out."""
+    """A kernel for one simulation: ``runner(state, cost, limits)`` returns why it stopped.
+
+    Raises PolicyError when a function does something that it may not do, and StuckError when a scheduling function
+    leaves requests unserved.
+    """
 
     def __init__(self, scheduler: UserPolicy | str, router: UserPolicy | None) -> None:
-        """``scheduler``: a function of the user's, or the name of a policy of the kernels'."""
+        """Rehearse and compile the functions.
+
+        ``scheduler`` is a user's function, or the name of one of fastsim's own policies. ``router`` is a user's
+        function, or None for fastsim's own router.
+        """
         for policy in (scheduler, router):
             if isinstance(policy, UserPolicy) and policy.function not in _rehearsed:
                 rehearse(policy)
@@ -54,48 +62,53 @@ class Runner:
             self.lobby = lay_out_lobby(state)
         while True:
             desk = self.desks.get(lane)
-            extra = [part for part in (desk, self.lobby) if part is not None]
+            extra = [argument for argument in (desk, self.lobby) if argument is not None]
             try:
                 code = int(self.run(state, cost, limits, *extra))
             except NumbaError as error:
-                raise PolicyError(f"{self.names}: {_first_fault(str(error))}") from error
+                raise PolicyError(f"{self.names}: {_first_problem(str(error))}") from error
             except (ArithmeticError, LookupError, ValueError) as error:
                 raise PolicyError(f"{self.names}: {type(error).__name__}: {error}") from error
             if desk is not None and desk.trouble[0] == NO_ROOM:
                 self.desks[lane] = _with_room(desk, state)
                 continue
-            for part in extra:
-                if part.trouble[0] != FINE:
-                    raise PolicyError(self._sentence(*part.trouble.tolist()))
+            for argument in extra:
+                if argument.trouble[0] != FINE:
+                    raise PolicyError(self._sentence(*argument.trouble.tolist()))
             if code == Exit.DONE and desk is not None:
                 self._check_served(state, desk)
             return code
 
     def _sentence(self, why: int, first: int, second: int, third: int) -> str:
+        """Return what a function did wrong, from the four numbers of ``trouble``."""
         if why == BAD_REPLICA:
             return f"{self.names}: request {first}: it returns replica {second} of {third} (valid: 0 to {third - 1})"
         if why == BAD_SIZE:
-            return f"{self.names}: it returns {first} requests, and chosen has {second} places (e.g. 2)"
+            return f"{self.names}: it returns {first} requests, but chosen has room for {second} (e.g. 2)"
         if why == NOT_HERE:
-            place = f"no request that waits or runs on replica {second}"
-            return f"{self.names}: it chooses {first}, {place} (valid: one of replica.waiting or replica.running)"
+            reason = f"which neither waits nor runs on replica {second}"
+            valid = "the requests in replica.waiting and replica.running"
+            return f"{self.names}: it chooses request {first}, {reason} (valid: {valid})"
         if why == TWICE:
             return f"{self.names}: it chooses request {first} twice (choose each once)"
         if why == BAD_TOKENS:
-            return f"{self.names}: it gives request {first} {second} tokens of {third} left (e.g. {third})"
+            left = f"which has {third} left to process (e.g. {third})"
+            return f"{self.names}: it gives {second} tokens to request {first}, {left}"
         return f"{self.names}: it overwrites replica.waiting (use fastsim.sort_by to reorder it)"
 
     def _check_served(self, state: State, desk: Desk) -> None:
+        """Raise StuckError if a replica has requests at the end that the scheduling function never chose."""
         first, last = int(state.cursor[columns.FIRST]), int(state.cursor[columns.LAST])
         for r in range(first, last):
             counts = state.replicas.counts[r]
             if counts[columns.PRESENT] == 0 or counts[columns.OUTCOME] != Ending.GOING:
                 continue
-            left = [*desk.queue[r, desk.ends[r, 0] : desk.ends[r, 1]], *state.replicas.running[r]]
+            unserved = [*desk.queue[r, desk.ends[r, 0] : desk.ends[r, 1]], *state.replicas.running[r]]
             raise StuckError(
                 f"replica {r}: {self.names} leaves {counts[columns.PRESENT]} requests unserved, with "
-                f"{counts[columns.FREE]} KV blocks free; the first is request {left[0]}, whose prompt has "
-                f"{state.requests.prefill[left[0]]} tokens (choose it, or give it more memory or a larger batch)"
+                f"{counts[columns.FREE]} KV blocks free; the first is request {unserved[0]}, which has "
+                f"{state.requests.prefill[unserved[0]]} tokens to process (choose it, or give the replica more memory "
+                "or larger batches)"
             )
 
 
@@ -148,21 +161,22 @@ def _with_room(desk: Desk, state: State) -> Desk:
     return desk._replace(queue=queue)
 
 
-def _frozen(facts: NDArray[Any]) -> NDArray[Any]:
-    facts = facts.view()
-    facts.flags.writeable = False
-    return facts
+def _frozen(array: NDArray[Any]) -> NDArray[Any]:
+    """Return a read-only view of an array."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
-def _first_fault(message: str) -> str:
-    """Numba's report, cut to what is wrong and the line of the user's that it is about."""
+def _first_problem(message: str) -> str:
+    """Return what Numba reports as wrong in one clause, with the line of the user's function if the report has it."""
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in message.splitlines()]
     if "NRT required" in message or "returning of array" in message:
-        what = "it creates an array, list, string or dictionary, which a policy cannot (use memo and notes)"
+        what = "it creates an array, list, string or dictionary, which a policy cannot do (use memo and notes)"
     else:
         skipped = ("Failed in", "During:", "- Resolution", "Cannot determine Numba type of <class 'numba")
         what = next((line.rstrip(" :") for line in lines if line and not line.startswith(skipped)), "")
-    # Where Numba was, innermost first.
-    place = re.search(rf"at (\S*{PREFIX}\w+\.py) \((\d+)\)", " ".join(lines))
-    near = linecache.getline(place[1], int(place[2])).strip() if place else ""
+    # The first location in the report is the innermost one.
+    location = re.search(rf"at (\S*{PREFIX}\w+\.py) \((\d+)\)", " ".join(lines))
+    near = linecache.getline(location[1], int(location[2])).strip() if location else ""
     return f"it does not compile: {what}" + (f", near `{near}`" if near else "")

@@ -1,7 +1,7 @@
-"""A module for each function of the user's: its source, what that refers to, and the loop around it.
+"""A module for each function that a user writes: its source, what the source refers to, and the loop around it.
 
-Numba keeps the machine code of a module's functions on disk, and of no others. The module is named by the digest of
-its text and stands beside the kernels' machine code, in a folder named by theirs.
+Numba keeps machine code on disk only for functions of a module that is itself on disk. The module is named by the
+digest of its text, and lies beside the kernels' machine code in the folder that is named by the digest of the kernels.
 """
 
 import ast
@@ -23,11 +23,10 @@ from fastsim.files.writing import atomic_file
 from fastsim.kernels._jit import CACHE_FOLDER
 from fastsim.simulation.custom.policy import UserPolicy
 
-HEAD = '''"""Written by fastsim: {place}."""
+HEAD = '''"""Written by fastsim: {name}."""
 
 from __future__ import annotations
 
-from fastsim.files.writing import atomic_file
 from fastsim.kernels._jit import kernel as _kernel
 from fastsim.kernels.custom.view import users as _users
 '''
@@ -78,20 +77,21 @@ def _run(state, cost, limits, {desk}lobby):
 """
 
 MODULES = ("math", "numpy", "fastsim")
-PREFIX = "fastsim_user_"  # of the names of all these modules
+PREFIX = "fastsim_user_"  # of the name of every such module
 
-_importing = Lock()  # a module that is imported twice is compiled twice
+_importing = Lock()  # without it, two threads could import and compile the same module twice
 
 
 def scheduler_module(policy: UserPolicy) -> ModuleType:
-    """A module whose ``_run(state, cost, limits, desk)`` simulates with a scheduling function."""
+    """Return a module whose ``_run(state, cost, limits, desk)`` simulates with a scheduling function."""
     return _imported(_text(policy) + SCHEDULER.format(name=policy.name), policy)
 
 
 def router_module(policy: UserPolicy, scheduler: ModuleType | str) -> ModuleType:
-    """The same with a routing function, around the module of a scheduling function or of a policy of the kernels'.
+    """Return a module whose ``_run`` simulates with a routing function.
 
-    Its ``_run`` takes a lobby besides, and no desk when the policy is one of the kernels'.
+    ``scheduler`` is the module of a scheduling function, and ``_run`` takes ``(state, cost, limits, desk, lobby)``; or
+    it is the name of a policy of fastsim's own, and ``_run`` takes ``(state, cost, limits, lobby)``.
     """
     if isinstance(scheduler, str):
         words = {"module": f"fastsim.kernels.schedulers.{scheduler}", "run": "advance", "desk": "", "passed": ""}
@@ -101,21 +101,25 @@ def router_module(policy: UserPolicy, scheduler: ModuleType | str) -> ModuleType
 
 
 def _text(policy: UserPolicy) -> str:
+    """Return the source of a policy's function and of all that it refers to."""
     lines: dict[str, str] = {}
     functions: dict[str, str] = {}
     _gather(policy.function, policy.name, lines, functions)
-    return "\n".join([HEAD.format(place=policy.name), *lines.values(), "", *functions.values()])
+    return "\n".join([HEAD.format(name=policy.name), *lines.values(), "", *functions.values()])
 
 
 def _gather(function: Callable[..., Any], name: str, lines: dict[str, str], functions: dict[str, str]) -> None:
-    """Collect the source of a function and of all that it refers to: a line or a function by name."""
+    """Collect the source of a function, and of all that it refers to, into ``lines`` and ``functions`` by name.
+
+    ``lines`` holds imports and assignments of numbers, and ``functions`` whole functions, each after those it calls.
+    """
     try:
         source = textwrap.dedent(inspect.getsource(function))
         tree = next(node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef))
     except (OSError, StopIteration, SyntaxError):
         raise PolicyError(f"{name}: its source cannot be read (write it as a def in a file or notebook)") from None
     if tree.name != name:
-        raise PolicyError(f"{name}: it is named {tree.name} where it is written (use one name for both)")
+        raise PolicyError(f"{name}: its def names it {tree.name} (use the same name for both)")
     functions[name] = ""  # it may refer to itself
     variables = inspect.getclosurevars(function)
     known = {**variables.globals, **variables.nonlocals}
@@ -128,6 +132,7 @@ def _gather(function: Callable[..., Any], name: str, lines: dict[str, str], func
 
 
 def _refer(name: str, word: str, value: Any, lines: dict[str, str], functions: dict[str, str]) -> None:
+    """Collect what ``word`` stands for in the function ``name``: a module, a function or numbers."""
     value = getattr(value, "py_func", value)
     value = value.function if isinstance(value, UserPolicy) else value
     value = value.item() if isinstance(value, np.generic) else value
@@ -152,24 +157,28 @@ def _refer(name: str, word: str, value: Any, lines: dict[str, str], functions: d
             f"(valid: numbers, tuples of numbers, functions, and the modules {', '.join(MODULES)})"
         )
     if lines.setdefault(word, line) != line:
-        raise PolicyError(f"{name}: {word} is not the same in all its functions (use one name for one thing)")
+        raise PolicyError(
+            f"{name}: {word} stands for different things in the functions that it calls (use different names)"
+        )
 
 
 def _is_plain(value: Any) -> bool:
+    """Return whether a value is a number, or a tuple of numbers and such tuples."""
     if isinstance(value, tuple):
-        return all(_is_plain(part) for part in value)
+        return all(_is_plain(item) for item in value)
     return isinstance(value, bool | int | float)
 
 
 def _imported(text: str, policy: UserPolicy) -> ModuleType:
+    """Return the module with this text, which is written to disk unless it is there already."""
     name = f"{PREFIX}{policy.kind}_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     with _importing:
         if name in sys.modules:
             return sys.modules[name]
         file = CACHE_FOLDER / "policies" / f"{name}.py"
         if not file.exists():
-            with atomic_file(file) as part:
-                part.write_text(text, encoding="utf-8")
+            with atomic_file(file) as written:
+                written.write_text(text, encoding="utf-8")
         spec = importlib.util.spec_from_file_location(name, file)
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
