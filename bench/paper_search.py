@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fastsim.planning.capacity import capacity
-from fastsim.planning.search import Found, search
+from fastsim.planning.search import SearchResult, search
 from fastsim.planning.sensitivity import name_of
 
 MODELS = {
@@ -57,7 +57,7 @@ def published(path: Path | None) -> dict[tuple[str, str], dict[str, str]]:
         return {(row["model"], row["trace"]): row for row in csv.DictReader(file)}
 
 
-def ours_of_theirs(found: Found, theirs: dict[str, str]) -> float | None:
+def ours_of_theirs(found: SearchResult, theirs: dict[str, str]) -> float | None:
     """Requests/s per $/h that we find for the published winner, with the best chunk (not published)."""
     size = int(theirs["tp"]), int(theirs["pp"]), int(theirs["batch_size"])
     wanted = theirs["gpu"].lower(), POLICIES[theirs["scheduler"]], *size

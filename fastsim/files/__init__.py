@@ -1,4 +1,4 @@
-"""Files: documents read and held against a schema, and results written in one step."""
+"""Files: reading documents, validating them against a schema, and writing results in one atomic step."""
 
 from pathlib import Path
 

@@ -1,6 +1,6 @@
-"""Reading settings from YAML, TOML and JSON, and saying in one sentence what is wrong with them.
+"""Reading settings from YAML, TOML and JSON files; each fault is reported in one sentence.
 
-YAML is read as version 1.2 means it (yaml12.py): ``no`` is text, ``1e3`` a number, a key given twice an error.
+YAML is read as version 1.2: ``no`` is text, ``1e3`` is a number, and a key that is given twice is an error.
 """
 
 import json
@@ -8,39 +8,36 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastsim.errors import ConfigError
 
-if TYPE_CHECKING:
-    pass
-
-Key = tuple[str | int, ...]
+Key = tuple[str | int, ...]  # of a value in nested mappings and lists, such as ("where", 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """Values read from one place, and where in it each of them stands."""
+    """Settings, the file that they come from, and the line of each of them."""
 
     values: dict[str, Any]
-    place: str = ""  # a file name, or "" for values that come from Python
+    source: str = ""  # a file name, or "" for values that come from Python
     lines: Mapping[Key, int] = field(default_factory=dict)  # counted from 1; only YAML has them
-    overridden: frozenset[Key] = frozenset()
+    overridden: frozenset[Key] = frozenset()  # keys that --set has set
 
     def where(self, key: Key) -> str:
-        """``deploy.yaml:7: scheduler.max_num_seqs``, as much of it as is known."""
+        """How errors name a key: ``deploy.yaml:7: scheduler.max_num_seqs``, as far as it is known."""
         dotted = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in key).lstrip(".")
-        if any(key[: len(one)] == one for one in self.overridden):
+        if any(key[: len(prefix)] == prefix for prefix in self.overridden):
             return f"--set {dotted}"
         line = self.lines.get(key) or self.lines.get(key[:-1])
-        place = f"{self.place}:{line}" if line and self.place else self.place
-        return ": ".join(part for part in (place, dotted) if part)
+        source = f"{self.source}:{line}" if line and self.source else self.source
+        return ": ".join(part for part in (source, dotted) if part)
 
 
 def read(path: str | Path) -> Document:
-    """Read a mapping from a .yaml, .yml, .toml or .json file; ``-`` is YAML on standard input.
+    """Read settings from a .yaml, .yml, .toml or .json file; ``-`` is YAML on standard input.
 
-    Raises ConfigError when the file is missing, unreadable, not text, malformed, or does not hold a mapping.
+    Raises ConfigError if the file is missing, cannot be read, is not text, is malformed, or holds no mapping.
     """
     if str(path) == "-":
         return parse_yaml(sys.stdin.read(), "standard input")
@@ -54,7 +51,7 @@ def read(path: str | Path) -> Document:
 
 
 def read_text(path: Path) -> str:
-    """The text of a UTF-8 file, or a ConfigError that says why there is none."""
+    """Read a UTF-8 file. Raises ConfigError."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -68,54 +65,54 @@ def read_text(path: Path) -> str:
         raise ConfigError(f"{str(path)!r}: cannot be read: {reason}") from None
 
 
-def parse_yaml(text: str, place: str) -> Document:
-    """Parse YAML 1.2 text; ``place`` names it in messages. Raises ConfigError."""
+def parse_yaml(text: str, source: str) -> Document:
+    """Parse YAML 1.2; errors begin with ``source``, a file name. Raises ConfigError."""
     from fastsim.files import yaml12
 
-    values, lines = yaml12.parse(text, place)
-    return Document(_mapping(values, place), place, lines)
+    values, lines = yaml12.parse(text, source)
+    return Document(_mapping(values, source), source, lines)
 
 
-def parse_json(text: str, place: str) -> Document:
-    """Parse JSON text; ``place`` names it in messages. Raises ConfigError."""
+def parse_json(text: str, source: str) -> Document:
+    """Parse JSON; errors begin with ``source``, a file name. Raises ConfigError."""
 
     def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: dict[str, Any] = {}
         for key, value in pairs:
             if key in seen:
-                raise ConfigError(f"{place}: {key}: given twice")
+                raise ConfigError(f"{source}: {key}: given twice")
             seen[key] = value
         return seen
 
     try:
         values = json.loads(text, object_pairs_hook=no_duplicates)
     except json.JSONDecodeError as error:
-        raise ConfigError(f"{place}:{error.lineno}: not valid JSON: {error.msg}") from None
+        raise ConfigError(f"{source}:{error.lineno}: not valid JSON: {error.msg}") from None
     except (RecursionError, ValueError):
-        raise ConfigError(f"{place}: not valid JSON: nested too deeply, or a number too long") from None
-    return Document(_mapping(values, place), place)
+        raise ConfigError(f"{source}: not valid JSON: nested too deeply, or a number too long") from None
+    return Document(_mapping(values, source), source)
 
 
-def _parse_toml(text: str, place: str) -> Document:
+def _parse_toml(text: str, source: str) -> Document:
     import tomllib
 
     try:
-        return Document(tomllib.loads(text), place)
+        return Document(tomllib.loads(text), source)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{place}: not valid TOML: {error}") from None
+        raise ConfigError(f"{source}: not valid TOML: {error}") from None
     except (RecursionError, ValueError):
-        raise ConfigError(f"{place}: not valid TOML: nested too deeply, or a number too long") from None
+        raise ConfigError(f"{source}: not valid TOML: nested too deeply, or a number too long") from None
 
 
-def _mapping(values: Any, place: str) -> dict[str, Any]:
+def _mapping(values: Any, source: str) -> dict[str, Any]:
     if values is None:
-        raise ConfigError(f"{place}: empty; settings are expected (e.g. model: meta-llama/Llama-2-7b-hf)")
+        raise ConfigError(f"{source}: empty; settings are expected (e.g. model: meta-llama/Llama-2-7b-hf)")
     if not isinstance(values, dict):
-        raise ConfigError(f"{place}: {short(values)} is not a mapping of settings (e.g. device: h100)")
+        raise ConfigError(f"{source}: {short(values)} is not a mapping of settings (e.g. device: h100)")
     return values
 
 
 def short(value: Any) -> str:
-    """A value as messages show it."""
+    """A value as errors show it: its repr, cut to 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

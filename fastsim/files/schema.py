@@ -1,4 +1,4 @@
-"""Documents against a schema: overrides, validation, and what is wrong in one sentence."""
+"""Validating documents against a schema, with overrides; each fault is reported in one sentence."""
 
 import json
 from collections.abc import Sequence
@@ -7,19 +7,18 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from fastsim.errors import ConfigError, did_you_mean
 
+from .documents import Document, Key, short
+
 if TYPE_CHECKING:
     from pydantic import BaseModel
     from pydantic_core import ErrorDetails
-from .documents import Document, Key, short
 
 M = TypeVar("M", bound="BaseModel")
-
-
 SHOWN_ERRORS = 3
 
 
 def with_overrides(document: Document, overrides: Sequence[str], schema: "type[BaseModel]") -> Document:
-    """The document with each ``a.b=value`` set; values are YAML. Raises ConfigError on an unknown path."""
+    """The document with each ``a.b=value`` of ``--set`` applied; values are YAML. Raises ConfigError."""
     values, overridden = dict(document.values), set(document.overridden)
     for override in overrides:
         dotted, equals, text = override.partition("=")
@@ -32,7 +31,7 @@ def with_overrides(document: Document, overrides: Sequence[str], schema: "type[B
         inner = values
         for part in key[:-1]:
             below = inner.get(part)
-            # Text where settings belong gives way: the override says what is meant.
+            # Text in place of a group of settings is replaced by the group that the override belongs to.
             inner[part] = dict(below) if isinstance(below, dict) else {}
             inner = inner[part]
         inner[key[-1]] = _value(text, is_group=_section(schema, key) is not None)
@@ -41,7 +40,7 @@ def with_overrides(document: Document, overrides: Sequence[str], schema: "type[B
 
 
 def _value(text: str, is_group: bool) -> Any:
-    """The YAML value of an override; where one setting is meant, ``tables:`` and the like stay text."""
+    """Parse the value of an override as YAML; that of a single setting stays text if it looks like a mapping."""
     from fastsim.files import yaml12
 
     try:
@@ -52,9 +51,9 @@ def _value(text: str, is_group: bool) -> Any:
 
 
 def validate(schema: type[M], document: Document) -> M:
-    """The document as a value of ``schema``. Raises ConfigError: the first few faults, one sentence each.
+    """Make a value of ``schema`` from a document. Raises ConfigError with a sentence for each of the first faults.
 
-    What completes "... is not" is a field's ``json_schema_extra["valid"]``, else its description; a valid value is
+    A sentence says "... is not" and then ``json_schema_extra["valid"]`` of the field, or its description, and shows
     the first of its examples.
     """
     from pydantic import ValidationError
@@ -64,7 +63,7 @@ def validate(schema: type[M], document: Document) -> M:
     except ValidationError as error:
         faults = error.errors(include_url=False)
     except RecursionError:
-        raise ConfigError(f"{document.place or 'settings'}: nested too deeply") from None
+        raise ConfigError(f"{document.source or 'settings'}: nested too deeply") from None
     faults.sort(key=lambda fault: document.lines.get(fault["loc"], 0))
     sentences = [_sentence(schema, document, fault) for fault in faults[:SHOWN_ERRORS]]
     if len(faults) > SHOWN_ERRORS:
@@ -83,7 +82,7 @@ def _sentence(schema: "type[BaseModel]", document: Document, fault: "ErrorDetail
         return f"{where}: missing{example}"
     value = fault["input"]
     if fault["type"] == "literal_error" and isinstance(value, str):
-        # Of a field that may be null, the choices stand one level deeper.
+        # The choices of a field that may be null are one level deeper.
         choices = [choice for part in get_args(info.annotation) for choice in get_args(part) or [part]]
         choices = [choice for choice in choices if isinstance(choice, str)]
         return f"{where}: {short(value)} is unknown; {did_you_mean(value, choices)}"
@@ -92,7 +91,7 @@ def _sentence(schema: "type[BaseModel]", document: Document, fault: "ErrorDetail
 
 
 def describe(schema: "type[BaseModel]", key: Key) -> Any:
-    """pydantic's description (FieldInfo) of a dotted setting, or of the list it stands in; None: no such setting."""
+    """The FieldInfo of a setting, or of the list that holds it; None if the schema has no such setting."""
     while key and isinstance(key[-1], int):
         key = key[:-1]
     section = _section(schema, key[:-1])
@@ -100,6 +99,7 @@ def describe(schema: "type[BaseModel]", key: Key) -> Any:
 
 
 def _section(schema: "type[BaseModel]", key: Key) -> "type[BaseModel] | None":
+    """The group of settings at ``key``; None if that is a single setting, or none."""
     section: Any = schema
     for part in key:
         info = section.model_fields.get(str(part))
@@ -110,11 +110,12 @@ def _section(schema: "type[BaseModel]", key: Key) -> "type[BaseModel] | None":
 
 
 def _paths(schema: "type[BaseModel]", prefix: str = "") -> list[str]:
-    found = []
+    """The dotted names of all settings."""
+    paths = []
     for name, info in schema.model_fields.items():
         inner: Any = info.annotation
-        found += _paths(inner, f"{prefix}{name}.") if hasattr(inner, "model_fields") else [prefix + name]
-    return found
+        paths += _paths(inner, f"{prefix}{name}.") if hasattr(inner, "model_fields") else [prefix + name]
+    return paths
 
 
 def _text(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""YAML 1.2 on PyYAML's C parser: its core schema, no duplicate keys, and the line each value stands on."""
+"""YAML 1.2 with PyYAML's C parser: the core schema, no duplicate keys, and the line of each key."""
 
 import re
 from typing import Any
@@ -44,8 +44,11 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _integer)
 _Loader.add_constructor("tag:yaml.org,2002:float", _float)
 
 
-def parse(text: str, place: str) -> tuple[Any, dict[Key, int]]:
-    """The value of a YAML document, and the line (from 1) of every key in it. Raises ConfigError."""
+def parse(text: str, source: str) -> tuple[Any, dict[Key, int]]:
+    """Parse a YAML document, and give the line of every key in it, from 1; errors begin with ``source``.
+
+    Raises ConfigError.
+    """
     try:
         _check_depth(text)
         loader = _Loader(text)
@@ -54,7 +57,7 @@ def parse(text: str, place: str) -> tuple[Any, dict[Key, int]]:
             if node is None:
                 return None, {}
             lines: dict[Key, int] = {}
-            _walk(node, (), lines, place, set())
+            _walk(node, (), lines, source, set())
             return loader.construct_document(node), lines
         finally:
             loader.dispose()
@@ -62,13 +65,13 @@ def parse(text: str, place: str) -> tuple[Any, dict[Key, int]]:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "not text"
-        raise ConfigError(f"{place}{line}: not valid YAML: {problem}") from None
+        raise ConfigError(f"{source}{line}: not valid YAML: {problem}") from None
     except (RecursionError, ValueError):
-        raise ConfigError(f"{place}: not valid YAML: nested too deeply, or a number too long") from None
+        raise ConfigError(f"{source}: not valid YAML: nested too deeply, or a number too long") from None
 
 
 def _check_depth(text: str) -> None:
-    """Composing nests calls as deep as the text nests brackets, and ends the process where events do not."""
+    """Raise RecursionError for deeply nested text, for which PyYAML would overflow the stack and end the process."""
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
         if isinstance(event, yaml.CollectionStartEvent):
@@ -79,22 +82,23 @@ def _check_depth(text: str) -> None:
             raise RecursionError
 
 
-def _walk(node: yaml.Node, key: Key, lines: dict[Key, int], place: str, visited: set[int]) -> None:
-    # A node that aliases repeat is looked at once: nested aliases would otherwise take exponential time.
+def _walk(node: yaml.Node, key: Key, lines: dict[Key, int], source: str, visited: set[int]) -> None:
+    """Add the line of each key below ``node``, and raise ConfigError for a key that is given twice."""
+    # A node that aliases repeat is visited once, as nested aliases would otherwise take exponential time.
     if id(node) in visited or isinstance(node, yaml.ScalarNode):
         return
     visited.add(id(node))
     if isinstance(node, yaml.SequenceNode):
         for position, item in enumerate(node.value):
-            _walk(item, (*key, position), lines, place, visited)
+            _walk(item, (*key, position), lines, source, visited)
         return
     seen = set()
     for name, value in node.value:
         line = name.start_mark.line + 1
         if not isinstance(name, yaml.ScalarNode):
-            raise ConfigError(f"{place}:{line}: a key is not plain text")
+            raise ConfigError(f"{source}:{line}: a key is not plain text")
         if name.value in seen:
-            raise ConfigError(f"{place}:{line}: {name.value}: given twice")
+            raise ConfigError(f"{source}:{line}: {name.value}: given twice")
         seen.add(name.value)
         lines[(*key, name.value)] = line
-        _walk(value, (*key, name.value), lines, place, visited)
+        _walk(value, (*key, name.value), lines, source, visited)

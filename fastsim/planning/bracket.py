@@ -1,4 +1,4 @@
-"""The highest rate that still passes: bracket it, then halve the bracket on a logarithmic scale."""
+"""The highest rate that passes: bracket it, then halve the bracket on a logarithmic scale."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -6,15 +6,17 @@ from math import sqrt
 
 from fastsim.simulation.probe import Probed
 
-REACH = 1000.0  # from a guess down: below it nobody meets anybody, and a rate that fails there fails everywhere
-ABOVE = 8.0  # times the ceiling: no more requests wait at any higher rate
+# Give up this many times below the guess: at that rate requests no longer overlap, so a lower one cannot help.
+GIVE_UP_BELOW = 1000.0
+# Stop this many times above the ceiling: all requests are waiting already, so a higher rate changes nothing.
+STOP_ABOVE = 8.0
 
 
 @dataclass
 class Bracket:
-    """What is known: the highest rate that passes, and the lowest above it that does not."""
+    """The highest rate known to pass and the lowest above it known to fail, with every rate that was tried."""
 
-    low: Probed | None = None  # None: none that was tried passes
+    low: Probed | None = None  # None: no rate that was tried passes
     high: Probed | None = None  # None: every rate passes
     probes: list[Probed] = field(default_factory=list)
 
@@ -22,32 +24,33 @@ class Bracket:
 def highest_rate(
     at: Callable[[float], Probed], guess: float, ceiling: float, tolerance: float, step: float = 1.3
 ) -> Bracket:
-    """Bracket the highest rate that passes within ``tolerance`` (0.01: the upper end is at most 1 % above the lower).
+    """Bracket the highest rate that passes; the upper end is at most ``1 + tolerance`` times the lower.
 
-    ``at`` tries a rate; passing is taken to be monotone. ``guess``: where to begin; ``ceiling``: a rate that no
-    deployment keeps up with for long, requests/s; ``step``: how far the first move goes, each next one twice as far.
+    ``at`` simulates a rate, requests/s; every rate below one that passes is taken to pass too. The search starts at
+    ``guess`` and moves by the factor ``step``, then by its square, and so on. ``ceiling``: the requests/s of a
+    deployment whose queue is never empty, a rate that it cannot sustain for long.
     """
-    found = Bracket()
+    bracket = Bracket()
 
-    def probe(rate: float) -> bool:
+    def passes(rate: float) -> bool:
         probed = at(rate)
-        found.probes.append(probed)
+        bracket.probes.append(probed)
         if probed.met:
-            found.low = probed
+            bracket.low = probed
         else:
-            found.high = probed
+            bracket.high = probed
         return probed.met
 
-    rate, least, most = guess, guess / REACH, ABOVE * ceiling
-    up = probe(rate)
-    while up and rate < most:
-        rate, step = min(most, rate * step), step * step
-        up = probe(rate)
+    rate, lowest, highest = guess, guess / GIVE_UP_BELOW, STOP_ABOVE * ceiling
+    up = passes(rate)
+    while up and rate < highest:
+        rate, step = min(highest, rate * step), step * step
+        up = passes(rate)
     if up:
-        return found
-    while found.low is None and rate > least:
-        rate, step = max(least, rate / step), step * step
-        probe(rate)
-    while found.low and found.high and found.high.rate > found.low.rate * (1 + tolerance):
-        probe(sqrt(found.low.rate * found.high.rate))
-    return found
+        return bracket
+    while bracket.low is None and rate > lowest:
+        rate, step = max(lowest, rate / step), step * step
+        passes(rate)
+    while bracket.low and bracket.high and bracket.high.rate > bracket.low.rate * (1 + tolerance):
+        passes(sqrt(bracket.low.rate * bracket.high.rate))
+    return bracket

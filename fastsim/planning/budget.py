@@ -1,4 +1,4 @@
-"""What a deployment may cost: GPUs, or dollars an hour."""
+"""The budget of a deployment: a number of GPUs, or dollars per hour."""
 
 import re
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ FORM = re.compile(r"\s*(\$?)\s*(\d+(?:\.\d+)?)\s*(gpus?|\$(?:/h)?|/h|)\s*", re.I
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What a deployment may cost: a number of GPUs, or dollars per hour."""
+    """The most that a deployment may use: ``amount`` GPUs, or ``amount`` dollars per hour."""
 
     amount: float
     dollars: bool
@@ -20,20 +20,20 @@ class Budget:
         return f"${self.amount:g} an hour" if self.dollars else f"{self.amount:g} GPUs"
 
     def replicas(self, resolved: Resolved) -> int:
-        """How many replicas it pays for."""
+        """How many replicas of a deployment the budget pays for."""
         gpus = resolved.num_gpus // resolved.num_replicas
-        each = gpus * (resolved.device.price_per_hour if self.dollars else 1)
-        return int(self.amount / each + 1e-9)
+        price = gpus * (resolved.device.price_per_hour if self.dollars else 1)
+        return int(self.amount / price + 1e-9)
 
 
 def parse_budget(text: str | float | None) -> Budget | None:
-    """``16``, ``"16 GPUs"`` or ``"$40/h"``. Raises ConfigError."""
+    """Parse ``16``, ``"16 GPUs"`` or ``"$40/h"``. Raises ConfigError."""
     if text is None:
         return None
-    found = FORM.fullmatch(str(text))
-    if found is None:
+    match = FORM.fullmatch(str(text))
+    if match is None:
         raise ConfigError(f"budget: {str(text)!r} is neither GPUs nor dollars per hour (e.g. 16, or $40/h)")
-    amount, dollars = float(found[2]), bool(found[1]) or found[3].startswith(("$", "/"))
+    amount, dollars = float(match[2]), bool(match[1]) or match[3].startswith(("$", "/"))
     if amount <= 0 or not (dollars or amount.is_integer()):
-        raise ConfigError(f"budget: {str(text)!r} pays for nothing whole (e.g. 16, or $40/h)")
+        raise ConfigError(f"budget: {str(text)!r} must be above 0, and whole if it counts GPUs (e.g. 16, or $40/h)")
     return Budget(amount, dollars)

@@ -1,4 +1,4 @@
-"""What a search chooses from: the configurations of a space, each with the replicas that a budget pays for."""
+"""The candidates of a search: the configurations of a space, each with the replicas that the budget pays for."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,25 +14,34 @@ from fastsim.workload.loading import is_description
 
 from .budget import Budget
 
+FOUND_BY_SEARCH = ("workload.rate", "workload.num_requests", "workload.seed")  # fields that a space may not vary
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A configuration that a search may choose."""
+    """A configuration of a space, with its number of replicas, and the requests that it is to serve."""
 
-    fields: dict[str, Any]  # what varies in the space, and num_replicas
+    settings: dict[str, Any]  # by dotted field: those that vary in the space, and num_replicas
     resolved: Resolved
-    one: Resolved  # the same with a single replica
-    unit: Workload  # its requests at 1 request/s
+    single: Resolved  # the same deployment with one replica
+    unit: Workload  # at 1 request/s
     digest: str
-    one_digest: str
+    single_digest: str
 
     @property
     def num_replicas(self) -> int:
+        """Replicas of the deployment."""
         return self.resolved.num_replicas
 
     @property
     def dollars_per_hour(self) -> float:
+        """Price of all GPUs of the deployment, dollars per hour."""
         return self.resolved.num_gpus * self.resolved.device.price_per_hour
+
+    @property
+    def watts(self) -> float:
+        """Rated power of all GPUs of the deployment, W."""
+        return self.resolved.num_gpus * self.resolved.device.power_w
 
 
 def candidates(
@@ -43,43 +52,57 @@ def candidates(
     *,
     yes: bool = False,
 ) -> tuple[list[Candidate], dict[str, int]]:
-    """Candidates, and how many combinations were left out by reason.
+    """List the candidates of a space, and count the combinations that were left out, by reason.
 
-    Where the space does not vary ``num_replicas``, a deployment has as many as the budget pays for. Raises ConfigError
-    for a space that cannot be meant, and when nothing is left.
+    ``default_requests``: of a workload that is drawn from a description and does not give their number. If the space
+    does not vary ``num_replicas``, a candidate has as many replicas as the budget pays for. Raises ConfigError if the
+    space is invalid or no candidate is left.
     """
     space = Space.load(source, yes=yes)
-    for name in ("workload.rate", "workload.num_requests", "workload.seed"):
+    for name in FOUND_BY_SEARCH:
         if name in space.names:
-            raise ConfigError(f"{space.place}: {name}: a search finds the rate of each deployment itself; leave it out")
-    at_one = {**space.base.workload, "rate": 1.0}
-    if num_requests is not None:
-        at_one["num_requests"] = num_requests
-    elif is_description(at_one["source"]):
-        at_one.setdefault("num_requests", default_requests)
-    space = replace(space, base=replace(space.base, workload=at_one))
-    scaled = "num_replicas" not in space.names
-    found: dict[str, Candidate] = {}
-    over = 0
-    for one in space.configurations():
-        resolved = one.resolved
+            raise ConfigError(
+                f"{space.source}: {name}: a search finds the rate of each deployment itself; leave it out"
+            )
+    space = replace(space, base=replace(space.base, workload=_at_one(space, num_requests, default_requests)))
+    by_digest: dict[str, Candidate] = {}
+    num_over_budget = 0
+    for configuration in space.configurations():
+        resolved = configuration.resolved
         if budget is not None:
             affordable = budget.replicas(resolved)
-            if affordable < (1 if scaled else resolved.num_replicas):
-                over += 1
+            fixed = "num_replicas" in space.names
+            if affordable < (resolved.num_replicas if fixed else 1):
+                num_over_budget += 1
                 continue
-            if scaled:
-                resolved = _with_replicas(one.deployment, affordable)
-        single = _with_replicas(one.deployment, 1)
-        fields = {**one.overrides, "num_replicas": resolved.num_replicas}
-        whole, alone = digest(resolved, one.workload), digest(single, one.workload)
-        found.setdefault(whole, Candidate(fields, resolved, single, one.workload, whole, alone))
-    dropped = {reason: what.count for reason, what in space.dropped.items()}
-    if over:
-        dropped["budget"] = over
-    if not found:
-        raise ConfigError(f"{space.place}: no configuration costs at most {budget}; raise the budget")
-    return list(found.values()), dropped
+            if not fixed:
+                resolved = _with_replicas(configuration.deployment, affordable)
+        single = _with_replicas(configuration.deployment, 1)
+        candidate = Candidate(
+            settings={**configuration.settings, "num_replicas": resolved.num_replicas},
+            resolved=resolved,
+            single=single,
+            unit=configuration.workload,
+            digest=digest(resolved, configuration.workload),
+            single_digest=digest(single, configuration.workload),
+        )
+        by_digest.setdefault(candidate.digest, candidate)
+    dropped = {reason: combinations.count for reason, combinations in space.dropped.items()}
+    if num_over_budget:
+        dropped["budget"] = num_over_budget
+    if not by_digest:
+        raise ConfigError(f"{space.source}: no configuration costs at most {budget}; raise the budget")
+    return list(by_digest.values()), dropped
+
+
+def _at_one(space: Space, num_requests: int | None, default_requests: int) -> dict[str, Any]:
+    """The workload of a space at 1 request/s."""
+    workload = {**space.base.workload, "rate": 1.0}
+    if num_requests is not None:
+        workload["num_requests"] = num_requests
+    elif is_description(workload["source"]):
+        workload.setdefault("num_requests", default_requests)
+    return workload
 
 
 def _with_replicas(deployment: Deployment, number: int) -> Resolved:

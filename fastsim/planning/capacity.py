@@ -1,8 +1,8 @@
-"""The highest rate that a deployment serves within its objectives."""
+"""The capacity of a deployment: the highest rate that it serves within its objectives."""
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,10 +12,10 @@ import numpy as np
 
 from fastsim.deployment.resolved import Deployment, Resolved, resolve
 from fastsim.errors import ConfigError
-from fastsim.planning.bracket import Bracket, highest_rate
+from fastsim.planning import notes
+from fastsim.planning.bracket import highest_rate
 from fastsim.predictors.build import build_cost, build_costs
-from fastsim.result.metrics.definitions import QUANTILES
-from fastsim.result.metrics.objectives import DEFAULTS, Objective, parse
+from fastsim.result.metrics.objectives import DEFAULTS, Objective, parse_all
 from fastsim.result.metrics.replicates import HIGH, LOW
 from fastsim.simulation.many import simulate_many
 from fastsim.simulation.probe import Probed, Prober
@@ -24,20 +24,49 @@ from fastsim.workload import Workload
 from fastsim.workload.loading import is_description, synthesise
 from fastsim.workload.loading import load as load_workload
 
-NUM_REQUESTS = 16_000  # of a description; a recorded stream is taken whole
+NUM_REQUESTS = 16_000  # of a workload that is drawn from a description
 TOLERANCE = 0.01
-QUEUES = ("scheduling_delay", "ttft", "e2e")  # latencies that grow with the queue
-FEW = 10  # requests above a percentile, below which it is anybody's guess
 
 
 @dataclass(frozen=True)
 class Capacity:
-    """What a deployment can serve.
+    """What a deployment can serve, and the simulations that show it.
 
-    ``rate``: requests/s, the highest tried that meets all objectives; ``above``: the lowest tried that does not, at
-    most ``tolerance`` more (None: every rate passes). ``limited_by``: objectives broken there. ``interval``: 90 % of
-    the ``replicates``, which have other requests and other operator times. ``notes``: what the run cannot show.
-    ``summary``: at ``rate``.
+    Attributes
+    ----------
+    rate : float
+        The highest rate tried that meets all objectives, requests/s; 0 if no rate does.
+    above : float or None
+        The lowest rate tried that does not, requests/s, at most ``1 + tolerance`` times ``rate``. None: every rate
+        meets the objectives, and ``rate`` is the ceiling.
+    tolerance : float
+        As given.
+    objectives : tuple of str
+        The objectives, such as ``"ttft:p90<2s"``.
+    limited_by : tuple of str
+        The objectives that are not met at ``above``.
+    ceiling : float
+        The requests/s that the deployment finishes while its queue is never empty.
+    gpus : int
+        GPUs of all replicas.
+    dollars_per_hour : float
+        Price of all GPUs.
+    interval : tuple of two floats, or None
+        90 % interval of ``replicates``, requests/s. None without replicates.
+    replicates : tuple of float
+        Capacities with other requests and other operator times, requests/s.
+    notes : tuple of str
+        What the simulations cannot show, one sentence each.
+    probes : tuple of Probed
+        The rates that were tried, in order, and the figures of the objectives at each.
+    summary : dict or None
+        The summary of a simulation at ``rate``, as ``Result.summary``. None if no rate meets the objectives.
+    num_requests : int
+        Requests in each simulation.
+    num_runs, num_simulated : int
+        Simulations of this search and its replicates, and the requests that finished in all of them.
+    seconds : float
+        Time that the search took, s.
     """
 
     rate: float
@@ -45,7 +74,7 @@ class Capacity:
     tolerance: float
     objectives: tuple[str, ...]
     limited_by: tuple[str, ...]
-    ceiling: float  # requests/s when the queue is never empty
+    ceiling: float
     gpus: int
     dollars_per_hour: float
     interval: tuple[float, float] | None
@@ -55,7 +84,7 @@ class Capacity:
     summary: dict[str, Any] | None
     num_requests: int
     num_runs: int
-    num_simulated: int  # requests, in all runs
+    num_simulated: int
     seconds: float
 
     @property
@@ -64,7 +93,7 @@ class Capacity:
         return self.rate / self.dollars_per_hour
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The fields, and ``qps_per_dollar``, as JSON has them."""
         return {**asdict(self), "qps_per_dollar": self.qps_per_dollar}
 
 
@@ -78,159 +107,139 @@ def capacity(
     replicates: int = 0,
     progress: Progress | None = None,
 ) -> Capacity:
-    """The highest rate at which ``deployment`` serves ``workload`` within all ``objectives``.
+    """Find the highest rate at which a deployment serves a workload within its objectives.
 
-    ``objectives``: such as ``"ttft:p90<2s"``; without any, Vidur's (P99 scheduling delay below 5 s, TTFT P90 below
-    2 s, TBT P99 below 200 ms). All rates have the same requests, their gaps stretched. ``num_requests``: 16,000 of a
-    description by default, and all of a recorded stream. ``replicates``: searches more with requests of other seeds
-    (of a description) and operator times drawn from their intervals, which give the interval. ``progress`` is
-    called with the share done.
+    Every rate is simulated with the same requests; only the gaps between their arrivals are scaled. The same
+    arguments give the same capacity, to the bit, on any number of cores.
 
-    Raises InputError for what cannot be simulated. Objectives that no rate meets give rate 0, and a note.
+    Parameters
+    ----------
+    deployment : Deployment, str, Path or None
+        The deployment, or a YAML, TOML or JSON file that describes one. By default Llama-3-8B on one H100.
+    workload : Workload, str, Path or mapping
+        The requests, or what ``load_workload`` takes: a file, a preset or a description. Their rate is replaced by the
+        rates that are tried. By default ``"chat"``.
+    objectives : sequence of str
+        What the latencies must keep to, such as ``"ttft:p90<2s"``. By default those of Vidur:
+        ``scheduling_delay:p99<5s``, ``ttft:p90<2s`` and ``tbt:p99<200ms``.
+    num_requests : int, optional
+        Requests in each simulation. By default 16,000 of a preset or description, and all of a file or ``Workload``.
+    tolerance : float
+        How closely to find the rate, as a fraction from 0.0001 to 0.5. By default 0.01.
+    replicates : int
+        How many more times to search, with operator times drawn from their 90 % intervals and, for a preset or
+        description, with requests of other seeds. They give ``interval``. From 0 to 1,000, by default 0.
+    progress : callable, optional
+        A function that is called after each search with the share of the searches that are done, 0 to 1.
+
+    Returns
+    -------
+    Capacity
+        The rate, the objectives that limit it, and what the simulations cannot show.
+
+    Raises
+    ------
+    errors.InputError
+        When something cannot be simulated, as for ``simulate``, or an argument is not valid. Objectives that no rate
+        meets are no error: the rate is then 0, and a note says why.
+
+    Examples
+    --------
+    >>> found = fastsim.capacity(None, "chat", ["ttft:p90<300ms", "tbt:p99<50ms"], num_requests=2000)
+    >>> round(found.rate, 1)  # requests/s
+    27.0
+    >>> found.limited_by
+    ('ttft:p90<300ms',)
     """
     began = time.perf_counter()
     check(tolerance, replicates)
     if not isinstance(deployment, Deployment):
         deployment = Deployment.load(deployment)
-    wanted = objectives_of(objectives)
+    wanted = parse_all(objectives, "--slo") or DEFAULTS
     resolved = resolve(deployment)
     unit = unit_requests(workload, num_requests, deployment.seed)
     prober = Prober(resolved, build_cost(resolved).cost, unit)
     ceiling = prober.throughput()
-    found = highest_rate(lambda rate: prober.at(rate, wanted), ceiling, ceiling, tolerance)
+    bracket = highest_rate(lambda rate: prober.at(rate, wanted), ceiling, ceiling, tolerance)
     if progress:
         progress(1 / (1 + replicates))
-    # Where every rate passes, the deployment still finishes no more than this.
-    rate = ceiling if found.high is None else found.low.rate if found.low else 0.0
+    # Where every rate passes, the deployment still finishes no more than its ceiling.
+    rate = ceiling if bracket.high is None else bracket.low.rate if bracket.low else 0.0
     probers, rates = [prober], []
     if replicates and rate:
-        others = _others(resolved, workload, unit, replicates)
+        others = _replicates(resolved, workload, unit, replicates)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for value in pool.map(lambda other: _again(other, wanted, rate, tolerance), others):
-                rates.append(value)
+            for other_rate in pool.map(lambda other: _search_again(other, wanted, rate, tolerance), others):
+                rates.append(other_rate)
                 if progress:
                     progress((1 + len(rates)) / (1 + replicates))
         probers += others
     low, high = np.quantile(rates, (LOW, HIGH)).tolist() if rates else (0.0, 0.0)
     return Capacity(
         rate=rate,
-        above=found.high.rate if found.high else None,
+        above=bracket.high.rate if bracket.high else None,
         tolerance=tolerance,
         objectives=tuple(map(str, wanted)),
-        limited_by=found.high.broken if found.high else (),
+        limited_by=bracket.high.broken if bracket.high else (),
         ceiling=ceiling,
         gpus=resolved.num_gpus,
         dollars_per_hour=resolved.num_gpus * resolved.device.price_per_hour,
         interval=(low, high) if rates else None,
         replicates=tuple(rates),
-        notes=tuple(_notes(found, wanted, unit, rate, tolerance)),
-        probes=tuple(found.probes),
+        notes=tuple(notes.of_capacity(bracket, wanted, unit, rate, tolerance)),
+        probes=tuple(bracket.probes),
         summary=_summary(deployment, unit, rate) if rate else None,
         num_requests=unit.num_requests,
-        num_runs=sum(one.num_runs for one in probers),
-        num_simulated=sum(one.num_simulated for one in probers),
+        num_runs=sum(each.num_runs for each in probers),
+        num_simulated=sum(each.num_simulated for each in probers),
         seconds=time.perf_counter() - began,
     )
 
 
 def check(tolerance: float, replicates: int) -> None:
-    """Raise ConfigError unless these can be meant."""
+    """Raise ConfigError unless both are within their limits."""
     if not 1e-4 <= tolerance <= 0.5:
         raise ConfigError(f"tolerance: {tolerance:g} is not a fraction from 0.0001 to 0.5 (e.g. {TOLERANCE})")
     if not 0 <= replicates <= 1000:
         raise ConfigError(f"replicates: {replicates} is not a whole number from 0 to 1,000 (e.g. 8)")
 
 
-def objectives_of(given: Sequence[str | Objective]) -> tuple[Objective, ...]:
-    """Objectives, parsed where they are text; Vidur's where there are none. Raises ConfigError."""
-    if not given:
-        return DEFAULTS
-    return tuple(dict.fromkeys(one if isinstance(one, Objective) else parse(one, "--slo") for one in given))
-
-
 def unit_requests(workload: Workload | str | Path | Mapping[str, Any], num_requests: int | None, seed: int) -> Workload:
-    """The requests at 1 request/s."""
+    """Load a workload at 1 request/s; NUM_REQUESTS are drawn of a description unless ``num_requests`` is given."""
     if num_requests is None and is_description(workload):
         num_requests = NUM_REQUESTS
     return load_workload(workload, rate=1.0, num_requests=num_requests, seed=seed)
 
 
 def at_rate(unit: Workload, rate: float) -> Workload:
-    """The same requests at ``rate`` requests/s: what a description gives at that rate, to the bit."""
+    """Scale the arrivals of a workload at 1 request/s to ``rate``; a description at that rate gives the same bits."""
     return replace(unit, arrived_at=unit.arrived_at / rate)
 
 
-def _others(
+def _replicates(
     resolved: Resolved, workload: Workload | str | Path | Mapping[str, Any], unit: Workload, number: int
 ) -> list[Prober]:
-    """The same deployment with operator times drawn anew, and requests of other seeds where they are drawn."""
+    """Probers of the same deployment with operator times drawn anew and, for a description, with other requests."""
     seed = resolved.seed
     costs = [built.cost for built in build_costs(resolved, number, seed)]
     if isinstance(workload, Workload) or not is_description(workload):
         return [Prober(resolved, cost, unit) for cost in costs]
     return [
-        Prober(resolved, cost, synthesise(workload, rate=1.0, num_requests=unit.num_requests, seed=seed + 1 + place))
-        for place, cost in enumerate(costs)
+        Prober(resolved, cost, synthesise(workload, rate=1.0, num_requests=unit.num_requests, seed=seed + number))
+        for number, cost in enumerate(costs, start=1)
     ]
 
 
-def _again(prober: Prober, wanted: Sequence[Objective], guess: float, tolerance: float) -> float:
-    found = highest_rate(lambda rate: prober.at(rate, wanted), guess, guess, tolerance, step=1.05)
-    return found.low.rate if found.low else 0.0
+def _search_again(prober: Prober, objectives: Sequence[Objective], guess: float, tolerance: float) -> float:
+    """The capacity of a replicate, requests/s."""
+    bracket = highest_rate(lambda rate: prober.at(rate, objectives), guess, guess, tolerance, step=1.05)
+    return bracket.low.rate if bracket.low else 0.0
 
 
 def _summary(deployment: Deployment, unit: Workload, rate: float) -> dict[str, Any]:
+    """The summary of a simulation at ``rate``."""
     run = simulate_many([(deployment, at_rate(unit, rate))])[0]
     if run.summary is None:
         assert run.error is not None
         raise run.error
     return run.summary
-
-
-def _notes(found: Bracket, wanted: Sequence[Objective], unit: Workload, rate: float, tolerance: float) -> Iterator[str]:
-    """What the rate is not worth, a sentence each."""
-    if not rate:
-        last = found.probes[-1]
-        reasons = ", ".join(f"{name} is {_text(last.figures.get(name))}" for name in last.broken)
-        yield f"no rate meets the objectives: even at {last.rate:.2g} requests/s, {reasons}"
-        return
-    if found.high is None:
-        yield (
-            f"every rate meets the objectives, as {unit.num_requests:,} requests are over before a queue has grown; "
-            "the rate given is what the deployment finishes, so use more requests"
-        )
-        return
-    for one in wanted:
-        share = QUANTILES.get(one.statistic)
-        above = unit.num_requests * (1 - share) if share else FEW
-        if above < FEW - 1e-6:
-            needed = f"{FEW / (1 - (share or 0)):,.0f}"
-            yield f"{one}: {above:.2g} of {unit.num_requests:,} requests lie above this quantile; use {needed} or more"
-    unseen = hidden_overload(wanted, unit, rate)
-    if unseen is None:
-        yield "no objective limits how long a request waits, so a queue may grow for ever at this rate"
-    elif unseen > tolerance:
-        enough = unit.num_requests * unseen / tolerance
-        yield (
-            f"the run lasts {unit.arrived_at[-1] / rate:,.0f} s, too short to show an overload below {unseen:.1%}; "
-            f"{enough:,.0f} requests would show {tolerance:.1%}"
-        )
-
-
-def hidden_overload(wanted: Sequence[Objective], unit: Workload, rate: float) -> float | None:
-    """The share by which ``rate`` may exceed what is served for ever without any objective showing it.
-
-    With an overload of that share the queue grows all the time, and a request at time t waits share * t longer: at
-    the quantile q of a run of T s, share * q * T. None: no objective is about waiting.
-    """
-    span = float(unit.arrived_at[-1]) / rate
-    shares = [
-        one.limit / (QUANTILES.get(one.statistic, 1.0 if one.statistic == "max" else 0.5) * span)
-        for one in wanted
-        if one.metric in QUEUES and one.statistic != "min"
-    ]
-    return min(shares, default=None)
-
-
-def _text(figure: float | None) -> str:
-    return "too long" if figure is None else f"{figure:.3g} s"

@@ -1,4 +1,4 @@
-"""How many GPUs of which kind serve so many requests: the cheapest fleet of each kind of GPU."""
+"""The cheapest fleet of each kind of GPU that serves a rate within the objectives."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,21 +10,43 @@ from fastsim.catalog import load
 from fastsim.deployment.resolved import Deployment, Resolved, resolve
 from fastsim.errors import ConfigError
 from fastsim.planning.candidates import Candidate
-from fastsim.planning.capacity import TOLERANCE, objectives_of
-from fastsim.planning.ranking import Row
+from fastsim.planning.capacity import TOLERANCE
 from fastsim.planning.rungs import evaluate
-from fastsim.planning.search import Found, search
-from fastsim.result.metrics.objectives import Objective
+from fastsim.planning.search import SearchResult, search
+from fastsim.result.metrics.objectives import DEFAULTS, Objective, parse_all
 from fastsim.simulation.run import Progress
+from fastsim.sweeps.configuration import Row
 
-SIZES = (1, 2, 4, 8)  # tensor parallel
+SIZES = (1, 2, 4, 8)  # tensor parallel sizes that are tried
 NUM_REQUESTS = 16_000
-STEPS = 8  # replicas added or taken away when all of them are simulated together
+STEPS = 8  # most replicas added to the first guess when all of them are simulated together
 
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """Replicas of one deployment that serve a rate within the objectives; ``figures`` are those at it, s."""
+    """Replicas of one deployment that together serve a rate within the objectives.
+
+    Attributes
+    ----------
+    device : str
+        The GPU.
+    tensor_parallel_size : int
+        GPUs of each replica.
+    num_replicas : int
+        Replicas of the fleet.
+    gpus : int
+        GPUs of all replicas.
+    dollars_per_hour : float
+        Price of all GPUs.
+    dollars_per_million_requests : float
+        Price of a million requests at the rate.
+    margin : float
+        Share by which the rate may grow, as far as the capacity of one replica tells.
+    figures : dict of str to float
+        Latencies at the rate, by ``metric:statistic``, s.
+    deployment : dict
+        The fields of the deployment, as its file has them.
+    """
 
     device: str
     tensor_parallel_size: int
@@ -32,16 +54,43 @@ class Fleet:
     gpus: int
     dollars_per_hour: float
     dollars_per_million_requests: float
-    margin: float  # share by which the rate may grow, by the capacity of one replica
+    margin: float
     figures: dict[str, float | None]
     deployment: dict[str, Any]
 
     def as_dict(self) -> dict[str, Any]:
+        """The fields, as JSON has them."""
         return asdict(self)
 
 
 def rate_of(rate: float | None, users: float | None, per_user: float) -> float:
-    """Requests/s of a rate, or of users with ``per_user`` requests a minute each. Raises ConfigError."""
+    """The requests/s that are given, or those of ``users`` who send ``per_user`` requests a minute each.
+
+    Parameters
+    ----------
+    rate : float or None
+        Requests/s; None if users are given.
+    users : float or None
+        Number of users; None if a rate is given.
+    per_user : float
+        Requests a minute of each user.
+
+    Returns
+    -------
+    float
+        Requests/s.
+
+    Raises
+    ------
+    errors.ConfigError
+        When both or neither of ``rate`` and ``users`` are given, or a number is not above 0.
+
+    Examples
+    --------
+    >>> from fastsim.planning.fleet import rate_of
+    >>> rate_of(None, users=3000, per_user=2.0)
+    100.0
+    """
     if (rate is None) == (users is None):
         raise ConfigError("fleet: give either a rate or a number of users (e.g. --rate 50, or --users 3000)")
     for name, value, example in (("rate", rate, "50"), ("users", users, "3000"), ("per-user", per_user, "1")):
@@ -60,51 +109,90 @@ def fleets(
     num_requests: int | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
-) -> tuple[list[Fleet], Found]:
-    """The cheapest fleet of each kind of GPU that serves ``rate`` requests/s, the cheapest first, and the search.
+) -> tuple[list[Fleet], SearchResult]:
+    """Find the cheapest fleet of each kind of GPU that serves a rate within the objectives.
 
-    ``deployment``: what else is so; its device, node, tensor_parallel_size and num_replicas are what is looked for.
-    ``devices``: by default all whose operator times are shipped. All replicas are simulated together behind
-    the deployment's router: one more is added where they are not enough, and taken away where they are too many.
+    A search finds the best tensor parallel size of each GPU and the replicas that should be enough. All of them are
+    then simulated together behind the deployment's router: replicas are added while they are too few, and taken away
+    while one fewer is enough.
+
+    Parameters
+    ----------
+    rate : float
+        The rate to serve, requests/s.
+    deployment : Deployment, str, Path or None
+        The model, scheduler, router and all other fields of the deployment, or a file that describes them. Its device,
+        node, tensor_parallel_size and num_replicas are what is looked for. By default Llama-3-8B.
+    workload : str or mapping
+        A file, a preset or a description of the requests; their rate is replaced. By default ``"chat"``.
+    objectives : sequence of str
+        What the latencies must keep to, such as ``"ttft:p90<2s"``. By default those of Vidur:
+        ``scheduling_delay:p99<5s``, ``ttft:p90<2s`` and ``tbt:p99<200ms``.
+    devices : sequence of str
+        GPUs to try, by their names in the catalog. By default all whose operator times come with fastsim.
+    num_requests : int, optional
+        Requests in each full simulation. By default 16,000.
+    threads : int, optional
+        Threads of this process. By default one per core.
+    progress : callable, optional
+        A function that is called with the share of the search that is done, 0 to 1.
+
+    Returns
+    -------
+    list of Fleet
+        A fleet for each kind of GPU that can serve the rate, the cheapest first.
+    SearchResult
+        The search behind them, with a row for each GPU and tensor parallel size.
+
+    Raises
+    ------
+    errors.InputError
+        When a GPU is unknown, or the deployment, the workload or an objective is not valid.
+
+    Examples
+    --------
+    >>> from fastsim.planning.fleet import fleets
+    >>> made, _ = fleets(60.0, devices=["h100"], num_requests=1000)
+    >>> made[0].num_replicas, made[0].tensor_parallel_size, round(made[0].dollars_per_million_requests, 2)
+    (2, 1, 39.35)
     """
-    wanted = objectives_of(objectives)
+    wanted = parse_all(objectives, "--slo") or DEFAULTS
     base = Deployment.load(deployment).model_dump(mode="json")
     names = [load.load_device(name).name for name in devices] or known_devices()
     base |= {"device": names[0], "node": None, "tensor_parallel_size": 1, "num_replicas": 1}
-    described = {
+    space = {
         "deployment": base,
         "workload": {"source": workload, "num_requests": num_requests or NUM_REQUESTS},
         "axes": {"device": names, "tensor_parallel_size": list(SIZES)},
     }
-    found = search(described, None, wanted, rank="cost", rate=rate, threads=threads, progress=progress)
-    best: dict[str, tuple[Candidate, Row]] = {}
-    for one, row in zip(found.candidates, found.rows, strict=True):
-        cost = row.get("dollars_per_hour_at_rate")
-        if cost is not None and (
-            row["device"] not in best or cost < best[row["device"]][1]["dollars_per_hour_at_rate"]
-        ):
-            best[row["device"]] = one, row
-    made = [fleet for one, row in best.values() if (fleet := _fleet(one, row, rate, wanted)) is not None]
-    return sorted(made, key=lambda fleet: (fleet.dollars_per_hour, fleet.gpus)), found
+    result = search(space, None, wanted, rank="cost", rate=rate, threads=threads, progress=progress)
+    cheapest: dict[str, tuple[Candidate, Row]] = {}  # by device
+    for candidate, row in zip(result.candidates, result.rows, strict=True):
+        cost, device = row.get("dollars_per_hour_at_rate"), row["device"]
+        if cost is not None and (device not in cheapest or cost < cheapest[device][1]["dollars_per_hour_at_rate"]):
+            cheapest[device] = candidate, row
+    tried = [_fleet(candidate, row, rate, wanted) for candidate, row in cheapest.values()]
+    made = [fleet for fleet in tried if fleet is not None]
+    return sorted(made, key=lambda fleet: (fleet.dollars_per_hour, fleet.gpus)), result
 
 
 def known_devices() -> list[str]:
-    """Devices with shipped operator times."""
+    """The GPUs of the catalog whose operator times come with fastsim."""
     from fastsim.predictors.forests.forest import systems
 
     return [name for name in load.names("devices") if load.load_device(name).predictor in systems()]
 
 
-def _fleet(one: Candidate, row: Row, rate: float, wanted: Sequence[Objective]) -> Fleet | None:
-    """As many replicas as it takes when all of them are simulated; None when STEPS more are not enough."""
+def _fleet(candidate: Candidate, row: Row, rate: float, objectives: Sequence[Objective]) -> Fleet | None:
+    """The smallest fleet that serves the rate when all replicas are simulated; None if STEPS more are not enough."""
     number = ceil(rate / row["capacity"] - TOLERANCE)
     served = None
     for _ in range(STEPS):
-        served = _serves(one, max(1, number), rate, wanted)
+        served = _serves(candidate, max(1, number), rate, objectives)
         if served is not None:
             break
         number += 1
-    while served is not None and number > 1 and (fewer := _serves(one, number - 1, rate, wanted)) is not None:
+    while served is not None and number > 1 and (fewer := _serves(candidate, number - 1, rate, objectives)) is not None:
         number, served = number - 1, fewer
     if served is None:
         return None
@@ -124,8 +212,9 @@ def _fleet(one: Candidate, row: Row, rate: float, wanted: Sequence[Objective]) -
 
 
 def _serves(
-    one: Candidate, number: int, rate: float, wanted: Sequence[Objective]
+    candidate: Candidate, number: int, rate: float, objectives: Sequence[Objective]
 ) -> tuple[Resolved, dict[str, float | None]] | None:
-    resolved = resolve(one.resolved.deployment.model_copy(update={"num_replicas": number}))
-    outcome = evaluate(resolved, one.unit, wanted, TOLERANCE, target=rate)
+    """The deployment with ``number`` replicas and its latencies, s; None if it does not serve the rate."""
+    resolved = resolve(candidate.resolved.deployment.model_copy(update={"num_replicas": number}))
+    outcome = evaluate(resolved, candidate.unit, objectives, TOLERANCE, target=rate)
     return (resolved, outcome.figures or {}) if outcome.rate > 0 else None

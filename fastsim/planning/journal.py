@@ -47,7 +47,7 @@ class Journal:
             raise OutputError(f"{folder}: cannot be written ({reason(problem)}); name a folder that can") from None
         if (folder / OLD_FILE).exists() and not self._path.exists():
             raise InputError(
-                f"{folder}: holds {OLD_FILE} of an earlier fastsim, which this one cannot resume; "
+                f"{folder}: holds {OLD_FILE} of an earlier version of fastsim, which cannot be resumed; "
                 "remove that file to search again, or name another folder with --out"
             )
         with self._explained():
@@ -93,13 +93,13 @@ class Journal:
                 raise InputError(
                     f"{self._path.parent}: holds another search ({name} differ); name another folder with --out"
                 )
-        found = database.execute("SELECT key, outcome FROM findings")
-        self.known = {key: json.loads(outcome) for key, outcome in found}
+        findings = database.execute("SELECT key, outcome FROM findings")
+        self.known = {key: json.loads(outcome) for key, outcome in findings}
         database.execute("COMMIT")
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Errors of SQLite in one sentence."""
+        """Turn an error of SQLite into one sentence."""
         folder = self._path.parent
         try:
             yield

@@ -1,4 +1,4 @@
-"""The rungs of a search: few requests for all, more for those that are left, everything for the best."""
+"""Successive halving: each rung simulates more requests, more closely, of the candidates that the last one left."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -16,7 +16,7 @@ from fastsim.workload import Workload
 
 LEAST = 1000  # requests of the first rung
 COARSE = 0.3  # tolerance of the first rung
-WATCHED = tuple(  # figures that are kept besides the objectives'; any value of them will do
+WATCHED = tuple(  # latencies that are reported besides the objectives; no value of them is too high
     Objective(metric, statistic, float("inf"))
     for metric, statistic in (("ttft", "p90"), ("tbt", "p99"), ("e2e", "mean"))
 )
@@ -24,40 +24,44 @@ WATCHED = tuple(  # figures that are kept besides the objectives'; any value of 
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """How closely candidates are looked at."""
+    """How closely the candidates of one rung are simulated, and which of them go on to the next."""
 
     number: int  # from 1
     num_requests: int
-    whole: bool  # all replicas are simulated; else one, and the others serve as much
-    tolerance: float
-    margin: float  # candidates this share behind the best go no further
+    whole: bool  # all replicas are simulated; otherwise one is, and the rate of the others is taken to be the same
+    tolerance: float  # of the rates
+    margin: float  # candidates whose score is this share below the best one go no further
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a rung says of a candidate."""
+    """What the simulations of one rung show of a candidate."""
 
-    rate: float = 0.0  # requests/s of all replicas; 0: no rate meets the objectives
-    ceiling: float = 0.0  # requests/s of all replicas when the queue is never empty
-    limited_by: tuple[str, ...] = ()
-    figures: dict[str, float | None] | None = None  # at the rate, by metric:statistic, s
+    rate: float = 0.0  # highest rate within the objectives, requests/s of all replicas; 0: no rate meets them
+    ceiling: float = 0.0  # requests/s of all replicas while the queue is never empty
+    limited_by: tuple[str, ...] = ()  # objectives that are not met at a slightly higher rate
+    figures: dict[str, float | None] | None = None  # latencies at the rate, by metric:statistic, s
     num_runs: int = 0
     num_simulated: int = 0  # requests
     error: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
+        """The fields, as the journal keeps them."""
         return asdict(self)
 
 
 def rungs(num_requests: int, tolerance: float) -> tuple[Rung, ...]:
-    """Roughly, well, on a quarter of the requests, on all; margins leave room for a rung's error."""
-    # Both ends of a coarse bracket are a factor apart that the first margin leaves room for.
-    few, some = max(LEAST, num_requests // 16), num_requests // 4
+    """The rungs of a search, four unless there are few requests: coarse, fine, a quarter of the requests, all of them.
+
+    The last one finds rates within ``tolerance`` for ``num_requests``; the margins cover the error of each rung.
+    """
+    # The first margin covers the ratio between the two ends of a coarse bracket.
+    few, quarter = max(LEAST, num_requests // 16), num_requests // 4
     made = []
     if num_requests >= 2 * LEAST:
         made = [Rung(1, few, False, max(COARSE, tolerance), 0.45), Rung(2, few, False, max(0.06, tolerance), 0.25)]
-        if some > few:
-            made.append(Rung(3, some, False, max(0.02, tolerance), 0.1))
+        if quarter > few:
+            made.append(Rung(3, quarter, False, max(0.02, tolerance), 0.1))
     return (*made, Rung(len(made) + 1, num_requests, True, tolerance, 0.0))
 
 
@@ -73,10 +77,10 @@ def evaluate(
     target: float | None = None,
     arena: Arena | None = None,
 ) -> Outcome:
-    """The highest rate of a deployment within ``objectives``, or with ``target`` whether it serves this rate.
+    """Find the highest rate of a deployment within ``objectives``, or with ``target`` try this rate only, requests/s.
 
-    ``guess`` and ``ceiling``: from a rung before, whose tolerance was ``known_within``. What cannot be simulated is an
-    outcome with an error.
+    ``unit``: the requests at 1 request/s. ``guess`` and ``ceiling`` come from an earlier rung, which found its rate
+    within ``known_within``. An input that cannot be simulated gives an outcome with an error.
     """
     try:
         prober = Prober(resolved, build_cost(resolved).cost, unit, arena)
@@ -85,14 +89,14 @@ def evaluate(
             tried = prober.at(target, everything)
             return _outcome(prober, tried if tried.met else None, tried.broken, 0.0)
         ceiling = ceiling or prober.throughput()
-        # Both ends of a bracket around what is likely, so that two runs may do.
+        # The first two rates are the ends of the bracket that the answer is likely to lie in, so that two may do.
         half = sqrt(1 + known_within)
         start = ceiling / half if guess is None else guess * half
         step = 1 + known_within if guess is None else 1.01 * half
-        found = highest_rate(lambda rate: prober.at(rate, everything), start, ceiling, tolerance, step)
-        # Where every rate passes, the requests are over too soon to tell; it still finishes no more than this.
-        low = found.low if found.high else prober.at(ceiling, everything)
-        return _outcome(prober, low, found.high.broken if found.high else (), ceiling)
+        bracket = highest_rate(lambda rate: prober.at(rate, everything), start, ceiling, tolerance, step)
+        # Where every rate passes, the requests are over too soon to tell; the deployment finishes its ceiling at most.
+        low = bracket.low if bracket.high else prober.at(ceiling, everything)
+        return _outcome(prober, low, bracket.high.broken if bracket.high else (), ceiling)
     except FastsimError as problem:
         return Outcome(error=str(problem))
 

@@ -1,4 +1,4 @@
-"""The best deployments of a space: capacity of every configuration, the losers' at little cost."""
+"""Searching a space for the best deployments: losers are simulated briefly, the best candidates in full."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -6,37 +6,61 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastsim.planning import notes
 from fastsim.planning.budget import parse_budget
 from fastsim.planning.candidates import Candidate, candidates
-from fastsim.planning.capacity import NUM_REQUESTS, TOLERANCE, check, objectives_of
+from fastsim.planning.capacity import NUM_REQUESTS, TOLERANCE, check
 from fastsim.planning.journal import Journal
-from fastsim.planning.ranking import Ranking, Row, ranking_of, score
-from fastsim.planning.rows import limit_of, notes, rows_of
+from fastsim.planning.ranking import Ranking, ranking_of, score
+from fastsim.planning.rows import limit_of, rows_of
 from fastsim.planning.rungs import COARSE, Outcome, Rung, rungs
 from fastsim.planning.workers import Evaluators
-from fastsim.result.metrics.objectives import Objective
+from fastsim.result.metrics.objectives import DEFAULTS, Objective, parse_all
 from fastsim.simulation.run import Progress
+from fastsim.sweeps.configuration import Row
 from fastsim.sweeps.space import Space
 from fastsim.version import __version__
 
 if TYPE_CHECKING:
     from distributed import Client
 
-KEEP = 8  # candidates that every rung leaves, however far they are behind
-EXPLAINED = 2  # of the best: what limits them
+KEEP = 8  # the best candidates of a rung that go on even if they are outside its margin
+EXPLAINED = 2  # of the best candidates, those whose limits are explained
+
+Outcomes = Mapping[str, tuple[Rung, Outcome]]  # of the last rung that each candidate reached, by its digest
 
 
 @dataclass(frozen=True)
-class Found:
-    """``rows``: a row per configuration, the best first; those looked at most closely before all others.
+class SearchResult:
+    """What a search found.
 
-    ``limits``: what limits the winner and the runner-up, a sentence each. ``dropped``: combinations by the reason for
-    which they are no configurations. ``num_simulated``: requests, in all ``num_runs`` simulations, of earlier
-    sessions of a search that was resumed too.
+    Attributes
+    ----------
+    rows : tuple of dict
+        A row for each configuration: its settings, score, capacity and other figures by column, as in
+        configurations.parquet. Best first; those that were simulated more closely come before all others.
+    candidates : tuple of Candidate
+        The configurations, in the order of the rows.
+    rank : str
+        The name of the ranking.
+    rate : float or None
+        The target rate of the ranking, requests/s.
+    objectives : tuple of str
+        The objectives, such as ``"ttft:p90<2s"``.
+    limits : tuple of str
+        What limits the winner and the runner-up, a sentence or two each.
+    notes : tuple of str
+        What the ranking cannot show, one sentence each.
+    dropped : mapping of str to int
+        How many combinations of the space are not among the rows, by reason.
+    num_runs, num_simulated : int
+        Simulations, and the requests that finished in all of them, including those of a search that was resumed.
+    seconds : float
+        Time that the search took, s.
     """
 
     rows: tuple[Row, ...]
-    candidates: tuple[Candidate, ...]  # in the order of the rows
+    candidates: tuple[Candidate, ...]
     rank: str
     rate: float | None
     objectives: tuple[str, ...]
@@ -62,27 +86,75 @@ def search(
     client: "Client | None" = None,
     progress: Progress | None = None,
     yes: bool = False,
-) -> Found:
-    """Find the configurations of ``space`` that do best by ``rank`` within ``objectives`` and ``budget``.
+) -> SearchResult:
+    """Find the configurations of a space that serve most within their objectives and a budget.
 
-    ``budget``: ``16`` GPUs or ``"$40/h"``; where the space does not vary num_replicas, each configuration gets as many
-    replicas as it pays for. ``rank``: a name of ranking.RANKINGS; ``rate``: requests/s, for those that need it.
-    All configurations are tried on few requests, the best on more, and the best of these as they are, on
-    ``num_requests`` (rungs.py). ``out``: a folder to which findings go as they come, and from which they are taken
-    when the search runs again. ``client``: of a Dask cluster; else ``threads`` of this process.
+    All configurations are simulated with few requests, the better ones with more, and the best in full, by successive
+    halving. The same arguments give the same answer, to the bit, on any number of threads or workers.
 
-    The same answer on any number of threads or workers. Raises InputError for a space or settings that cannot be
-    meant; a configuration that cannot be simulated is a row with its error.
+    Parameters
+    ----------
+    space : str, Path, mapping or Space
+        A YAML, TOML or JSON file that describes the space, or its content: ``deployment``, ``workload``, ``axes``,
+        ``zip`` and ``where``, as for ``sweep``. Workload rates cannot vary, as the search finds the rate.
+    budget : str or float, optional
+        The most that a deployment may use: a number of GPUs such as ``16``, or dollars per hour such as ``"$40/h"``.
+        If the space does not vary ``num_replicas``, each configuration gets the replicas that the budget pays for.
+        By default there is no limit, and one replica.
+    objectives : sequence of str
+        What the latencies must keep to, such as ``"ttft:p90<2s"``. By default those of Vidur:
+        ``scheduling_delay:p99<5s``, ``ttft:p90<2s`` and ``tbt:p99<200ms``.
+    rank : str
+        What is best: ``"qps_per_dollar"`` (requests/s for $1 an hour, the default), ``"qps_per_watt"``, ``"cost"``
+        (dollars per hour to serve ``rate``) or ``"latency"`` (mean end-to-end time at ``rate``).
+    rate : float, optional
+        Requests/s at which cost and latency are compared.
+    num_requests : int, optional
+        Requests in each full simulation. By default those of the space's workload; 16,000 of a preset or description.
+    tolerance : float
+        How closely to find the rates of the best, as a fraction from 0.0001 to 0.5. By default 0.01.
+    out : str or Path, optional
+        A folder that keeps the findings as they come. The same search with this folder resumes where it ended.
+    threads : int, optional
+        Threads of this process. By default one per core.
+    client : distributed.Client, optional
+        The client of a Dask cluster whose workers simulate instead of threads.
+    progress : callable, optional
+        A function that is called with the share of the search that is done, 0 to 1.
+    yes : bool
+        Whether a space may have more than 100,000 combinations. By default False.
+
+    Returns
+    -------
+    SearchResult
+        A row of figures for each configuration, the best first, and what limits the best ones.
+
+    Raises
+    ------
+    errors.InputError
+        When the space, the budget, an objective or another argument is not valid, or ``out`` holds another search,
+        cannot be written, or is being written by another process. A configuration that cannot be simulated is no
+        error: its row has a score of 0 and the reason.
+
+    Examples
+    --------
+    >>> space = {"workload": "chat", "axes": {"device": ["a100", "h100"], "scheduler.max_num_seqs": [32, 256]}}
+    >>> found = fastsim.search(space, budget=2, objectives=["ttft:p90<300ms"], num_requests=1000)
+    >>> for row in found.rows[:2]:
+    ...     print(row["device"], row["scheduler.max_num_seqs"], f"{row['qps_per_dollar']:.1f}")
+    h100 256 7.1
+    a100 256 4.1
+    >>> found.rows[0]["limited_by"]
+    'ttft:p90<300ms'
     """
     began = time.perf_counter()
     check(tolerance, 0)
-    ranking, wanted = ranking_of(rank, rate), objectives_of(objectives)
-    priced = parse_budget(budget)
-    everyone, dropped = candidates(space, priced, num_requests, NUM_REQUESTS, yes=yes)
-    steps = rungs(min(one.unit.num_requests for one in everyone), tolerance)
+    ranking, wanted = ranking_of(rank, rate), parse_all(objectives, "--slo") or DEFAULTS
+    everything, dropped = candidates(space, parse_budget(budget), num_requests, NUM_REQUESTS, yes=yes)
+    steps = rungs(min(candidate.unit.num_requests for candidate in everything), tolerance)
     about = {
         "version": __version__,
-        "objectives": [str(one) for one in wanted],
+        "objectives": [str(objective) for objective in wanted],
         "rank": rank,
         "rate": rate,
         "tolerance": tolerance,
@@ -92,77 +164,84 @@ def search(
     workers = Evaluators(threads, client)
     target = rate if rank == "latency" else None
     outcomes: dict[str, tuple[Rung, Outcome]] = {}
-    left = everyone
+    remaining = everything
     try:
         for rung in steps:
-            part = _part(progress, rung.number - 1, len(steps))
-            found = _climb(left, rung, wanted, target, outcomes, journal, workers, part)
-            for one, outcome in zip(left, found, strict=True):
-                outcomes[one.digest] = rung, outcome
-            left = _best(left, outcomes, ranking, rate, rung.margin)
-            if not left:
+            tasks = _tasks(remaining, rung, wanted, target, outcomes)
+            _evaluate(tasks, journal, workers, _share(progress, rung.number - 1, len(steps)))
+            for candidate in remaining:
+                outcomes[candidate.digest] = rung, _outcome(candidate, rung, journal)
+            remaining = _promoted(remaining, outcomes, ranking, rate, rung.margin)
+            if not remaining:
                 break
     finally:
         journal.close()
-    order = sorted(everyone, key=lambda one: _rank(one, outcomes[one.digest], ranking, rate), reverse=True)
+    order = sorted(everything, key=lambda candidate: _order(candidate, outcomes, ranking, rate), reverse=True)
     rows = rows_of(order, outcomes, ranking, rate, threads)
-    able = [(one, row) for one, row in zip(order, rows, strict=True) if row["score"]]
-    return Found(
+    feasible = [(candidate, row) for candidate, row in zip(order, rows, strict=True) if row["score"]]
+    return SearchResult(
         rows=tuple(rows),
         candidates=tuple(order),
         rank=rank,
         rate=rate,
         objectives=tuple(map(str, wanted)),
-        limits=tuple(limit_of(one, row, wanted) for one, row in able[:EXPLAINED]),
-        notes=tuple(notes(able, wanted, tolerance)),
+        limits=tuple(limit_of(candidate, row, wanted) for candidate, row in feasible[:EXPLAINED]),
+        notes=tuple(notes.of_search(feasible, wanted, tolerance)),
         dropped=dropped,
-        num_runs=sum(one["num_runs"] for one in journal.known.values()),
-        num_simulated=sum(one["num_simulated"] for one in journal.known.values()),
+        num_runs=sum(outcome["num_runs"] for outcome in journal.known.values()),
+        num_simulated=sum(outcome["num_simulated"] for outcome in journal.known.values()),
         seconds=time.perf_counter() - began,
     )
 
 
-def _climb(
-    left: Sequence[Candidate],
+def _key(candidate: Candidate, rung: Rung) -> str:
+    """The key of an outcome in the journal: candidates that differ only in their replicas share those of one."""
+    return f"{rung.number}:{candidate.digest if rung.whole else candidate.single_digest}"
+
+
+def _tasks(
+    remaining: Sequence[Candidate],
     rung: Rung,
-    wanted: Sequence[Objective],
+    objectives: Sequence[Objective],
     target: float | None,
-    before: Mapping[str, tuple[Rung, Outcome]],
-    journal: Journal,
-    workers: Evaluators,
-    progress: Progress,
-) -> list[Outcome]:
-    """The outcomes of a rung, in the order of the candidates; those that share a replica share its outcome."""
-    keys = [f"{rung.number}:{(one.digest if rung.whole else one.one_digest)}" for one in left]
-    tasks = {}
-    for one, key in zip(left, keys, strict=True):
-        if key in journal.known or key in tasks:
-            continue
-        known = before[one.digest][1] if one.digest in before else Outcome()
-        share = 1.0 if rung.whole else 1.0 / one.num_replicas
-        tasks[key] = {
-            "resolved": one.resolved if rung.whole else one.one,
-            "unit": one.unit.head(min(rung.num_requests, one.unit.num_requests)),
-            "objectives": wanted,
+    before: Outcomes,
+) -> dict[str, dict[str, Any]]:
+    """The arguments of ``evaluate`` for each outcome that a rung needs, by its key; ``before``: of earlier rungs."""
+    tasks: dict[str, dict[str, Any]] = {}
+    for candidate in remaining:
+        known = before[candidate.digest][1] if candidate.digest in before else Outcome()
+        share = 1.0 if rung.whole else 1.0 / candidate.num_replicas
+        task = {
+            "resolved": candidate.resolved if rung.whole else candidate.single,
+            "unit": candidate.unit.head(min(rung.num_requests, candidate.unit.num_requests)),
+            "objectives": objectives,
             "tolerance": rung.tolerance,
             "guess": known.rate * share or None,
             "ceiling": known.ceiling * share or None,
-            "known_within": before[one.digest][0].tolerance if one.digest in before else COARSE,
+            "known_within": before[candidate.digest][0].tolerance if candidate.digest in before else COARSE,
             "target": None if target is None else target * share,
         }
-    for done, (key, outcome) in enumerate(workers.each(tasks)):
+        tasks.setdefault(_key(candidate, rung), task)
+    return tasks
+
+
+def _evaluate(tasks: Mapping[str, dict[str, Any]], journal: Journal, workers: Evaluators, progress: Progress) -> None:
+    """Add the outcomes that the journal does not know yet."""
+    missing = {key: task for key, task in tasks.items() if key not in journal.known}
+    for done, (key, outcome) in enumerate(workers.each(missing), start=1):
         journal.add(key, outcome.as_dict())
-        progress((done + 1) / len(tasks))
-    found = [Outcome(**journal.known[key]) for key in keys]
-    if rung.whole:
-        return found
-    return [
-        replace(outcome, rate=outcome.rate * one.num_replicas, ceiling=outcome.ceiling * one.num_replicas)
-        for one, outcome in zip(left, found, strict=True)
-    ]
+        progress(done / len(missing))
 
 
-def _part(progress: Progress | None, number: int, of: int) -> Progress:
+def _outcome(candidate: Candidate, rung: Rung, journal: Journal) -> Outcome:
+    """The outcome of a candidate, with the rates of all its replicas."""
+    outcome, number = Outcome(**journal.known[_key(candidate, rung)]), candidate.num_replicas
+    return outcome if rung.whole else replace(outcome, rate=outcome.rate * number, ceiling=outcome.ceiling * number)
+
+
+def _share(progress: Progress | None, number: int, of: int) -> Progress:
+    """The progress of part ``number`` (from 0) of ``of`` equal parts."""
+
     def report(share: float) -> None:
         if progress:
             progress((number + share) / of)
@@ -170,24 +249,24 @@ def _part(progress: Progress | None, number: int, of: int) -> Progress:
     return report
 
 
-def _rank(one: Candidate, found: tuple[Rung, Outcome], ranking: Ranking, rate: float | None) -> tuple[bool, int, float]:
-    """Whoever serves anything first, then whoever was looked at most closely, then by score."""
-    value = score(one, found[1], ranking, rate)
-    return value > 0, found[0].number, value
+def _order(candidate: Candidate, outcomes: Outcomes, ranking: Ranking, rate: float | None) -> tuple[bool, int, float]:
+    """The sort key of a row: whether any rate is served, then the last rung that was reached, then the score."""
+    rung, outcome = outcomes[candidate.digest]
+    value = score(candidate, outcome, ranking, rate)
+    return value > 0, rung.number, value
 
 
-def _best(
-    left: Sequence[Candidate],
-    outcomes: Mapping[str, tuple[Rung, Outcome]],
-    ranking: Ranking,
-    rate: float | None,
-    margin: float,
+def _promoted(
+    remaining: Sequence[Candidate], outcomes: Outcomes, ranking: Ranking, rate: float | None, margin: float
 ) -> list[Candidate]:
-    """Those within ``margin`` of the best, and KEEP at least; nobody who serves nothing."""
-    scores = {one.digest: score(one, outcomes[one.digest][1], ranking, rate) for one in left}
-    able = sorted((one for one in left if scores[one.digest] > 0), key=lambda one: -scores[one.digest])
+    """The candidates that go on: all within ``margin`` of the best, and at least KEEP; none that serves no rate."""
+    scores = {
+        candidate.digest: score(candidate, outcomes[candidate.digest][1], ranking, rate) for candidate in remaining
+    }
+    feasible = [candidate for candidate in remaining if scores[candidate.digest] > 0]
+    feasible.sort(key=lambda candidate: -scores[candidate.digest])
     return [
-        one
-        for place, one in enumerate(able)
-        if place < KEEP or scores[one.digest] >= (1 - margin) * scores[able[0].digest]
+        candidate
+        for index, candidate in enumerate(feasible)
+        if index < KEEP or scores[candidate.digest] >= (1 - margin) * scores[feasible[0].digest]
     ]

@@ -1,4 +1,4 @@
-"""The files of a search: its table, its figures, its winner."""
+"""The files of a search: its table, its summary as JSON, its page, and the winner as a deployment file."""
 
 import json
 from collections.abc import Sequence
@@ -10,23 +10,22 @@ import pyarrow.parquet as pq
 
 from fastsim.errors import ConfigError, did_you_mean
 from fastsim.files.writing import replacing
-from fastsim.planning.ranking import Row, pareto
-from fastsim.planning.search import Found
+from fastsim.planning.ranking import pareto
+from fastsim.planning.search import SearchResult
 from fastsim.planning.sensitivity import Variation
 from fastsim.result.metrics.definitions import LATENCIES, STATISTICS
+from fastsim.sweeps.configuration import Row
 
-FILES = ("configurations.parquet", "search.json", "report.html")
-
-
-PRICES = ("capacity", "qps_per_dollar", "qps_per_watt", "dollars_per_hour", "gpus", "ceiling")
+TABLE, SUMMARY, PAGE, WINNER = "configurations.parquet", "search.json", "report.html", "winner.json"
+FIGURES = ("capacity", "qps_per_dollar", "qps_per_watt", "dollars_per_hour", "gpus", "ceiling")
 
 
 def metrics_of(text: str, rate: float | None) -> tuple[str, ...]:
-    """Figures of a Pareto front. Raises ConfigError unless they are two or three that a search has."""
+    """Parse the figures of a Pareto front. Raises ConfigError unless there are two or three, and a search has them."""
     metrics = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
     if len(metrics) not in (2, 3):
         raise ConfigError(f"--pareto {text!r}: name two or three figures (e.g. qps_per_dollar,latency.ttft.p90)")
-    have = [*PRICES, *(f"{latency.name}.{statistic}" for latency in LATENCIES for statistic in STATISTICS)]
+    have = [*FIGURES, *(f"{latency.name}.{statistic}" for latency in LATENCIES for statistic in STATISTICS)]
     if rate is not None:
         have.append("dollars_per_hour_at_rate")
     for metric in metrics:
@@ -35,17 +34,16 @@ def metrics_of(text: str, rate: float | None) -> tuple[str, ...]:
     return metrics
 
 
-def front_of(found: Found, metrics: Sequence[str]) -> list[Row]:
-    """The Pareto front in ``metrics`` of the rows with a score; empty where no row has one."""
-    rows = [row for row in found.rows if row["score"]]
-    return [rows[place] for place in pareto(rows, metrics)] if rows else []
+def front_of(result: SearchResult, metrics: Sequence[str]) -> list[Row]:
+    """The rows on the Pareto front of ``metrics``, of those with a score above 0."""
+    rows = [row for row in result.rows if row["score"]]
+    return [rows[index] for index in pareto(rows, metrics)] if rows else []
 
 
-def table_of(found: Found) -> pa.Table:
-    """A row per configuration, the best first; figures that a row lacks are null."""
-    names = list(dict.fromkeys(name for row in found.rows for name in row))
-    rows = [{name: _plain(row.get(name)) for name in names} for row in found.rows]
-    columns = {name: [row[name] for row in rows] for name in names}
+def table_of(result: SearchResult) -> pa.Table:
+    """The table with a row per configuration, best first; a figure that a row does not have is null."""
+    names = list(dict.fromkeys(name for row in result.rows for name in row))
+    columns = {name: [_plain(row.get(name)) for row in result.rows] for name in names}
     for name, values in columns.items():
         kinds = {type(value) for value in values if value is not None}
         if len(kinds) > 1 and not kinds <= {int, float}:
@@ -55,38 +53,38 @@ def table_of(found: Found) -> pa.Table:
     return pa.table(columns)
 
 
-def as_dict(found: Found, varied: Sequence[Variation], metrics: Sequence[str]) -> dict[str, Any]:
-    """search.json: all but the table."""
-    best = [row for row in found.rows if row["score"]][:2]
+def as_dict(result: SearchResult, varied: Sequence[Variation], metrics: Sequence[str]) -> dict[str, Any]:
+    """The content of search.json: all but the rows of the table."""
+    best = [row for row in result.rows if row["score"]][:2]
     return {
-        "rank": found.rank,
-        "rate": found.rate,
-        "objectives": list(found.objectives),
-        "configurations": len(found.rows),
-        "dropped": dict(found.dropped),
+        "rank": result.rank,
+        "rate": result.rate,
+        "objectives": list(result.objectives),
+        "configurations": len(result.rows),
+        "dropped": dict(result.dropped),
         "winner": best[0] if best else None,
         "runner_up": best[1] if len(best) > 1 else None,
-        "limits": list(found.limits),
-        "notes": list(found.notes),
-        "pareto": {"figures": list(metrics), "digests": [row["digest"] for row in front_of(found, metrics)]},
-        "sensitivity": [one.as_dict() for one in varied],
-        "num_runs": found.num_runs,
-        "num_simulated": found.num_simulated,
-        "seconds": found.seconds,
-        "deployments": [one.resolved.deployment.model_dump(mode="json") for one in found.candidates[:2]],
+        "limits": list(result.limits),
+        "notes": list(result.notes),
+        "pareto": {"figures": list(metrics), "digests": [row["digest"] for row in front_of(result, metrics)]},
+        "sensitivity": [variation.as_dict() for variation in varied],
+        "num_runs": result.num_runs,
+        "num_simulated": result.num_simulated,
+        "seconds": result.seconds,
+        "deployments": [candidate.resolved.deployment.model_dump(mode="json") for candidate in result.candidates[:2]],
     }
 
 
-def save(found: Found, varied: Sequence[Variation], metrics: Sequence[str], page: str, folder: Path) -> None:
+def save(result: SearchResult, varied: Sequence[Variation], metrics: Sequence[str], page: str, folder: Path) -> None:
     """Write the table, the JSON, ``page`` (HTML), and the winner as a deployment file. Raises OutputError."""
-    with replacing(folder, (*FILES, "winner.json")) as part:
-        pq.write_table(table_of(found), part / FILES[0])
-        (part / FILES[1]).write_text(json.dumps(as_dict(found, varied, metrics), indent=2) + "\n")
-        (part / FILES[2]).write_text(page, encoding="utf-8")
-        if found.rows[0]["score"]:
-            winner = found.candidates[0].resolved.deployment.model_dump(mode="json")
-            winner["scheduler"]["num_blocks"] = None  # as planned
-            (part / "winner.json").write_text(json.dumps(winner, indent=2) + "\n")
+    with replacing(folder, (TABLE, SUMMARY, PAGE, WINNER)) as part:
+        pq.write_table(table_of(result), part / TABLE)
+        (part / SUMMARY).write_text(json.dumps(as_dict(result, varied, metrics), indent=2) + "\n")
+        (part / PAGE).write_text(page, encoding="utf-8")
+        if result.rows[0]["score"]:
+            winner = result.candidates[0].resolved.deployment.model_dump(mode="json")
+            winner["scheduler"]["num_blocks"] = None  # worked out again from the memory, as in the search
+            (part / WINNER).write_text(json.dumps(winner, indent=2) + "\n")
 
 
 def _plain(value: Any) -> Any:

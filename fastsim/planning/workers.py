@@ -1,4 +1,4 @@
-"""Who evaluates candidates: threads of this process, or the workers of a Dask cluster."""
+"""Evaluating candidates on threads of this process, or on the workers of a Dask cluster."""
 
 import os
 import threading
@@ -15,10 +15,13 @@ if TYPE_CHECKING:
 
 
 class Evaluators:
-    """Evaluates candidates on threads of this process or on a Dask cluster, each as soon as somebody is free."""
+    """Threads of this process or workers of a Dask cluster; each takes the next candidate as soon as it is free."""
 
     def __init__(self, threads: int | None, client: "Client | None") -> None:
-        """Raises ClusterError for a cluster with another fastsim."""
+        """``threads``: one per core by default; not used with a ``client``.
+
+        Raises ClusterError if a worker of the cluster runs another version of fastsim.
+        """
         if client is not None:
             from fastsim.sweeps.cluster import check
 
@@ -27,18 +30,18 @@ class Evaluators:
         self._local = threading.local()
 
     def each(self, tasks: Mapping[str, dict[str, Any]]) -> Iterator[tuple[str, Outcome]]:
-        """Outcomes by the keys of ``tasks``, as they come. ``tasks``: arguments of rungs.evaluate."""
+        """Yield outcomes by the keys of ``tasks``, whose values are arguments of ``rungs.evaluate``, as they finish."""
         if self._client is not None:
             yield from self._on_cluster(tasks)
             return
         with ThreadPoolExecutor(self._threads) as pool:
             pending = {pool.submit(self._evaluate, arguments): key for key, arguments in tasks.items()}
             try:
-                for one in as_completed(pending):
-                    yield pending[one], one.result()
+                for future in as_completed(pending):
+                    yield pending[future], future.result()
             finally:
-                for one in pending:
-                    one.cancel()
+                for future in pending:
+                    future.cancel()
 
     def _evaluate(self, arguments: dict[str, Any]) -> Outcome:
         if not hasattr(self._local, "arena"):
@@ -52,12 +55,12 @@ class Evaluators:
         assert self._client is not None
         pending = {self._client.submit(_evaluate_there, arguments, pure=False): key for key, arguments in tasks.items()}
         try:
-            for one in as_finished(pending):
-                yield pending.pop(one), one.result()
+            for future in as_finished(pending):
+                yield pending.pop(future), future.result()
         except KilledWorker:
             raise ClusterError("the workers of the cluster die while they simulate; give them more memory") from None
         except (CancelledError, OSError):
-            raise ClusterError("the scheduler of the cluster is gone; the same command with --out goes on") from None
+            raise ClusterError("the scheduler of the cluster is gone; the same command with --out resumes") from None
 
 
 def _evaluate_there(arguments: dict[str, Any]) -> Outcome:

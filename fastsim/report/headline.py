@@ -52,10 +52,9 @@ def judged(run: Run) -> list[Judged]:
 def _judge(objective: objectives.Objective, run: Run) -> Judged:
     key = f"latency.{objective.metric}.{objective.statistic}"
     value, agree = run.figures.get(key), None
+    met = objectives.holds(objective, value)
     if value is not None and (drawn := run.summary.get("replicates", {}).get("values", {}).get(key)):
-        same = sum((other < objective.limit) == (value < objective.limit) for other in drawn)
-        agree = same, len(drawn)
-    met = None if value is None else value < objective.limit
+        agree = sum(objectives.holds(objective, other) == met for other in drawn), len(drawn)
     return Judged(str(objective), key, value, objective.limit, met, agree)
 
 

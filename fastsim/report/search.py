@@ -8,13 +8,14 @@ import numpy as np
 from bokeh.models import ColorBar, ColumnDataSource, HoverTool, LinearColorMapper
 from bokeh.palettes import Viridis256
 
-from fastsim.planning.ranking import RANKINGS, Row, lower_is_better, pareto
-from fastsim.planning.search import Found
+from fastsim.planning.ranking import RANKINGS, lower_is_better, pareto
+from fastsim.planning.search import SearchResult
 from fastsim.planning.sensitivity import Variation, name_of
 from fastsim.report.page.figures import legend, line, plot, ticks
 from fastsim.report.page.page import Block, Card, Cards, Cell, Figure, Section, Table, Tabs, Text, page
 from fastsim.report.page.palette import INK, LINES, MUTED
 from fastsim.result.metrics.definitions import headline
+from fastsim.sweeps.configuration import Row
 
 KNOBS = (
     "device",
@@ -30,7 +31,7 @@ MOST_LINES = 300  # of the parallel coordinates: more is a grey area
 MOST_ROWS = 500  # of the table
 
 
-def search_page(found: Found, varied: Sequence[Variation], metrics: Sequence[str]) -> str:
+def search_page(found: SearchResult, varied: Sequence[Variation], metrics: Sequence[str]) -> str:
     """The page as HTML. ``metrics``: of the Pareto front."""
     able = [row for row in found.rows if row["score"]]
     lead = f"{len(able):,} of {len(found.rows):,} configurations meet {', '.join(found.objectives)}."
@@ -46,7 +47,7 @@ def search_page(found: Found, varied: Sequence[Variation], metrics: Sequence[str
     return page(f"Search: {able[0]['model'].rpartition('/')[2]}", sections, lead)
 
 
-def _winner(found: Found, best: Row) -> Iterator[Block]:
+def _winner(found: SearchResult, best: Row) -> Iterator[Block]:
     yield Cards(
         [
             Card("winner", name_of(best), f"{best['num_replicas']} replicas, {best['gpus']} GPUs"),

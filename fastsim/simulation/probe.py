@@ -15,7 +15,7 @@ from fastsim.kernels.exits import Exit
 from fastsim.kernels.state import State
 from fastsim.result.metrics import distribution
 from fastsim.result.metrics.definitions import QUANTILES
-from fastsim.result.metrics.objectives import Objective
+from fastsim.result.metrics.objectives import Objective, holds
 from fastsim.simulation import layout
 from fastsim.simulation.check import check_fit
 from fastsim.simulation.faults import explain_end, explain_fault
@@ -79,7 +79,7 @@ class Prober:
         if lost is not None:
             return Probed(rate, self.num_requests, False, {str(lost): None}, (str(lost),), finished)
         figures = {str(one): _figure(one, lane, stream) for one in objectives}
-        broken = tuple(str(one) for one in objectives if not _holds(figures[str(one)], one))
+        broken = tuple(str(one) for one in objectives if holds(one, figures[str(one)]) is False)
         return Probed(rate, self.num_requests, not broken, figures, broken, finished)
 
     def throughput(self) -> float:
@@ -116,11 +116,6 @@ class Prober:
             budget = min(2 * budget, SLICE)
         explain_end(self.resolved, lane)
         return lane, None
-
-
-def _holds(figure: float | None, objective: Objective) -> bool:
-    """Where nothing was measured, nothing is broken."""
-    return figure is None or figure < objective.limit
 
 
 def _figure(objective: Objective, lane: State, stream: Stream) -> float | None:

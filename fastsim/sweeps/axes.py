@@ -1,4 +1,4 @@
-"""The axes of a space: lists and ranges of values, one by one or several fields in step."""
+"""The axes of a space: fields with lists or ranges of values, and fields that change together."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -18,54 +18,58 @@ MAX_VALUES = 100_000  # of one axis
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """Fields that change in step, and the values that they take."""
+    """Fields that change together, by dotted name, and the values that they take at each step of the axis."""
 
     names: tuple[str, ...]
-    rows: tuple[tuple[Any, ...], ...]
-    place: Key  # in the document
+    steps: tuple[tuple[Any, ...], ...]  # each has a value for each name
+    key: Key  # where the axis is in the document
+
+    def __len__(self) -> int:
+        return len(self.steps)
 
 
 def read_axes(document: Document) -> tuple[Axis, ...]:
-    """The axes of a space: those of ``axes``, one field each, then those of ``zip``. Raises ConfigError."""
+    """Read the axes of a space: those of ``axes``, one field each, then those of ``zip``. Raises ConfigError."""
     axes, zips = document.values.get("axes") or {}, document.values.get("zip") or []
     if not isinstance(axes, dict):
         raise ConfigError(f"{document.where(('axes',))}: {short(axes)} is not fields and their values")
     if not isinstance(zips, list):
         zips = [zips]
-    found = [
+    made = [
         Axis((name,), tuple((value,) for value in values), ("axes",))
         for name, values in _group(document, axes, ("axes",))
     ]
     for number, group in enumerate(zips):
-        place: Key = ("zip", number)
+        key: Key = ("zip", number)
         if not isinstance(group, dict) or not group:
-            raise ConfigError(f"{document.where(place)}: {short(group)} is not fields and their values")
-        found.append(_zip(document, place, _group(document, group, place)))
-    names = [name for axis in found for name in axis.names]
+            raise ConfigError(f"{document.where(key)}: {short(group)} is not fields and their values")
+        made.append(_zip(document, key, _group(document, group, key)))
+    names = [name for axis in made for name in axis.names]
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"{document.where(('axes', name))}: given twice, in axes and in zip")
-    if not found:
+    if not made:
         raise ConfigError(f"{document.where(('axes',))}: missing; name the fields to vary (e.g. num_replicas: [1, 2])")
-    return tuple(found)
+    return tuple(made)
 
 
-def _group(document: Document, group: Mapping[str, Any], place: Key) -> list[tuple[str, list[Any]]]:
-    return [(name, _values(document, name, given, (*place, name))) for name, given in group.items()]
+def _group(document: Document, group: Mapping[str, Any], key: Key) -> list[tuple[str, list[Any]]]:
+    return [(name, _values(document, name, given, (*key, name))) for name, given in group.items()]
 
 
-def _zip(document: Document, place: Key, group: Sequence[tuple[str, list[Any]]]) -> Axis:
+def _zip(document: Document, key: Key, group: Sequence[tuple[str, list[Any]]]) -> Axis:
     first, values = group[0]
     for name, others in group:
         if len(others) != len(values):
             raise ConfigError(
-                f"{document.where((*place, name))}: {len(others)} values, and {first} has {len(values)}; "
-                "fields of a zip change together and need as many each"
+                f"{document.where((*key, name))}: {len(others)} values, and {first} has {len(values)}; "
+                "fields of a zip change together, so each needs the same number"
             )
-    return Axis(tuple(name for name, _ in group), tuple(zip(*(values for _, values in group), strict=True)), place)
+    return Axis(tuple(name for name, _ in group), tuple(zip(*(values for _, values in group), strict=True)), key)
 
 
 def _values(document: Document, name: str, given: Any, key: Key) -> list[Any]:
+    """The values of one field, which are a list, a range, or a single value."""
     where = document.where(key)
     whole = _check_name(name, where)
     if isinstance(given, dict) and not (name == "workload" and "from" not in given):
@@ -80,7 +84,7 @@ def _values(document: Document, name: str, given: Any, key: Key) -> list[Any]:
 
 
 def _check_name(name: str, where: str) -> bool:
-    """Whether the field takes whole numbers only. Raises ConfigError for a field that there is not."""
+    """Check the name of a field, and return whether it takes whole numbers only. Raises ConfigError if unknown."""
     if name.partition(".")[0] == "workload":
         if name not in WORKLOAD_FIELDS:
             raise ConfigError(f"{where}: unknown field; {did_you_mean(name, WORKLOAD_FIELDS)}")
@@ -95,12 +99,12 @@ def _check_name(name: str, where: str) -> bool:
 
 
 def fields(schema: Any = Deployment, prefix: str = "") -> list[str]:
-    """Every field that a space can vary, dotted."""
-    found = list(WORKLOAD_FIELDS) if not prefix else []
+    """The dotted names of all fields that a space can vary."""
+    names = list(WORKLOAD_FIELDS) if not prefix else []
     for name, info in schema.model_fields.items():
         inner = info.annotation
-        found += fields(inner, f"{prefix}{name}.") if hasattr(inner, "model_fields") else [prefix + name]
-    return found
+        names += fields(inner, f"{prefix}{name}.") if hasattr(inner, "model_fields") else [prefix + name]
+    return names
 
 
 def _range(given: Mapping[str, Any], where: str, whole: bool) -> list[Any]:
@@ -128,6 +132,7 @@ def _range(given: Mapping[str, Any], where: str, whole: bool) -> list[Any]:
 
 
 def _spaced(given: Mapping[str, Any], way: str, first: float, last: float, where: str) -> list[float]:
+    """Values from ``first`` to ``last``, spaced by the key ``way`` of the range: step, factor or num."""
     by = given[way]
     geometric = way == "factor" or given.get("spacing", "linear") == "geometric"
     if given.get("spacing", "linear") not in ("linear", "geometric") or ("spacing" in given and way != "num"):
@@ -147,4 +152,4 @@ def _spaced(given: Mapping[str, Any], way: str, first: float, last: float, where
         raise ConfigError(f"{where}: {number + 1:,} values, and an axis may have {MAX_VALUES:,}")
     if way == "num":
         by = 0.0 if not number else (last / first) ** (1 / number) if geometric else (last - first) / number
-    return [first * by**place if geometric else first + place * by for place in range(number + 1)]
+    return [first * by**index if geometric else first + index * by for index in range(number + 1)]

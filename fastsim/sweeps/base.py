@@ -1,4 +1,4 @@
-"""The deployment and the workload that all configurations of a space share."""
+"""The deployment and the workload that the configurations of a space start from."""
 
 import hashlib
 import json
@@ -19,96 +19,95 @@ from fastsim.workload import Workload, presets
 from fastsim.workload.loading import load as load_workload
 from fastsim.workload.workload import MAX_REQUESTS
 
-from .configuration import Configuration, digest, named
+from .configuration import Configuration, digest, workload_name
 
 WORKLOAD_KEYS = ("source", "rate", "num_requests", "seed")
-
-
-# Types, limits and what completes "is not".
+# Of the keys of a workload: their types, least and greatest value, and what completes "is not".
 NUMBERS: dict[str, tuple[Any, float, float, str]] = {
     "rate": ((int, float), 1e-9, 1e9, "requests per second from 1e-9 to 1e9 (e.g. 2.0)"),
     "num_requests": (int, 1, MAX_REQUESTS, "a whole number from 1 to 1e9 (e.g. 1000)"),
     "seed": (int, 0, 2**63 - 1, "an integer from 0 (e.g. 0)"),
 }
-
-
-KEPT = 256  # workloads
-
-
-NAMED = {"model": load_model, "device": load_device, "node": load_node}
+MAX_LOADED = 256  # workloads that are kept in memory
+LOADERS = {"model": load_model, "device": load_device, "node": load_node}  # of fields that name a catalog entry
 
 
 @dataclass(frozen=True)
 class Base:
-    """What does not vary; workloads that were loaded are kept, so that all who have the same share its arrays."""
+    """A deployment and a workload, to which the settings of a configuration are applied.
+
+    Loaded workloads are kept, so that configurations with the same workload share its arrays.
+    """
 
     document: Document  # of the deployment
-    workload: dict[str, Any]
-    folder: Path  # that the names of workloads are relative to
+    workload: dict[str, Any]  # source, rate, num_requests and seed, as far as they are given
+    folder: Path  # that file names of workloads are relative to
     loaded: dict[str, Workload] = field(default_factory=dict)
 
     @classmethod
     def read(cls, space: Document) -> "Base":
-        """The deployment and the workload of a space. Raises ConfigError."""
-        folder = Path(space.place).parent
+        """Read the deployment and the workload of a space. Raises ConfigError."""
+        folder = Path(space.source).parent
         where = space.where(("workload",))
         return cls(_deployment(space, folder), _workload(space.values.get("workload", "chat"), where), folder)
 
     def check(self, space: Document, axes: tuple[Axis, ...]) -> None:
-        """Raise ConfigError or CatalogError for a value of an axis that its field cannot have, in any combination,
-        or when the rest of the deployment is wrong."""
+        """Check that each field may have the values of its axis, and that the rest of the deployment is valid.
+
+        Values that are valid on their own may still be impossible together. Raises ConfigError or CatalogError.
+        """
         first: dict[str, Any] = {}
         for axis in axes:
-            for place, name in enumerate(axis.names):
-                for row in axis.rows:
-                    _check_value(space, (*axis.place, name), row[place])
-                first[name] = axis.rows[0][place]
-        validate(Deployment, Document(self.values(first), self.document.place, self.document.lines))
+            for index, name in enumerate(axis.names):
+                for step in axis.steps:
+                    _check_value(space, (*axis.key, name), step[index])
+                first[name] = axis.steps[0][index]
+        validate(Deployment, Document(self.values(first), self.document.source, self.document.lines))
 
-    def values(self, overrides: Mapping[str, Any]) -> dict[str, Any]:
-        """The fields of the deployment with some of them set."""
+    def values(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields of the deployment with ``settings`` applied."""
         values = deepcopy(self.document.values)
-        for name, value in overrides.items():
+        for name, value in settings.items():
             if not name.startswith("workload"):
                 _put(values, name, value)
         return values
 
     def value(self, name: str) -> Any:
-        """What a field is where it does not vary; the name of a workload for ``workload``."""
+        """The value of a field that does not vary; of ``workload``, its name."""
         head, *rest = name.split(".")
         if head == "workload":
-            return self.workload.get(rest[0]) if rest else named(self.workload["source"])
-        found: Any = self.document.values
+            return self.workload.get(rest[0]) if rest else workload_name(self.workload["source"])
+        value: Any = self.document.values
         for part in (head, *rest):
-            found = found.get(part) if isinstance(found, Mapping) else None
+            value = value.get(part) if isinstance(value, Mapping) else None
         info = describe(Deployment, (head, *rest))
-        return info.get_default() if found is None and not info.is_required() else found
+        return info.get_default() if value is None and not info.is_required() else value
 
-    def configuration(self, overrides: dict[str, Any], deployment: Deployment, resolved: Resolved) -> Configuration:
-        """A deployment that can run with its workload. Raises what ``load_workload`` raises."""
-        workload = self._load(overrides, deployment.seed)
-        return Configuration(overrides, deployment, resolved, workload, digest(resolved, workload))
+    def configuration(self, settings: dict[str, Any], deployment: Deployment, resolved: Resolved) -> Configuration:
+        """The configuration of a resolved deployment with its workload. Raises the errors of ``load_workload``."""
+        workload = self._load(settings, deployment.seed)
+        return Configuration(settings, deployment, resolved, workload, digest(resolved, workload))
 
-    def resolved(self, overrides: Mapping[str, Any]) -> tuple[Deployment, Resolved]:
-        """The deployment as described, and as it can run. Raises what ``resolve`` raises."""
-        deployment = Deployment.model_validate(self.values(overrides))
+    def resolved(self, settings: Mapping[str, Any]) -> tuple[Deployment, Resolved]:
+        """The deployment as described with ``settings``, and resolved. Raises the errors of ``resolve``."""
+        deployment = Deployment.model_validate(self.values(settings))
         return deployment, resolve(deployment)
 
-    def _load(self, overrides: Mapping[str, Any], seed: int) -> Workload:
-        asked = {"seed": seed, **self.workload}
-        if "workload" in overrides:
-            asked |= _workload(overrides["workload"], "workload")
-        asked |= {name.partition(".")[2]: overrides[name] for name in WORKLOAD_FIELDS[1:] if name in overrides}
-        asked = {name: value for name, value in asked.items() if value is not None}
-        key = json.dumps(asked, sort_keys=True)
+    def _load(self, settings: Mapping[str, Any], seed: int) -> Workload:
+        given = {"seed": seed, **self.workload}
+        if "workload" in settings:
+            given |= _workload(settings["workload"], "workload")
+        given |= {name.partition(".")[2]: settings[name] for name in WORKLOAD_FIELDS[1:] if name in settings}
+        given = {name: value for name, value in given.items() if value is not None}
+        key = json.dumps(given, sort_keys=True)
         if key not in self.loaded:
-            if len(self.loaded) == KEPT:
+            if len(self.loaded) == MAX_LOADED:
                 self.loaded.clear()
-            self.loaded[key] = load_workload(self._located(asked.pop("source")), **asked)
+            self.loaded[key] = load_workload(self._located(given.pop("source")), **given)
         return self.loaded[key]
 
     def _located(self, source: Any) -> Any:
-        """A source whose files are relative to the space."""
+        """The source of a workload with the paths of its files, which are relative to the space."""
         if isinstance(source, str):
             return source if source in presets() else str(self.folder / source)
         return {
@@ -117,9 +116,9 @@ class Base:
         }
 
     def files(self, workloads: Sequence[Any]) -> list[Any]:
-        """The workload that does not vary, ``workloads``, and digests of the files that they name."""
-        every = [self.workload, *(_workload(one, "workload") for one in workloads)]
-        texts = [text for one in every for text in _texts(self._located(one["source"]))]
+        """The workload that does not vary and ``workloads``, with digests of the files that any of them names."""
+        every = [self.workload, *(_workload(workload, "workload") for workload in workloads)]
+        texts = [text for workload in every for text in _texts(self._located(workload["source"]))]
         return [every, [hashlib.sha256(Path(text).read_bytes()).hexdigest() for text in texts if Path(text).is_file()]]
 
 
@@ -128,18 +127,18 @@ def _deployment(space: Document, folder: Path) -> Document:
     if given is None:
         return read(DEFAULT_FILE)
     if isinstance(given, str):
-        found = read(folder / given)
-        if isinstance(found.values.get("deployment"), dict):  # the config.json of a result
-            return Document(found.values["deployment"], found.place)
-        return found
+        document = read(folder / given)
+        if isinstance(document.values.get("deployment"), dict):  # the config.json of a result
+            return Document(document.values["deployment"], document.source)
+        return document
     if not isinstance(given, dict):
         raise ConfigError(f"{space.where(('deployment',))}: {short(given)} is neither a file nor fields")
     lines = {key[1:]: line for key, line in space.lines.items() if key[0] == "deployment" and len(key) > 1}
-    return Document(given, space.place, lines)
+    return Document(given, space.source, lines)
 
 
 def _workload(given: Any, where: str) -> dict[str, Any]:
-    """Source, rate, number of requests and seed of a workload that is a name, a description, or these."""
+    """Source, rate, number of requests and seed of a workload that is a name, a description, or these keys."""
     if isinstance(given, str):
         return {"source": given}
     if not isinstance(given, dict) or not given:
@@ -155,7 +154,7 @@ def _workload(given: Any, where: str) -> dict[str, Any]:
 
 
 def _check_number(key: str, value: Any, where: str) -> None:
-    """Raise ConfigError for a rate, number of requests or seed that no workload can have."""
+    """Raise ConfigError if a rate, number of requests or seed is not within its limits."""
     if value is None:
         return
     kinds, least, most, valid = NUMBERS[key]
@@ -164,6 +163,7 @@ def _check_number(key: str, value: Any, where: str) -> None:
 
 
 def _check_value(space: Document, key: Key, value: Any) -> None:
+    """Raise ConfigError or CatalogError if the field that ``key`` ends with cannot have ``value``."""
     name, where = str(key[-1]), space.where(key)
     if name == "workload":
         _workload(value, where)
@@ -173,15 +173,16 @@ def _check_value(space: Document, key: Key, value: Any) -> None:
         alone: dict[str, Any] = {"model": "any", "device": "any"}
         _put(alone, name, value)
         lines: dict[Key, int] = {tuple(name.split(".")): space.lines[key]} if key in space.lines else {}
-        validate(Deployment, Document(alone, space.place, lines))
-        if name in NAMED and value is not None:
+        validate(Deployment, Document(alone, space.source, lines))
+        if name in LOADERS and value is not None:
             try:
-                NAMED[name](value)
+                LOADERS[name](value)
             except CatalogError as problem:
                 raise CatalogError(f"{where}: {problem}") from None
 
 
 def _texts(value: Any) -> Iterator[str]:
+    """Every text in nested mappings."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
@@ -190,6 +191,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _put(values: dict[str, Any], dotted: str, value: Any) -> None:
+    """Set a dotted field in nested mappings."""
     *sections, last = dotted.split(".")
     for section in sections:
         if not isinstance(values.get(section), dict):

@@ -1,4 +1,4 @@
-"""Configurations in batches: cut by estimated work, simulated together, a row for each."""
+"""Batches of configurations: cut by estimated work and simulated together, with a row of figures for each."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -10,13 +10,12 @@ from fastsim.predictors.build import Built
 from fastsim.result.metrics.definitions import flatten
 from fastsim.simulation.many import Run, estimate, simulate_many, tables_key
 from fastsim.simulation.run import Progress
-from fastsim.sweeps.configuration import Configuration, named
+from fastsim.sweeps.configuration import Configuration, Row, workload_name
 from fastsim.workload import Workload
 
-Row = dict[str, Any]
-Outcome = dict[str, float | int | None] | str  # figures, or an error
+Outcome = dict[str, float | int | None] | str  # figures by column, or an error
 
-# Rough, for balance only: s of an iteration or request, and of a simulation's beginning and end.
+# Rough times, only to balance batches, s: of an iteration or a request, and of the start and end of a simulation.
 STEP_S, RUN_S = 7e-9, 2e-3
 LEAST_S, MOST_S = 0.1, 1.0  # of a batch: long enough that handing it out costs little, short enough to lose
 MOST = 50  # configurations of a batch
@@ -37,36 +36,42 @@ def simulate(
     progress: Progress | None = None,
     build: Callable[[Resolved], Built] | None = None,
 ) -> list[Outcome]:
-    """The figures of each job, or why there are none."""
+    """The figures or the error of each job; the arguments are those of ``simulate_many``."""
     return [_outcome(run) for run in simulate_many(jobs, threads=threads, progress=progress, build=build)]
 
 
 def row(configuration: Configuration, outcome: Outcome) -> Row:
-    """A row of the table of a sweep: the fields that vary, ``digest``, ``error`` (None or a sentence) and, without an
-    error, the figures of summary.json by dotted key."""
-    fields = {name: named(value) if name == "workload" else value for name, value in configuration.overrides.items()}
+    """A row of the table of a sweep: the settings, ``digest``, ``error`` (None or a sentence) and, without an error,
+    the figures of summary.json by dotted key."""
+    settings = {
+        name: workload_name(value) if name == "workload" else value for name, value in configuration.settings.items()
+    }
     if isinstance(outcome, str):
-        return {**fields, "digest": configuration.digest, "error": outcome}
-    return {**fields, "digest": configuration.digest, "error": None, **outcome}
+        return {**settings, "digest": configuration.digest, "error": outcome}
+    return {**settings, "digest": configuration.digest, "error": None, **outcome}
 
 
 def cut(configurations: Iterable[Configuration], threads: int) -> list[Batch]:
-    """Batches, the largest first. Those that share tables and workload stay together, so that each is read once."""
+    """Cut configurations into batches, the longest first.
+
+    Configurations that share operator times and workload stay together, so that a thread reads these only once.
+    """
     groups: dict[Any, list[tuple[Configuration, float]]] = {}
-    for one in configurations:
-        seconds = STEP_S * estimate(one.resolved, one.workload) + RUN_S
-        groups.setdefault((tables_key(one.resolved), one.workload.digest), []).append((one, seconds))
+    for configuration in configurations:
+        seconds = STEP_S * estimate(configuration.resolved, configuration.workload) + RUN_S
+        key = tables_key(configuration.resolved), configuration.workload.digest
+        groups.setdefault(key, []).append((configuration, seconds))
     total = sum(seconds for members in groups.values() for _, seconds in members)
     most = min(MOST_S, max(LEAST_S, total / (8 * threads)))
     batches: list[Batch] = []
     chosen: list[Configuration] = []
     filled = 0.0
     for members in groups.values():
-        for one, seconds in members:
+        for configuration, seconds in members:
             if chosen and (filled + seconds > most or len(chosen) == MOST):
                 batches.append(Batch(tuple(chosen), filled))
                 chosen, filled = [], 0.0
-            chosen.append(one)
+            chosen.append(configuration)
             filled += seconds
     if chosen:
         batches.append(Batch(tuple(chosen), filled))

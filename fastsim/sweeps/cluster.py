@@ -1,4 +1,7 @@
-"""Batches on a Dask cluster: workers get what they lack once, and those that die take nothing with them."""
+"""Simulating batches on a Dask cluster.
+
+Workloads and operator times are sent to each machine once, and a worker that dies loses no configuration.
+"""
 
 import json
 import logging
@@ -25,23 +28,24 @@ from fastsim.workload import Workload
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-PATIENCE_S = 5.0  # for a scheduler to answer
-MOST_SENT = 3  # times that a worker gets the same
-LOOK_S = 1.0  # between two looks at how many threads the workers have
-VERSION = __version__, CACHE_FOLDER.name  # and the digest of the kernels
+PATIENCE_S = 5.0  # how long a scheduler may take to answer
+MOST_SENT = 3  # how many times a worker is sent the same value
+LOOK_S = 1.0  # how often the number of threads of the workers is looked up
+VERSION = __version__, CACHE_FOLDER.name  # of fastsim, and the digest of the kernels
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A batch as it travels: large values by their names in shared.py."""
+    """A batch as it is sent to a worker, which finds large values by their names in ``handover``."""
 
     version: tuple[str, str]
-    jobs: tuple[tuple[Resolved, str, str | None], ...]  # deployment, workload, tables that are no worker's to build
+    # Deployment, name of the workload, and name of the operator times; None: those that come with fastsim.
+    jobs: tuple[tuple[Resolved, str, str | None], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Lacks:
-    """What a worker says that lacks values."""
+    """The answer of a worker whose machine does not have these values."""
 
     names: tuple[str, ...]
     worker: str
@@ -49,12 +53,12 @@ class Lacks:
 
 @contextmanager
 def connect(address: str) -> "Iterator[Client]":
-    """A client of the scheduler at an address (tcp://host:8786) or in a scheduler file. Raises ClusterError."""
+    """Connect to the scheduler at an address (tcp://host:8786) or in a scheduler file. Raises ClusterError."""
     from distributed import Client
 
     with _quiet():
         try:
-            client = Client(address if "://" in address else _written(Path(address)), timeout=PATIENCE_S)
+            client = Client(address if "://" in address else _address_in(Path(address)), timeout=PATIENCE_S)
         except (OSError, ValueError) as problem:
             raise ClusterError(
                 f"--dask {address}: no scheduler answers within {PATIENCE_S:g} s ({_reason(problem)}); is "
@@ -68,7 +72,7 @@ def connect(address: str) -> "Iterator[Client]":
 
 @contextmanager
 def local(workers: int) -> "Iterator[Client]":
-    """A client of a cluster of ``workers`` processes of this machine, one thread each."""
+    """Start a cluster of ``workers`` processes of this machine, with one thread each."""
     from dask import config
     from distributed import Client, LocalCluster
 
@@ -76,36 +80,36 @@ def local(workers: int) -> "Iterator[Client]":
     # No dashboard, and any free port for the scheduler's pages: Dask warns where another cluster has the usual one.
     settings |= {"dashboard_address": ":0", "scheduler_kwargs": {"dashboard": False}}
 
-    def deafen() -> None:  # Ctrl-C reaches the workers too, and is not for them
+    def ignore_interrupts() -> None:  # a terminal sends Ctrl-C to the workers too
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
-    # Dask's own profiler looks at the stacks of workers a hundred times per second.
+    # Dask's own profiler would read the stacks of the workers a hundred times per second.
     unprofiled = config.set({"distributed.worker.profile.enabled": False})
     with unprofiled, _quiet(), LocalCluster(n_workers=workers, **settings) as cluster, Client(cluster) as client:
-        client.run(deafen)
+        client.run(ignore_interrupts)
         yield client
 
 
 def check(client: "Client") -> None:
     """Raise ClusterError unless all workers run this version of fastsim."""
 
-    def version() -> tuple[str, str]:  # travels as code: a worker may have no fastsim
+    def version() -> tuple[str, str]:  # is sent as code, as a worker may have no fastsim
         from importlib import import_module
 
-        try:  # by name: an older fastsim has its version in its face only
+        try:  # by name, as an older fastsim has no module for its version
             return import_module("fastsim").__version__, import_module("fastsim.kernels._jit").CACHE_FOLDER.name
         except ImportError as problem:
             return "", str(problem)
 
-    for worker, found in client.run(version, on_error="ignore").items():
-        _compare(found, VERSION, worker)
+    for worker, theirs in client.run(version, on_error="ignore").items():
+        _compare(theirs, VERSION, worker)
 
 
 def compute(client: "Client", batches: Iterator[Batch]) -> Iterator[tuple[Batch, list[Outcome]]]:
-    """Batches with the outcomes of their configurations, as they get ready; each configuration once.
+    """Yield batches with the outcomes of their configurations, as they finish; each configuration once.
 
-    Those whose workers died again and again are tried once more one by one at the end, so that only what is to blame
-    fails. Raises FastsimError when the scheduler is gone.
+    Dask gives up a batch whose workers died several times. Its configurations are tried once more at the end, one at
+    a time, so that only the one that kills its workers fails. Raises FastsimError if the scheduler is lost.
     """
     from distributed import CancelledError, KilledWorker, as_completed
     from distributed.comm.core import CommClosedError
@@ -113,7 +117,7 @@ def compute(client: "Client", batches: Iterator[Batch]) -> Iterator[tuple[Batch,
     sender, ready = _Sender(client), as_completed(loop=client.loop)
     running: dict[Future[Any], Batch] = {}
     suspects: list[Configuration] = []
-    alone = False  # whether nobody but the suspect that runs can be to blame
+    alone = False  # whether the suspects run one at a time
 
     def submit(batch: Batch) -> None:
         future = client.submit(work, sender.task(batch), pure=False)
@@ -132,31 +136,31 @@ def compute(client: "Client", batches: Iterator[Batch]) -> Iterator[tuple[Batch,
             future = next(ready)
             batch = running.pop(future)
             try:
-                found = _result(future, sender.address)
+                answer = _result(future, sender.address)
             except KilledWorker:
                 if alone:
                     yield batch, ["every worker that simulated it died (out of memory?)"]
                 else:
                     suspects += batch.configurations
                 continue
-            if isinstance(found, Lacks):
-                sender.send(found)
+            if isinstance(answer, Lacks):
+                sender.send(answer)
                 submit(batch)
             else:
-                yield batch, found
+                yield batch, answer
     except (CancelledError, CommClosedError):
         gone = f"{sender.address}: the scheduler is gone; run again to compute what is missing"
         raise FastsimError(gone) from None
     finally:
         sender.clean()
-        with suppress(CancelledError, OSError):  # there is nothing to tidy up where nobody answers
+        with suppress(CancelledError, OSError):  # the scheduler may be gone
             if client.status == "running":
                 client.cancel(list(running))
                 sender.clean_workers()
 
 
 def work(task: Task) -> list[Outcome] | Lacks:
-    """What a worker does with a batch."""
+    """Simulate a batch on a worker; or return what the worker lacks."""
     from distributed import get_worker
 
     address = get_worker().address
@@ -173,35 +177,37 @@ def work(task: Task) -> list[Outcome] | Lacks:
     tables = {tables_key(resolved): values[built] for resolved, _, built in task.jobs if built is not None}
 
     def build(resolved: Resolved) -> Built:
-        found: Built | None = tables.get(tables_key(resolved))
-        return found or build_cost(resolved)
+        sent: Built | None = tables.get(tables_key(resolved))
+        return sent or build_cost(resolved)
 
-    return simulate([(resolved, values[stream]) for resolved, stream, _ in task.jobs], threads=1, build=build)
+    return simulate([(resolved, values[workload]) for resolved, workload, _ in task.jobs], threads=1, build=build)
 
 
 class _Sender:
-    """What the workers of a client need, and how much of it at once."""
+    """Sends batches to the workers of a client, with the workloads and operator times that they need."""
 
     def __init__(self, client: "Client") -> None:
         self._client = client
         self.address: str = client.scheduler_info()["address"]
-        self._names: dict[Any, str | None] = {}  # of values in shared.py
-        self._sent: Counter[tuple[str, str]] = Counter()
+        self._names: dict[Any, str | None] = {}  # of values in ``handover``; None: it cannot be built
+        self._sent: Counter[tuple[str, str]] = Counter()  # by worker and name
         self._looked, self._window = -LOOK_S, 0
 
     def task(self, batch: Batch) -> Task:
-        """A batch as it travels."""
-        jobs = [(one.resolved, self._stream(one.workload), self._built(one.resolved)) for one in batch.configurations]
+        """A batch as it is sent."""
+        jobs = [
+            (each.resolved, self._workload(each.workload), self._built(each.resolved)) for each in batch.configurations
+        ]
         return Task(VERSION, tuple(jobs))
 
     def window(self) -> int:
-        """Batches under way at once: enough for all threads, and for a cluster that grows with its queue."""
+        """How many batches to submit at once: enough for all threads, and for a cluster that grows with its queue."""
         if (now := time.monotonic()) - self._looked > LOOK_S:
             self._looked, self._window = now, 4 * sum(self._client.nthreads().values()) + 16
         return self._window
 
     def send(self, lacks: Lacks) -> None:
-        """Give a worker, and the others of its machine, what it lacks."""
+        """Send a worker the values that it lacks, which other workers of its machine then find too."""
         for name in lacks.names:
             self._sent[lacks.worker, name] += 1
             if self._sent[lacks.worker, name] > MOST_SENT:
@@ -210,47 +216,47 @@ class _Sender:
             self._client.run(handover.store, name, data, workers=[lacks.worker], on_error="ignore")
 
     def clean(self) -> None:
-        """Remove what was kept for the workers on this machine."""
+        """Remove the values that were kept on this machine for its workers."""
         handover.discard(name for name in self._names.values() if name is not None)
 
     def clean_workers(self) -> None:
-        """Remove what they were sent."""
+        """Remove the values that were sent to workers of other machines."""
         if sent := [name for _, name in self._sent]:
             self._client.run(handover.discard, sent, on_error="ignore")
 
-    def _stream(self, workload: Workload) -> str:
+    def _workload(self, workload: Workload) -> str:
         key = workload.name, workload.digest
         name = self._names.get(key) or handover.put(workload)
         self._names[key] = name
         return name
 
     def _built(self, resolved: Resolved) -> str | None:
-        """Tables of operator times that only this machine may have. The shipped forests are everywhere."""
+        """The name of operator times that only this machine may have; None for those that come with fastsim."""
         if resolved.predictor.source == "default":
             return None
         key = tables_key(resolved)
         if key not in self._names:
             try:
                 self._names[key] = handover.put(build_cost(resolved))
-            except FastsimError:  # the worker will say the same, in the row of the configuration
+            except FastsimError:  # the worker will find the same error, which goes into the row
                 self._names[key] = None
         return self._names[key]
 
 
 def _result(future: "Future[Any]", address: str) -> list[Outcome] | Lacks:
     try:
-        found: list[Outcome] | Lacks = future.result()
-    except (ImportError, AttributeError) as problem:  # a worker that came later, and has no fastsim or an older one
+        answer: list[Outcome] | Lacks = future.result()
+    except (ImportError, AttributeError) as problem:  # of a worker that joined later, without fastsim or with another
         raise ClusterError(f"{address}: a worker cannot run fastsim ({_reason(problem)})") from None
-    return found
+    return answer
 
 
-def _written(file: Path) -> str:
-    """The address in a scheduler file."""
+def _address_in(file: Path) -> str:
+    """The address in a scheduler file. Raises ClusterError."""
     try:
-        found = json.loads(file.read_text())["address"]
-        if isinstance(found, str):
-            return found
+        address = json.loads(file.read_text())["address"]
+        if isinstance(address, str):
+            return address
     except FileNotFoundError:
         raise ClusterError(
             f"--dask {file}: neither an address nor a scheduler file (e.g. tcp://host:8786, or scheduler.json)"
@@ -260,27 +266,29 @@ def _written(file: Path) -> str:
     raise ClusterError(f"--dask {file}: no scheduler file; `dask scheduler --scheduler-file {file}` writes one")
 
 
-def _compare(found: tuple[str, str], wanted: tuple[str, str], worker: str) -> None:
-    if found == wanted:
+def _compare(theirs: tuple[str, str], ours: tuple[str, str], worker: str) -> None:
+    """Raise ClusterError unless a worker has this version of fastsim and its kernels."""
+    if theirs == ours:
         return
-    if not found[0]:
-        raise ClusterError(f"worker {worker} has no fastsim ({found[1]}), and this is {wanted[0]}; install it there")
-    if found[0] != wanted[0]:
-        raise ClusterError(f"worker {worker} runs fastsim {found[0]}, and this is {wanted[0]}; install the same on all")
+    if not theirs[0]:
+        raise ClusterError(f"worker {worker} has no fastsim ({theirs[1]}), and this is {ours[0]}; install it there")
+    if theirs[0] != ours[0]:
+        raise ClusterError(f"worker {worker} runs fastsim {theirs[0]}, and this is {ours[0]}; install the same on all")
     raise ClusterError(
-        f"worker {worker} runs fastsim {found[0]} with kernels {found[1]}, and here they are {wanted[1]}; "
+        f"worker {worker} runs fastsim {theirs[0]} with kernels {theirs[1]}, and here they are {ours[1]}; "
         "install the same on all"
     )
 
 
 def _reason(problem: BaseException) -> str:
+    """The first line of an error, or its type."""
     lines = str(problem).strip().splitlines()
     return lines[0] if lines else type(problem).__name__
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Dask's log says in many lines what the sweep says in one."""
+    """Silence Dask's log, which repeats in many lines what the sweep says in one."""
     names = ["distributed", *(name for name in logging.root.manager.loggerDict if name.startswith("distributed."))]
     levels = [(logger := logging.getLogger(name), logger.level) for name in names]
     for logger, _ in levels:

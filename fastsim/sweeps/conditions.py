@@ -19,10 +19,10 @@ VALID = "a condition is made of fields, numbers, text, lists, + - * / // %, comp
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A condition, the place that its errors name, and the dotted names of the fields that it reads."""
+    """A condition, where its text comes from, and the dotted names of the fields that it reads."""
 
     text: str
-    place: str
+    source: str
     fields: frozenset[str]
     code: CodeType
 
@@ -30,43 +30,43 @@ class Condition:
         """Whether the condition is true of ``values``, by dotted field. Raises ConfigError if it is not a truth."""
         known = {name: values[name] for name in self.fields}
         try:
-            found = eval(self.code, {"__builtins__": {}, "truth()": _truth, "number()": _number}, known)
+            truth = eval(self.code, {"__builtins__": {}, "truth()": _truth, "number()": _number}, known)
         except ZeroDivisionError:
-            raise ConfigError(f"{self.place}: {self.text!r} divides by zero") from None
+            raise ConfigError(f"{self.source}: {self.text!r} divides by zero") from None
         except (TypeError, OverflowError):
             given = ", ".join(f"{name} {known[name]!r}" for name in sorted(known))
             raise ConfigError(
-                f"{self.place}: {self.text!r} cannot be computed with {given} (null has no order: write "
+                f"{self.source}: {self.text!r} cannot be computed with {given} (null has no order: write "
                 "`field == null or ...`)"
             ) from None
-        if not isinstance(found, bool):
-            raise ConfigError(f"{self.place}: {self.text!r} is {found!r}, not true or false (e.g. num_gpus <= 16)")
-        return found
+        if not isinstance(truth, bool):
+            raise ConfigError(f"{self.source}: {self.text!r} is {truth!r}, not true or false (e.g. num_gpus <= 16)")
+        return truth
 
 
-def parse(text: Any, place: str) -> Condition:
-    """Parse the text of a condition; errors name it by ``place``. Raises ConfigError."""
+def parse(text: Any, source: str) -> Condition:
+    """Parse the text of a condition; errors begin with ``source``, where it comes from. Raises ConfigError."""
     if not isinstance(text, str) or not text.strip() or len(text) > MAX_LENGTH:
-        raise ConfigError(f"{place}: {str(text)[:60]!r} is not a condition (e.g. num_gpus <= 16)")
+        raise ConfigError(f"{source}: {str(text)[:60]!r} is not a condition (e.g. num_gpus <= 16)")
     try:
         fields: set[str] = set()
-        checked = ast.Expression(_checked(ast.parse(text.strip(), mode="eval").body, fields, place))
+        checked = ast.Expression(_checked(ast.parse(text.strip(), mode="eval").body, fields, source))
         code = compile(ast.fix_missing_locations(checked), "<condition>", "eval")
-        return Condition(text.strip(), place, frozenset(fields), code)
+        return Condition(text.strip(), source, frozenset(fields), code)
     except SyntaxError as problem:
-        raise ConfigError(f"{place}: {text!r} is not a condition: {problem.msg} (e.g. num_gpus <= 16)") from None
+        raise ConfigError(f"{source}: {text!r} is not a condition: {problem.msg} (e.g. num_gpus <= 16)") from None
     except (RecursionError, MemoryError, ValueError):
-        raise ConfigError(f"{place}: {text[:60]!r}... is nested too deeply, or not text") from None
+        raise ConfigError(f"{source}: {text[:60]!r}... is nested too deeply, or not text") from None
 
 
-def _checked(node: ast.expr, fields: set[str], place: str) -> ast.expr:
-    """``node`` with checks around its operands, and each field as one variable of its dotted name, as in ``fields``.
+def _checked(node: ast.expr, fields: set[str], source: str) -> ast.expr:
+    """``node`` with type checks around its operands, and each field as a variable with its dotted name.
 
-    Raises ConfigError for a node that is not on the list.
+    Adds the names of the fields to ``fields``. Raises ConfigError for a node that is not on the list.
     """
 
-    def inner(one: ast.expr, check: str = "") -> ast.expr:
-        made = _checked(one, fields, place)
+    def inner(part: ast.expr, check: str = "") -> ast.expr:
+        made = _checked(part, fields, source)
         return ast.Call(ast.Name(check, ast.Load()), [made], []) if check else made
 
     match node:
@@ -75,12 +75,12 @@ def _checked(node: ast.expr, fields: set[str], place: str) -> ast.expr:
         case ast.Name(id=name) if name in CONSTANTS:
             return ast.Constant(CONSTANTS[name])
         case ast.Name() | ast.Attribute():
-            fields.add(field := _dotted(node, place))
+            fields.add(field := _dotted(node, source))
             return ast.Name(field, ast.Load())
         case ast.List(elts=elements) | ast.Tuple(elts=elements):
-            return ast.List([inner(one) for one in elements], ast.Load())
+            return ast.List([inner(element) for element in elements], ast.Load())
         case ast.BoolOp(op=sign, values=terms):
-            return ast.BoolOp(sign, [inner(one, "truth()") for one in terms])
+            return ast.BoolOp(sign, [inner(term, "truth()") for term in terms])
         case ast.UnaryOp(op=ast.Not() as sign, operand=operand):
             return ast.UnaryOp(sign, inner(operand, "truth()"))
         case ast.UnaryOp(op=ast.USub() as sign, operand=operand):
@@ -90,17 +90,17 @@ def _checked(node: ast.expr, fields: set[str], place: str) -> ast.expr:
         ):
             return ast.BinOp(inner(left, "number()"), sign, inner(right, "number()"))
         case ast.Compare(left, signs, others) if not any(isinstance(sign, ast.Is | ast.IsNot) for sign in signs):
-            return ast.Compare(inner(left), signs, [inner(one) for one in others])
-    raise ConfigError(f"{place}: {ast.unparse(node)!r} cannot stand in a condition; {VALID}")
+            return ast.Compare(inner(left), signs, [inner(other) for other in others])
+    raise ConfigError(f"{source}: {ast.unparse(node)!r} cannot stand in a condition; {VALID}")
 
 
-def _dotted(node: ast.expr, place: str) -> str:
+def _dotted(node: ast.expr, source: str) -> str:
     match node:
         case ast.Name(id=name):
             return name
         case ast.Attribute(value=value, attr=name):
-            return f"{_dotted(value, place)}.{name}"
-    raise ConfigError(f"{place}: {ast.unparse(node)!r} is not a field (e.g. scheduler.max_num_seqs)")
+            return f"{_dotted(value, source)}.{name}"
+    raise ConfigError(f"{source}: {ast.unparse(node)!r} is not a field (e.g. scheduler.max_num_seqs)")
 
 
 def _truth(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""One point of a space, and how it is made: a deployment and a workload with some of their fields set."""
+"""A configuration of a space: a deployment and a workload with the settings that vary."""
 
 import hashlib
 import json
@@ -12,42 +12,44 @@ from fastsim.deployment.schedulers import is_function
 from fastsim.version import __version__
 from fastsim.workload import Workload
 
+Row = dict[str, Any]  # of the table of a sweep or a search: settings and figures by column
+
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """One point of a space."""
+    """One combination of the settings that vary in a space."""
 
-    overrides: dict[str, Any]  # the fields that vary
+    settings: dict[str, Any]  # values by dotted field, such as scheduler.max_num_seqs
     deployment: Deployment  # as described
     resolved: Resolved
     workload: Workload
-    digest: str  # of all that its figures follow from
+    digest: str
 
 
 def digest(resolved: Resolved, workload: Workload) -> str:
-    """SHA-256, as hex, of all that the figures of a configuration follow from, this version of fastsim included."""
+    """SHA-256 in hex of all that the figures of a configuration depend on, with the version of fastsim."""
     functions = [name for name in (resolved.scheduler.policy.name, resolved.router) if is_function(name)]
     parts = (
         __version__,
         resolved.deployment.model_dump_json(),
         repr((resolved.model, resolved.device, resolved.node)),
         workload.digest,
-        *(Path(one.rpartition(":")[0]).read_text() for one in functions),
-        _measured(resolved.predictor.source),
+        *(Path(function.rpartition(":")[0]).read_text() for function in functions),
+        _operator_times(resolved.predictor.source),
     )
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def named(workload: Any) -> str:
-    """A workload in a word: the name of its preset or file."""
+def workload_name(workload: Any) -> str:
+    """The name of a workload in tables: its preset or file, or its description as JSON."""
     if isinstance(workload, str):
         return workload
-    return named(workload["source"]) if "source" in workload else json.dumps(workload, sort_keys=True)
+    return workload_name(workload["source"]) if "source" in workload else json.dumps(workload, sort_keys=True)
 
 
 @cache
-def _measured(source: str) -> str:
-    """What changes when the files of operator times do: their names, sizes and times of change."""
+def _operator_times(source: str) -> str:
+    """A text that changes when the files of operator times do: their names, sizes and modification times."""
     folder = Path(source.partition(":")[2])
     if source in ("default", "aic") or not folder.is_dir():
         return source

@@ -1,4 +1,8 @@
-"""Values with large arrays in files: the processes of a machine map them into memory and share it."""
+"""Handing values with large arrays to the processes of a machine, which map the same file into memory.
+
+An array stays read-only or writable as it was, and a plain ``numpy.ndarray``: kernels are compiled for exactly these
+types. ``joblib.load(mmap_mode=...)`` makes all arrays of a file read-only, or all writable, and ``numpy.memmap``.
+"""
 
 import mmap
 import pickle
@@ -14,16 +18,16 @@ from fastsim.kernels._jit import CACHE_FOLDER
 
 HEAD, ALIGN = 8, 64  # bytes
 WEEK = 7 * 24 * 3600  # s
-OPEN = 16  # values that a process keeps open
+MAX_OPEN = 16  # values that a process keeps open
 
 
 def folder() -> Path:
-    """Beside the machine code of the kernels."""
+    """The folder of the files, beside the machine code of the kernels."""
     return CACHE_FOLDER.parents[1] / "shared"
 
 
 def put(value: Any) -> str:
-    """Keep a value for the processes of this machine; returns its name. What somebody left a week ago goes."""
+    """Keep a value for the processes of this machine, and return its name. Also deletes values older than a week."""
     name = uuid4().hex
     store(name, _pack(value))
     for path in folder().iterdir():
@@ -32,9 +36,9 @@ def put(value: Any) -> str:
     return name
 
 
-@lru_cache(OPEN)
+@lru_cache(MAX_OPEN)
 def get(name: str) -> Any:
-    """The value; its arrays are memory of the file. Raises FileNotFoundError where it was never stored."""
+    """The value of a name, whose arrays are the mapped file. Raises FileNotFoundError if this machine lacks it."""
     with (folder() / name).open("rb") as file:
         memory = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
     start = HEAD + int.from_bytes(memory[:HEAD], "little")
@@ -46,24 +50,24 @@ def get(name: str) -> Any:
 
 
 def packed(name: str) -> bytes:
-    """A value as other machines store it."""
+    """The bytes of a value, for ``store`` on another machine."""
     return (folder() / name).read_bytes()
 
 
 def store(name: str, data: bytes) -> None:
-    """Keep a packed value; others see it whole or not at all."""
+    """Keep the bytes of a value under its name. Other processes never see a part of them."""
     with atomic_file(folder() / name, durable=False) as part:
         part.write_bytes(data)
 
 
 def discard(names: Iterable[str]) -> None:
-    """Remove values; those who have them open keep them."""
+    """Delete values. A process that has one open keeps it."""
     for name in names:
         (folder() / name).unlink(missing_ok=True)
 
 
 def _pack(value: Any) -> bytes:
-    """Sizes of the parts, then the parts: the value pickled without its arrays, and the arrays."""
+    """The sizes of the parts in bytes, then the parts: the value pickled without its arrays, and its arrays."""
     buffers: list[pickle.PickleBuffer] = []
     parts = [memoryview(pickle.dumps(value, protocol=5, buffer_callback=buffers.append))]
     parts += [buffer.raw() for buffer in buffers]

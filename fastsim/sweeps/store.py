@@ -1,7 +1,7 @@
-"""The table of a sweep: a folder of Parquet files that grows as results come, and is valid at any moment.
+"""The table of a sweep: a folder of Parquet files that grows as results arrive, and is a valid table at any moment.
 
-``part-*.parquet`` hold a row per configuration; they appear whole or not at all. ``_sweep.json`` says what the sweep
-is; readers of Parquet skip names that begin with an underscore or a dot.
+The files ``part-*.parquet`` hold a row per configuration, and each is written in one step. ``_sweep.json`` describes
+the sweep; readers of Parquet skip names that begin with an underscore or a dot.
 """
 
 import json
@@ -18,25 +18,29 @@ import pyarrow.parquet as pq
 from fastsim.errors import OutputError
 from fastsim.files.writing import locked, refuse_file, write_text, writing
 from fastsim.result.metrics.definitions import METRICS
-from fastsim.sweeps.batches import Row
+from fastsim.sweeps.configuration import Row
 from fastsim.version import __version__
 
 SWEEP = "_sweep.json"
-EVERY_S, SHARE = 1.0, 0.02  # a part is written after a second, later after 2 % of the time so far: parts stay few
+# A part is written after a second, later after 2 % of the time so far, so that there are few parts.
+EVERY_S, SHARE = 1.0, 0.02
 MOST_ROWS = 5000  # of a part
-# Of configurations whose operator times say how much of them was measured.
-SOMETIMES = tuple(f"operator_times.{kind}" for kind in ("measured", "modelled", "outside"))
+# Columns of the configurations whose summary says how much of the operator times was measured.
+OPERATOR_TIMES = tuple(f"operator_times.{kind}" for kind in ("measured", "modelled", "outside"))
 
 
 class Dataset:
-    """An open folder; nobody else can open it until it is closed."""
+    """The table of a sweep, open for writing; no other process can open it until it is closed."""
 
     def __init__(self, folder: Path, fields: Mapping[str, pa.DataType], about: Mapping[str, Any]) -> None:
-        """``fields``: the fields that vary, and their types. ``about``: what the sweep is; ``digest`` tells it apart.
+        """Open the table in ``folder``, or make it.
 
-        Raises OutputError when the folder cannot be written, is in use, or holds something else.
+        ``fields``: the types of the fields that vary, by name. ``about``: what _sweep.json says of the sweep; its
+        ``digest`` tells sweeps apart. Raises OutputError if the folder cannot be written, is being written by another
+        process, or holds something else.
         """
-        self.folder, self.done = folder, set[str]()  # digests that are in the files when they are opened
+        self.folder = folder
+        self.done = set[str]()  # digests of the configurations that were in the table when it was opened
         self.rows = self.failed = 0
         self._began = self._written = time.monotonic()
         self._about = {"fastsim": __version__, **about}
@@ -50,7 +54,7 @@ class Dataset:
             ],
             metadata={"fastsim": json.dumps(self._about)},
         )
-        self._figures = False  # whether the schema has them
+        self._figures = False  # whether the schema has their columns
         self._part = 0
         self._open = ExitStack()
         refuse_file(folder)
@@ -71,26 +75,26 @@ class Dataset:
         return self
 
     def __exit__(self, *failure: object) -> None:
-        """Write what is left, also when the sweep was interrupted."""
+        """Write the rows that are not written yet, also after an interruption."""
         try:
             self._write()
         finally:
             self._open.close()
 
     def add(self, rows: Iterable[Row]) -> None:
-        """Take rows; write them when it is time."""
+        """Add rows to the table; they are written about once a second, and less often in a long sweep."""
         self._rows += (fresh := list(rows))
         self.rows += len(fresh)
         self.failed += sum(row["error"] is not None for row in fresh)
         now = time.monotonic()
         if len(self._rows) >= MOST_ROWS or now - self._written > max(EVERY_S, SHARE * (now - self._began)):
-            # Without figures nobody knows their columns yet.
+            # The columns of figures are not known before the first row that has them.
             if self._figures or any(row["error"] is None for row in self._rows):
                 self._write()
             self._written = now
 
     def finish(self, **more: Any) -> None:
-        """Say that the sweep is complete, and more about it."""
+        """Write all rows, and add ``more`` to the description of the sweep, which is complete."""
         self._write()
         self._about |= more
         self._describe()
@@ -98,11 +102,11 @@ class Dataset:
     def _write(self) -> None:
         if not self._rows:
             return
-        figures = next((row for row in self._rows if row["error"] is None), None)
-        if not self._figures and figures is not None:
-            for name in dict.fromkeys((*figures, *SOMETIMES)):
+        first = next((row for row in self._rows if row["error"] is None), None)
+        if not self._figures and first is not None:
+            for name in dict.fromkeys((*first, *OPERATOR_TIMES)):
                 if name not in self._schema.names:
-                    self._schema = self._schema.append(_field(name, figures.get(name)))
+                    self._schema = self._schema.append(_field(name, first.get(name)))
             self._figures = True
         path = self.folder / f"part-{self._part:05}.parquet"
         with writing(path) as part:
@@ -114,7 +118,10 @@ class Dataset:
         write_text(self.folder / SWEEP, json.dumps(self._about, indent=2) + "\n")
 
     def _resume(self) -> None:
-        """Find out what is done. Raises OutputError when the folder holds something else."""
+        """Read which configurations are done, and put damaged parts aside.
+
+        Raises OutputError if the folder holds something else.
+        """
         if not (self.folder / SWEEP).exists():
             if others := sorted(path.name for path in self.folder.iterdir() if path.name != ".lock"):
                 raise OutputError(f"{self.folder}: holds {others[0]} and no sweep; name a new or an empty folder")
@@ -122,30 +129,34 @@ class Dataset:
         for left in [*self.folder.glob(".part-*"), *self.folder.glob(f".{SWEEP}.*")]:
             left.unlink()
         if not any(self.folder.glob("*part-*")):
-            return  # a sweep that came to nothing
+            return  # an earlier sweep ended without a single row
         self._check()
         for path in sorted(self.folder.glob("part-*.parquet")):
             self._part = max(self._part, int(path.stem.removeprefix("part-")) + 1)
             try:
                 with pq.ParquetFile(path) as file:
-                    found, schema = file.read(columns=["digest", "error"]), file.schema_arrow
+                    rows, schema = file.read(columns=["digest", "error"]), file.schema_arrow
             except (OSError, pa.ArrowException, KeyError) as problem:
                 aside = path.with_name(f"_damaged-{path.name}")
                 path.replace(aside)
                 reason = str(problem).splitlines()[0]
-                warnings.warn(f"{path}: damaged ({reason}); now {aside.name}, and computed again", stacklevel=2)
+                warnings.warn(
+                    f"{path}: is damaged ({reason}); it is now {aside.name}, and its rows are computed again",
+                    stacklevel=2,
+                )
                 continue
-            self.done.update(map(str, found["digest"].to_pylist()))
-            self.rows += len(found)
-            self.failed += len(found) - found["error"].null_count
+            self.done.update(map(str, rows["digest"].to_pylist()))
+            self.rows += len(rows)
+            self.failed += len(rows) - rows["error"].null_count
             if len(schema) > len(self._schema) and not self._figures:
                 self._schema, self._figures = schema, True
 
     def _check(self) -> None:
+        """Raise OutputError if the folder holds another sweep, or one of another version of fastsim."""
         path = self.folder / SWEEP
         try:
-            found = json.loads(path.read_text())
-            digest, version = found["digest"], found["fastsim"]
+            about = json.loads(path.read_text())
+            digest, version = about["digest"], about["fastsim"]
         except (ValueError, KeyError, TypeError):
             raise OutputError(f"{path}: cannot be read; name another folder, or remove this one") from None
         if version != __version__:
@@ -154,14 +165,14 @@ class Dataset:
             )
         if digest != self._about["digest"]:
             raise OutputError(
-                f"{self.folder}: holds another sweep ({found.get('space', 'unknown')} as it was then: "
-                f"{found.get('combinations', '?')} combinations of {', '.join(found.get('varied', ()))}); "
+                f"{self.folder}: holds another sweep ({about.get('space', 'unknown')} as it was then: "
+                f"{about.get('combinations', '?')} combinations of {', '.join(about.get('varied', ()))}); "
                 "name another folder"
             )
 
 
 def column_type(values: Iterable[Any]) -> pa.DataType:
-    """The Arrow type of a field that takes these values."""
+    """The Arrow type of the column of a field that takes these values."""
     kinds = {type(value) for value in values} - {type(None)}
     if kinds <= {bool}:
         return pa.bool_()
@@ -171,9 +182,9 @@ def column_type(values: Iterable[Any]) -> pa.DataType:
 
 
 def _field(name: str, value: Any) -> "pa.Field[Any]":
-    """A figure's column, with its unit and meaning."""
+    """The column of a figure, with its unit and meaning in the metadata."""
     kind = pa.int64() if isinstance(value, int) else pa.float64()
-    metric = next((one for one in METRICS if name == one.name or name.startswith(f"{one.name}.")), None)
+    metric = next((each for each in METRICS if name == each.name or name.startswith(f"{each.name}.")), None)
     if metric is None:
         return pa.field(name, kind)
     return pa.field(name, kind, metadata={"unit": metric.unit, "meaning": metric.meaning})

@@ -1,4 +1,4 @@
-"""Sweeps: every configuration of a space simulated, on the threads of this process or on a Dask cluster."""
+"""Simulating every configuration of a space, on threads of this process or on a Dask cluster."""
 
 import os
 import threading
@@ -28,12 +28,28 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """What a sweep came to."""
+    """What a sweep has done.
+
+    Attributes
+    ----------
+    folder : Path
+        The folder that holds the table.
+    configurations : int
+        Rows of the table.
+    computed : int
+        How many of them this call has simulated; the others were in the folder before.
+    failed : int
+        How many of them have an error in place of figures.
+    dropped : dict of str to Dropped
+        Combinations that are not in the table, by reason: how many, and an example.
+    seconds : float
+        Time that the call took, s.
+    """
 
     folder: Path
-    configurations: int  # in the table
-    computed: int  # of these, this time
-    failed: int  # of these, rows with an error
+    configurations: int
+    computed: int
+    failed: int
     dropped: dict[str, Dropped]
     seconds: float
 
@@ -48,22 +64,63 @@ def sweep(
     yes: bool = False,
     progress: Progress | None = None,
 ) -> Sweep:
-    """Simulate every configuration of ``space`` into the Parquet files of the folder ``out``.
+    """Simulate every configuration of a space into a table of Parquet files.
 
-    On ``threads`` of this process (as many as cores), on ``workers`` processes of this machine, or on the cluster of
-    ``client``, any distributed.Client: the same rows to the bit, in any order. What the folder has already is not
-    computed again. A configuration that fails is a row with its error. ``yes``: also more than 100,000 combinations.
-    ``progress`` is called with configurations done and in all.
+    The rows are the same, to the bit, on any number of threads, processes or machines; their order is not. The folder
+    is a valid table at any moment, and the same call resumes a sweep that was interrupted.
 
-    Raises ConfigError for the space, OutputError for the folder, ClusterError for a cluster that cannot be used, and
-    FastsimError when its scheduler is lost; the folder is valid then too, and the same call goes on where it ended.
+    Parameters
+    ----------
+    space : str, Path, mapping or Space
+        A YAML, TOML or JSON file that describes the space, or its content: ``deployment``, ``workload``, ``axes``
+        (every combination of their values), ``zip`` (fields that change together) and ``where`` (conditions).
+    out : str or Path
+        The folder for the table. Configurations that it has already are not simulated again.
+    client : distributed.Client, optional
+        The client of a Dask cluster whose workers simulate. By default threads of this process do.
+    workers : int, optional
+        How many processes of this machine simulate instead of threads.
+    threads : int, optional
+        Threads of this process. By default one per core.
+    yes : bool
+        Whether the space may have more than 100,000 combinations. By default False.
+    progress : callable, optional
+        A function that is called with the number of configurations that are done, and of all.
+
+    Returns
+    -------
+    Sweep
+        How many configurations the table has, and which combinations were left out.
+
+    Raises
+    ------
+    errors.ConfigError
+        When the space is not valid, or no configuration is left of it. A configuration that cannot be simulated is no
+        error: its row says why.
+    errors.OutputError
+        When the folder cannot be written, holds something else, or is being written by another process.
+    errors.ClusterError
+        When the cluster cannot be used.
+    errors.FastsimError
+        When the scheduler of the cluster is lost; the same call then resumes the sweep.
+
+    Examples
+    --------
+    >>> axes = {"scheduler.policy": ["vllm", "sarathi"], "num_replicas": [1, 2]}
+    >>> workload = {"source": "chat", "rate": 20, "num_requests": 200}
+    >>> done = fastsim.sweep({"workload": workload, "axes": axes, "where": "num_gpus > 1"}, "out")
+    >>> done.configurations, {reason: each.count for reason, each in done.dropped.items()}
+    (2, {'where num_gpus > 1': 2})
+    >>> import pyarrow.parquet
+    >>> sorted(pyarrow.parquet.read_table("out")["scheduler.policy"].to_pylist())
+    ['sarathi', 'vllm']
     """
     began = time.monotonic()
     space = Space.load(space, yes=yes)
     if client is not None and workers is not None:
         raise ConfigError("workers: a client brings its own; give one of client and workers")
     columns = {name: pa.string() if name == "workload" else column_type(space.values(name)) for name in space.names}
-    about = {"digest": space.digest, "space": space.place, "varied": space.names, "combinations": space.size}
+    about = {"digest": space.digest, "space": space.source, "varied": space.names, "combinations": space.size}
     with Dataset(Path(out), columns, about) as dataset:
         before = dataset.rows
         if client is not None or workers is not None:
@@ -74,25 +131,29 @@ def sweep(
         if progress:
             progress(dataset.rows, space.size)
         for batch, outcomes in results:
-            dataset.add(row(*one) for one in zip(batch.configurations, outcomes, strict=True))
+            dataset.add(row(*pair) for pair in zip(batch.configurations, outcomes, strict=True))
             if progress:
-                progress(dataset.rows, space.size - sum(one.count for one in space.dropped.values()))
-        dropped = {reason: {"count": one.count, "example": one.example} for reason, one in space.dropped.items()}
+                progress(dataset.rows, space.size - sum(each.count for each in space.dropped.values()))
+        dropped = {reason: {"count": each.count, "example": each.example} for reason, each in space.dropped.items()}
         dataset.finish(configurations=dataset.rows, failed=dataset.failed, dropped=dropped)
         seconds = time.monotonic() - began
         return Sweep(dataset.folder, dataset.rows, dataset.rows - before, dataset.failed, dict(space.dropped), seconds)
 
 
 def here(batches: Iterator[Batch], threads: int) -> Generator[tuple[Batch, list[Outcome]], None, None]:
-    """Batches with the outcomes of their configurations, simulated by threads of this process."""
+    """Simulate batches on threads of this process, and yield each with the outcomes of its configurations.
+
+    Closing the generator stops the simulations.
+    """
     stop = threading.Event()
 
-    def look(share: float) -> None:
+    def check(share: float) -> None:
         if stop.is_set():
             raise InterruptedError
 
     def run(batch: Batch) -> list[Outcome]:
-        return simulate([(one.resolved, one.workload) for one in batch.configurations], threads=1, progress=look)
+        jobs = [(configuration.resolved, configuration.workload) for configuration in batch.configurations]
+        return simulate(jobs, threads=1, progress=check)
 
     running: dict[Future[list[Outcome]], Batch] = {}
     with ThreadPoolExecutor(threads) as pool:
@@ -121,20 +182,20 @@ def _on_cluster(
 
 
 def _batches(space: Space, done: Iterable[str], threads: int) -> Iterator[Batch]:
-    """What is not done yet, in batches, the largest of a block first."""
+    """The configurations whose digest is not in ``done``, in batches; the longest batch of a block comes first."""
     known = frozenset(done)
-    left = (one for one in space.configurations() if one.digest not in known)
-    while block := list(islice(left, BLOCK)):
+    missing = (configuration for configuration in space.configurations() if configuration.digest not in known)
+    while block := list(islice(missing, BLOCK)):
         yield from cut(block, threads)
 
 
 def _warmed(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """Batches whose kernels are compiled: else every worker of this machine would compile them for itself."""
+    """Compile the kernels of each batch before it is yielded, as every worker would otherwise compile its own."""
     from fastsim.simulation.warm import compile_kernel
 
     ready: set[str] = set()
     for batch in batches:
-        policies = {one.resolved.scheduler.policy.name for one in batch.configurations}
+        policies = {configuration.resolved.scheduler.policy.name for configuration in batch.configurations}
         for policy in sorted(policies - ready):
             if not is_function(policy):
                 compile_kernel(policy)

@@ -186,7 +186,7 @@ def parse(
     document = replace(document, values=values)
     kinds = [_kind(document, section, group) for section, group in (("lengths", Lengths), ("gaps", Gaps))]
     described = validate(Description[kinds[0], kinds[1]], document)  # type: ignore[valid-type]
-    folder = Path(document.place).parent
+    folder = Path(document.source).parent
     moved = {
         name: part.model_copy(update={"file": str(folder / part.file)})
         for name in ("lengths", "gaps")

@@ -126,7 +126,9 @@ def test_the_journal_of_another_search_is_refused(tmp_path: Path) -> None:
 
 def test_the_journal_of_an_earlier_fastsim_is_refused(tmp_path: Path) -> None:
     (tmp_path / "findings.jsonl").write_text('{"version": "1"}\n')
-    with pytest.raises(InputError, match=r"holds findings\.jsonl of an earlier fastsim.*; remove that file to search"):
+    with pytest.raises(
+        InputError, match=r"holds findings\.jsonl of an earlier version of fastsim.*; remove that file to search"
+    ):
         opened(tmp_path)
     (tmp_path / "findings.jsonl").unlink()
     assert opened(tmp_path) == {}

@@ -19,7 +19,7 @@ from fastsim.planning.budget import parse_budget
 from fastsim.planning.capacity import capacity
 from fastsim.planning.ranking import pareto
 from fastsim.planning.rungs import rungs
-from fastsim.planning.search import Found, search
+from fastsim.planning.search import SearchResult, search
 from fastsim.planning.workers import Evaluators
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,11 +36,11 @@ SPACE: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def found() -> Found:
+def found() -> SearchResult:
     return search(SPACE, 2, threads=2)
 
 
-def test_the_winner_is_who_wins_when_everybody_is_tried_in_full(found: Found) -> None:
+def test_the_winner_is_who_wins_when_everybody_is_tried_in_full(found: SearchResult) -> None:
     full = {
         one.digest: capacity(one.resolved.deployment, one.unit).rate / one.dollars_per_hour for one in found.candidates
     }
@@ -52,14 +52,14 @@ def test_the_winner_is_who_wins_when_everybody_is_tried_in_full(found: Found) ->
         assert row["qps_per_dollar"] == pytest.approx(full[row["digest"]], rel=0.02 if row["rung"] == 4 else 0.35)
 
 
-def test_a_deployment_has_the_replicas_that_the_budget_pays_for(found: Found) -> None:
+def test_a_deployment_has_the_replicas_that_the_budget_pays_for(found: SearchResult) -> None:
     assert {row["gpus"] for row in found.rows} == {2}
     assert {row["num_replicas"] for row in found.rows} == {1, 2}
     in_dollars = search(SPACE, "$9/h", num_requests=300)
     assert {(row["device"], row["gpus"]) for row in in_dollars.rows} == {("a100", 4), ("h100", 2)}
 
 
-def test_losers_cost_little(found: Found) -> None:
+def test_losers_cost_little(found: SearchResult) -> None:
     second = [row for row in found.rows if row["rung"] >= 2]
     assert 8 <= len(second) < 16
     assert [one.num_requests for one in rungs(8000, 0.01)] == [1000, 1000, 2000, 8000]
@@ -67,7 +67,7 @@ def test_losers_cost_little(found: Found) -> None:
     assert len(rungs(1500, 0.01)) == 1
 
 
-def test_the_same_on_any_number_of_threads(found: Found) -> None:
+def test_the_same_on_any_number_of_threads(found: SearchResult) -> None:
     again = search(SPACE, 2, threads=1)
     assert again.rows == found.rows
     assert (again.num_runs, again.num_simulated) == (found.num_runs, found.num_simulated)
@@ -103,7 +103,7 @@ search(json.loads(sys.argv[1]), 2, out=sys.argv[2], threads=2)
 
 @pytest.mark.parametrize("number", [1, 11, 18])
 def test_a_search_that_was_killed_computes_only_what_is_missing(
-    found: Found, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    found: SearchResult, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = [json.dumps(SPACE), str(tmp_path), str(number)]
     killed = subprocess.run([sys.executable, "-c", KILLED, *given], cwd=ROOT, check=False)
@@ -129,7 +129,7 @@ def test_a_search_that_was_killed_computes_only_what_is_missing(
         search(SPACE, 2, ["ttft:p90<1s"], out=tmp_path)
 
 
-def test_ranking_by_cost_and_latency_at_a_rate(found: Found) -> None:
+def test_ranking_by_cost_and_latency_at_a_rate(found: SearchResult) -> None:
     cost = search(SPACE, 2, rank="cost", rate=20.0, num_requests=1200)
     for row in cost.rows:
         replica = row["capacity"] / row["num_replicas"]
@@ -192,7 +192,7 @@ def test_pareto_is_what_nobody_beats() -> None:
         pareto(rows, ("capacitiy", "gpus"))
 
 
-def test_relaxing_an_objective_never_costs_and_tightening_never_helps(found: Found) -> None:
+def test_relaxing_an_objective_never_costs_and_tightening_never_helps(found: SearchResult) -> None:
     varied = sensitivity.sensitivity(found, (0.2, 3.0))
     assert [one.objective for one in varied] == [str(one) for one in found.objectives for _ in range(2)]
     for one in varied:
@@ -211,9 +211,9 @@ def test_relaxing_an_objective_never_costs_and_tightening_never_helps(found: Fou
 @pytest.mark.parametrize(
     ("fields", "text"),
     [
-        ({"budget": 0}, "budget: '0' pays for nothing whole"),
+        ({"budget": 0}, "budget: '0' must be above 0"),
         ({"budget": "-3"}, "budget: '-3' is neither GPUs nor dollars"),
-        ({"budget": "2.5"}, "budget: '2.5' pays for nothing whole"),
+        ({"budget": "2.5"}, "budget: '2.5' must be above 0, and whole if it counts GPUs"),
         ({"budget": "lots"}, "budget: 'lots' is neither"),
         ({"budget": "$1/h"}, r"no configuration costs at most \$1 an hour"),
         ({"rank": "speed"}, "rank: 'speed' is unknown; "),

@@ -23,12 +23,12 @@ def space(axes: dict[str, Any], **others: Any) -> Space:
     return Space.load({"workload": SMALL, "axes": axes, **others})
 
 
-def overrides(found: Space) -> list[tuple[Any, ...]]:
-    return [tuple(one.overrides.values()) for one in found.configurations()]
+def settings(found: Space) -> list[tuple[Any, ...]]:
+    return [tuple(one.settings.values()) for one in found.configurations()]
 
 
 def values(given: Any, name: str = "workload.rate") -> list[Any]:
-    return [row[0] for row in space({name: given}).axes[0].rows]
+    return [step[0] for step in space({name: given}).axes[0].steps]
 
 
 def rows_of(found: list[Configuration], threads: int | None = None) -> list[dict[str, Any]]:
@@ -40,7 +40,7 @@ def rows_of(found: list[Configuration], threads: int | None = None) -> list[dict
 def test_axes_are_a_product_and_zips_go_in_step() -> None:
     axes: dict[str, Any] = {"num_replicas": [1, 2], "scheduler.policy": ["vllm", "orca"]}
     steps = {"scheduler.max_num_seqs": [32, 64], "gpu_memory_utilization": [0.8, 0.9]}
-    found = overrides(space(axes, zip=[steps]))
+    found = settings(space(axes, zip=[steps]))
     assert found == [(*pair, *step) for pair in itertools.product(*axes.values()) for step in [(32, 0.8), (64, 0.9)]]
 
 
@@ -62,7 +62,7 @@ def test_a_range_has_both_its_ends(first: int, steps: int, step: float) -> None:
     assert found[-1] == pytest.approx(first + steps * step)
 
 
-def test_a_configuration_is_what_overrides_make_of_the_deployment(tmp_path: Path) -> None:
+def test_a_configuration_is_what_settings_make_of_the_deployment(tmp_path: Path) -> None:
     (tmp_path / "base.yaml").write_text("model: meta-llama/Llama-2-7b-hf\ndevice: a100\nseed: 5\n")
     (tmp_path / "requests.csv").write_text("arrived_at,num_prompt_tokens,num_output_tokens\n0,10,5\n1,20,5\n")
     file = tmp_path / "space.yaml"
@@ -98,7 +98,7 @@ def test_conditions_drop_and_are_counted() -> None:
     axes = {"tensor_parallel_size": [1, 2, 4], "num_replicas": [1, 2, 4, 8]}
     found = space(axes, where=["num_gpus <= 8", "tensor_parallel_size * pipeline_parallel_size * num_replicas >= 4"])
     kept = [(tp, n) for tp in (1, 2, 4) for n in (1, 2, 4, 8) if 4 <= tp * n <= 8]
-    assert overrides(found) == kept
+    assert settings(found) == kept
     assert {reason: one.count for reason, one in found.dropped.items()} == {
         "where num_gpus <= 8": 3,
         "where tensor_parallel_size * pipeline_parallel_size * num_replicas >= 4": 3,
@@ -108,7 +108,7 @@ def test_conditions_drop_and_are_counted() -> None:
 def test_a_condition_cuts_whole_branches() -> None:
     axes = {"num_replicas": {"from": 1, "to": 1000, "step": 1}, "seed": {"from": 1, "to": 1000, "step": 1}}
     found = Space.load({"workload": SMALL, "axes": axes, "where": ["num_replicas == 3", "seed < 3"]}, yes=True)
-    assert overrides(found) == [(3, 1), (3, 2)]
+    assert settings(found) == [(3, 1), (3, 2)]
     assert sum(one.count for one in found.dropped.values()) == 1_000_000 - 2
 
 
@@ -118,14 +118,14 @@ def test_what_cannot_run_is_dropped_and_counted() -> None:
         "tensor_parallel_size": [1, 3, 4],
     }
     found = space(axes)
-    assert overrides(found) == [(axes["model"][0], 4), (axes["model"][1], 1), (axes["model"][1], 4)]
+    assert settings(found) == [(axes["model"][0], 4), (axes["model"][1], 1), (axes["model"][1], 4)]
     assert {reason: one.count for reason, one in found.dropped.items()} == {"memory": 1, "tensor_parallel_size": 2}
     assert "tensor_parallel_size=1: " in found.dropped["memory"].example
 
 
 def test_what_comes_to_the_same_is_taken_once() -> None:
     found = space({"scheduler.chunk_size": [None, 512, 256], "num_replicas": [1, 2]})
-    assert len(overrides(found)) == 4
+    assert len(settings(found)) == 4
     assert found.dropped["the same as another"].count == 2
 
 
@@ -142,8 +142,8 @@ def test_a_batch_gives_what_simulate_gives() -> None:
     assert rows == rows_of(found, threads=3)
     for one, row in zip(found, rows, strict=True):
         assert row["digest"] == one.digest
-        assert row["num_replicas"] == one.overrides["num_replicas"]
-        if one.overrides["scheduler.num_blocks"] == 1:
+        assert row["num_replicas"] == one.settings["num_replicas"]
+        if one.settings["scheduler.num_blocks"] == 1:
             assert "KV blocks" in row["error"]
             continue
         figures = flatten(fastsim.simulate(one.deployment, one.workload).summary)

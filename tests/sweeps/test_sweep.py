@@ -61,7 +61,7 @@ def test_a_row_for_each_configuration(swept: Path) -> None:
     rows = {row["digest"]: row for row in table(swept).to_pylist()}
     for one in Space.load(SPACE).configurations():
         row = rows.pop(one.digest)
-        assert {name: row[name] for name in one.overrides} == one.overrides
+        assert {name: row[name] for name in one.settings} == one.settings
         figures = flatten(fastsim.simulate(one.deployment, one.workload).summary)
         for name in ("latency.ttft.p99", "latency.tbt.mean", "throughput.requests_per_s", "totals.iterations"):
             assert row[name] == figures[name]
@@ -160,7 +160,7 @@ def test_a_part_that_was_cut_off_is_put_aside(swept: Path, size: int, tmp_path: 
     sweep(SPACE, out)
     part = sorted(out.glob("part-*.parquet"))[0]
     part.write_bytes(part.read_bytes()[:size])
-    with pytest.warns(UserWarning, match=rf"{part.name}: damaged .* computed again"):
+    with pytest.warns(UserWarning, match=rf"{part.name}: is damaged .* computed again"):
         assert sweep(SPACE, out).computed > 0
     assert same(swept, out)
 

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from fastsim.cli.terminal.console import note, print_json, seconds, share, stdout, table
 from fastsim.deployment.description import Deployment
 from fastsim.planning.fleet import Fleet
-from fastsim.planning.ranking import Row
-from fastsim.planning.search import Found
+from fastsim.planning.search import SearchResult
+from fastsim.sweeps.configuration import Row
 
 
-def show(fleets: Sequence[Fleet], found: Found, deployment: Deployment, load: str, as_json: bool) -> None:
+def show(fleets: Sequence[Fleet], found: SearchResult, deployment: Deployment, load: str, as_json: bool) -> None:
     """Print a line for each kind of GPU, the cheapest first, and why the other kinds cannot serve the load."""
     missing = _missing(fleets, found.rows)
     if as_json:

@@ -7,11 +7,12 @@ from typing import Any
 from fastsim.cli.terminal import console as kit
 from fastsim.cli.terminal.console import MISSING, note, number, print_json, seconds, stdout, written
 from fastsim.deployment import schedulers
-from fastsim.planning.ranking import RANKINGS, Row
-from fastsim.planning.search import Found
+from fastsim.planning.ranking import RANKINGS
+from fastsim.planning.search import SearchResult
 from fastsim.planning.sensitivity import Variation
 from fastsim.planning.store import as_dict, front_of
 from fastsim.result.metrics.definitions import headline
+from fastsim.sweeps.configuration import Row
 
 SHOWN = 10
 COLUMNS = (
@@ -33,7 +34,9 @@ COLUMNS = (
 TEXTS = ("device", "scheduler.policy")
 
 
-def show(found: Found, varied: Sequence[Variation], metrics: Sequence[str], out: Path | None, as_json: bool) -> None:
+def show(
+    found: SearchResult, varied: Sequence[Variation], metrics: Sequence[str], out: Path | None, as_json: bool
+) -> None:
     """Print the best configurations, what limits them, the Pareto front, and how long the search took."""
     if as_json:
         print_json(as_dict(found, varied, metrics))

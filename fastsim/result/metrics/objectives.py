@@ -74,7 +74,7 @@ def parse(text: str, place: str = "objective") -> Objective:
 
 
 def parse_all(texts: Sequence[str | Objective], place: str = "objective") -> tuple[Objective, ...]:
-    """Each objective once."""
+    """Objectives, parsed where they are text, each of them once; ``place``: as in ``parse``. Raises ConfigError."""
     return tuple(dict.fromkeys(one if isinstance(one, Objective) else parse(one, place) for one in texts))
 
 
@@ -84,14 +84,18 @@ def value(objective: Objective, summary: Mapping[str, Any]) -> float | None:
     return found
 
 
+def holds(objective: Objective, figure: float | None) -> bool | None:
+    """Whether a figure, s, is below the limit of an objective; None where nothing was measured."""
+    return None if figure is None else figure < objective.limit
+
+
 def met(objective: Objective, summary: Mapping[str, Any]) -> bool | None:
-    """Whether a summary keeps to an objective; None where nothing was measured."""
-    found = value(objective, summary)
-    return None if found is None else found < objective.limit
+    """Whether a summary meets an objective; None where nothing was measured."""
+    return holds(objective, value(objective, summary))
 
 
 def missed(objectives: Sequence[Objective], summary: Mapping[str, Any]) -> list[Objective]:
-    """Those that a summary does not keep to."""
+    """The objectives that a summary does not meet."""
     return [objective for objective in objectives if met(objective, summary) is False]
 
 
