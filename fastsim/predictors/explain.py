@@ -1,5 +1,6 @@
 """One iteration of a deployment, operator by operator: time, interval, share, and how each time is known."""
 
+import math
 from typing import Any
 
 from fastsim.deployment.resolved import Resolved
@@ -21,7 +22,7 @@ def explain(resolved: Resolved, iteration: Iteration) -> dict[str, Any]:
         raise ConfigError("predictor.compose: 'vidur' cannot be explained by operator (valid: fastsim)")
     built = build_cost(resolved)
     rows = breakdown(built.operators, known_of(resolved, iteration), iteration, resolved.pipeline_parallel_size)
-    total, (low, high) = sum(row.ms for row in rows), interval(rows)
+    total, (low, high) = math.fsum(row.ms for row in rows), interval(rows)
     return {
         "deployment": resolved.deployment.model_dump(mode="json"),
         "iteration": {

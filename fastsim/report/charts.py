@@ -169,14 +169,14 @@ def operators(runs: Sequence[Run]) -> list[Block]:
     if not known:
         return []
     rows = [run.name if len(runs) > 1 else "all stages" for run, _ in known]
-    totals = {name: sum(found.get(name, 0.0) for _, found in known) for name in dict(known[0][1])}
+    totals = {name: math.fsum(found.get(name, 0.0) for _, found in known) for name in dict(known[0][1])}
     shown = sorted(totals, key=lambda name: -totals[name])[: OPERATORS - 1]
     parts: dict[str, list[float]] = {name: [] for name in [*shown, "others"]}
     for _, found in known:
-        whole = sum(found.values()) or 1.0
+        whole = math.fsum(found.values()) or 1.0
         for name in shown:
             parts[name].append(100 * found.get(name, 0.0) / whole)
-        parts["others"].append(100 * sum(value for name, value in found.items() if name not in shown) / whole)
+        parts["others"].append(100 * math.fsum(value for name, value in found.items() if name not in shown) / whole)
     plot = figures.plot("per cent of the GPU time", "", y_range=rows[::-1], height=90 + 34 * len(rows))
     plot.yaxis.axis_label = None
     legend = figures.stacked(plot, rows, parts, "%")

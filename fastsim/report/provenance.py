@@ -1,5 +1,6 @@
 """All figures with their meanings, and what a run follows from."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -85,7 +86,7 @@ def _of_replica(key: str, value: Any) -> Cell:
     values = value if isinstance(value, list) else [value]
     said = share if key in ("busy", "mfu", "mean_kv", "peak_kv") else number
     known = [one for one in values if one is not None]
-    return Cell(", ".join(map(said, values)), sum(known) / len(known) if known else None)
+    return Cell(", ".join(map(said, values)), math.fsum(known) / len(known) if known else None)
 
 
 def configuration(runs: Sequence[Run]) -> Table:

@@ -12,6 +12,7 @@ from fastsim.errors import WorkloadError
 
 MAX_TOKENS = 10_000_000  # of one prompt or one output; a larger number is taken for a mistake in a file
 MAX_REQUESTS = 10**9
+MAX_TIME = 1e10  # s; later than this, float64 no longer tells apart the times of two iterations
 COLUMNS = ("arrived_at", "num_prompt_tokens", "num_output_tokens")
 
 
@@ -24,7 +25,7 @@ class Workload:
     Parameters
     ----------
     arrived_at : float64[num_requests]
-        Arrival times, s: finite, from 0, ascending.
+        Arrival times, s: from 0 to 1e10, ascending.
     num_prompt_tokens : int64[num_requests]
         Tokens of each prompt, 1 to 10 million.
     num_output_tokens : int64[num_requests]
@@ -188,14 +189,22 @@ def _spread(values: NDArray[Any]) -> dict[str, float]:
 def check_times(values: Any, place: str, column: str) -> NDArray[np.float64]:
     """Return ``values`` as arrival times, float64[n], s. Raises WorkloadError at the first that is not valid."""
     times = _numbers(values, place, column).astype(np.float64, copy=False)
-    if not (times[0] >= 0 and times[-1] < np.inf and bool((times[1:] >= times[:-1]).all())):
-        _refuse(~np.isfinite(times) | (times < 0), times, place, column, "a time in seconds from 0 (e.g. 0.25)")
+    if not (times[0] >= 0 and times[-1] <= MAX_TIME and bool((times[1:] >= times[:-1]).all())):
+        wanted = f"a time in seconds from 0 to {MAX_TIME:g} (e.g. 0.25){_unit_of(times)}"
+        _refuse(~((times >= 0) & (times <= MAX_TIME)), times, place, column, wanted)
         row = int(np.flatnonzero(times[1:] < times[:-1])[0]) + 1
         raise WorkloadError(
             f"{place}: data row {row + 1}: {column}: {times[row].item()!r} is earlier than the row before "
             f"({times[row - 1].item()!r}); sort the requests by {column}"
         )
     return times
+
+
+def _unit_of(times: NDArray[np.float64]) -> str:
+    """A hint where times look like those since 1970 in a smaller unit than seconds."""
+    units = {"milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
+    unit = next((name for name, number in units.items() if 1e9 <= float(times[0]) / number <= 4e9), None)
+    return f"; these look like {unit} since 1970, so divide them by {units[unit]:,.0f}" if unit else ""
 
 
 def check_lengths(values: Any, place: str, column: str) -> NDArray[np.int64]:

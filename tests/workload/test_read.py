@@ -70,7 +70,7 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
         load("-")
 
 
-ascending = st.lists(st.floats(0, 1e12), min_size=1, max_size=30).map(sorted)
+ascending = st.lists(st.floats(0, 1e10), min_size=1, max_size=30).map(sorted)
 
 
 @settings(max_examples=60, deadline=None)
@@ -95,7 +95,7 @@ def test_what_is_written_reads_back_to_the_bit(
 REFUSED_ROWS = [
     ("1.0,512,128\n0.5,5,6\n", "data row 2: arrived_at: 0.5 is earlier than the row before (1.0); sort"),
     ("-0.5,1,1\n0.0,5,6\n", "data row 1: arrived_at: -0.5 is not a time in seconds from 0"),
-    ("0.0,1,1\n-2.5,5,6\n", "data row 2: arrived_at: -2.5 is not a time in seconds from 0 (e.g. 0.25)"),
+    ("0.0,1,1\n-2.5,5,6\n", "data row 2: arrived_at: -2.5 is not a time in seconds from 0 to 1e+10 (e.g. 0.25)"),
     ("0.0,1,1\nnan,5,6\n3,1,1\n", "data row 2: arrived_at: nan is not a time"),
     ("0.0,1,1\n1.0,5,6\ninf,1,1\n", "data row 3: arrived_at: inf is not a time"),
     ("0.0,0,6\n", "data row 1: num_prompt_tokens: 0 is not a whole number of tokens from 1 to 10,000,000 (e.g. 512)"),

@@ -133,3 +133,22 @@ def test_published_figures_are_those_of_the_paper() -> None:
         figures = [float(cell) for cell in line.split(",")[2:9]]
         prompt, output, ratio = PUBLISHED[name]
         assert figures == [*prompt, *output, ratio]
+
+
+@pytest.mark.parametrize(
+    ("start", "unit", "factor"),
+    [
+        (1.7e12, "milliseconds", "1,000"),
+        (1.7e15, "microseconds", "1,000,000"),
+        (1.7e18, "nanoseconds", "1,000,000,000"),
+    ],
+)
+def test_times_in_another_unit_are_refused_with_a_hint(start: float, unit: str, factor: str) -> None:
+    """At such times float64 no longer tells two iterations apart, and every latency would be wrong."""
+    with pytest.raises(WorkloadError, match=f"data row 1: .* look like {unit} since 1970, so divide them by {factor}$"):
+        Workload(start + np.arange(3.0), np.full(3, 100), np.full(3, 10))
+
+
+def test_a_rate_whose_arrivals_no_run_could_reach_is_refused() -> None:
+    with pytest.raises(WorkloadError, match=r"arrived_at: .* is not a time in seconds from 0 to 1e\+10"):
+        load("chat", rate=1e-9, num_requests=20)

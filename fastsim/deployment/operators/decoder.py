@@ -3,6 +3,7 @@
 ``count`` is the number of layers that have an operator: layers of one model differ in their experts and windows.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -42,8 +43,8 @@ class Operators:
 
     def weight_bytes(self) -> int:
         """Bytes of the layers' weights on one GPU, without embedding, final norm and LM head."""
-        total = sum(gemm.count * gemm.weight_bytes() for gemm in self.gemms)
-        total += sum(BYTES * kernel.count * kernel.weights for kernel in self.elementwise)
+        total = math.fsum(gemm.count * gemm.weight_bytes() for gemm in self.gemms)
+        total += math.fsum(BYTES * kernel.count * kernel.weights for kernel in self.elementwise)
         return int(total + (self.experts.count * self.experts.weight_bytes() if self.experts else 0))
 
     def kv_bytes_per_token(self) -> int:

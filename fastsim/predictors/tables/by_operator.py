@@ -171,7 +171,7 @@ def kind_of(part: str) -> str:
 
 def shares(rows: list[Row]) -> dict[str, float]:
     """Share of the time by how it is known: measured, outside, modelled, given."""
-    total = sum(row.ms for row in rows)
+    total = math.fsum(row.ms for row in rows)
     by_evidence: dict[str, float] = {}
     for row in rows:
         by_evidence[row.about.how] = by_evidence.get(row.about.how, 0.0) + row.ms / total
@@ -180,9 +180,9 @@ def shares(rows: list[Row]) -> dict[str, float]:
 
 def interval(rows: list[Row]) -> tuple[float, float]:
     """Ends of the 90 % interval of the sum, ms: operators err independently of each other."""
-    total = sum(row.ms for row in rows)
-    down = math.sqrt(sum((row.ms - row.low_ms) ** 2 for row in rows))
-    return total - down, total + math.sqrt(sum((row.high_ms - row.ms) ** 2 for row in rows))
+    total = math.fsum(row.ms for row in rows)
+    down = math.sqrt(math.fsum((row.ms - row.low_ms) ** 2 for row in rows))
+    return total - down, total + math.sqrt(math.fsum((row.high_ms - row.ms) ** 2 for row in rows))
 
 
 def _linear(row: Floats, at: float) -> float:

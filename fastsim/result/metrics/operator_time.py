@@ -1,5 +1,7 @@
 """GPU time by operator over a whole run: how often each size of batch occurred, times what an operator takes for it."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -58,5 +60,5 @@ def operator_time(
         ms += float(batch_size @ (on_host(tables, num_requests) + on_last_stage(tables, num_requests)))
         if ms:
             seconds[name] = ms / 1e3
-    seconds[ATTENTION] = max(0.0, busy - sum(seconds.values()))
+    seconds[ATTENTION] = max(0.0, busy - math.fsum(seconds.values()))
     return dict(sorted(seconds.items(), key=lambda item: -item[1]))

@@ -1,5 +1,6 @@
 """How full each limit of a deployment was during a run, which the verdict reads."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -53,11 +54,11 @@ def pressure(
         use_waiting["tokens"] = min(1.0, (ratio(float(tokens @ sizes), float(tokens.sum())) or 0.0) / budget)
     gaps = summary["latency"]["tbt"]
     parts = summary["breakdown"]["slowest"]
-    e2e = sum(seconds or 0.0 for seconds in parts.values())
+    e2e = math.fsum(seconds or 0.0 for seconds in parts.values())
 
     def share(*names: str) -> float:
         """Return the share of these parts in the end-to-end time of the slowest requests."""
-        return ratio(sum(parts[name] or 0.0 for name in names), e2e) or 0.0
+        return ratio(math.fsum(parts[name] or 0.0 for name in names), e2e) or 0.0
 
     return Pressure(
         waiting=share("routing_wait", "queue_wait", "preemption"),
@@ -66,7 +67,7 @@ def pressure(
         use_waiting=use_waiting,
         mfu=summary["utilisation"]["mfu_busy"] or 0.0,
         mbu=summary["utilisation"]["mbu_busy"] or 0.0,
-        kv_traffic=ratio(bytes_moved[1], sum(bytes_moved)) or 0.0,
+        kv_traffic=ratio(bytes_moved[1], math.fsum(bytes_moved)) or 0.0,
         prompts=share("chunk_wait", "decode_wait", "prefill_compute"),
         decoding=share("decode_compute"),
         uneven=ratio(gaps["p99"] or 0.0, gaps["p50"] or 0.0) or 1.0,

@@ -1,5 +1,6 @@
 """The summary of a simulation: headline figures, and with detail the sections that tell where time went."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -193,7 +194,9 @@ def add_details(
     moved = bytes_moved(resolved, columns, done, measures)
     arrived, finished, num_replicas = columns["arrived_at"], columns["finished_at"], len(replicas.busy)
     occupied = occupancy.occupied(columns["replica_id"], arrived, finished, num_replicas)
-    summary["utilisation"] |= utilisation(resolved, columns, replicas, measures, computed, sum(moved), occupied, span)
+    summary["utilisation"] |= utilisation(
+        resolved, columns, replicas, measures, computed, math.fsum(moved), occupied, span
+    )
     summary["replicas"] = by_replica(resolved, columns, replicas, measures, computed, span)
     summary["series"] = run_series(resolved, columns, measures, interval_edges(first, span, measures.bin_s))
     sizes = histogram.sizes()[:-1]
