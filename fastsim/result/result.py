@@ -5,6 +5,7 @@ import platform
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -101,16 +102,25 @@ class Result:
         """
         began = time.perf_counter()
         timing = self.summary["timing"]
-        with replacing(Path(folder), FILES) as written:
+        digest = self._digest()
+        with replacing(Path(folder), FILES, whole=True) as written:
             for name, table in self.tables():
-                write_parquet(table, written / f"{name}.parquet")
+                write_parquet(table, written / f"{name}.parquet", digest)
             if csv:
                 self._write_csv(written)
-            (written / "config.json").write_text(as_json(self.config))
+            (written / "config.json").write_text(as_json({**self.config, "digest": digest}))
             timing["total_s"] -= timing["write_s"]
             timing["write_s"] = time.perf_counter() - began
             timing["total_s"] += timing["write_s"]
-            (written / "summary.json").write_text(as_json(self.summary))
+            (written / "summary.json").write_text(as_json({**self.summary, "digest": digest}))
+
+    def _digest(self) -> str:
+        """Return the SHA-256, as hex, of the configuration and the table of requests: equal for equal results."""
+        hashed = sha256(json.dumps(self.config, sort_keys=True).encode())
+        for name, values in self.columns().items():
+            hashed.update(f"{name}:{values.dtype}:{len(values)}:".encode())
+            hashed.update(np.ascontiguousarray(values).data)
+        return hashed.hexdigest()
 
     def save_csv(self, folder: str | Path) -> None:
         """Write the tables as CSV: both of them, or none.

@@ -32,6 +32,7 @@ def read_folder(folder: Path) -> tuple[pa.Table, pa.Table | None, dict[str, Any]
         if not (folder / name).is_file():
             raise InputError(f"{folder}: holds no {name}; give a folder that `fastsim simulate --out` wrote")
     config, summary = _json(folder / "config.json"), _json(folder / "summary.json")
+    digests = {"config.json": config.pop("digest", None), "summary.json": summary.pop("digest", None)}
     version = config.get("format", 1)
     if not isinstance(version, int) or version > FORMAT:
         raise InputError(
@@ -48,6 +49,11 @@ def read_folder(folder: Path) -> tuple[pa.Table, pa.Table | None, dict[str, Any]
     iterations = _table(folder / "iterations.parquet") if (folder / "iterations.parquet").exists() else None
     for name, table in (("requests.parquet", requests), ("iterations.parquet", iterations)):
         if table is not None and _origin(table) != config:
+            raise InputError(f"{folder}: {name} and config.json come from different simulations; {AGAIN}")
+        if table is not None:
+            digests[name] = _digest(table)
+    for name, digest in digests.items():  # results of older versions have none
+        if digest != digests["config.json"]:
             raise InputError(f"{folder}: {name} and config.json come from different simulations; {AGAIN}")
     if summary.get("totals", {}).get("requests") != requests.num_rows:
         raise InputError(f"{folder}: requests.parquet and summary.json come from different simulations; {AGAIN}")
@@ -80,14 +86,23 @@ def _origin(table: pa.Table) -> Any:
         return None
 
 
+def _digest(table: pa.Table) -> str | None:
+    """Return the digest of the result that a table was written with, or None if it carries none."""
+    digest = (table.schema.metadata or {}).get(b"fastsim_digest")
+    return None if digest is None else digest.decode(errors="replace")
+
+
 def _reason(problem: Exception) -> str:
     """Return the first line of an error's message, or the error's name if it has none."""
     return (str(problem).splitlines() or [type(problem).__name__])[0]
 
 
-def write_parquet(table: pa.Table, path: Path) -> None:
-    """Write a table as Parquet. Floats are stored as byte streams, which compress well and write faster than a
-    dictionary."""
+def write_parquet(table: pa.Table, path: Path, digest: str) -> None:
+    """Write a table as Parquet, with the digest of its result.
+
+    Floats are stored as byte streams, which compress well and write faster than a dictionary.
+    """
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), b"fastsim_digest": digest.encode()})
     floats = [field.name for field in table.schema if pa.types.is_floating(field.type)]
     others = [name for name in table.column_names if name not in floats]
     options: dict[str, Any] = {"use_dictionary": others, "use_byte_stream_split": floats}

@@ -31,11 +31,11 @@ def test_a_file_is_flushed_before_it_replaces_the_old_one(tmp_path: Path, monkey
 
     monkeypatch.setattr(os, "fsync", recorded)
     write_text(target, "new")
-    assert content_at_flush == ["old"]
+    assert content_at_flush == ["old", "new"]  # the file, then the names in its folder
     assert target.read_text() == "new"
     with atomic_file(target, durable=False) as part:
         part.write_text("newer")
-    assert (content_at_flush, target.read_text()) == (["old"], "newer")
+    assert (content_at_flush, target.read_text()) == (["old", "new"], "newer")
     assert names(target.parent) == ["result.json"]
 
 
