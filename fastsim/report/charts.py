@@ -1,4 +1,4 @@
-"""The figures of a report, of one run or overlaid for a few."""
+"""The charts of a page, of one run or overlaid for a few."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -14,19 +14,19 @@ from fastsim.report.thin import Curve, Floats, Level
 from fastsim.report.words import meaning, seconds, statistic, title
 
 SHARES = (0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
-OPERATORS = 8  # shown by name, and the others together
-LIKE = {"busy": "utilisation.busy", "kv": "utilisation.mean_kv"}  # series of these figures
-TAIL = "The scale is stretched towards the slowest requests, so that they can be seen."
-THINNED = "Points of the distribution itself, at most 400, closer together towards the slowest; nothing is smoothed."
+OPERATORS = 8  # bars of operators, the last of which sums up all others
+LIKE = {"busy": "utilisation.busy", "kv": "utilisation.mean_kv"}  # series with the definition of these figures
+TAIL = "The vertical scale is stretched towards the slowest requests."
+THINNED = "The line joins at most 400 points of the distribution, denser towards the slowest; nothing is smoothed."
 
 
 def stretched(share: Floats, number: int) -> Floats:
-    """Places on an axis where P90, P99, P99.9 .. are equally far apart; all of ``number`` requests are at its end."""
+    """Return positions on an axis on which P90, P99, P99.9 and so on are equally spaced, for ``number`` requests."""
     return -np.log10(np.maximum(1 - share, 0.5 / max(1, number)))
 
 
 def latencies(runs: Sequence[Run]) -> Block:
-    """Distributions of every latency, by tab; TBT is only known by its figures."""
+    """Return a tab with the distribution of each latency but TBT, of which a result keeps only figures."""
     tabs: list[tuple[str, Sequence[Block]]] = []
     for key in runs[0].curves:
         drawn = [run for run in runs if len(run.curves[key].value)]
@@ -38,15 +38,15 @@ def latencies(runs: Sequence[Run]) -> Block:
 
 
 def distribution(key: str, runs: Sequence[Run], choose: bool = False) -> object:
-    """Shares of requests by latency; ``choose``: of the runs that are ticked in a table."""
-    # Up from no request at the least value: a single request is a line too.
+    """Return a figure of the share of requests by latency; with ``choose``, of the runs that are ticked in a table."""
+    # Each curve starts with a share of 0 at its least value, so that a single request is a line too.
     curves = [
         Curve(np.append(value[:1], value), np.append(0.0, share)) for value, share in (run.curves[key] for run in runs)
     ]
     largest = max(float(curve.value[-1]) for curve in curves)
     least = max(1e-6, min(_least(curve) for curve in curves))
     depth = max(run.num_finished for run in runs)
-    # A logarithmic axis for values that have an order of magnitude between them; else they would sit in a corner.
+    # Values that span an order of magnitude need a logarithmic axis; on a linear one most would lie in a corner.
     log = largest > 8 * least
     limits = [one for one in judged(runs[0]) if one.key.startswith(f"latency.{key}.") and one.limit < 4 * largest]
     right = max([largest, *(one.limit for one in limits)]) * 1.05
@@ -71,14 +71,14 @@ def distribution(key: str, runs: Sequence[Run], choose: bool = False) -> object:
             "share": [f"{share:.4%}" for share in curve.share],
             "latency": [seconds(value) for value in curve.value.tolist()],
         }
-        figures.line(plot, x, y, run.name if len(runs) > 1 else "", run.place, tips=tips)
+        figures.line(plot, x, y, run.name if len(runs) > 1 else "", run.number, tips=tips)
     for one in limits:
         figures.limit(plot, one.limit, f"limit {seconds(one.limit)} for {statistic(one.key.rpartition('.')[2])}")
     return plot
 
 
 def time_ticks(low: float, high: float, log: bool) -> dict[float, str]:
-    """Places and words for an axis of seconds."""
+    """Return the positions and labels of ticks for an axis in seconds."""
     if not log:
         step = 10 ** math.floor(math.log10(max(high, 1e-9)))
         step = step / 2 if high / step < 4 else step
@@ -93,24 +93,25 @@ def time_ticks(low: float, high: float, log: bool) -> dict[float, str]:
 
 
 def _least(curve: Curve) -> float:
+    """The least value above 0, s."""
     positive = curve.value[curve.value > 0]
     return float(positive[0]) if len(positive) else 1e-6
 
 
 def over_time(runs: Sequence[Run]) -> Block:
-    """Queue, running requests, latencies and rates over time."""
+    """Return tabs with the queue, the running requests, latencies and rates over time."""
     known = [(run, run.detail) for run in runs if run.detail is not None]
     if not known:
-        return Text("No request arrived, so there is nothing to show over time.")
+        return Text("No requests arrived, so there is nothing to show over time.")
     bins = len(known[0][1].queue.mean)
-    line = f"The run in {bins} equal parts: the line is the mean of each, the band reaches from its least to its most."
+    line = f"The line shows the mean of each of {bins} equal parts of the run, the band its minimum and maximum."
     tabs: list[tuple[str, Sequence[Block]]] = [
         (
             "Queue",
             [
                 Figure(
-                    _levels(known, lambda d: d.queue, "requests that wait"),
-                    f"Requests that have arrived and not begun. {line}",
+                    _levels(known, lambda d: d.queue, "waiting requests"),
+                    f"Requests that have arrived and are not yet in a batch. {line}",
                 )
             ],
         ),
@@ -118,27 +119,27 @@ def over_time(runs: Sequence[Run]) -> Block:
             "Running",
             [
                 Figure(
-                    _levels(known, lambda d: d.running, "requests under way"),
-                    f"Requests that have begun and not finished. {line}",
+                    _levels(known, lambda d: d.running, "running requests"),
+                    f"Requests that have entered a batch and are not finished. {line}",
                 )
             ],
         ),
     ]
     for key in ("ttft", "e2e"):
-        what = "median, P90 and slowest" if len(known) == 1 else "median, and a band up to P90"
+        what = "median, P90 and maximum" if len(known) == 1 else "the median, and a band up to P90"
         caption = f"{title(key)} of the requests that arrive in each of {bins} equal parts of the run: {what}."
         tabs.append((title(key), [Figure(_spreads(known, key), caption)]))
     tabs.append(
         (
             "Arrivals and completions",
-            [Figure(_rates(known), f"Requests per second, mean of each of {bins} equal parts of the run.")],
+            [Figure(_rates(known), f"Requests per second, as means over {bins} equal parts of the run.")],
         )
     )
     return Tabs([*tabs, *_series(runs)])
 
 
 def _series(runs: Sequence[Run]) -> list[tuple[str, Sequence[Block]]]:
-    """What the kernel summed up by intervals: tokens, use of stages and of memory."""
+    """Tabs with the series of the summary: tokens per second, busy stages and KV memory."""
     known = [run for run in runs if run.summary.get("series", {}).get("time")]
     tabs: list[tuple[str, Sequence[Block]]] = []
     for name, keys in (("Tokens", ("prefill_tokens", "decode_tokens")), ("Busy", ("busy",)), ("KV memory", ("kv",))):
@@ -154,17 +155,17 @@ def _series(runs: Sequence[Run]) -> list[tuple[str, Sequence[Block]]]:
             series = run.summary["series"]
             width = float(series.get("interval_s") or 0.0)
             at = np.array(series["time"], np.float64) + width / 2
-            # Of several runs each has its colour, and the second figure is dashed.
-            number = run.place + len(LINES) * keys.index(key) if len(runs) > 1 else keys.index(key)
+            # Each of several runs has its own colour, and its second line is dashed.
+            number = run.number + len(LINES) * keys.index(key) if len(runs) > 1 else keys.index(key)
             figures.line(plot, at, series[key], ": ".join(label), number)
         caption = "; ".join(meaning(LIKE.get(key, f"series.{key}")) for key in keys)
         width = float(drawn[0][0].summary["series"].get("interval_s") or 0.0)
-        tabs.append((name, [Figure(plot, f"{caption}. Mean of each {seconds(width)}.")]))
+        tabs.append((name, [Figure(plot, f"{caption}. Means over {seconds(width)}.")]))
     return tabs
 
 
 def operators(runs: Sequence[Run]) -> list[Block]:
-    """GPU time by operator, where the summary holds it."""
+    """Return a chart of the GPU time by operator, if the summary holds it."""
     known = [(run, found) for run in runs if (found := run.summary.get("operators"))]
     if not known:
         return []
@@ -180,7 +181,7 @@ def operators(runs: Sequence[Run]) -> list[Block]:
     plot = figures.plot("per cent of the GPU time", "", y_range=rows[::-1], height=90 + 34 * len(rows))
     plot.yaxis.axis_label = None
     legend = figures.stacked(plot, rows, parts, "%")
-    return [Figure(plot, "GPU time by operator over the run; attention is what remains.", legend)]
+    return [Figure(plot, "GPU time by operator over the run; attention takes what the others leave.", legend)]
 
 
 def _levels(known: Sequence[tuple[Run, Detail]], which: Callable[[Detail], Level], label: str) -> object:
@@ -188,8 +189,8 @@ def _levels(known: Sequence[tuple[Run, Detail]], which: Callable[[Detail], Level
     for run, detail in known:
         level = which(detail)
         middle = (level.edges[1:] + level.edges[:-1]) / 2
-        figures.band(plot, middle, level.low, level.high, run.place)
-        figures.line(plot, middle, level.mean, run.name if len(known) > 1 else "", run.place)
+        figures.band(plot, middle, level.low, level.high, run.number)
+        figures.line(plot, middle, level.mean, run.name if len(known) > 1 else "", run.number)
     return plot
 
 
@@ -200,12 +201,12 @@ def _spreads(known: Sequence[tuple[Run, Detail]], key: str) -> object:
         middle = (found.edges[1:] + found.edges[:-1]) / 2
         if len(known) == 1:
             for number, (name, values) in enumerate(
-                (("median", found.median), ("P90", found.p90), ("slowest", found.high))
+                (("median", found.median), ("P90", found.p90), ("maximum", found.high))
             ):
                 figures.line(plot, middle, values, name, number)
         else:
-            figures.band(plot, middle, found.median, found.p90, run.place)
-            figures.line(plot, middle, found.median, run.name, run.place)
+            figures.band(plot, middle, found.median, found.p90, run.number)
+            figures.line(plot, middle, found.median, run.name, run.number)
     return plot
 
 
@@ -220,23 +221,23 @@ def _rates(known: Sequence[tuple[Run, Detail]]) -> object:
             middle,
             detail.completions,
             run.name if len(known) > 1 else "completions",
-            max(run.place, int(len(known) == 1)),
+            max(run.number, int(len(known) == 1)),
         )
     return plot
 
 
 def tail(runs: Sequence[Run]) -> Block:
-    """Where slow requests lost their time."""
+    """Return tabs that show where slow requests spend their time."""
     tabs: list[tuple[str, Sequence[Block]]] = []
     sorts: tuple[tuple[str, str, Callable[[Detail], list[Group]]], ...] = (
-        ("End to end", "What the time from arrival to the last token is made of", lambda detail: detail.by_e2e),
-        ("First token", "What the time to the first token is made of", lambda detail: detail.by_ttft),
+        ("E2E", "Parts of the time from arrival to the last token", lambda detail: detail.by_e2e),
+        ("TTFT", "Parts of the time from arrival to the first token", lambda detail: detail.by_ttft),
     )
     for name, caption, which in sorts:
         bars = [(run, group) for run in runs if run.detail for group in which(run.detail)]
         if bars:
-            text = f"{caption}: the mean over all requests, over the slowest tenth and over the slowest hundredth. "
-            tabs.append((name, [_parts(bars, len(runs) > 1, text + "The parts add up to the whole.")]))
+            text = f"{caption}, as means over all requests, the slowest 10 % and the slowest 1 %. "
+            tabs.append((name, [_parts(bars, len(runs) > 1, text + "The parts add up to the total.")]))
     return Tabs(tabs) if tabs else Text("No request finished, so there is no time to break down.")
 
 
@@ -250,36 +251,36 @@ def _parts(bars: Sequence[tuple[Run, Group]], several: bool, caption: str) -> Fi
 
 
 def composition(runs: Sequence[Run]) -> Block:
-    """What batches hold, and the memory and time that they take."""
+    """Return tabs with the sizes of batches, and for older results with KV memory and busy stages over time."""
     known = [(run, run.detail.batches) for run in runs if run.detail and run.detail.batches]
     if not known:
-        return Text("Batches were not kept; simulate with `--iterations` to see them.")
+        return Text("The result holds no batches; simulate with `--iterations` to see them.")
     several = len(runs) > 1
     others = [run.name for run in runs if all(run is not other for other, _ in known)]
-    missing = f" Not kept by {', '.join(others)}." if others else ""
+    missing = f" Not in the results {', '.join(others)}." if others else ""
     tabs: list[tuple[str, Sequence[Block]]] = []
     for name, label, which in (
         ("Requests", "requests in a batch", "sizes"),
-        ("Decode tokens", "tokens of decodes in a batch", "decode"),
-        ("Prompt tokens", "tokens of prompts in a batch that has any", "prefill"),
+        ("Decode tokens", "decode tokens in a batch", "decode"),
+        ("Prompt tokens", "prompt tokens in a batch that has any", "prefill"),
     ):
         plot = figures.plot(label, "share of batches" if several else "batches", y_range=figures.from_zero())
         for run, kept in known:
             at, counts = getattr(kept, which)
             if several:
-                figures.line(plot, at[:-1], counts / max(1.0, counts.sum()), run.name, run.place, step=True)
+                figures.line(plot, at[:-1], counts / max(1.0, counts.sum()), run.name, run.number, step=True)
             else:
                 figures.bars(plot, at[:-1], at[1:], counts, 0, "batches")
-        tabs.append((name, [Figure(plot, f"How many batches had how many {label.partition(' in a')[0]}.{missing}")]))
-    # The summary's series say it of every run; what follows is for results that have none.
+        tabs.append((name, [Figure(plot, f"Batches by number of {label.partition(' in a')[0]}.{missing}")]))
+    # The series of the summary show this for every run; these tabs are for results that have none.
     ours = (
-        ("KV memory", "KV blocks held", "Most KV blocks held when a batch of a replica starts"),
-        ("Busy", "share of stages at work", "Share of pipeline stages that work"),
+        ("KV memory", "KV blocks held", "Most KV blocks held by a replica when a batch starts"),
+        ("Busy", "share of busy stages", "Share of busy pipeline stages"),
     )
     for name, label, what in () if any(run.summary.get("series") for run in runs) else ours:
         plot = figures.plot("time in s", label, y_range=figures.from_zero())
         for run, kept in known:
             at, values = kept.kv.edges, kept.kv.high if name == "KV memory" else kept.busy
-            figures.line(plot, (at[1:] + at[:-1]) / 2, values, run.name if several else "", run.place)
-        tabs.append((name, [Figure(plot, f"{what}, by equal parts of the run.{missing}")]))
+            figures.line(plot, (at[1:] + at[:-1]) / 2, values, run.name if several else "", run.number)
+        tabs.append((name, [Figure(plot, f"{what}, in equal parts of the run.{missing}")]))
     return Tabs(tabs)

@@ -1,4 +1,4 @@
-"""Several runs on one page: which to take, figure by figure, and what differs between them."""
+"""The sections of a page about several runs: which one to take, figure by figure, and what differs between them."""
 
 from collections.abc import Sequence
 
@@ -35,7 +35,7 @@ COST = "cost.dollars_per_million_output_tokens"
 
 
 def compared(runs: Sequence[Run]) -> Section:
-    """A few runs: the answers, and a table with a column for each."""
+    """Return the first section about a few runs: the answers, and a table with a column for each run."""
     found = [judged(run) for run in runs]
     rows: list[list[Cell | str]] = [["Meets its objectives", *(_met(one) for one in found)]]
     for key in ROWS:
@@ -54,7 +54,7 @@ def compared(runs: Sequence[Run]) -> Section:
     head = ["", *(run.name for run in runs)]
     meanings = {headline(key).label: meaning(key) for key in ROWS}
     colours = [LINES[n % len(LINES)] for n in range(len(runs))]
-    table = Table(head, rows, "The best of each row is green.", meanings=meanings, colours=["", *colours])
+    table = Table(head, rows, "The best value of each row is green.", meanings=meanings, colours=["", *colours])
     differences = provenance.differences(runs)
     blocks: list[Block] = [_answer(runs, found), table]
     if differences.rows:
@@ -64,7 +64,7 @@ def compared(runs: Sequence[Run]) -> Section:
 
 
 def crowd(runs: Sequence[Run]) -> list[Section]:
-    """Many runs: the answers, how the headline figures are spread, and a table to choose lines from."""
+    """Return the sections about many runs: answers, spread of the figures, and a table to choose curves from."""
     chosen = _representatives(runs)
     runs = [*(runs[n] for n in chosen), *(run for n, run in enumerate(runs) if n not in chosen)]
     found = [judged(run) for run in runs]
@@ -99,32 +99,34 @@ def crowd(runs: Sequence[Run]) -> list[Section]:
     ]
     return [
         Section("Answers", [_answer(runs, found)], _subject(runs)),
-        Section("Spread", [_spread(runs, shown)], "How the headline figures differ between the runs."),
+        Section("Spread", [_spread(runs, shown)], "How the headline figures are distributed over the runs."),
         Section(
             "Runs",
             [
-                Tabs(curves) if curves else Text("No request finished in any of them."),
+                Tabs(curves) if curves else Text("No request finished in any run."),
                 Text(
-                    "Tick a run to see its line above; at first the cheapest, the median and the dearest are.", "note"
+                    "Tick a run to show its curve above; at first the cheapest, the median and the dearest are.",
+                    "note",
                 ),
                 table,
             ],
-            "Click a head to sort, type to filter.",
+            "Click a heading to sort; type to filter.",
         ),
         Section("Configuration and provenance", [provenance.common(runs)], "What all runs have in common."),
     ]
 
 
 def _answer(runs: Sequence[Run], found: list[list[Judged]]) -> Cards:
+    """How many runs meet their objectives, the cheapest of them, and the objective that most runs miss."""
     good = [run for run, one in zip(runs, found, strict=True) if verdict(one)]
     unknown = sum(verdict(one) is None for one in found)
-    note = f"{unknown} cannot be judged: nothing was measured." if unknown else ""
+    note = f"{unknown} cannot be judged, as no latency was measured." if unknown else ""
     tone: Tone = "good" if good else "bad" if unknown < len(runs) else "unknown"
     cards = [Card("Meet their objectives", f"{len(good)} of {len(runs)}", note, tone)]
     priced = [run for run in good or runs if run.figures.get(COST) is not None]
     if priced:
         cheapest = min(priced, key=lambda run: run.figures[COST] or 0.0)
-        what = "Cheapest that meets them" if good else "Cheapest, though none meets them"
+        what = "Cheapest that meets them" if good else "Cheapest, though no run meets them"
         cards.append(Card(what, cheapest.name, f"{figure(COST, cheapest.figures[COST])} per million output tokens"))
     missed = [words(one) for each in found for one in each if one.met is False]
     if missed:
@@ -134,9 +136,10 @@ def _answer(runs: Sequence[Run], found: list[list[Judged]]) -> Cards:
 
 
 def _met(found: list[Judged]) -> Cell:
+    """Whether a run meets its objectives, and which it misses."""
     met = verdict(found)
     if met is None:
-        return Cell("not known", -1.0, tone="unknown")
+        return Cell("unknown", -1.0, tone="unknown")
     missed = ", ".join(words(one) for one in found if one.met is False)
     return Cell("yes", 1.0, tone="good") if met else Cell(f"no: {missed}", 0.0, tone="bad")
 
@@ -147,6 +150,7 @@ def _subject(runs: Sequence[Run]) -> str:
 
 
 def _best(runs: Sequence[Run], key: str) -> set[int]:
+    """The positions of the runs with the best value of a figure; none where all are equal."""
     values = [run.figures.get(key) for run in runs]
     known = [value for value in values if value is not None]
     better = headline(key).better
@@ -157,7 +161,7 @@ def _best(runs: Sequence[Run], key: str) -> set[int]:
 
 
 def _representatives(runs: Sequence[Run]) -> list[int]:
-    """By cost, or by TTFT where nothing has a cost: the least, the median and the most."""
+    """The positions of the cheapest, the median and the most expensive run; by TTFT P99 where no run has a cost."""
     key = COST if any(run.figures.get(COST) is not None for run in runs) else "latency.ttft.p99"
     known = [n for n, run in enumerate(runs) if run.figures.get(key) is not None]
     order = sorted(known, key=lambda n: runs[n].figures[key] or 0.0)
@@ -165,7 +169,7 @@ def _representatives(runs: Sequence[Run]) -> list[int]:
 
 
 def _varied(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
-    """Fields of deployment and workload in which the runs differ, and their values."""
+    """The fields of deployment and workload in which the runs differ, with the value in each run."""
     rows = provenance.differences(runs).rows
     return [(str(key).partition(".")[2], [str(value) for value in values]) for key, *values in rows if key != DIGEST]
 
@@ -178,20 +182,21 @@ def _number(text: str) -> float | None:
 
 
 def _spread(runs: Sequence[Run], shown: Sequence[str]) -> Tabs:
+    """A histogram of each headline figure that differs between the runs."""
     tabs: list[tuple[str, Sequence[Block]]] = []
     for key in shown:
         values = np.array([value for run in runs if (value := run.figures.get(key)) is not None], np.float64)
         if not len(values) or np.ptp(values) <= 1e-9 * abs(values).max():
             continue
         label, heading = headline(key).label, headline(key).heading
-        # Logarithmic bins where the runs lie orders of magnitude apart, so that the many small ones are seen.
+        # Runs that lie orders of magnitude apart get logarithmic bins, so that the small values do not share one bin.
         wide = values.min() > 0 and values.max() > 30 * values.min()
         plot = figures.plot(heading, "runs", x="log" if wide else "linear", y_range=figures.from_zero())
         at = np.geomspace(values.min(), values.max() * 1.0001, 31) if wide else np.histogram_bin_edges(values, 30)
         figures.bars(plot, at[:-1], at[1:], np.histogram(values, at)[0], 0, "runs")
         middle = float(np.median(values))
         caption = (
-            f"{label} of {len(values)} runs: least {figure(key, float(values.min()))}, median {figure(key, middle)}, "
+            f"{label} of {len(values)} runs: minimum {figure(key, float(values.min()))}, median {figure(key, middle)}, "
         )
-        tabs.append((label, [Figure(plot, caption + f"most {figure(key, float(values.max()))}.")]))
+        tabs.append((label, [Figure(plot, caption + f"maximum {figure(key, float(values.max()))}.")]))
     return Tabs(tabs)

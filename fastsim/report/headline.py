@@ -1,4 +1,4 @@
-"""The answers first: does it meet its objectives, how sure is that, and what next."""
+"""The first section of a page: does the run meet its objectives, how certain is that, and what to try next."""
 
 from typing import Any, NamedTuple
 
@@ -21,9 +21,9 @@ KEY_FIGURES = (
     "cost.dollars_per_million_output_tokens",
 )
 
-# What to try, by what the verdict (fastsim/result/metrics/verdict.py) finds short.
+# What to try, by the limit that the verdict names (fastsim/result/metrics/verdict.py).
 ADVICE = {
-    "nothing": "`fastsim capacity` finds how much more load it takes.",
+    "nothing": "`fastsim capacity` finds how much more load the deployment can take.",
     "compute": "Try more GPUs per replica, a faster GPU, lower precision, or smaller chunks.",
     "bandwidth": "Try more GPUs per replica, a GPU with more bandwidth, or weights of lower precision.",
     "KV memory": "Try more GPUs per replica, a GPU with more memory, or `kv_cache_dtype: fp8`.",
@@ -33,23 +33,24 @@ ADVICE = {
 
 
 class Judged(NamedTuple):
-    """One objective and what became of it."""
+    """An objective, and whether a run meets it."""
 
     text: str
-    key: str  # of the figure in summary.json
+    key: str  # dotted key of the latency in summary.json
     value: float | None  # s
     limit: float  # s
     met: bool | None
-    agree: tuple[int, int] | None  # repetitions with other operator times that say the same, of how many
+    agree: tuple[int, int] | None  # number of replicates with the same outcome, and number of all replicates
 
 
 def judged(run: Run) -> list[Judged]:
-    """The objectives of a run: its own, or Vidur's when it has none."""
+    """Judge a run by its objectives, or by Vidur's if it has none."""
     own = [objectives.parse(text) for text in run.summary.get("objectives", {})]
     return [_judge(objective, run) for objective in own or objectives.DEFAULTS]
 
 
 def _judge(objective: objectives.Objective, run: Run) -> Judged:
+    """Judge a run and its replicates by one objective."""
     key = f"latency.{objective.metric}.{objective.statistic}"
     value, agree = run.figures.get(key), None
     met = objectives.holds(objective, value)
@@ -59,33 +60,34 @@ def _judge(objective: objectives.Objective, run: Run) -> Judged:
 
 
 def verdict(found: list[Judged]) -> bool | None:
-    """Whether all are met; None when that is not known."""
+    """Return whether all objectives are met, or None if that is not known."""
     if any(one.met is False for one in found):
         return False
     return None if any(one.met is None for one in found) else True
 
 
-def words(judged_one: Judged) -> str:
-    """``TTFT P90 below 2 s``."""
-    _, metric, stat = judged_one.key.split(".")
+def words(objective: Judged) -> str:
+    """Return the latency of an objective as a heading: TTFT P90."""
+    _, metric, stat = objective.key.split(".")
     return f"{title_of(metric)} {statistic(stat)}"
 
 
 def answers(run: Run) -> Section:
-    """The first section of a page about one run."""
+    """Return the first section of a page about one run: answers, objectives, headline figures and warnings."""
     found = judged(run)
     blocks: list[Block] = [Cards([_met(run, found), _sure(run, found), _next(run)], wide=True)]
     blocks.append(Cards([_objective(one) for one in found]))
     blocks.append(Cards([_card(run, key) for key in KEY_FIGURES if key in run.figures]))
     if out := run.summary.get("excluded"):
-        left = f"{number(out.get('requests'))} requests of the first {seconds(out.get('warm_up_s'))} and the last "
-        blocks.append(Text(f"Latencies leave out {left}{seconds(out.get('cool_down_s'))} of arrivals.", "note"))
+        first, last = seconds(out.get("warm_up_s")), seconds(out.get("cool_down_s"))
+        which = f"{number(out.get('requests'))} requests that arrive in the first {first} or the last {last}"
+        blocks.append(Text(f"Latencies exclude {which}.", "note"))
     blocks += [Text(warning, "note") for warning in run.summary.get("warnings", [])]
     return Section("Answers", blocks, title(run))
 
 
 def title(run: Run) -> str:
-    """The deployment and its load in a line."""
+    """Return the deployment and its workload in a line."""
     deployment, workload = run.config["deployment"], run.config.get("workload", {})
     replicas = deployment.get("num_replicas", 1)
     shape = [
@@ -102,8 +104,9 @@ def title(run: Run) -> str:
 
 
 def _met(run: Run, found: list[Judged]) -> Card:
+    """Whether the run meets its objectives, and which come closest or are missed."""
     question = "Does it meet its objectives?"
-    own = "" if run.summary.get("objectives") else " None were given, so these are Vidur's."
+    own = "" if run.summary.get("objectives") else " No objectives were given, so Vidur's apply."
     if not run.num_finished:
         what = f"None of {number(run.figures.get('totals.requests'))} requests finished."
         return Card(question, "Not known", what + own, "unknown")
@@ -113,35 +116,40 @@ def _met(run: Run, found: list[Judged]) -> Card:
             nearest = max(found, key=lambda one: (one.value or 0.0) / one.limit)
             used = share((nearest.value or 0.0) / nearest.limit)
             return Card(
-                question, "Yes", f"All {len(found)}; {words(nearest)} comes closest: {used} of its limit.{own}", "good"
+                question,
+                "Yes",
+                f"All {len(found)} are met; {words(nearest)} is closest to its limit, at {used}.{own}",
+                "good",
             )
         case False:
-            return Card(question, "No", f"{len(missed)} of {len(found)} missed: {', '.join(missed)}.{own}", "bad")
+            return Card(question, "No", f"{len(missed)} of {len(found)} are missed: {', '.join(missed)}.{own}", "bad")
         case _:
-            return Card(question, "Not known", f"Nothing was measured for some of them.{own}", "unknown")
+            return Card(question, "Not known", f"Some of the latencies were not measured.{own}", "unknown")
 
 
 def _sure(run: Run, found: list[Judged]) -> Card:
-    question = "How sure is that?"
+    """How certain the answer is: replicates that agree, and the share of measured operator times."""
+    question = "How certain is that?"
     known: dict[str, Any] = run.summary.get("operator_times") or {}
     measured = known.get("measured")
-    basis = "" if measured is None else f"{share(measured)} of the time per iteration comes from measured operators."
+    basis = "" if measured is None else f"Measured operators account for {share(measured)} of the time per iteration."
     agree = [one.agree for one in found if one.agree is not None]
     if not agree:
-        tip = "Simulate with `--replicates 16` to see how far each figure may be off."
+        tip = "Simulate with `--replicates 16` to get an interval for each figure."
         value = NOTHING if measured is None else f"{share(measured)} measured"
         return Card(question, value, f"{basis} {tip}".strip(), "plain", "operator_times.measured", measured)
     same, of = min(agree)
     tone: Tone = "good" if same >= 0.9 * of else "unknown"
-    note = f"This many repetitions, their operator times drawn from intervals, agree on every objective. {basis}"
+    note = f"So many replicates, with resampled operator times, agree on every objective. {basis}"
     return Card(question, f"{same} of {of}", note.strip(), tone)
 
 
 def _next(run: Run) -> Card:
-    question = "What next?"
+    """What the deployment is short of, and what to try next."""
+    question = "What to try next?"
     found = run.summary.get("verdict")
     if not isinstance(found, dict) or "short_of" not in found:
-        return Card(question, NOTHING, "This result holds no verdict; simulate again with `--out` to get one.")
+        return Card(question, NOTHING, "The result holds no verdict; simulate again with `--out` to get one.")
     short_of = str(found["short_of"])
     head = "Not saturated" if short_of == "nothing" else f"Short of {short_of}"
     why = str(found.get("sentence", "")).partition(": ")[2]
@@ -150,16 +158,18 @@ def _next(run: Run) -> Card:
 
 
 def _objective(one: Judged) -> Card:
+    """One objective: the latency, its limit, and how many replicates agree."""
     tone: Tone = "unknown" if one.met is None else "good" if one.met else "bad"
-    used = "" if one.value is None else f"; {'uses' if one.met else 'is at'} {share(one.value / one.limit)} of it"
+    used = "" if one.value is None else f", of which this is {share(one.value / one.limit)}"
     note = f"limit {seconds(one.limit)}{used}"
     if one.agree:
-        note += f"; {one.agree[0]} of {one.agree[1]} repetitions agree"
+        note += f"; {one.agree[0]} of {one.agree[1]} replicates agree"
     return Card(words(one), seconds(one.value), note, tone, one.key, one.value, meaning(one.key))
 
 
 def _card(run: Run, key: str) -> Card:
+    """One headline figure, with its 90 % interval if it has one."""
     value = run.figures[key]
     ends = run.summary.get("replicates", {}).get("intervals", {}).get(key)
-    note = "" if ends is None else f"90 %: {interval(key, ends)}"
+    note = "" if ends is None else f"90 % interval: {interval(key, ends)}"
     return Card(headline(key).label, figure(key, value), note, "plain", key, value, meaning(key))

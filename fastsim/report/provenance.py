@@ -1,4 +1,4 @@
-"""All figures with their meanings, and what a run follows from."""
+"""Tables of all figures with their definitions, and of the configuration that a run depends on."""
 
 import math
 import re
@@ -15,7 +15,7 @@ SHOWN = ("mean", "p50", "p90", "p99", "p999", "max")
 
 
 def distributions(run: Run, section: str) -> Table:
-    """The distributions of a section of the summary (latency, request, batch), a row each."""
+    """Return a row for each distribution in a section of the summary: latency, request or batch."""
     names = [
         m.name
         for m in METRICS
@@ -36,7 +36,7 @@ def distributions(run: Run, section: str) -> Table:
 
 
 def scalars(runs: Sequence[Run]) -> Table:
-    """Every other figure, a row each and a column by run, with its 90 % interval where it has one."""
+    """Return a row for each other figure and a column for each run, with 90 % intervals where there are any."""
     apart = tuple(f"{m.name}." for m in METRICS if m.kind == "distribution")
     keys = [key for key in runs[0].figures if not key.startswith((*apart, "objectives.", "latency."))]
     rows = []
@@ -53,12 +53,12 @@ def scalars(runs: Sequence[Run]) -> Table:
 
 
 def slowest(run: Run) -> list[Block]:
-    """The slowest requests, one by one."""
+    """Return a table of the slowest requests, if the detail of the run is kept."""
     if run.detail is None or not run.detail.slowest:
         return []
     parts = [key for key in run.detail.slowest[0] if key.startswith("part.")]
     parts = [key for key in parts if any(row[key] > 0 for row in run.detail.slowest)]
-    head = ["request", "replica", "arrived", "prompt", "output", "restarts", "TTFT", "end to end"]
+    head = ["request", "replica", "arrived", "prompt", "output", "restarts", "TTFT", "E2E"]
     head += [title(key.removeprefix("part.")) for key in parts]
     rows = []
     for row in run.detail.slowest:
@@ -66,11 +66,11 @@ def slowest(run: Run) -> list[Block]:
         cells = [Cell(seconds(row[key]) if key == "arrived_at" else f"{row[key]:.0f}", row[key]) for key in counts]
         cells += [Cell(seconds(row[key]), row[key]) for key in ("ttft", "e2e", *parts)]
         rows.append(cells)
-    return [Table(head, rows, "The slowest requests, end to end")]
+    return [Table(head, rows, "The slowest requests by end-to-end time")]
 
 
 def replicas(run: Run) -> list[Block]:
-    """A row by replica, where the summary holds them and there are several."""
+    """Return a row for each replica, if there are several and the summary holds them."""
     found = run.summary.get("replicas") or []
     if len(found) < 2:
         return []
@@ -79,23 +79,26 @@ def replicas(run: Run) -> list[Block]:
     for place, one in enumerate(found):
         cells = [_of_replica(key, value) for key, value in one.items()]
         rows.append([Cell(str(place), place), *cells])
-    return [Table(head, rows, "By replica, and by stage where there are several", filtered=len(rows) > 12)]
+    return [
+        Table(head, rows, "Figures of each replica, and of each stage where there are several", filtered=len(rows) > 12)
+    ]
 
 
 def _of_replica(key: str, value: Any) -> Cell:
+    """A figure of a replica, or a list with one figure for each of its stages."""
     values = value if isinstance(value, list) else [value]
-    said = share if key in ("busy", "mfu", "mean_kv", "peak_kv") else number
-    known = [one for one in values if one is not None]
-    return Cell(", ".join(map(said, values)), math.fsum(known) / len(known) if known else None)
+    text = share if key in ("busy", "mfu", "mean_kv", "peak_kv") else number
+    known = [figure for figure in values if figure is not None]
+    return Cell(", ".join(map(text, values)), math.fsum(known) / len(known) if known else None)
 
 
 def configuration(runs: Sequence[Run]) -> Table:
-    """What the runs follow from, a row per field."""
+    """Return a row for each field of config.json, with its value in each run."""
     return _fields(runs, fields(runs))
 
 
 def differences(runs: Sequence[Run]) -> Table:
-    """What was asked for, where it differs between the runs; what follows from it is left out."""
+    """Return the fields of deployment and workload that differ between the runs, without those that are derived."""
     found = fields(runs)
     asked = {
         key: values
@@ -111,13 +114,13 @@ def _fields(runs: Sequence[Run], found: dict[str, list[str]]) -> Table:
 
 
 def common(runs: Sequence[Run]) -> Table:
-    """Fields that are the same in all runs."""
+    """Return the fields of config.json that are the same in all runs."""
     same = [[key, values[0]] for key, values in fields(runs).items() if len(set(values)) == 1]
     return Table(["", "value"], same, filtered=True)
 
 
 def fields(runs: Sequence[Run]) -> dict[str, list[str]]:
-    """The fields of config.json by their dotted key, with the value in every run."""
+    """Return the value in each run of each field of config.json, by its dotted key."""
     found = [{key: _plain(value) for key, value in _flat(run.config)} for run in runs]
     keys = dict.fromkeys(key for each in found for key in each)
     return {key: [each.get(key, NOTHING) for each in found] for key in keys}

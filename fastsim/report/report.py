@@ -1,4 +1,4 @@
-"""`fastsim report`: what a page says about one result, a few side by side, or hundreds."""
+"""`fastsim report`: a page about one result, a few side by side, or hundreds."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,19 +12,35 @@ from fastsim.report.page.page import Section, page, write
 from fastsim.report.runs import Run, read
 from fastsim.report.thin import POINTS
 
-FEW = 8  # runs whose curves share a figure; of more, the reader chooses
-CROWD_POINTS = 120  # of each distribution, when there are more
+FEW = 8  # most runs whose curves share a figure; with more, the reader chooses the curves
+CROWD_POINTS = 120  # points of each curve if there are more than FEW runs
+FAST = "The share of requests at or below each latency."
+SLOW = "Where the slowest requests spend their time."
 
 
 def report(
     folders: Sequence[str | Path], out: str | Path, progress: Callable[[float], None] = lambda share: None
 ) -> None:
-    """Write a page about the results in ``folders`` to ``out``, in one file that needs no network.
+    """Write a page about one or more results, as one file that needs no network.
 
-    Raises InputError when a folder holds no whole result or is given twice, OutputError when ``out`` cannot be written.
+    Parameters
+    ----------
+    folders : sequence of str or Path
+        Output folders of `fastsim simulate`.
+    out : str or Path
+        The HTML file to write.
+    progress : callable, optional
+        Called with the share of the folders read so far, from 0 to 1.
+
+    Raises
+    ------
+    InputError
+        A folder holds no complete result, or is given twice.
+    OutputError
+        ``out`` cannot be written.
     """
     if not folders:
-        raise InputError("report: no result is named; give a folder that `fastsim simulate --out` wrote")
+        raise InputError("report: no result is named; give an output folder of `fastsim simulate`")
     refuse_folder(Path(out), "report.html")
     few = len(folders) <= FEW
     runs = read([Path(folder) for folder in folders], few, POINTS if few else CROWD_POINTS, progress)
@@ -32,7 +48,7 @@ def report(
 
 
 def render(runs: Sequence[Run]) -> str:
-    """The page as HTML."""
+    """Return the page about these runs as HTML: one in detail, up to FEW side by side, or a table of more."""
     if len(runs) == 1:
         return page(f"{runs[0].name}: how the deployment behaves", _one(runs[0]))
     if len(runs) <= FEW:
@@ -41,12 +57,13 @@ def render(runs: Sequence[Run]) -> str:
 
 
 def _one(run: Run) -> list[Section]:
+    """The sections about a single run."""
     latency, request, batch = (provenance.distributions(run, name) for name in ("latency", "request", "batch"))
     return [
         answers(run),
-        Section("Latency", [charts.latencies([run]), latency], "Which share of the requests is served how fast."),
+        Section("Latency", [charts.latencies([run]), latency], FAST),
         Section("Over time", [charts.over_time([run])]),
-        Section("Slow requests", [charts.tail([run]), *provenance.slowest(run)], "Where the slowest lost their time."),
+        Section("Slow requests", [charts.tail([run]), *provenance.slowest(run)], SLOW),
         Section(
             "Batches and utilisation",
             [
@@ -59,18 +76,19 @@ def _one(run: Run) -> list[Section]:
         Section(
             "All figures",
             [provenance.scalars([run]), *([request] if request.rows else [])],
-            "Hover over a name, or tap it, for its definition; all are in `summary.json`.",
+            "Hover over a name, or tap it, for its definition. All figures are in `summary.json`.",
         ),
         _origin([run]),
     ]
 
 
 def _few(runs: Sequence[Run]) -> list[Section]:
+    """The sections about a few runs, which share figures."""
     return [
         compared(runs),
-        Section("Latency", [charts.latencies(runs)], "Which share of the requests is served how fast."),
+        Section("Latency", [charts.latencies(runs)], FAST),
         Section("Over time", [charts.over_time(runs)]),
-        Section("Slow requests", [charts.tail(runs)], "Where the slowest lost their time."),
+        Section("Slow requests", [charts.tail(runs)], SLOW),
         Section("Batches and utilisation", [charts.composition(runs), *charts.operators(runs)]),
         Section("All figures", [provenance.scalars(runs)], "Hover over a name for its definition."),
         _origin(runs),
@@ -78,5 +96,6 @@ def _few(runs: Sequence[Run]) -> list[Section]:
 
 
 def _origin(runs: Sequence[Run]) -> Section:
-    how = "The same again, to the bit: `fastsim simulate DIR/config.json DIR/requests.parquet`."
+    """The section on how to repeat the runs."""
+    how = "To repeat the run to the bit: `fastsim simulate DIR/config.json DIR/requests.parquet`."
     return Section("Configuration and provenance", [provenance.configuration(runs)], how)

@@ -1,4 +1,4 @@
-"""What a report keeps of a result: its figures, thin curves, and details where few runs share a page."""
+"""What a page needs of a result: its figures, thinned curves, and more detail where few runs share a page."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from fastsim.result.metrics.definitions import LATENCIES, flatten
 from fastsim.result.metrics.window import inside
 from fastsim.result.result import Result
 
-OLD_PARTS = ("queue", "to first token", "decode")
+OLD_PARTS = ("queue", "to first token", "decode")  # parts of the end-to-end time in results without a breakdown
 GROUPS = (("all", 0.0), ("slowest 10 %", 0.9), ("slowest 1 %", 0.99))
 NUM_SLOWEST = 10
 SLOW = ("request_id", "replica_id", "arrived_at", "num_prompt_tokens", "num_output_tokens", "num_restarts")
 
 
 class Group(NamedTuple):
-    """Requests from some quantile on, and the mean of what their time is made of, s by part."""
+    """The requests from a quantile upwards, and the mean of each part of their time, s."""
 
     name: str
     number: int
@@ -29,40 +29,41 @@ class Group(NamedTuple):
 
 
 class Batches(NamedTuple):
-    """From iterations.parquet: counts of batches by size and by tokens, and KV blocks and busy stages over time."""
+    """Histograms of the batches by size and by tokens, and KV blocks and busy stages over time."""
 
-    sizes: tuple[Floats, Floats]  # edges, batches
-    prefill: tuple[Floats, Floats]  # edges in tokens, batches
-    decode: tuple[Floats, Floats]
-    kv: Spread  # blocks held when batches start
-    busy: Floats  # share of each bin, mean over stages
+    sizes: tuple[Floats, Floats]  # edges in requests, number of batches
+    prefill: tuple[Floats, Floats]  # edges in tokens, number of batches with prompt tokens
+    decode: tuple[Floats, Floats]  # edges in tokens, number of batches
+    kv: Spread  # KV blocks held when batches start
+    busy: Floats  # share of busy stages in each bin
 
 
 @dataclass(frozen=True)
 class Detail:
-    """More of a run, for pages with few."""
+    """The detail of a run, for pages with few runs."""
 
     queue: Level
     running: Level
-    arrivals: Floats  # 1/s by bin of queue.edges
-    completions: Floats
-    latency: dict[str, Spread]  # ttft and e2e by time of arrival
+    arrivals: Floats  # requests/s in each bin of queue.edges
+    completions: Floats  # requests/s in each bin of queue.edges
+    latency: dict[str, Spread]  # TTFT and end-to-end time by time of arrival, s
     by_e2e: list[Group]
     by_ttft: list[Group]
-    slowest: list[dict[str, float]]  # requests, worst first
+    slowest: list[dict[str, float]]  # the slowest requests, the slowest first
     batches: Batches | None
 
 
 @dataclass(frozen=True)
 class Run:
-    """One result. ``curves``: by latency; TBT has none, as no file holds every gap between tokens.
+    """One result of a page.
 
-    ``place``: among the runs of the page, which gives it its colour. What the summary excludes as warm-up and
-    cool-down is in no curve.
+    ``curves`` holds the distribution of each latency but TBT, as no file holds every gap between tokens. Requests that
+    the summary excludes as warm-up or cool-down are in no curve. ``number`` is the position among the runs of the page,
+    which gives the run its colour.
     """
 
     name: str
-    place: int
+    number: int
     summary: dict[str, Any]
     config: dict[str, Any]
     figures: dict[str, float | int | None]
@@ -72,12 +73,29 @@ class Run:
 
 
 def read(folders: Sequence[Path], detail: bool, points: int, progress: Any) -> list[Run]:
-    """The runs in these folders. Raises InputError for a folder that is none, or is there twice."""
+    """Read the results in ``folders``.
+
+    Parameters
+    ----------
+    folders : sequence of Path
+        Output folders of `fastsim simulate`.
+    detail : bool
+        Whether to keep the detail of each run.
+    points : int
+        Most points of each curve.
+    progress : callable
+        Called with the share of the folders read so far, from 0 to 1.
+
+    Raises
+    ------
+    InputError
+        A folder holds no result, or is given twice.
+    """
     seen: dict[Path, Path] = {}
     for folder in folders:
         if (other := seen.setdefault(folder.resolve(), folder)) is not folder:
             same = f"as {other}" if str(other) != str(folder) else "twice"
-            raise InputError(f"{folder}: is given {same}; name every result once")
+            raise InputError(f"{folder}: is given {same}; name each result once")
     names = _names([folder.resolve() for folder in folders])
     runs = []
     for done, (folder, name) in enumerate(zip(folders, names, strict=True)):
@@ -87,19 +105,19 @@ def read(folders: Sequence[Path], detail: bool, points: int, progress: Any) -> l
 
 
 def _names(folders: list[Path]) -> list[str]:
-    """The last part of each path, and as many before it as tell them apart."""
+    """The last part of each path, with as many of the parts before it as tell the paths apart."""
     length = 1
     while len({folder.parts[-length:] for folder in folders}) < len(folders):
         length += 1
     return ["/".join(folder.parts[-length:]) for folder in folders]
 
 
-def _run(name: str, place: int, result: Result, detail: bool, points: int) -> Run:
+def _run(name: str, number: int, result: Result, detail: bool, points: int) -> Run:
     kept = _kept(result)
     columns = {latency.key: result.column(latency.key)[kept] for latency in LATENCIES if latency.key != "tbt"}
     return Run(
         name=name,
-        place=place,
+        number=number,
         summary=result.summary,
         config=result.config,
         figures=flatten(result.summary),
@@ -110,7 +128,7 @@ def _run(name: str, place: int, result: Result, detail: bool, points: int) -> Ru
 
 
 def _kept(result: Result) -> Any:
-    """The requests that the latencies of the summary are of: an index for their columns."""
+    """An index of the requests that the latencies of the summary cover."""
     out = result.summary.get("excluded", {})
     kept = inside(result.column("arrived_at"), (out.get("warm_up_s", 0.0), out.get("cool_down_s", 0.0)))
     return slice(None) if kept is None else kept
@@ -135,7 +153,7 @@ def _detail(result: Result) -> Detail:
 
 
 def _parts(result: Result, kept: Any) -> dict[str, Floats]:
-    """What e2e is made of: the breakdown, or as much as an older result knows."""
+    """The parts of the end-to-end time, s; three parts for an older result, which has no breakdown."""
     if BREAKDOWN[0].name in result.requests.column_names:
         return {column.name: result.column(column.name)[kept] for column in BREAKDOWN}
     delay, ttft, e2e = (result.column(name)[kept] for name in ("scheduling_delay", "ttft", "e2e"))
@@ -161,8 +179,8 @@ def _groups(values: Floats, parts: dict[str, Floats]) -> list[Group]:
 
 def _slowest(result: Result, kept: Any) -> list[dict[str, float]]:
     e2e = result.column("e2e")[kept]
-    number = min(NUM_SLOWEST, int(np.isfinite(e2e).sum()))
-    worst = np.argsort(np.where(np.isfinite(e2e), -e2e, np.inf), kind="stable")[:number]
+    count = min(NUM_SLOWEST, int(np.isfinite(e2e).sum()))
+    worst = np.argsort(np.where(np.isfinite(e2e), -e2e, np.inf), kind="stable")[:count]
     columns = {name: result.column(name)[kept] for name in (*SLOW, "ttft", "e2e")}
     columns |= {f"part.{name}": found for name, found in _parts(result, kept).items()}
     return [{name: float(values[i]) for name, values in columns.items()} for i in worst]

@@ -1,4 +1,4 @@
-"""The page of a search: the winner, the table, the Pareto front, and what each knob and objective does."""
+"""The page of a search: the winner, the Pareto front, the effect of each setting and objective, and the table."""
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations
@@ -17,7 +17,7 @@ from fastsim.report.page.palette import INK, LINES, MUTED
 from fastsim.result.metrics.definitions import headline
 from fastsim.sweeps.configuration import Row
 
-KNOBS = (
+SETTINGS = (
     "device",
     "tensor_parallel_size",
     "pipeline_parallel_size",
@@ -27,12 +27,22 @@ KNOBS = (
     "scheduler.max_num_seqs",
 )
 FIGURES = ("capacity", "qps_per_dollar", "latency.ttft.p90", "latency.tbt.p99", "latency.e2e.mean")
-MOST_LINES = 300  # of the parallel coordinates: more is a grey area
-MOST_ROWS = 500  # of the table
+MOST_LINES = 300  # lines of the parallel coordinates; more would merge into an area
+MOST_ROWS = 500  # rows of the table
 
 
 def search_page(found: SearchResult, varied: Sequence[Variation], metrics: Sequence[str]) -> str:
-    """The page as HTML. ``metrics``: of the Pareto front."""
+    """Return the page about a search as HTML.
+
+    Parameters
+    ----------
+    found : SearchResult
+        What ``planning.search.search`` returned.
+    varied : sequence of Variation
+        The effects of tighter and looser objectives; empty if they were not computed.
+    metrics : sequence of str
+        The two or three figures of the Pareto front, as columns of the search.
+    """
     able = [row for row in found.rows if row["score"]]
     lead = f"{len(able):,} of {len(found.rows):,} configurations meet {', '.join(found.objectives)}."
     if not able:
@@ -40,7 +50,7 @@ def search_page(found: SearchResult, varied: Sequence[Variation], metrics: Seque
     sections = [
         Section("Winner", list(_winner(found, able[0])), f"By {RANKINGS[found.rank].meaning}."),
         Section("Pareto front", [_pareto(able, metrics)]),
-        Section("Knobs", [_parallel(able), *_heat_maps(able)]),
+        Section("Settings", [_parallel(able), *_heat_maps(able)]),
         Section("Cost against objectives", list(_objectives(able, varied))),
         Section("Configurations", [_table(able)]),
     ]
@@ -50,15 +60,15 @@ def search_page(found: SearchResult, varied: Sequence[Variation], metrics: Seque
 def _winner(found: SearchResult, best: Row) -> Iterator[Block]:
     yield Cards(
         [
-            Card("winner", name_of(best), f"{best['num_replicas']} replicas, {best['gpus']} GPUs"),
-            Card("serves", f"{best['capacity']:.4g}/s", "requests within the objectives"),
-            Card("per dollar", f"{best['qps_per_dollar']:.4g}", "requests/s for $1 an hour"),
-            Card("costs", f"${best['dollars_per_hour']:.2f}/h"),
-            Card("searched", f"{found.num_runs:,} runs", f"{found.num_simulated:,} requests in {found.seconds:.1f} s"),
+            Card("Winner", name_of(best), f"{best['num_replicas']} replicas, {best['gpus']} GPUs"),
+            Card("Capacity", f"{best['capacity']:.4g} requests/s", "within the objectives"),
+            Card("Per dollar", f"{best['qps_per_dollar']:.4g} requests/s", "for $1 an hour"),
+            Card("Cost", f"${best['dollars_per_hour']:.2f}/h"),
+            Card("Simulations", f"{found.num_runs:,}", f"{found.num_simulated:,} requests in {found.seconds:.1f} s"),
         ]
     )
-    for who, limit in zip(("Winner", "Runner-up"), found.limits, strict=False):
-        yield Text(f"{who}: limited by {limit}")
+    for rank, limit in zip(("Winner", "Runner-up"), found.limits, strict=False):
+        yield Text(f"{rank}: limited by {limit}")
     for note in found.notes:
         yield Text(note, "note")
 
@@ -71,10 +81,10 @@ def _pareto(able: Sequence[Row], metrics: Sequence[str]) -> Figure:
         rows = [row for row in shown if row["device"] == device]
         _points(plotted, rows, x, y, LINES[number % len(LINES)], device, 7)
     front = sorted((able[place] for place in pareto(able, metrics)), key=lambda row: float(row[x]))
-    _points(plotted, front, x, y, INK, "not beaten", 12, hollow=True)
-    legend(plotted, place="bottom_right")
-    ways = " and ".join(f"{'less' if lower_is_better(name) else 'more'} {headline(name).heading}" for name in metrics)
-    return Figure(plotted, f"{len(front)} configurations that no other beats in {ways}.")
+    _points(plotted, front, x, y, INK, "Pareto front", 12, hollow=True)
+    legend(plotted, location="bottom_right")
+    better = (f"{'lower' if lower_is_better(name) else 'higher'} {headline(name).heading}" for name in metrics)
+    return Figure(plotted, f"{len(front)} configurations form the Pareto front for {' and '.join(better)}.")
 
 
 def _points(
@@ -100,31 +110,34 @@ def _points(
     )
 
 
-def _knobs(rows: Sequence[Row]) -> list[str]:
-    return [name for name in KNOBS if len({row.get(name) for row in rows}) > 1]
+def _varying(rows: Sequence[Row]) -> list[str]:
+    """The settings that differ between configurations."""
+    return [name for name in SETTINGS if len({row.get(name) for row in rows}) > 1]
 
 
-def _levels(rows: Sequence[Row], knob: str) -> list[Any]:
-    """What a knob is set to, in order."""
-    return sorted({row.get(knob) for row in rows}, key=lambda value: (isinstance(value, str), value is not None, value))
+def _levels(rows: Sequence[Row], setting: str) -> list[Any]:
+    """The values of a setting, in order."""
+    return sorted(
+        {row.get(setting) for row in rows}, key=lambda value: (isinstance(value, str), value is not None, value)
+    )
 
 
 def _parallel(able: Sequence[Row]) -> Figure:
-    """A line per configuration through its settings to what it serves per dollar."""
+    """A line for each configuration, through its settings to its capacity per dollar."""
     rows = list(able[:MOST_LINES])[::-1]  # the best on top
-    knobs = _knobs(rows)
-    plotted = plot("", "", height=420, x_range=(-0.3, len(knobs) + 0.3), y_range=(-0.08, 1.08))
+    settings = _varying(rows)
+    plotted = plot("", "", height=420, x_range=(-0.3, len(settings) + 0.3), y_range=(-0.08, 1.08))
     best = max(row["qps_per_dollar"] for row in rows)
     heights = []
-    for knob in knobs:
-        levels = _levels(rows, knob)
-        place = {level: n / max(1, len(levels) - 1) for n, level in enumerate(levels)}
-        heights.append([place[row.get(knob)] for row in rows])
+    for setting in settings:
+        levels = _levels(rows, setting)
+        height = {level: n / max(1, len(levels) - 1) for n, level in enumerate(levels)}
+        heights.append([height[row.get(setting)] for row in rows])
         for level in levels:
             words = "-" if level is None else str(level)
             plotted.text(
-                [knobs.index(knob)],
-                [place[level]],
+                [settings.index(setting)],
+                [height[level]],
                 [words],
                 text_color=INK,
                 text_font_size="12px",
@@ -134,7 +147,7 @@ def _parallel(able: Sequence[Row]) -> Figure:
     heights.append([row["qps_per_dollar"] / best for row in rows])
     source = ColumnDataSource(
         {
-            "xs": [list(range(len(knobs) + 1))] * len(rows),
+            "xs": [list(range(len(settings) + 1))] * len(rows),
             "ys": [list(ys) for ys in zip(*heights, strict=True)],
             "name": [name_of(row) for row in rows],
             "score": [row["qps_per_dollar"] for row in rows],
@@ -145,25 +158,27 @@ def _parallel(able: Sequence[Row]) -> Figure:
     drawn = plotted.multi_line("xs", "ys", source=source, line_color=colours, line_alpha=0.6, line_width="width")
     tips = [("", "@name"), (headline("qps_per_dollar").heading, "@score{0.[000]}")]
     plotted.add_tools(HoverTool(renderers=[drawn], tooltips=tips, visible=False))
-    for upright in range(len(knobs) + 1):
+    for upright in range(len(settings) + 1):
         plotted.line([upright, upright], [0, 1], line_color=MUTED)
-    words_at = {float(n): headline(knob).label for n, knob in enumerate(knobs)}
-    ticks(plotted.xaxis[0], words_at | {float(len(knobs)): "per dollar"})
+    words_at = {float(n): headline(setting).label for n, setting in enumerate(settings)}
+    ticks(plotted.xaxis[0], words_at | {float(len(settings)): "per dollar"})
     plotted.yaxis.visible = plotted.grid.visible = False
-    return Figure(plotted, f"The best {len(rows)} configurations, the winner bold: settings, and requests/s per $/h.")
+    return Figure(
+        plotted, f"Settings and requests/s per $/h of the best {len(rows)} configurations, the winner in bold."
+    )
 
 
 def _heat_maps(able: Sequence[Row]) -> Iterator[Block]:
-    """The best that any two knobs can be set to, whatever the others are."""
+    """A heat map for each pair of settings, with the others at their best values."""
     tabs = []
-    for one, other in combinations(_knobs(able), 2):
+    for one, other in combinations(_varying(able), 2):
         tabs.append((f"{headline(one).label}, {headline(other).label}", [_heat_map(able, one, other)]))
     if tabs:
         yield Tabs(tabs)
 
 
 def _heat_map(able: Sequence[Row], one: str, other: str) -> Figure:
-    xs, ys = ([str(level) for level in _levels(able, knob)] for knob in (one, other))
+    xs, ys = ([str(level) for level in _levels(able, setting)] for setting in (one, other))
     best: dict[tuple[str, str], float] = {}
     for row in able:
         cell = str(row.get(one)), str(row.get(other))
@@ -181,11 +196,11 @@ def _heat_map(able: Sequence[Row], one: str, other: str) -> Figure:
     tips = [(across, "@x"), (up, "@y"), (figure, "@value{0.[000]}")]
     plotted.add_tools(HoverTool(renderers=[drawn], tooltips=tips, visible=False))
     plotted.grid.visible = False
-    return Figure(plotted, f"Most {figure} by {across} and {up}, the other knobs at their best.")
+    return Figure(plotted, f"Highest {figure} by {across} and {up}, with the other settings at their best values.")
 
 
 def _objectives(able: Sequence[Row], varied: Sequence[Variation]) -> Iterator[Block]:
-    """What a latency costs: the best among configurations that stay below it at their capacity."""
+    """What a latency costs: the cheapest configuration that stays below it at its capacity."""
     for metric in ("latency.tbt.p99", "latency.ttft.p90"):
         rows = sorted((row for row in able if row.get(metric)), key=lambda row: float(row[metric]))
         if not rows:
@@ -194,35 +209,36 @@ def _objectives(able: Sequence[Row], varied: Sequence[Variation]) -> Iterator[Bl
         plotted = plot(headline(metric).heading, "$ per million requests", height=300)
         line(plotted, [row[metric] for row in rows], cost, "cheapest", step=True)
         yield Figure(
-            plotted, f"The cheapest configuration whose {headline(metric).label} at capacity is at most so much."
+            plotted,
+            f"Cost of the cheapest configuration whose {headline(metric).label} at capacity is at most the given time.",
         )
     if varied:
         yield Table(
-            ("objective", "changed to", "per dollar, times", "winner"),
+            ("objective", "changed to", "change of requests per dollar", "winner"),
             [
                 (
                     one.objective,
                     one.changed,
-                    Cell(f"{one.after / one.before:.2f}", one.after / one.before),
+                    Cell(f"× {one.after / one.before:.2f}", one.after / one.before),
                     "the same" if one.same_winner else name_of(one.winner) if one.winner else "none",
                 )
                 for one in varied
                 if one.before
             ],
-            "What relaxing or tightening one objective changes.",
+            "Effect of a tighter or looser objective.",
         )
 
 
 def _table(able: Sequence[Row]) -> Table:
-    knobs = [name for name in KNOBS if any(row.get(name) is not None for row in able)]
+    settings = [name for name in SETTINGS if any(row.get(name) is not None for row in able)]
     figures = [name for name in FIGURES if any(row.get(name) is not None for row in able)]
     rows = [
         [
-            *("-" if row.get(name) is None else str(row[name]) for name in knobs),
+            *("-" if row.get(name) is None else str(row[name]) for name in settings),
             *(Cell("-" if row.get(name) is None else f"{row[name]:.4g}", row.get(name)) for name in figures),
             row["limited_by"],
         ]
         for row in able[:MOST_ROWS]
     ]
-    head = [*(headline(name).label for name in knobs), *(headline(name).heading for name in figures), "limit"]
-    return Table(head, rows, f"The best {len(rows):,} of {len(able):,}.", filtered=True)
+    head = [*(headline(name).label for name in settings), *(headline(name).heading for name in figures), "limit"]
+    return Table(head, rows, f"The best {len(rows):,} of {len(able):,} configurations.", filtered=True)

@@ -1,4 +1,4 @@
-"""Fewer points that say the same: quantiles for distributions, bins with their extremes for series."""
+"""Thins data for figures: quantiles of distributions, and bins with their extremes of series."""
 
 from typing import NamedTuple
 
@@ -7,19 +7,19 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-POINTS = 400  # of a distribution
-BINS = 240  # of a series
+POINTS = 400  # most points of a distribution
+BINS = 240  # bins of a series
 
 
 class Curve(NamedTuple):
-    """Points of an empirical distribution: ``share`` of the values are at or below ``value``."""
+    """Points of an empirical distribution, float64[points]: ``share`` of the values are at or below ``value``."""
 
     value: Floats
     share: Floats
 
 
 class Level(NamedTuple):
-    """A count over time in bins, from ``edges[i]`` to ``edges[i + 1]`` s: its mean and its extremes there."""
+    """Mean and extremes of a count, float64[bins], between ``edges[i]`` and ``edges[i + 1]``, float64[bins + 1], s."""
 
     edges: Floats
     mean: Floats
@@ -28,7 +28,7 @@ class Level(NamedTuple):
 
 
 class Spread(NamedTuple):
-    """Values by bin of time: median, P90 and largest; NaN where there is none."""
+    """Median, P90 and maximum of the values in each bin of time, float64[bins]; NaN in an empty bin."""
 
     edges: Floats
     median: Floats
@@ -37,9 +37,10 @@ class Spread(NamedTuple):
 
 
 def curve(values: Floats, points: int = POINTS) -> Curve:
-    """All values when there are few; else half of the points up to P99, evenly, and half beyond, ever closer to 1.
+    """Return at most about ``points`` points of the distribution of ``values``.
 
-    Each is a point of the empirical distribution: nothing is interpolated. NaN, which stands for no value, is left out.
+    Half of the points are spaced evenly up to P99, the others lie beyond, ever closer to the maximum. Each is a point
+    of the empirical distribution, so nothing is interpolated. NaN, which stands for a missing value, is left out.
     """
     ordered = np.sort(values[np.isfinite(values)])
     number = len(ordered)
@@ -52,12 +53,12 @@ def curve(values: Floats, points: int = POINTS) -> Curve:
 
 
 def edges(first: float, last: float, bins: int = BINS) -> Floats:
-    """Equal bins of time; one of a second where there is no span."""
+    """Return the edges of equal bins between two times, s; of a bin of one second where both are the same."""
     return np.linspace(first, last if last > first else first + 1.0, bins + 1)
 
 
 def level(begins: Floats, ends: Floats, at: Floats) -> Level:
-    """How many have begun and not ended. NaN begins or ends never."""
+    """Count what has begun and not ended, by bins with the edges ``at``, s; NaN stands for a time that never comes."""
     begins, ends = (np.sort(times[np.isfinite(times)]) for times in (begins, ends))
 
     def now(times: Floats) -> Floats:
@@ -75,12 +76,12 @@ def level(begins: Floats, ends: Floats, at: Floats) -> Level:
 
 
 def rate(times: Floats, at: Floats) -> Floats:
-    """Per second, by bin."""
+    """Return the number of ``times`` per second in each bin with the edges ``at``, s."""
     return np.histogram(times[np.isfinite(times)], at)[0] / np.diff(at)
 
 
 def spread(times: Floats, values: Floats, at: Floats) -> Spread:
-    """``values`` by the bin of their ``times``."""
+    """Return how the ``values`` are spread whose ``times`` lie in each bin with the edges ``at``, s."""
     kept = np.isfinite(times) & np.isfinite(values)
     places = np.clip(np.searchsorted(at, times[kept], "right") - 1, 0, len(at) - 2)
     order = np.lexsort((values[kept], places))
@@ -98,7 +99,7 @@ def spread(times: Floats, values: Floats, at: Floats) -> Spread:
 
 
 def _area(times: Floats, until: Floats) -> Floats:
-    """Seconds since each of ``times``, summed, at every ``until``."""
+    """The time passed since each of ``times``, summed, at every ``until``, s."""
     past = np.searchsorted(times, until, "right")
     sums: Floats = until * past - np.concatenate([[0.0], np.cumsum(times)])[past]
     return sums

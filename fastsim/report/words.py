@@ -1,11 +1,11 @@
-"""Figures in words: seconds, shares, dollars and counts as a reader wants them."""
+"""Formats the figures of a page as text, and gives them headings."""
 
 import re
 from collections.abc import Sequence
 
 from fastsim.result.metrics.definitions import SHARE, metric_of
 
-UNIT = re.compile(r"(?<=.)( per s| s| kwh)$")  # of a key: its figure names the unit
+UNIT = re.compile(r"(?<=.)( per s| s| kwh)$")  # the unit in a key, which the figure shows already
 NOTHING = "–"
 STATISTIC = {"p999": "P99.9", "mean": "mean", "min": "min", "max": "max"}
 ACRONYMS = {
@@ -22,7 +22,7 @@ ACRONYMS = {
 
 
 def seconds(value: float | None) -> str:
-    """Three digits, in the unit that suits."""
+    """Return a time in s as text with three digits, in s, ms or µs."""
     if value is None:
         return NOTHING
     if abs(value) < 1e-9 or abs(value) >= 1:
@@ -31,7 +31,7 @@ def seconds(value: float | None) -> str:
 
 
 def number(value: float | None) -> str:
-    """Three digits, or all before the point."""
+    """Return a number with three digits, or with all digits before the point where there are more."""
     if value is None:
         return NOTHING
     if value == int(value) or abs(value) >= 100:
@@ -40,7 +40,7 @@ def number(value: float | None) -> str:
 
 
 def share(value: float | None) -> str:
-    """A share of one in per cent, a decimal where it tells something from nothing or from all."""
+    """Return a share of 1 in per cent, with a decimal where it is close to 0 or to 1."""
     if value is None:
         return NOTHING
     if 0.9995 <= value < 1:
@@ -50,7 +50,7 @@ def share(value: float | None) -> str:
 
 
 def figure(name: str, value: float | None) -> str:
-    """The value of a metric of summary.json, by its dotted key."""
+    """Return a figure of summary.json as text with its unit; ``name`` is its dotted key."""
     metric = metric_of(name)
     if value is None or metric is None:
         return number(value)
@@ -68,26 +68,25 @@ def figure(name: str, value: float | None) -> str:
 
 
 def interval(name: str, ends: Sequence[float]) -> str:
-    """``140 to 166 ms``: the unit once, where both ends have it."""
+    """Return an interval as text, ``140 to 166 ms``, with the unit once if both ends have the same."""
     low, high = (figure(name, end) for end in ends)
     first, _, unit = low.partition(" ")
-    once = first[:1].isdigit() and unit and high.endswith(f" {unit}")
-    return f"{first if once else low} to {high}"
+    same = first[:1].isdigit() and unit and high.endswith(f" {unit}")
+    return f"{first if same else low} to {high}"
 
 
 def statistic(name: str) -> str:
-    """p99 as P99, p999 as P99.9."""
+    """Return the heading of a statistic: P99 for p99, P99.9 for p999."""
     return STATISTIC.get(name, name.upper())
 
 
 def title(key: str) -> str:
-    """A key as a heading: mean_kv as Mean KV."""
-    words = [ACRONYMS.get(word, word) for word in key.split("_")]
-    text = UNIT.sub("", " ".join(words))
+    """Return a key as a heading: Mean KV for mean_kv."""
+    text = UNIT.sub("", " ".join(ACRONYMS.get(word, word) for word in key.split("_")))
     return text[:1].upper() + text[1:]
 
 
 def meaning(name: str) -> str:
-    """What a figure is, for a reader who hovers over it."""
+    """Return the definition of a figure, which is shown on hover; empty for a key that is no metric."""
     metric = metric_of(name)
     return "" if metric is None else metric.meaning[:1].upper() + metric.meaning[1:]

@@ -238,3 +238,10 @@ def test_reading_imports_no_bokeh() -> None:
     code = "import sys, fastsim.report, fastsim.cli.report; sys.exit('bokeh' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     assert fastsim.__version__ in page("x", [])
+
+
+def test_the_example_of_the_package_runs() -> None:
+    import doctest
+
+    tried = doctest.testmod(fastsim.report)
+    assert (tried.failed, tried.attempted) == (0, 3)

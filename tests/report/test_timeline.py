@@ -209,7 +209,7 @@ def test_bad_input(tmp_path: Path) -> None:
         timeline(tmp_path / "plain", tmp_path / "t.json.gz")
     fastsim.simulate(None, fastsim.load_workload("chat", num_requests=5), iterations=True).save(tmp_path / "run")
     for begin, end in ((3.0, 2.0), (1e6, None), (None, -1.0)):
-        with pytest.raises(ConfigError, match=r"no batch lies between .*; the run is from"):
+        with pytest.raises(ConfigError, match=r"no batch lies between .*; the run lasts from"):
             timeline(tmp_path / "run", tmp_path / "t.json.gz", begin, end)
     with pytest.raises(OutputError, match="is a folder; name a file"):
         timeline(tmp_path / "run", tmp_path)

@@ -36,8 +36,8 @@ def test_names_are_unique_and_meant() -> None:
 
 @pytest.mark.parametrize(
     "names",
-    [compare.FIGURES, search.COLUMNS, comparison.ROWS, headline.KEY_FIGURES, search_page.KNOBS, search_page.FIGURES],
-    ids=("terminal compare", "terminal search", "page of several", "page of one", "search knobs", "search figures"),
+    [compare.FIGURES, search.COLUMNS, comparison.ROWS, headline.KEY_FIGURES, search_page.SETTINGS, search_page.FIGURES],
+    ids=("terminal compare", "terminal search", "page of several", "page of one", "search settings", "search figures"),
 )
 def test_whatever_is_shown_as_a_headline_is_declared(names: tuple[str, ...]) -> None:
     assert set(names) <= HEADLINES.keys()

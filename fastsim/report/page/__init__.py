@@ -1,1 +1,1 @@
-"""One HTML file without a network: its sections, figures and colours."""
+"""One HTML file that needs no network: its sections, figures and colours."""

@@ -1,4 +1,4 @@
-"""Figures in the style of a report: quiet axes, colours of palette.py, and no tool in the way of a thumb."""
+"""Bokeh figures in the style of a page: muted axes, colours that follow the theme, no tools that capture touches."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -23,14 +23,26 @@ from fastsim.report.page.palette import FAINT, GRID, INK, LINES, MUTED, RAMP, SL
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', Arial, sans-serif"
 SEVERAL = (*LINES, RAMP[3])
-DASHES = ("solid", "dashed", "dotdash", "dotted")  # lines differ in print and without colours too
+DASHES = ("solid", "dashed", "dotdash", "dotted")  # so that more lines than colours differ, also in print
 Scale = Literal["linear", "log"]
 
 
 def plot(
     x_label: str, y_label: str, *, x: Scale = "linear", y: Scale = "linear", height: int = 300, **more: Any
 ) -> Any:
-    """An empty figure as wide as the page. ``more``: ranges and the like, for bokeh.plotting.figure."""
+    """Return an empty figure that is as wide as the page.
+
+    Parameters
+    ----------
+    x_label, y_label : str
+        Labels of the axes, with units.
+    x, y : "linear" or "log", default "linear"
+        Scales of the axes.
+    height : int, default 300
+        Height in pixels.
+    more
+        Further arguments of bokeh.plotting.figure, such as ``x_range``.
+    """
     plotted = figure(
         height=height,
         sizing_mode="stretch_width",
@@ -79,9 +91,22 @@ def line(
     step: bool = False,
     tips: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
-    """A line with a legend entry in the colour of that ``number``; NaN parts it.
+    """Draw a line, which NaN interrupts.
 
-    ``tips``: words by point and heading, shown on hover in place of x and y.
+    Parameters
+    ----------
+    plotted
+        A figure made by ``plot``.
+    x, y : array_like, float[points]
+        The points, in the units of the axes.
+    name : str, default ""
+        Name in the legend; "" leaves the line out of the legend.
+    number : int, default 0
+        Position of the line among the lines of the figure, which gives it its colour and dashes.
+    step : bool, default False
+        Whether each value holds until the next point.
+    tips : mapping of str to sequence of str[points], optional
+        Texts shown on hover instead of x and y, by heading.
     """
     source = ColumnDataSource({"x": small(x), "y": small(y), **{key: list(said) for key, said in (tips or {}).items()}})
     look: dict[str, Any] = {"line_width": 2, "line_color": LINES[number % len(LINES)]}
@@ -98,14 +123,36 @@ def line(
 
 
 def band(plotted: Any, x: ArrayLike, low: ArrayLike, high: ArrayLike, number: int = 0) -> None:
-    """What lies between ``low`` and ``high``, faintly."""
+    """Shade the area between two lines.
+
+    Parameters
+    ----------
+    plotted
+        A figure made by ``plot``.
+    x, low, high : array_like, float[points]
+        Both lines, in the units of the axes.
+    number : int, default 0
+        Position of the area among the lines of the figure, which gives it its colour.
+    """
     source = ColumnDataSource({"x": small(x), "low": small(low), "high": small(high)})
     colour = LINES[number % len(LINES)]
     plotted.varea("x", "low", "high", source=source, fill_color=colour, fill_alpha=0.2)
 
 
 def bars(plotted: Any, left: ArrayLike, right: ArrayLike, top: ArrayLike, number: int = 0, what: str = "") -> None:
-    """A histogram."""
+    """Draw a histogram.
+
+    Parameters
+    ----------
+    plotted
+        A figure made by ``plot``.
+    left, right, top : array_like, float[bins]
+        Edges and heights of the bins, in the units of the axes.
+    number : int, default 0
+        Position among the lines of the figure, which gives the bins their colour.
+    what : str, default ""
+        What the heights count, shown on hover.
+    """
     source = ColumnDataSource({"left": small(left), "right": small(right), "top": small(top)})
     colour = LINES[number % len(LINES)]
     drawn = plotted.quad(
@@ -116,7 +163,19 @@ def bars(plotted: Any, left: ArrayLike, right: ArrayLike, top: ArrayLike, number
 
 
 def stacked(plotted: Any, rows: Sequence[str], parts: Mapping[str, ArrayLike], unit: str) -> list[tuple[str, str]]:
-    """Horizontal bars by row (the figure's y_range), made up of parts; returns the legend for page.Figure."""
+    """Draw horizontal bars made up of parts, and return names and colours of the parts for ``page.Figure.legend``.
+
+    Parameters
+    ----------
+    plotted
+        A figure made by ``plot`` with the rows as its ``y_range``.
+    rows : sequence of str
+        Names of the bars.
+    parts : mapping of str to array_like, float[rows]
+        Lengths of each part, in the order in which the parts are stacked.
+    unit : str
+        Unit of the lengths, shown on hover.
+    """
     colours = [SEVERAL[n % len(SEVERAL)] for n in range(len(parts))]
     source = ColumnDataSource({"row": list(rows), **{name: small(values) for name, values in parts.items()}})
     drawn = plotted.hbar_stack(list(parts), y="row", height=0.62, source=source, fill_color=colours, line_color=None)
@@ -128,17 +187,39 @@ def stacked(plotted: Any, rows: Sequence[str], parts: Mapping[str, ArrayLike], u
 
 
 def limit(plotted: Any, at: float, text: str, axis: Literal["x", "y"] = "x") -> None:
-    """A dashed line that a figure should stay below."""
+    """Draw a dashed line for a limit that the figure should stay below.
+
+    Parameters
+    ----------
+    plotted
+        A figure made by ``plot``.
+    at : float
+        The limit, in the unit of the axis.
+    text : str
+        A label beside the line.
+    axis : "x" or "y", default "x"
+        The axis of the limit.
+    """
     upright = axis == "x"
     plotted.add_layout(
         Span(location=at, dimension="height" if upright else "width", line_color=INK, line_dash=[4, 4], line_width=1)
     )
-    place = {"x": at, "y": 4, "y_units": "screen"} if upright else {"x": 4, "x_units": "screen", "y": at}
-    plotted.add_layout(Label(**place, text=text, text_color=INK, text_font=FONT, text_font_size="12px", x_offset=4))
+    position = {"x": at, "y": 4, "y_units": "screen"} if upright else {"x": 4, "x_units": "screen", "y": at}
+    plotted.add_layout(Label(**position, text=text, text_color=INK, text_font=FONT, text_font_size="12px", x_offset=4))
 
 
 def choosable(plotted: Any, names: Sequence[str], xs: Sequence[ArrayLike], ys: Sequence[ArrayLike]) -> None:
-    """Lines of which the figure shows those that are ticked in a page.Table with ``choices``."""
+    """Draw lines that the figure shows only while their rows are ticked in a ``page.Table`` with ``choices``.
+
+    Parameters
+    ----------
+    plotted
+        A figure made by ``plot``.
+    names : sequence of str
+        Names of the lines, as in ``choices``.
+    xs, ys : sequence of array_like, float[points]
+        Points of each line, in the units of the axes.
+    """
     source = ColumnDataSource(
         {
             "xs": [small(x) for x in xs],
@@ -154,33 +235,33 @@ def choosable(plotted: Any, names: Sequence[str], xs: Sequence[ArrayLike], ys: S
     plotted.add_tools(_hover([drawn], [("", "@name"), *_at(plotted)]))
 
 
-def ticks(axis: Any, places: Mapping[float, str]) -> None:
-    """Ticks at these places only, with these words."""
-    axis.ticker = FixedTicker(ticks=list(places))
-    axis.major_label_overrides = dict(places)
+def ticks(axis: Any, labels: Mapping[float, str]) -> None:
+    """Set the ticks of an axis to these positions, with these labels."""
+    axis.ticker = FixedTicker(ticks=list(labels))
+    axis.major_label_overrides = dict(labels)
 
 
 def from_zero() -> Any:
-    """A range from nothing to the most that is seen."""
+    """Return a range from 0 to the largest visible value."""
     return DataRange1d(start=0)
 
 
-def legend(plotted: Any, place: str = "top_left") -> None:
-    """Style the legend, if there is one. A click on a name hides its line."""
-    for one in plotted.legend:
-        one.location = place
-        one.label_text_color = INK
-        one.label_text_font = FONT
-        one.label_text_font_size = "12px"
-        one.background_fill_color = FAINT
-        one.background_fill_alpha = 0.7
-        one.border_line_color = None
-        one.spacing = 2
-        one.click_policy = "hide"
+def legend(plotted: Any, location: str = "top_left") -> None:
+    """Style the legend of a figure, if it has one; a click on a name hides its line."""
+    for shown in plotted.legend:
+        shown.location = location
+        shown.label_text_color = INK
+        shown.label_text_font = FONT
+        shown.label_text_font_size = "12px"
+        shown.background_fill_color = FAINT
+        shown.background_fill_alpha = 0.7
+        shown.border_line_color = None
+        shown.spacing = 2
+        shown.click_policy = "hide"
 
 
 def small(values: ArrayLike) -> NDArray[np.float32]:
-    """Half the bytes: seven digits are more than a screen shows."""
+    """Convert values to float32, which halves the size of a page; seven digits are more than a screen can show."""
     return np.asarray(values, np.float64).astype(np.float32)
 
 

@@ -28,7 +28,7 @@ Tone = Literal["plain", "good", "bad", "unknown"]
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph."""
+    """A paragraph; a ``note`` is set smaller."""
 
     text: str
     tone: Literal["plain", "note"] = "plain"
@@ -36,7 +36,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Card:
-    """A headline figure. ``key``: its dotted key in summary.json, ``raw``: its value there."""
+    """A headline figure. ``key`` is its dotted key in summary.json, and ``raw`` its value there."""
 
     label: str
     value: str
@@ -49,7 +49,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Cards:
-    """Headline figures side by side; ``wide`` ones, with sentences in them, one below the other on a phone."""
+    """Headline figures side by side. ``wide`` cards, which hold sentences, are stacked on a phone."""
 
     cards: Sequence[Card]
     wide: bool = False
@@ -57,7 +57,7 @@ class Cards:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table; ``raw`` is what it sorts by, ``key`` as in Card. ``colour``: of a swatch before it."""
+    """A cell of a table, which sorts by ``raw``. ``key`` is as in Card, ``colour`` that of a swatch before the text."""
 
     text: str
     raw: float | None = None
@@ -68,10 +68,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells (text does for a cell). Click a head to sort; ``filtered`` adds a box to search the rows in.
+    """Rows of cells, where a string stands for a Cell. A click on a heading sorts the rows.
 
-    ``meanings``: definitions by text of a head or of a first cell, shown on hover. ``choices``: for each row, the name
-    of its line in figures made by figures.choosable; adds boxes to tick, those of ``chosen`` already are.
+    ``filtered`` adds a box to search the rows in. ``meanings`` are definitions by the text of a heading or of a first
+    cell, shown on hover. ``choices`` adds a checkbox to each row and gives the name of its line in figures made by
+    ``figures.choosable``; those of ``chosen`` are ticked at first.
     """
 
     head: Sequence[str]
@@ -86,9 +87,9 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A Bokeh figure (from figures.plot, to follow light and dark) with what it shows in a sentence.
+    """A Bokeh figure, made by ``figures.plot`` so that it follows the theme, with a caption.
 
-    ``legend``: names and colours, for figures with more of them than fit beside the lines.
+    ``legend`` holds names and colours for a legend below the figure.
     """
 
     figure: "figure"
@@ -98,7 +99,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Tabs:
-    """Blocks of which one group is seen at a time; all of them in print."""
+    """Groups of blocks by name, of which the reader sees one at a time; a print shows all of them."""
 
     tabs: Sequence[tuple[str, Sequence["Block"]]]
 
@@ -108,7 +109,7 @@ Block: TypeAlias = Text | Cards | Table | Figure | Tabs
 
 @dataclass(frozen=True)
 class Section:
-    """A titled part of a page; ``lead`` is a sentence below the title."""
+    """A part of a page with a title, and with a sentence ``lead`` below it."""
 
     title: str
     blocks: Sequence[Block]
@@ -120,12 +121,12 @@ def page(title: str, sections: Sequence[Section], lead: str = "") -> str:
 
     Parameters
     ----------
-    title
+    title : str
         Title of the page and of its browser tab.
-    sections
+    sections : sequence of Section
         Parts of the page, from top to bottom; the head of the page links to each.
-    lead
-        A sentence below the title; none by default.
+    lead : str, default ""
+        A sentence below the title.
     """
     from bokeh.resources import Resources
     from markupsafe import Markup
@@ -148,7 +149,20 @@ def page(title: str, sections: Sequence[Section], lead: str = "") -> str:
 
 
 def write(html: str, path: str | Path) -> None:
-    """Write a page in one piece, or not at all. Raises OutputError where it cannot be written."""
+    """Write a page to a file, completely or not at all.
+
+    Parameters
+    ----------
+    html : str
+        What ``page`` returned.
+    path : str or Path
+        The file to write.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written.
+    """
     write_text(Path(path), html)
 
 
@@ -197,6 +211,7 @@ def _apart(value: str) -> tuple[str, str]:
 
 
 def _cells(row: Sequence[Cell | str]) -> list[Cell]:
+    """The cells of a row, with each string made a Cell."""
     return [cell if isinstance(cell, Cell) else Cell(cell) for cell in row]
 
 

@@ -1,4 +1,4 @@
-"""The events of a timeline, one line of JSON each: slices of batches, arrows, counters, requests."""
+"""The events of a timeline, a line of JSON each: slices for batches, arrows, counters and requests."""
 
 import json
 from collections.abc import Iterator
@@ -12,26 +12,34 @@ from fastsim.predictors.tables.by_operator import ByOperator
 from fastsim.report.timeline import flows
 from fastsim.result.columns import BREAKDOWN
 
-CHUNK = 20_000  # batches, or the like, between two writes
+CHUNK = 20_000  # most events of a kind in one write
 COUNTERS = {"queue": "requests", "running": "requests", "KV blocks": "blocks"}
 
 
 class Part(NamedTuple):
-    """The part of a result that is written."""
+    """The part of a result that a timeline shows."""
 
     iterations: dict[str, NDArray[Any]]
     requests: dict[str, NDArray[Any]]
     batches: flows.Batches
-    rows: NDArray[np.bool_]  # of iterations
-    chosen: NDArray[np.bool_]  # of requests
+    rows: NDArray[np.bool_]  # bool[iterations], those to write
+    chosen: NDArray[np.bool_]  # bool[requests], those to write
     steps: flows.Flows
-    begin: float
-    end: float
-    every: int
+    begin: float  # s
+    end: float  # s
+    every: int  # one batch and one request in so many
 
 
 def events(part: Part, operators: ByOperator) -> Iterator[tuple[int, list[str]]]:
-    """How many batches and requests, and their events; by chunks."""
+    """Yield the events in chunks, each with the number of batches and requests that it completes.
+
+    Parameters
+    ----------
+    part : Part
+        What to write.
+    operators : ByOperator
+        The tables by operator of the deployment; empty leaves the times by operator out.
+    """
     yield 0, list(_names(part))
     yield from _slices(part, operators)
     for replica in range(len(part.batches)):
@@ -41,6 +49,7 @@ def events(part: Part, operators: ByOperator) -> Iterator[tuple[int, list[str]]]
 
 
 def _names(part: Part) -> Iterator[str]:
+    """The names of replicas and stages."""
     num_stages = len(part.batches[0])
     for replica in range(len(part.batches)):
         yield _meta("process_name", replica + 1, 0, {"name": f"replica {replica}"})
@@ -55,7 +64,7 @@ def _meta(name: str, pid: int, tid: int, args: dict[str, Any]) -> str:
 
 
 def _slices(part: Part, operators: ByOperator) -> Iterator[tuple[int, list[str]]]:
-    """A slice for every batch on every stage, and its ends and steps of flows."""
+    """A slice for each batch on each stage, and the points at which arrows touch it."""
     chosen, column = np.flatnonzero(part.rows), part.iterations
     num_stages = len(part.batches[0])
     order = np.argsort(part.steps.row, kind="stable")
@@ -82,7 +91,7 @@ def _slices(part: Part, operators: ByOperator) -> Iterator[tuple[int, list[str]]
             i = at[int(part.steps.row[place])]
             replica, stage = cells["replica_id"][i], cells["stage_id"][i]
             phase = "s" if part.steps.first[place] else "f" if part.steps.last[place] else "t"
-            # To the slice around it, not to the next one.
+            # This binds an end to the slice around it instead of the next one.
             bound = ',"bp":"e"' if phase == "f" else ""
             middle = (int(begin[i]) + int(end[i])) // 2
             lines.append(
@@ -94,13 +103,14 @@ def _slices(part: Part, operators: ByOperator) -> Iterator[tuple[int, list[str]]
 
 
 def _title(decodes: int, prompts: int) -> str:
+    """The name of a batch, by its decodes and prompt tokens."""
     if not prompts:
         return f"{decodes} decodes" if decodes != 1 else "1 decode"
     return f"{prompts} prompt tokens + {decodes} decodes" if decodes else f"{prompts} prompt tokens"
 
 
 def _completed(part: Part) -> NDArray[np.int64]:
-    """int64[rows]: how many prompts a batch completes on the last stage; they sample a token besides the decodes."""
+    """The prompts that each batch completes on the last stage, int64[rows]; each samples a token, as decodes do."""
     number = np.zeros(len(part.rows), np.int64)
     for replica, rows in enumerate(part.batches):
         ends = part.iterations["end"][rows[-1]]
@@ -117,7 +127,7 @@ def _operators(
     num_stages: int,
     completed: NDArray[np.int64],
 ) -> list[str]:
-    """``,"operators (ms)":{..}`` by row."""
+    """The JSON ``,"operators (ms)":{..}`` for each row."""
     if not operators:
         return [""] * len(rows)
     tokens, seqs, stage = (column[name][rows] for name in ("num_tokens", "num_seqs", "stage_id"))
@@ -141,7 +151,7 @@ def _operators(
 
 
 def _counters(part: Part, replica: int) -> Iterator[list[str]]:
-    """Counters of a replica, each at the times when it changes."""
+    """The counters of a replica, each at the times at which it changes."""
     mine = part.requests["replica_id"] == replica
     arrived, begun, ended = (part.requests[name][mine] for name in ("arrived_at", "scheduled_at", "finished_at"))
     rows = part.batches[replica][0]
@@ -166,21 +176,21 @@ def _counters(part: Part, replica: int) -> Iterator[list[str]]:
 
 
 def _level(begins: NDArray[np.float64], ends: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """How many have begun and not ended, at every time when that may change."""
+    """The times at which the number of those begun and not ended may change, s, and that number."""
     begins, ends = (np.sort(times[np.isfinite(times)]) for times in (begins, ends))
     times = np.unique(np.concatenate([begins, ends]))
     return times, np.searchsorted(begins, times, "right") - np.searchsorted(ends, times, "right")
 
 
 def _requests(part: Part) -> Iterator[tuple[int, list[str]]]:
-    """Each request on a track of its own: queueing, prefill, decode."""
+    """The queueing, prefill and decode of each request, on a track of its own."""
     chosen, column = np.flatnonzero(part.chosen), part.requests
     names = [each.name for each in BREAKDOWN if each.name in column]
     last = ns(part.iterations["end"].max())
     for first in range(0, len(chosen), CHUNK):
         rows = chosen[first : first + CHUNK]
         moments = np.array([column[n][rows] for n in ("arrived_at", "scheduled_at", "first_token_at", "finished_at")])
-        # What never came is at the end of the run.
+        # Times that are missing become the end of the run.
         times = np.where(np.isfinite(moments), ns(np.nan_to_num(moments)), last).T.tolist()
         about = np.array(
             [
@@ -193,10 +203,10 @@ def _requests(part: Part) -> Iterator[tuple[int, list[str]]]:
         for i, (marks, (request, replica, prompt, output, restarts)) in enumerate(zip(times, about, strict=True)):
             where = f'"cat":"request","id":{request},"pid":{max(replica, 0) + 1},"tid":0'
             args = f'"request":{request},"prompt tokens":{prompt},"output tokens":{output},"restarts":{restarts}'
-            spent = ",".join(
+            times_of_parts = ",".join(
                 f'"{name}":{part[i] * 1e3:.6g}' for name, part in zip(names, parts, strict=True) if part[i] > 0
             )
-            args += f',"parts of it (ms)":{{{spent}}}' if spent else ""
+            args += f',"parts of it (ms)":{{{times_of_parts}}}' if times_of_parts else ""
             lines.append(f'{{"ph":"b","name":"request",{where},"ts":{_us(marks[0])},"args":{{{args}}}}}')
             for name, begin, end in zip(("queue", "prefill", "decode"), marks[:-1], marks[1:], strict=True):
                 if end > begin:
@@ -207,10 +217,10 @@ def _requests(part: Part) -> Iterator[tuple[int, list[str]]]:
 
 
 def ns(seconds: Any) -> Any:
-    """Whole nanoseconds: what does not overlap in seconds does not afterwards."""
+    """Convert s to whole nanoseconds, so that slices which do not overlap in s do not overlap afterwards."""
     return np.rint(np.asarray(seconds) * 1e9).astype(np.int64)
 
 
 def _us(ns: int) -> str:
-    """Microseconds, the format's unit, to the nanosecond."""
+    """Format nanoseconds as microseconds, the unit of the format, with three decimals."""
     return f"{ns // 1000}.{ns % 1000:03d}"

@@ -1,9 +1,10 @@
-"""Which batches a request was in, as far as a result tells: from the times in its two tables.
+"""Infers from the times in the two tables of a result which batches held a request.
 
-Known exactly: the batch that ends with its first token, and the one that ends with its last; and without a pipeline the
-one that starts when it is first scheduled (in a pipeline, batches wait for their first stage, and it may be any of
-these). The batches between are all its chunks when it was never preempted and never waited between them; else they are
-left out, as no file says which they were.
+Two batches are known exactly: the one that ends with the first token of the request, and the one that ends with its
+last. Without a pipeline, so is the batch that starts when the request is first scheduled; in a pipeline, several
+batches may wait for their first stage at that time. All batches between the first and the first token held chunks of
+the request if it was never preempted and never waited between chunks. Otherwise they are left out, as no file tells
+which they were.
 """
 
 from collections.abc import Mapping
@@ -18,13 +19,13 @@ Columns = Mapping[str, NDArray[Any]]
 Batches = list[list[Integers]]
 
 NONE = -1
-ROUNDING = 1e-9  # s: waits shorter than this are sums that did not quite cancel
+ROUNDING = 1e-9  # s; shorter waits are rounding errors
 
 
 class Flows(NamedTuple):
-    """Steps of requests through batches, ordered by request and time: ``row`` of iterations.parquet.
+    """The steps of requests through batches, ordered by request and time; ``row`` is that of iterations.parquet.
 
-    ``first`` and ``last`` say whether a step begins or ends its request's flow. Every flow has two steps or more.
+    ``first`` and ``last`` tell whether a step begins or ends the flow of its request. Each flow has at least two steps.
     """
 
     request: Integers
@@ -34,7 +35,7 @@ class Flows(NamedTuple):
 
 
 def batches(iterations: Columns) -> Batches:
-    """Rows of iterations.parquet by replica and stage, in order of start: that of the batches' forming."""
+    """Return the rows of iterations.parquet by replica and stage, in the order in which the batches start."""
     replica, stage = iterations["replica_id"], iterations["stage_id"]
     num_replicas, num_stages = (int(ids.max()) + 1 if len(ids) else 0 for ids in (replica, stage))
     order = np.lexsort((iterations["start"], stage, replica))
@@ -46,7 +47,7 @@ def batches(iterations: Columns) -> Batches:
 
 
 def steps(requests: Columns, iterations: Columns, found: Batches, chosen: NDArray[np.bool_]) -> Flows:
-    """The flows of the ``chosen`` requests, bool[n]."""
+    """Return the flows of the ``chosen`` requests, bool[requests]; ``found`` is the result of ``batches``."""
     each = [_of_replica(requests, iterations, rows, chosen, r) for r, rows in enumerate(found)]
     request = np.concatenate([part[0] for part in each]) if each else np.empty(0, np.int64)
     row = np.concatenate([part[1] for part in each]) if each else np.empty(0, np.int64)
@@ -56,16 +57,16 @@ def steps(requests: Columns, iterations: Columns, found: Batches, chosen: NDArra
 def _of_replica(
     requests: Columns, iterations: Columns, rows: list[Integers], chosen: NDArray[np.bool_], replica: int
 ) -> tuple[Integers, Integers]:
-    """(request, row) of every step on one replica, in order."""
+    """The request and the row of each step on one replica, in order."""
     ids = np.flatnonzero(chosen & (requests["replica_id"] == replica) & np.isfinite(requests["scheduled_at"]))
-    numbers = min(map(len, rows))  # a pipeline cut off in the middle has batches on its first stages only
+    numbers = min(map(len, rows))  # a run that was cut off may have batches on its first stages only
     begins, ends = iterations["start"][rows[0]], iterations["end"][rows[-1][:numbers]]
     begin = _place(begins, requests["scheduled_at"][ids]) if len(rows) == 1 else np.full(len(ids), NONE)
     token = _place(ends, requests["first_token_at"][ids])
     end = _place(ends, requests["finished_at"][ids])
     together = (begin != NONE) & (token != NONE) & _uninterrupted(requests, ids)
     inner = np.where(together, np.maximum(token - begin - 1, 0), 0)
-    # A request's batches: its beginning, the chunks between, its first and its last token.
+    # The batches of a request: its first, those of its chunks, and those of its first and last token.
     request = np.concatenate([ids, np.repeat(ids, inner), ids, ids])
     offset = np.arange(inner.sum()) - np.repeat(np.cumsum(inner) - inner, inner)
     batch = np.concatenate([begin, np.repeat(begin, inner) + 1 + offset, token, end])
@@ -77,14 +78,14 @@ def _of_replica(
     fresh[1:] = (request[1:] != request[:-1]) | (batch[1:] != batch[:-1])
     request, batch = request[fresh], batch[fresh]
     through = np.array([stage[:numbers] for stage in rows]) if len(rows) > 1 else rows[0][None, :]
-    # A batch that no later stage has seen has no row there.
+    # A batch that has not reached the last stage has no row there.
     whole = batch < numbers
     request, batch = request[whole], batch[whole]
     return np.repeat(request, len(rows)), through[:, batch].T.ravel()
 
 
 def _place(times: NDArray[np.float64], wanted: NDArray[np.float64]) -> Integers:
-    """Where each of ``wanted`` stands in ascending ``times``; NONE where it does not."""
+    """The position of each of ``wanted`` in the ascending ``times``, or NONE."""
     place = np.searchsorted(times, wanted).astype(np.int64)
     there = place < len(times)
     there[there] = times[place[there]] == wanted[there]
@@ -92,20 +93,20 @@ def _place(times: NDArray[np.float64], wanted: NDArray[np.float64]) -> Integers:
 
 
 def _uninterrupted(requests: Columns, ids: Integers) -> NDArray[np.bool_]:
-    """Whether a request was in every batch from its first to its first token."""
+    """Whether each request was in every batch from its first one to that of its first token."""
     waited = requests["chunk_wait" if "chunk_wait" in requests else "preempted_time"][ids]
     known: NDArray[np.bool_] = (requests["num_restarts"][ids] == 0) & (waited <= ROUNDING)
     return known
 
 
 def within(flows: Flows, kept: NDArray[np.bool_]) -> Flows:
-    """The steps in the ``kept`` rows, bool[rows], of flows that still have two."""
+    """Return the steps in the ``kept`` rows, bool[rows], of the flows that still have two."""
     inside = kept[flows.row]
     return _flows(flows.request[inside], flows.row[inside])
 
 
 def _flows(request: Integers, row: Integers) -> Flows:
-    """Flows of steps that are ordered within each request; those with one step alone are left out."""
+    """Flows from steps that are ordered within each request; flows of a single step are left out."""
     order = np.argsort(request, kind="stable")
     request, row = request[order], row[order]
     _, place, counts = np.unique(request, return_inverse=True, return_counts=True)

@@ -1,8 +1,8 @@
-"""A result as a timeline for Perfetto or Chrome: JSON in the Trace Event Format, written as it is made.
+"""Writes a result as a timeline for Perfetto or Chrome: JSON in the Trace Event Format.
 
-A replica is a process and each of its pipeline stages a thread with every batch as a slice. Besides, each replica has
-counters (requests that wait, requests under way, KV blocks held), a track of requests with their queueing, prefill and
-decode, and flows: arrows that follow a request through the batches that it is known to have been in (flows.py).
+A replica is a process, each of its pipeline stages is a thread, and each batch on a stage is a slice. Each replica also
+has counters (waiting requests, running requests, KV blocks held), a track of requests with their queueing, prefill and
+decode, and flows: arrows that follow a request through the batches that are known to have held it.
 """
 
 import gzip
@@ -23,19 +23,18 @@ from fastsim.report.timeline import flows
 from fastsim.report.timeline.events import Part, events
 from fastsim.result.result import Result
 
-LIMIT = 400_000  # batches that a timeline holds unless it is asked for more
-FLOW = "Arrows follow a request from its first batch (without a pipeline) to those of its first and last token"
+LIMIT = 400_000  # batches in a timeline if the caller does not say how many to keep
 
 
-class Told(NamedTuple):
+class Written(NamedTuple):
     """What a timeline holds."""
 
     num_batches: int
     num_requests: int
     begin: float  # s
     end: float  # s
-    every: int
-    note: str
+    every: int  # one batch and one request in so many
+    note: str  # what is in the timeline and what is left out
 
 
 def timeline(
@@ -45,26 +44,46 @@ def timeline(
     end: float | None = None,
     every: int | None = None,
     progress: Callable[[float], None] = lambda share: None,
-) -> Told:
-    """Write the batches and requests of a result between ``begin`` and ``end`` s to ``out``; .json is not gzipped.
+) -> Written:
+    """Write the batches and requests of a result as a timeline.
 
-    ``every``: only one batch and one request in so many, and the batches that these requests' arrows touch; None takes
-    as many as make the file hold LIMIT batches. Raises InputError for a result without iterations.parquet and
-    ConfigError for a window that holds no batch.
+    Parameters
+    ----------
+    folder : str or Path
+        Output folder of `fastsim simulate --iterations`.
+    out : str or Path
+        The file to write. A name that ends with .json is written as text, any other is compressed with gzip.
+    begin, end : float, optional
+        The part of the run to write, s; by default the whole run.
+    every : int, optional
+        Keep one batch and one request in so many, and all batches that the arrows of these requests touch. By default
+        as many are kept as leave at most LIMIT batches.
+    progress : callable, optional
+        Called with the share of the events written so far, from 0 to 1.
+
+    Returns
+    -------
+    Written
+        What the timeline holds.
+
+    Raises
+    ------
+    InputError
+        The result has no iterations.parquet.
+    ConfigError
+        No batch lies between ``begin`` and ``end``.
     """
     folder, out = Path(folder), Path(out)
     refuse_folder(out, "trace.json.gz")
     result = Result.load(folder)
     if result.iterations is None:
-        raise InputError(
-            f"{folder}: holds no iterations.parquet, which a timeline is made of; simulate with --iterations"
-        )
+        raise InputError(f"{folder}: holds no iterations.parquet, which a timeline needs; simulate with --iterations")
     part = _part(result, folder, begin, end, every)
     operators = _operators(folder / "config.json")
-    told = _told(part, operators)
-    total, done = told.num_batches + told.num_requests, 0
+    written = _written(part, operators)
+    total, done = written.num_batches + written.num_requests, 0
     with writing(out) as temporary, _open(temporary, out) as file:
-        head = {"displayTimeUnit": "ms", "otherData": {"about": told.note}}
+        head = {"displayTimeUnit": "ms", "otherData": {"about": written.note}}
         file.write((json.dumps(head)[:-1] + ', "traceEvents": [\n').encode())
         first = True
         for number, lines in events(part, operators):
@@ -74,21 +93,23 @@ def timeline(
             done += number
             progress(min(1.0, done / max(1, total)))
         file.write(b"\n]}\n")
-    return told
+    return written
 
 
 @contextmanager
 def _open(path: Path, out: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
+    """Open ``path`` for writing, as a gzip file unless ``out`` ends with .json."""
     with path.open("wb") as raw:
         if out.suffix == ".json":
             yield raw
             return
-        # Neither name nor time, so that the same timeline is the same file.
+        # Without a name and a time in the header, equal timelines give equal files.
         with gzip.GzipFile("", "wb", 4, raw, mtime=0) as file:
             yield file
 
 
 def _part(result: Result, folder: Path, begin: float | None, end: float | None, every: int | None) -> Part:
+    """Choose the batches and requests to write."""
     assert result.iterations is not None
     iterations = {name: result.iterations[name].to_numpy() for name in result.iterations.column_names}
     requests = result.columns()
@@ -98,7 +119,7 @@ def _part(result: Result, folder: Path, begin: float | None, end: float | None, 
     rows = (stop >= begin) & (start <= end)
     if begin >= end or not rows.any():
         raise ConfigError(
-            f"{folder}: no batch lies between {begin:g} and {end:g} s; the run is from {first:g} to {last:g} s"
+            f"{folder}: no batch lies between {begin:g} and {end:g} s; the run lasts from {first:g} to {last:g} s"
         )
     if every is None:
         every = max(1, -(-int(rows.sum()) // LIMIT))
@@ -118,10 +139,10 @@ def _part(result: Result, folder: Path, begin: float | None, end: float | None, 
 
 
 def _operators(config: Path) -> ByOperator:
-    """Tables by operator of the deployment in a result's config.json, empty where they cannot be had again.
+    """The tables by operator of the deployment in a config.json, or none where they cannot be built again.
 
-    That is so for Vidur's composition, whose times are no sums over operators, and for operator times, models or
-    policies in files that are no longer there.
+    Vidur's composition has none, since its times are not sums over operators. Operator times, models and policies may
+    also come from files that no longer exist.
     """
     try:
         return build_cost(resolve(Deployment.load(config))).operators
@@ -129,14 +150,17 @@ def _operators(config: Path) -> ByOperator:
         return {}
 
 
-def _told(part: Part, operators: ByOperator) -> Told:
-    whole = "all" if part.every == 1 else f"one in {part.every}"
-    note = (
-        f"fastsim timeline, {part.begin:g} to {part.end:g} s: {whole} of the batches and requests. {FLOW}, and through "
-        "its chunks where the result tells which these are. Operators are in ms and add up to the batch"
-    )
+def _written(part: Part, operators: ByOperator) -> Written:
+    """Describe what the timeline holds."""
+    kept = "all batches and requests"
     if part.every > 1:
-        note = note.replace(". Arrows", ", and the batches that arrows touch. Arrows", 1)
-    note += "; attention is what remains." if operators else "; they are left out, as their times cannot be had again."
-    number = int(part.rows.sum())
-    return Told(number, int(part.chosen.sum()), part.begin, part.end, part.every, note)
+        kept = f"one in {part.every} batches and requests, and the batches that arrows touch"
+    times = "are left out, as they cannot be computed"
+    if operators:
+        times = "are in ms and add up to the batch; attention takes what the others leave"
+    note = (
+        f"fastsim timeline from {part.begin:g} to {part.end:g} s with {kept}. Arrows follow a request from its first "
+        "batch (without a pipeline) to the batches of its first and last token, and through the batches of its chunks "
+        f"where the result determines them. Times by operator {times}."
+    )
+    return Written(int(part.rows.sum()), int(part.chosen.sum()), part.begin, part.end, part.every, note)

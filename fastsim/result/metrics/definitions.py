@@ -146,10 +146,10 @@ def metric_of(name: str) -> Metric | None:
 
 
 class Headline(NamedTuple):
-    """A figure that tables and cards show, or a setting beside it.
+    """A figure that tables and cards show, or a setting that a table shows beside figures.
 
-    ``name``: its dotted key in summary.json, or its column in the table of a search. ``better``: which of two values is
-    preferred, None where neither is.
+    ``name`` is its dotted key in summary.json, or its column in the table of a search. ``better`` tells which of two
+    values is preferable, and is None where neither is.
     """
 
     name: str
@@ -158,13 +158,13 @@ class Headline(NamedTuple):
 
     @property
     def unit(self) -> str:
-        """The unit of the figure in summary.json; empty for a column of a search, whose label names it."""
+        """The unit of the figure in summary.json; empty for a column of a search, whose label states it."""
         metric = metric_of(self.name)
         return "" if metric is None else metric.unit
 
     @property
     def heading(self) -> str:
-        """The label with the unit, for figures that are shown as bare numbers."""
+        """The label with the unit, for tables and axes that show bare numbers."""
         return f"{self.label}, {self.unit}" if self.unit and self.unit != self.label else self.label
 
 
@@ -205,7 +205,13 @@ HEADLINES = {
 
 
 def headline(name: str) -> Headline:
-    """Return the declaration of a figure; one that is not declared is its own label."""
+    """Return the declaration of a figure.
+
+    Parameters
+    ----------
+    name : str
+        A dotted key of summary.json, or a column of a search. It is its own label if it is not declared.
+    """
     return HEADLINES.get(name) or Headline(name, name)
 
 
