@@ -28,12 +28,14 @@ class Ranking:
     """How candidates are compared.
 
     ``score``: of a candidate, its outcome and the target rate, requests/s; the higher, the better. ``at_rate``: whether
-    the target rate must be given. ``meaning``: what the score stands for, as users read it.
+    the target rate must be given. ``only_at_rate``: whether candidates are simulated at this rate alone, without a
+    search for their capacity. ``meaning``: what the score stands for, as users read it.
     """
 
     meaning: str
     at_rate: bool
     score: Callable[[Candidate, Outcome, float], float]
+    only_at_rate: bool = False
 
 
 RANKINGS = {
@@ -56,6 +58,7 @@ RANKINGS = {
         "mean end-to-end time at --rate, s",
         True,
         lambda candidate, outcome, _: 1 / _mean_latency(outcome),
+        only_at_rate=True,
     ),
 }
 

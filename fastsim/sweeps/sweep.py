@@ -173,12 +173,12 @@ def here(batches: Iterator[Batch], threads: int) -> Generator[tuple[Batch, list[
 def _on_cluster(
     space: Space, dataset: Dataset, client: "Client | None", workers: int | None
 ) -> Iterator[tuple[Batch, list[Outcome]]]:
-    from fastsim.sweeps import cluster
+    from fastsim.sweeps import cluster, remote
 
     with nullcontext(client) if client is not None else cluster.local(workers or 1) as used:
         cluster.check(used)
         batches = _batches(space, dataset.done, max(1, sum(used.nthreads().values())))
-        yield from cluster.compute(used, _warmed(batches) if workers else batches)
+        yield from remote.compute(used, _warmed(batches) if workers else batches)
 
 
 def _batches(space: Space, done: Iterable[str], threads: int) -> Iterator[Batch]:

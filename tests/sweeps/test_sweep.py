@@ -287,7 +287,7 @@ def test_the_command(tmp_path: Path) -> None:
     ("given", "sentence"),
     [
         (["nowhere.yaml"], "nowhere.yaml: no such file"),
-        (["space.yaml", "--workers", "2", "--dask", "tcp://127.0.0.1:1"], "give one of them"),
+        (["space.yaml", "--workers", "2", "--dask", "tcp://127.0.0.1:1"], "give only one of them"),
         (["space.yaml", "--dask", "nowhere.json"], "--dask nowhere.json: neither an address nor a scheduler file"),
         (["space.yaml", "--workers", "0"], "--workers"),
     ],
