@@ -1,12 +1,12 @@
-"""One deployment under one stream of requests at any rate: does it keep to its objectives there?"""
+"""Probing a deployment: does it meet its objectives when the same requests arrive at a given rate?"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastsim.arrays import Floats
 from fastsim.deployment.resolved import Resolved
 from fastsim.kernels import state
 from fastsim.kernels.accounts import histogram
@@ -23,30 +23,44 @@ from fastsim.simulation.lanes import SLICE, get_ready, kernel_of, lay_out_whole,
 from fastsim.simulation.layout import Arena, Stream
 from fastsim.workload import Workload
 
-FIRST_SLICE = 4096  # iterations before the first look at what is already lost; each next slice is twice as long.
-# Fewer with several stages, where an iteration costs more.
-
-Floats = NDArray[np.float64]
+# Iterations before the objectives are checked for the first time; every further slice is twice as long as the one
+# before. With several stages, where an iteration takes longer, the first slice is shorter.
+FIRST_SLICE = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """What came of one rate."""
+    """The outcome of a simulation at one rate."""
 
     rate: float  # requests/s
     num_requests: int
-    met: bool
-    figures: dict[str, float | None]  # by objective, s; None: nothing measured, or stopped before it was known
-    broken: tuple[str, ...]  # objectives; of a run that was stopped early, the one that was already lost
+    met: bool  # whether all objectives are met
+    figures: dict[str, float | None]  # by objective, s; None if nothing was measured, or the run ended before
+    broken: tuple[str, ...]  # objectives that are not met; of a run that ended early, the one that ended it
     simulated: int  # requests that had finished when the run ended
 
 
 class Prober:
-    """Simulates one deployment at one rate after the other, using its memory again.
+    """Simulates a deployment at one rate after another, in the same memory.
 
-    ``unit``: the requests at 1 request/s; at another rate their gaps are divided by it, so all rates see the same
-    draw. ``arena``: memory to work in, not to be shared among threads. Raises WorkloadError for requests that can
-    never be served, and the errors of ``kernel_of``.
+    Parameters
+    ----------
+    resolved : Resolved
+        The deployment.
+    cost : Cost
+        Its operator times, as the kernel reads them.
+    unit : Workload
+        The requests at 1 request/s. At another rate the gaps between arrivals are divided by it, so all rates see the
+        same requests.
+    arena : Arena, optional
+        Memory to work in, which threads must not share.
+
+    Raises
+    ------
+    WorkloadError
+        A request can never be served.
+    PolicyError
+        A user's function cannot be loaded, or fails when it is tried on a small example.
     """
 
     def __init__(self, resolved: Resolved, cost: Cost, unit: Workload, arena: Arena | None = None) -> None:
@@ -58,19 +72,21 @@ class Prober:
         self._limits, self._kernel = limits_of(resolved), kernel_of(resolved)
         self._stream = layout.share(unit.arrived_at, unit.num_prompt_tokens, unit.num_output_tokens)
         self._ready = False
-        # A restart amid a prompt turns the tokens that are left of it into output.
+        # After a restart in the middle of a prompt, the rest of the prompt counts as output tokens.
         policy = resolved.scheduler.policy
         outputs = self._stream.total - (0 if policy.chunked and policy.preempts else self._stream.prompts)
         self._most_gaps = int(outputs.sum(dtype=np.int64)) - unit.num_requests
 
     @property
     def num_requests(self) -> int:
-        """Requests in the stream."""
+        """The number of requests in a probe."""
         return self._unit.num_requests
 
     def at(self, rate: float, objectives: Sequence[Objective]) -> Probed:
-        """Simulate at ``rate``; the run ends as soon as an objective can no longer be met. Raises StuckError and
-        TableError."""
+        """Simulate at ``rate``, requests/s, until all requests are served or an objective can no longer be met.
+
+        Raises StuckError if a request can never be scheduled, and TableError if the tables have no time for a batch.
+        """
         stream = self._stream._replace(arrived_at=self._stream.arrived_at / rate)
         lane, lost = self._run(stream, objectives)
         finished = int(np.count_nonzero(lane.requests.finished_at >= 0.0))
@@ -78,14 +94,15 @@ class Prober:
         self.num_runs += 1
         if lost is not None:
             return Probed(rate, self.num_requests, False, {str(lost): None}, (str(lost),), finished)
-        figures = {str(one): _figure(one, lane, stream) for one in objectives}
-        broken = tuple(str(one) for one in objectives if holds(one, figures[str(one)]) is False)
+        figures = {str(objective): _figure(objective, lane, stream) for objective in objectives}
+        broken = tuple(str(each) for each in objectives if holds(each, figures[str(each)]) is False)
         return Probed(rate, self.num_requests, not broken, figures, broken, finished)
 
     def throughput(self) -> float:
-        """Requests/s while the queue is never empty: all requests are there from the start. No rate above it lasts.
+        """Return the requests/s that finish while the queue is never empty, which no lasting rate can exceed.
 
-        Measured between the first and the last fifth that finish, when batches are full.
+        All requests arrive at the start. The rate is measured between the first and the last fifth of the requests to
+        finish, while batches are full. Raises StuckError and TableError as ``at`` does.
         """
         stream = self._stream._replace(arrived_at=np.zeros(self.num_requests))
         lane, _ = self._run(stream, ())
@@ -97,7 +114,7 @@ class Prober:
         return (high - low) / span if span > 0 else self.num_requests / float(finished[-1])
 
     def _run(self, stream: Stream, objectives: Sequence[Objective]) -> tuple[State, Objective | None]:
-        """The state at the end, and the objective that ended it early."""
+        """Simulate ``stream``; return the state at the end, and the objective that ended the run early or None."""
         lane = lay_out_whole(self.resolved, self._limits, self._unit, stream, self._arena)
         if not self._ready:
             get_ready(self._kernel, lane, self._cost, self._limits)
@@ -110,7 +127,7 @@ class Prober:
                 explain_fault(self._cost, lane)
             if code != Exit.BUDGET:
                 break
-            lost = next((one for one in objectives if _lost(one, lane, self._most_gaps)), None)
+            lost = next((each for each in objectives if _lost(each, lane, self._most_gaps)), None)
             if lost is not None:
                 return lane, lost
             budget = min(2 * budget, SLICE)
@@ -119,7 +136,7 @@ class Prober:
 
 
 def _figure(objective: Objective, lane: State, stream: Stream) -> float | None:
-    """What ``objectives.value`` finds in the summary of the run."""
+    """Return the figure that an objective is about, s: the same as ``objectives.value`` reads from a summary."""
     if objective.metric == "tbt":
         times = lane.replicas.times
         mean = float(times[:, state.TBT_SUM].sum()) / max(1, int(lane.tbt.sum()))
@@ -129,35 +146,38 @@ def _figure(objective: Objective, lane: State, stream: Stream) -> float | None:
         gaps = requests.total - stream.prompts - 1
         spread = requests.finished_at - requests.first_token_at
         return distribution.of_values(spread[gaps > 0] / gaps[gaps > 0])[objective.statistic]
-    return distribution.of_values(_moments(objective.metric, lane) - requests.arrived_at)[objective.statistic]
+    return distribution.of_values(_ends(objective.metric, lane) - requests.arrived_at)[objective.statistic]
 
 
-def _moments(metric: str, lane: State) -> Floats:
-    """When what a latency ends with happened, s; NaN where it has not."""
+def _ends(metric: str, lane: State) -> Floats:
+    """Return when a latency ended for each request, float64[n], s; NaN if it has not ended yet."""
     requests = lane.requests
     ends = {"scheduling_delay": requests.scheduled_at, "ttft": requests.first_token_at, "e2e": requests.finished_at}
     return ends[metric]
 
 
 def _lost(objective: Objective, lane: State, most_gaps: int) -> bool:
-    """Whether an objective is broken whatever comes: too many requests, or gaps between tokens, are already too late.
+    """Return whether an objective can no longer be met, since too many requests or gaps between tokens are too late.
 
-    A quantile of n values lies between the ``low``-th and the next in order: with n - low values at the limit or
-    above, so is the quantile. A mean is lost when what is known of its sum is enough.
+    In ascending order, a quantile of n values lies between the k-th value and the next one. Once n - k values have
+    reached the limit, so has the quantile. A mean is lost once the part of its sum that is known exceeds the limit.
+    ``most_gaps`` is the largest number of gaps between tokens that the run can have.
     """
     if objective.metric == "tbt" and objective.statistic in QUANTILES:
-        first = int(np.searchsorted(histogram.edges(), objective.limit))  # of the bins that lie wholly above the limit
+        first = int(
+            np.searchsorted(histogram.edges(), objective.limit)
+        )  # the first bin that lies wholly above the limit
         return int(lane.tbt[first:].sum()) > (1 - QUANTILES[objective.statistic]) * most_gaps
     if objective.metric in ("tbt", "tpot") or objective.statistic == "min":
         return False
     requests = lane.requests
-    moments = _moments(objective.metric, lane)
+    ended = _ends(objective.metric, lane)
     clock: Any = np.where(
         requests.replica >= 0, lane.replicas.times[np.maximum(requests.replica, 0), state.CLOCK], -np.inf
     )
-    waited = np.where(moments >= 0.0, moments, clock) - requests.arrived_at
+    waited = np.where(ended >= 0.0, ended, clock) - requests.arrived_at
     number = len(waited)
     if objective.statistic == "mean":
         return float(np.maximum(waited, 0.0).sum()) >= objective.limit * number
-    share = QUANTILES.get(objective.statistic, 1.0)  # of max
+    share = QUANTILES.get(objective.statistic, 1.0)  # the statistic is max if it is no quantile
     return int(np.count_nonzero(waited >= objective.limit)) >= number - int(share * (number - 1))

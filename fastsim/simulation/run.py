@@ -1,4 +1,4 @@
-"""Simulate a deployment on a workload: lay out the arrays, run the kernel in slices, wrap the result."""
+"""One simulation: lay out the arrays, run the kernel on threads in slices, and turn the arrays into a result."""
 
 import threading
 import time
@@ -25,15 +25,14 @@ from fastsim.simulation import layout
 from fastsim.simulation.check import check_fit
 from fastsim.simulation.custom.policy import with_functions
 from fastsim.simulation.faults import explain_end
+from fastsim.simulation.lanes import Columns, Kernel, finish, get_ready, kernel_of, lay_out, limits_of
 from fastsim.simulation.layout import Stream
 from fastsim.workload import Workload
 from fastsim.workload.loading import load as load_workload
 
-from .lanes import Columns, Kernel, finish, get_ready, kernel_of, lay_out, limits_of
+LOG_ROWS = 65_536  # rows of the log of iterations that a thread collects before it is emptied
 
-LOG_ROWS = 65_536
-
-Progress = Callable[[float], None]
+Progress = Callable[[float], None]  # called with the share of the work done, 0 to 1
 
 
 def simulate(
@@ -107,18 +106,18 @@ def simulate(
     deployment = with_functions(deployment, scheduler, router)
     resolved = resolve(deployment)
     kernel = kernel_of(resolved, scheduler, router)
-    requests = load_workload(workload, seed=deployment.seed)
-    check_fit(resolved, requests)
-    wanted = parse_all(objectives)
-    check_exclude(requests.arrived_at, exclude)
+    workload = load_workload(workload, seed=deployment.seed)
+    check_fit(resolved, workload)
+    parsed = parse_all(objectives)
+    check_exclude(workload.arrived_at, exclude)
     built = build_cost(resolved)
     tables_s = time.perf_counter() - began
     limits = limits_of(resolved)
-    stream = layout.share(requests.arrived_at, requests.num_prompt_tokens, requests.num_output_tokens)
-    job = Job(resolved, kernel, limits, requests, stream, progress)
+    stream = layout.share(workload.arrived_at, workload.num_prompt_tokens, workload.num_output_tokens)
+    job = Job(resolved, kernel, limits, workload, stream, progress)
     outcome, kernel_s = run(job, built.cost, iterations, detail)
     timing = {"tables_s": tables_s, "kernel_s": kernel_s, "write_s": 0.0, "total_s": 0.0}
-    result = wrap(resolved, requests, built, outcome, timing, wanted, exclude)
+    result = wrap(resolved, workload, built, outcome, timing, parsed, exclude)
     if replicates:
         result.summary["replicates"] = intervals(
             [
@@ -131,28 +130,50 @@ def simulate(
 
 
 class Job(NamedTuple):
-    """All that a simulation needs but operator times."""
+    """Everything that a simulation needs except operator times."""
 
     resolved: Resolved
     kernel: Kernel
     limits: Limits
-    requests: Workload
+    workload: Workload
     stream: Stream
     progress: Progress | None
 
 
 def run(job: Job, cost: Cost, iterations: bool = False, detail: bool = False) -> tuple[Outcome, float]:
-    """Simulate once; returns what the kernel left behind and how long it took, s. Raises StuckError and TableError."""
-    resolved, limits, requests = job.resolved, job.limits, job.requests
-    lanes = lay_out(resolved, limits, requests, job.stream, LOG_ROWS if iterations else 0, detail)
-    drained, kernel_s = run_lanes(job.kernel, lanes, cost, limits, requests, job.progress)
+    """Simulate a job once, with the operator times of ``cost``.
+
+    Parameters
+    ----------
+    job : Job
+        What to simulate.
+    cost : Cost
+        The operator times, as the kernel reads them.
+    iterations, detail : bool
+        Whether to keep a row per batch and stage, and where the time of each request goes.
+
+    Returns
+    -------
+    tuple
+        The Outcome, and the time that the kernel took, s.
+
+    Raises
+    ------
+    StuckError
+        A request can never be scheduled.
+    TableError
+        The tables have no time for a batch.
+    """
+    resolved, limits = job.resolved, job.limits
+    lanes = lay_out(resolved, limits, job.workload, job.stream, LOG_ROWS if iterations else 0, detail)
+    drained, kernel_s = run_lanes(job.kernel, lanes, cost, limits, job.workload, job.progress)
     logs = [np.concatenate(columns) for columns in zip(*drained, strict=True)] if iterations else None
     explain_end(resolved, lanes[0])
-    served, replicas = release(lanes[0].requests), lanes[0].replicas
+    requests, replicas = release(lanes[0].requests), lanes[0].replicas
     tbt = np.sum([lane.tbt for lane in lanes], axis=0)
     measures = measures_of(lanes)
     del lanes
-    columns = request_columns(served, job.stream.prompts, limits.num_stages)
+    columns = request_columns(requests, job.stream.prompts, limits.num_stages)
     return Outcome(columns, replicas, tbt, logs, measures), kernel_s
 
 
@@ -164,9 +185,14 @@ def run_lanes(
     workload: Workload,
     progress: Progress | None,
 ) -> tuple[list[Columns], float]:
-    """Run every lane to its end, one thread each; returns the logs, and the time from first start to last end, s."""
+    """Run every lane to its end, each in a thread.
+
+    Returns the logs in pieces, each with the columns of ``kernels.state.Log``, and the time from the first start to the
+    last end, s.
+    """
 
     def timed(lane: State) -> tuple[list[Columns], float, float]:
+        """Run a lane to its end; return its log, and when it started and ended."""
         began = time.perf_counter()
         return finish(run, lane, cost, limits, stop), began, time.perf_counter()
 
@@ -176,12 +202,12 @@ def run_lanes(
     with ThreadPoolExecutor(len(lanes)) as pool:
         pending = [pool.submit(timed, lane) for lane in lanes]
         try:
-            while not all(lane.done() for lane in pending):
+            while not all(running.done() for running in pending):
                 wait(pending, timeout=0.1)
                 if progress:
                     done = int(lanes[0].replicas.counts[:, state.TOKENS].sum())
                     progress(min(1.0, done / total))
         finally:
             stop.set()
-    drained, began, ended = zip(*(lane.result() for lane in pending), strict=True)
+    drained, began, ended = zip(*(running.result() for running in pending), strict=True)
     return [columns for log in drained for columns in log], max(ended) - min(began)

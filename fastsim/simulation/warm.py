@@ -1,4 +1,4 @@
-"""What a first run waits for, done beforehand: every policy's kernel compiled, the default tables built."""
+"""Warming up: compiling the kernel of every policy and building the default tables before the first run needs them."""
 
 import os
 import time
@@ -12,19 +12,19 @@ from fastsim.deployment.schedulers import POLICIES
 
 @dataclass(frozen=True, slots=True)
 class Warmed:
-    """One thing that is ready now, how long it took, s, and whether it was made or found in the cache."""
+    """A kernel or tables that are ready now."""
 
     name: str
-    seconds: float
-    made: bool
+    seconds: float  # how long it took to compile, build or load it
+    made: bool  # False if it was loaded from the cache
 
 
 def warm(policies: Sequence[str] = tuple(POLICIES)) -> Iterator[Warmed]:
-    """Compile the kernels of ``policies``, on all cores, then build the tables of the default deployment.
+    """Compile the kernels of ``policies`` on all cores, then build the tables of the default deployment.
 
-    Gives each as it gets ready. What is in the cache already is only loaded.
+    Yields each when it is ready. Whatever is in the cache is loaded instead.
     """
-    context = get_context("spawn")  # a compiler that was forked in the middle of its work would hang
+    context = get_context("spawn")  # a compiler that is forked in the middle of its work would hang
     with ProcessPoolExecutor(min(len(policies), os.cpu_count() or 1), mp_context=context) as pool:
         pending = [pool.submit(compile_kernel, policy) for policy in policies]
         try:
@@ -36,7 +36,7 @@ def warm(policies: Sequence[str] = tuple(POLICIES)) -> Iterator[Warmed]:
 
 
 def compile_kernel(policy: str) -> Warmed:
-    """Compile all kernels of a policy, one stage and pipelines, with detail and without, or load their machine code."""
+    """Compile or load the kernels of a policy: for one stage and for pipelines, with detail and without."""
     from importlib import import_module
 
     import numpy as np
@@ -51,22 +51,22 @@ def compile_kernel(policy: str) -> Warmed:
 
     began = time.perf_counter()
     resolved = resolve(Deployment.load(None, [f"scheduler.policy={policy}"]))
-    one = Workload(np.zeros(1), np.ones(1, np.int64), np.ones(1, np.int64))
-    stream = layout.share(one.arrived_at, one.num_prompt_tokens, one.num_output_tokens)
+    workload = Workload(np.zeros(1), np.ones(1, np.int64), np.ones(1, np.int64))
+    stream = layout.share(workload.arrived_at, workload.num_prompt_tokens, workload.num_output_tokens)
     limits = limits_of(resolved)
     module, made = import_module(f"fastsim.kernels.schedulers.{policy}"), False
     runs = [run for run in (module.run, getattr(module, "run_stages", None)) if run]  # lightllm has no pipelines
     for detail in (True, False):
-        lane = lay_out_whole(resolved, limits, one, stream, layout.Arena(), detail=detail)
+        lane = lay_out_whole(resolved, limits, workload, stream, layout.Arena(), detail=detail)
         for run in runs:
             get_ready(run, lane, Cost(COMPOSE_FASTSIM, 1, NO_VIDUR, NO_FASTSIM), limits)
-            stats = getattr(run, "stats", None)  # none when Numba is switched off
+            stats = getattr(run, "stats", None)  # functions have none when Numba is switched off
             made = made or bool(stats and stats.cache_misses)
     return Warmed(f"kernel {policy}", time.perf_counter() - began, made)
 
 
 def build_default_tables() -> Warmed:
-    """Build the tables of the shipped default, or load them."""
+    """Build or load the tables of the default deployment."""
     from fastsim.deployment.description import Deployment
     from fastsim.deployment.resolved import resolve
     from fastsim.predictors.build import build_cost
