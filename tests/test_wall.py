@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ALLOWED = {"numpy", "numba", "math", "typing", "collections"}
+ALLOWED = {"numpy", "numba", "math", "enum", "typing", "collections"}
 # The decorator also has a cache.
 HOST = {"hashlib", "os", "tempfile", "pathlib", "atexit", "fcntl", "pickle", "shutil", "stat", "sys", "warnings"}
 HOST |= {"contextlib"}
