@@ -7,6 +7,6 @@ import kills
 
 def test_a_killed_overwrite_leaves_the_old_result_or_the_new_one(tmp_path: Path) -> None:
     results, folder = kills.two_results(), tmp_path / "run"
-    found = kills.kill(results, folder, 30)
-    assert found.total() == 30
+    outcomes = kills.kill(results, folder, 30)
+    assert outcomes.total() == 30
     kills.clean_up(results, folder)

@@ -1,4 +1,4 @@
-"""Metrics are declared once: what is made of the declaration says the same."""
+"""Metrics are declared once, and the README, headings and lists of headline figures follow the declaration."""
 
 from pathlib import Path
 
@@ -13,21 +13,21 @@ README = Path(__file__).resolve().parents[2] / "README.md"
 
 
 def overview() -> str:
-    """The table of the README: a row per section of summary.json."""
+    """Return the table of the README, which has a row per section of summary.json."""
     rows = ["| summary.json | |", "|---|---|"]
     sections = dict.fromkeys(metric.name.partition(".")[0] for metric in METRICS)
     for section in sections:
-        found = [metric for metric in METRICS if metric.name.partition(".")[0] == section]
-        keys = ", ".join(metric.key for metric in found)
-        rows.append(f"| `{section}` | {found[0].meaning if keys == section else keys} |")
+        metrics = [metric for metric in METRICS if metric.name.partition(".")[0] == section]
+        keys = ", ".join(metric.key for metric in metrics)
+        rows.append(f"| `{section}` | {metrics[0].meaning if keys == section else keys} |")
     return "\n".join(rows)
 
 
-def test_the_readme_lists_what_is_declared() -> None:
+def test_the_readme_lists_the_declared_metrics() -> None:
     assert overview() in README.read_text()
 
 
-def test_names_are_unique_and_meant() -> None:
+def test_names_are_unique_and_have_a_meaning() -> None:
     names = [metric.name for metric in METRICS]
     assert len(set(names)) == len(names)
     assert {metric.kind for metric in METRICS} == {"distribution", "scalar", "share", "group", "by replica", "series"}
@@ -39,16 +39,17 @@ def test_names_are_unique_and_meant() -> None:
     [compare.FIGURES, search.COLUMNS, comparison.ROWS, headline.KEY_FIGURES, search_page.SETTINGS, search_page.FIGURES],
     ids=("terminal compare", "terminal search", "page of several", "page of one", "search settings", "search figures"),
 )
-def test_whatever_is_shown_as_a_headline_is_declared(names: tuple[str, ...]) -> None:
+def test_every_headline_figure_is_declared(names: tuple[str, ...]) -> None:
     assert set(names) <= HEADLINES.keys()
     labels = [HEADLINES[name].label for name in names]
     assert len(set(labels)) == len(labels)
 
 
 def test_headings_have_the_units_of_summary_json() -> None:
-    of_metrics = [one for name, one in HEADLINES.items() if metric_of(name)]
-    assert all(one.name.split(".")[0] in ("scheduler", one.name) for one in HEADLINES.values() if one not in of_metrics)
+    of_metrics = [headline for name, headline in HEADLINES.items() if metric_of(name)]
+    others = [headline for headline in HEADLINES.values() if headline not in of_metrics]
+    assert all(headline.name.split(".")[0] in ("scheduler", headline.name) for headline in others)
     assert HEADLINES["latency.ttft.p90"].heading == "TTFT P90, s"
     assert HEADLINES["throughput.requests_per_s"].heading == "Throughput, requests/s"
     assert HEADLINES["cost.gpus"].heading == "GPUs"
-    assert all(one.better == "lower" for one in of_metrics if one.unit == "s")
+    assert all(headline.better == "lower" for headline in of_metrics if headline.unit == "s")

@@ -1,4 +1,4 @@
-"""Metrics of the golden runs: those that Vidur defines the same way, from its own requests and batches.
+"""Metrics of the golden runs, compared with those that Vidur defines the same way, from its requests and batches.
 
 Needs the folder shared/ beside the checkout; without it the tests are skipped.
 """
@@ -30,31 +30,31 @@ NAMES = (
 
 
 def vidurs(case: Path) -> dict[str, np.ndarray[Any, Any]]:
-    """Vidur's request metrics by our names, from its formulas (metrics_store.py)."""
-    got = dict(zip(NAMES, columns(case / "expected_requests.parquet", *NAMES), strict=True))
-    arrived, scheduled, prefilled, completed = (got[name] for name in NAMES[:4])
-    outputs, prompts = got["num_decode_tokens"], got["num_prefill_tokens"]
-    e2e, both = completed - arrived, got["execution_time"] + got["preempted_time"]
+    """Return Vidur's request metrics by the names of fastsim, from its formulas (metrics_store.py)."""
+    table = dict(zip(NAMES, columns(case / "expected_requests.parquet", *NAMES), strict=True))
+    arrived, scheduled, prefilled, completed = (table[name] for name in NAMES[:4])
+    num_output_tokens, num_prompt_tokens = table["num_decode_tokens"], table["num_prefill_tokens"]
+    e2e, service = completed - arrived, table["execution_time"] + table["preempted_time"]
     return {
         "latency.e2e": e2e,
         "latency.ttft": prefilled - arrived,
-        "latency.scheduling_delay": got["scheduling_delay"],
-        "request.e2e_per_token": e2e / outputs,
-        "request.execution": got["execution_time"],
-        "request.execution_per_token": got["execution_time"] / outputs,
-        "request.model_execution": got["model_execution_time"],
-        "request.preempted": got["preempted_time"],
-        "request.service": both,
-        "request.service_per_token": both / outputs,
+        "latency.scheduling_delay": table["scheduling_delay"],
+        "request.e2e_per_token": e2e / num_output_tokens,
+        "request.execution": table["execution_time"],
+        "request.execution_per_token": table["execution_time"] / num_output_tokens,
+        "request.model_execution": table["model_execution_time"],
+        "request.preempted": table["preempted_time"],
+        "request.service": service,
+        "request.service_per_token": service / num_output_tokens,
         "request.prefill": prefilled - scheduled,
-        "request.prefill_per_token": (prefilled - scheduled) / prompts,
-        "request.decode_per_token": (completed - prefilled) / outputs,
+        "request.prefill_per_token": (prefilled - scheduled) / num_prompt_tokens,
+        "request.decode_per_token": (completed - prefilled) / num_output_tokens,
         "request.inter_arrival": np.diff(arrived),
-        "request.prompt_tokens": prompts,
-        "request.output_tokens": outputs,
-        "request.tokens": prompts + outputs,
-        "request.prompt_to_output": prompts / outputs,
-        "request.restarts": got["num_restarts"],
+        "request.prompt_tokens": num_prompt_tokens,
+        "request.output_tokens": num_output_tokens,
+        "request.tokens": num_prompt_tokens + num_output_tokens,
+        "request.prompt_to_output": num_prompt_tokens / num_output_tokens,
+        "request.restarts": table["num_restarts"],
     }
 
 
@@ -90,7 +90,7 @@ def compare(case: Path) -> int:
     span = end.max() - arrived.min()
     theirs = json.loads((case / "expected_utilisation.json").read_text())
     for r, row in enumerate(summary["replicas"]):
-        # Vidur's figures stand one replica further; its averages are not weighted by time.
+        # Vidur writes the figures of a replica under the next replica's number, and does not weight averages by time.
         name = f"replica_{r or len(summary['replicas'])}_memory_usage"
         assert row["peak_kv"] * 100 == pytest.approx(theirs[name][f"{name}_max"], rel=0, abs=1e-9), (case.name, r)
         compared += 1

@@ -1,4 +1,4 @@
-"""Objectives: what they say, and what is said of those that cannot be."""
+"""Objectives: parsing and writing them, refusing text that is none, and judging a summary by them."""
 
 import numpy as np
 import pytest
@@ -28,10 +28,10 @@ SUMMARY = {
     ],
 )
 def test_an_objective_is_read_and_written(text: str, objective: Objective) -> None:
-    found = parse(text)
-    assert (found.metric, found.statistic) == (objective.metric, objective.statistic)
-    assert found.limit == pytest.approx(objective.limit)
-    assert parse(str(found)) == found
+    parsed = parse(text)
+    assert (parsed.metric, parsed.statistic) == (objective.metric, objective.statistic)
+    assert parsed.limit == pytest.approx(objective.limit)
+    assert parse(str(parsed)) == parsed
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_an_objective_is_read_and_written(text: str, objective: Objective) -> No
         ("ttft p90 2s", "is not metric:statistic<limit"),
     ],
 )
-def test_what_is_no_objective_is_refused(text: str, words: str) -> None:
+def test_other_text_is_refused_with_a_hint(text: str, words: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse(text, "--slo")
     assert words in str(caught.value)
@@ -61,7 +61,7 @@ def test_what_is_no_objective_is_refused(text: str, words: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_met_or_not_or_not_known() -> None:
+def test_an_objective_is_met_or_missed_or_not_measured() -> None:
     assert value(parse("ttft:p90<2s"), SUMMARY) == 1.5
     assert met(parse("ttft:p90<2s"), SUMMARY) is True
     assert met(parse("ttft:p90<1.5s"), SUMMARY) is False
@@ -70,7 +70,7 @@ def test_met_or_not_or_not_known() -> None:
 
 
 def test_the_defaults_are_vidurs() -> None:
-    assert [str(one) for one in DEFAULTS] == ["scheduling_delay:p99<5s", "ttft:p90<2s", "tbt:p99<200ms"]
+    assert [str(objective) for objective in DEFAULTS] == ["scheduling_delay:p99<5s", "ttft:p90<2s", "tbt:p99<200ms"]
     assert parse_all(["ttft:p90<2s", "ttft:p90<2000ms"]) == (DEFAULTS[1],)
 
 
@@ -85,7 +85,7 @@ def test_a_summary_is_flat_by_dotted_key() -> None:
 
 def test_goodput_counts_requests_that_meet_everything() -> None:
     nan = np.nan
-    requests = {
+    columns = {
         "arrived_at": np.array([0.0, 1, 2, 3, 4]),
         "finished_at": np.array([5.0, 6, 7, 8, nan]),
         "ttft": np.array([1.0, 1, 3, 1, nan]),
@@ -93,16 +93,16 @@ def test_goodput_counts_requests_that_meet_everything() -> None:
     }
     latency = {"ttft": {"p90": 2.4}, "tbt": {"p99": 0.1}}
     summary = {"latency": latency, "totals": {"span_s": 10.0}}
-    found = judge(parse_all(["ttft:p90<2s", "tbt:p99<200ms"]), requests, summary)
-    assert found["goodput"] == {"share": 0.4, "requests_per_s": 0.2}  # the first and the fourth, which has one token
-    assert found["objectives"]["ttft:p90<2s"] == {"value": 2.4, "limit": 2.0, "met": False, "share": 0.6}
-    assert found["objectives"]["tbt:p99<200ms"] == {"value": 0.1, "limit": 0.2, "met": True, "share": 0.8}
+    judged = judge(parse_all(["ttft:p90<2s", "tbt:p99<200ms"]), columns, summary)
+    assert judged["goodput"] == {"share": 0.4, "requests_per_s": 0.2}  # the first and the fourth, which has one token
+    assert judged["objectives"]["ttft:p90<2s"] == {"value": 2.4, "limit": 2.0, "met": False, "share": 0.6}
+    assert judged["objectives"]["tbt:p99<200ms"] == {"value": 0.1, "limit": 0.2, "met": True, "share": 0.8}
     windowed = {**summary, "excluded": {"warm_up_s": 1.0, "cool_down_s": 1.0}}
-    assert judge(parse_all(["ttft:p90<2s"]), requests, windowed)["goodput"] == {"share": 2 / 3, "requests_per_s": 1.0}
+    assert judge(parse_all(["ttft:p90<2s"]), columns, windowed)["goodput"] == {"share": 2 / 3, "requests_per_s": 1.0}
 
 
-def test_goodput_of_nothing() -> None:
-    none = {name: np.zeros(0) for name in ("arrived_at", "finished_at", "ttft")}
-    found = judge(parse_all(["ttft:p90<2s"]), none, {"latency": {}, "totals": {"span_s": 0.0}})
-    assert found["goodput"] == {"share": None, "requests_per_s": None}
-    assert found["objectives"]["ttft:p90<2s"]["met"] is None
+def test_goodput_without_requests() -> None:
+    columns = {name: np.zeros(0) for name in ("arrived_at", "finished_at", "ttft")}
+    judged = judge(parse_all(["ttft:p90<2s"]), columns, {"latency": {}, "totals": {"span_s": 0.0}})
+    assert judged["goodput"] == {"share": None, "requests_per_s": None}
+    assert judged["objectives"]["ttft:p90<2s"]["met"] is None

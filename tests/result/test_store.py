@@ -1,4 +1,4 @@
-"""Results in folders: whole ones, older ones, newer ones, mixed ones, and half of one."""
+"""Reading results from folders that are complete, damaged, mixed, or of an older or newer format."""
 
 import json
 import shutil
@@ -16,6 +16,7 @@ from fastsim.result.result import Result
 from fastsim.result.store import FORMAT, as_json
 from fastsim.workload.loading import load
 
+STATISTICS = ("mean", "p50", "p90", "p99")  # the statistics of format 1
 CHAT = load("chat", rate=4.0, num_requests=100, seed=3)
 
 
@@ -26,12 +27,15 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def other(folder: Path) -> None:
+def mix(folder: Path) -> None:
+    """Put the requests of another simulation into the folder."""
     fastsim.simulate(None, load("chat", rate=5.0, num_requests=100, seed=4)).save(folder / "other")
     shutil.copy(folder / "other" / "requests.parquet", folder / "requests.parquet")
 
 
 def cut(name: str, share: float) -> Callable[[Path], None]:
+    """Return a change that leaves the first ``share`` of a file."""
+
     def change(folder: Path) -> None:
         content = (folder / name).read_bytes()
         (folder / name).write_bytes(content[: int(len(content) * share)])
@@ -40,6 +44,8 @@ def cut(name: str, share: float) -> Callable[[Path], None]:
 
 
 def set_format(number: object) -> Callable[[Path], None]:
+    """Return a change that puts a number of the format into config.json."""
+
     def change(folder: Path) -> None:
         config = json.loads((folder / "config.json").read_text())
         (folder / "config.json").write_text(json.dumps({**config, "format": number}))
@@ -62,10 +68,10 @@ def set_format(number: object) -> Callable[[Path], None]:
         (lambda folder: shutil.rmtree(folder), "does not exist"),
         (set_format(FORMAT + 1), f"is in format {FORMAT + 1}, and this fastsim reads formats up to {FORMAT}"),
         (set_format("new"), "is in format new"),
-        (other, "requests.parquet and config.json come from different simulations"),
+        (mix, "requests.parquet and config.json come from different simulations"),
     ],
 )
-def test_what_is_no_whole_result_is_refused_in_one_sentence(
+def test_an_incomplete_result_is_refused_in_one_sentence(
     whole: Path, tmp_path: Path, change: Callable[[Path], None], words: str
 ) -> None:
     folder = tmp_path / "out"
@@ -78,13 +84,13 @@ def test_what_is_no_whole_result_is_refused_in_one_sentence(
 
 
 def test_a_result_of_format_1_can_be_read(whole: Path, tmp_path: Path) -> None:
-    """It had no number, fewer columns and fewer figures."""
+    """Format 1 had no number, fewer columns and fewer figures."""
     folder = tmp_path / "old"
     result = Result.load(whole)
     config = {key: value for key, value in result.config.items() if key != "format"}
-    latency = {name: {key: part[key] for key in ("mean", "p50", "p90", "p99")} for name, part in latencies(result)}
-    kept = ("throughput", "totals", "utilisation", "cost", "definitions", "warnings", "timing")
-    summary = {"latency": latency, **{name: result.summary[name] for name in kept}}
+    latency = {name: {key: figures[key] for key in STATISTICS} for name, figures in latencies(result)}
+    sections = ("throughput", "totals", "utilisation", "cost", "definitions", "warnings", "timing")
+    summary = {"latency": latency, **{name: result.summary[name] for name in sections}}
     table = result.requests.select([column.name for column in REQUESTS])
     table = table.replace_schema_metadata({"fastsim": json.dumps(config)})
     Result(table, None, summary, config).save(folder)
@@ -95,7 +101,7 @@ def latencies(result: Result) -> list[tuple[str, dict[str, float]]]:
     return list(result.summary["latency"].items())
 
 
-def test_csv_says_the_same(whole: Path) -> None:
+def test_csv_holds_the_same_values(whole: Path) -> None:
     result = Result.load(whole)
     for name, table in result.tables():
         read = pyarrow.csv.read_csv(whole / f"{name}.csv")
@@ -105,12 +111,12 @@ def test_csv_says_the_same(whole: Path) -> None:
     assert (times == result.column("finished_at")).all()
 
 
-def test_every_column_says_its_unit_and_meaning(whole: Path) -> None:
+def test_every_column_carries_its_unit_and_meaning(whole: Path) -> None:
     for name in ("requests", "iterations"):
         for field in pq.read_schema(whole / f"{name}.parquet"):
-            about = field.metadata or {}
-            assert set(about) == {b"unit", b"meaning"}
-            assert about[b"meaning"]
+            metadata = field.metadata or {}
+            assert set(metadata) == {b"unit", b"meaning"}
+            assert metadata[b"meaning"]
 
 
 def test_json_has_no_nan_and_a_line_for_a_list() -> None:

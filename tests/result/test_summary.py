@@ -1,4 +1,4 @@
-"""The details of a summary, against adding them up from requests and iterations."""
+"""The details of a summary, compared with sums over the requests and iterations."""
 
 from pathlib import Path
 from typing import Any
@@ -35,21 +35,21 @@ def result() -> Result:
     return fastsim.simulate(wanted, CHAT, iterations=True, objectives=["ttft:p90<2s"], exclude=(1.0, 1.0))
 
 
-def test_what_is_declared_is_there_and_what_is_there_is_declared(result: Result) -> None:
+def test_a_summary_holds_exactly_the_declared_metrics(result: Result) -> None:
     summary = result.summary
     assert list(summary["definitions"]) == [metric.name for metric in METRICS]
     assert all(summary["definitions"].values())
     for metric in METRICS:
         section, _, key = metric.name.partition(".")
-        found = summary[section][key] if key else summary[section]
+        figures = summary[section][key] if key else summary[section]
         if metric.kind == "distribution":
-            assert list(found) == list(STATISTICS)
-    named = {metric.name for metric in METRICS}
+            assert list(figures) == list(STATISTICS)
+    declared = {metric.name for metric in METRICS}
     for name in flatten(summary):
-        assert any(name == one or name.startswith(f"{one}.") for one in named), name
+        assert any(name == metric or name.startswith(f"{metric}.") for metric in declared), name
     assert set(summary["request"]) == {metric.key for metric in REQUEST} == set(requests.PER_REQUEST)
     assert set(summary["batch"]) == {metric.key for metric in BATCH}
-    assert {f"series.{name}" for name in summary["series"]} <= named
+    assert {f"series.{name}" for name in summary["series"]} <= declared
     as_json(summary)
 
 
@@ -107,12 +107,12 @@ def test_the_breakdown_is_that_of_the_slowest(result: Result) -> None:
     arrived, e2e = result.column("arrived_at"), result.column("e2e")
     kept = np.flatnonzero((arrived >= arrived[0] + 1) & (arrived <= arrived[-1] - 1))
     slowest = kept[np.argsort(-e2e[kept])[: -(-len(kept) // 100)]]
-    found = result.summary["breakdown"]
-    assert found["slowest_requests"] == len(slowest)
+    breakdown = result.summary["breakdown"]
+    assert breakdown["slowest_requests"] == len(slowest)
     for part in BREAKDOWN:
-        assert found["slowest"][part.name] == pytest.approx(result.column(part.name)[slowest].mean(), abs=1e-12)
-    assert sum(found["mean"].values()) == pytest.approx(e2e[kept].mean(), abs=1e-9)
-    assert found["slowest"]["queue_wait"] + found["slowest"]["preemption"] > 0
+        assert breakdown["slowest"][part.name] == pytest.approx(result.column(part.name)[slowest].mean(), abs=1e-12)
+    assert sum(breakdown["mean"].values()) == pytest.approx(e2e[kept].mean(), abs=1e-9)
+    assert breakdown["slowest"]["queue_wait"] + breakdown["slowest"]["preemption"] > 0
 
 
 def test_operators_add_up_to_the_busy_time(result: Result) -> None:
@@ -124,19 +124,19 @@ def test_operators_add_up_to_the_busy_time(result: Result) -> None:
 
 
 @pytest.mark.parametrize("fields", [[], ["pipeline_parallel_size=2"], ["tensor_parallel_size=2"]])
-def test_operators_of_one_iteration_are_those_explained(fields: list[str]) -> None:
+def test_operators_of_one_iteration_are_those_that_explain_lists(fields: list[str]) -> None:
     wanted = Deployment.load(None, fields)
-    one = Workload(np.zeros(1), np.array([300]), np.array([1]), None, "one")
-    found = fastsim.simulate(wanted, one).summary["operators"]
+    request = Workload(np.zeros(1), np.array([300]), np.array([1]), None, "one request")
+    operators = fastsim.simulate(wanted, request).summary["operators"]
     rows = explain(resolve(wanted), Iteration(chunks=((300, 0),)))["operators"]
-    told = {row["name"]: row["ms"] / 1e3 for row in rows}
-    told["attention"] = told.pop("attn_prefill")
-    assert found.keys() == told.keys()
-    for name, seconds in told.items():
-        assert found[name] == pytest.approx(seconds, rel=0.01), name  # bins are 0.8 % wide
+    explained = {row["name"]: row["ms"] / 1e3 for row in rows}
+    explained["attention"] = explained.pop("attn_prefill")
+    assert operators.keys() == explained.keys()
+    for name, seconds in explained.items():
+        assert operators[name] == pytest.approx(seconds, rel=0.01), name  # bins are 0.8 % wide
 
 
-def test_many_say_the_same_in_detail() -> None:
+def test_simulate_many_gives_the_same_details() -> None:
     wanted = Deployment.load(None, FIELDS)
     alone = fastsim.simulate(wanted, CHAT).summary
     (run,) = fastsim.simulate_many([(wanted, CHAT)], detail=True)
@@ -151,10 +151,8 @@ def test_many_say_the_same_in_detail() -> None:
 
 
 @pytest.mark.parametrize("number", [0, 1, 5])
-def test_a_run_in_which_little_or_nothing_finished(
-    number: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Of 5 requests, the first ones; the others were never begun: it can be said, written, read and compared."""
+def test_a_run_in_which_few_requests_finished(number: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Only the first of 5 requests finished and the others never began; the result is shown, saved and compared."""
     from fastsim.predictors.build import build_cost
     from fastsim.simulation import lanes, layout
     from fastsim.simulation import run as simulation
@@ -181,11 +179,11 @@ def test_a_run_in_which_little_or_nothing_finished(
     assert set(summary["definitions"]) == set(definitions(summary))
     config = config_of(resolved, few, {})
     timing = dict.fromkeys(("tables_s", "kernel_s", "write_s", "total_s"), 0.0)
-    told = Result(request_table(columns, config), None, {**summary, "timing": timing}, config)
-    told.judge(DEFAULTS)
-    told.save(tmp_path / "out")
+    unfinished = Result(request_table(columns, config), None, {**summary, "timing": timing}, config)
+    unfinished.judge(DEFAULTS)
+    unfinished.save(tmp_path / "out")
     loaded = Result.load(tmp_path / "out")
-    assert loaded.summary == told.summary
+    assert loaded.summary == unfinished.summary
     show.summary(loaded, json=False)
     shown = capsys.readouterr().out
     assert (f"{5 - number} of 5 requests did not finish" in shown) == (number < 5)
@@ -195,7 +193,7 @@ def test_a_run_in_which_little_or_nothing_finished(
     assert series.request_series(columns, edges)["completions"].sum() <= number / 0.5
 
 
-def test_without_detail_there_is_none() -> None:
+def test_without_detail_there_are_no_details() -> None:
     plain = fastsim.simulate(None, load("chat", num_requests=20), detail=False)
     assert "verdict" not in plain.summary
     assert plain.requests.column_names[-1] == "num_restarts"

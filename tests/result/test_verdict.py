@@ -1,4 +1,4 @@
-"""What a deployment is short of: one made to be short of each thing, and of nothing."""
+"""The verdict on deployments that are each made short of one thing, or of nothing."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from fastsim.workload.loading import load
 def judged(
     rate: float, prompt: int, output: int, number: int = 600, objectives: tuple[str, ...] = (), **fields: Any
 ) -> dict[str, Any]:
-    """The verdict on Llama-3-8B on one H100 under Poisson arrivals of requests that are all alike."""
+    """Return the verdict on Llama-3-8B on one H100, where equal requests arrive in a Poisson process."""
     overrides = [f"{name.replace('__', '.')}={value}" for name, value in fields.items()]
     arrived = np.random.default_rng(0).exponential(1 / rate, number).cumsum()
     alike = Workload(arrived, np.full(number, prompt), np.full(number, output), None, "alike")
@@ -55,8 +55,8 @@ def test_of_kv_memory() -> None:
     assert verdict["use"]["kv"] > 0.8
 
 
-def test_of_what_makes_first_batches_late() -> None:
-    """Little of the time of long answers is waiting, but more than the objective allows."""
+def test_of_the_limit_that_makes_first_batches_late() -> None:
+    """Requests with long outputs wait for a small share of their time, but longer than the objective allows."""
 
     def under(objective: str) -> dict[str, Any]:
         return judged(3, 1000, 800, number=200, scheduler__num_blocks=2275, objectives=(objective,))
@@ -68,14 +68,14 @@ def test_of_what_makes_first_batches_late() -> None:
 
 
 def test_of_compute() -> None:
-    """Prompts in bursts that are worked off before the end, at a high share of the peak."""
+    """Bursts of prompts are processed before the end, at a high share of the peak FLOPs."""
     verdict = judged(rate=15, prompt=2000, output=2, scheduler__chunk_size=4096)
     assert verdict["short_of"] == "compute"
     assert verdict["backlog"] < 0.05
 
 
 def test_of_replicas() -> None:
-    """The same at twice the rate: no GPU of this kind can serve it."""
+    """At twice the rate, no scheduler setting lets one GPU of this kind keep up."""
     verdict = judged(rate=30, prompt=2000, output=2, scheduler__chunk_size=4096)
     assert verdict["short_of"] == "replicas"
     assert verdict["margin"] < -0.05
@@ -90,7 +90,7 @@ def test_of_bandwidth() -> None:
 
 
 def test_of_compute_where_prompts_make_gaps() -> None:
-    """Batches of prompts alone, as vLLM v0 forms them, hold decodes up now and then."""
+    """Batches of prompts only, as vLLM v0 forms them, delay decodes from time to time."""
     verdict = judged(3, 3000, 300, number=200, scheduler__policy="vllm", objectives=("tbt:p99<50ms",))
     assert verdict["short_of"] == "compute"
     assert verdict["uneven"] > 3
@@ -108,5 +108,5 @@ def test_a_stored_result_is_judged_anew(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_of_hardly_any_request(number: int) -> None:
+def test_of_very_few_requests(number: int) -> None:
     assert judged(rate=1, prompt=10, output=1, number=number)["short_of"] == "nothing"

@@ -1,4 +1,4 @@
-"""FLOPs and bytes of a run, against adding them up by hand."""
+"""FLOPs and bytes of a run, compared with sums by hand."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from fastsim.result.metrics import work
 
 
 def done(chunks: list[tuple[int, int]], sampled: int) -> work.Work:
-    """Of one replica: ``chunks`` of n tokens after p ones."""
+    """Return the work of one replica that processed ``chunks``, each of n tokens after p others."""
     n, p = (np.array(values) for values in zip(*chunks, strict=True))
     sums = (n.sum(), (n * p).sum(), (n * n).sum(), sampled)
     return work.Work(*(np.array([value]) for value in sums))
@@ -45,22 +45,22 @@ def test_precision_and_parallelism_divide_the_time(fields: dict[str, object]) ->
         assert (split == alone).all()
 
 
-def test_weights_are_read_once_a_batch_and_experts_when_they_are_asked() -> None:
+def test_weights_are_read_once_per_batch_and_experts_when_they_get_a_token() -> None:
     dense = resolve(Deployment.load({"model": "meta-llama/Meta-Llama-3-8B", "device": "h100"}))
     sizes = np.arange(5)
-    one = work.weight_bytes(dense, sizes, np.array([0, 1, 0, 0, 0]))
-    assert one == pytest.approx(2 * 7.5e9, rel=0.01)  # all but the embedding
-    assert work.weight_bytes(dense, sizes, np.array([0, 0, 3, 0, 0])) == pytest.approx(3 * one)
+    per_batch = work.weight_bytes(dense, sizes, np.array([0, 1, 0, 0, 0]))
+    assert per_batch == pytest.approx(2 * 7.5e9, rel=0.01)  # all but the embedding
+    assert work.weight_bytes(dense, sizes, np.array([0, 0, 3, 0, 0])) == pytest.approx(3 * per_batch)
     routed = resolve(
         Deployment.load({"model": "mistralai/Mixtral-8x7B-v0.1", "device": "h100", "tensor_parallel_size": 4})
     )
-    per_batch = [work.weight_bytes(routed, sizes, np.eye(5, dtype=int)[n]) for n in (1, 4)]
+    by_size = [work.weight_bytes(routed, sizes, np.eye(5, dtype=int)[n]) for n in (1, 4)]
     experts = 32 * 3 * 4096 * 14336 * 8 * 2 / 4
-    assert per_batch[1] - per_batch[0] == pytest.approx(experts * ((1 - 0.75**4) - 0.25))
+    assert by_size[1] - by_size[0] == pytest.approx(experts * ((1 - 0.75**4) - 0.25))
 
 
-def test_what_attention_reads_of_the_cache() -> None:
-    """A prompt of 600 in chunks of 200, then 50 tokens: 0 + 200 + 400 before chunks, 600 + 601 + ... before decodes."""
+def test_tokens_that_attention_reads_from_the_cache() -> None:
+    """A prompt of 600 tokens in chunks of 200 reads 0 + 200 + 400 tokens; its decodes read 600 + 601 + ... tokens."""
     columns = {"num_prompt_tokens": np.array([600]), "num_output_tokens": np.array([50])}
     chunks = [(200, 0), (200, 200), (200, 400), *((1, 600 + i) for i in range(49))]
     read = work.context_read(columns, done(chunks, 50), num_chunks=3, num_prefill_tokens=600)

@@ -1,4 +1,4 @@
-"""Policies and routers of the user's, against twins in plain Python."""
+"""Policies and routers that a user writes, compared with twins in plain Python."""
 
 import subprocess
 import sys
@@ -32,7 +32,10 @@ QUIET = settings(max_examples=EXAMPLES, deadline=None, derandomize=True, suppres
 
 
 def check_equal(case: Case, kernel: Runner, slice_length: int = 1 << 40) -> reference.Outcome:
-    """Compare with the twin, where that serves everybody: it calls a queue stuck that a policy may leave waiting."""
+    """Compare with the twin in cases in which it serves every request.
+
+    The twin calls a queue stuck where a policy may leave requests waiting.
+    """
     chunks_anywhere = case.cost.compose == COMPOSE_FASTSIM or case.cost.vidur.kv_step == 1024
     assume(chunks_anywhere or kernel.scheduler is not newest_first)
     twin = reference.simulate(case.requests, case.settings, reference.cost_stage_seconds(case.cost))
@@ -44,7 +47,7 @@ def check_equal(case: Case, kernel: Runner, slice_length: int = 1 << 40) -> refe
 def test_a_policy_equals_its_twin(policy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = {"cases": 0, "restarts": 0, "pipelines": 0, "out of turn": 0}
     monkeypatch.setitem(reference_policies.FORM, LIKE[policy], TWINS[policy])
-    monkeypatch.setattr(runner, "ROOM", 0)  # queues have to grow
+    monkeypatch.setattr(runner, "ROOM", 0)  # so that queues have to grow
 
     @QUIET
     @given(cases(LIKE[policy]), st.sampled_from([1, 7, 1 << 40]))

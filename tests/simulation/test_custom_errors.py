@@ -1,4 +1,4 @@
-"""What is wrong with a policy or router of the user's is said in a sentence."""
+"""Each mistake in a policy or router that a user writes is reported in one sentence."""
 
 from typing import Any
 
@@ -122,23 +122,23 @@ def lazy(replica: Any, chosen: Any, tokens: Any) -> int:
         (lambda replicas, request: 0, "router", "its source cannot be read .write it as a def"),
     ],
 )
-def test_what_is_wrong_is_said(function: Any, kind: str, message: str) -> None:
+def test_a_mistake_is_reported(function: Any, kind: str, message: str) -> None:
     given_as: dict[str, Any] = {kind: function}
     with pytest.raises(PolicyError, match=message):
         fastsim.simulate(Deployment.load(None, ["num_replicas=2"]), TWELVE, **given_as)
 
 
 @pytest.mark.skipif(not COMPILED, reason="Numba is switched off")
-def test_what_does_not_compile_is_shown() -> None:
+def test_a_line_that_does_not_compile_is_shown() -> None:
     with pytest.raises(PolicyError, match=r"it creates an array, list.* near `first = sorted\(replica.waiting"):
         fastsim.simulate(None, TWELVE, scheduler=sorts_a_list)
 
 
-def test_an_index_out_of_bounds_is_no_garbage() -> None:
+def test_an_index_out_of_bounds_is_reported() -> None:
     with pytest.raises(PolicyError, match="late_index: IndexError: "):
         fastsim.simulate(None, TWELVE, scheduler=late_index)
 
 
-def test_who_is_never_chosen_is_counted() -> None:
+def test_requests_that_are_never_chosen_are_counted() -> None:
     with pytest.raises(StuckError, match=r"replica 0: lazy leaves 12 requests unserved.* the first is request 0"):
         fastsim.simulate(None, TWELVE, scheduler=lazy)

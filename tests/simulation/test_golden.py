@@ -1,4 +1,4 @@
-"""Golden runs of Vidur, replayed from their own operator times: the same steps at the same times.
+"""Golden runs of Vidur, replayed with their own operator times, take the same steps at the same times.
 
 Needs the folder shared/ beside the checkout; without it the tests are skipped.
 """
@@ -25,19 +25,19 @@ pytestmark = pytest.mark.skipif(not CASES, reason="needs shared/golden beside th
 
 def deployment_of(case: Path) -> Deployment:
     config = json.loads((case / "config.json").read_text())
-    theirs = config["scheduler_config"]
+    vidur = config["scheduler_config"]
     scheduler: dict[str, Any] = {
         "policy": config["scheduler"],
-        "max_num_seqs": int(theirs["batch_size_cap"]),
-        "block_size": int(theirs["block_size"]),
-        "watermark": theirs["watermark_blocks_fraction"],
+        "max_num_seqs": int(vidur["batch_size_cap"]),
+        "block_size": int(vidur["block_size"]),
+        "watermark": vidur["watermark_blocks_fraction"],
         "num_blocks": int(config["num_blocks"]),
     }
-    for mine, name in (("max_num_batched_tokens", "max_tokens_in_batch"), ("chunk_size", "chunk_size")):
-        if name in theirs:
-            scheduler[mine] = int(theirs[name])
-    if "max_waiting_iters" in theirs:
-        scheduler["max_waiting_iters"] = int(theirs["max_waiting_iters"])
+    for field, vidur_field in (("max_num_batched_tokens", "max_tokens_in_batch"), ("chunk_size", "chunk_size")):
+        if vidur_field in vidur:
+            scheduler[field] = int(vidur[vidur_field])
+    if "max_waiting_iters" in vidur:
+        scheduler["max_waiting_iters"] = int(vidur["max_waiting_iters"])
     return Deployment.load(
         {
             "model": config["model"],
@@ -87,9 +87,9 @@ def compare(case: Path) -> None:
         "execution_time": "execution_time",
         "preempted_time": "preempted_time",
     }
-    for mine, theirs in names.items():
-        (expected,) = columns(requests, theirs)
-        np.testing.assert_allclose(result.column(mine), expected, rtol=0, atol=TOLERANCE, err_msg=mine)
+    for name, vidur_name in names.items():
+        (expected,) = columns(requests, vidur_name)
+        np.testing.assert_allclose(result.column(name), expected, rtol=0, atol=TOLERANCE, err_msg=name)
     (restarts,) = columns(requests, "num_restarts")
     np.testing.assert_array_equal(result.column("num_restarts"), restarts)
     parts = [result.column(part.name) for part in BREAKDOWN]
@@ -97,12 +97,12 @@ def compare(case: Path) -> None:
     assert np.min(parts) > -TOLERANCE
     table = result.iterations
     assert table is not None
-    both = ["replica_id", "stage_id", "start", "end"]
-    mine_rows = in_order([table[n].to_numpy() for n in (*both, "num_seqs", "num_tokens", "num_prefill_tokens")])
-    their_rows = in_order(columns(stages, *both, "size", "total_tokens", "num_prefill_tokens"))
-    whole = [0, 1, 4, 5, 6]
-    np.testing.assert_array_equal(mine_rows[whole], their_rows[whole])
-    np.testing.assert_allclose(mine_rows[2:4], their_rows[2:4], rtol=0, atol=TOLERANCE)
+    common = ["replica_id", "stage_id", "start", "end"]
+    rows = in_order([table[n].to_numpy() for n in (*common, "num_seqs", "num_tokens", "num_prefill_tokens")])
+    expected_rows = in_order(columns(stages, *common, "size", "total_tokens", "num_prefill_tokens"))
+    integers = [0, 1, 4, 5, 6]
+    np.testing.assert_array_equal(rows[integers], expected_rows[integers])
+    np.testing.assert_allclose(rows[2:4], expected_rows[2:4], rtol=0, atol=TOLERANCE)
 
 
 def test_every_golden_run_is_the_same_step_for_step() -> None:

@@ -1,4 +1,4 @@
-"""Many simulations in one call are the same as one by one, whatever the threads, and an error stays with its job."""
+"""Many simulations in one call give the results of single ones on any number of threads, and keep errors apart."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ JOBS = [
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize("keep", [False, True])
-def test_many_are_the_same_as_one_by_one(threads: int, keep: bool) -> None:
+def test_many_results_equal_single_ones(threads: int, keep: bool) -> None:
     for (described, workload), run in zip(
         JOBS, fastsim.simulate_many(JOBS, threads=threads, requests=keep, detail=True), strict=True
     ):
@@ -66,12 +66,12 @@ def test_an_error_stays_with_its_job() -> None:
     assert [run.summary is None for run in runs] == [False, True, True, True, False]
 
 
-def test_nothing_to_do() -> None:
+def test_no_jobs() -> None:
     shares: list[float] = []
     assert fastsim.simulate_many([], progress=shares.append) == []
 
 
-def test_progress_ends_at_the_whole() -> None:
+def test_progress_ends_at_1() -> None:
     shares: list[float] = []
     fastsim.simulate_many(JOBS, progress=shares.append)
     assert shares == sorted(shares)
@@ -97,7 +97,7 @@ def test_an_interrupt_ends_all_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(started) < 40
 
 
-def test_tables_are_built_once_for_those_who_share_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tables_are_built_once_for_all_jobs_that_share_them(monkeypatch: pytest.MonkeyPatch) -> None:
     built = []
 
     def counted(resolved: Resolved) -> Built:
@@ -120,7 +120,7 @@ def test_tables_are_built_once_for_those_who_share_them(monkeypatch: pytest.Monk
 
 
 def test_deployments_with_equal_keys_have_equal_tables() -> None:
-    """What the key leaves out is nothing that the tables follow from."""
+    """The fields that the key leaves out do not change the tables."""
     for fields in ({"num_replicas": 2}, {"scheduler__block_size": 32}, {"gpu_memory_utilization": 0.7}, {"seed": 3}):
         plain, changed = resolve(deployment()), resolve(deployment(**fields))
         assert many.tables_key(plain) == many.tables_key(changed)
@@ -135,7 +135,7 @@ def test_larger_jobs_come_first() -> None:
     assert large > small > CHAT.num_requests
 
 
-def test_an_arena_gives_the_same_memory_again() -> None:
+def test_an_arena_reuses_its_memory() -> None:
     arena = layout.Arena()
     first = arena.take("x", (4, 5), np.int32, 7)
     assert (first == 7).all()
@@ -149,15 +149,15 @@ def test_an_arena_gives_the_same_memory_again() -> None:
     assert not larger.any()
 
 
-def test_a_stream_copies_arrival_times_only_when_they_are_not_its_to_lend() -> None:
+def test_a_stream_copies_arrival_times_only_if_they_are_read_only() -> None:
     times = np.array([0.0, 1.0])
-    lent = layout.share(
+    shared = layout.share(
         Workload(times, np.array([3, 4]), np.array([5, 6])).arrived_at, np.array([3, 4]), np.array([5, 6])
     )
-    assert np.shares_memory(lent.arrived_at, times)
-    assert lent.arrived_at.flags.writeable
+    assert np.shares_memory(shared.arrived_at, times)
+    assert shared.arrived_at.flags.writeable
     frozen = np.frombuffer(times.tobytes())
-    kept = layout.share(frozen, np.array([3, 4]), np.array([5, 6]))
-    assert not np.shares_memory(kept.arrived_at, frozen)
-    assert kept.arrived_at.flags.writeable
-    assert lent.total.tolist() == [8, 10]
+    copied = layout.share(frozen, np.array([3, 4]), np.array([5, 6]))
+    assert not np.shares_memory(copied.arrived_at, frozen)
+    assert copied.arrived_at.flags.writeable
+    assert shared.total.tolist() == [8, 10]

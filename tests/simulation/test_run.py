@@ -1,4 +1,4 @@
-"""The walk through the house, from a deployment and a workload to a result."""
+"""Whole simulations, from a deployment and a workload to a saved result."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def deployment(**fields: Any) -> Deployment:
     return Deployment.load(None, [f"{name.replace('__', '.')}={value}" for name, value in fields.items()])
 
 
-def stream(*rows: tuple[float, int, int], replica_id: list[int] | None = None) -> Workload:
+def workload(*rows: tuple[float, int, int], replica_id: list[int] | None = None) -> Workload:
     arrived, prompts, outputs = zip(*rows, strict=True)
     pinned = None if replica_id is None else np.array(replica_id, np.int32)
     return Workload(np.array(arrived), np.array(prompts), np.array(outputs), pinned, "rows")
@@ -47,10 +47,10 @@ def test_a_result_adds_up(policy: str) -> None:
     steps = ("arrived_at", "scheduled_at", "first_token_at", "finished_at")
     for earlier, later in pairwise(steps):
         assert (result.column(earlier) <= result.column(later)).all()
-    parts = result.column("scheduling_delay") + result.column("execution_time") + result.column("preempted_time")
-    np.testing.assert_allclose(parts, result.column("e2e"), rtol=0, atol=1e-9)
-    rest = result.column("tpot") * (CHAT.num_output_tokens - 1)
-    np.testing.assert_allclose(np.nan_to_num(rest), result.column("e2e") - result.column("ttft"), atol=1e-9)
+    total = result.column("scheduling_delay") + result.column("execution_time") + result.column("preempted_time")
+    np.testing.assert_allclose(total, result.column("e2e"), rtol=0, atol=1e-9)
+    decode = result.column("tpot") * (CHAT.num_output_tokens - 1)
+    np.testing.assert_allclose(np.nan_to_num(decode), result.column("e2e") - result.column("ttft"), atol=1e-9)
     tokens = int(CHAT.num_prompt_tokens.sum() + CHAT.num_output_tokens.sum()) - CHAT.num_requests
     assert table["num_tokens"].to_numpy().sum() == tokens
     assert table["num_prefill_tokens"].to_numpy().sum() == CHAT.num_prompt_tokens.sum()
@@ -60,8 +60,8 @@ def test_a_result_adds_up(policy: str) -> None:
 
 
 def test_tbt_quantiles_are_within_a_bin_of_the_samples() -> None:
-    """One replica that never preempts: gaps between tokens follow from the iterations."""
-    result = fastsim.simulate(deployment(), stream((0.0, 100, 400), (0.5, 3000, 300)), iterations=True)
+    """On one replica that never preempts, the gaps between tokens follow from the iterations."""
+    result = fastsim.simulate(deployment(), workload((0.0, 100, 400), (0.5, 3000, 300)), iterations=True)
     table = result.iterations
     assert table is not None
     ends = table["end"].to_numpy()
@@ -133,7 +133,7 @@ def test_save_and_load(tmp_path: Path) -> None:
     assert [path.name for path in folder.parent.iterdir()] == ["out"]
 
 
-def test_a_result_says_how_to_repeat_it(tmp_path: Path) -> None:
+def test_a_result_can_be_repeated_from_its_files(tmp_path: Path) -> None:
     first = fastsim.simulate(deployment(scheduler__chunk_size=256), CHAT)
     first.save(tmp_path / "out")
     again = fastsim.simulate(Deployment.load(first.config["deployment"]), tmp_path / "out" / "requests.parquet")
@@ -141,7 +141,7 @@ def test_a_result_says_how_to_repeat_it(tmp_path: Path) -> None:
     assert again.config["workload"]["sha256"] == first.config["workload"]["sha256"]
 
 
-def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
     result = fastsim.simulate(deployment(), CHAT)
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="is a file, not a folder"):
@@ -159,7 +159,7 @@ def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
         ("requests.parquet", "", "cannot be read"),
     ],
 )
-def test_a_folder_that_is_no_whole_result(tmp_path: Path, missing: str, content: str | None, message: str) -> None:
+def test_an_incomplete_folder_is_refused(tmp_path: Path, missing: str, content: str | None, message: str) -> None:
     fastsim.simulate(deployment(), CHAT).save(tmp_path / "out")
     if content is None:
         (tmp_path / "out" / missing).unlink()
@@ -186,29 +186,29 @@ def test_a_folder_that_is_no_whole_result(tmp_path: Path, missing: str, content:
         ({"router__policy": "pinned"}, [(0.0, 9, 9)], "column replica_id is missing"),
     ],
 )
-def test_what_can_never_be_scheduled_is_refused(
+def test_requests_that_can_never_be_scheduled_are_refused(
     fields: dict[str, Any], rows: list[tuple[float, int, int]], message: str
 ) -> None:
     with pytest.raises(WorkloadError, match=message):
-        fastsim.simulate(deployment(**fields), stream(*rows))
+        fastsim.simulate(deployment(**fields), workload(*rows))
 
 
 def test_a_pinned_replica_must_exist() -> None:
     with pytest.raises(WorkloadError, match=r"request 1: replica_id 2 is none of the 2 replicas \(valid: 0 to 1\)"):
         fastsim.simulate(
-            deployment(num_replicas=2, router__policy="pinned"), stream((0, 9, 9), (0, 9, 9), replica_id=[1, 2])
+            deployment(num_replicas=2, router__policy="pinned"), workload((0, 9, 9), (0, 9, 9), replica_id=[1, 2])
         )
 
 
 def test_a_request_that_outgrows_the_memory_is_named() -> None:
-    """Its prompt fits, its output does not: it restarts alone, and then needs more than there is."""
+    """The prompt fits in memory and the output does not, so the request restarts alone and then needs too much."""
     with pytest.raises(StuckError, match="request 0 can never be scheduled after a restart: it needs 1025 tokens"):
-        fastsim.simulate(deployment(scheduler__num_blocks=64, scheduler__watermark=0), stream((0.0, 1000, 500)))
+        fastsim.simulate(deployment(scheduler__num_blocks=64, scheduler__watermark=0), workload((0.0, 1000, 500)))
 
 
 @pytest.mark.skipif(not AZURE.exists(), reason="needs shared/traces beside the checkout")
 @pytest.mark.parametrize("replicas", [1, 4])
-def test_the_azure_trace_comes_out_whole(replicas: int) -> None:
+def test_the_azure_trace_is_served_completely(replicas: int) -> None:
     requests = load(AZURE)
     result = fastsim.simulate(deployment(max_model_len=16384, num_replicas=replicas), requests)
     assert result.requests.num_rows == requests.num_requests == 19_366
@@ -222,15 +222,15 @@ def test_replicates_give_intervals_around_the_run() -> None:
     result = fastsim.simulate(deployment(), CHAT, replicates=12)
     again = fastsim.simulate(deployment(), CHAT, replicates=12)
     plain = fastsim.simulate(deployment(), CHAT)
-    found = result.summary["replicates"]
-    assert found == again.summary["replicates"]
-    assert found["number"] == 12
+    intervals = result.summary["replicates"]
+    assert intervals == again.summary["replicates"]
+    assert intervals["number"] == 12
     for name in ("latency.tpot.mean", "latency.e2e.mean"):
-        low, high = found["intervals"][name]
+        low, high = intervals["intervals"][name]
         section, metric, figure = name.split(".")
         assert low < high
         assert 0.9 * low < plain.summary[section][metric][figure] < 1.1 * high
-        assert len(found["values"][name]) == 12
+        assert len(intervals["values"][name]) == 12
     assert result.requests.equals(plain.requests)
     known = result.summary["operator_times"]
     assert sum(known.values()) == pytest.approx(1.0, abs=0.02)

@@ -1,4 +1,4 @@
-"""`fastsim warm` makes what a first run needs, and says what it found."""
+"""`fastsim warm` compiles kernels and builds tables before a first run, and lists each with its time."""
 
 import os
 import subprocess
@@ -16,15 +16,15 @@ POLICIES = tuple(schedulers.POLICIES)
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_everything_is_found_the_second_time() -> None:
+def test_everything_is_in_the_cache_the_second_time() -> None:
     for policy in POLICIES:
-        warm.compile_kernel(policy)  # compiles those that no other test has
+        warm.compile_kernel(policy)  # compiles the kernels that no other test has compiled
     warm.build_default_tables()
-    found = list(warm.warm(POLICIES[:2]))
-    assert {one.name for one in found} == {*(f"kernel {policy}" for policy in POLICIES[:2]), "tables"}
-    assert found[-1].name == "tables"
-    assert not any(one.made for one in found)
-    assert all(one.seconds > 0 for one in found)
+    warmed = list(warm.warm(POLICIES[:2]))
+    assert {entry.name for entry in warmed} == {*(f"kernel {policy}" for policy in POLICIES[:2]), "tables"}
+    assert warmed[-1].name == "tables"
+    assert not any(entry.made for entry in warmed)
+    assert all(entry.seconds > 0 for entry in warmed)
 
 
 def test_tables_are_made_where_there_are_none(tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_tables_are_made_where_there_are_none(tmp_path: Path) -> None:
     assert done.stdout.split() == ["True", "False"], done.stderr
 
 
-def test_the_command_says_how_long_each_took(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_the_command_prints_how_long_each_took(monkeypatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setattr(warm, "warm", lambda: iter([Warmed("kernel vllm", 12.345, True), Warmed("tables", 0.1, False)]))
     shown = CliRunner().invoke(cli, ["warm"])
     assert shown.exit_code == 0

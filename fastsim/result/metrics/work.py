@@ -46,15 +46,17 @@ def compute_seconds(resolved: Resolved, done: Work) -> Floats:
     attended = done.pairs + (done.squares + done.tokens) / 2
     tokens = done.tokens.astype(float)
     for stage in range(stages):
-        own = stage_operators(resolved, stage)
-        for gemm in own.gemms:
+        on_stage = stage_operators(resolved, stage)
+        for gemm in on_stage.gemms:
             computed[:, stage] += seconds(gemm.count * gemm.flops(1) * tokens, gemm.precision)
-        if own.experts:
-            computed[:, stage] += seconds(own.experts.count * own.experts.flops(1) * tokens, own.experts.precision)
-        for attention in own.attentions:
+        if on_stage.experts:
+            computed[:, stage] += seconds(
+                on_stage.experts.count * on_stage.experts.flops(1) * tokens, on_stage.experts.precision
+            )
+        for attention in on_stage.attentions:
             dims = attention.head_dim + (attention.value_dim or attention.head_dim)
             computed[:, stage] += seconds(attention.count * 2.0 * attention.heads * dims * attended, "bf16")
-    computed[:, -1] += seconds(own.lm_head.flops(1) * done.sampled.astype(float), "bf16")
+    computed[:, -1] += seconds(on_stage.lm_head.flops(1) * done.sampled.astype(float), "bf16")
     return computed
 
 
@@ -66,14 +68,14 @@ def weight_bytes(resolved: Resolved, sizes: Integers, batches: Integers) -> floa
     """
     num_batches, total = float(batches.sum()), 0.0
     for stage in range(resolved.pipeline_parallel_size):
-        own = stage_operators(resolved, stage)
-        experts = own.experts
+        on_stage = stage_operators(resolved, stage)
+        experts = on_stage.experts
         routed = experts.count * experts.weight_bytes() if experts else 0.0
-        total += num_batches * (own.weight_bytes() - routed)
+        total += num_batches * (on_stage.weight_bytes() - routed)
         if experts:
             idle = (1 - experts.top_k / experts.num_experts) ** sizes
             total += routed * float(batches @ (1 - idle))
-    return total + num_batches * own.lm_head.weight_bytes()
+    return total + num_batches * on_stage.lm_head.weight_bytes()
 
 
 def kv_bytes(resolved: Resolved, read: float, written: float) -> float:
