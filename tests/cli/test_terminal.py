@@ -42,7 +42,7 @@ def test_shares_money_and_bytes() -> None:
 
 
 def test_notes_go_to_standard_error_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
-    text = "scheduler.chunk_size: [512] :smile: " + "of many words " * 30
+    text = "scheduler.chunk_size: [512] :smile:" + " of many words" * 30
     console.note(text)
     shown = capsys.readouterr()
     assert (shown.out, shown.err) == ("", f"note: {text}\n")

@@ -227,7 +227,7 @@ def test_the_command_line_is_for_a_shell(tmp_path: Any) -> None:
     )
     assert ran.exit_code == 0
     assert ran.stdout.startswith("vllm serve meta-llama/Llama-2-7b-hf \\\n  --tensor-parallel-size 1 \\\n")
-    assert "note: start 2 replicas" in ran.stderr
+    assert "note: start 2 replicas" in ran.output
     empty = CliRunner().invoke(cli, ["launch", str(tmp_path)])
     assert isinstance(empty.exception, ConfigError)
     out = tmp_path / "there.yaml"
