@@ -11,7 +11,7 @@ import pytest
 
 import fastsim
 
-NAMES = [name for name in fastsim.__all__ if name not in ("__version__", "sort_by")]
+NAMES = [name for name in fastsim.__all__ if name != "__version__"]
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 

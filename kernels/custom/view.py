@@ -99,9 +99,26 @@ def _sift(requests: Ints, keys: NDArray[Any], place: int, number: int) -> None:
 
 @_either
 def sort_by(requests: Ints, keys: NDArray[Any]) -> None:
-    """Sort requests in place by ``keys[request]``, ascending, and by request where keys are equal.
+    """Sort requests in place by their keys, ascending; requests with equal keys are sorted by their ids.
 
-    What is nearly in order takes one pass. ``replica.waiting`` stays in the order that it is given.
+    Scheduling functions call it, compiled or not. Requests that are nearly in order take one pass. The queue
+    ``replica.waiting`` keeps the order that it is given.
+
+    Parameters
+    ----------
+    requests : int32[n]
+        Ids of requests, such as ``replica.waiting``.
+    keys : array[num_requests]
+        A key for each request of the workload, such as ``replica.num_prompt_tokens``. It is indexed by the id.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> waiting = np.array([0, 1, 2, 3], dtype=np.int32)
+    >>> num_prompt_tokens = np.array([512, 64, 128, 64])
+    >>> fastsim.sort_by(waiting, num_prompt_tokens)
+    >>> waiting.tolist()
+    [1, 3, 2, 0]
     """
     number = requests.size
     moves_left = 8 * number
