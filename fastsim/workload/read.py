@@ -3,6 +3,7 @@
 import sys
 from difflib import get_close_matches
 from io import BytesIO
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,7 +26,8 @@ NAMES = {
 }
 SUFFIXES = (".csv", ".parquet", ".jsonl")
 HEAD = 65_536  # bytes that are read to find out what a file is
-JSON_BLOCK = 2**24  # bytes; the longest line that can be read
+JSON_LINE = 2**24  # characters of the longest line that is read
+LISTED = 12  # columns that a message lists
 
 
 def requests(path: str) -> Workload:
@@ -152,31 +154,50 @@ def _csv(place: str, data: bytes | None) -> "pa.Table":
 
 
 def _jsonl(path: str) -> "pa.Table":
+    """Read JSON lines, one at a time: a parser of whole files would build columns, of any depth, that are ignored."""
     import pyarrow as pa
-    from pyarrow import json
 
-    try:
-        return json.read_json(path, json.ReadOptions(block_size=JSON_BLOCK))
-    except pa.ArrowInvalid:
-        _explain_jsonl(path)
-        raise
+    wanted = {name for names in NAMES.values() for name in names}
+    columns: dict[str, list[int | float | None]] = {}
+    ignored: dict[str, None] = {}
+    with Path(path).open(encoding="utf-8-sig") as file:
+        number = rows = 0
+        while line := file.readline(JSON_LINE + 1):
+            number += 1
+            if not line.strip():
+                continue
+            values = _object(line, f"{path}:{number}")
+            for name in (name for name in values if name in wanted):
+                columns.setdefault(name, [None] * rows).append(_number(values[name], f"{path}:{number}: {name}"))
+            rows += 1
+            for column in columns.values():
+                if len(column) < rows:
+                    column.append(None)
+            if len(ignored) <= LISTED:
+                ignored |= dict.fromkeys(islice((name for name in values if name not in wanted), LISTED + 1))
+    table = {name: pa.array(column) for name, column in columns.items()}
+    return pa.table(table | {name: pa.nulls(rows) for name in ignored})
 
 
-def _explain_jsonl(path: str) -> None:
-    """Raise WorkloadError for the first line that is not an object of numbers, if there is one."""
+def _object(line: str, place: str) -> dict[str, Any]:
+    """Return the object in a line. Raises WorkloadError for anything else."""
     import json
 
-    with Path(path).open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                values = json.loads(line) if line.strip() else {}
-            except (ValueError, RecursionError):
-                raise WorkloadError(f"{path}:{number}: not valid JSON: {_short(line)}") from None
-            if not isinstance(values, dict):
-                raise WorkloadError(f"{path}:{number}: {_short(line)} is not an object (e.g. {_OBJECT})")
-            for name in (name for names in NAMES.values() for name in names if name in values):
-                if type(values[name]) not in (int, float):
-                    raise WorkloadError(f"{path}:{number}: {name}: {_short(values[name])} is not a number (e.g. 512)")
+    try:
+        if len(line) > JSON_LINE:
+            raise ValueError
+        values = json.loads(line)
+    except (ValueError, RecursionError):
+        raise WorkloadError(f"{place}: not valid JSON: {_short(line)}") from None
+    if not isinstance(values, dict):
+        raise WorkloadError(f"{place}: {_short(line)} is not an object (e.g. {_OBJECT})")
+    return values
+
+
+def _number(value: Any, place: str) -> int | float:
+    if isinstance(value, int | float) and not isinstance(value, bool) and (value != value or abs(value) < 2**63):
+        return value
+    raise WorkloadError(f"{place}: {_short(value)} is not a number (e.g. 512)")
 
 
 _OBJECT = '{"arrived_at": 0.0, "num_prompt_tokens": 512, "num_output_tokens": 128}'
@@ -198,7 +219,7 @@ def _find(table: "pa.Table", column: str, place: str) -> str:
 
 
 def _listed(names: list[str]) -> str:
-    return ", ".join(map(_short, names[:12])) + (", ..." if len(names) > 12 else "")
+    return ", ".join(map(_short, names[:LISTED])) + (", ..." if len(names) > LISTED else "")
 
 
 def _numbers(table: "pa.Table", name: str, place: str) -> NDArray[Any]:
@@ -236,5 +257,5 @@ def _not_a_number(column: Any, name: str, place: str) -> WorkloadError:
 
 
 def _short(value: Any) -> str:
-    text = repr(value.strip() if isinstance(value, str) else value)
+    text = repr(value[:100].strip() if isinstance(value, str) else value)
     return text if len(text) <= 60 else text[:57] + "..."
