@@ -30,8 +30,8 @@ def compare(a: Path, b: Path, top: int, slos: tuple[str, ...], as_json: bool) ->
     from fastsim.result.metrics.objectives import parse_all
     from fastsim.result.result import Result
 
-    objectives, one, two = parse_all(slos, "--slo"), Result.load(a), Result.load(b)
+    objectives, first, second = parse_all(slos, "--slo"), Result.load(a), Result.load(b)
     if objectives:
-        one.judge(objectives)
-        two.judge(objectives)
-    show(compared(one, two, top), as_json)
+        first.judge(objectives)
+        second.judge(objectives)
+    show(compared(first, second, top), as_json)

@@ -25,7 +25,7 @@ import click
     "--every",
     type=click.IntRange(1),
     metavar="N",
-    help="Keep one batch and one request in N.  [default: as many as leave at most 400,000 batches]",
+    help="Keep one batch and one request in N.  [default: keeps at most 400,000 batches]",
 )
 def timeline(folder: Path, out: Path, begin: float | None, end: float | None, every: int | None) -> None:
     """Write the batches and requests of the result in DIR as a timeline for Perfetto or Chrome."""

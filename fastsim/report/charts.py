@@ -48,8 +48,12 @@ def distribution(key: str, runs: Sequence[Run], choose: bool = False) -> object:
     depth = max(run.num_finished for run in runs)
     # Values that span an order of magnitude need a logarithmic axis; on a linear one most would lie in a corner.
     log = largest > 8 * least
-    limits = [one for one in judged(runs[0]) if one.key.startswith(f"latency.{key}.") and one.limit < 4 * largest]
-    right = max([largest, *(one.limit for one in limits)]) * 1.05
+    limits = [
+        outcome
+        for outcome in judged(runs[0])
+        if outcome.key.startswith(f"latency.{key}.") and outcome.limit < 4 * largest
+    ]
+    right = max([largest, *(outcome.limit for outcome in limits)]) * 1.05
     low = least * 0.95 if log else -0.01 * largest
     top = float(stretched(np.ones(1), depth)[0])
     plot = figures.plot(
@@ -60,7 +64,7 @@ def distribution(key: str, runs: Sequence[Run], choose: bool = False) -> object:
         y_range=(-0.06, top + 0.1),
     )
     words = {-math.log10(1 - share): f"{share * 100:.6g}%" for share in SHARES}
-    figures.ticks(plot.yaxis[0], {0.0: "0", **{at: said for at, said in words.items() if at < top - 0.15}, top: "100%"})
+    figures.ticks(plot.yaxis[0], {0.0: "0", **{at: text for at, text in words.items() if at < top - 0.15}, top: "100%"})
     figures.ticks(plot.xaxis[0], time_ticks(least, largest, log))
     lines = [(np.maximum(curve.value, least), stretched(curve.share, depth)) for curve in curves]
     if choose:
@@ -166,18 +170,18 @@ def _series(runs: Sequence[Run]) -> list[tuple[str, Sequence[Block]]]:
 
 def operators(runs: Sequence[Run]) -> list[Block]:
     """Return a chart of the GPU time by operator, if the summary holds it."""
-    known = [(run, found) for run in runs if (found := run.summary.get("operators"))]
+    known = [(run, times) for run in runs if (times := run.summary.get("operators"))]
     if not known:
         return []
     rows = [run.name if len(runs) > 1 else "all stages" for run, _ in known]
-    totals = {name: math.fsum(found.get(name, 0.0) for _, found in known) for name in dict(known[0][1])}
+    totals = {name: math.fsum(times.get(name, 0.0) for _, times in known) for name in dict(known[0][1])}
     shown = sorted(totals, key=lambda name: -totals[name])[: OPERATORS - 1]
     parts: dict[str, list[float]] = {name: [] for name in [*shown, "others"]}
-    for _, found in known:
-        whole = math.fsum(found.values()) or 1.0
+    for _, times in known:
+        whole = math.fsum(times.values()) or 1.0
         for name in shown:
-            parts[name].append(100 * found.get(name, 0.0) / whole)
-        parts["others"].append(100 * math.fsum(value for name, value in found.items() if name not in shown) / whole)
+            parts[name].append(100 * times.get(name, 0.0) / whole)
+        parts["others"].append(100 * math.fsum(value for name, value in times.items() if name not in shown) / whole)
     plot = figures.plot("per cent of the GPU time", "", y_range=rows[::-1], height=90 + 34 * len(rows))
     plot.yaxis.axis_label = None
     legend = figures.stacked(plot, rows, parts, "%")
@@ -197,16 +201,16 @@ def _levels(known: Sequence[tuple[Run, Detail]], which: Callable[[Detail], Level
 def _spreads(known: Sequence[tuple[Run, Detail]], key: str) -> object:
     plot = figures.plot("time of arrival in s", f"{title(key)} in s", y_range=figures.from_zero())
     for run, detail in known:
-        found = detail.latency[key]
-        middle = (found.edges[1:] + found.edges[:-1]) / 2
+        spread = detail.latency[key]
+        middle = (spread.edges[1:] + spread.edges[:-1]) / 2
         if len(known) == 1:
             for number, (name, values) in enumerate(
-                (("median", found.median), ("P90", found.p90), ("maximum", found.high))
+                (("median", spread.median), ("P90", spread.p90), ("maximum", spread.high))
             ):
                 figures.line(plot, middle, values, name, number)
         else:
-            figures.band(plot, middle, found.median, found.p90, run.number)
-            figures.line(plot, middle, found.median, run.name, run.number)
+            figures.band(plot, middle, spread.median, spread.p90, run.number)
+            figures.line(plot, middle, spread.median, run.name, run.number)
     return plot
 
 

@@ -36,8 +36,8 @@ COST = "cost.dollars_per_million_output_tokens"
 
 def compared(runs: Sequence[Run]) -> Section:
     """Return the first section about a few runs: the answers, and a table with a column for each run."""
-    found = [judged(run) for run in runs]
-    rows: list[list[Cell | str]] = [["Meets its objectives", *(_met(one) for one in found)]]
+    outcomes = [judged(run) for run in runs]
+    rows: list[list[Cell | str]] = [["Meets its objectives", *(_met(judged_run) for judged_run in outcomes)]]
     for key in ROWS:
         if not any(run.figures.get(key) is not None for run in runs):
             continue
@@ -56,7 +56,7 @@ def compared(runs: Sequence[Run]) -> Section:
     colours = [LINES[n % len(LINES)] for n in range(len(runs))]
     table = Table(head, rows, "The best value of each row is green.", meanings=meanings, colours=["", *colours])
     differences = provenance.differences(runs)
-    blocks: list[Block] = [_answer(runs, found), table]
+    blocks: list[Block] = [_answer(runs, outcomes), table]
     if differences.rows:
         blocks.append(Text("What differs between them:"))
         blocks.append(differences)
@@ -67,59 +67,55 @@ def crowd(runs: Sequence[Run]) -> list[Section]:
     """Return the sections about many runs: answers, spread of the figures, and a table to choose curves from."""
     chosen = _representatives(runs)
     runs = [*(runs[n] for n in chosen), *(run for n, run in enumerate(runs) if n not in chosen)]
-    found = [judged(run) for run in runs]
-    varied = {key: {run.name: value for run, value in zip(runs, values, strict=True)} for key, values in _varied(runs)}
+    outcomes = [judged(run) for run in runs]
     shown = [key for key in ROWS if any(run.figures.get(key) is not None for run in runs)]
-    rows: list[list[Cell | str]] = [
-        [
-            run.name,
-            _met(one),
-            *(Cell(value, _number(value)) for value in (varied[key][run.name] for key in varied)),
-            *(Cell(figure(key, run.figures.get(key)), run.figures.get(key), key) for key in shown),
-        ]
-        for run, one in zip(runs, found, strict=True)
-    ]
-    head = ["run", "objectives", *varied, *(headline(key).label for key in shown)]
-    names = [run.name for run in runs]
-    table = Table(
-        head,
-        rows,
-        filtered=True,
-        meanings={headline(key).label: meaning(key) for key in shown},
-        choices=names,
-        chosen=names[: len(chosen)],
-    )
-    curves = [
-        (
-            title(key),
-            [Figure(charts.distribution(key, drawn, choose=True), f"{meaning(f'latency.{key}')}. {charts.TAIL}")],
-        )
-        for key in ("ttft", "e2e", "tpot")
-        if (drawn := [run for run in runs if len(run.curves[key].value)])
-    ]
+    how = "Tick a run to show its curve above; at first the cheapest, the median and the dearest are ticked."
+    blocks = [_curves(runs), Text(how, "note"), _choices(runs, outcomes, shown, len(chosen))]
     return [
-        Section("Answers", [_answer(runs, found)], _subject(runs)),
+        Section("Answers", [_answer(runs, outcomes)], _subject(runs)),
         Section("Spread", [_spread(runs, shown)], "How the headline figures are distributed over the runs."),
-        Section(
-            "Runs",
-            [
-                Tabs(curves) if curves else Text("No request finished in any run."),
-                Text(
-                    "Tick a run to show its curve above; at first the cheapest, the median and the dearest are.",
-                    "note",
-                ),
-                table,
-            ],
-            "Click a heading to sort; type to filter.",
-        ),
+        Section("Runs", blocks, "Click a heading to sort; type to filter."),
         Section("Configuration and provenance", [provenance.common(runs)], "What all runs have in common."),
     ]
 
 
-def _answer(runs: Sequence[Run], found: list[list[Judged]]) -> Cards:
+def _choices(runs: Sequence[Run], outcomes: list[list[Judged]], shown: Sequence[str], num_chosen: int) -> Table:
+    """A row for each run with the fields that vary and the figures ``shown``; the first ``num_chosen`` are ticked."""
+    varied = {key: {run.name: value for run, value in zip(runs, values, strict=True)} for key, values in _varied(runs)}
+    rows: list[list[Cell | str]] = [
+        [
+            run.name,
+            _met(judged_run),
+            *(Cell(value, _number(value)) for value in (varied[key][run.name] for key in varied)),
+            *(Cell(figure(key, run.figures.get(key)), run.figures.get(key), key) for key in shown),
+        ]
+        for run, judged_run in zip(runs, outcomes, strict=True)
+    ]
+    names = [run.name for run in runs]
+    return Table(
+        ["run", "objectives", *varied, *(headline(key).label for key in shown)],
+        rows,
+        filtered=True,
+        meanings={headline(key).label: meaning(key) for key in shown},
+        choices=names,
+        chosen=names[:num_chosen],
+    )
+
+
+def _curves(runs: Sequence[Run]) -> Block:
+    """The distributions of three latencies, of the runs that are ticked in the table."""
+    tabs: list[tuple[str, Sequence[Block]]] = []
+    for key in ("ttft", "e2e", "tpot"):
+        if drawn := [run for run in runs if len(run.curves[key].value)]:
+            caption = f"{meaning(f'latency.{key}')}. {charts.TAIL}"
+            tabs.append((title(key), [Figure(charts.distribution(key, drawn, choose=True), caption)]))
+    return Tabs(tabs) if tabs else Text("No request finished in any run.")
+
+
+def _answer(runs: Sequence[Run], outcomes: list[list[Judged]]) -> Cards:
     """How many runs meet their objectives, the cheapest of them, and the objective that most runs miss."""
-    good = [run for run, one in zip(runs, found, strict=True) if verdict(one)]
-    unknown = sum(verdict(one) is None for one in found)
+    good = [run for run, judged_run in zip(runs, outcomes, strict=True) if verdict(judged_run)]
+    unknown = sum(verdict(judged_run) is None for judged_run in outcomes)
     note = f"{unknown} cannot be judged, as no latency was measured." if unknown else ""
     tone: Tone = "good" if good else "bad" if unknown < len(runs) else "unknown"
     cards = [Card("Meet their objectives", f"{len(good)} of {len(runs)}", note, tone)]
@@ -128,19 +124,19 @@ def _answer(runs: Sequence[Run], found: list[list[Judged]]) -> Cards:
         cheapest = min(priced, key=lambda run: run.figures[COST] or 0.0)
         what = "Cheapest that meets them" if good else "Cheapest, though no run meets them"
         cards.append(Card(what, cheapest.name, f"{figure(COST, cheapest.figures[COST])} per million output tokens"))
-    missed = [words(one) for each in found for one in each if one.met is False]
+    missed = [words(outcome) for judged_run in outcomes for outcome in judged_run if outcome.met is False]
     if missed:
         worst = max(dict.fromkeys(missed), key=missed.count)
         cards.append(Card("Most often missed", worst, f"by {missed.count(worst)} of {len(runs)} runs"))
     return Cards(cards, wide=True)
 
 
-def _met(found: list[Judged]) -> Cell:
+def _met(outcomes: list[Judged]) -> Cell:
     """Whether a run meets its objectives, and which it misses."""
-    met = verdict(found)
+    met = verdict(outcomes)
     if met is None:
         return Cell("unknown", -1.0, tone="unknown")
-    missed = ", ".join(words(one) for one in found if one.met is False)
+    missed = ", ".join(words(outcome) for outcome in outcomes if outcome.met is False)
     return Cell("yes", 1.0, tone="good") if met else Cell(f"no: {missed}", 0.0, tone="bad")
 
 

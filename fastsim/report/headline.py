@@ -59,11 +59,11 @@ def _judge(objective: objectives.Objective, run: Run) -> Judged:
     return Judged(str(objective), key, value, objective.limit, met, agree)
 
 
-def verdict(found: list[Judged]) -> bool | None:
+def verdict(outcomes: list[Judged]) -> bool | None:
     """Return whether all objectives are met, or None if that is not known."""
-    if any(one.met is False for one in found):
+    if any(outcome.met is False for outcome in outcomes):
         return False
-    return None if any(one.met is None for one in found) else True
+    return None if any(outcome.met is None for outcome in outcomes) else True
 
 
 def words(objective: Judged) -> str:
@@ -74,9 +74,9 @@ def words(objective: Judged) -> str:
 
 def answers(run: Run) -> Section:
     """Return the first section of a page about one run: answers, objectives, headline figures and warnings."""
-    found = judged(run)
-    blocks: list[Block] = [Cards([_met(run, found), _sure(run, found), _next(run)], wide=True)]
-    blocks.append(Cards([_objective(one) for one in found]))
+    outcomes = judged(run)
+    blocks: list[Block] = [Cards([_met(run, outcomes), _sure(run, outcomes), _next(run)], wide=True)]
+    blocks.append(Cards([_objective(outcome) for outcome in outcomes]))
     blocks.append(Cards([_card(run, key) for key in KEY_FIGURES if key in run.figures]))
     if out := run.summary.get("excluded"):
         first, last = seconds(out.get("warm_up_s")), seconds(out.get("cool_down_s"))
@@ -103,68 +103,70 @@ def title(run: Run) -> str:
     )
 
 
-def _met(run: Run, found: list[Judged]) -> Card:
+def _met(run: Run, outcomes: list[Judged]) -> Card:
     """Whether the run meets its objectives, and which come closest or are missed."""
     question = "Does it meet its objectives?"
     own = "" if run.summary.get("objectives") else " No objectives were given, so Vidur's apply."
     if not run.num_finished:
         what = f"None of {number(run.figures.get('totals.requests'))} requests finished."
         return Card(question, "Not known", what + own, "unknown")
-    missed = [words(one) for one in found if one.met is False]
-    match verdict(found):
+    missed = [words(outcome) for outcome in outcomes if outcome.met is False]
+    match verdict(outcomes):
         case True:
-            nearest = max(found, key=lambda one: (one.value or 0.0) / one.limit)
+            nearest = max(outcomes, key=lambda outcome: (outcome.value or 0.0) / outcome.limit)
             used = share((nearest.value or 0.0) / nearest.limit)
             return Card(
                 question,
                 "Yes",
-                f"All {len(found)} are met; {words(nearest)} is closest to its limit, at {used}.{own}",
+                f"All {len(outcomes)} are met; {words(nearest)} is closest to its limit, at {used}.{own}",
                 "good",
             )
         case False:
-            return Card(question, "No", f"{len(missed)} of {len(found)} are missed: {', '.join(missed)}.{own}", "bad")
+            return Card(
+                question, "No", f"{len(missed)} of {len(outcomes)} are missed: {', '.join(missed)}.{own}", "bad"
+            )
         case _:
             return Card(question, "Not known", f"Some of the latencies were not measured.{own}", "unknown")
 
 
-def _sure(run: Run, found: list[Judged]) -> Card:
+def _sure(run: Run, outcomes: list[Judged]) -> Card:
     """How certain the answer is: replicates that agree, and the share of measured operator times."""
     question = "How certain is that?"
     known: dict[str, Any] = run.summary.get("operator_times") or {}
     measured = known.get("measured")
     basis = "" if measured is None else f"Measured operators account for {share(measured)} of the time per iteration."
-    agree = [one.agree for one in found if one.agree is not None]
+    agree = [outcome.agree for outcome in outcomes if outcome.agree is not None]
     if not agree:
         tip = "Simulate with `--replicates 16` to get an interval for each figure."
         value = NOTHING if measured is None else f"{share(measured)} measured"
         return Card(question, value, f"{basis} {tip}".strip(), "plain", "operator_times.measured", measured)
     same, of = min(agree)
     tone: Tone = "good" if same >= 0.9 * of else "unknown"
-    note = f"So many replicates, with resampled operator times, agree on every objective. {basis}"
+    note = f"Replicates with resampled operator times that agree on every objective. {basis}"
     return Card(question, f"{same} of {of}", note.strip(), tone)
 
 
 def _next(run: Run) -> Card:
     """What the deployment is short of, and what to try next."""
     question = "What to try next?"
-    found = run.summary.get("verdict")
-    if not isinstance(found, dict) or "short_of" not in found:
+    section = run.summary.get("verdict")
+    if not isinstance(section, dict) or "short_of" not in section:
         return Card(question, NOTHING, "The result holds no verdict; simulate again with `--out` to get one.")
-    short_of = str(found["short_of"])
+    short_of = str(section["short_of"])
     head = "Not saturated" if short_of == "nothing" else f"Short of {short_of}"
-    why = str(found.get("sentence", "")).partition(": ")[2]
+    why = str(section.get("sentence", "")).partition(": ")[2]
     advice = ADVICE.get(short_of, "")
     return Card(question, head, f"{why[:1].upper()}{why[1:]} {advice}".strip())
 
 
-def _objective(one: Judged) -> Card:
+def _objective(outcome: Judged) -> Card:
     """One objective: the latency, its limit, and how many replicates agree."""
-    tone: Tone = "unknown" if one.met is None else "good" if one.met else "bad"
-    used = "" if one.value is None else f", of which this is {share(one.value / one.limit)}"
-    note = f"limit {seconds(one.limit)}{used}"
-    if one.agree:
-        note += f"; {one.agree[0]} of {one.agree[1]} replicates agree"
-    return Card(words(one), seconds(one.value), note, tone, one.key, one.value, meaning(one.key))
+    tone: Tone = "unknown" if outcome.met is None else "good" if outcome.met else "bad"
+    used = "" if outcome.value is None else f", of which this is {share(outcome.value / outcome.limit)}"
+    note = f"limit {seconds(outcome.limit)}{used}"
+    if outcome.agree:
+        note += f"; {outcome.agree[0]} of {outcome.agree[1]} replicates agree"
+    return Card(words(outcome), seconds(outcome.value), note, tone, outcome.key, outcome.value, meaning(outcome.key))
 
 
 def _card(run: Run, key: str) -> Card:

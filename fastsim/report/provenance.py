@@ -71,14 +71,14 @@ def slowest(run: Run) -> list[Block]:
 
 def replicas(run: Run) -> list[Block]:
     """Return a row for each replica, if there are several and the summary holds them."""
-    found = run.summary.get("replicas") or []
-    if len(found) < 2:
+    listed = run.summary.get("replicas") or []
+    if len(listed) < 2:
         return []
-    head = ["replica", *(title(key) for key in found[0])]
+    head = ["replica", *(title(key) for key in listed[0])]
     rows: list[list[Cell | str]] = []
-    for place, one in enumerate(found):
-        cells = [_of_replica(key, value) for key, value in one.items()]
-        rows.append([Cell(str(place), place), *cells])
+    for replica, figures in enumerate(listed):
+        cells = [_of_replica(key, value) for key, value in figures.items()]
+        rows.append([Cell(str(replica), replica), *cells])
     return [
         Table(head, rows, "Figures of each replica, and of each stage where there are several", filtered=len(rows) > 12)
     ]
@@ -99,17 +99,17 @@ def configuration(runs: Sequence[Run]) -> Table:
 
 def differences(runs: Sequence[Run]) -> Table:
     """Return the fields of deployment and workload that differ between the runs, without those that are derived."""
-    found = fields(runs)
+    values_of = fields(runs)
     asked = {
         key: values
-        for key, values in found.items()
+        for key, values in values_of.items()
         if key.startswith(("deployment.", "workload.")) and not key.endswith("num_blocks") and len(set(values)) > 1
     }
     return _fields(runs, asked)
 
 
-def _fields(runs: Sequence[Run], found: dict[str, list[str]]) -> Table:
-    rows: list[list[Cell | str]] = [[key, *values] for key, values in found.items()]
+def _fields(runs: Sequence[Run], values_of: dict[str, list[str]]) -> Table:
+    rows: list[list[Cell | str]] = [[key, *values] for key, values in values_of.items()]
     return Table(["", *(run.name for run in runs)] if len(runs) > 1 else ["", "value"], rows, filtered=len(rows) > 12)
 
 
@@ -121,17 +121,17 @@ def common(runs: Sequence[Run]) -> Table:
 
 def fields(runs: Sequence[Run]) -> dict[str, list[str]]:
     """Return the value in each run of each field of config.json, by its dotted key."""
-    found = [{key: _plain(value) for key, value in _flat(run.config)} for run in runs]
-    keys = dict.fromkeys(key for each in found for key in each)
-    return {key: [each.get(key, NOTHING) for each in found] for key in keys}
+    flat = [{key: _plain(value) for key, value in _flat(run.config)} for run in runs]
+    keys = dict.fromkeys(key for each in flat for key in each)
+    return {key: [each.get(key, NOTHING) for each in flat] for key in keys}
 
 
 def _flat(value: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
+    flat: list[tuple[str, Any]] = []
     for key, part in value.items():
         name = f"{before}.{key}" if before else key
-        found += _flat(part, name) if isinstance(part, Mapping) else [(name, part)]
-    return found
+        flat += _flat(part, name) if isinstance(part, Mapping) else [(name, part)]
+    return flat
 
 
 def _plain(value: Any) -> str:

@@ -80,7 +80,7 @@ def _pareto(able: Sequence[Row], metrics: Sequence[str]) -> Figure:
     for number, device in enumerate(dict.fromkeys(row["device"] for row in shown)):
         rows = [row for row in shown if row["device"] == device]
         _points(plotted, rows, x, y, LINES[number % len(LINES)], device, 7)
-    front = sorted((able[place] for place in pareto(able, metrics)), key=lambda row: float(row[x]))
+    front = sorted((able[number] for number in pareto(able, metrics)), key=lambda row: float(row[x]))
     _points(plotted, front, x, y, INK, "Pareto front", 12, hollow=True)
     legend(plotted, location="bottom_right")
     better = (f"{'lower' if lower_is_better(name) else 'higher'} {headline(name).heading}" for name in metrics)
@@ -171,19 +171,19 @@ def _parallel(able: Sequence[Row]) -> Figure:
 def _heat_maps(able: Sequence[Row]) -> Iterator[Block]:
     """A heat map for each pair of settings, with the others at their best values."""
     tabs = []
-    for one, other in combinations(_varying(able), 2):
-        tabs.append((f"{headline(one).label}, {headline(other).label}", [_heat_map(able, one, other)]))
+    for first, second in combinations(_varying(able), 2):
+        tabs.append((f"{headline(first).label}, {headline(second).label}", [_heat_map(able, first, second)]))
     if tabs:
         yield Tabs(tabs)
 
 
-def _heat_map(able: Sequence[Row], one: str, other: str) -> Figure:
-    xs, ys = ([str(level) for level in _levels(able, setting)] for setting in (one, other))
+def _heat_map(able: Sequence[Row], first: str, second: str) -> Figure:
+    xs, ys = ([str(level) for level in _levels(able, setting)] for setting in (first, second))
     best: dict[tuple[str, str], float] = {}
     for row in able:
-        cell = str(row.get(one)), str(row.get(other))
+        cell = str(row.get(first)), str(row.get(second))
         best[cell] = max(best.get(cell, 0.0), row["qps_per_dollar"])
-    across, up, figure = headline(one).label, headline(other).label, headline("qps_per_dollar").heading
+    across, up, figure = headline(first).label, headline(second).label, headline("qps_per_dollar").heading
     plotted = plot(across, up, height=300, x_range=xs, y_range=ys)
     source = ColumnDataSource({"x": [x for x, _ in best], "y": [y for _, y in best], "value": list(best.values())})
     mapper = LinearColorMapper(Viridis256, low=0, high=max(best.values()))
@@ -196,7 +196,7 @@ def _heat_map(able: Sequence[Row], one: str, other: str) -> Figure:
     tips = [(across, "@x"), (up, "@y"), (figure, "@value{0.[000]}")]
     plotted.add_tools(HoverTool(renderers=[drawn], tooltips=tips, visible=False))
     plotted.grid.visible = False
-    return Figure(plotted, f"Highest {figure} by {across} and {up}, with the other settings at their best values.")
+    return Figure(plotted, f"Highest {figure} by {across} and {up}, with the second settings at their best values.")
 
 
 def _objectives(able: Sequence[Row], varied: Sequence[Variation]) -> Iterator[Block]:
@@ -217,13 +217,13 @@ def _objectives(able: Sequence[Row], varied: Sequence[Variation]) -> Iterator[Bl
             ("objective", "changed to", "change of requests per dollar", "winner"),
             [
                 (
-                    one.objective,
-                    one.changed,
-                    Cell(f"× {one.after / one.before:.2f}", one.after / one.before),
-                    "the same" if one.same_winner else name_of(one.winner) if one.winner else "none",
+                    variation.objective,
+                    variation.changed,
+                    Cell(f"× {variation.after / variation.before:.2f}", variation.after / variation.before),
+                    "the same" if variation.same_winner else name_of(variation.winner) if variation.winner else "none",
                 )
-                for one in varied
-                if one.before
+                for variation in varied
+                if variation.before
             ],
             "Effect of a tighter or looser objective.",
         )

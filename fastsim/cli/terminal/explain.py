@@ -19,8 +19,8 @@ def show(explained: dict[str, Any], as_json: bool) -> None:
     for warning in explained["warnings"]:
         note(warning)
     console.print(_title(explained))
-    heads = ("operator", "runs", "shape", "GFLOP", "MB", "ms", "90 % interval", "share", "")
-    operators = table(heads, left=("operator", "shape", ""))
+    heads = ("operator", "runs", "shape", "GFLOP", "MB", "ms", "90 % interval", "share", "source")
+    operators = table(heads, left=("operator", "shape", "source"))
     for row in explained["operators"]:
         operators.add_row(*_cells(row))
     console.print(operators)

@@ -50,7 +50,7 @@ def show(
         console.print(_table(able[:SHOWN]))
         for name, limit in zip(("Winner    ", "Runner-up "), found.limits, strict=False):
             console.print(f"\n{name} {limit}", end="")
-        console.print(f"\n\nPareto front in {' and '.join(metrics)}:")
+        console.print(f"\n\nPareto front for {' and '.join(headline(name).label for name in metrics)}:")
         console.print(_table(front_of(found, metrics)[:SHOWN], metrics))
     if varied:
         console.print(_sensitivity(varied))

@@ -17,14 +17,14 @@ def print_csv(result: "Result", width: float) -> None:
     arrived, span = columns["arrived_at"], totals["span_s"]
     if span / width > MOST:
         raise ConfigError(
-            f"--every: {width:g} s divide {span:.4g} s into more than {MOST:,} intervals (e.g. {span / 100:.2g}s)"
+            f"--every: intervals of {width:g} s divide {span:.4g} s into more than {MOST:,} (e.g. {span / 100:.2g}s)"
         )
     edges = interval_edges(float(arrived[0]) if len(arrived) else 0.0, span, width)
-    found = request_series(columns, edges)
+    series = request_series(columns, edges)
     if result.iterations is not None:
         rows = {name: result.iterations[name].to_numpy() for name in result.iterations.column_names}
         deployment = result.config["deployment"]
-        found |= iteration_series(rows, edges, deployment["pipeline_parallel_size"], deployment["num_replicas"])
-    print(",".join(["time", *found]))
-    for row in zip(edges[:-1], *found.values(), strict=True):
+        series |= iteration_series(rows, edges, deployment["pipeline_parallel_size"], deployment["num_replicas"])
+    print(",".join(["time", *series]))
+    for row in zip(edges[:-1], *series.values(), strict=True):
         print(",".join(f"{value:.9g}" for value in row))

@@ -16,4 +16,6 @@ def sweep(done: "Sweep") -> None:
     console.print(f"Computed {done.computed:,} now, in {done.seconds:.1f} s")
     for reason, dropped in done.dropped.items():
         console.print(f"Dropped {dropped.count:,}: {reason} (e.g. {dropped.example})")
-    console.print(f"Read it with pandas.read_parquet({str(done.folder)!r}), or duckdb: '{done.folder}/*.parquet'")
+    console.print(
+        f"Read the table with pandas.read_parquet({str(done.folder)!r}), or in duckdb as '{done.folder}/*.parquet'"
+    )

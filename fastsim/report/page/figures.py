@@ -108,7 +108,9 @@ def line(
     tips : mapping of str to sequence of str[points], optional
         Texts shown on hover instead of x and y, by heading.
     """
-    source = ColumnDataSource({"x": small(x), "y": small(y), **{key: list(said) for key, said in (tips or {}).items()}})
+    source = ColumnDataSource(
+        {"x": small(x), "y": small(y), **{key: list(texts) for key, texts in (tips or {}).items()}}
+    )
     look: dict[str, Any] = {"line_width": 2, "line_color": LINES[number % len(LINES)]}
     look["line_dash"] = DASHES[number // len(LINES) % len(DASHES)]
     if name:

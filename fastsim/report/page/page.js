@@ -1,7 +1,7 @@
 "use strict";
 const every = (selector, inside = document) => [...inside.querySelectorAll(selector)];
 
-// Light and dark: the page by its style sheet, figures by swapping every colour for its twin.
+// The style sheet sets the theme of the page; in figures, every colour is replaced by its counterpart.
 const wished = matchMedia("(prefers-color-scheme: dark)");
 const printing = matchMedia("print");
 let chosen = null;
@@ -9,15 +9,15 @@ let paper = false;
 let painted = "light";
 const themeNow = () => (printing.matches || paper ? "light" : chosen ?? (wished.matches ? "dark" : "light"));
 
-function swap(value, twins) {
-  if (typeof value === "string") return twins.get(value) ?? value;
-  if (Array.isArray(value)) return value.map((one) => swap(one, twins));
+function swap(value, counterparts) {
+  if (typeof value === "string") return counterparts.get(value) ?? value;
+  if (Array.isArray(value)) return value.map((item) => swap(item, counterparts));
   return value;
 }
 
 function paint(theme) {
   if (theme === painted) return;
-  const twins = new Map(THEMES[painted].map((colour, n) => [colour, THEMES[theme][n]]));
+  const counterparts = new Map(THEMES[painted].map((colour, n) => [colour, THEMES[theme][n]]));
   for (const doc of Bokeh.documents) {
     for (const model of new Set(doc.roots().flatMap((root) => [...root.references()]))) {
       const changes = {};
@@ -25,18 +25,18 @@ function paint(theme) {
         if (!/color|palette/.test(property.attr)) continue;
         const value = property.get_value();
         if (value && typeof value === "object" && "value" in value) {
-          const twin = swap(value.value, twins);
-          if (twin !== value.value) changes[property.attr] = { ...value, value: twin };
+          const counterpart = swap(value.value, counterparts);
+          if (counterpart !== value.value) changes[property.attr] = { ...value, value: counterpart };
         } else if (typeof value === "string" || Array.isArray(value)) {
-          const twin = swap(value, twins);
-          if (JSON.stringify(twin) !== JSON.stringify(value)) changes[property.attr] = twin;
+          const counterpart = swap(value, counterparts);
+          if (JSON.stringify(counterpart) !== JSON.stringify(value)) changes[property.attr] = counterpart;
         }
       }
       if (Object.keys(changes).length) model.setv(changes);
     }
   }
   for (const swatch of every(".swatch")) {
-    swatch.dataset.colour = swap(swatch.dataset.colour, twins);
+    swatch.dataset.colour = swap(swatch.dataset.colour, counterparts);
     swatch.style.background = swatch.dataset.colour;
   }
   painted = theme;
@@ -95,7 +95,7 @@ for (const tabs of every(".tabs")) {
   });
 }
 
-// Tables: sorted by a click on a head, filtered by words that a row must all hold.
+// A click on a heading sorts a table; a filter keeps the rows that hold all its words.
 const content = (row, column) => {
   const cell = row.cells[column];
   const box = cell.querySelector("input");
@@ -135,7 +135,7 @@ for (const box of every(".table > input[type=search]")) {
   });
 }
 
-// Ticked rows of a table are the lines that its figures show; each has a colour of its own while there are enough.
+// Figures show the lines of the ticked rows; each line has its own colour as long as there are enough colours.
 function choose(boxes) {
   const names = boxes.filter((box) => box.checked).map((box) => box.dataset.line);
   const slots = new Map();

@@ -46,9 +46,9 @@ def batches(iterations: Columns) -> Batches:
     return [parts[r * num_stages : (r + 1) * num_stages] for r in range(num_replicas)]
 
 
-def steps(requests: Columns, iterations: Columns, found: Batches, chosen: NDArray[np.bool_]) -> Flows:
-    """Return the flows of the ``chosen`` requests, bool[requests]; ``found`` is the result of ``batches``."""
-    each = [_of_replica(requests, iterations, rows, chosen, r) for r, rows in enumerate(found)]
+def steps(requests: Columns, iterations: Columns, batches_of: Batches, chosen: NDArray[np.bool_]) -> Flows:
+    """Return the flows of the ``chosen`` requests, bool[requests]; ``batches_of`` is the result of ``batches``."""
+    each = [_of_replica(requests, iterations, rows, chosen, r) for r, rows in enumerate(batches_of)]
     request = np.concatenate([part[0] for part in each]) if each else np.empty(0, np.int64)
     row = np.concatenate([part[1] for part in each]) if each else np.empty(0, np.int64)
     return _flows(request, row)

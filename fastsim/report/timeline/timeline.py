@@ -126,16 +126,16 @@ def _part(result: Result, folder: Path, begin: float | None, end: float | None, 
     with np.errstate(invalid="ignore"):
         chosen = (requests["arrived_at"] <= end) & ~(requests["finished_at"] < begin)
     chosen &= requests["request_id"] % every == 0
-    found = flows.batches(iterations)
-    steps = flows.within(flows.steps(requests, iterations, found, chosen), rows)
+    batches = flows.batches(iterations)
+    steps = flows.within(flows.steps(requests, iterations, batches, chosen), rows)
     if every > 1:
         some = np.zeros(len(rows), bool)
-        for stages in found:
+        for stages in batches:
             for stage in stages:
                 some[stage[::every]] = True
         some[steps.row] = True
         rows &= some
-    return Part(iterations, requests, found, rows, chosen, steps, begin, end, every)
+    return Part(iterations, requests, batches, rows, chosen, steps, begin, end, every)
 
 
 def _operators(config: Path) -> ByOperator:

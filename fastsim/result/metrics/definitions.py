@@ -180,7 +180,7 @@ HEADLINES = {
         Headline("latency.e2e.p99", "E2E P99", "lower"),
         Headline("latency.scheduling_delay.p99", "Scheduling delay P99", "lower"),
         Headline("throughput.requests_per_s", "Throughput", "higher"),
-        Headline("throughput.output_tokens_per_s", "Output", "higher"),
+        Headline("throughput.output_tokens_per_s", "Output throughput", "higher"),
         Headline("goodput.share", "Goodput", "higher"),
         Headline("utilisation.busy", "Busy"),
         Headline("utilisation.peak_kv", "Peak KV"),
