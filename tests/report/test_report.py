@@ -143,7 +143,7 @@ def test_an_older_result_with_parts_missing(saved: dict[str, list[Path]], tmp_pa
     summary["latency"] = {k: {s: v[s] for s in ("mean", "p50", "p90", "p99")} for k, v in summary["latency"].items()}
     (folder / "summary.json").write_text(json.dumps(summary))
     config = json.loads((folder / "config.json").read_text())
-    del config["format"]
+    del config["format"], config["digest"]
     (folder / "config.json").write_text(json.dumps(config))
     table = pq.read_table(folder / "requests.parquet")
     table = table.select(table.column_names[:15]).replace_schema_metadata({"fastsim": json.dumps(config)})
@@ -172,7 +172,16 @@ def test_a_run_in_which_nothing_finished(saved: dict[str, list[Path]], tmp_path:
     summary["latency"] = {key: dict.fromkeys(figures) for key, figures in summary["latency"].items()}
     summary["totals"] |= {"requests": table.num_rows, "finished": 0}
     summary["cost"] |= {"dollars_per_million_output_tokens": None}
-    for key in set(summary) - {"throughput", "latency", "totals", "cost", "utilisation", "definitions", "warnings"}:
+    for key in set(summary) - {
+        "throughput",
+        "latency",
+        "totals",
+        "cost",
+        "utilisation",
+        "definitions",
+        "warnings",
+        "digest",
+    }:
         summary.pop(key)
     (folder / "summary.json").write_text(json.dumps(summary))
     report([folder], tmp_path / "r.html")
