@@ -168,7 +168,9 @@ def _jsonl(path: str) -> "pa.Table":
                 continue
             values = _object(line, f"{path}:{number}")
             for name in (name for name in values if name in wanted):
-                columns.setdefault(name, [None] * rows).append(_number(values[name], f"{path}:{number}: {name}"))
+                if name not in columns:
+                    columns[name] = [None] * rows
+                columns[name].append(_number(values[name], f"{path}:{number}: {name}"))
             rows += 1
             for column in columns.values():
                 if len(column) < rows:
