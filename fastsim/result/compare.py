@@ -55,6 +55,7 @@ def compare(a: Result, b: Result, top: int = 10) -> dict[str, Any]:
     weights = draws.astype(float)
 
     def differences(name: str, quantiles: bool) -> dict[str, Any]:
+        """Return the differences of a column, over the requests for which both results have a value."""
         values_a, values_b = a.column(name), b.column(name)
         both = np.isfinite(values_a) & np.isfinite(values_b)
         return _differences(values_a[both], values_b[both], blocks[both], weights, quantiles)

@@ -139,6 +139,7 @@ class Result:
             self._write_csv(written)
 
     def _write_csv(self, folder: Path) -> None:
+        """Write each table into ``folder`` as CSV."""
         for name, table in self.tables():
             write_csv(table, folder / f"{name}.csv")
 

@@ -72,6 +72,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _table(path: Path) -> pa.Table:
+    """Return the table in a Parquet file."""
     try:
         return pq.read_table(path)
     except (OSError, ValueError, pa.ArrowException) as problem:

@@ -89,4 +89,5 @@ def _last(table: NDArray[np.float64]) -> int:
 
 
 def _batch(features: NDArray[np.int64]) -> str:
+    """Return the size of a batch in words."""
     return f"{features[state.NUM_SEQS]} requests and {features[state.NUM_TOKENS]} tokens"

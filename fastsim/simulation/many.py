@@ -157,6 +157,7 @@ def _run_all(
     stop, total, done = threading.Event(), sum(job.cost for job in prepared), [0.0]
 
     def work() -> None:
+        """Run jobs in one arena until none is left or the main thread is interrupted."""
         arena = Arena()
         while not stop.is_set():
             try:

@@ -62,4 +62,5 @@ def mean_breakdown(columns: Columns) -> dict[str, Any]:
 
 
 def _mean(values: Floats) -> float | None:
+    """Return the mean, or None if there are no values."""
     return float(values.mean()) if len(values) else None

@@ -128,4 +128,5 @@ def _cause_of_slowness(pressure: Pressure, missed: Sequence[Objective]) -> tuple
 
 
 def _percent(share: float) -> str:
+    """Return a share in whole per cent, such as ``61 %``."""
     return f"{share:.0%}".replace("%", " %")

@@ -25,6 +25,7 @@ class UserPolicy:
     kind: Kind
 
     def __call__(self, *arguments: Any) -> Any:
+        """Call the function, interpreted."""
         return self.function(*arguments)
 
     @property
