@@ -189,6 +189,7 @@ def operators(runs: Sequence[Run]) -> list[Block]:
 
 
 def _levels(known: Sequence[tuple[Run, Detail]], which: Callable[[Detail], Level], label: str) -> object:
+    """Lines and bands of a count over time; ``which`` picks the count from the detail of a run."""
     plot = figures.plot("time in s", label, y_range=figures.from_zero())
     for run, detail in known:
         level = which(detail)
@@ -199,6 +200,7 @@ def _levels(known: Sequence[tuple[Run, Detail]], which: Callable[[Detail], Level
 
 
 def _spreads(known: Sequence[tuple[Run, Detail]], key: str) -> object:
+    """A latency by time of arrival, s."""
     plot = figures.plot("time of arrival in s", f"{title(key)} in s", y_range=figures.from_zero())
     for run, detail in known:
         spread = detail.latency[key]
@@ -215,6 +217,7 @@ def _spreads(known: Sequence[tuple[Run, Detail]], key: str) -> object:
 
 
 def _rates(known: Sequence[tuple[Run, Detail]]) -> object:
+    """Arrivals of a single run and completions of all runs, requests/s."""
     plot = figures.plot("time in s", "requests per second", y_range=figures.from_zero())
     for run, detail in known:
         middle = (detail.queue.edges[1:] + detail.queue.edges[:-1]) / 2
@@ -246,6 +249,7 @@ def tail(runs: Sequence[Run]) -> Block:
 
 
 def _parts(bars: Sequence[tuple[Run, Group]], several: bool, caption: str) -> Figure:
+    """Stacked bars of the parts of the time of groups of requests, s."""
     rows = [f"{run.name}: {group.name}" if several else f"{group.name} ({group.number:,})" for run, group in bars]
     names = [part for part in bars[0][1].parts if any(group.parts.get(part, 0.0) > 0 for _, group in bars)]
     parts = {title(name).replace("_", " "): [group.parts.get(name, 0.0) for _, group in bars] for name in names}

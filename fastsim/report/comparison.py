@@ -141,6 +141,7 @@ def _met(outcomes: list[Judged]) -> Cell:
 
 
 def _subject(runs: Sequence[Run]) -> str:
+    """How many runs there are, and of which models."""
     models = dict.fromkeys(str(run.config["deployment"].get("model", "")) for run in runs)
     return f"{len(runs)} runs of {', '.join(models)}."
 
@@ -171,6 +172,7 @@ def _varied(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
 
 
 def _number(text: str) -> float | None:
+    """The value of a setting, if it is a number, so that the table sorts by it."""
     try:
         return float(text)
     except ValueError:

@@ -109,6 +109,7 @@ def differences(runs: Sequence[Run]) -> Table:
 
 
 def _fields(runs: Sequence[Run], values_of: dict[str, list[str]]) -> Table:
+    """A table with a row for each field and a column for each run."""
     rows: list[list[Cell | str]] = [[key, *values] for key, values in values_of.items()]
     return Table(["", *(run.name for run in runs)] if len(runs) > 1 else ["", "value"], rows, filtered=len(rows) > 12)
 
@@ -127,6 +128,7 @@ def fields(runs: Sequence[Run]) -> dict[str, list[str]]:
 
 
 def _flat(value: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]:
+    """The leaves of a nested mapping, by their dotted keys."""
     flat: list[tuple[str, Any]] = []
     for key, part in value.items():
         name = f"{before}.{key}" if before else key
@@ -135,6 +137,7 @@ def _flat(value: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]:
 
 
 def _plain(value: Any) -> str:
+    """The value of a field as text, with digests shortened."""
     if isinstance(value, list):
         return ", ".join(map(_plain, value)) if value else NOTHING
     if value is None:
@@ -144,11 +147,13 @@ def _plain(value: Any) -> str:
 
 
 def _value(run: Run, key: str) -> str:
+    """A figure with its 90 % interval, if it has one."""
     text = figure(key, run.figures.get(key))
     ends = run.summary.get("replicates", {}).get("intervals", {}).get(key)
     return text if ends is None else f"{text} ({interval(key, ends)})"
 
 
 def _heading(name: str) -> str:
+    """The heading of a figure: Utilisation: Busy for utilisation.busy."""
     section, _, key = name.partition(".")
     return f"{title(section)}: {title(key.replace('.', ' '))}" if key else title(section)

@@ -113,6 +113,7 @@ def _names(folders: list[Path]) -> list[str]:
 
 
 def _run(name: str, number: int, result: Result, detail: bool, points: int) -> Run:
+    """What a page needs of one result."""
     kept = _kept(result)
     columns = {latency.key: result.column(latency.key)[kept] for latency in LATENCIES if latency.key != "tbt"}
     return Run(
@@ -135,6 +136,7 @@ def _kept(result: Result) -> Any:
 
 
 def _detail(result: Result) -> Detail:
+    """The detail of a result that has requests."""
     arrived, scheduled = result.column("arrived_at"), result.column("scheduled_at")
     finished = result.column("finished_at")
     last = max(arrived.max(), np.nanmax(finished)) if np.isfinite(finished).any() else arrived.max()
@@ -161,11 +163,13 @@ def _parts(result: Result, kept: Any) -> dict[str, Floats]:
 
 
 def _first_parts(result: Result, kept: Any) -> dict[str, Floats]:
+    """The parts of the time to the first token, s."""
     delay, ttft = result.column("scheduling_delay")[kept], result.column("ttft")[kept]
     return {"queue_wait": delay, "first batch to first token": ttft - delay}
 
 
 def _groups(values: Floats, parts: dict[str, Floats]) -> list[Group]:
+    """The mean parts of the requests from each quantile of ``values`` upwards."""
     known = np.isfinite(values)
     if not known.any():
         return []
@@ -178,6 +182,7 @@ def _groups(values: Floats, parts: dict[str, Floats]) -> list[Group]:
 
 
 def _slowest(result: Result, kept: Any) -> list[dict[str, float]]:
+    """The requests with the largest end-to-end time, the slowest first."""
     e2e = result.column("e2e")[kept]
     count = min(NUM_SLOWEST, int(np.isfinite(e2e).sum()))
     worst = np.argsort(np.where(np.isfinite(e2e), -e2e, np.inf), kind="stable")[:count]
@@ -187,6 +192,7 @@ def _slowest(result: Result, kept: Any) -> list[dict[str, float]]:
 
 
 def _batches(result: Result, at: Floats) -> Batches:
+    """Histograms and series of the batches on the first stage of a result that keeps iterations."""
     table = result.iterations
     assert table is not None
     column = {name: table[name].to_numpy() for name in table.column_names}
@@ -205,6 +211,7 @@ def _batches(result: Result, at: Floats) -> Batches:
 
 
 def _histogram(values: Any) -> tuple[Floats, Floats]:
+    """The edges and counts of about 60 bins of whole numbers."""
     if not len(values):
         return np.array([0.0, 1.0]), np.zeros(1)
     low, high = int(values.min()), int(values.max()) + 1

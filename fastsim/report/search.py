@@ -58,6 +58,7 @@ def search_page(found: SearchResult, varied: Sequence[Variation], metrics: Seque
 
 
 def _winner(found: SearchResult, best: Row) -> Iterator[Block]:
+    """The figures of the winner, what limits it and the runner-up, and notes."""
     yield Cards(
         [
             Card("Winner", name_of(best), f"{best['num_replicas']} replicas, {best['gpus']} GPUs"),
@@ -74,6 +75,7 @@ def _winner(found: SearchResult, best: Row) -> Iterator[Block]:
 
 
 def _pareto(able: Sequence[Row], metrics: Sequence[str]) -> Figure:
+    """All configurations by the first two figures, with the Pareto front marked."""
     y, x = metrics[:2]
     plotted = plot(headline(x).heading, headline(y).heading, height=420)
     shown = [row for row in able if row.get(x) is not None and row.get(y) is not None]
@@ -90,6 +92,7 @@ def _pareto(able: Sequence[Row], metrics: Sequence[str]) -> Figure:
 def _points(
     plotted: Any, rows: Sequence[Row], x: str, y: str, colour: str, name: str, size: int, hollow: bool = False
 ) -> None:
+    """Draw a point for each configuration."""
     source = ColumnDataSource(
         {
             "x": [row[x] for row in rows],
@@ -178,6 +181,7 @@ def _heat_maps(able: Sequence[Row]) -> Iterator[Block]:
 
 
 def _heat_map(able: Sequence[Row], first: str, second: str) -> Figure:
+    """The best capacity per dollar for each pair of values of two settings."""
     xs, ys = ([str(level) for level in _levels(able, setting)] for setting in (first, second))
     best: dict[tuple[str, str], float] = {}
     for row in able:
@@ -230,6 +234,7 @@ def _objectives(able: Sequence[Row], varied: Sequence[Variation]) -> Iterator[Bl
 
 
 def _table(able: Sequence[Row]) -> Table:
+    """The settings and figures of the best configurations."""
     settings = [name for name in SETTINGS if any(row.get(name) is not None for row in able)]
     figures = [name for name in FIGURES if any(row.get(name) is not None for row in able)]
     rows = [

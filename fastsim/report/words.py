@@ -76,12 +76,24 @@ def interval(name: str, ends: Sequence[float]) -> str:
 
 
 def statistic(name: str) -> str:
-    """Return the heading of a statistic: P99 for p99, P99.9 for p999."""
+    """Return the heading of a statistic: P99 for p99, P99.9 for p999.
+
+    Parameters
+    ----------
+    name : str
+        A key of a distribution in summary.json, such as mean, p50 or max.
+    """
     return STATISTIC.get(name, name.upper())
 
 
 def title(key: str) -> str:
-    """Return a key as a heading: Mean KV for mean_kv."""
+    """Return a key as a heading: Mean KV for mean_kv.
+
+    Parameters
+    ----------
+    key : str
+        The last part of a dotted key of summary.json, or a column of requests.parquet.
+    """
     text = UNIT.sub("", " ".join(ACRONYMS.get(word, word) for word in key.split("_")))
     return text[:1].upper() + text[1:]
 

@@ -71,6 +71,7 @@ def show(kind: str, as_json: bool) -> None:
 
 
 def _device(name: str) -> dict[str, Any]:
+    """The fields of a device that the catalog lists."""
     device = load_device(name)
     fields = ("name", "memory_gib", "bandwidth_gb_s", "tflops", "price_per_hour", "power_w", "num_sms")
     values = {field: getattr(device, field) for field in (*fields, "skew", "predictor", "source")}
@@ -103,6 +104,7 @@ def _card(path: Path) -> dict[str, Any]:
 
 
 def _cell(value: Any) -> str:
+    """A field of an entry as text."""
     if isinstance(value, dict):
         return ", ".join(
             f"{key} {part:g}" if isinstance(part, float) else f"{key} {part}" for key, part in value.items()

@@ -42,6 +42,7 @@ def _title(explained: dict[str, Any]) -> str:
 
 
 def _cells(row: dict[str, Any]) -> "list[str | Text]":
+    """The cells of an operator: work in GFLOP and MB, times in ms."""
     from rich.text import Text
 
     shape = " ".join(f"{name}={size}" for name, size in row["shape"].items())

@@ -268,9 +268,11 @@ def small(values: ArrayLike) -> NDArray[np.float32]:
 
 
 def _hover(renderers: list[Any], tips: list[tuple[str, str]], mode: str = "mouse") -> HoverTool:
+    """A tool that shows ``tips`` for the points of ``renderers``."""
     more = {} if mode == "mouse" else {"line_policy": mode}
     return HoverTool(renderers=renderers, tooltips=tips, visible=False, **more)
 
 
 def _at(plotted: Any) -> list[tuple[str, str]]:
+    """The tip for the position on the x axis."""
     return [(plotted.xaxis[0].axis_label, "$x{0,0.[000]}")]

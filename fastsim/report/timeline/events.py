@@ -60,6 +60,7 @@ def _names(part: Part) -> Iterator[str]:
 
 
 def _meta(name: str, pid: int, tid: int, args: dict[str, Any]) -> str:
+    """An event that names a process or a thread."""
     return json.dumps({"ph": "M", "name": name, "pid": pid, "tid": tid, "args": args})
 
 

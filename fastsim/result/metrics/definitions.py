@@ -139,7 +139,13 @@ BY_NAME = {metric.name: metric for metric in METRICS}
 
 
 def metric_of(name: str) -> Metric | None:
-    """Return the metric that a dotted key belongs to, ``latency.ttft`` for ``latency.ttft.p99``, or None."""
+    """Return the metric that a figure belongs to, ``latency.ttft`` for ``latency.ttft.p99``, or None.
+
+    Parameters
+    ----------
+    name : str
+        A dotted key of summary.json.
+    """
     while name and name not in BY_NAME:
         name = name.rpartition(".")[0]
     return BY_NAME.get(name)
