@@ -23,7 +23,7 @@ CREATE TABLE findings (key TEXT PRIMARY KEY, outcome TEXT NOT NULL) WITHOUT ROWI
 
 
 class Journal:
-    """Outcomes by key, as JSON has them; each is on disk when ``add`` returns.
+    """Outcomes by key, as JSON has them; each survives a kill of the process once ``add`` has returned.
 
     One process at a time holds the journal of a folder, and the operating system releases it when that process ends.
     Without a folder, outcomes are kept in memory only.

@@ -33,7 +33,7 @@ class Variation:
 
     @property
     def tells(self) -> bool:
-        """Whether the winner is another, or its rate changes by more than rates are uncertain."""
+        """Whether another configuration wins, or the best rate changes by more than TOLERANCE, the error of rates."""
         return not self.same_winner or abs(self.after / self.before - 1) > TOLERANCE
 
     @property

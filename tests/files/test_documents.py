@@ -1,4 +1,4 @@
-"""Reading settings: YAML, TOML, JSON and overrides, and how mistakes in them are told."""
+"""Reading settings: YAML, TOML, JSON and overrides, and the errors for mistakes in them."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""The search finds what trying everything finds, says the same on any number of threads, and resumes."""
+"""A search finds what simulating every candidate in full finds, the same on any number of threads, and resumes."""
 
 import json
 import signal
@@ -40,7 +40,7 @@ def found() -> SearchResult:
     return search(SPACE, 2, threads=2)
 
 
-def test_the_winner_is_who_wins_when_everybody_is_tried_in_full(found: SearchResult) -> None:
+def test_the_winner_is_the_same_when_all_candidates_are_simulated_in_full(found: SearchResult) -> None:
     full = {
         one.digest: capacity(one.resolved.deployment, one.unit).rate / one.dollars_per_hour for one in found.candidates
     }
@@ -160,14 +160,14 @@ def test_a_configuration_that_cannot_run_is_a_row_with_its_error() -> None:
     assert rows[1]["score"] == 0.0
 
 
-def test_nobody_meets_the_objectives() -> None:
+def test_objectives_that_no_configuration_meets() -> None:
     hopeless = search(SPACE, 2, ["tbt:p50<1ms"], num_requests=200)
     assert {row["score"] for row in hopeless.rows} == {0.0}
     assert hopeless.notes == ("no configuration meets tbt:p50<1ms at any rate",)
     assert sensitivity.sensitivity(hopeless) == []
 
 
-def test_pareto_is_what_nobody_beats() -> None:
+def test_the_pareto_front_is_the_rows_that_no_other_row_beats() -> None:
     rng = np.random.default_rng(0)
     rows = [
         dict(zip(("capacity", "gpus", "latency.ttft.p90"), map(float, rng.integers(0, 9, 3)), strict=True))
@@ -199,13 +199,13 @@ def test_relaxing_an_objective_never_costs_and_tightening_never_helps(found: Sea
         tighter = one.changed in ("scheduling_delay:p99<1s", "ttft:p90<400ms", "tbt:p99<40ms")
         assert one.after <= one.before * 1.02 if tighter else one.after >= one.before * 0.98
         assert one.before == varied[0].before
-    everyone = [
+    in_full = [
         capacity(one.resolved.deployment, one.unit, ["scheduling_delay:p99<5s", "ttft:p90<2s", "tbt:p99<40ms"]).rate
         / one.dollars_per_hour
         for one in found.candidates
     ]
     tight = next(one for one in varied if one.changed == "tbt:p99<40ms")
-    assert tight.after == pytest.approx(max(everyone), rel=0.1)
+    assert tight.after == pytest.approx(max(in_full), rel=0.1)
 
 
 @pytest.mark.parametrize(

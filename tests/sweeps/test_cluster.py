@@ -1,4 +1,4 @@
-"""Sweeps on real Dask clusters: the same rows to the bit, whoever dies meanwhile."""
+"""Sweeps on real Dask clusters: the same rows to the bit, whichever process is killed meanwhile."""
 
 import json
 import os
@@ -193,7 +193,7 @@ def test_a_client_that_is_killed_goes_on_where_it_ended(running: Cluster, gate: 
     assert table(out).to_pylist() == alone.to_pylist()
 
 
-def test_a_scheduler_that_is_killed_is_said(running: Cluster, alone: pa.Table) -> None:
+def test_the_loss_of_the_scheduler_is_one_sentence(running: Cluster, alone: pa.Table) -> None:
     process = command(running.folder, "--dask", running.address)
     out = running.folder / "out"
     until(lambda: parts(out), process)

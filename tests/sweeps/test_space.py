@@ -1,4 +1,4 @@
-"""Spaces: what axes, ranges, zips and conditions mean, what is dropped and why, and what is refused in one sentence."""
+"""Spaces: axes, ranges, zips and conditions, the combinations that are dropped, and errors in one sentence."""
 
 import itertools
 from pathlib import Path
@@ -123,7 +123,7 @@ def test_what_cannot_run_is_dropped_and_counted() -> None:
     assert "tensor_parallel_size=1: " in found.dropped["memory"].example
 
 
-def test_what_comes_to_the_same_is_taken_once() -> None:
+def test_a_configuration_that_duplicates_another_is_left_out() -> None:
     found = space({"scheduler.chunk_size": [None, 512, 256], "num_replicas": [1, 2]})
     assert len(settings(found)) == 4
     assert found.dropped["the same as another"].count == 2

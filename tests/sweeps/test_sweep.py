@@ -1,4 +1,4 @@
-"""Sweeps in one process: the same rows whatever the threads, a folder that is valid at any moment, and resuming."""
+"""Sweeps in one process: the same rows on any number of threads, in a folder that is always valid; and resuming."""
 
 import json
 import os
@@ -186,7 +186,7 @@ def test_a_folder_of_something_else(tmp_path: Path, swept: Path) -> None:
         sweep(SPACE, tmp_path / "thesis.txt" / "out")
 
 
-def test_a_sweep_that_came_to_nothing_is_not_in_the_way(tmp_path: Path) -> None:
+def test_a_folder_without_any_row_can_be_used_again(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="none of 24 combinations is left"):
         sweep({**SPACE, "where": "num_replicas > 2"}, tmp_path / "out")
     assert sweep({**SPACE, "where": "num_replicas > 1"}, tmp_path / "out").computed == 12
