@@ -203,7 +203,7 @@ def _move_others(source: Path, target: Path, names: Sequence[str]) -> None:
 
 
 def _lock(path: Path) -> int | None:
-    """Lock a file or folder for the life of this process; None if another process holds it, or the system has no locks."""
+    """Lock a file or folder for the life of this process; None if it is held by another, or there are no locks."""
     try:
         import fcntl
 

@@ -145,7 +145,8 @@ def _spaced(given: Mapping[str, Any], way: str, first: float, last: float, where
         case "num":
             number = by - 1
         case "step":
-            number = math.floor((last - first) / by * (1 + 1e-12))
+            rounding = 4e-16 * max(abs(first), abs(last)) / by  # of the difference, in steps
+            number = math.floor((last - first) / by * (1 + 1e-12) + rounding)
         case _:
             number = math.floor(math.log(last / first) / math.log(by) * (1 + 1e-12))
     if number >= MAX_VALUES:

@@ -47,6 +47,7 @@ def test_axes_are_a_product_and_zips_go_in_step() -> None:
 def test_ranges() -> None:
     assert values({"from": 1, "to": 4, "step": 1}) == [1, 2, 3, 4]
     assert values({"from": 0.8, "to": 0.95, "step": 0.05}) == [0.8, 0.85, 0.9, 0.95]
+    assert values({"from": 512, "to": 512.002, "step": 0.002}) == [512.0, 512.002]
     assert values({"from": 32, "to": 512, "factor": 2}) == [32, 64, 128, 256, 512]
     assert values({"from": 1, "to": 5, "num": 3}) == [1.0, 3.0, 5.0]
     assert values({"from": 1, "to": 16, "num": 3, "spacing": "geometric"}) == [1.0, 4.0, 16.0]
