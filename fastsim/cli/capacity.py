@@ -19,6 +19,7 @@ from fastsim.cli import options
     "--replicates", type=int, default=8, show_default=True, help="Further searches, whose spread gives the interval."
 )
 @options.overrides
+@options.policies
 @options.as_json
 @click.option("--out", type=click.Path(path_type=Path), help="Also write the answer to this JSON file.")
 def capacity(
@@ -29,6 +30,7 @@ def capacity(
     tolerance: float,
     replicates: int,
     overrides: tuple[str, ...],
+    policies: bool,
     as_json: bool,
     out: Path | None,
 ) -> None:
@@ -36,12 +38,14 @@ def capacity(
 
     The default objectives are scheduling_delay:p99<5s, ttft:p90<2s and tbt:p99<200ms.
     """
+    from fastsim.cli.policies import check_deployment
     from fastsim.cli.terminal import progress as progress_module
     from fastsim.cli.terminal.capacity import show as print_capacity
     from fastsim.deployment.resolved import Deployment
     from fastsim.planning.capacity import capacity as find
 
     described = Deployment.load(deployment, overrides)
+    check_deployment(described, overrides, policies)
     with progress_module.progress("Searching for the highest rate") as progress:
         found = find(
             described,

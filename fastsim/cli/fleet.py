@@ -20,6 +20,7 @@ from fastsim.cli import options
 )
 @click.option("--requests", type=int, help="Requests per run.  [default: 16,000]")
 @options.overrides
+@options.policies
 @options.as_json
 def fleet(
     deployment: str | None,
@@ -31,12 +32,14 @@ def fleet(
     devices: tuple[str, ...],
     requests: int | None,
     overrides: tuple[str, ...],
+    policies: bool,
     as_json: bool,
 ) -> None:
     """Find how many GPUs of each kind serve a request rate, or a number of users, within the objectives.
 
     DEPLOYMENT gives the model, the scheduler and the precision. Tensor parallel sizes 1, 2, 4 and 8 are tried.
     """
+    from fastsim.cli.policies import check_deployment
     from fastsim.cli.terminal import progress as progress_module
     from fastsim.cli.terminal.fleet import show as print_fleet
     from fastsim.deployment.resolved import Deployment
@@ -44,6 +47,7 @@ def fleet(
 
     asked = rate_of(rate, users, per_user)
     described = Deployment.load(deployment, overrides)
+    check_deployment(described, overrides, policies)
     with progress_module.progress("Trying GPUs") as progress:
         made, found = fleets(
             asked, described, workload, slos, devices=devices, num_requests=requests, progress=progress

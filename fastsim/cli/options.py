@@ -6,6 +6,9 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON inste
 overrides = click.option(
     "--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Change a field of DEPLOYMENT."
 )
+policies = click.option(
+    "--policies", is_flag=True, help="Run the Python functions that the file names as its scheduler or router."
+)
 slos = click.option(
     "--slo", "slos", multiple=True, metavar="OBJECTIVE", help="Latency objective, e.g. 'ttft:p90<2s'; repeatable."
 )

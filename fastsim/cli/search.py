@@ -41,6 +41,7 @@ from fastsim.cli import options
 @click.option("--threads", type=click.IntRange(1, 1024), help="Threads of this process.  [default: one per core]")
 @click.option("--dask", metavar="ADDRESS", help="Address of a Dask scheduler, or its scheduler file.")
 @click.option("--yes", is_flag=True, help="Accept a space of more than 100,000 combinations.")
+@options.policies
 @options.as_json
 def search(
     space: str,
@@ -56,6 +57,7 @@ def search(
     threads: int | None,
     dask: str | None,
     yes: bool,
+    policies: bool,
     as_json: bool,
 ) -> None:
     """Find the configurations of SPACE that serve the most requests per dollar within the objectives.
@@ -66,13 +68,17 @@ def search(
     from contextlib import nullcontext
     from typing import Any
 
+    from fastsim.cli.policies import check_space
     from fastsim.cli.terminal import progress as progress_module
     from fastsim.cli.terminal.search import show as print_search
     from fastsim.planning.search import search as find
     from fastsim.planning.sensitivity import sensitivity as vary
     from fastsim.planning.store import metrics_of, save
+    from fastsim.sweeps.space import Space
 
     metrics = metrics_of(pareto, rate)
+    candidates = Space.load(space, yes=yes)
+    check_space(candidates, policies)
     cluster: Any = nullcontext()
     if dask is not None:
         from fastsim.sweeps.cluster import connect

@@ -12,6 +12,7 @@ from fastsim.cli import options
 @click.argument("workload", required=False)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the result files.")
 @options.overrides
+@options.policies
 @click.option("--rate", type=float, help="Mean arrivals per second; scales the arrival times of a file.")
 @click.option("--requests", type=int, help="Number of requests.")
 @click.option("--iterations", is_flag=True, help="Also keep every batch, in iterations.parquet.")
@@ -32,6 +33,7 @@ def simulate(
     workload: str | None,
     out: Path | None,
     overrides: tuple[str, ...],
+    policies: bool,
     rate: float | None,
     requests: int | None,
     iterations: bool,
@@ -47,6 +49,7 @@ def simulate(
     WORKLOAD is a CSV, Parquet or JSONL file, a description, or a preset: chat (the default), summarisation,
     translation or code.
     """
+    from fastsim.cli.policies import check_deployment
     from fastsim.cli.terminal import progress as progress_module
     from fastsim.cli.terminal import result as show
     from fastsim.deployment.resolved import Deployment
@@ -62,6 +65,7 @@ def simulate(
         raise click.UsageError("--csv needs a folder to write to (e.g. --out results)")
     objectives, excluded = parse_all(slos, "--slo"), parse_exclude(exclude)
     described = Deployment.load(deployment, overrides)
+    check_deployment(described, overrides, policies)
     stream = load(workload or "chat", rate=rate, num_requests=requests, seed=described.seed)
     with progress_module.progress(f"Simulating {stream.num_requests:,} requests") as progress:
         result = run(

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from fastsim.cli import options
+
 
 @click.command()
 @click.argument("space")
@@ -13,7 +15,8 @@ import click
 )
 @click.option("--dask", metavar="ADDRESS|FILE", help="Dask cluster to run on: tcp://host:8786, or its scheduler file.")
 @click.option("--yes", is_flag=True, help="Accept a space of more than 100,000 combinations.")
-def sweep(space: str, out: Path, workers: int | None, dask: str | None, yes: bool) -> None:
+@options.policies
+def sweep(space: str, out: Path, workers: int | None, dask: str | None, yes: bool, policies: bool) -> None:
     """Simulate every configuration of SPACE, a YAML, TOML or JSON file, and write a Parquet table of the results.
 
     The table grows as results arrive. Run the same command again to resume after an interruption.
@@ -21,14 +24,18 @@ def sweep(space: str, out: Path, workers: int | None, dask: str | None, yes: boo
     import warnings
     from contextlib import nullcontext
 
+    from fastsim.cli.policies import check_space
     from fastsim.cli.terminal import progress as progress_module
     from fastsim.cli.terminal import sweep as sweep_module
+    from fastsim.sweeps.space import Space
     from fastsim.sweeps.sweep import sweep as run
 
     if workers is not None and dask is not None:
         raise click.UsageError(
             "--workers starts a cluster on this machine and --dask connects to one; give only one of them"
         )
+    configurations = Space.load(space, yes=yes)
+    check_space(configurations, policies)
     if dask is not None:
         from fastsim.sweeps.cluster import connect
     warnings.showwarning = lambda message, *_: click.echo(f"fastsim: {message}", err=True)
@@ -39,5 +46,5 @@ def sweep(space: str, out: Path, workers: int | None, dask: str | None, yes: boo
         if client is not None and not client.nthreads():
             click.echo(f"fastsim: {dask} has no workers yet; waiting for the first", err=True)
         with progress_module.resumable(out, "done"):
-            done = run(space, out, client, workers=workers, yes=yes, progress=progress)
+            done = run(configurations, out, client, workers=workers, yes=yes, progress=progress)
     sweep_module.sweep(done)
