@@ -91,12 +91,19 @@ NONE = -1  # the null id of requests, batches and stages
     SLOT,  # the batch that is to be formed or has ended
     FIRST,  # replicas [FIRST, LAST) are simulated
     LAST,
-    NEXT_REQUEST,  # first request that no router has seen
+    NEXT_REQUEST,  # first to arrive of the requests that no router has seen, NONE when there is none
     LEFT,  # iterations until the kernel comes back
     LOGGED,  # rows written to the log
     PLACED,  # second answer of the last call that has two
     NUM_CURSORS,
 ) = range(9)
+
+# Columns of State.moments.
+(
+    HORIZON,  # up to which replicas are advanced
+    ORIGIN,  # the first arrival, from which the bins of series count
+    NUM_MOMENTS,
+) = range(3)
 
 # Columns of Replicas.times.
 (
@@ -131,9 +138,9 @@ class Limits(NamedTuple):
 
 
 class Requests(NamedTuple):
-    """Struct of arrays, one entry per request in order of arrival; times in seconds, NaN where not yet."""
+    """Struct of arrays, one entry per request, in any order; times in seconds, NaN where not yet."""
 
-    arrived_at: Floats
+    arrived_at: Floats  # of this simulation alone: a kernel may write when a request arrives that is still to come
     total: Ints  # prompt and output tokens
     prefill: Ints  # tokens to process before the next output token: the prompt, or all so far after a restart
     processed: Ints  # tokens processed; the first output token counts when the prefill is complete
@@ -148,7 +155,7 @@ class Requests(NamedTuple):
     parts: Floats  # [N, breakdown.NUM_PARTS] s, where the time goes; [0, NUM_PARTS] when nobody asked
     detail: Floats  # breakdown.DETAIL or NO_DETAIL
     replica: Ints
-    next: Ints  # next request of the same replica's stream
+    next: Ints  # next to arrive on the same replica; of those that no router has seen, next to arrive at all
 
 
 class Replicas(NamedTuple):
@@ -229,5 +236,5 @@ class State(NamedTuple):
     tally: Tally
     tbt: Longs  # [counters.NUM_BINS] gaps between output tokens by length
     cursor: Longs  # [NUM_CURSORS]
-    until: Floats  # [1] s, the horizon up to which replicas are advanced
+    moments: Floats  # [NUM_MOMENTS] s
     scratch: Longs  # [2, W * S + W]

@@ -21,10 +21,13 @@ class Outcome(NamedTuple):
     measures: Measures | None  # None without detail
 
 
-def release(requests: Requests) -> Requests:
-    """Return the requests without the columns that only a running simulation needs, to save memory."""
+def release(requests: Requests, arrived_at: NDArray[np.float64]) -> Requests:
+    """Return the requests without the columns that only a running simulation needs, to save memory.
+
+    ``arrived_at``: float64[n], s, the workload's own times, to which no kernel has made a change.
+    """
     empty = np.empty(0, np.int32)
-    return requests._replace(prefill=empty, blocks=empty, next=empty)
+    return requests._replace(arrived_at=arrived_at, prefill=empty, blocks=empty, next=empty)
 
 
 def request_columns(

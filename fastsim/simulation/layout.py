@@ -38,46 +38,38 @@ class Arena:
 
 
 class Stream(NamedTuple):
-    """The arrays that all simulations of a workload read and none changes; n requests in order of arrival.
-
-    They are writable because kernels are compiled for writable arrays.
-    """
+    """The arrays that all simulations of a workload read and none changes; n requests in order of arrival."""
 
     arrived_at: Floats  # float64[n], s, ascending
-    total: NDArray[np.int32]  # int32[n], prompt and output tokens
+    total: NDArray[np.int32]  # int32[n], prompt and output tokens; writable, as kernels are compiled for that
     prompts: NDArray[np.int32]  # int32[n], prompt tokens
 
 
 def share(arrived_at: Floats, prompts: Integers, outputs: Integers) -> Stream:
-    """Return a workload's arrays in the form that kernels read, which every simulation of it may share.
+    """Return a workload's arrays in the form that simulations start from, which all of them may share.
 
     Parameters
     ----------
     arrived_at : float64[n]
-        Arrival times in seconds, ascending. The result shares this memory unless it is read-only.
+        Arrival times in seconds, ascending. The result shares this memory.
     prompts, outputs : int[n]
         Prompt and output tokens of each request, at least 1.
     """
-    times = arrived_at.view()
-    try:
-        times.flags.writeable = True
-    except ValueError:  # the memory is read-only, as that of a mapped file is
-        times = arrived_at.copy()
     total = np.add(prompts, outputs, dtype=np.int32, casting="same_kind")
-    return Stream(np.ascontiguousarray(times), total, prompts.astype(np.int32))
+    return Stream(arrived_at, total, prompts.astype(np.int32))
 
 
 def lay_out_requests(stream: Stream, arena: Arena, detail: bool = False) -> Requests:
     """Return the columns of requests that are yet to arrive; ``detail`` also keeps where the time of each one goes."""
     number = len(stream.arrived_at)
-    prefill = arena.take("prefill", number, np.int32)
-    prefill[:] = stream.prompts
+    arrived_at, prefill = arena.take("arrived_at", number), arena.take("prefill", number, np.int32)
+    arrived_at[:], prefill[:] = stream.arrived_at, stream.prompts
     never = {
         name: arena.take(name, number, value=math.nan)
         for name in ("scheduled_at", "started_at", "first_token_at", "last_token_at", "finished_at")
     }
     return Requests(
-        arrived_at=stream.arrived_at,
+        arrived_at=arrived_at,
         total=stream.total,
         prefill=prefill,
         processed=arena.take("processed", number, np.int32),
@@ -194,7 +186,17 @@ def lay_out_lane(
     cursor = arena.take("cursor", state.NUM_CURSORS, np.int64)
     cursor[[state.REPLICA, state.FIRST]] = first
     cursor[state.LAST] = last
-    routed = limits.router == ROUTED or not len(requests.arrived_at)
+    number = len(requests.arrived_at)
+    moments = arena.take("moments", state.NUM_MOMENTS)
+    moments[state.HORIZON] = math.inf
+    if number:
+        moments[state.ORIGIN] = requests.arrived_at[0]
+    cursor[state.NEXT_REQUEST] = state.NONE
+    if limits.router != ROUTED and number:
+        # All wait for the router, in order of arrival.
+        requests.next[:-1] = np.arange(1, number)
+        cursor[state.NEXT_REQUEST] = 0
+        moments[state.HORIZON] = requests.arrived_at[0]
     return State(
         requests=requests,
         replicas=replicas,
@@ -203,7 +205,7 @@ def lay_out_lane(
         tally=lay_out_tally(limits, requests.parts.size > 0, arena),
         tbt=arena.take("tbt", histogram.NUM_BINS, np.int64),
         cursor=cursor,
-        until=arena.take("until", 1, value=math.inf if routed else float(requests.arrived_at[0])),
+        moments=moments,
         scratch=arena.take("scratch", (2, limits.max_num_seqs * (limits.num_stages + 1)), np.int64),
     )
 

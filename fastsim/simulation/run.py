@@ -169,7 +169,7 @@ def run(job: Job, cost: Cost, iterations: bool = False, detail: bool = False) ->
     drained, kernel_s = run_lanes(job.kernel, lanes, cost, limits, job.workload, job.progress)
     logs = [np.concatenate(columns) for columns in zip(*drained, strict=True)] if iterations else None
     explain_end(resolved, lanes[0])
-    requests, replicas = release(lanes[0].requests), lanes[0].replicas
+    requests, replicas = release(lanes[0].requests, job.stream.arrived_at), lanes[0].replicas
     tbt = np.sum([lane.tbt for lane in lanes], axis=0)
     measures = measures_of(lanes)
     del lanes

@@ -14,6 +14,7 @@ from ..state import (
     NUM_SAMPLED,
     NUM_SEQS,
     NUM_TOKENS,
+    ORIGIN,
     PREFILL_PAIRS,
     PREFILL_SQUARES,
     PRESENT,
@@ -39,7 +40,8 @@ SQUARES, PAIRS, SAMPLED, NUM_SUMS = range(4)  # n * n; n * p; output tokens
 
 @inlined
 def ticks_at(state: State, time: float) -> int:
-    return int((time - state.requests.arrived_at[0]) * TICKS)
+    """A time of the clock, s, in ticks since the first arrival."""
+    return int((time - state.moments[ORIGIN]) * TICKS)
 
 
 @apart

@@ -2,11 +2,24 @@
 
 from typing import NamedTuple
 
-import numpy as np
-
 from .._jit import inlined
-from ..replicas.route import append
-from ..state import FIRST, FREE, NEXT_REQUEST, PRESENT, REPLICA, UNSEEN, WAITING, Floats, Ints, Limits, Longs, State
+from ..replicas.arrivals import append, next_arrival, take_next
+from ..state import (
+    FIRST,
+    FREE,
+    HORIZON,
+    NEXT_REQUEST,
+    NONE,
+    PRESENT,
+    REPLICA,
+    UNSEEN,
+    WAITING,
+    Floats,
+    Ints,
+    Limits,
+    Longs,
+    State,
+)
 from .view import BAD_REPLICA
 
 
@@ -48,8 +61,7 @@ class Arrival(NamedTuple):
 @inlined
 def due(state: State) -> bool:
     """Whether a request arrives at the horizon that no router has seen."""
-    request, arrived_at = state.cursor[NEXT_REQUEST], state.requests.arrived_at
-    return bool(request < arrived_at.size and arrived_at[request] == state.until[0])
+    return bool(state.cursor[NEXT_REQUEST] != NONE and next_arrival(state) == state.moments[HORIZON])
 
 
 @inlined
@@ -61,7 +73,7 @@ def survey(state: State, limits: Limits, lobby: Lobby) -> ClusterView:
         lobby.num_outstanding[r] = counts[r, PRESENT] + counts[r, UNSEEN]
         lobby.free_blocks[r] = counts[r, FREE]
     return ClusterView(
-        state.until[0],
+        state.moments[HORIZON],
         counts.shape[0],
         lobby.num_waiting,
         lobby.num_outstanding,
@@ -88,14 +100,12 @@ def send(state: State, lobby: Lobby, replica: int) -> bool:
         lobby.trouble[0], lobby.trouble[1] = BAD_REPLICA, request
         lobby.trouble[2], lobby.trouble[3] = replica, number
         return False
-    append(state, replica, request)
-    state.cursor[NEXT_REQUEST] = request + 1
+    append(state, replica, take_next(state))
     return True
 
 
 @inlined
 def next_horizon(state: State) -> None:
     """Let every replica go on until the next request arrives."""
-    request, arrived_at = state.cursor[NEXT_REQUEST], state.requests.arrived_at
-    state.until[0] = arrived_at[request] if request < arrived_at.size else np.inf
+    state.moments[HORIZON] = next_arrival(state)
     state.cursor[REPLICA] = state.cursor[FIRST]

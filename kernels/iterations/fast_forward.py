@@ -15,6 +15,7 @@ from ..state import (
     GROUP,
     GROUP_KV,
     GROUP_STEP,
+    HORIZON,
     HOST,
     IDLE,
     IN_FLIGHT,
@@ -30,6 +31,7 @@ from ..state import (
     NUM_SAMPLED,
     NUM_SEQS,
     NUM_TOKENS,
+    ORIGIN,
     PEAK,
     PRESENT,
     TBT_COUNT,
@@ -54,7 +56,7 @@ def run_on(state: State, cost: Cost, limits: Limits, r: int, arrival: float, mos
     ENDED when it may go on, FORM when the last one stays in flight beyond the horizon, FAULT.
     """
     cursor, counts, times = state.cursor, state.replicas.counts[r], state.replicas.times[r]
-    growth, longest, horizon = state.replicas.growth[r], counts[LONGEST], state.until[0]
+    growth, longest, horizon = state.replicas.growth[r], counts[LONGEST], state.moments[HORIZON]
     number, first_step, logging = counts[GROUP], counts[GROUP_STEP], state.log.start.size > 0
     last_step = min(first_step + min(most, cursor[LEFT]), state.replicas.heap[r, 0] >> ID_BITS)
     if logging:
@@ -70,7 +72,7 @@ def run_on(state: State, cost: Cost, limits: Limits, r: int, arrival: float, mos
     low, high, widest, place, equal = 0.0, 0.0, 0.0, 0, 0
     detail, origin, first_tick, bin_now, bin_until, held = detailed(state.requests), 0.0, 0, 0, 0, 0
     if detail:
-        origin, first_tick = state.requests.arrived_at[0], ticks_at(state, start)
+        origin, first_tick = state.moments[ORIGIN], ticks_at(state, start)
         bin_now = bin_at(state, r, first_tick)
         bin_until = bin_end(state, r, bin_now)
     tick = first_tick

@@ -48,15 +48,20 @@ def push_front(preempted: Ints, counts: Longs, request: int) -> None:
 
 
 @inlined
+def earlier(arrived_at: Floats, one: int, other: int) -> bool:
+    """Whether a request arrived before another; of two that arrived at the same time, neither did."""
+    return bool(arrived_at[one] < arrived_at[other])
+
+
+@inlined
 def sort_by_arrival(running: Ints, count: int, arrived_at: Floats) -> None:
-    """Stable sort of running[:count] by arrival. Ids follow arrivals, so ascending ids need nothing."""
+    """Stable sort of running[:count] by arrival; takes one pass over what is in order already."""
     for i in range(1, count):
         request = running[i]
-        if request > running[i - 1]:
+        if not earlier(arrived_at, request, running[i - 1]):
             continue
-        time = arrived_at[request]
         j = i
-        while j > 0 and arrived_at[running[j - 1]] > time:
+        while j > 0 and earlier(arrived_at, request, running[j - 1]):
             running[j] = running[j - 1]
             j -= 1
         running[j] = request

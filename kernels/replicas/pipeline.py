@@ -18,6 +18,7 @@ from ..state import (
     EVENTS,
     EVENTS_HEAD,
     FORM_DUE,
+    HORIZON,
     IN_FLIGHT,
     IN_USE,
     NONE,
@@ -151,7 +152,7 @@ def _move_clock(state: State, limits: Limits) -> int:
     time = next_moment(state)
     if time == math.inf:
         return Exit.DONE
-    if time >= state.until[0]:
+    if time >= state.moments[HORIZON]:
         return Exit.UNTIL
     busy = 0
     for stage in range(replicas.stage_end.shape[1]):

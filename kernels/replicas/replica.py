@@ -14,6 +14,7 @@ from ..state import (
     COMING,
     DECODE_KV,
     FORM_DUE,
+    HORIZON,
     IN_FLIGHT,
     IN_USE,
     ITERATIONS,
@@ -65,7 +66,7 @@ def next_event(state: State, cost: Cost, limits: Limits) -> int:
         time = state.requests.arrived_at[counts[COMING]]
     else:
         return Exit.DONE
-    if time >= state.until[0]:
+    if time >= state.moments[HORIZON]:
         return Exit.UNTIL
     times[CLOCK] = time
     cursor[SLOT] = 0

@@ -14,22 +14,21 @@ from ..state import (
     COMING,
     FIRST,
     GROUPED,
-    HEAD,
+    HORIZON,
     IN_FLIGHT,
     LAST,
-    NEXT_REQUEST,
     NONE,
     NUM_PREFILLS,
     OUTCOME,
     PRESENT,
     REPLICA,
-    TAIL,
     UNSEEN,
     WAITING,
     Limits,
     Longs,
     State,
 )
+from .arrivals import append, next_arrival, take_next
 from .pipeline import next_moment
 from .replica import next_event
 from .tournament import replay
@@ -37,22 +36,6 @@ from .tournament import replay
 # Limits.router: requests that the shell has assigned already, the column of counts to keep low, or a function of
 # the user's, for which every replica comes to the horizon.
 ROUTED, LEAST_OUTSTANDING, LEAST_WAITING, ASKED = range(4)
-
-
-@inlined
-def append(state: State, replica: int, request: int) -> None:
-    """Add a request to the end of a replica's stream of arrivals."""
-    counts, following = state.replicas.counts[replica], state.requests.next
-    state.requests.replica[request] = replica
-    following[request] = NONE
-    if counts[COMING] == NONE:
-        counts[COMING] = request
-    if counts[HEAD] == NONE:
-        counts[HEAD] = request
-    else:
-        following[counts[TAIL]] = request
-    counts[TAIL] = request
-    counts[UNSEEN] += 1
 
 
 @inlined
@@ -89,19 +72,14 @@ def _quiet_until(state: State, cost: Cost, limits: Limits, r: int, grows: bool, 
 @inlined
 def _route_next(state: State, limits: Limits) -> None:
     """Route the request that arrives at the horizon, if there is one, and move the horizon to the next."""
-    cursor, replicas, arrived_at = state.cursor, state.replicas, state.requests.arrived_at
-    request = cursor[NEXT_REQUEST]
-    if state.until[0] == arrived_at[request]:
+    cursor, replicas, moments = state.cursor, state.replicas, state.moments
+    if moments[HORIZON] == next_arrival(state):
         best = replicas.lightest[1]
-        append(state, best, request)
+        append(state, best, take_next(state))
         replay(replicas.lightest, replicas.load, best, replicas.load[best] + 1.0)
-        replay(replicas.soonest, replicas.quiet_until, best, arrived_at[request])
-        request += 1
-        cursor[NEXT_REQUEST] = request
-    if request < arrived_at.size:
-        state.until[0] = arrived_at[request]
-    else:
-        state.until[0] = math.inf
+        replay(replicas.soonest, replicas.quiet_until, best, moments[HORIZON])
+    moments[HORIZON] = next_arrival(state)
+    if moments[HORIZON] == math.inf:
         cursor[REPLICA] = cursor[FIRST]
 
 
@@ -119,7 +97,7 @@ def next_turn(state: State, cost: Cost, limits: Limits, grows: bool, patient: bo
             event = next_event(state, cost, limits)
             if event not in (Exit.UNTIL, Exit.DONE):
                 return event
-        if state.until[0] == math.inf or limits.router == ASKED:
+        if state.moments[HORIZON] == math.inf or limits.router == ASKED:
             if r >= cursor[LAST] - 1:
                 return Exit.DONE
             cursor[REPLICA] = r + 1
@@ -130,7 +108,7 @@ def next_turn(state: State, cost: Cost, limits: Limits, grows: bool, patient: bo
             replay(replicas.soonest, replicas.quiet_until, r, quiet)
             cursor[REPLICA] = NONE
         soonest = replicas.soonest[1]
-        if replicas.quiet_until[soonest] < state.until[0]:
+        if replicas.quiet_until[soonest] < state.moments[HORIZON]:
             cursor[REPLICA] = soonest
         else:
             _route_next(state, limits)

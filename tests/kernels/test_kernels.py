@@ -104,7 +104,7 @@ def test_twice_as_fast_halves_the_times(case: Case) -> None:
     lane, limits = lay_out(case, 0)
     fast, _ = lay_out(case, 0)
     fast.requests.arrived_at[:] /= 2
-    fast.until[:] /= 2
+    fast.moments[:] /= 2
     kernel = kernel_of(case.settings)
     for which, cost in ((lane, case.cost), (fast, scaled)):
         which.cursor[state.LEFT] = 1 << 40

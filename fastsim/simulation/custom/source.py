@@ -57,6 +57,7 @@ ROUTER = """
 import math as _math
 
 from fastsim.kernels.exits import Exit as _Exit
+from fastsim.kernels.state import HORIZON as _HORIZON
 from fastsim.kernels.custom.router import (
     arrival as _arrival, due as _due, next_horizon as _next_horizon, send as _send, survey as _survey
 )
@@ -67,7 +68,7 @@ from {module} import {run} as _advance
 def _run(state, cost, limits, {desk}lobby):
     while True:
         code = _advance(state, cost, limits{passed})
-        if code != _Exit.DONE or state.until[0] == _math.inf:
+        if code != _Exit.DONE or state.moments[_HORIZON] == _math.inf:
             return code
         while _due(state):
             replica = {name}(_survey(state, limits, lobby), _arrival(state, lobby))

@@ -1,0 +1,41 @@
+"""The streams of requests to come: lists in order of arrival, linked by ``Requests.next``.
+
+Each replica has one, of the requests that are assigned to it; one more holds the requests that no router has seen. The
+order of a list is the order of arrival. A request's id says nothing of it.
+"""
+
+import math
+
+from .._jit import inlined
+from ..state import COMING, HEAD, NEXT_REQUEST, NONE, TAIL, UNSEEN, State
+
+
+@inlined
+def next_arrival(state: State) -> float:
+    """When the first of the requests arrives that no router has seen, s; infinite when there is none."""
+    request = state.cursor[NEXT_REQUEST]
+    return math.inf if request == NONE else float(state.requests.arrived_at[request])
+
+
+@inlined
+def take_next(state: State) -> int:
+    """Take the first request out of the stream that no router has seen."""
+    request = int(state.cursor[NEXT_REQUEST])
+    state.cursor[NEXT_REQUEST] = state.requests.next[request]
+    return request
+
+
+@inlined
+def append(state: State, replica: int, request: int) -> None:
+    """Add a request to the end of a replica's stream."""
+    counts, following = state.replicas.counts[replica], state.requests.next
+    state.requests.replica[request] = replica
+    following[request] = NONE
+    if counts[COMING] == NONE:
+        counts[COMING] = request
+    if counts[HEAD] == NONE:
+        counts[HEAD] = request
+    else:
+        following[counts[TAIL]] = request
+    counts[TAIL] = request
+    counts[UNSEEN] += 1
