@@ -121,7 +121,7 @@ NONE = -1  # the null id of requests, batches and stages
 
 
 class Limits(NamedTuple):
-    """What bounds a batch on every replica: a scheduler's settings, in its own words."""
+    """What bounds a batch on the replicas of a pool: a scheduler's settings, in its own words."""
 
     num_stages: int
     num_blocks: int
@@ -134,7 +134,7 @@ class Limits(NamedTuple):
     max_num_batched_tokens: int
     chunk_size: int
     max_waiting_iters: int
-    router: int  # ROUTED, LEAST_OUTSTANDING or LEAST_WAITING
+    router: int  # ROUTED, LEAST_OUTSTANDING, LEAST_WAITING or ASKED; the same for all pools
 
 
 class Requests(NamedTuple):
@@ -161,6 +161,7 @@ class Requests(NamedTuple):
 class Replicas(NamedTuple):
     """One row per replica."""
 
+    pool: Ints  # [R] of Limits and Cost
     counts: Longs  # [R, NUM_COUNTS]
     times: Floats  # [R, NUM_TIMES] s
     busy: Floats  # [R, S] s in iterations

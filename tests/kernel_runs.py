@@ -20,7 +20,7 @@ from fastsim.result.breakdown import breakdown_columns
 from fastsim.result.metrics.counts import measures_of
 from fastsim.simulation import layout
 
-Kernel = Callable[[State, Cost, Limits], int]
+Kernel = Callable[[State, tuple[Cost, ...], tuple[Limits, ...]], int]
 
 ROUTER = {"least_outstanding": route.LEAST_OUTSTANDING, "least_waiting": route.LEAST_WAITING}
 OUTCOMES = {Ending.GOING: "done", Ending.STUCK: "stuck", Ending.OUT_OF_MEMORY: "out_of_memory"}
@@ -77,7 +77,7 @@ def run(
     rows: list[tuple[object, ...]] = []
     while True:
         lane.cursor[state.LEFT] = slice_length
-        code = kernel(lane, case.cost, limits)
+        code = kernel(lane, (case.cost,), (limits,))
         logged = lane.cursor[state.LOGGED]
         rows += zip(*(column[:logged].tolist() for column in lane.log), strict=True)
         lane.cursor[state.LOGGED] = 0

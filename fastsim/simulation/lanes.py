@@ -33,7 +33,7 @@ SLICE = 200_000
 Columns = tuple[NDArray[Any], ...]
 
 
-Kernel = Callable[[State, Cost, Limits], int]
+Kernel = Callable[[State, tuple[Cost, ...], tuple[Limits, ...]], int]  # costs and limits by pool of replicas
 
 
 def kernel_of(
@@ -156,7 +156,7 @@ def get_ready(run: Kernel, lane: State, cost: Cost, limits: Limits) -> None:
     """Compile the kernel, or load its machine code, by running it for no iteration, so that no clock includes it."""
     nothing = lane.cursor.copy()
     nothing[state.LEFT] = 0
-    run(lane._replace(cursor=nothing), cost, limits)
+    run(lane._replace(cursor=nothing), (cost,), (limits,))
 
 
 def finish(run: Kernel, lane: State, cost: Cost, limits: Limits, stop: threading.Event) -> list[Columns]:
@@ -168,7 +168,7 @@ def finish(run: Kernel, lane: State, cost: Cost, limits: Limits, stop: threading
     drained = []
     while not stop.is_set():
         lane.cursor[state.LEFT] = SLICE
-        code = run(lane, cost, limits)
+        code = run(lane, (cost,), (limits,))
         rows = lane.cursor[state.LOGGED]
         if rows:
             drained.append(tuple(column[:rows].copy() for column in lane.log))

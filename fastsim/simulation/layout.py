@@ -85,13 +85,14 @@ def lay_out_requests(stream: Stream, arena: Arena, detail: bool = False) -> Requ
 
 
 def lay_out_replicas(num_replicas: int, limits: Limits, arena: Arena, detail: bool = False) -> Replicas:
-    """Return the columns of replicas that hold no request."""
+    """Return the columns of replicas that hold no request, all of one pool."""
     shape = (num_replicas, limits.num_stages)
     places = (num_replicas, limits.max_num_seqs)
     counts = arena.take("counts", (num_replicas, state.NUM_COUNTS), np.int64)
     counts[:, [state.HEAD, state.COMING, state.TAIL, state.RESTING]] = state.NONE
     counts[:, state.FREE] = limits.num_blocks
     return Replicas(
+        pool=arena.take("pool", num_replicas, np.int32),
         counts=counts,
         times=arena.take("times", (num_replicas, state.NUM_TIMES)),
         busy=arena.take("busy", shape),

@@ -122,7 +122,7 @@ class Prober:
         budget = FIRST_SLICE // self._limits.num_stages**2 + 1
         while True:
             lane.cursor[state.LEFT] = budget
-            code = self._kernel(lane, self._cost, self._limits)
+            code = self._kernel(lane, (self._cost,), (self._limits,))
             if code == Exit.FAULT:
                 explain_fault(self._cost, lane)
             if code != Exit.BUDGET:

@@ -65,7 +65,7 @@ def due(state: State) -> bool:
 
 
 @inlined
-def survey(state: State, limits: Limits, lobby: Lobby) -> ClusterView:
+def survey(state: State, limits: tuple[Limits, ...], lobby: Lobby) -> ClusterView:
     """What the router sees at the horizon. A request that was routed counts at once."""
     counts = state.replicas.counts
     for r in range(counts.shape[0]):
@@ -78,8 +78,8 @@ def survey(state: State, limits: Limits, lobby: Lobby) -> ClusterView:
         lobby.num_waiting,
         lobby.num_outstanding,
         lobby.free_blocks,
-        limits.num_blocks,
-        limits.block_size,
+        limits[0].num_blocks,
+        limits[0].block_size,
         lobby.memo,
         lobby.notes,
     )

@@ -30,6 +30,7 @@ from ..state import (
 )
 from .arrivals import append, next_arrival, take_next
 from .pipeline import next_moment
+from .pools import Stages, cost_of, limits_of
 from .replica import next_event
 from .tournament import replay
 
@@ -70,7 +71,7 @@ def _quiet_until(state: State, cost: Cost, limits: Limits, r: int, grows: bool, 
 
 
 @inlined
-def _route_next(state: State, limits: Limits) -> None:
+def _route_next(state: State) -> None:
     """Route the request that arrives at the horizon, if there is one, and move the horizon to the next."""
     cursor, replicas, moments = state.cursor, state.replicas, state.moments
     if moments[HORIZON] == next_arrival(state):
@@ -84,7 +85,9 @@ def _route_next(state: State, limits: Limits) -> None:
 
 
 @inlined
-def next_turn(state: State, cost: Cost, limits: Limits, grows: bool, patient: bool) -> int:
+def next_turn(
+    state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...], stages: Stages, grows: bool, patient: bool
+) -> int:
     """The next event of any replica; DONE when all have come to their end.
 
     ``grows``: decodes take blocks. ``patient``: who was refused for a batch is asked again only when somebody
@@ -94,21 +97,22 @@ def next_turn(state: State, cost: Cost, limits: Limits, grows: bool, patient: bo
     while True:
         r = cursor[REPLICA]
         if r != NONE and r < cursor[LAST]:
-            event = next_event(state, cost, limits)
+            event = next_event(state, cost_of(state, costs, r), limits_of(state, limits, r, stages))
             if event not in (Exit.UNTIL, Exit.DONE):
                 return event
-        if state.moments[HORIZON] == math.inf or limits.router == ASKED:
+        if state.moments[HORIZON] == math.inf or limits[0].router == ASKED:
             if r >= cursor[LAST] - 1:
                 return Exit.DONE
             cursor[REPLICA] = r + 1
             continue
         if r != NONE:
-            replay(replicas.lightest, replicas.load, r, float(_load(replicas.counts[r], limits)))
-            quiet = _quiet_until(state, cost, limits, r, grows, patient)
+            own = limits_of(state, limits, r, stages)
+            replay(replicas.lightest, replicas.load, r, float(_load(replicas.counts[r], own)))
+            quiet = _quiet_until(state, cost_of(state, costs, r), own, r, grows, patient)
             replay(replicas.soonest, replicas.quiet_until, r, quiet)
             cursor[REPLICA] = NONE
         soonest = replicas.soonest[1]
         if replicas.quiet_until[soonest] < state.moments[HORIZON]:
             cursor[REPLICA] = soonest
         else:
-            _route_next(state, limits)
+            _route_next(state)

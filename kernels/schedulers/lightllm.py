@@ -7,7 +7,7 @@ from ..iterations.group import grouped
 from ..iterations.group_iterations import NO_LIMIT, launch_group, retire_group
 from ..memory.admission import admit
 from ..memory.prefix import blocks_to_take
-from ..replicas.stages import of_one_stage
+from ..replicas.pools import Stages, one_stage
 from ..state import (
     ALLOCATED,
     FREE,
@@ -116,12 +116,12 @@ def launch_next(state: State, cost: Cost, limits: Limits) -> int:
 
 
 @merged
-def advance(state: State, cost: Cost, limits: Limits) -> int:
+def advance(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...], stages: Stages) -> int:
     """Simulate until all is DONE, the BUDGET of iterations is used up, or a FAULT."""
-    return simulate(state, cost, limits, launch_next, retire_group, GROWS, GANG, PATIENT)
+    return simulate(state, costs, limits, stages, launch_next, retire_group, GROWS, GANG, PATIENT)
 
 
 @kernel
-def run(state: State, cost: Cost, limits: Limits) -> int:
+def run(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...]) -> int:
     """Simulate replicas of one stage."""
-    return advance(state, cost, of_one_stage(limits))
+    return advance(state, costs, limits, one_stage)

@@ -9,8 +9,9 @@ from ..iterations.batches import retire
 from ..iterations.group import is_grouped
 from ..iterations.group_iterations import retire_group
 from ..iterations.pipeline_decodes import retire_standing
+from ..replicas.pools import Stages, cost_of, limits_of
 from ..replicas.route import next_turn
-from ..state import Limits, State
+from ..state import REPLICA, Limits, State
 
 
 @merged
@@ -27,8 +28,9 @@ def end_batch(state: State, cost: Cost, limits: Limits, grows: bool, gang: bool)
 @merged
 def simulate(
     state: State,
-    cost: Cost,
-    limits: Limits,
+    costs: tuple[Cost, ...],
+    limits: tuple[Limits, ...],
+    stages: Stages,
     launch_next: Callable[[State, Cost, Limits], int],
     end: Callable[[State, Cost, Limits, bool, bool], None],
     grows: bool,
@@ -41,11 +43,12 @@ def simulate(
     the batch at cursor.
     """
     while True:
-        event = next_turn(state, cost, limits, grows, patient)
+        event = next_turn(state, costs, limits, stages, grows, patient)
+        r = state.cursor[REPLICA]
         if event == Exit.FORM:
-            if launch_next(state, cost, limits) == Exit.FAULT:
+            if launch_next(state, cost_of(state, costs, r), limits_of(state, limits, r, stages)) == Exit.FAULT:
                 return Exit.FAULT
         elif event == Exit.ENDED:
-            end(state, cost, limits, grows, gang)
+            end(state, cost_of(state, costs, r), limits_of(state, limits, r, stages), grows, gang)
         else:
             return event

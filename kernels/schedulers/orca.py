@@ -6,8 +6,8 @@ from ..iterations.group import grouped
 from ..iterations.group_iterations import NO_LIMIT, launch_group
 from ..iterations.pipeline_decodes import stand, stays
 from ..memory.admission import admit
+from ..replicas.pools import Stages, one_stage, pipeline
 from ..replicas.replica import launch
-from ..replicas.stages import of_one_stage, of_stages
 from ..state import FREE, GROUP, REPLICA, SLOT, STANDING, Limits, State
 from .loop import end_batch, simulate
 
@@ -50,18 +50,18 @@ def launch_next(state: State, cost: Cost, limits: Limits) -> int:
 
 
 @merged
-def advance(state: State, cost: Cost, limits: Limits) -> int:
+def advance(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...], stages: Stages) -> int:
     """Simulate until all is DONE, the BUDGET of iterations is used up, or a FAULT."""
-    return simulate(state, cost, limits, launch_next, end_batch, GROWS, GANG, PATIENT)
+    return simulate(state, costs, limits, stages, launch_next, end_batch, GROWS, GANG, PATIENT)
 
 
 @kernel
-def run(state: State, cost: Cost, limits: Limits) -> int:
+def run(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...]) -> int:
     """Simulate replicas of one stage."""
-    return advance(state, cost, of_one_stage(limits))
+    return advance(state, costs, limits, one_stage)
 
 
 @kernel
-def run_stages(state: State, cost: Cost, limits: Limits) -> int:
+def run_stages(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...]) -> int:
     """Simulate pipelines."""
-    return advance(state, cost, of_stages(limits))
+    return advance(state, costs, limits, pipeline)

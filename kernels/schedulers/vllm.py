@@ -9,8 +9,8 @@ from ..memory.admission import admit
 from ..memory.blocks import grow, make_room
 from ..memory.prefix import blocks_to_take
 from ..memory.queues import move, sort_by_arrival
+from ..replicas.pools import Stages, one_stage, pipeline
 from ..replicas.replica import launch
-from ..replicas.stages import of_one_stage, of_stages
 from ..state import ALLOCATED, CLOCK, FREE, REPLICA, RUNNING, SLOT, Limits, State
 from .loop import end_batch, simulate
 
@@ -86,18 +86,18 @@ def launch_next(state: State, cost: Cost, limits: Limits) -> int:
 
 
 @merged
-def advance(state: State, cost: Cost, limits: Limits) -> int:
+def advance(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...], stages: Stages) -> int:
     """Simulate until all is DONE, the BUDGET of iterations is used up, or a FAULT."""
-    return simulate(state, cost, limits, launch_next, end_batch, GROWS, GANG, PATIENT)
+    return simulate(state, costs, limits, stages, launch_next, end_batch, GROWS, GANG, PATIENT)
 
 
 @kernel
-def run(state: State, cost: Cost, limits: Limits) -> int:
+def run(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...]) -> int:
     """Simulate replicas of one stage."""
-    return advance(state, cost, of_one_stage(limits))
+    return advance(state, costs, limits, one_stage)
 
 
 @kernel
-def run_stages(state: State, cost: Cost, limits: Limits) -> int:
+def run_stages(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...]) -> int:
     """Simulate pipelines."""
-    return advance(state, cost, of_stages(limits))
+    return advance(state, costs, limits, pipeline)

@@ -108,7 +108,7 @@ def test_twice_as_fast_halves_the_times(case: Case) -> None:
     kernel = kernel_of(case.settings)
     for which, cost in ((lane, case.cost), (fast, scaled)):
         which.cursor[state.LEFT] = 1 << 40
-        kernel(which, cost, limits)
+        kernel(which, (cost,), (limits,))
     np.testing.assert_array_equal(fast.requests.finished_at, lane.requests.finished_at / 2)
     np.testing.assert_array_equal(fast.requests.execution_time, lane.requests.execution_time / 2)
 

@@ -39,7 +39,7 @@ def test_members_are_left_alone_while_they_stay(policy: str) -> None:
     seen = []
     for batches in (20 * STAGES, 50 * STAGES):
         lane.cursor[state.LEFT] = batches
-        assert kernel(lane, case.cost, limits) == Exit.BUDGET
+        assert kernel(lane, (case.cost,), (limits,)) == Exit.BUDGET
         names = (requests.processed, requests.blocks, requests.execution_time, requests.last_token_at)
         seen.append([column.copy() for column in names])
         seen[-1].append(np.array(held[state.FREE]))

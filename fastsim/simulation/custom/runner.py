@@ -26,7 +26,7 @@ _rehearsed: set[Callable[..., Any]] = set()
 
 
 class Runner:
-    """A kernel for one simulation: ``runner(state, cost, limits)`` returns why it stopped.
+    """A kernel for one simulation: ``runner(state, costs, limits)``, by pool, returns why it stopped.
 
     Raises PolicyError when a function does something that it may not do, and StuckError when a scheduling function
     leaves requests unserved.
@@ -54,17 +54,17 @@ class Runner:
         names = [policy.name for policy in (scheduler, router) if isinstance(policy, UserPolicy)]
         self.names = " and ".join(names)
 
-    def __call__(self, state: State, cost: Cost, limits: Limits) -> int:
+    def __call__(self, state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...]) -> int:
         lane = int(state.cursor[columns.FIRST])
         if self.has_desk and lane not in self.desks:
-            self.desks[lane] = lay_out_desk(state, limits)
+            self.desks[lane] = lay_out_desk(state, limits[0])
         if self.router is not None and self.lobby is None:
             self.lobby = lay_out_lobby(state)
         while True:
             desk = self.desks.get(lane)
             extra = [argument for argument in (desk, self.lobby) if argument is not None]
             try:
-                code = int(self.run(state, cost, limits, *extra))
+                code = int(self.run(state, costs, limits, *extra))
             except NumbaError as error:
                 raise PolicyError(f"{self.names}: {_first_problem(str(error))}") from error
             except (ArithmeticError, LookupError, ValueError) as error:

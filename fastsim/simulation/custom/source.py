@@ -32,30 +32,35 @@ from fastsim.kernels.custom.view import users as _users
 '''
 
 SCHEDULER = """
+from fastsim.kernels.replicas.pools import any_stages as _any_stages, cost_of as _cost_of, limits_of as _limits_of
 from fastsim.kernels.replicas.route import next_turn as _next_turn
+from fastsim.kernels.state import REPLICA as _REPLICA
 from fastsim.kernels.exits import Exit as _Exit
 from fastsim.kernels.custom.scheduler import finish as _finish, ready as _ready, start as _start, view as _view
 
 
 @_kernel
-def _run(state, cost, limits, desk):
+def _run(state, costs, limits, desk):
     while True:
-        event = _next_turn(state, cost, limits, True, False)
+        event = _next_turn(state, costs, limits, _any_stages, True, False)
+        r = state.cursor[_REPLICA]
         if event == _Exit.FORM:
-            if not _ready(state, limits, desk):
+            own = _limits_of(state, limits, r, _any_stages)
+            if not _ready(state, own, desk):
                 return _Exit.BUDGET
-            number = {name}(_view(state, limits, desk), state.scratch[0], state.scratch[1])
-            if _start(state, cost, limits, desk, number) == _Exit.FAULT:
+            number = {name}(_view(state, own, desk), state.scratch[0], state.scratch[1])
+            if _start(state, _cost_of(state, costs, r), own, desk, number) == _Exit.FAULT:
                 return _Exit.FAULT
         elif event != _Exit.ENDED:
             return event
         else:
-            _finish(state, cost, desk)
+            _finish(state, _cost_of(state, costs, r), desk)
 """
 
 ROUTER = """
 import math as _math
 
+from fastsim.kernels.replicas.pools import any_stages as _any_stages
 from fastsim.kernels.exits import Exit as _Exit
 from fastsim.kernels.state import HORIZON as _HORIZON
 from fastsim.kernels.custom.router import (
@@ -65,9 +70,9 @@ from {module} import {run} as _advance
 
 
 @_kernel
-def _run(state, cost, limits, {desk}lobby):
+def _run(state, costs, limits, {desk}lobby):
     while True:
-        code = _advance(state, cost, limits{passed})
+        code = _advance(state, costs, limits{passed})
         if code != _Exit.DONE or state.moments[_HORIZON] == _math.inf:
             return code
         while _due(state):
@@ -84,18 +89,23 @@ _importing = Lock()  # without it, two threads could import and compile the same
 
 
 def scheduler_module(policy: UserPolicy) -> ModuleType:
-    """Return a module whose ``_run(state, cost, limits, desk)`` simulates with a scheduling function."""
+    """Return a module whose ``_run(state, costs, limits, desk)`` simulates with a scheduling function."""
     return _imported(_text(policy) + SCHEDULER.format(name=policy.name), policy)
 
 
 def router_module(policy: UserPolicy, scheduler: ModuleType | str) -> ModuleType:
     """Return a module whose ``_run`` simulates with a routing function.
 
-    ``scheduler`` is the module of a scheduling function, and ``_run`` takes ``(state, cost, limits, desk, lobby)``; or
-    it is the name of a policy of fastsim's own, and ``_run`` takes ``(state, cost, limits, lobby)``.
+    ``scheduler`` is the module of a scheduling function, and ``_run`` takes ``(state, costs, limits, desk, lobby)``; or
+    it is the name of a policy of fastsim's own, and ``_run`` takes ``(state, costs, limits, lobby)``.
     """
     if isinstance(scheduler, str):
-        words = {"module": f"fastsim.kernels.schedulers.{scheduler}", "run": "advance", "desk": "", "passed": ""}
+        words = {
+            "module": f"fastsim.kernels.schedulers.{scheduler}",
+            "run": "advance",
+            "desk": "",
+            "passed": ", _any_stages",
+        }
     else:
         words = {"module": scheduler.__name__, "run": "_run", "desk": "desk, ", "passed": ", desk"}
     return _imported(_text(policy) + ROUTER.format(name=policy.name, **words), policy)

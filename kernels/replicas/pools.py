@@ -1,0 +1,61 @@
+"""The pool of a replica: replicas of one pool are alike, and share their limits and operator times.
+
+A kernel is given a tuple of limits and a tuple of costs, by pool. What it asks for a replica's limits also says whether
+replicas have one stage or more, so that the compiler sees it: a kernel then holds the code of one of the two only.
+"""
+
+from collections.abc import Callable
+
+from .._jit import inlined, merged
+from ..cost import Cost
+from ..state import Limits, State
+
+Stages = Callable[[Limits], Limits]  # one_stage, pipeline or any_stages
+
+
+@merged
+def limits_of(state: State, limits: tuple[Limits, ...], r: int, stages: Stages) -> Limits:
+    """The limits of a replica's pool."""
+    return stages(limits[0] if len(limits) == 1 else limits[state.replicas.pool[r]])
+
+
+@merged
+def cost_of(state: State, costs: tuple[Cost, ...], r: int) -> Cost:
+    """The operator times of a replica's pool."""
+    return costs[0] if len(costs) == 1 else costs[state.replicas.pool[r]]
+
+
+@inlined
+def one_stage(limits: Limits) -> Limits:
+    """The same limits, of a replica that has one stage."""
+    return _with_stages(limits, 1)
+
+
+@inlined
+def pipeline(limits: Limits) -> Limits:
+    """The same limits, of a replica that has several stages."""
+    return _with_stages(limits, max(2, limits.num_stages))
+
+
+@merged
+def any_stages(limits: Limits) -> Limits:
+    """The limits as they are, of a replica with any number of stages."""
+    return limits
+
+
+@inlined
+def _with_stages(limits: Limits, num_stages: int) -> Limits:
+    return Limits(
+        num_stages,
+        limits.num_blocks,
+        limits.block_size,
+        limits.watermark_blocks,
+        limits.blocks_per_sequence,
+        limits.max_num_seqs,
+        limits.micro_batch_size,
+        limits.max_batch_size,
+        limits.max_num_batched_tokens,
+        limits.chunk_size,
+        limits.max_waiting_iters,
+        limits.router,
+    )
