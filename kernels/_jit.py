@@ -1,6 +1,6 @@
 """The decorators of kernels, and the folder of their machine code.
 
-The file that a function stands in does not tell whether its machine code is up to date, since a helper in another file
+The file that defines a function does not tell whether its machine code is up to date, since a helper in another file
 may have been edited. The folder is therefore named by the digest of all kernel sources.
 """
 
@@ -31,18 +31,18 @@ def _digest() -> str:
 
 CACHE_FOLDER = ROOT / "kernels" / _digest()
 
-# Kernels change arrays that the shell owns and allocate none of their own. Without numba's runtime they count
-# no references to them, which would otherwise take fifty times longer than the simulation itself.
+# Kernels change arrays that the shell owns and allocate none of their own. Without Numba's runtime they do not count
+# references to arrays, which would take fifty times longer than the simulation itself.
 _OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False}
-# A part is called by kernels only: the way in from Python, which unpacks the whole state, would take most of the
-# time of compiling.
+# A part is called by kernels only: its entry from Python, which unpacks the whole state, would take most of the time of
+# compiling.
 _PART_OPTIONS = {**_OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
 def _cache_of(function: Callable[..., Any]) -> KernelCache:
     """The cache of a function: copies of the same kernels share theirs, wherever they are installed.
 
-    The digest in the folder's name stands for the text of all kernels; other functions are named by path and content.
+    The name of the folder is the digest of all kernels' text; other functions are named by path and content.
     """
     file = Path(function.__code__.co_filename).resolve()
     folder = CACHE_FOLDER.relative_to(ROOT)
@@ -64,8 +64,8 @@ def kernel(function: F) -> F:
 def inlined(function: F) -> F:
     """Compile a part of a kernel into its caller.
 
-    A call would pass every array of the state anew, some hundred words, once per iteration. Python cannot call
-    it: a test that wants to compiles a function around it.
+    A call would pass every array of the state again, some hundred words, once per iteration. Python cannot call such a
+    part: a test that needs to compiles a function around it.
     """
     part: F = numba.njit(forceinline=True, **_PART_OPTIONS)(function)
     return part
@@ -74,14 +74,14 @@ def inlined(function: F) -> F:
 def merged(function: F) -> F:
     """Write a thin part of a kernel into its caller, as if it stood there, before types are inferred.
 
-    For parts that do little but pass the state on, or that take functions as arguments: they add nothing to the time
-    of compiling, which ``inlined`` does with every function that takes the state.
+    This is for parts that do little but pass the state on, or that take functions as arguments. They add nothing to the
+    time of compiling, unlike an ``inlined`` part, which is compiled once by itself with the whole state as arguments.
     """
     part: F = numba.njit(inline="always", **_PART_OPTIONS)(function)
     return part
 
 
 def apart(function: F) -> F:
-    """Compile a part of a kernel that is seldom called, and takes little, apart from its callers, out of their way."""
+    """Compile a part of a kernel that is seldom called, and takes few arguments, as a function of its own."""
     part: F = numba.njit(**_PART_OPTIONS)(function)
     return part

@@ -24,9 +24,9 @@ Longs = NDArray[np.int64]
 
 
 class VidurTables(NamedTuple):
-    """Vidur's stage time, its sums folded as far as the order of its additions allows.
+    """Vidur's stage time, with terms added up beforehand as far as the order of its additions allows.
 
-    Arrays by number of tokens have index 0 unused; an entry that the source does not have is NaN.
+    Arrays are indexed by number of tokens and do not use index 0. An entry that the source lacks is NaN.
     """
 
     before_attention: Floats  # [n] ms: pre_proj + post_proj + rope (tokens rounded up to 8) + kv_save (exact)
@@ -45,7 +45,7 @@ class VidurTables(NamedTuple):
 
 
 class FastsimTables(NamedTuple):
-    """fastsim's own stage time: everything already summed over the layers of a stage."""
+    """fastsim's own stage time: every term is already summed over the layers of a stage."""
 
     token_ms: Floats  # [n] all operators that depend on the tokens in the batch only
     token_slope: float  # ms per token beyond the last entry of token_ms
@@ -63,7 +63,7 @@ class FastsimTables(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """Both compositions in one type, so that each policy is compiled once; one of them is unused."""
+    """Both compositions in one type, so that each policy is compiled once; one of the two is unused."""
 
     compose: int  # COMPOSE_VIDUR or COMPOSE_FASTSIM
     num_stages: int
@@ -73,14 +73,14 @@ class Cost(NamedTuple):
 
 @inlined
 def _beyond(table: Floats, slope: float, index: int) -> float:
-    """The entry of a table that goes on as a line after its last entry."""
+    """The entry of a table at ``index``; beyond its last entry the table continues as a line."""
     last = table.size - 1
     return float(table[index]) if index <= last else float(table[last]) + slope * (index - last)
 
 
 @inlined
 def _linear(row: Floats, step: int, at: float) -> float:
-    """Linear interpolation in a row with entries every ``step``; the last two entries lead on beyond it."""
+    """Interpolate linearly in a row with entries every ``step``; the line of the last two continues beyond the row."""
     cell = min(int(at) // step, row.size - 2)
     low = row[cell]
     return float(low + (row[cell + 1] - low) * (at / step - cell))
@@ -88,7 +88,7 @@ def _linear(row: Floats, step: int, at: float) -> float:
 
 @inlined
 def prefill_chunk_ms(tables: FastsimTables, processed: int, chunk: int) -> float:
-    """Prefill attention of one chunk after ``processed`` tokens, ms."""
+    """Attention of one chunk of a prompt after ``processed`` tokens, ms."""
     grid = tables.prefill_ms
     cell = min(processed // tables.kv_step, grid.shape[0] - 2)
     low = _linear(grid[cell], tables.chunk_step, chunk)
@@ -98,6 +98,7 @@ def prefill_chunk_ms(tables: FastsimTables, processed: int, chunk: int) -> float
 
 @inlined
 def _vidur_decode_ms(tables: VidurTables, num_decodes: int, decode_kv: int) -> float:
+    """Decode attention of one layer, ms; NaN where the table has no entry."""
     if num_decodes == 0:
         return 0.0
     column = (decode_kv // num_decodes + tables.kv_step - 1) // tables.kv_step
@@ -108,6 +109,7 @@ def _vidur_decode_ms(tables: VidurTables, num_decodes: int, decode_kv: int) -> f
 
 @inlined
 def _vidur_prefill_ms(tables: VidurTables, num_prefills: int, prefill_kv: int, squares: int) -> float:
+    """Prefill attention of one layer, ms; NaN where the table has no entry."""
     if num_prefills == 0:
         return 0.0
     row = prefill_kv // tables.kv_step
@@ -119,6 +121,7 @@ def _vidur_prefill_ms(tables: VidurTables, num_prefills: int, prefill_kv: int, s
 
 @inlined
 def _fastsim_decode_ms(tables: FastsimTables, num_decodes: int, decode_kv: int, longest_kv: int) -> float:
+    """Decode attention of all layers of a stage, ms; NaN for more decodes than the table has rows."""
     if num_decodes == 0:
         return 0.0
     if num_decodes >= tables.decode_ms.shape[0]:
@@ -129,9 +132,9 @@ def _fastsim_decode_ms(tables: FastsimTables, num_decodes: int, decode_kv: int, 
 
 @inlined
 def layers_ms(cost: Cost, num_tokens: int, decode: float, prefill: float) -> float:
-    """What a batch costs on every stage alike, ms, given its attention; NaN where a table has no entry.
+    """The time of a batch that is the same on every stage, ms, given its attention; NaN where a table has no entry.
 
-    Vidur: (attention + mlp + add) * layers, in its order of additions.
+    Vidur's is (attention + mlp + add) * layers, in its order of additions.
     """
     if cost.compose == COMPOSE_FASTSIM:
         return _beyond(cost.fastsim.token_ms, cost.fastsim.token_slope, num_tokens) + decode + prefill
@@ -158,7 +161,7 @@ def decode_ms(cost: Cost, num_decodes: int, decode_kv: int, longest_kv: int) -> 
 
 @inlined
 def batch_ms(cost: Cost, features: Longs, prefill_ms: float) -> float:
-    """What a batch costs on every stage alike, ms. ``prefill_ms``: attention of its chunks (fastsim)."""
+    """The time of a batch that is the same on every stage, ms. ``prefill_ms``: attention of its chunks (fastsim)."""
     prefill = prefill_ms
     if cost.compose == COMPOSE_VIDUR:
         prefill = _vidur_prefill_ms(cost.vidur, features[NUM_PREFILLS], features[PREFILL_KV], features[PREFILL_SQUARES])
@@ -168,7 +171,7 @@ def batch_ms(cost: Cost, features: Longs, prefill_ms: float) -> float:
 
 @inlined
 def stage_seconds(cost: Cost, num_tokens: int, num_seqs: int, num_sampled: int, layers_ms: float, stage: int) -> float:
-    """Time of a batch on one stage, s: the layers, and what only the first, last or inner stages do."""
+    """Time of a batch on one stage, s: its layers, and the operators that only the first, last or inner stages run."""
     last = stage == cost.num_stages - 1
     if cost.compose == COMPOSE_VIDUR:
         send = 0.0 if last else cost.vidur.send[num_tokens]
@@ -193,8 +196,8 @@ def host_seconds(cost: Cost, num_seqs: int) -> float:
 
 
 @inlined
-def solo_parts(cost: Cost, number: int) -> tuple[float, float, float, float, float]:
-    """What stays the same, ms, while the same ``number`` of decodes run on their own on one stage."""
+def steady_parts(cost: Cost, number: int) -> tuple[float, float, float, float, float]:
+    """The terms that stay the same, ms, while ``number`` decodes run alone on one stage."""
     if cost.compose == COMPOSE_FASTSIM:
         tables = cost.fastsim
         first = _beyond(tables.first_ms, tables.first_slope, number) + tables.host_ms[number]
@@ -212,8 +215,8 @@ def solo_parts(cost: Cost, number: int) -> tuple[float, float, float, float, flo
 
 
 @inlined
-def solo_segment(cost: Cost, number: int, kv: float) -> tuple[float, float, float, float]:
-    """The piece of decode attention's line on which ``kv`` tokens lie: value, rise, cell, and where it ends."""
+def steady_segment(cost: Cost, number: int, kv: float) -> tuple[float, float, float, float]:
+    """The segment of decode attention's line that holds ``kv`` tokens: value, rise, cell, and its end in tokens."""
     if cost.compose == COMPOSE_FASTSIM:
         tables = cost.fastsim
         if number >= tables.decode_ms.shape[0]:
@@ -229,8 +232,8 @@ def solo_segment(cost: Cost, number: int, kv: float) -> tuple[float, float, floa
 
 
 @inlined
-def solo_seconds(cost: Cost, parts: tuple[float, float, float, float, float], attention: float) -> float:
-    """As stage_seconds of layers_ms, with the same additions in the same order."""
+def steady_seconds(cost: Cost, parts: tuple[float, float, float, float, float], attention: float) -> float:
+    """The same as stage_seconds of layers_ms, with the same additions in the same order."""
     if cost.compose == COMPOSE_FASTSIM:
         return (parts[0] + attention + parts[1] + parts[2]) * 1e-3
     ms = (parts[0] + attention + parts[1] + parts[2] + parts[3] + parts[4]) * cost.vidur.num_layers

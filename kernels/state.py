@@ -1,7 +1,7 @@
-"""The state of a simulation as arrays, declared once: what each holds, its shape and its unit.
+"""The state of a simulation as arrays, declared once: what each array holds, its shape and its unit.
 
-The shell allocates them, kernels change them in place. N requests, R replicas, S pipeline stages,
-W places in a batch (the batch size cap).
+The shell allocates the arrays and kernels change them in place. Shapes are stated in N requests, R replicas, S pipeline
+stages, B batches that a replica keeps, and W requests that a replica may hold in memory (``max_num_seqs``).
 """
 
 from typing import NamedTuple
@@ -20,9 +20,9 @@ NONE = -1  # the null id of requests, batches and stages
     HEAD,  # request at the head of the stream of arrivals that were not yet admitted
     COMING,  # first request of the stream that has not arrived yet
     TAIL,  # last request of the stream
-    UNSEEN,  # requests of the stream that the replica has not seen arrive yet
+    UNSEEN,  # requests of the stream that have not arrived yet
     WAITING,  # requests that have arrived and hold no memory: the waiting queue
-    PREEMPTED,  # of these, restarted ones; they stand before the others, last come first
+    PREEMPTED,  # of these, the restarted ones; they are first in the queue, the last to restart foremost
     PRESENT,  # requests that have arrived and are not finished
     RUNNING,  # requests (faster_transformer: batches) that wait for their next iteration
     ALLOCATED,  # requests that hold memory
@@ -36,20 +36,20 @@ NONE = -1  # the null id of requests, batches and stages
     ITERATIONS,  # batches formed so far
     TOKENS,  # tokens processed so far
     OUTCOME,  # exits.Ending
-    GROUPED,  # 1 when decodes run as a group (group.py)
+    GROUPED,  # 1 when decodes run as a group (iterations/group.py)
     GROUP,  # members of the group
     GROUP_STEP,  # iterations the group has taken part in
     GROUP_KV,  # tokens its members have processed, summed
     LONGEST,  # the most that a member had processed at step 0
-    FRESH,  # members that have not taken part in an iteration yet
-    CHUNKED,  # prompts begun and not complete, while decodes run as a group
-    SKIPPED,  # of these, the first ones, that got nothing in the last iteration
-    EVENTS_HEAD,  # first of the ring of events that are due now
-    EVENTS,  # how many they are
+    FRESH,  # members that have not taken part in an iteration of the group yet
+    CHUNKED,  # prompts whose prefill has begun and is not complete, while decodes run as a group
+    SKIPPED,  # of these, how many, counted from the first, got no tokens in the last iteration
+    EVENTS_HEAD,  # index of the first event in the ring of events that are due now
+    EVENTS,  # events in the ring
     SEQUENCE,  # stage starts so far; orders stage ends at equal times
     TBT_COUNT,  # gaps between output tokens
-    RESTING,  # the batch that has just ended and stays together (standing.py), NONE when there is none
-    SHIFT,  # times that the bins of the series have folded
+    KEPT_BATCH,  # batch that has just ended and whose members are still resident in it, NONE when there is none
+    SHIFT,  # how many times the bins of the series have been folded
     NUM_COUNTS,
 ) = range(34)
 
@@ -60,41 +60,41 @@ NONE = -1  # the null id of requests, batches and stages
     NUM_PREFILL_TOKENS,
     NUM_DECODES,
     DECODE_KV,  # tokens that the decodes have processed, summed
-    LONGEST_KV,  # the most that one decode has processed
+    LONGEST_KV,  # most tokens that one of the decodes has processed
     NUM_PREFILLS,
     PREFILL_KV,  # tokens before each chunk, rounded up to the step of the table, summed
     PREFILL_SQUARES,  # squares of the chunk lengths, summed
     PREFILL_PAIRS,  # chunk lengths times tokens before, summed
     NUM_SAMPLED,  # requests that produce an output token
-    NUM_MEMBERS,  # places that the batch holds memory for (faster_transformer)
-    IN_USE,
-    NUM_LISTED,  # members in Batches.request; the others are in Batches.standing
-    STANDING,  # these others: decodes that stay together (standing.py)
-    STEP,  # tokens that they have taken since step 0
-    DUE,  # the step in which the first of them finishes
-    EVEN,  # 1 when all of them took their last token when the batch last ended
+    NUM_HOLDERS,  # requests that the batch holds memory for (faster_transformer)
+    IN_USE,  # 1 from when the batch is formed until it ends
+    NUM_LISTED,  # members in Batches.request; the others are in Batches.residents
+    NUM_RESIDENTS,  # these others: decodes that stay from batch to batch (iterations/pipeline_decodes.py)
+    STEP,  # tokens that each resident has taken since step 0
+    FIRST_FINISH,  # step in which the first resident finishes
+    ALIGNED,  # 1 when all residents took their last token when the batch last ended
     NUM_FEATURES,
 ) = range(19)
 
 # Columns of Batches.sums.
 (
-    SUM_WORK,  # on stages
-    SUM_WAIT,  # on none
+    SUM_WORK,  # time on stages
+    SUM_WAIT,  # time on no stage
     SUM_HOST,  # host time
-    SUM_OTHER,  # what the batches take longer than with their decodes alone
+    SUM_OTHER,  # how much longer the batches take than they would with their decodes alone
     NUM_SUMS,
 ) = range(5)
 
 # Columns of State.cursor.
 (
     REPLICA,  # the replica that is being advanced
-    SLOT,  # the batch that is to be formed or has ended
+    SLOT,  # which of the replica's batches is to be formed or has ended
     FIRST,  # replicas [FIRST, LAST) are simulated
     LAST,
     NEXT_REQUEST,  # first to arrive of the requests that no router has seen, NONE when there is none
     LEFT,  # iterations until the kernel comes back
     LOGGED,  # rows written to the log
-    PLACED,  # second answer of the last call that has two
+    LEFT_OVER,  # prompts in scratch that got no tokens in the batch being formed (sarathi)
     NUM_CURSORS,
 ) = range(9)
 
@@ -107,15 +107,15 @@ NONE = -1  # the null id of requests, batches and stages
 
 # Columns of Replicas.times.
 (
-    CLOCK,
-    TBT_SUM,
-    TBT_MAX,
+    CLOCK,  # how far the replica has been advanced
+    TBT_SUM,  # gaps between output tokens, summed
+    TBT_MAX,  # the longest of these gaps
     LAST_END,  # end of the last iteration of the group
-    WORK,  # time in iterations of the group
-    WORK_LOW,  # what its sum has lost by rounding
-    IDLE,  # time between iterations of the group
-    HOST,  # host time of its iterations
-    OTHER,  # what they take longer than with the group alone
+    WORK,  # time in iterations of the group, summed
+    WORK_LOW,  # what this sum has lost by rounding
+    IDLE,  # time between iterations of the group, summed
+    HOST,  # host time of these iterations, summed
+    OTHER,  # how much longer these iterations take than they would with the group alone, summed
     NUM_TIMES,
 ) = range(10)
 
@@ -126,15 +126,15 @@ class Limits(NamedTuple):
     num_stages: int
     num_blocks: int
     block_size: int  # tokens
-    watermark_blocks: int
-    blocks_per_sequence: int  # held at once by orca and faster_transformer
-    max_num_seqs: int
-    micro_batch_size: int  # sequences in a batch: max_num_seqs // num_stages
-    max_batch_size: int  # the same for orca and faster_transformer
-    max_num_batched_tokens: int
-    chunk_size: int
-    max_waiting_iters: int
-    router: int  # ROUTED, LEAST_OUTSTANDING, LEAST_WAITING or ASKED; the same for all pools
+    watermark_blocks: int  # that admission leaves free
+    blocks_per_sequence: int  # that orca and faster_transformer reserve for a request
+    max_num_seqs: int  # most requests that hold memory
+    micro_batch_size: int  # most requests in a batch: max_num_seqs // num_stages
+    max_batch_size: int  # most requests in a batch of orca and faster_transformer
+    max_num_batched_tokens: int  # of a batch: vllm, lightllm
+    chunk_size: int  # tokens of a batch: sarathi
+    max_waiting_iters: int  # decode iterations between two attempts to admit: lightllm
+    router: int  # ROUTED, LEAST_OUTSTANDING, LEAST_WAITING or CUSTOM; the same for all pools
 
 
 class Requests(NamedTuple):
@@ -142,7 +142,7 @@ class Requests(NamedTuple):
 
     arrived_at: Floats  # of this simulation alone: a kernel may write when a request arrives that is still to come
     total: Ints  # prompt and output tokens
-    prefill: Ints  # tokens to process before the next output token: the prompt, or all so far after a restart
+    prefill: Ints  # tokens to process before the next output token: the prompt, or all tokens so far after a restart
     processed: Ints  # tokens processed; the first output token counts when the prefill is complete
     blocks: Ints  # KV blocks held
     restarts: Ints
@@ -152,9 +152,9 @@ class Requests(NamedTuple):
     last_token_at: Floats
     finished_at: Floats
     execution_time: Floats  # s in iterations, summed over stages
-    parts: Floats  # [N, breakdown.NUM_PARTS] s, where the time goes; [0, NUM_PARTS] when nobody asked
+    parts: Floats  # [N, breakdown.NUM_PARTS] s, where the time goes; [0, NUM_PARTS] without detail
     detail: Floats  # breakdown.DETAIL or NO_DETAIL
-    replica: Ints
+    replica: Ints  # NONE before the request is routed
     next: Ints  # next to arrive on the same replica; of those that no router has seen, next to arrive at all
 
 
@@ -167,45 +167,46 @@ class Replicas(NamedTuple):
     busy: Floats  # [R, S] s in iterations
     preempted: Ints  # [R, W] restarted requests, the next one last
     running: Ints  # [R, W * S] requests (faster_transformer: batches) that wait for their next iteration
-    heap: Longs  # [R, W] members of the group, first to finish first: step of the end, then the request
-    growth: Ints  # [R, block size] members of the group that need a block, by step modulo the block size
-    fresh: Ints  # [R, W] members that have not taken part in an iteration yet
-    chunked: Ints  # [R, W] prompts begun and not complete, while decodes run as a group
-    stage_end: Floats  # [R, S] s, when the batch on the stage ends
-    stage_seconds: Floats  # [R, S] s, how long that batch takes there
+    heap: Longs  # [R, W] heap of the group's members, the next to finish on top: last step << 32 | request
+    growth: Ints  # [R, block size] how many members of the group need a block, by step modulo the block size
+    fresh: Ints  # [R, W] members that have not taken part in an iteration of the group yet
+    chunked: Ints  # [R, W] prompts whose prefill has begun and is not complete, while decodes run as a group
+    stage_end: Floats  # [R, S] s, when the batch on the stage leaves it
+    stage_seconds: Floats  # [R, S] s, how long the batch is on the stage
     stage_batch: Longs  # [R, S] the batch on the stage, NONE when idle
     stage_sequence: Longs  # [R, S] order in which stages started
     queue: Longs  # [R, S, S] batches before a stage, oldest first
-    queued: Longs  # [R, S]
-    load: Floats  # [R] requests, what a router that looks keeps low
-    lightest: Ints  # tournament of the replicas by load
-    quiet_until: Floats  # [R] s, when the load of a replica may change next by itself
+    queued: Longs  # [R, S] batches in each queue
+    load: Floats  # [R] requests, by which least_outstanding and least_waiting choose a replica
+    lightest: Ints  # tournament of the replicas by load (replicas/tournament.py)
+    quiet_until: Floats  # [R] s, when the load of a replica may change next without a request being routed to it
     soonest: Ints  # tournament of the replicas by quiet_until
     events: Longs  # [R, 8 * S + 8] ring of events due now
-    sums: Longs  # [R, measure.NUM_SUMS] work; of no replica when nobody asked
-    series: Longs  # [R, measure.BINS, measure.NUM_SERIES] over time; of no replica when nobody asked
+    sums: Longs  # [R, counts.NUM_SUMS] work; [0, NUM_SUMS] without detail
+    series: Longs  # [R, counts.BINS, counts.NUM_SERIES] what happens over time; [0, BINS, NUM_SERIES] without detail
 
 
 class Batches(NamedTuple):
-    """Up to S batches in flight per replica; a batch keeps its place until it ends.
+    """Up to S batches in flight per replica; a batch keeps its slot until it ends.
 
-    There are B places, S in a pipeline of one stage and S + 1 in others: one to form a batch in while the last stays.
+    There are B slots: one where a replica has one stage, and S + 1 in a pipeline, so that a batch can be formed while
+    the batch that has just ended keeps its residents.
     """
 
-    request: Ints  # [R, B, W]
-    tokens: Ints  # [R, B, W]
+    request: Ints  # [R, B, W] members, those that are listed
+    tokens: Ints  # [R, B, W] tokens that each of them computes in the batch
     features: Longs  # [R, B, NUM_FEATURES]
-    layers_ms: Floats  # [R, B] what is the same on every stage
-    on_stage: Floats  # [R, B] s spent on stages so far, by the clock
-    seconds: Floats  # [R, B] s on the same, by the tables
-    standing: Ints  # [R, B, W] members that stay together from batch to batch
-    growth: Ints  # [R, B, block size] of these, who needs a block, by step modulo the block size
-    sums: Floats  # [R, B, NUM_SUMS] s since their step 0
-    last_end: Floats  # [R, B] s, when the last of these batches ended
+    layers_ms: Floats  # [R, B] ms, the part of the time of a stage that is the same on every stage
+    on_stage: Floats  # [R, B] s on stages so far, by the clock
+    seconds: Floats  # [R, B] s on stages so far, by the tables
+    residents: Ints  # [R, B, W] members that stay from batch to batch
+    growth: Ints  # [R, B, block size] how many residents need a block, by step modulo the block size
+    sums: Floats  # [R, B, NUM_SUMS] s since step 0 of the residents
+    last_end: Floats  # [R, B] s, when the residents last took a token
 
 
 class Log(NamedTuple):
-    """One row per batch and stage, in order of start; empty arrays keep no log."""
+    """One row per batch and stage, in order of start. No log is kept where the arrays are empty."""
 
     replica: Ints
     stage: Ints
@@ -218,24 +219,24 @@ class Log(NamedTuple):
 
 
 class Tally(NamedTuple):
-    """Batches by what they are; empty when nobody asked."""
+    """Histograms of batches; empty without detail."""
 
-    batch_size: Longs  # [W + 1] batches by number of sequences
-    batch_decodes: Longs  # [W + 1] the same by decodes
-    batch_tokens: Longs  # [counters.NUM_SIZES] batches by number of tokens
-    batch_prefill_tokens: Longs  # [counters.NUM_SIZES] the same by prompt tokens
-    batch_seconds: Longs  # [counters.NUM_BINS] batches on stages by time
+    batch_size: Longs  # [W + 1] batches by number of requests
+    batch_decodes: Longs  # [W + 1] batches by number of decodes
+    batch_tokens: Longs  # [histogram.NUM_SIZES] batches by number of tokens
+    batch_prefill_tokens: Longs  # [histogram.NUM_SIZES] batches by number of prompt tokens
+    batch_seconds: Longs  # [histogram.NUM_BINS] batches on a stage by their time there
 
 
 class State(NamedTuple):
-    """Everything that changes. Threads share requests, replicas and batches and own the rest."""
+    """Everything that changes. Threads share requests, replicas and batches; each has the other arrays for itself."""
 
     requests: Requests
     replicas: Replicas
     batches: Batches
     log: Log
     tally: Tally
-    tbt: Longs  # [counters.NUM_BINS] gaps between output tokens by length
+    tbt: Longs  # [histogram.NUM_BINS] gaps between output tokens (TBT) by length
     cursor: Longs  # [NUM_CURSORS]
     moments: Floats  # [NUM_MOMENTS] s
-    scratch: Longs  # [2, W * S + W]
+    scratch: Longs  # [2, W * S + W] working memory of a policy while it forms a batch

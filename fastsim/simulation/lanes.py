@@ -15,7 +15,7 @@ from fastsim.deployment.schedulers import is_function
 from fastsim.kernels import state
 from fastsim.kernels.cost import Cost
 from fastsim.kernels.exits import Exit
-from fastsim.kernels.replicas.route import ASKED, LEAST_OUTSTANDING, LEAST_WAITING, ROUTED
+from fastsim.kernels.replicas.route import CUSTOM, LEAST_OUTSTANDING, LEAST_WAITING, ROUTED
 from fastsim.kernels.state import Limits, State
 from fastsim.simulation import layout
 from fastsim.simulation.custom.policy import user_policy
@@ -83,7 +83,7 @@ def limits_of(resolved: Resolved) -> Limits:
         max_num_batched_tokens=scheduler.max_num_batched_tokens,
         chunk_size=scheduler.chunk_size,
         max_waiting_iters=scheduler.max_waiting_iters,
-        router=ASKED if is_function(resolved.router) else ROUTERS.get(resolved.router, ROUTED),
+        router=CUSTOM if is_function(resolved.router) else ROUTERS.get(resolved.router, ROUTED),
     )
 
 

@@ -11,7 +11,7 @@ from fastsim.kernels import state
 from fastsim.kernels.accounts import breakdown, histogram
 from fastsim.kernels.accounts import counts as measure
 from fastsim.kernels.replicas.route import ROUTED
-from fastsim.kernels.replicas.tournament import seat
+from fastsim.kernels.replicas.tournament import winner_tree
 from fastsim.kernels.state import Batches, Limits, Log, Replicas, Requests, State, Tally
 
 Floats = NDArray[np.float64]
@@ -89,7 +89,7 @@ def lay_out_replicas(num_replicas: int, limits: Limits, arena: Arena, detail: bo
     shape = (num_replicas, limits.num_stages)
     places = (num_replicas, limits.max_num_seqs)
     counts = arena.take("counts", (num_replicas, state.NUM_COUNTS), np.int64)
-    counts[:, [state.HEAD, state.COMING, state.TAIL, state.RESTING]] = state.NONE
+    counts[:, [state.HEAD, state.COMING, state.TAIL, state.KEPT_BATCH]] = state.NONE
     counts[:, state.FREE] = limits.num_blocks
     return Replicas(
         pool=arena.take("pool", num_replicas, np.int32),
@@ -109,24 +109,24 @@ def lay_out_replicas(num_replicas: int, limits: Limits, arena: Arena, detail: bo
         queue=arena.take("queue", (*shape, limits.num_stages), np.int64),
         queued=arena.take("queued", shape, np.int64),
         load=arena.take("load", num_replicas),
-        lightest=_seats(num_replicas, "lightest", arena),
+        lightest=_winner_tree(num_replicas, "lightest", arena),
         quiet_until=arena.take("quiet_until", num_replicas, value=math.inf),
-        soonest=_seats(num_replicas, "soonest", arena),
+        soonest=_winner_tree(num_replicas, "soonest", arena),
         events=arena.take("events", (num_replicas, 8 * limits.num_stages + 8), np.int64),
         sums=arena.take("sums", (num_replicas * detail, measure.NUM_SUMS), np.int64),
         series=arena.take("series", (num_replicas * detail, measure.BINS, measure.NUM_SERIES), np.int64),
     )
 
 
-def _seats(num_replicas: int, name: str, arena: Arena) -> NDArray[np.int32]:
+def _winner_tree(num_replicas: int, name: str, arena: Arena) -> NDArray[np.int32]:
     """Return the tournament of replicas that all have the same key."""
-    drawn = _seat(num_replicas)
-    seats = arena.take(name, len(drawn), np.int32)
-    seats[:] = drawn
-    return seats
+    drawn = _drawn_tree(num_replicas)
+    winners = arena.take(name, len(drawn), np.int32)
+    winners[:] = drawn
+    return winners
 
 
-_seat = cache(seat)
+_drawn_tree = cache(winner_tree)
 
 
 def lay_out_batches(num_replicas: int, limits: Limits, arena: Arena) -> Batches:
@@ -139,7 +139,7 @@ def lay_out_batches(num_replicas: int, limits: Limits, arena: Arena) -> Batches:
         layers_ms=arena.take("layers_ms", shape),
         on_stage=arena.take("on_stage", shape),
         seconds=arena.take("batch_seconds", shape),
-        standing=arena.take("standing", (*shape, limits.max_num_seqs), np.int32),
+        residents=arena.take("residents", (*shape, limits.max_num_seqs), np.int32),
         growth=arena.take("batch_growth", (*shape, limits.block_size), np.int32),
         sums=arena.take("batch_sums", (*shape, state.NUM_SUMS)),
         last_end=arena.take("batch_last_end", shape),

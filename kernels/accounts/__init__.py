@@ -1,1 +1,1 @@
-"""What a run keeps beside the requests: times by part, counts, histograms and the log of batches."""
+"""What a run records beside its requests: the parts of their times, counts, histograms and the log of batches."""

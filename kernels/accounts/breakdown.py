@@ -1,7 +1,7 @@
-"""Where a request's time goes, as sums from which the shell makes the parts of its end-to-end time.
+"""Where a request's time goes, as sums of which the shell makes the parts of its end-to-end time.
 
-Waits are counted as differences of the clock, to the bit nothing where there are none, and computing is what they leave
-of a phase: so the parts add up. All is zero-sized, and nothing counted, when nobody asked.
+A wait is the difference of two clock readings and so exactly 0 where a request did not wait; the time of computing is
+the rest of a phase. So the parts add up to the whole. Without detail the arrays are empty and nothing is counted.
 """
 
 import math
@@ -28,29 +28,30 @@ from ..state import (
 
 # Columns of Requests.parts, s.
 (
-    CHUNK_WAIT,  # between first batch and first token, on no stage
-    DECODE_WAIT,  # after the first token, on no stage
-    OTHER_WORK,  # what its decode iterations take longer than with the decodes alone
+    CHUNK_WAIT,  # time on no stage between the first batch and the first token
+    DECODE_WAIT,  # time on no stage after the first token
+    OTHER_WORK,  # how much longer its decode iterations take than they would with their decodes alone
     PREFILL_HOST,  # host time of the iterations that process its chunks
     DECODE_HOST,  # host time of its decode iterations
-    LOST_PREFILL,  # from a restart until all its tokens are computed again, before the first token
-    LOST_DECODE,  # the same after the first token
-    SINCE,  # end of its last chunk, or its restart
+    LOST_PREFILL,  # time from restarts before the first token until all tokens are computed again
+    LOST_DECODE,  # time from restarts after the first token until all tokens are computed again
+    SINCE,  # when its last chunk ended, or when it restarted
     NUM_PARTS,
 ) = range(9)
 
-# Requests.detail tells by its type whether anybody asked: so one kernel counts, and another has no trace of it.
+# Requests.detail says by its type whether to count: a kernel compiled for NO_DETAIL has no code that counts.
 DETAIL, NO_DETAIL = np.empty((0, 0)), np.empty(0)
 
 
 @inlined
 def detailed(requests: Requests) -> bool:
+    """Whether the run keeps where the time of requests goes; known when the kernel is compiled."""
     return bool(requests.detail.ndim == 2)
 
 
 @inlined
 def other_seconds(cost: Cost, features: Longs, seconds: float) -> float:
-    """What a batch of ``seconds``, summed over stages, takes longer than its decodes would alone; host time apart."""
+    """How much longer a batch of ``seconds`` on all stages takes than its decodes alone would, s, without host time."""
     number = features[NUM_DECODES]
     if features[NUM_PREFILLS] == 0 or number == 0:
         return 0.0
@@ -64,15 +65,15 @@ def other_seconds(cost: Cost, features: Longs, seconds: float) -> float:
 
 @inlined
 def count_chunk(requests: Requests, request: int, now: float, on_stage: float, host: float, completes: bool) -> None:
-    """Count an iteration that processed a chunk, ``on_stage`` s of it on stages."""
+    """Count an iteration that computed a chunk of a prompt, ``on_stage`` s of it on stages."""
     parts = requests.parts[request]
     if requests.restarts[request] == 0:
         parts[CHUNK_WAIT] += (now - parts[SINCE]) - on_stage
         parts[PREFILL_HOST] += host
         parts[SINCE] = now
     elif completes:
-        place = LOST_PREFILL if math.isnan(requests.first_token_at[request]) else LOST_DECODE
-        parts[place] += now - parts[SINCE]
+        part = LOST_PREFILL if math.isnan(requests.first_token_at[request]) else LOST_DECODE
+        parts[part] += now - parts[SINCE]
 
 
 @inlined
@@ -86,7 +87,7 @@ def count_decode(requests: Requests, request: int, now: float, on_stage: float, 
 
 @inlined
 def count_restart(requests: Requests, request: int, now: float) -> None:
-    """Count what went before a restart; one that is computing its tokens again goes on doing so."""
+    """Count the time up to a restart; a request that is computing its tokens again continues to."""
     parts = requests.parts[request]
     if requests.processed[request] > requests.prefill[request]:
         parts[DECODE_WAIT] += now - requests.last_token_at[request]
@@ -99,7 +100,7 @@ def count_restart(requests: Requests, request: int, now: float) -> None:
 
 @inlined
 def enter_group(state: State, r: int, request: int) -> None:
-    """Take the group's sums so far from a request's; they come on again when it leaves."""
+    """Subtract the group's sums so far from the sums of a request that joins it; leave_group adds them again."""
     parts, times = state.requests.parts[request], state.replicas.times[r]
     now = times[CLOCK]
     parts[DECODE_WAIT] += (now - state.requests.last_token_at[request]) - (times[IDLE] + (now - times[LAST_END]))
@@ -109,7 +110,7 @@ def enter_group(state: State, r: int, request: int) -> None:
 
 @inlined
 def leave_group(state: State, r: int, request: int, counted_to: float) -> None:
-    """Add the group's sums to a request's, up to its last token, ``counted_to`` s."""
+    """Add the group's sums to those of a request that leaves it, up to its last token at ``counted_to``, s."""
     parts, times = state.requests.parts[request], state.replicas.times[r]
     parts[DECODE_WAIT] += times[IDLE] + (counted_to - times[LAST_END])
     parts[DECODE_HOST] += times[HOST]

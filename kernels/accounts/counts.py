@@ -1,7 +1,7 @@
-"""What detail keeps beside requests: batches by size, work in integers, and series over time.
+"""What a run with detail records beside its requests: batches by size, work in integers, and series over time.
 
-Time is counted in ticks since the first arrival and bins are powers of two of them, so all is integer: sums are exact,
-whatever the order, however a run of iterations is cut, on any number of threads.
+Time is counted in ticks since the first arrival, and the width of a bin is a power of two of ticks. So all numbers are
+integers and their sums exact: in any order, wherever a run of iterations is cut, on any number of threads.
 """
 
 from .._jit import apart, inlined
@@ -31,11 +31,12 @@ TICKS = 1048576.0  # per s
 FIRST_SHIFT = 10  # a bin has 2 ** (FIRST_SHIFT + folds) ticks, at first a millisecond
 BINS = 256
 
-# Columns of Replicas.series; the first three are levels, in their unit times ticks.
+# Columns of Replicas.series: stages, requests and KV blocks, each times ticks; then tokens.
 BUSY, RUNNING_SERIES, KV, PREFILL_TOKENS, DECODE_TOKENS, NUM_SERIES = range(6)
 
-# Columns of Replicas.sums, over all members of all batches: n tokens after p processed ones.
-SQUARES, PAIRS, SAMPLED, NUM_SUMS = range(4)  # n * n; n * p; output tokens
+# Columns of Replicas.sums, over all members of all batches, where a member computes n tokens after p processed ones:
+# sum of n * n, sum of n * p, and output tokens.
+SQUARES, PAIRS, SAMPLED, NUM_SUMS = range(4)
 
 
 @inlined
@@ -46,33 +47,33 @@ def ticks_at(state: State, time: float) -> int:
 
 @apart
 def fold(series: Longs, counts: Longs, ticks: int) -> None:
-    """Fold the bins of a replica by two until there is one for a tick."""
+    """Add up neighbouring bins of a replica, two by two, until its bins reach as far as ``ticks``."""
     while ticks >> (counts[SHIFT] + FIRST_SHIFT) >= BINS:
         counts[SHIFT] += 1
         for column in range(NUM_SERIES):
-            for place in range(BINS // 2):
-                series[place, column] = series[2 * place, column] + series[2 * place + 1, column]
-            for place in range(BINS // 2, BINS):
-                series[place, column] = 0
+            for i in range(BINS // 2):
+                series[i, column] = series[2 * i, column] + series[2 * i + 1, column]
+            for i in range(BINS // 2, BINS):
+                series[i, column] = 0
 
 
 @apart
 def spread(series: Longs, counts: Longs, first: int, last: int, busy: int, running: int, blocks: int) -> None:
-    """Add levels that hold from tick ``first`` to ``last`` to the bins of a replica in between."""
+    """Add busy stages, running requests and KV blocks, which hold from tick ``first`` to ``last``, to the bins."""
     while first < last:
         fold(series, counts, first)
         shift = counts[SHIFT] + FIRST_SHIFT
-        place = first >> shift
-        until = min(last, (place + 1) << shift)
-        series[place, BUSY] += busy * (until - first)
-        series[place, RUNNING_SERIES] += running * (until - first)
-        series[place, KV] += blocks * (until - first)
+        i = first >> shift
+        until = min(last, (i + 1) << shift)
+        series[i, BUSY] += busy * (until - first)
+        series[i, RUNNING_SERIES] += running * (until - first)
+        series[i, KV] += blocks * (until - first)
         first = until
 
 
 @inlined
 def bin_at(state: State, r: int, ticks: int) -> int:
-    """The bin of a tick on a replica, whose bins fold until it has one."""
+    """The index of the bin of a replica that holds a tick; bins are folded until there is one."""
     counts = state.replicas.counts[r]
     if ticks >> (counts[SHIFT] + FIRST_SHIFT) >= BINS:
         fold(state.replicas.series[r], counts, ticks)
@@ -80,14 +81,14 @@ def bin_at(state: State, r: int, ticks: int) -> int:
 
 
 @inlined
-def bin_end(state: State, r: int, place: int) -> int:
-    """The tick at which a bin ends."""
-    return int((place + 1) << (state.replicas.counts[r, SHIFT] + FIRST_SHIFT))
+def bin_end(state: State, r: int, index: int) -> int:
+    """The tick at which a bin of a replica ends."""
+    return int((index + 1) << (state.replicas.counts[r, SHIFT] + FIRST_SHIFT))
 
 
 @inlined
 def count_time(state: State, limits: Limits, r: int, busy: int, until: float) -> None:
-    """Count what a replica holds from its clock ``until``, s, while so many of its stages are ``busy``."""
+    """Count what a replica holds from its clock to ``until``, s, while ``busy`` of its stages run a batch."""
     if detailed(state.requests) and busy > 0:
         counts = state.replicas.counts[r]
         running, blocks = counts[PRESENT] - counts[WAITING], limits.num_blocks - counts[FREE]
@@ -97,14 +98,14 @@ def count_time(state: State, limits: Limits, r: int, busy: int, until: float) ->
 
 @inlined
 def count_stage(state: State, seconds: float) -> None:
-    """Count a batch on a stage by its time."""
+    """Count a batch on a stage by its time there, s."""
     if detailed(state.requests):
         state.tally.batch_seconds[bin_of(seconds)] += 1
 
 
 @inlined
 def count_batch(state: State, r: int, slot: int) -> None:
-    """Count the batch that starts at the clock."""
+    """Count the batch in a slot, which starts at the clock of its replica."""
     if detailed(state.requests):
         features, tally, sums = state.batches.features[r, slot], state.tally, state.replicas.sums[r]
         decodes, prefill_tokens = features[NUM_DECODES], features[NUM_PREFILL_TOKENS]
@@ -115,14 +116,14 @@ def count_batch(state: State, r: int, slot: int) -> None:
         sums[SQUARES] += decodes + features[PREFILL_SQUARES]
         sums[PAIRS] += features[DECODE_KV] + features[PREFILL_PAIRS]
         sums[SAMPLED] += features[NUM_SAMPLED]
-        place = bin_at(state, r, ticks_at(state, state.replicas.times[r, CLOCK]))
-        state.replicas.series[r, place, PREFILL_TOKENS] += prefill_tokens
-        state.replicas.series[r, place, DECODE_TOKENS] += decodes
+        now = bin_at(state, r, ticks_at(state, state.replicas.times[r, CLOCK]))
+        state.replicas.series[r, now, PREFILL_TOKENS] += prefill_tokens
+        state.replicas.series[r, now, DECODE_TOKENS] += decodes
 
 
 @inlined
-def count_run(state: State, r: int, place: int, number: int, started: int, decode_kv: int) -> None:
-    """Count ``started`` batches of the same ``number`` of decodes, whose KV was ``decode_kv`` in the first."""
+def count_run(state: State, r: int, bin_now: int, number: int, started: int, decode_kv: int) -> None:
+    """Count ``started`` batches of the same ``number`` of decodes, which held ``decode_kv`` tokens in the first."""
     tally, sums = state.tally, state.replicas.sums[r]
     tally.batch_size[number] += started
     tally.batch_decodes[number] += started
@@ -131,4 +132,4 @@ def count_run(state: State, r: int, place: int, number: int, started: int, decod
     sums[SQUARES] += started * number
     sums[PAIRS] += started * decode_kv + number * (started * (started - 1) // 2)
     sums[SAMPLED] += started * number
-    state.replicas.series[r, place, DECODE_TOKENS] += started * number
+    state.replicas.series[r, bin_now, DECODE_TOKENS] += started * number

@@ -6,12 +6,13 @@ from ..state import FREE, LOGGED, NUM_PREFILL_TOKENS, NUM_SEQS, NUM_TOKENS, REPL
 
 @inlined
 def full(state: State) -> bool:
-    """Whether a log is kept and has no room for a row."""
+    """Whether a log is kept and has no room for another row."""
     return bool(state.log.start.size > 0 and state.cursor[LOGGED] >= state.log.start.size)
 
 
 @inlined
 def record(state: State, num_blocks: int, stage: int, slot: int, start: float, end: float) -> None:
+    """Log the batch in a slot, which is on a stage from ``start`` to ``end``, s, if a log is kept."""
     if state.log.start.size == 0:
         return
     r, row, log = state.cursor[REPLICA], state.cursor[LOGGED], state.log

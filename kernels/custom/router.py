@@ -1,4 +1,4 @@
-"""What surrounds a routing function of the user's: what it sees of the replicas, and where a request goes."""
+"""The parts around a user's routing function: the view it gets of the replicas, and sending a request to one."""
 
 from typing import NamedTuple
 
@@ -23,21 +23,21 @@ from ..state import (
 from .view import BAD_REPLICA
 
 
-class Lobby(NamedTuple):
-    """What a router of the user's needs besides the state of the one lane."""
+class RouterState(NamedTuple):
+    """The arrays of a user's router besides State; N requests, R replicas."""
 
     num_waiting: Longs  # [R]
     num_outstanding: Longs  # [R]
     free_blocks: Longs  # [R]
     memo: Floats  # [N]
     notes: Floats  # [R, NOTES]
-    trouble: Longs  # [4] as Desk.trouble
+    trouble: Longs  # [4] the same as SchedulerState.trouble
     num_prompt_tokens: Ints  # [N]
     num_output_tokens: Ints  # [N]
 
 
 class ClusterView(NamedTuple):
-    """What a routing function sees of the replicas, just before the request arrives. R replicas."""
+    """The view of R replicas that a routing function gets, just before a request arrives."""
 
     now: float  # s
     num_replicas: int
@@ -59,46 +59,46 @@ class Arrival(NamedTuple):
 
 
 @inlined
-def due(state: State) -> bool:
+def arrival_due(state: State) -> bool:
     """Whether a request arrives at the horizon that no router has seen."""
     return bool(state.cursor[NEXT_REQUEST] != NONE and next_arrival(state) == state.moments[HORIZON])
 
 
 @inlined
-def survey(state: State, limits: tuple[Limits, ...], lobby: Lobby) -> ClusterView:
-    """What the router sees at the horizon. A request that was routed counts at once."""
+def cluster_view(state: State, limits: tuple[Limits, ...], router: RouterState) -> ClusterView:
+    """The view of the replicas at the horizon. A request counts from when it is routed."""
     counts = state.replicas.counts
     for r in range(counts.shape[0]):
-        lobby.num_waiting[r] = counts[r, WAITING] + counts[r, UNSEEN]
-        lobby.num_outstanding[r] = counts[r, PRESENT] + counts[r, UNSEEN]
-        lobby.free_blocks[r] = counts[r, FREE]
+        router.num_waiting[r] = counts[r, WAITING] + counts[r, UNSEEN]
+        router.num_outstanding[r] = counts[r, PRESENT] + counts[r, UNSEEN]
+        router.free_blocks[r] = counts[r, FREE]
     return ClusterView(
         state.moments[HORIZON],
         counts.shape[0],
-        lobby.num_waiting,
-        lobby.num_outstanding,
-        lobby.free_blocks,
+        router.num_waiting,
+        router.num_outstanding,
+        router.free_blocks,
         limits[0].num_blocks,
         limits[0].block_size,
-        lobby.memo,
-        lobby.notes,
+        router.memo,
+        router.notes,
     )
 
 
 @inlined
-def arrival(state: State, lobby: Lobby) -> Arrival:
+def arrival(state: State, router: RouterState) -> Arrival:
     """The request that is due."""
     request = state.cursor[NEXT_REQUEST]
-    return Arrival(request, lobby.num_prompt_tokens[request], lobby.num_output_tokens[request])
+    return Arrival(request, router.num_prompt_tokens[request], router.num_output_tokens[request])
 
 
 @inlined
-def send(state: State, lobby: Lobby, replica: int) -> bool:
-    """Give the request that is due to a replica; False when there is none of that number."""
+def route_to(state: State, router: RouterState, replica: int) -> bool:
+    """Send the request that is due to a replica; False when no replica has that number."""
     request, number = state.cursor[NEXT_REQUEST], state.replicas.counts.shape[0]
     if replica < 0 or replica >= number:
-        lobby.trouble[0], lobby.trouble[1] = BAD_REPLICA, request
-        lobby.trouble[2], lobby.trouble[3] = replica, number
+        router.trouble[0], router.trouble[1] = BAD_REPLICA, request
+        router.trouble[2], router.trouble[3] = replica, number
         return False
     append(state, replica, take_next(state))
     return True

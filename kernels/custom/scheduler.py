@@ -1,6 +1,6 @@
-"""What surrounds a scheduling function of the user's: it is shown its replica, and what it chooses is made so.
+"""The parts around a user's scheduling function: the view it gets of its replica, and the batch made of its choice.
 
-The loop itself is written out per function (fastsim/policies/source.py): numba caches no function that is an argument.
+The loop itself is written out for each function, because Numba caches no kernel that takes a function as argument.
 """
 
 from .._jit import inlined
@@ -42,26 +42,26 @@ from .view import (
     TAKEN,
     TWICE,
     WAITS,
-    Desk,
     ReplicaView,
+    SchedulerState,
 )
 
 
 @inlined
-def ready(state: State, limits: Limits, desk: Desk) -> bool:
-    """Bring the queue of the replica at cursor up to date; False when it has no room, and the shell has to give some.
+def refresh_queue(state: State, limits: Limits, policy: SchedulerState) -> bool:
+    """Bring the queue of the replica at cursor up to date; False when the shell has to give it more room.
 
-    In front of the queue there is always room for all that may be restarted.
+    In front of the queue there is always room for all requests that may be restarted.
     """
     r = state.cursor[REPLICA]
-    counts, queue, ends = state.replicas.counts[r], desk.queue[r], desk.ends[r]
+    counts, queue, ends = state.replicas.counts[r], policy.queue[r], policy.ends[r]
     first, last, slack = ends[0], ends[1], limits.max_num_seqs
     number = counts[WAITING]
     if first < slack or first + number > queue.size:
         start = 2 * slack
         if start + 2 * number > queue.size:
             counts[FORM_DUE] = 1
-            desk.trouble[0] = NO_ROOM
+            policy.trouble[0] = NO_ROOM
             return False
         if start < first:
             move(queue, first, last, queue, start)
@@ -72,7 +72,7 @@ def ready(state: State, limits: Limits, desk: Desk) -> bool:
     request = counts[HEAD]
     while request != counts[COMING]:
         queue[last] = request
-        desk.mark[request] = WAITS
+        policy.status[request] = WAITS
         last += 1
         request = state.requests.next[request]
     counts[HEAD] = request
@@ -82,22 +82,22 @@ def ready(state: State, limits: Limits, desk: Desk) -> bool:
 
 
 @inlined
-def view(state: State, limits: Limits, desk: Desk) -> ReplicaView:
-    """What the policy sees of the replica at cursor."""
+def replica_view(state: State, limits: Limits, policy: SchedulerState) -> ReplicaView:
+    """The view of the replica at cursor that the policy gets."""
     r = state.cursor[REPLICA]
-    counts, first, last = state.replicas.counts[r], desk.ends[r, 0], desk.ends[r, 1]
-    joined = last - first - desk.asked[r]
+    counts, first, last = state.replicas.counts[r], policy.ends[r, 0], policy.ends[r, 1]
+    joined = last - first - policy.queue_length[r]
     return ReplicaView(
         state.replicas.times[r, CLOCK],
-        desk.queue[r, first:last],
+        policy.queue[r, first:last],
         state.replicas.running[r, : counts[RUNNING]],
         joined,
-        desk.arrived_at,
-        desk.num_prompt_tokens,
-        desk.num_output_tokens,
-        desk.prefill,
-        desk.processed,
-        desk.blocks,
+        policy.arrived_at,
+        policy.num_prompt_tokens,
+        policy.num_output_tokens,
+        policy.prefill,
+        policy.processed,
+        policy.blocks,
         counts[FREE],
         limits.num_blocks,
         limits.block_size,
@@ -107,21 +107,21 @@ def view(state: State, limits: Limits, desk: Desk) -> ReplicaView:
         limits.micro_batch_size,
         limits.max_num_batched_tokens,
         limits.chunk_size,
-        desk.memo,
-        desk.notes[r],
+        policy.memo,
+        policy.notes[r],
     )
 
 
 @inlined
-def start(state: State, cost: Cost, limits: Limits, desk: Desk, chosen: int) -> int:
-    """Start the batch that the policy chose at cursor, ``chosen`` requests in scratch; FAULT when it cannot be."""
+def start_chosen(state: State, cost: Cost, limits: Limits, policy: SchedulerState, chosen: int) -> int:
+    """Start the batch of the ``chosen`` requests that the policy put into scratch; FAULT when it cannot be formed."""
     counts = state.replicas.counts[state.cursor[REPLICA]]
-    size = _place(state, limits, desk, chosen)
-    if desk.trouble[0] != FINE:
+    size = _apply_choice(state, limits, policy, chosen)
+    if policy.trouble[0] != FINE:
         return Exit.FAULT
     if size > 0:
         return launch(state, cost, limits, size)
-    # Whoever chooses nothing waits for the next arrival. A restart may have made room.
+    # A policy that chooses nothing waits for the next arrival, unless a restart may have made room.
     if counts[IN_FLIGHT] == 0 and counts[RESTARTS] > counts[RESTARTS_BEFORE]:
         counts[FORM_DUE] = 1
     counts[RESTARTS_BEFORE] = counts[RESTARTS]
@@ -129,40 +129,40 @@ def start(state: State, cost: Cost, limits: Limits, desk: Desk, chosen: int) -> 
 
 
 @inlined
-def finish(state: State, cost: Cost, desk: Desk) -> None:
+def end_chosen(state: State, cost: Cost, policy: SchedulerState) -> None:
     """End the batch at cursor."""
     r, slot = state.cursor[REPLICA], state.cursor[SLOT]
     request, size = state.batches.request[r, slot], state.batches.features[r, slot, NUM_SEQS]
     retire(state, cost)
     left = state.batches.features[r, slot, NUM_SEQS]
     for i in range(size):
-        desk.mark[request[i]] = RUNS if i < left else ELSEWHERE
+        policy.status[request[i]] = RUNS if i < left else ELSEWHERE
 
 
 @inlined
-def _place(state: State, limits: Limits, desk: Desk, chosen: int) -> int:
-    """Put what was chosen and fits into the batch at cursor; returns its size."""
+def _apply_choice(state: State, limits: Limits, policy: SchedulerState, chosen: int) -> int:
+    """Put the chosen requests that fit into the batch at cursor; returns its size."""
     r, slot = state.cursor[REPLICA], state.cursor[SLOT]
     requests, counts = state.requests, state.replicas.counts[r]
     request, tokens = state.batches.request[r, slot], state.batches.tokens[r, slot]
     if chosen < 0 or chosen > state.scratch.shape[1]:
-        return _trouble(desk, BAD_SIZE, chosen, state.scratch.shape[1], 0)
+        return _refuse(policy, BAD_SIZE, chosen, state.scratch.shape[1], 0)
     size = num_tokens = admitted = 0
     for i in range(chosen):
         candidate, number = state.scratch[0, i], state.scratch[1, i]
-        if candidate < 0 or candidate >= desk.mark.size or requests.replica[candidate] != r:
-            return _trouble(desk, NOT_HERE, candidate, r, 0)
-        where = desk.mark[candidate]
+        if candidate < 0 or candidate >= policy.status.size or requests.replica[candidate] != r:
+            return _refuse(policy, NOT_HERE, candidate, r, 0)
+        where = policy.status[candidate]
         if where == RESTARTED:
             continue
         if where != WAITS and where != RUNS:
-            return _trouble(desk, TWICE if where == TAKEN else NOT_HERE, candidate, r, 0)
+            return _refuse(policy, TWICE if where == TAKEN else NOT_HERE, candidate, r, 0)
         decodes = requests.processed[candidate] > requests.prefill[candidate]
         most = 1 if decodes else int(requests.prefill[candidate] - requests.processed[candidate])
         if number < 0 or number > most or (number == 0 and where == WAITS):
-            return _trouble(desk, BAD_TOKENS, candidate, number, most)
+            return _refuse(policy, BAD_TOKENS, candidate, number, most)
         if number == 0:
-            _restart(state, desk, r, candidate)
+            _restart(state, policy, r, candidate)
             continue
         if size == limits.micro_batch_size or num_tokens + number > limits.max_num_batched_tokens:
             continue
@@ -173,88 +173,91 @@ def _place(state: State, limits: Limits, desk: Desk, chosen: int) -> int:
             allocate(requests.blocks, counts, limits.num_blocks, candidate, need)
             admitted += 1
         elif decodes:
-            if not _has_room(state, limits, desk, r, candidate):
+            if not _has_room(state, limits, policy, r, candidate):
                 continue
             grow(requests.processed, requests.blocks, counts, limits.num_blocks, limits.block_size, candidate)
-        desk.mark[candidate] = TAKEN
+        policy.status[candidate] = TAKEN
         request[size], tokens[size] = candidate, number
         size += 1
         num_tokens += number
-    _leave_running(state, desk, r)
-    _leave_queue(state, desk, r, admitted)
+    _leave_running(state, policy, r)
+    _leave_queue(state, policy, r, admitted)
     return size
 
 
 @inlined
-def _trouble(desk: Desk, why: int, first: int, second: int, third: int) -> int:
-    desk.trouble[0], desk.trouble[1], desk.trouble[2], desk.trouble[3] = why, first, second, third
+def _refuse(policy: SchedulerState, why: int, first: int, second: int, third: int) -> int:
+    """Record what is wrong with a choice, and numbers about it; returns 0, the size of a batch that is not formed."""
+    policy.trouble[0], policy.trouble[1], policy.trouble[2], policy.trouble[3] = why, first, second, third
     return 0
 
 
 @inlined
-def _restart(state: State, desk: Desk, r: int, request: int) -> None:
+def _restart(state: State, policy: SchedulerState, r: int, request: int) -> None:
+    """Preempt a request, which starts again from its prompt and its output so far."""
     requests = state.requests
     prompt = max(requests.prefill[request], requests.processed[request])
     preempt(requests, state.replicas.counts[r], state.replicas.preempted[r], request, state.replicas.times[r, CLOCK])
-    # Of a prompt that was not complete, all has to be processed, not only what had been.
+    # A prompt that was not complete has to be processed as a whole, not only as far as it had been.
     requests.prefill[request] = prompt
-    desk.mark[request] = RESTARTED
+    policy.status[request] = RESTARTED
 
 
 @inlined
-def _has_room(state: State, limits: Limits, desk: Desk, r: int, request: int) -> bool:
-    """See to the block that a decode needs: the youngest outside the batch restart, itself when it is the youngest."""
+def _has_room(state: State, limits: Limits, policy: SchedulerState, r: int, request: int) -> bool:
+    """Make room for the block that a decode needs: the latest arrivals outside the batch restart, at last itself."""
     requests, counts, running = state.requests, state.replicas.counts[r], state.replicas.running[r]
     last = counts[RUNNING] - 1
     if requests.processed[request] <= requests.blocks[request] * limits.block_size:
         return True
     while counts[FREE] < 1:
-        while desk.mark[running[last]] != RUNS:
+        while policy.status[running[last]] != RUNS:
             last -= 1
         victim = running[last]
-        _restart(state, desk, r, victim)
+        _restart(state, policy, r, victim)
         if victim == request:
             return False
     return True
 
 
 @inlined
-def _leave_running(state: State, desk: Desk, r: int) -> None:
+def _leave_running(state: State, policy: SchedulerState, r: int) -> None:
+    """Remove the requests that no longer run from the running ones."""
     counts, running = state.replicas.counts[r], state.replicas.running[r]
     left = 0
     for i in range(counts[RUNNING]):
-        if desk.mark[running[i]] == RUNS:
+        if policy.status[running[i]] == RUNS:
             running[left] = running[i]
             left += 1
     counts[RUNNING] = left
 
 
 @inlined
-def _leave_queue(state: State, desk: Desk, r: int, admitted: int) -> None:
-    """Take the admitted out of the queue and put the restarted in front of it, the last first.
+def _leave_queue(state: State, policy: SchedulerState, r: int, admitted: int) -> None:
+    """Take the admitted requests out of the queue and put the restarted ones in front of it, the last restart first.
 
-    Those before the last admitted move up, as there are few of them when the first are taken.
+    Requests before the last admitted one move towards it: they are few when the policy admits from the front.
     """
-    counts, queue, ends = state.replicas.counts[r], desk.queue[r], desk.ends[r]
-    first, last, found = ends[0], ends[1], 0
-    place = first
-    while found < admitted and place < last:
-        found += desk.mark[queue[place]] == TAKEN
-        place += 1
-    if found < admitted:
-        _trouble(desk, QUEUE_LOST, 0, 0, 0)
+    counts, queue, ends = state.replicas.counts[r], policy.queue[r], policy.ends[r]
+    first, last, taken = ends[0], ends[1], 0
+    i = first
+    while taken < admitted and i < last:
+        taken += policy.status[queue[i]] == TAKEN
+        i += 1
+    if taken < admitted:
+        _refuse(policy, QUEUE_LOST, 0, 0, 0)
         return
-    free = place
-    while place > first:
-        place -= 1
-        if desk.mark[queue[place]] != TAKEN:
-            free -= 1
-            queue[free] = queue[place]
+    front = i
+    while i > first:
+        i -= 1
+        if policy.status[queue[i]] != TAKEN:
+            front -= 1
+            queue[front] = queue[i]
     counts[WAITING] -= admitted
-    desk.asked[r] = last - free
-    for i in range(counts[PREEMPTED]):
-        free -= 1
-        queue[free] = state.replicas.preempted[r, i]
-        desk.mark[queue[free]] = WAITS
+    policy.queue_length[r] = last - front
+    for k in range(counts[PREEMPTED]):
+        front -= 1
+        queue[front] = state.replicas.preempted[r, k]
+        policy.status[queue[front]] = WAITS
     counts[PREEMPTED] = 0
-    ends[0] = free
+    ends[0] = front

@@ -1,4 +1,4 @@
-"""What a scheduling function of the user's has before it: the replica as it sees it, and what it may call."""
+"""The view of a replica that a user's scheduling function gets, and the functions that it may call."""
 
 from typing import Any, NamedTuple, TypeVar
 
@@ -12,25 +12,25 @@ from ..state import Floats, Ints, Longs
 
 F = TypeVar("F")
 
-# Desk.mark: where a request is. What was restarted stays out of the batch that is being formed.
+# SchedulerState.status: where a request is. A request that was restarted stays out of the batch that is being formed.
 ELSEWHERE, WAITS, RUNS, TAKEN, RESTARTED = range(5)
 
-# Desk.trouble[0]: why the loop came back, or what was wrong with a choice.
+# SchedulerState.trouble[0]: why the kernel came back, or what was wrong with a choice.
 FINE, NO_ROOM, BAD_SIZE, NOT_HERE, TWICE, BAD_TOKENS, QUEUE_LOST, BAD_REPLICA = range(8)
 
 NOTES = 64  # numbers that a policy may keep per replica
 
 
-class Desk(NamedTuple):
-    """What a policy of the user's needs besides the state of a lane. Arrays of facts are read-only views of it."""
+class SchedulerState(NamedTuple):
+    """The arrays of a user's scheduler besides State; N requests, R replicas. Those it may read alone are read-only."""
 
-    queue: Ints  # [R, C] requests that wait, between ends
-    ends: Longs  # [R, 2]
-    asked: Longs  # [R] length of the queue when the policy was last asked
-    mark: NDArray[np.int8]  # [N]
+    queue: Ints  # [R, C] the waiting requests, from ends[r, 0] up to ends[r, 1]
+    ends: Longs  # [R, 2] indices into queue
+    queue_length: Longs  # [R] requests left in the queue by the last call of the policy
+    status: NDArray[np.int8]  # [N] ELSEWHERE, WAITS, RUNS, TAKEN or RESTARTED
     memo: Floats  # [N]
     notes: Floats  # [R, NOTES]
-    trouble: Longs  # [4] why, and up to three numbers about it
+    trouble: Longs  # [4] why the kernel came back, and up to three numbers about it
     arrived_at: Floats
     num_prompt_tokens: Ints
     num_output_tokens: Ints
@@ -40,7 +40,7 @@ class Desk(NamedTuple):
 
 
 class ReplicaView(NamedTuple):
-    """What a scheduling function sees of its replica. Arrays of requests are indexed by request."""
+    """The view of its replica that a scheduling function gets. Arrays of requests are indexed by request."""
 
     now: float  # s
     waiting: Ints  # requests without memory: restarted ones, then by arrival, unless sort_by has reordered them
@@ -49,7 +49,7 @@ class ReplicaView(NamedTuple):
     arrived_at: Floats  # s
     num_prompt_tokens: Ints
     num_output_tokens: Ints  # which no real scheduler knows beforehand
-    prefill: Ints  # tokens before the next output token: the prompt, or all so far after a restart
+    prefill: Ints  # tokens before the next output token: the prompt, or all tokens so far after a restart
     processed: Ints  # tokens processed, above prefill once the request decodes
     blocks: Ints  # KV blocks held
     free_blocks: int
@@ -66,35 +66,37 @@ class ReplicaView(NamedTuple):
 
 
 def users(function: F) -> F:
-    """Compile a function of the user's: as a part of a kernel, but indices are checked and division as in Python."""
+    """Compile a user's function as a part of a kernel, but with indices checked and with division as in Python."""
     options: dict[str, Any] = {**_PART_OPTIONS, "error_model": "python", "boundscheck": True}
     compiled: F = numba.njit(**options)(function)
     return compiled
 
 
 def _either(function: F) -> F:
-    """For functions of the user's, which run interpreted once, and compiled then."""
+    """Make a function available to users' functions, which run interpreted once and compiled from then on."""
     plain: F = register_jitable(**_OPTIONS)(function)
     return plain
 
 
 @_either
 def _comes_first(keys: NDArray[Any], one: int, other: int) -> bool:
+    """Whether one request sorts before another: by key, then by request."""
     return bool(keys[one] < keys[other] or (keys[one] == keys[other] and one < other))
 
 
 @_either
-def _sift(requests: Ints, keys: NDArray[Any], place: int, number: int) -> None:
-    request = requests[place]
-    while 2 * place + 1 < number:
-        child = 2 * place + 1
+def _sift(requests: Ints, keys: NDArray[Any], position: int, number: int) -> None:
+    """Move a request down the heap requests[:number] to where its key belongs."""
+    request = requests[position]
+    while 2 * position + 1 < number:
+        child = 2 * position + 1
         if child + 1 < number and _comes_first(keys, requests[child], requests[child + 1]):
             child += 1
         if not _comes_first(keys, request, requests[child]):
             break
-        requests[place] = requests[child]
-        place = child
-    requests[place] = request
+        requests[position] = requests[child]
+        position = child
+    requests[position] = request
 
 
 @_either

@@ -1,1 +1,1 @@
-"""Iterations, one by one and many at once: batches, groups of decodes, fast forward."""
+"""Iterations, one by one and many at once: batches, groups of decodes, and running ahead of decisions."""

@@ -1,4 +1,4 @@
-"""A batch from formation to end: what its members add up to, and how they advance when it ends."""
+"""A batch from its formation to its end: the sums over its members, and the tokens that they take when it ends."""
 
 import math
 
@@ -35,10 +35,11 @@ from ..state import (
 
 
 @inlined
-def weigh(state: State, cost: Cost, size: int, group: int, group_kv: int, group_longest: int) -> float:
-    """Sum up the ``size`` members that the batch just formed lists; returns its time on every stage alike, ms.
+def sum_members(state: State, cost: Cost, size: int, group: int, group_kv: int, group_longest: int) -> float:
+    """Sum up the ``size`` members that the batch just formed lists; returns the time it takes on every stage, ms.
 
-    ``group``: how many decodes take part besides; what they have processed, summed; the most that one of them has.
+    ``group`` decodes take part besides. They have processed ``group_kv`` tokens in all, and one of them as many as
+    ``group_longest``.
     """
     r, slot = state.cursor[REPLICA], state.cursor[SLOT]
     requests = state.requests
@@ -92,11 +93,11 @@ def weigh(state: State, cost: Cost, size: int, group: int, group_kv: int, group_
 
 @inlined
 def advance_members(state: State, cost: Cost) -> None:
-    """End the batch at cursor: its members take their tokens; those left keep their order in front.
+    """End the batch at cursor: its members take their tokens, and those that have not finished move to its front.
 
-    Each iteration raises a request's processed tokens towards its total; prefill and decode are the same
-    thing, but for the output token that a completed prefill yields on top. Leaves the number of members that
-    are not finished in NUM_SEQS; the finished ones still hold their memory and stand behind these.
+    Each iteration raises a request's processed tokens towards its total. Prefill and decode differ only in the output
+    token that a completed prefill yields on top. NUM_SEQS becomes the number of members that have not finished; they
+    keep their order. The finished ones come after them and still hold their memory.
     """
     r, slot = state.cursor[REPLICA], state.cursor[SLOT]
     requests, counts, times = state.requests, state.replicas.counts[r], state.replicas.times[r]
@@ -111,7 +112,7 @@ def advance_members(state: State, cost: Cost) -> None:
     if detail:
         on_stage, host = state.batches.on_stage[r, slot], host_seconds(cost, size)
         other = other_seconds(cost, features, on_stage)
-    # Gaps between tokens are nearly always the same for all members: count runs of equal ones.
+    # The gap between tokens is nearly always the same for all members: count runs of equal gaps.
     run_start, run_length = now, 0
     for i in range(size):
         member = request[i]
@@ -161,7 +162,7 @@ def count_gaps(state: State, gap: float, number: int) -> None:
 
 @inlined
 def retire(state: State, cost: Cost) -> None:
-    """End the batch at cursor: free the finished, line up the others behind those that wait to run."""
+    """End the batch at cursor: finished members free their memory, the others join the end of the running requests."""
     r, slot = state.cursor[REPLICA], state.cursor[SLOT]
     counts, features = state.replicas.counts[r], state.batches.features[r, slot]
     request, running = state.batches.request[r, slot], state.replicas.running[r]

@@ -1,11 +1,11 @@
-"""A group on its own: the loop over iterations between which nothing but the clock, the step and the KV changes."""
+"""A group that runs alone: a loop over iterations between which only the clock, the step and the KV length change."""
 
 from .._jit import inlined
 from ..accounts.breakdown import detailed
 from ..accounts.counts import BUSY, KV, RUNNING_SERIES, TICKS, bin_at, bin_end, count_run, count_stage, spread, ticks_at
 from ..accounts.histogram import bin_bounds, bin_of
 from ..accounts.log import record
-from ..cost import COMPOSE_FASTSIM, Cost, host_seconds, solo_parts, solo_seconds, solo_segment
+from ..cost import COMPOSE_FASTSIM, Cost, host_seconds, steady_parts, steady_seconds, steady_segment
 from ..exits import Exit
 from ..state import (
     CLOCK,
@@ -49,11 +49,12 @@ from .group import ID_BITS
 
 
 @inlined
-def run_on(state: State, cost: Cost, limits: Limits, r: int, arrival: float, most: int, grows: bool) -> int:
-    """Up to ``most`` iterations of the group alone, in which nobody leaves, comes or lacks memory.
+def fast_forward(state: State, cost: Cost, limits: Limits, r: int, arrival: float, most: int, grows: bool) -> int:
+    """Run up to ``most`` iterations of the group alone, in which no member finishes, none joins and memory suffices.
 
-    Between two of them only the clock, the step and the KV length change: these are all that the loop holds.
-    ENDED when it may go on, FORM when the last one stays in flight beyond the horizon, FAULT.
+    Between two of them only the clock, the step and the KV length change, and the loop holds nothing else. ``arrival``,
+    s: the loop ends with the first iteration that ends then or later. Returns ENDED when the last iteration has ended,
+    FORM when it is in flight beyond the horizon, and FAULT when the tables give it no time.
     """
     cursor, counts, times = state.cursor, state.replicas.counts[r], state.replicas.times[r]
     growth, longest, horizon = state.replicas.growth[r], counts[LONGEST], state.moments[HORIZON]
@@ -64,12 +65,12 @@ def run_on(state: State, cost: Cost, limits: Limits, r: int, arrival: float, mos
     step, decode_kv, free = first_step, counts[GROUP_KV], counts[FREE]
     phase, mean, code = step % limits.block_size, decode_kv // number, Exit.ENDED
     fastsim, skew, kv_step = cost.compose == COMPOSE_FASTSIM, cost.fastsim.skew, cost.fastsim.kv_step
-    parts = solo_parts(cost, number)
+    parts = steady_parts(cost, number)
     value, rise, cell, segment_end = 0.0, 0.0, 0.0, -1.0
-    # Sums take one iteration after the other, so that it makes no difference where a leap is cut.
+    # Sums grow one iteration after the other, so that they do not depend on where a run of iterations is cut.
     start, busy, tbt_sum = times[CLOCK], state.replicas.busy[r, 0], 0.0
     work, work_low, host, host_each = times[WORK], times[WORK_LOW], times[HOST], host_seconds(cost, number)
-    low, high, widest, place, equal = 0.0, 0.0, 0.0, 0, 0
+    low, high, widest, gap_bin, equal = 0.0, 0.0, 0.0, 0, 0
     detail, origin, first_tick, bin_now, bin_until, held = detailed(state.requests), 0.0, 0, 0, 0, 0
     if detail:
         origin, first_tick = state.moments[ORIGIN], ticks_at(state, start)
@@ -87,12 +88,12 @@ def run_on(state: State, cost: Cost, limits: Limits, r: int, arrival: float, mos
             kv = decode_kv / number
             kv = kv + skew * (longest + step - kv)
         if not kv < segment_end:
-            value, rise, cell, segment_end = solo_segment(cost, number, kv)
-        seconds = solo_seconds(cost, parts, value + rise * (kv / kv_step - cell))
+            value, rise, cell, segment_end = steady_segment(cost, number, kv)
+        seconds = steady_seconds(cost, parts, value + rise * (kv / kv_step - cell))
         end = start + seconds
         if logging or end >= horizon or not seconds > 0.0:
             counts[FREE], counts[GROUP_KV], counts[GROUP_STEP] = free, decode_kv, step
-            describe(state, r, number)
+            set_features(state, r, number)
             if not seconds > 0.0:
                 return Exit.FAULT
             record(state, limits.num_blocks, 0, 0, start, end)
@@ -109,11 +110,11 @@ def run_on(state: State, cost: Cost, limits: Limits, r: int, arrival: float, mos
         else:
             gap = end - start
             if gap < low or gap >= high:
-                state.tbt[place] += equal * number
+                state.tbt[gap_bin] += equal * number
                 if detail:
-                    state.tally.batch_seconds[place] += equal
-                place, equal = bin_of(gap), 0
-                low, high = bin_bounds(place)
+                    state.tally.batch_seconds[gap_bin] += equal
+                gap_bin, equal = bin_of(gap), 0
+                low, high = bin_bounds(gap_bin)
             equal += 1
             tbt_sum += gap * number
             widest = max(widest, gap)
@@ -135,9 +136,9 @@ def run_on(state: State, cost: Cost, limits: Limits, r: int, arrival: float, mos
             break
     done = step - first_step
     started = done + counts[IN_FLIGHT]
-    state.tbt[place] += equal * number
+    state.tbt[gap_bin] += equal * number
     if detail:
-        state.tally.batch_seconds[place] += equal
+        state.tally.batch_seconds[gap_bin] += equal
         count_run(state, r, bin_now, number, started, decode_kv - done * number)
         running, blocks, beyond = counts[PRESENT] - counts[WAITING], limits.num_blocks - free, max(0, tick - bin_until)
         series = state.replicas.series[r]
@@ -167,14 +168,14 @@ def run_on(state: State, cost: Cost, limits: Limits, r: int, arrival: float, mos
 
 
 @inlined
-def next_leave(state: State, cost: Cost, limits: Limits, r: int, grows: bool) -> float:
-    """When the next member leaves, s, if the group that is in flight goes on alone; before memory gets short."""
+def next_finish(state: State, cost: Cost, limits: Limits, r: int, grows: bool) -> float:
+    """When the next member of the group in flight finishes, s, if it runs on alone; earlier if memory runs short."""
     counts, growth = state.replicas.counts[r], state.replicas.growth[r]
     number, longest, last_step = counts[GROUP], counts[LONGEST], state.replicas.heap[r, 0] >> ID_BITS
     step, decode_kv, free = counts[GROUP_STEP] + 1, counts[GROUP_KV] + number, counts[FREE]
     phase, mean = step % limits.block_size, decode_kv // number
     fastsim, skew, kv_step = cost.compose == COMPOSE_FASTSIM, cost.fastsim.skew, cost.fastsim.kv_step
-    parts = solo_parts(cost, number)
+    parts = steady_parts(cost, number)
     value, rise, cell, segment_end = 0.0, 0.0, 0.0, -1.0
     end = float(state.replicas.stage_end[r, 0])
     while step < last_step:
@@ -188,8 +189,8 @@ def next_leave(state: State, cost: Cost, limits: Limits, r: int, grows: bool) ->
             kv = decode_kv / number
             kv = kv + skew * (longest + step - kv)
         if not kv < segment_end:
-            value, rise, cell, segment_end = solo_segment(cost, number, kv)
-        seconds = solo_seconds(cost, parts, value + rise * (kv / kv_step - cell))
+            value, rise, cell, segment_end = steady_segment(cost, number, kv)
+        seconds = steady_seconds(cost, parts, value + rise * (kv / kv_step - cell))
         if not seconds > 0.0:
             break
         end = end + seconds
@@ -201,7 +202,7 @@ def next_leave(state: State, cost: Cost, limits: Limits, r: int, grows: bool) ->
 
 @inlined
 def count_first_gaps(state: State, r: int, now: float) -> None:
-    """Count the gaps of an iteration before which members may have joined, or the group may have paused."""
+    """Count the gaps of an iteration that ends at ``now``, s, when members may have joined or the group have paused."""
     counts = state.replicas.counts[r]
     for i in range(counts[FRESH]):
         count_gaps(state, now - state.requests.last_token_at[state.replicas.fresh[r, i]], 1)
@@ -210,8 +211,8 @@ def count_first_gaps(state: State, r: int, now: float) -> None:
 
 
 @inlined
-def describe(state: State, r: int, number: int) -> None:
-    """The features of a batch that is the group alone."""
+def set_features(state: State, r: int, number: int) -> None:
+    """Set the features of the batch that consists of the group alone."""
     counts, features = state.replicas.counts[r], state.batches.features[r, 0]
     features[NUM_SEQS] = features[NUM_TOKENS] = features[NUM_DECODES] = features[NUM_SAMPLED] = number
     features[NUM_PREFILLS] = features[NUM_PREFILL_TOKENS] = 0

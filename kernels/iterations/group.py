@@ -1,12 +1,12 @@
-"""The decodes of a replica with one stage, as a group: each iteration they take part in gives each one token.
+"""The decodes of a replica with one stage, as a group: each iteration of the group gives each member one token.
 
-So a member's progress is implicit: ``processed`` holds what it had processed at the group's step 0, and
-``processed + step`` is what it has now. Who finishes first stands on a heap by step, how many need a block in a
-step is counted by step modulo the block size, and the KV length of all is one number. An iteration costs the
-same whatever the size of the group.
+So the progress of a member is implicit: ``processed`` holds the tokens that it had processed at the group's step 0, and
+``processed + step`` is what it has processed now. A heap orders the members by the step in which they finish. How many
+members need a block in a step is counted by step modulo the block size, and the KV length of all members is one number.
+An iteration costs the same whatever the size of the group.
 
-A group is gathered from the running requests when nothing can preempt, and scattered into them when memory gets
-so short that one might; both ways of running give the same times.
+A group is gathered from the running requests when none of them can be preempted, and scattered into them when memory is
+so short that one might be. Both ways of running give the same times.
 """
 
 from .._jit import inlined
@@ -35,16 +35,16 @@ from ..state import (
 )
 from .heap import pop, push
 
-ID_BITS = 32  # a key of the heap is the step of the end, then the request
+ID_BITS = 32  # a key of the heap is the step in which a request finishes, then the request
 ID_MASK = (1 << ID_BITS) - 1
 LOWEST = -(1 << 40)
 
 
 @inlined
 def grouped(state: State, limits: Limits, grows: bool) -> bool:
-    """Whether the next iteration of the replica at cursor is formed from its group; gathers or scatters it.
+    """Whether the next iteration of the replica at cursor is formed from its group, which this gathers or scatters.
 
-    ``grows``: requests take blocks as they decode, and must find one free.
+    ``grows``: requests take blocks as they decode, and one block must be free for each.
     """
     if limits.num_stages > 1:
         return False
@@ -69,13 +69,13 @@ def is_grouped(state: State) -> bool:
 
 @inlined
 def growth_due(state: State, limits: Limits, r: int) -> int:
-    """Blocks that the members need in this step."""
+    """KV blocks that the members need in this step."""
     return int(state.replicas.growth[r, state.replicas.counts[r, GROUP_STEP] % limits.block_size])
 
 
 @inlined
 def join(state: State, limits: Limits, r: int, request: int) -> None:
-    """Add a request that has completed its prefill; its last token came at ``last_token_at``."""
+    """Add a request whose prefill is complete to the group; its last token came at ``last_token_at``."""
     requests, counts, times = state.requests, state.replicas.counts[r], state.replicas.times[r]
     counts[GROUP_KV] += requests.processed[request]
     if detailed(requests):
@@ -89,12 +89,12 @@ def join(state: State, limits: Limits, r: int, request: int) -> None:
     counts[FRESH] += 1
     counts[GROUP] += 1
     counts[LONGEST] = max(counts[LONGEST], requests.processed[request])
-    line_up(state, r, request)
+    append_running(state, r, request)
 
 
 @inlined
-def line_up(state: State, r: int, request: int) -> None:
-    """Put a request behind the others in order; those that have finished make room when it gets tight."""
+def append_running(state: State, r: int, request: int) -> None:
+    """Add a request to the end of the running ones; where the array is full, the finished ones are removed first."""
     counts, running = state.replicas.counts[r], state.replicas.running[r]
     if counts[RUNNING] == running.size:
         _compact(state, r)
@@ -103,8 +103,8 @@ def line_up(state: State, r: int, request: int) -> None:
 
 
 @inlined
-def finish_due(state: State, cost: Cost, limits: Limits, r: int, grows: bool, gang: bool) -> None:
-    """Let members go whose last step has ended at the clock. A gang keeps its memory."""
+def finish_due(state: State, cost: Cost, limits: Limits, r: int, grows: bool, static: bool) -> None:
+    """Finish the members whose last step has ended at the clock; those of a ``static`` batch keep their memory."""
     requests, counts, times = state.requests, state.replicas.counts[r], state.replicas.times[r]
     heap = state.replicas.heap[r]
     longest_left = False
@@ -122,7 +122,7 @@ def finish_due(state: State, cost: Cost, limits: Limits, r: int, grows: bool, ga
         if detailed(requests):
             leave_group(state, r, request, times[CLOCK])
         requests.execution_time[request] += times[WORK] + times[WORK_LOW]
-        if not gang:
+        if not static:
             if grows:
                 held = blocks_for(total - 1, limits.block_size)
                 requests.blocks[request] = max(requests.blocks[request], held)
@@ -137,7 +137,7 @@ def finish_due(state: State, cost: Cost, limits: Limits, r: int, grows: bool, ga
 
 @inlined
 def add_work(state: State, r: int, seconds: float) -> None:
-    """Count an iteration of the group; two words, lest a long run lose the small ones."""
+    """Add an iteration of the group, s, to its time; two words hold the sum, so that a long run loses no digits."""
     times = state.replicas.times[r]
     total = times[WORK] + seconds
     times[WORK_LOW] += (times[WORK] - total) + seconds
@@ -145,8 +145,8 @@ def add_work(state: State, r: int, seconds: float) -> None:
 
 
 @inlined
-def disband(state: State, r: int) -> None:
-    """Free the memory of a gang whose members have all finished."""
+def free_static_batch(state: State, r: int) -> None:
+    """Free the memory of a static batch, whose members have all finished."""
     counts = state.replicas.counts[r]
     for i in range(counts[RUNNING]):
         release(state.requests.blocks, counts, state.replicas.running[r, i])
@@ -155,13 +155,14 @@ def disband(state: State, r: int) -> None:
 
 @inlined
 def _phase(state: State, limits: Limits, request: int) -> int:
-    """Steps in which a member needs a block, modulo the block size."""
+    """The steps in which a member needs a block, modulo the block size."""
     held = state.requests.blocks[request] * limits.block_size
     return int((held - state.requests.processed[request] + 1) % limits.block_size)
 
 
 @inlined
 def _compact(state: State, r: int) -> None:
+    """Remove the finished requests from the running ones."""
     counts, running, finished_at = state.replicas.counts[r], state.replicas.running[r], state.requests.finished_at
     left = 0
     for i in range(counts[RUNNING]):
@@ -173,7 +174,7 @@ def _compact(state: State, r: int) -> None:
 
 @inlined
 def _gather(state: State, limits: Limits, r: int) -> None:
-    """Make a group of the running requests; prompts that are not complete keep their place before or behind."""
+    """Make a group of the running decodes; prompts that are not complete keep their order in ``chunked``."""
     requests, counts = state.requests, state.replicas.counts[r]
     running, chunked = state.replicas.running[r], state.replicas.chunked[r]
     number = counts[RUNNING]
@@ -193,7 +194,7 @@ def _gather(state: State, limits: Limits, r: int) -> None:
 
 @inlined
 def _scatter(state: State, limits: Limits, r: int) -> None:
-    """Make running requests of the group, in the order in which they would stand without it."""
+    """Make running requests of the group, in the order that they would have without it."""
     requests, counts, times = state.requests, state.replicas.counts[r], state.replicas.times[r]
     running, chunked = state.replicas.running[r], state.replicas.chunked[r]
     _compact(state, r)
@@ -203,7 +204,7 @@ def _scatter(state: State, limits: Limits, r: int) -> None:
         processed = requests.processed[request] + counts[GROUP_STEP]
         state.replicas.growth[r, _phase(state, limits, request)] -= 1
         requests.processed[request] = processed
-        # What it needed when its last iteration was formed; nothing yet beyond its prompt when there was none.
+        # What it needed when its last iteration was formed; without one, no more than its prompt needs.
         held = blocks_for(processed - 1, limits.block_size)
         requests.blocks[request] = max(requests.blocks[request], held)
         requests.execution_time[request] += times[WORK] + times[WORK_LOW]

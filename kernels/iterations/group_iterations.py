@@ -1,4 +1,4 @@
-"""Iterations of a group: with prompts beside it, and on its own for as long as nothing has to be decided."""
+"""Iterations of a group: with prompts in the same batch, and alone for as long as nothing has to be decided."""
 
 import math
 
@@ -42,20 +42,20 @@ from ..state import (
     Limits,
     State,
 )
-from .batches import count_gaps, weigh
-from .fast_forward import count_first_gaps, run_on
-from .group import add_work, disband, finish_due, growth_due, join, line_up
+from .batches import count_gaps, sum_members
+from .fast_forward import count_first_gaps, fast_forward
+from .group import add_work, append_running, finish_due, free_static_batch, growth_due, join
 
 NO_LIMIT = 1 << 62
 
 
 @inlined
 def launch_group(
-    state: State, cost: Cost, limits: Limits, size: int, together: bool, most: int, grows: bool, gang: bool
+    state: State, cost: Cost, limits: Limits, size: int, mixed: bool, most: int, grows: bool, static: bool
 ) -> int:
-    """Start ``size`` prompts, with the group when ``together``; without prompts, let the group leap.
+    """Start the ``size`` prompts that the batch lists, together with the group where batches are ``mixed``.
 
-    At most ``most`` iterations in a leap. FAULT when the tables give no time.
+    Without prompts the group runs alone, for at most ``most`` iterations. FAULT when the tables give the batch no time.
     """
     r, cursor = state.cursor[REPLICA], state.cursor
     counts = state.replicas.counts[r]
@@ -64,12 +64,12 @@ def launch_group(
             counts[OUTCOME] = Ending.STUCK
         return Exit.FORM
     if size == 0:
-        return _leap(state, cost, limits, most, grows, gang)
+        return _run_alone(state, cost, limits, most, grows, static)
     counts[ITERATIONS] += 1
     counts[IN_FLIGHT] = 1
     cursor[LEFT] -= 1
-    number = counts[GROUP] if together else 0
-    ms = weigh(state, cost, size, number, counts[GROUP_KV], counts[LONGEST] + counts[GROUP_STEP])
+    number = counts[GROUP] if mixed else 0
+    ms = sum_members(state, cost, size, number, counts[GROUP_KV], counts[LONGEST] + counts[GROUP_STEP])
     features = state.batches.features[r, 0]
     seconds = stage_seconds(cost, features[NUM_TOKENS], features[NUM_SEQS], features[NUM_SAMPLED], ms, 0)
     if not seconds > 0.0:
@@ -91,6 +91,7 @@ def launch_group(
 
 @inlined
 def _stay_in_flight(state: State, limits: Limits, r: int, now: float, seconds: float) -> None:
+    """Leave the batch in flight until ``seconds`` after ``now``, s."""
     state.batches.on_stage[r, 0] = (now + seconds) - now
     state.replicas.stage_end[r, 0] = now + seconds
     state.replicas.stage_seconds[r, 0] = seconds
@@ -100,11 +101,11 @@ def _stay_in_flight(state: State, limits: Limits, r: int, now: float, seconds: f
 
 
 @inlined
-def _leap(state: State, cost: Cost, limits: Limits, most: int, grows: bool, gang: bool) -> int:
+def _run_alone(state: State, cost: Cost, limits: Limits, most: int, grows: bool, static: bool) -> int:
     """Run the group alone until something has to be decided, or an iteration reaches beyond the horizon.
 
-    Whoever waits at the head of the queue now was refused, and will be as long as nobody leaves: an arrival
-    matters to an empty queue only.
+    The request at the head of the queue, if there is one, has just been refused, and will be as long as no member
+    finishes. So an arrival matters only where the queue is empty.
     """
     r, requests = state.cursor[REPLICA], state.requests
     counts, times = state.replicas.counts[r], state.replicas.times[r]
@@ -114,12 +115,12 @@ def _leap(state: State, cost: Cost, limits: Limits, most: int, grows: bool, gang
     last = counts[ITERATIONS] + most
     while True:
         number = counts[GROUP]
-        code = run_on(state, cost, limits, r, arrival, last - counts[ITERATIONS], grows)
+        code = fast_forward(state, cost, limits, r, arrival, last - counts[ITERATIONS], grows)
         if code != Exit.ENDED:
             return code
-        finish_due(state, cost, limits, r, grows, gang)
-        if gang and counts[GROUP] == 0:
-            disband(state, r)
+        finish_due(state, cost, limits, r, grows, static)
+        if static and counts[GROUP] == 0:
+            free_static_batch(state, r)
         if (
             times[CLOCK] >= arrival
             or (counts[GROUP] < number and (counts[GROUP] == 0 or counts[WAITING] + counts[CHUNKED] > 0))
@@ -135,8 +136,8 @@ def _leap(state: State, cost: Cost, limits: Limits, most: int, grows: bool, gang
 
 
 @inlined
-def end_group(state: State, cost: Cost, limits: Limits, r: int, seconds: float, grows: bool, gang: bool) -> None:
-    """End an iteration of the group at the clock: a token for everybody, and those go whose last it was."""
+def end_group(state: State, cost: Cost, limits: Limits, r: int, seconds: float, grows: bool, static: bool) -> None:
+    """End an iteration of the group at the clock: each member takes a token, and those whose last it was finish."""
     counts, times = state.replicas.counts[r], state.replicas.times[r]
     now, number = times[CLOCK], counts[GROUP]
     add_work(state, r, seconds)
@@ -148,14 +149,14 @@ def end_group(state: State, cost: Cost, limits: Limits, r: int, seconds: float, 
     times[LAST_END] = now
     counts[GROUP_STEP] += 1
     counts[GROUP_KV] += number
-    finish_due(state, cost, limits, r, grows, gang)
-    if gang and counts[GROUP] == 0:
-        disband(state, r)
+    finish_due(state, cost, limits, r, grows, static)
+    if static and counts[GROUP] == 0:
+        free_static_batch(state, r)
 
 
 @inlined
-def retire_group(state: State, cost: Cost, limits: Limits, grows: bool, gang: bool) -> None:
-    """End the batch in flight: the group, if it took part, then the prompts, which join it when complete."""
+def retire_group(state: State, cost: Cost, limits: Limits, grows: bool, static: bool) -> None:
+    """End the batch in flight: the group, if it took part, then the prompts, which join the group when complete."""
     r = state.cursor[REPLICA]
     requests, counts = state.requests, state.replicas.counts[r]
     request, tokens = state.batches.request[r, 0], state.batches.tokens[r, 0]
@@ -166,7 +167,7 @@ def retire_group(state: State, cost: Cost, limits: Limits, grows: bool, gang: bo
     if detail:
         host = host_seconds(cost, features[NUM_SEQS])
     if features[NUM_DECODES] > 0:
-        end_group(state, cost, limits, r, seconds, grows, gang)
+        end_group(state, cost, limits, r, seconds, grows, static)
     for i in range(features[NUM_PREFILLS]):
         member = request[i]
         processed = requests.processed[member] + tokens[i]
@@ -189,9 +190,9 @@ def retire_group(state: State, cost: Cost, limits: Limits, grows: bool, gang: bo
             continue
         requests.finished_at[member] = now
         counts[PRESENT] -= 1
-        if gang:
-            line_up(state, r, member)
+        if static:
+            append_running(state, r, member)
         else:
             release(requests.blocks, counts, member)
-    if gang and counts[GROUP] == 0:
-        disband(state, r)
+    if static and counts[GROUP] == 0:
+        free_static_batch(state, r)

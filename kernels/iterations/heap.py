@@ -1,4 +1,4 @@
-"""A binary min-heap of int64 keys in an array: who finishes first."""
+"""A binary min-heap of int64 keys in an array, by which the next request to finish is found."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,14 +11,14 @@ Longs = NDArray[np.int64]
 @inlined
 def push(heap: Longs, size: int, key: int) -> None:
     """Add a key to heap[:size]."""
-    place = size
-    while place > 0:
-        parent = (place - 1) >> 1
+    position = size
+    while position > 0:
+        parent = (position - 1) >> 1
         if heap[parent] <= key:
             break
-        heap[place] = heap[parent]
-        place = parent
-    heap[place] = key
+        heap[position] = heap[parent]
+        position = parent
+    heap[position] = key
 
 
 @inlined
@@ -26,14 +26,14 @@ def pop(heap: Longs, size: int) -> None:
     """Remove the least key, heap[0], from heap[:size]."""
     key = heap[size - 1]
     last = size - 2
-    place = 0
+    position = 0
     child = 1
     while child <= last:
         if child < last and heap[child + 1] < heap[child]:
             child += 1
         if heap[child] >= key:
             break
-        heap[place] = heap[child]
-        place = child
-        child = 2 * place + 1
-    heap[place] = key
+        heap[position] = heap[child]
+        position = child
+        child = 2 * position + 1
+    heap[position] = key

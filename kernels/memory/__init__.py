@@ -1,1 +1,1 @@
-"""KV blocks, and the queues of requests that hold them or wait for them."""
+"""KV blocks, admission, and the queues of requests that hold blocks or wait for them."""

@@ -20,12 +20,12 @@ def admit(
     carried: C,
     grant: Callable[[State, Limits, int, int, int, int, C], tuple[int, int, C]],
 ) -> int:
-    """Add waiting requests to the batch at cursor, which lists ``size``, until one is refused; returns the new size.
+    """Add waiting requests to the batch at cursor, which lists ``size`` requests, until one is refused.
 
     ``grant(state, limits, request, cached, held, size, carried)`` is the rule of a policy. It is shown the request at
     the head of the queue, how many of its tokens are cached already, and how many tokens it will hold once its prefill
     is complete. It returns how many tokens of it to compute in this batch, 0 to refuse it, how many KV blocks it takes,
-    and what the rule carries to the next request, such as the tokens of the batch so far.
+    and what the rule carries to the next request, such as the tokens of the batch so far. Returns the new size.
     """
     r, slot = state.cursor[REPLICA], state.cursor[SLOT]
     requests, counts, preempted = state.requests, state.replicas.counts[r], state.replicas.preempted[r]

@@ -1,4 +1,4 @@
-"""KV-block accounting: who holds how many blocks, and who gives them back."""
+"""Accounts of KV blocks: how many each request holds, and which requests give theirs back."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +14,13 @@ Longs = NDArray[np.int64]
 
 @inlined
 def blocks_for(tokens: int, block_size: int) -> int:
+    """The KV blocks that hold ``tokens``, the last one perhaps in part."""
     return (tokens + block_size - 1) // block_size
 
 
 @inlined
 def allocate(blocks: Ints, counts: Longs, num_blocks: int, request: int, num: int) -> None:
-    """Give ``num`` blocks to a request that holds none."""
+    """Give ``num`` KV blocks to a request that holds none."""
     blocks[request] = num
     counts[FREE] -= num
     counts[ALLOCATED] += 1
@@ -28,6 +29,7 @@ def allocate(blocks: Ints, counts: Longs, num_blocks: int, request: int, num: in
 
 @inlined
 def release(blocks: Ints, counts: Longs, request: int) -> None:
+    """Return all KV blocks of a request to the free ones."""
     counts[FREE] += blocks[request]
     counts[ALLOCATED] -= 1
     blocks[request] = 0
@@ -35,7 +37,7 @@ def release(blocks: Ints, counts: Longs, request: int) -> None:
 
 @inlined
 def preempt(requests: Requests, counts: Longs, preempted: Ints, request: int, now: float) -> None:
-    """Restart a request: what it has processed becomes its prefill, at the front of the queue."""
+    """Restart a request at ``now``, s: it loses its blocks, all its tokens are to be computed, and it waits first."""
     if detailed(requests):
         count_restart(requests, request, now)
     requests.prefill[request] = requests.processed[request]
@@ -50,10 +52,10 @@ def preempt(requests: Requests, counts: Longs, preempted: Ints, request: int, no
 def make_room(
     requests: Requests, counts: Longs, preempted: Ints, running: Ints, request: int, low: int, high: int, now: float
 ) -> tuple[bool, int]:
-    """See to a free block for a decode, at the cost of the last of running[low:high], then of itself.
+    """Make sure that a block is free for a decode: preempt the last of running[low:high], in the end the decode.
 
-    Returns whether the request can go on, and the new end of ``running``. A running request needs a free
-    block even when its last block has room, as in Vidur.
+    Returns whether the decode can run, and the new end of ``running``. A decode needs a free block even when its last
+    block has room, as in Vidur.
     """
     while counts[FREE] < 1:
         if low == high:
@@ -66,7 +68,7 @@ def make_room(
 
 @inlined
 def grow(processed: Ints, blocks: Ints, counts: Longs, num_blocks: int, block_size: int, request: int) -> None:
-    """Give a decode its next block when its tokens have filled those it holds."""
+    """Give a decode its next KV block when its tokens have filled the blocks it holds."""
     if processed[request] > blocks[request] * block_size:
         blocks[request] += 1
         counts[FREE] -= 1

@@ -1,4 +1,4 @@
-"""The waiting queue of a replica: restarted requests first, then its stream of arrivals."""
+"""The waiting queue of a replica: restarted requests first, then the requests of its stream in order of arrival."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ Longs = NDArray[np.int64]
 
 @inlined
 def arrive(arrived_at: Floats, following: Ints, counts: Longs, now: float) -> bool:
-    """Queue every request of the stream that has arrived by ``now``; whether there was one."""
+    """Queue the requests of the stream that have arrived by ``now``, s; returns whether there was any."""
     request = counts[COMING]
     before = counts[WAITING]
     while request != NONE and arrived_at[request] <= now:
@@ -33,6 +33,7 @@ def head(preempted: Ints, counts: Longs) -> int:
 
 @inlined
 def pop_head(following: Ints, counts: Longs) -> None:
+    """Take the request at the head out of a queue that is not empty. ``following``: Requests.next."""
     if counts[PREEMPTED] > 0:
         counts[PREEMPTED] -= 1
     else:
@@ -42,6 +43,7 @@ def pop_head(following: Ints, counts: Longs) -> None:
 
 @inlined
 def push_front(preempted: Ints, counts: Longs, request: int) -> None:
+    """Put a restarted request at the head of the queue."""
     preempted[counts[PREEMPTED]] = request
     counts[PREEMPTED] += 1
     counts[WAITING] += 1
@@ -55,7 +57,7 @@ def earlier(arrived_at: Floats, one: int, other: int) -> bool:
 
 @inlined
 def sort_by_arrival(running: Ints, count: int, arrived_at: Floats) -> None:
-    """Stable sort of running[:count] by arrival; takes one pass over what is in order already."""
+    """Sort running[:count] by arrival, stably; requests that are in order already take one pass."""
     for i in range(1, count):
         request = running[i]
         if not earlier(arrived_at, request, running[i - 1]):
@@ -68,10 +70,10 @@ def sort_by_arrival(running: Ints, count: int, arrived_at: Floats) -> None:
 
 
 @inlined
-def move(source: Ints, first: int, last: int, target: Ints, place: int) -> None:
-    """Copy source[first:last] to target[place:], upwards; within one array only towards its start.
+def move(source: Ints, first: int, last: int, target: Ints, start: int) -> None:
+    """Copy source[first:last] to target[start:], in ascending order; within one array only towards its beginning.
 
-    A slice assignment would allocate for fear of overlap, and kernels are compiled without the means to.
+    A slice assignment would allocate memory in case the two overlap, and kernels are compiled without an allocator.
     """
     for i in range(first, last):
-        target[place + i - first] = source[i]
+        target[start + i - first] = source[i]

@@ -1,7 +1,7 @@
 """The streams of requests to come: lists in order of arrival, linked by ``Requests.next``.
 
-Each replica has one, of the requests that are assigned to it; one more holds the requests that no router has seen. The
-order of a list is the order of arrival. A request's id says nothing of it.
+Each replica has a list of the requests that are assigned to it, and one more list holds the requests that no router has
+seen. The order of a list is the order of arrival; the id of a request says nothing about when it arrives.
 """
 
 import math
@@ -12,14 +12,14 @@ from ..state import COMING, HEAD, NEXT_REQUEST, NONE, TAIL, UNSEEN, State
 
 @inlined
 def next_arrival(state: State) -> float:
-    """When the first of the requests arrives that no router has seen, s; infinite when there is none."""
+    """When the next request arrives that no router has seen, s; infinite when there is none."""
     request = state.cursor[NEXT_REQUEST]
     return math.inf if request == NONE else float(state.requests.arrived_at[request])
 
 
 @inlined
 def take_next(state: State) -> int:
-    """Take the first request out of the stream that no router has seen."""
+    """Take the next request out of the list of those that no router has seen."""
     request = int(state.cursor[NEXT_REQUEST])
     state.cursor[NEXT_REQUEST] = state.requests.next[request]
     return request
@@ -27,7 +27,7 @@ def take_next(state: State) -> int:
 
 @inlined
 def append(state: State, replica: int, request: int) -> None:
-    """Add a request to the end of a replica's stream."""
+    """Add a request to the end of a replica's list."""
     counts, following = state.replicas.counts[replica], state.requests.next
     state.requests.replica[request] = replica
     following[request] = NONE

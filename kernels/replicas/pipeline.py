@@ -1,7 +1,7 @@
 """A replica of several pipeline stages: Vidur's events, in its order.
 
-Events are ordered by time, then by creation. Only arrivals and stage ends lie in the future; everything they
-cause is due at once and stands in a ring, first come first served.
+Events are ordered by time, then by creation. Only arrivals and stage ends lie in the future. The events that they cause
+are due at once and wait in a ring, first in, first out.
 """
 
 import math
@@ -40,6 +40,7 @@ SCHEDULE_REPLICA, SCHEDULE_STAGE, ENTER_STAGE, END_BATCH, NUM_KINDS = range(5)
 
 @inlined
 def _push(state: State, kind: int, stage: int, slot: int) -> None:
+    """Add an event to the end of the ring."""
     r = state.cursor[REPLICA]
     counts, ring = state.replicas.counts[r], state.replicas.events[r]
     num_stages = state.replicas.stage_end.shape[1]
@@ -49,14 +50,14 @@ def _push(state: State, kind: int, stage: int, slot: int) -> None:
 
 @inlined
 def enter(state: State, slot: int) -> None:
-    """Send a batch that was just formed to the first stage, then see whether another can be formed."""
+    """Send a batch that was just formed to the first stage; after it another batch may be formed."""
     _push(state, ENTER_STAGE, 0, slot)
     state.replicas.counts[state.cursor[REPLICA], FORM_DUE] = 1
 
 
 @inlined
 def _start_stage(state: State, cost: Cost, limits: Limits, stage: int) -> bool:
-    """Start the oldest waiting batch on a stage when it is idle; False when the batch has no time."""
+    """Start the oldest batch in the queue of a stage if the stage is idle; False when the tables give it no time."""
     r, replicas = state.cursor[REPLICA], state.replicas
     if replicas.stage_batch[r, stage] != NONE or replicas.queued[r, stage] == 0:
         return True
@@ -97,6 +98,7 @@ def _start_stage(state: State, cost: Cost, limits: Limits, stage: int) -> bool:
 
 @inlined
 def _end_stage(state: State, stage: int) -> None:
+    """End the batch on a stage, which then enters the next stage or ends altogether."""
     r, replicas = state.cursor[REPLICA], state.replicas
     slot = replicas.stage_batch[r, stage]
     replicas.stage_batch[r, stage] = NONE
@@ -110,7 +112,7 @@ def _end_stage(state: State, stage: int) -> None:
 
 @inlined
 def _earliest_stage(state: State) -> int:
-    """The stage whose batch ends first, the one that started first among equals; NONE when all are idle."""
+    """The stage whose batch ends first, among equals the stage that started first; NONE when all are idle."""
     r, replicas = state.cursor[REPLICA], state.replicas
     best = NONE
     for stage in range(replicas.stage_end.shape[1]):
@@ -127,7 +129,7 @@ def _earliest_stage(state: State) -> int:
 
 @inlined
 def _take_batch(state: State) -> None:
-    """Put cursor on a batch that is not in use; on any when all wait to run again (faster_transformer)."""
+    """Put cursor on a batch that is not in use, or on the last when all wait to run again (faster_transformer)."""
     in_use = state.batches.features[state.cursor[REPLICA]]
     slot = 0
     while slot < in_use.shape[0] - 1 and in_use[slot, IN_USE]:
@@ -146,7 +148,7 @@ def next_moment(state: State) -> float:
 
 @inlined
 def _move_clock(state: State, limits: Limits) -> int:
-    """Move the clock to the next arrival or stage end and line up what they cause; else why it stays."""
+    """Move the clock to the next arrival or stage end and add the events they cause; FORM, else why it cannot."""
     r, requests = state.cursor[REPLICA], state.requests
     counts, replicas = state.replicas.counts[r], state.replicas
     time = next_moment(state)
@@ -163,7 +165,7 @@ def _move_clock(state: State, limits: Limits) -> int:
     while stage != NONE and replicas.stage_end[r, stage] == time:
         _end_stage(state, stage)
         stage = _earliest_stage(state)
-    # The arrival was created before all these, but what it causes comes after what they cause.
+    # The arrival was created before the stage ends, but the event it causes comes after those that they cause.
     if arrive(requests.arrived_at, requests.next, counts, time):
         _push(state, SCHEDULE_REPLICA, 0, 0)
     return Exit.FORM
@@ -171,7 +173,7 @@ def _move_clock(state: State, limits: Limits) -> int:
 
 @inlined
 def next_pipeline_event(state: State, cost: Cost, limits: Limits) -> int:
-    """As replica.next_event, for a replica of several stages."""
+    """The same as replica.next_event, for a replica of several stages."""
     r = state.cursor[REPLICA]
     counts, replicas = state.replicas.counts[r], state.replicas
     num_stages = replicas.stage_end.shape[1]
@@ -192,8 +194,8 @@ def next_pipeline_event(state: State, cost: Cost, limits: Limits) -> int:
         event = ring[counts[EVENTS_HEAD]]
         counts[EVENTS_HEAD] = (counts[EVENTS_HEAD] + 1) % ring.size
         counts[EVENTS] -= 1
-        kind, place = event % NUM_KINDS, event // NUM_KINDS
-        stage, slot = place % num_stages, place // num_stages
+        kind, batch = event % NUM_KINDS, event // NUM_KINDS
+        stage, slot = batch % num_stages, batch // num_stages
         if kind == SCHEDULE_REPLICA:
             counts[FORM_DUE] = 1
         elif kind == ENTER_STAGE:

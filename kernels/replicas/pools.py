@@ -45,6 +45,7 @@ def any_stages(limits: Limits) -> Limits:
 
 @inlined
 def _with_stages(limits: Limits, num_stages: int) -> Limits:
+    """The same limits with another number of stages."""
     return Limits(
         num_stages,
         limits.num_blocks,

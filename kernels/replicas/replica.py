@@ -1,4 +1,4 @@
-"""One replica with one stage: what happens next, and starting the batch that was formed."""
+"""One replica: what happens next on it, and the start of the batch that was formed."""
 
 import math
 
@@ -7,7 +7,7 @@ from ..accounts.counts import count_batch, count_stage, count_time
 from ..accounts.log import full, record
 from ..cost import Cost, stage_seconds
 from ..exits import Ending, Exit
-from ..iterations.batches import weigh
+from ..iterations.batches import sum_members
 from ..memory.queues import arrive
 from ..state import (
     CLOCK,
@@ -23,6 +23,7 @@ from ..state import (
     NONE,
     NUM_LISTED,
     NUM_PREFILLS,
+    NUM_RESIDENTS,
     NUM_SAMPLED,
     NUM_SEQS,
     NUM_TOKENS,
@@ -32,7 +33,6 @@ from ..state import (
     RESTARTS_BEFORE,
     RUNNING,
     SLOT,
-    STANDING,
     WAITING,
     Limits,
     State,
@@ -42,10 +42,10 @@ from .pipeline import enter, next_pipeline_event
 
 @inlined
 def next_event(state: State, cost: Cost, limits: Limits) -> int:
-    """Move the replica at cursor to its next event before the horizon: FORM or ENDED, else why it stops.
+    """Advance the replica at cursor to its next event before the horizon: FORM or ENDED, else why it stops.
 
-    A batch is formed at an arrival when none runs, and whenever one ends. Arrivals at the very time of an end
-    come first.
+    With one stage, a batch is formed at an arrival while no batch runs, and whenever a batch ends. Requests that arrive
+    at the very time when a batch ends can be in the next one.
     """
     cursor = state.cursor
     r = cursor[REPLICA]
@@ -82,8 +82,8 @@ def next_event(state: State, cost: Cost, limits: Limits) -> int:
 def launch(state: State, cost: Cost, limits: Limits, size: int) -> int:
     """Start the batch that a policy formed at cursor, which lists ``size`` members; FAULT when it has no time.
 
-    An empty batch with nothing in flight is formed again when its formation preempted somebody, which freed
-    memory, and otherwise shows that the replica is stuck.
+    A batch that is empty while nothing is in flight is formed again if its formation preempted a request and so freed
+    memory. Otherwise it shows that the replica is stuck.
     """
     cursor = state.cursor
     r, slot = cursor[REPLICA], cursor[SLOT]
@@ -91,8 +91,8 @@ def launch(state: State, cost: Cost, limits: Limits, size: int) -> int:
     restarted = counts[RESTARTS] > counts[RESTARTS_BEFORE]
     counts[RESTARTS_BEFORE] = counts[RESTARTS]
     features = state.batches.features[r, slot]
-    standing = features[STANDING]
-    if size + standing == 0:
+    residents = features[NUM_RESIDENTS]
+    if size + residents == 0:
         if counts[IN_FLIGHT] == 0 and counts[OUTCOME] == Ending.GOING:
             if restarted:
                 counts[FORM_DUE] = 1
@@ -104,7 +104,7 @@ def launch(state: State, cost: Cost, limits: Limits, size: int) -> int:
     cursor[LEFT] -= 1
     features[IN_USE] = 1
     features[NUM_LISTED] = size
-    ms = weigh(state, cost, size, standing, features[DECODE_KV], features[LONGEST_KV])
+    ms = sum_members(state, cost, size, residents, features[DECODE_KV], features[LONGEST_KV])
     state.batches.layers_ms[r, slot] = ms
     state.batches.on_stage[r, slot] = 0.0
     state.batches.seconds[r, slot] = 0.0

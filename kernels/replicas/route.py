@@ -1,7 +1,7 @@
-"""Routers that look at the replicas when a request arrives, and the turns of replicas in time.
+"""Routers that look at the replicas when a request arrives, and the order in which replicas are advanced.
 
-A request is routed at its arrival: after everything strictly earlier has happened on every replica, and
-before anything else at that time.
+A request is routed when it arrives: after everything strictly earlier has happened on every replica, and before
+anything else happens at that time.
 """
 
 import math
@@ -9,7 +9,7 @@ import math
 from .._jit import inlined
 from ..cost import Cost
 from ..exits import Ending, Exit
-from ..iterations.fast_forward import next_leave
+from ..iterations.fast_forward import next_finish
 from ..state import (
     COMING,
     FIRST,
@@ -34,23 +34,24 @@ from .pools import Stages, cost_of, limits_of
 from .replica import next_event
 from .tournament import replay
 
-# Limits.router: requests that the shell has assigned already, the column of counts to keep low, or a function of
-# the user's, for which every replica comes to the horizon.
-ROUTED, LEAST_OUTSTANDING, LEAST_WAITING, ASKED = range(4)
+# Limits.router. ROUTED: the shell has assigned every request beforehand. LEAST_OUTSTANDING and LEAST_WAITING: the next
+# request goes to the replica with the fewest requests present or waiting. CUSTOM: a function of the user's routes each
+# request once every replica has been advanced to the horizon.
+ROUTED, LEAST_OUTSTANDING, LEAST_WAITING, CUSTOM = range(4)
 
 
 @inlined
 def _load(counts: Longs, limits: Limits) -> int:
-    """What a router keeps low, requests. One that was routed counts at once, seen or not."""
+    """The requests by which the router chooses. A request counts from when it is routed to the replica."""
     present = counts[PRESENT] if limits.router == LEAST_OUTSTANDING else counts[WAITING]
     return int(present + counts[UNSEEN])
 
 
 @inlined
-def _quiet_until(state: State, cost: Cost, limits: Limits, r: int, grows: bool, patient: bool) -> float:
-    """When the load of a replica may change next, s, if no request is routed to it; early rather than late.
+def _quiet_until(state: State, cost: Cost, limits: Limits, r: int, grows: bool, refusal_lasts: bool) -> float:
+    """When the load of a replica may change next, s, if no request is routed to it; a lower bound.
 
-    Until then it need not be advanced: it can catch up when a request is routed to it.
+    Until then the replica need not be advanced: it catches up when a request is routed to it.
     """
     counts = state.replicas.counts[r]
     if counts[OUTCOME] != Ending.GOING:
@@ -63,16 +64,16 @@ def _quiet_until(state: State, cost: Cost, limits: Limits, r: int, grows: bool, 
     if not counts[GROUPED] or counts[UNSEEN] > 0 or state.batches.features[r, 0, NUM_PREFILLS] > 0:
         return end
     if counts[WAITING] > 0:
-        if not patient:
+        if not refusal_lasts:
             return end
     elif limits.router == LEAST_WAITING:
         return math.inf
-    return next_leave(state, cost, limits, r, grows)
+    return next_finish(state, cost, limits, r, grows)
 
 
 @inlined
 def _route_next(state: State) -> None:
-    """Route the request that arrives at the horizon, if there is one, and move the horizon to the next."""
+    """Route the request that arrives at the horizon, if there is one, and move the horizon to the next arrival."""
     cursor, replicas, moments = state.cursor, state.replicas, state.moments
     if moments[HORIZON] == next_arrival(state):
         best = replicas.lightest[1]
@@ -86,12 +87,12 @@ def _route_next(state: State) -> None:
 
 @inlined
 def next_turn(
-    state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...], stages: Stages, grows: bool, patient: bool
+    state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...], stages: Stages, grows: bool, refusal_lasts: bool
 ) -> int:
-    """The next event of any replica; DONE when all have come to their end.
+    """Put cursor on the replica whose turn it is, and return its next event; DONE when all replicas are at their end.
 
-    ``grows``: decodes take blocks. ``patient``: who was refused for a batch is asked again only when somebody
-    leaves.
+    ``grows``: decodes take blocks. ``refusal_lasts``: a request that was refused for a batch is refused again until
+    another request finishes.
     """
     cursor, replicas = state.cursor, state.replicas
     while True:
@@ -100,7 +101,7 @@ def next_turn(
             event = next_event(state, cost_of(state, costs, r), limits_of(state, limits, r, stages))
             if event not in (Exit.UNTIL, Exit.DONE):
                 return event
-        if state.moments[HORIZON] == math.inf or limits[0].router == ASKED:
+        if state.moments[HORIZON] == math.inf or limits[0].router == CUSTOM:
             if r >= cursor[LAST] - 1:
                 return Exit.DONE
             cursor[REPLICA] = r + 1
@@ -108,7 +109,7 @@ def next_turn(
         if r != NONE:
             own = limits_of(state, limits, r, stages)
             replay(replicas.lightest, replicas.load, r, float(_load(replicas.counts[r], own)))
-            quiet = _quiet_until(state, cost_of(state, costs, r), own, r, grows, patient)
+            quiet = _quiet_until(state, cost_of(state, costs, r), own, r, grows, refusal_lasts)
             replay(replicas.soonest, replicas.quiet_until, r, quiet)
             cursor[REPLICA] = NONE
         soonest = replicas.soonest[1]

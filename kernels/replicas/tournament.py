@@ -12,7 +12,7 @@ Ints = NDArray[np.int32]
 
 @inlined
 def replay(winners: Ints, keys: Floats, player: int, key: float) -> None:
-    """Give a player a new key. winners[1] is the winner; players stand in the second half of the tree."""
+    """Give a player a new key. winners[1] is the winner; the players are the second half of the tree."""
     keys[player] = key
     node = (winners.size // 2 + player) // 2
     while node > 0:
@@ -21,11 +21,11 @@ def replay(winners: Ints, keys: Floats, player: int, key: float) -> None:
         node //= 2
 
 
-def seat(num_players: int) -> Ints:
-    """The tree of players that all have the same key: int32[2 * the next power of two]."""
-    places = 1 << max(1, (num_players - 1).bit_length())
-    winners = np.full(2 * places, NONE, np.int32)
-    winners[places : places + num_players] = np.arange(num_players)
-    for node in range(places - 1, 0, -1):
+def winner_tree(num_players: int) -> Ints:
+    """The tree of players that all have the same key, int32[2 * P], where P is the next power of two."""
+    leaves = 1 << max(1, (num_players - 1).bit_length())
+    winners = np.full(2 * leaves, NONE, np.int32)
+    winners[leaves : leaves + num_players] = np.arange(num_players)
+    for node in range(leaves - 1, 0, -1):
         winners[node] = winners[2 * node]
     return winners

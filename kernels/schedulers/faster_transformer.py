@@ -1,23 +1,23 @@
-"""FasterTransformer: a batch stays together until all its requests finish, and so does its memory."""
+"""FasterTransformer: batches are static. A batch and its memory stay until all its requests have finished."""
 
 from .._jit import inlined, kernel, merged
 from ..cost import Cost
 from ..iterations.group import grouped
 from ..iterations.group_iterations import NO_LIMIT, launch_group
-from ..iterations.pipeline_decodes import stand
+from ..iterations.pipeline_decodes import make_resident
 from ..memory.queues import move
 from ..replicas.pools import Stages, one_stage, pipeline
 from ..replicas.replica import launch
-from ..state import GROUP, NUM_MEMBERS, REPLICA, RUNNING, SLOT, Limits, State
+from ..state import GROUP, NUM_HOLDERS, REPLICA, RUNNING, SLOT, Limits, State
 from .loop import end_batch, simulate
 from .orca import admit_beside
 
-GROWS, GANG, PATIENT = False, True, True
+GROWS, STATIC, REFUSAL_LASTS = False, True, True
 
 
 @inlined
-def form_gang(state: State, limits: Limits) -> int:
-    """Fill a new batch when the last one has left; returns its size."""
+def form_static(state: State, limits: Limits) -> int:
+    """Fill a new batch when the last one has finished; returns its size."""
     if state.replicas.counts[state.cursor[REPLICA], GROUP] > 0:
         return 0
     return admit_beside(state, limits, 0)
@@ -29,9 +29,9 @@ def form(state: State, limits: Limits) -> int:
     r = state.cursor[REPLICA]
     counts, running = state.replicas.counts[r], state.replicas.running[r]
     if counts[RUNNING] == 0:
-        stand(state, limits, 0, GROWS)
+        make_resident(state, limits, 0, GROWS)
         size = admit_beside(state, limits, 0)
-        state.batches.features[r, state.cursor[SLOT], NUM_MEMBERS] = size
+        state.batches.features[r, state.cursor[SLOT], NUM_HOLDERS] = size
         return size
     state.cursor[SLOT] = running[0]
     move(running, 1, counts[RUNNING], running, 0)
@@ -43,14 +43,14 @@ def form(state: State, limits: Limits) -> int:
 def launch_next(state: State, cost: Cost, limits: Limits) -> int:
     """Form the next batch of the replica at cursor and start it; FAULT when it has no time."""
     if grouped(state, limits, GROWS):
-        return launch_group(state, cost, limits, form_gang(state, limits), False, NO_LIMIT, GROWS, GANG)
+        return launch_group(state, cost, limits, form_static(state, limits), False, NO_LIMIT, GROWS, STATIC)
     return launch(state, cost, limits, form(state, limits))
 
 
 @merged
 def advance(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...], stages: Stages) -> int:
     """Simulate until all is DONE, the BUDGET of iterations is used up, or a FAULT."""
-    return simulate(state, costs, limits, stages, launch_next, end_batch, GROWS, GANG, PATIENT)
+    return simulate(state, costs, limits, stages, launch_next, end_batch, GROWS, STATIC, REFUSAL_LASTS)
 
 
 @kernel

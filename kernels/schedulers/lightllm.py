@@ -25,24 +25,24 @@ from ..state import (
 )
 from .loop import simulate
 
-GROWS, GANG, PATIENT = True, False, False
+GROWS, STATIC, REFUSAL_LASTS = True, False, False
 
 
 @inlined
 def _insert(remaining: Longs, held: Longs, number: int, tokens_left: int, tokens_held: int) -> None:
-    """Keep remaining[:number + 1] in descending order."""
-    place = number
-    while place > 0 and remaining[place - 1] < tokens_left:
-        remaining[place] = remaining[place - 1]
-        held[place] = held[place - 1]
-        place -= 1
-    remaining[place] = tokens_left
-    held[place] = tokens_held
+    """Add a request to remaining[:number] and held[:number], tokens, which are in descending order of ``remaining``."""
+    position = number
+    while position > 0 and remaining[position - 1] < tokens_left:
+        remaining[position] = remaining[position - 1]
+        held[position] = held[position - 1]
+        position -= 1
+    remaining[position] = tokens_left
+    held[position] = tokens_held
 
 
 @inlined
 def _peak(remaining: Longs, held: Longs, number: int) -> int:
-    """Most tokens that will be held at once: whoever finishes i-th from last, all before it still grow."""
+    """The most tokens ever held at once: until a request finishes, those before it in ``remaining`` grow as well."""
     peak = total = 0
     for i in range(number):
         total += held[i]
@@ -90,7 +90,7 @@ def _admit(state: State, limits: Limits) -> int:
 
 @merged
 def launch_next(state: State, cost: Cost, limits: Limits) -> int:
-    """Start prompts, or a decode iteration of all that run and, while nothing is to be decided, those after it."""
+    """Start a batch of prompts, or decode iterations of all running requests until something has to be decided."""
     grouped(state, limits, False)  # No request is ever preempted, so decodes are always a group.
     counts = state.replicas.counts[state.cursor[REPLICA]]
     size = 0
@@ -106,10 +106,10 @@ def launch_next(state: State, cost: Cost, limits: Limits) -> int:
         return Exit.FORM
     most = max(1, limits.max_waiting_iters - counts[WAITED]) if counts[WAITING] > 0 else NO_LIMIT
     before = counts[ITERATIONS]
-    code = launch_group(state, cost, limits, size, False, most, GROWS, GANG)
+    code = launch_group(state, cost, limits, size, False, most, GROWS, STATIC)
     decodes = counts[ITERATIONS] - before
     if size == 0 and decodes > 0:
-        # The counter starts anew whenever it has reached its end, also when nobody waits.
+        # The counter starts again whenever it has reached its end, also while no request waits.
         again = max(1, limits.max_waiting_iters)
         counts[WAITED] = (counts[WAITED] + decodes - 1) % again + 1
     return code
@@ -118,7 +118,7 @@ def launch_next(state: State, cost: Cost, limits: Limits) -> int:
 @merged
 def advance(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...], stages: Stages) -> int:
     """Simulate until all is DONE, the BUDGET of iterations is used up, or a FAULT."""
-    return simulate(state, costs, limits, stages, launch_next, retire_group, GROWS, GANG, PATIENT)
+    return simulate(state, costs, limits, stages, launch_next, retire_group, GROWS, STATIC, REFUSAL_LASTS)
 
 
 @kernel

@@ -1,17 +1,17 @@
-"""Orca: iteration-level batching with memory for the longest sequence reserved; running requests first."""
+"""Orca: a batch is formed anew for each iteration, and each request reserves memory for the longest sequence."""
 
 from .._jit import inlined, kernel, merged
 from ..cost import Cost
 from ..iterations.group import grouped
 from ..iterations.group_iterations import NO_LIMIT, launch_group
-from ..iterations.pipeline_decodes import stand, stays
+from ..iterations.pipeline_decodes import keep_residents, make_resident
 from ..memory.admission import admit
 from ..replicas.pools import Stages, one_stage, pipeline
 from ..replicas.replica import launch
-from ..state import FREE, GROUP, REPLICA, SLOT, STANDING, Limits, State
+from ..state import FREE, GROUP, NUM_RESIDENTS, REPLICA, SLOT, Limits, State
 from .loop import end_batch, simulate
 
-GROWS, GANG, PATIENT = False, False, True
+GROWS, STATIC, REFUSAL_LASTS = False, False, True
 
 
 @merged
@@ -33,10 +33,10 @@ def admit_beside(state: State, limits: Limits, beside: int) -> int:
 
 @inlined
 def form(state: State, limits: Limits) -> int:
-    """Fill the batch at cursor; returns how many it lists. A batch of decodes never lacks room and stays together."""
-    if not stays(state, limits, limits.max_batch_size, GROWS):
-        stand(state, limits, 0, GROWS)
-    beside = state.batches.features[state.cursor[REPLICA], state.cursor[SLOT], STANDING]
+    """Fill the batch at cursor; returns how many requests it lists. Decodes never lack memory, so all of them stay."""
+    if not keep_residents(state, limits, limits.max_batch_size, GROWS):
+        make_resident(state, limits, 0, GROWS)
+    beside = state.batches.features[state.cursor[REPLICA], state.cursor[SLOT], NUM_RESIDENTS]
     return admit_beside(state, limits, beside)
 
 
@@ -45,14 +45,14 @@ def launch_next(state: State, cost: Cost, limits: Limits) -> int:
     """Form the next batch of the replica at cursor and start it; FAULT when it has no time."""
     if grouped(state, limits, GROWS):
         size = admit_beside(state, limits, state.replicas.counts[state.cursor[REPLICA], GROUP])
-        return launch_group(state, cost, limits, size, True, NO_LIMIT, GROWS, GANG)
+        return launch_group(state, cost, limits, size, True, NO_LIMIT, GROWS, STATIC)
     return launch(state, cost, limits, form(state, limits))
 
 
 @merged
 def advance(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...], stages: Stages) -> int:
     """Simulate until all is DONE, the BUDGET of iterations is used up, or a FAULT."""
-    return simulate(state, costs, limits, stages, launch_next, end_batch, GROWS, GANG, PATIENT)
+    return simulate(state, costs, limits, stages, launch_next, end_batch, GROWS, STATIC, REFUSAL_LASTS)
 
 
 @kernel

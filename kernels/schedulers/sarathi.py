@@ -4,7 +4,7 @@ from .._jit import inlined, kernel, merged
 from ..cost import Cost
 from ..iterations.group import grouped, growth_due
 from ..iterations.group_iterations import NO_LIMIT, launch_group
-from ..iterations.pipeline_decodes import stand, stays
+from ..iterations.pipeline_decodes import keep_residents, make_resident
 from ..memory.admission import admit
 from ..memory.blocks import grow, make_room
 from ..memory.prefix import blocks_to_take
@@ -17,28 +17,28 @@ from ..state import (
     CLOCK,
     FREE,
     GROUP,
+    LEFT_OVER,
     NUM_LISTED,
-    PLACED,
+    NUM_RESIDENTS,
     REPLICA,
     RUNNING,
     SKIPPED,
     SLOT,
-    STANDING,
     WAITING,
     Limits,
     State,
 )
 from .loop import end_batch, simulate
 
-GROWS, GANG, PATIENT = True, False, True
+GROWS, STATIC, REFUSAL_LASTS = True, False, True
 
 
 @inlined
 def _give_chunks(state: State, limits: Limits, number: int, size: int, beside: int) -> int:
-    """Add chunks of prompts that were begun, the first ``number`` of scratch, to the batch at cursor.
+    """Add chunks of prompts whose prefill has begun, the first ``number`` of scratch, to the batch at cursor.
 
-    ``size`` of its members stand in the batch, ``beside`` run as a group. Returns the new size; those that got
-    nothing are left in scratch, their number in cursor.
+    The batch lists ``size`` requests, and ``beside`` decodes take part besides. Returns the new size. The prompts that
+    got no tokens are left in scratch, and their number in cursor.
     """
     r, slot = state.cursor[REPLICA], state.cursor[SLOT]
     requests, chunked = state.requests, state.scratch[0]
@@ -55,7 +55,7 @@ def _give_chunks(state: State, limits: Limits, number: int, size: int, beside: i
         request[size], tokens[size] = candidate, chunk
         size += 1
         num_tokens += chunk
-    state.cursor[PLACED] = skipped
+    state.cursor[LEFT_OVER] = skipped
     return size
 
 
@@ -63,7 +63,7 @@ def _give_chunks(state: State, limits: Limits, number: int, size: int, beside: i
 def _grant(
     state: State, limits: Limits, request: int, cached: int, held: int, size: int, taken: tuple[int, int]
 ) -> tuple[int, int, tuple[int, int]]:
-    """Grant the first chunk of a prompt; ``taken``: requests beside those listed, and tokens of the whole batch."""
+    """Grant the first chunk of a prompt. ``taken``: decodes beside the listed requests, and tokens of the batch."""
     counts = state.replicas.counts[state.cursor[REPLICA]]
     beside, num_tokens = taken
     blocks = blocks_to_take(limits, held, cached)
@@ -90,19 +90,19 @@ def _admit(state: State, limits: Limits, size: int, beside: int) -> int:
 
 @inlined
 def admit_beside(state: State, limits: Limits) -> int:
-    """Fill the batch at cursor with chunks of prompts, beside the group; returns their number."""
+    """Fill the batch at cursor with chunks of prompts, which run together with the group; returns their number."""
     r = state.cursor[REPLICA]
     requests, counts = state.requests, state.replicas.counts[r]
     chunked, scratch = state.replicas.chunked[r], state.scratch[0]
     if counts[WAITING] == 0 and counts[CHUNKED] == 0:
         return 0
-    # Decodes come first, and with them the blocks they need; a group that leaps takes them itself.
+    # Decodes and the blocks they need come first. A group that runs alone takes its blocks itself.
     growth = growth_due(state, limits, r)
     counts[FREE] -= growth
     for i in range(counts[CHUNKED]):
         scratch[i] = chunked[i]
     size = _give_chunks(state, limits, counts[CHUNKED], 0, counts[GROUP])
-    skipped = state.cursor[PLACED]
+    skipped = state.cursor[LEFT_OVER]
     for i in range(skipped):
         chunked[i] = scratch[i]
     counts[CHUNKED] = counts[SKIPPED] = skipped
@@ -115,24 +115,24 @@ def admit_beside(state: State, limits: Limits) -> int:
 
 @inlined
 def form(state: State, limits: Limits) -> int:
-    """Fill the batch at cursor; returns how many it lists."""
-    if not stays(state, limits, limits.micro_batch_size, GROWS):
+    """Fill the batch at cursor; returns how many requests it lists."""
+    if not keep_residents(state, limits, limits.micro_batch_size, GROWS):
         size = _form_of_all(state, limits)
-        return stand(state, limits, size, GROWS) if limits.num_stages > 1 else size
+        return make_resident(state, limits, size, GROWS) if limits.num_stages > 1 else size
     r, slot = state.cursor[REPLICA], state.cursor[SLOT]
     counts, features, scratch = state.replicas.counts[r], state.batches.features[r, slot], state.scratch[0]
     for i in range(features[NUM_LISTED]):
         scratch[i] = state.batches.request[r, slot, i]
-    size = _give_chunks(state, limits, features[NUM_LISTED], 0, features[STANDING])
-    counts[RUNNING] = state.cursor[PLACED]
+    size = _give_chunks(state, limits, features[NUM_LISTED], 0, features[NUM_RESIDENTS])
+    counts[RUNNING] = state.cursor[LEFT_OVER]
     for i in range(counts[RUNNING]):
         state.replicas.running[r, i] = scratch[i]
-    return _admit(state, limits, size, features[STANDING])
+    return _admit(state, limits, size, features[NUM_RESIDENTS])
 
 
 @inlined
 def _form_of_all(state: State, limits: Limits) -> int:
-    """Fill the batch at cursor from all that wait to run; returns its size."""
+    """Fill the batch at cursor from all requests that wait to run; returns its size."""
     r, slot = state.cursor[REPLICA], state.cursor[SLOT]
     requests, counts = state.requests, state.replicas.counts[r]
     preempted, running = state.replicas.preempted[r], state.replicas.running[r]
@@ -146,7 +146,7 @@ def _form_of_all(state: State, limits: Limits) -> int:
         candidate = running[low]
         low += 1
         if requests.processed[candidate] <= requests.prefill[candidate]:
-            # Out of reach of preemption, and not counted in the batch's size.
+            # A prompt that was set aside can no longer be preempted, and does not count in the batch's size.
             chunked[num_chunked] = candidate
             num_chunked += 1
             continue
@@ -156,8 +156,8 @@ def _form_of_all(state: State, limits: Limits) -> int:
             request[size], tokens[size] = candidate, 1
             size += 1
     size = _give_chunks(state, limits, num_chunked, size, 0)
-    skipped = state.cursor[PLACED]
-    # Those skipped go before those not reached; low >= skipped, so nothing is overwritten too early.
+    skipped = state.cursor[LEFT_OVER]
+    # Skipped prompts go before the requests not reached; low >= skipped, so nothing is overwritten too early.
     move(running, low, high, running, skipped)
     for i in range(skipped):
         running[i] = chunked[i]
@@ -170,14 +170,14 @@ def _form_of_all(state: State, limits: Limits) -> int:
 def launch_next(state: State, cost: Cost, limits: Limits) -> int:
     """Form the next batch of the replica at cursor and start it; FAULT when it has no time."""
     if grouped(state, limits, GROWS):
-        return launch_group(state, cost, limits, admit_beside(state, limits), True, NO_LIMIT, GROWS, GANG)
+        return launch_group(state, cost, limits, admit_beside(state, limits), True, NO_LIMIT, GROWS, STATIC)
     return launch(state, cost, limits, form(state, limits))
 
 
 @merged
 def advance(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...], stages: Stages) -> int:
     """Simulate until all is DONE, the BUDGET of iterations is used up, or a FAULT."""
-    return simulate(state, costs, limits, stages, launch_next, end_batch, GROWS, GANG, PATIENT)
+    return simulate(state, costs, limits, stages, launch_next, end_batch, GROWS, STATIC, REFUSAL_LASTS)
 
 
 @kernel

@@ -1,10 +1,10 @@
-"""vLLM v0: prompts first, whole; else one token for every running request, oldest first."""
+"""vLLM v0: a batch of whole prompts if one is admitted, else a token for every running request, oldest first."""
 
 from .._jit import inlined, kernel, merged
 from ..cost import Cost
 from ..iterations.group import grouped
 from ..iterations.group_iterations import NO_LIMIT, launch_group
-from ..iterations.pipeline_decodes import break_up, stand, stays
+from ..iterations.pipeline_decodes import dissolve, keep_residents, make_resident
 from ..memory.admission import admit
 from ..memory.blocks import grow, make_room
 from ..memory.prefix import blocks_to_take
@@ -14,7 +14,7 @@ from ..replicas.replica import launch
 from ..state import ALLOCATED, CLOCK, FREE, REPLICA, RUNNING, SLOT, Limits, State
 from .loop import end_batch, simulate
 
-GROWS, GANG, PATIENT = True, False, True
+GROWS, STATIC, REFUSAL_LASTS = True, False, True
 
 
 @merged
@@ -66,29 +66,29 @@ def _form_decodes(state: State, limits: Limits) -> int:
 
 @inlined
 def form(state: State, limits: Limits) -> int:
-    """Fill the batch at cursor; returns how many it lists."""
+    """Fill the batch at cursor; returns how many requests it lists."""
     size = _admit(state, limits)
     if size > 0:
-        break_up(state, limits, GROWS)
-    elif stays(state, limits, limits.micro_batch_size, GROWS):
+        dissolve(state, limits, GROWS)
+    elif keep_residents(state, limits, limits.micro_batch_size, GROWS):
         return 0
     else:
         size = _form_decodes(state, limits)
-    return stand(state, limits, size, GROWS) if limits.num_stages > 1 else size
+    return make_resident(state, limits, size, GROWS) if limits.num_stages > 1 else size
 
 
 @merged
 def launch_next(state: State, cost: Cost, limits: Limits) -> int:
     """Form the next batch of the replica at cursor and start it; FAULT when it has no time."""
     if grouped(state, limits, GROWS):
-        return launch_group(state, cost, limits, _admit(state, limits), False, NO_LIMIT, GROWS, GANG)
+        return launch_group(state, cost, limits, _admit(state, limits), False, NO_LIMIT, GROWS, STATIC)
     return launch(state, cost, limits, form(state, limits))
 
 
 @merged
 def advance(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...], stages: Stages) -> int:
     """Simulate until all is DONE, the BUDGET of iterations is used up, or a FAULT."""
-    return simulate(state, costs, limits, stages, launch_next, end_batch, GROWS, GANG, PATIENT)
+    return simulate(state, costs, limits, stages, launch_next, end_batch, GROWS, STATIC, REFUSAL_LASTS)
 
 
 @kernel

@@ -98,15 +98,15 @@ def form_orca(replica: Replica, time: float) -> Members:
 
 
 def form_faster_transformer(replica: Replica, time: float) -> Members:
-    """FasterTransformer: a batch runs until all of it is finished."""
-    if replica.gangs:
-        gang = replica.gangs.pop(0)
-        return [(request, whole_prompt_or_one(request)) for request in gang if not request.is_finished]
+    """FasterTransformer: a batch runs until all its requests are finished."""
+    if replica.static_batches:
+        members = replica.static_batches.pop(0)
+        return [(request, whole_prompt_or_one(request)) for request in members if not request.is_finished]
     batch = Members()
     admit_whole_sequences(replica, batch)
-    gang = [request for request, _ in batch]
-    for request in gang:
-        replica.gang_of[request.id] = gang
+    members = [request for request, _ in batch]
+    for request in members:
+        replica.static_batch_of[request.id] = members
     return batch
 
 
@@ -171,14 +171,14 @@ FORM: dict[str, Callable[[Replica, float], Members]] = {
 
 
 def end_batch(replica: Replica, requests: Sequence[Request]) -> None:
-    """Free the memory of the finished and keep the others in R."""
+    """Free the memory of the finished requests; the others wait for their next iteration."""
     if replica.settings.policy == "faster_transformer":
-        gang = replica.gang_of[requests[0].id]
-        if all(request.is_finished for request in gang):
-            for request in gang:
+        members = replica.static_batch_of[requests[0].id]
+        if all(request.is_finished for request in members):
+            for request in members:
                 replica.free(request)
         else:
-            replica.gangs.append(gang)
+            replica.static_batches.append(members)
         return
     for request in requests:
         if request.is_finished:

@@ -131,10 +131,10 @@ class Replica:
     id: int
     settings: Settings
     restarts: list[Restart]  # shared by all replicas
-    waiting: list[Request] = field(default_factory=list)  # Q
-    running: list[Request] = field(default_factory=list)  # R: unfinished requests of ended batches
-    gangs: list[list[Request]] = field(default_factory=list)  # R of faster_transformer
-    gang_of: dict[int, list[Request]] = field(default_factory=dict)  # by id: who frees memory together
+    waiting: list[Request] = field(default_factory=list)
+    running: list[Request] = field(default_factory=list)  # unfinished requests of ended batches
+    static_batches: list[list[Request]] = field(default_factory=list)  # the same for faster_transformer, by batch
+    static_batch_of: dict[int, list[Request]] = field(default_factory=dict)  # by id: all requests of its batch
     blocks: dict[int, int] = field(default_factory=dict)  # blocks held, by request id
     num_batches: int = 0  # in flight
     num_waited: int = 0  # lightllm: decode batches since the last try to prefill

@@ -149,7 +149,7 @@ def test_orca_reserves_whole_sequences_without_a_watermark() -> None:
     assert state.num_free == 3
 
 
-def test_faster_transformer_holds_a_gangs_memory_until_all_are_finished() -> None:
+def test_faster_transformer_holds_the_memory_of_a_batch_until_all_are_finished() -> None:
     settings = Settings(policy="faster_transformer", num_blocks=4, blocks_per_sequence=2)
     stream = [Request(0.0, 5, 1), Request(0.0, 5, 3), Request(0.0, 5, 1)]
     outcome = simulate(stream, settings, lambda stage, batch: 1.0)
@@ -162,7 +162,7 @@ def test_faster_transformer_holds_a_gangs_memory_until_all_are_finished() -> Non
     assert [r.finished_at for r in outcome.requests] == [1.0, 3.0, 4.0]
 
 
-def test_faster_transformer_takes_unfinished_gangs_in_turn_and_new_ones_when_none_waits() -> None:
+def test_faster_transformer_takes_unfinished_batches_in_turn_and_a_new_one_when_none_waits() -> None:
     prompts = [prompt(i, 5) for i in range(4)]
     state = replica([], prompts, policy="faster_transformer", max_batch_size=1, blocks_per_sequence=1)
     a, b, c, d = state.waiting
@@ -175,14 +175,14 @@ def test_faster_transformer_takes_unfinished_gangs_in_turn_and_new_ones_when_non
     assert [form(state) for _ in range(3)] == [[(b, 1)], [(a, 1)], [(c, 5)]]
 
 
-def test_faster_transformer_fills_a_pipeline_with_gangs() -> None:
+def test_faster_transformer_fills_a_pipeline_with_static_batches() -> None:
     settings = Settings(
         policy="faster_transformer", num_stages=2, max_batch_size=1, num_blocks=3, blocks_per_sequence=1
     )
     stream = [Request(0.0, n, n) for n in (2, 3, 4)]
     iterations = simulate(stream, settings, lambda stage, batch: 1.0).iterations
     first = [i.num_tokens for i in iterations if i.stage_id == 0]
-    # Gangs of 2 and 3 tokens take turns; that of 4 starts in the place of the first to finish.
+    # Batches of 2 and 3 tokens take turns; that of 4 tokens starts when the first of them has finished.
     assert first == [2, 3, 1, 1, 4, 1, 1, 1, 1]
 
 

@@ -70,7 +70,7 @@ def test_a_router_equals_its_twin(scheduler: Any, monkeypatch: pytest.MonkeyPatc
     name = scheduler if isinstance(scheduler, str) else LIKE[scheduler]
     if name != scheduler:
         monkeypatch.setitem(reference_policies.FORM, name, TWINS[scheduler])
-    monkeypatch.setitem(kernel_runs.ROUTER, "least_outstanding", route.ASKED)
+    monkeypatch.setitem(kernel_runs.ROUTER, "least_outstanding", route.CUSTOM)
 
     def choose(simulation: reference.Simulation, request: Request) -> int:
         return min(simulation.replicas, key=lambda r: (-r.num_free, r.num_outstanding)).id

@@ -12,8 +12,18 @@ from numpy.typing import NDArray
 from fastsim.errors import PolicyError, StuckError
 from fastsim.kernels import state as columns
 from fastsim.kernels.cost import Cost
-from fastsim.kernels.custom.router import Lobby
-from fastsim.kernels.custom.view import BAD_REPLICA, BAD_SIZE, BAD_TOKENS, FINE, NO_ROOM, NOT_HERE, NOTES, TWICE, Desk
+from fastsim.kernels.custom.router import RouterState
+from fastsim.kernels.custom.view import (
+    BAD_REPLICA,
+    BAD_SIZE,
+    BAD_TOKENS,
+    FINE,
+    NO_ROOM,
+    NOT_HERE,
+    NOTES,
+    TWICE,
+    SchedulerState,
+)
 from fastsim.kernels.exits import Ending, Exit
 from fastsim.kernels.state import Limits, State
 from fastsim.simulation.custom.policy import UserPolicy
@@ -48,35 +58,35 @@ class Runner:
         if router is not None:
             module = router_module(router, module)
         self.run = module._run
-        self.has_desk = own
-        self.desks: dict[int, Desk] = {}
-        self.lobby: Lobby | None = None
+        self.has_scheduler = own
+        self.policies: dict[int, SchedulerState] = {}
+        self.router_state: RouterState | None = None
         names = [policy.name for policy in (scheduler, router) if isinstance(policy, UserPolicy)]
         self.names = " and ".join(names)
 
     def __call__(self, state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...]) -> int:
         lane = int(state.cursor[columns.FIRST])
-        if self.has_desk and lane not in self.desks:
-            self.desks[lane] = lay_out_desk(state, limits[0])
-        if self.router is not None and self.lobby is None:
-            self.lobby = lay_out_lobby(state)
+        if self.has_scheduler and lane not in self.policies:
+            self.policies[lane] = lay_out_scheduler_state(state, limits[0])
+        if self.router is not None and self.router_state is None:
+            self.router_state = lay_out_router_state(state)
         while True:
-            desk = self.desks.get(lane)
-            extra = [argument for argument in (desk, self.lobby) if argument is not None]
+            policy = self.policies.get(lane)
+            extra = [argument for argument in (policy, self.router_state) if argument is not None]
             try:
                 code = int(self.run(state, costs, limits, *extra))
             except NumbaError as error:
                 raise PolicyError(f"{self.names}: {_first_problem(str(error))}") from error
             except (ArithmeticError, LookupError, ValueError) as error:
                 raise PolicyError(f"{self.names}: {type(error).__name__}: {error}") from error
-            if desk is not None and desk.trouble[0] == NO_ROOM:
-                self.desks[lane] = _with_room(desk, state)
+            if policy is not None and policy.trouble[0] == NO_ROOM:
+                self.policies[lane] = _with_room(policy, state)
                 continue
             for argument in extra:
                 if argument.trouble[0] != FINE:
                     raise PolicyError(self._sentence(*argument.trouble.tolist()))
-            if code == Exit.DONE and desk is not None:
-                self._check_served(state, desk)
+            if code == Exit.DONE and policy is not None:
+                self._check_served(state, policy)
             return code
 
     def _sentence(self, why: int, first: int, second: int, third: int) -> str:
@@ -96,14 +106,14 @@ class Runner:
             return f"{self.names}: it gives {second} tokens to request {first}, {left}"
         return f"{self.names}: it overwrites replica.waiting (use fastsim.sort_by to reorder it)"
 
-    def _check_served(self, state: State, desk: Desk) -> None:
+    def _check_served(self, state: State, policy: SchedulerState) -> None:
         """Raise StuckError if a replica has requests at the end that the scheduling function never chose."""
         first, last = int(state.cursor[columns.FIRST]), int(state.cursor[columns.LAST])
         for r in range(first, last):
             counts = state.replicas.counts[r]
             if counts[columns.PRESENT] == 0 or counts[columns.OUTCOME] != Ending.GOING:
                 continue
-            unserved = [*desk.queue[r, desk.ends[r, 0] : desk.ends[r, 1]], *state.replicas.running[r]]
+            unserved = [*policy.queue[r, policy.ends[r, 0] : policy.ends[r, 1]], *state.replicas.running[r]]
             raise StuckError(
                 f"replica {r}: {self.names} leaves {counts[columns.PRESENT]} requests unserved, with "
                 f"{counts[columns.FREE]} KV blocks free; the first is request {unserved[0]}, which has "
@@ -112,17 +122,17 @@ class Runner:
             )
 
 
-def lay_out_desk(state: State, limits: Limits) -> Desk:
-    """The desk of a lane in which nothing has happened yet."""
+def lay_out_scheduler_state(state: State, limits: Limits) -> SchedulerState:
+    """The state of the user's scheduler on a lane in which nothing has happened yet."""
     requests, counts = state.requests, state.replicas.counts
     number, slack = len(requests.arrived_at), limits.max_num_seqs
     room = 8 * slack + ROOM
     prompts = requests.prefill.copy()
-    return Desk(
+    return SchedulerState(
         queue=np.zeros((len(counts), room), np.int32),
         ends=np.full((len(counts), 2), 2 * slack),
-        asked=np.zeros(len(counts), np.int64),
-        mark=np.zeros(number, np.int8),
+        queue_length=np.zeros(len(counts), np.int64),
+        status=np.zeros(number, np.int8),
         memo=np.zeros(number),
         notes=np.zeros((len(counts), NOTES)),
         trouble=np.zeros(4, np.int64),
@@ -135,11 +145,11 @@ def lay_out_desk(state: State, limits: Limits) -> Desk:
     )
 
 
-def lay_out_lobby(state: State) -> Lobby:
-    """The lobby of a cluster in which nothing has happened yet."""
+def lay_out_router_state(state: State) -> RouterState:
+    """The state of the user's router in a cluster in which nothing has happened yet."""
     number, replicas = len(state.requests.arrived_at), len(state.replicas.counts)
     prompts = state.requests.prefill.copy()
-    return Lobby(
+    return RouterState(
         num_waiting=np.zeros(replicas, np.int64),
         num_outstanding=np.zeros(replicas, np.int64),
         free_blocks=np.zeros(replicas, np.int64),
@@ -151,14 +161,14 @@ def lay_out_lobby(state: State) -> Lobby:
     )
 
 
-def _with_room(desk: Desk, state: State) -> Desk:
-    """The same desk, whose queues have room for twice as many."""
-    desk.trouble[0] = FINE
+def _with_room(policy: SchedulerState, state: State) -> SchedulerState:
+    """The same, with queues that have room for twice as many."""
+    policy.trouble[0] = FINE
     waiting = int(state.replicas.counts[:, columns.WAITING].max())
-    queue = np.zeros((len(desk.queue), 2 * desk.queue.shape[1] + 4 * waiting), np.int32)
-    for r, (first, last) in enumerate(desk.ends):
-        queue[r, first:last] = desk.queue[r, first:last]
-    return desk._replace(queue=queue)
+    queue = np.zeros((len(policy.queue), 2 * policy.queue.shape[1] + 4 * waiting), np.int32)
+    for r, (first, last) in enumerate(policy.ends):
+        queue[r, first:last] = policy.queue[r, first:last]
+    return policy._replace(queue=queue)
 
 
 def _frozen(array: NDArray[Any]) -> NDArray[Any]:

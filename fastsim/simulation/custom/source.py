@@ -36,25 +36,28 @@ from fastsim.kernels.replicas.pools import any_stages as _any_stages, cost_of as
 from fastsim.kernels.replicas.route import next_turn as _next_turn
 from fastsim.kernels.state import REPLICA as _REPLICA
 from fastsim.kernels.exits import Exit as _Exit
-from fastsim.kernels.custom.scheduler import finish as _finish, ready as _ready, start as _start, view as _view
+from fastsim.kernels.custom.scheduler import (
+    end_chosen as _end_chosen, refresh_queue as _refresh_queue,
+    replica_view as _replica_view, start_chosen as _start_chosen
+)
 
 
 @_kernel
-def _run(state, costs, limits, desk):
+def _run(state, costs, limits, _policy):
     while True:
-        event = _next_turn(state, costs, limits, _any_stages, True, False)
-        r = state.cursor[_REPLICA]
-        if event == _Exit.FORM:
-            own = _limits_of(state, limits, r, _any_stages)
-            if not _ready(state, own, desk):
+        _event = _next_turn(state, costs, limits, _any_stages, True, False)
+        _r = state.cursor[_REPLICA]
+        if _event == _Exit.FORM:
+            _own = _limits_of(state, limits, _r, _any_stages)
+            if not _refresh_queue(state, _own, _policy):
                 return _Exit.BUDGET
-            number = {name}(_view(state, own, desk), state.scratch[0], state.scratch[1])
-            if _start(state, _cost_of(state, costs, r), own, desk, number) == _Exit.FAULT:
+            _number = {name}(_replica_view(state, _own, _policy), state.scratch[0], state.scratch[1])
+            if _start_chosen(state, _cost_of(state, costs, _r), _own, _policy, _number) == _Exit.FAULT:
                 return _Exit.FAULT
-        elif event != _Exit.ENDED:
-            return event
+        elif _event != _Exit.ENDED:
+            return _event
         else:
-            _finish(state, _cost_of(state, costs, r), desk)
+            _end_chosen(state, _cost_of(state, costs, _r), _policy)
 """
 
 ROUTER = """
@@ -64,20 +67,21 @@ from fastsim.kernels.replicas.pools import any_stages as _any_stages
 from fastsim.kernels.exits import Exit as _Exit
 from fastsim.kernels.state import HORIZON as _HORIZON
 from fastsim.kernels.custom.router import (
-    arrival as _arrival, due as _due, next_horizon as _next_horizon, send as _send, survey as _survey
+    arrival as _arrival, arrival_due as _arrival_due, cluster_view as _cluster_view,
+    next_horizon as _next_horizon, route_to as _route_to
 )
 from {module} import {run} as _advance
 
 
 @_kernel
-def _run(state, costs, limits, {desk}lobby):
+def _run(state, costs, limits, {policy}_router):
     while True:
-        code = _advance(state, costs, limits{passed})
-        if code != _Exit.DONE or state.moments[_HORIZON] == _math.inf:
-            return code
-        while _due(state):
-            replica = {name}(_survey(state, limits, lobby), _arrival(state, lobby))
-            if not _send(state, lobby, replica):
+        _code = _advance(state, costs, limits{passed})
+        if _code != _Exit.DONE or state.moments[_HORIZON] == _math.inf:
+            return _code
+        while _arrival_due(state):
+            _replica = {name}(_cluster_view(state, limits, _router), _arrival(state, _router))
+            if not _route_to(state, _router, _replica):
                 return _Exit.FAULT
         _next_horizon(state)
 """
@@ -89,25 +93,25 @@ _importing = Lock()  # without it, two threads could import and compile the same
 
 
 def scheduler_module(policy: UserPolicy) -> ModuleType:
-    """Return a module whose ``_run(state, costs, limits, desk)`` simulates with a scheduling function."""
+    """Return a module whose ``_run(state, costs, limits, policy)`` simulates with a scheduling function."""
     return _imported(_text(policy) + SCHEDULER.format(name=policy.name), policy)
 
 
 def router_module(policy: UserPolicy, scheduler: ModuleType | str) -> ModuleType:
     """Return a module whose ``_run`` simulates with a routing function.
 
-    ``scheduler`` is the module of a scheduling function, and ``_run`` takes ``(state, costs, limits, desk, lobby)``; or
-    it is the name of a policy of fastsim's own, and ``_run`` takes ``(state, costs, limits, lobby)``.
+    ``scheduler`` is the module of a scheduling function, and ``_run`` takes ``(state, costs, limits, policy, router)``;
+    or it is the name of a policy of fastsim's own, and ``_run`` takes ``(state, costs, limits, router)``.
     """
     if isinstance(scheduler, str):
         words = {
             "module": f"fastsim.kernels.schedulers.{scheduler}",
             "run": "advance",
-            "desk": "",
+            "policy": "",
             "passed": ", _any_stages",
         }
     else:
-        words = {"module": scheduler.__name__, "run": "_run", "desk": "desk, ", "passed": ", desk"}
+        words = {"module": scheduler.__name__, "run": "_run", "policy": "_policy, ", "passed": ", _policy"}
     return _imported(_text(policy) + ROUTER.format(name=policy.name, **words), policy)
 
 
