@@ -1,8 +1,8 @@
 """Compiled kernels on disk: one file for each kernel, signature and CPU, read only where no other user can write.
 
 Numba's own cache keeps an index beside numbered files of machine code. Two processes that compile two signatures at
-once can give both the same number, and a damaged file ends every later run. Here each file stands for itself: its name
-holds the digest of all that its content depends on, and its first bytes the digest of its content. A file that is
+once can give both the same number, and a damaged file ends every later run. Here there is no index: the name of a file
+holds the digest of all that its content depends on, and its first bytes hold the digest of its content. A file that is
 damaged, or that another user could have written, is never unpickled; the kernel is compiled again.
 """
 
@@ -31,7 +31,7 @@ OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def _is_private(about: os.stat_result, owners: tuple[int, ...]) -> bool:
-    """Whether only ``owners`` can have written a file or folder."""
+    """Return whether no user but ``owners`` can have written a file or folder."""
     return about.st_uid in owners and not about.st_mode & OTHERS_WRITE
 
 
@@ -44,7 +44,7 @@ def _can_write(folder: Path) -> bool:
 
 
 def _own(folder: Path) -> bool:
-    """Whether a folder, made if need be, is this user's alone and can be written."""
+    """Create a folder unless it exists; return whether this user can write to it and no other user can."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         about = folder.stat()
@@ -57,7 +57,7 @@ def _own(folder: Path) -> bool:
 
 
 def _temporary() -> Path:
-    """A folder of this user's in the temporary folder; a fresh one where its usual name is somebody else's."""
+    """Return this user's folder for caches in the temporary folder, or a new one if another user owns that name."""
     usual = Path(tempfile.gettempdir()) / f"fastsim-{os.getuid()}"
     with suppress(OSError):
         usual.mkdir(mode=0o700, exist_ok=True)
@@ -70,10 +70,11 @@ def _temporary() -> Path:
 
 
 def find_roots() -> tuple[Path, Path | None]:
-    """The folder that caches are written to, and one that is only read, None without one.
+    """Return the folder that caches are written to, and the folder that is only read, or None.
 
-    Written is $FASTSIM_CACHE_DIR, else the user's cache folder, if it is this user's alone; otherwise a folder in the
-    temporary folder. What cannot be written but belongs to this user or to root is read, as in a container's image.
+    Caches are written to $FASTSIM_CACHE_DIR, or else to the user's cache folder, if no other user can write there;
+    otherwise to a folder in the temporary folder. A folder that cannot be written, and belongs to this user or to root,
+    is read: the image of a container may hold compiled kernels.
     """
     if chosen := os.environ.get("FASTSIM_CACHE_DIR"):
         wanted = Path(chosen).expanduser().resolve()
@@ -177,7 +178,7 @@ class KernelCache(_Cache):  # type: ignore[misc]
             except FileNotFoundError:
                 continue
             except Exception as problem:
-                # Whatever is wrong with a file, the kernel can be compiled again.
+                # The kernel can always be compiled again.
                 _say_once(str(path), f"{path}: unusable ({problem or type(problem).__name__}); compiled again")
                 with suppress(OSError):
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -195,7 +196,7 @@ class KernelCache(_Cache):  # type: ignore[misc]
             raise
 
     def _acquire(self) -> bool:
-        """Lock the function against other processes; False where there can be no lock, or it is held already."""
+        """Lock the function against other processes; return False if that is impossible, or if it is locked already."""
         if self._lock is not None:
             return False
         try:

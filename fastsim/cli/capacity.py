@@ -45,7 +45,7 @@ def capacity(
     from fastsim.planning.capacity import capacity as find
 
     described = Deployment.load(deployment, overrides)
-    check_deployment(described, overrides, policies)
+    check_deployment(described, deployment, overrides, policies)
     with progress_module.progress("Searching for the highest rate") as progress:
         found = find(
             described,

@@ -47,7 +47,7 @@ def fleet(
 
     asked = rate_of(rate, users, per_user)
     described = Deployment.load(deployment, overrides)
-    check_deployment(described, overrides, policies)
+    check_deployment(described, deployment, overrides, policies)
     with progress_module.progress("Trying GPUs") as progress:
         made, found = fleets(
             asked, described, workload, slos, devices=devices, num_requests=requests, progress=progress

@@ -1,4 +1,4 @@
-"""Users' own schedulers and routers are Python code: what a file names runs only when it is allowed."""
+"""Schedulers and routers that a file names as Python functions run only with ``--policies``."""
 
 from collections.abc import Iterable, Sequence
 
@@ -12,19 +12,19 @@ from fastsim.sweeps.space import Space
 FIELDS = ("scheduler.policy", "router.policy")
 
 
-def check_deployment(described: Deployment, overrides: Sequence[str], allowed: bool) -> None:
-    """Refuse functions that the deployment file names, unless ``allowed``; those given by --set are the user's.
+def check_deployment(described: Deployment, source: str | None, overrides: Sequence[str], allowed: bool) -> None:
+    """Raise ConfigError if the deployment file names a function, unless ``allowed``; then print which one runs.
 
-    Says on standard error which file runs. Raises ConfigError.
+    A function that the user names by --set is not checked.
     """
     given = {override.partition("=")[0].strip() for override in overrides}
     for field, policy in zip(FIELDS, (described.scheduler.policy, described.router.policy), strict=True):
         if not given & {field, field.partition(".")[0]}:
-            _check(field, [policy], allowed, "the deployment")
+            _check(field, [policy], allowed, source or "the default deployment")
 
 
 def check_space(space: Space, allowed: bool) -> None:
-    """Refuse functions that a space or its deployment names, unless ``allowed``. Raises ConfigError."""
+    """Raise ConfigError if a space or its deployment names functions, unless ``allowed``; then print which ones run."""
     for field in FIELDS:
         group, _, name = field.partition(".")
         settings = space.base.document.values.get(group)
@@ -37,8 +37,9 @@ def check_space(space: Space, allowed: bool) -> None:
 def _check(field: str, policies: Iterable[str], allowed: bool, source: str) -> None:
     for policy in dict.fromkeys(filter(is_function, policies)):
         if not allowed:
+            other = "sarathi" if field == FIELDS[0] else "round_robin"
             raise ConfigError(
-                f"{field}: {policy!r} is Python code that {source} names; read it, then run it with --policies "
-                f"(or without it: --set {field}={'sarathi' if field == FIELDS[0] else 'round_robin'})"
+                f"{field}: {policy!r} is Python code that {source} names; read the code, then allow it with "
+                f"--policies, or use another policy (e.g. {other})"
             )
         click.echo(f"fastsim: running {policy}", err=True)

@@ -90,7 +90,7 @@ def search(
         progress_module.progress("Searching") as progress,
         progress_module.resumable(out, "found"),
     ):
-        found = find(space, budget, slos, **asked, out=out, threads=threads, client=client, progress=progress)
+        found = find(candidates, budget, slos, **asked, out=out, threads=threads, client=client, progress=progress)
     varied = []
     if sensitivity:
         with progress_module.progress("Varying the objectives") as progress:

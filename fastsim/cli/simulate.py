@@ -65,7 +65,7 @@ def simulate(
         raise click.UsageError("--csv needs a folder to write to (e.g. --out results)")
     objectives, excluded = parse_all(slos, "--slo"), parse_exclude(exclude)
     described = Deployment.load(deployment, overrides)
-    check_deployment(described, overrides, policies)
+    check_deployment(described, deployment, overrides, policies)
     stream = load(workload or "chat", rate=rate, num_requests=requests, seed=described.seed)
     with progress_module.progress(f"Simulating {stream.num_requests:,} requests") as progress:
         result = run(

@@ -47,12 +47,7 @@ def atomic_folder(folder: Path, names: Sequence[str] = ()) -> Iterator[Path]:
         _flush_all(part)
         if _renamed(part, folder):
             return
-        for name in names:
-            if (part / name).exists():
-                (part / name).replace(folder / name)
-            else:
-                (folder / name).unlink(missing_ok=True)
-        _flush(folder)
+        _replace_each(part, folder, names)
 
 
 @contextmanager
@@ -74,12 +69,7 @@ def swapped_folder(folder: Path, names: Sequence[str]) -> Iterator[Path]:
             _flush(folder.parent)
             _move_others(part, folder, names)
             return
-        for name in names:
-            if (part / name).exists():
-                (part / name).replace(folder / name)
-            else:
-                (folder / name).unlink(missing_ok=True)
-        _flush(folder)
+        _replace_each(part, folder, names)
 
 
 @contextmanager
@@ -203,7 +193,7 @@ def _move_others(source: Path, target: Path, names: Sequence[str]) -> None:
 
 
 def _lock(path: Path) -> int | None:
-    """Lock a file or folder for the life of this process; None if it is held by another, or there are no locks."""
+    """Lock a file or folder for the life of this process; None if another process holds it, or no lock is possible."""
     try:
         import fcntl
 
@@ -232,7 +222,17 @@ def _renamed(part: Path, folder: Path) -> bool:
     return True
 
 
-def _exchange(one: Path, other: Path) -> bool:
+def _replace_each(part: Path, folder: Path, names: Sequence[str]) -> None:
+    """Move the files of ``names`` into a folder one by one, and remove those of its own that are not in ``part``."""
+    for name in names:
+        if (part / name).exists():
+            (part / name).replace(folder / name)
+        else:
+            (folder / name).unlink(missing_ok=True)
+    _flush(folder)
+
+
+def _exchange(first: Path, second: Path) -> bool:
     """Exchange two folders in one step, as only Linux can; False where that is impossible."""
     import ctypes
 
@@ -241,7 +241,7 @@ def _exchange(one: Path, other: Path) -> bool:
     except (OSError, AttributeError):
         return False
     current, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
-    return bool(rename(current, os.fsencode(one), current, os.fsencode(other), exchange) == 0)
+    return bool(rename(current, os.fsencode(first), current, os.fsencode(second), exchange) == 0)
 
 
 def _remove(path: Path) -> None:

@@ -68,7 +68,7 @@ def test_functions_of_a_file_that_was_sent_are_refused(
     assert isinstance(done.exception, ConfigError), done.output
     said = str(done.exception)
     assert "scheduler.policy" in said and "p.py:first_come" in said and "--policies" in said
-    assert not (sent / "it-ran").exists() and not (sent / "out").exists()
+    assert command[1] in said and not (sent / "it-ran").exists() and not (sent / "out").exists()
 
 
 def test_they_run_when_they_are_allowed_or_given_by_hand(sent: Path) -> None:

@@ -1,0 +1,83 @@
+"""Refuses deployments that cannot run, and warns of settings that are likely to be mistakes."""
+
+from fastsim.catalog.hardware import Device, Node
+from fastsim.catalog.model import Model
+from fastsim.deployment import parallelism
+from fastsim.deployment.description import Deployment
+from fastsim.deployment.memory.sizes import MemoryPlan
+from fastsim.deployment.schedulers import Policy, Settings
+from fastsim.errors import ConfigError
+
+
+def check(deployment: Deployment, policy: Policy, model: Model, node: Node) -> None:
+    """Raise ConfigError for fields of a deployment that contradict each other, its model or its node."""
+    pipeline, scheduler = deployment.pipeline_parallel_size, deployment.scheduler
+    if not model.num_experts:
+        for field, unset in (("enable_expert_parallel", False), ("moe_imbalance", 1)):
+            if getattr(deployment, field) != unset:
+                raise ConfigError(
+                    f"{field}: {getattr(deployment, field)} needs experts, and {model.name} has none (valid: {unset})"
+                )
+    if not deployment.enable_expert_parallel:
+        if deployment.all2all_backend == "deepep":
+            raise ConfigError("all2all_backend: 'deepep' needs enable_expert_parallel (valid: allgather_reducescatter)")
+        if deployment.moe_imbalance != 1:
+            raise ConfigError(f"moe_imbalance: {deployment.moe_imbalance} needs enable_expert_parallel (valid: 1)")
+    parallelism.check(model, node, deployment.tensor_parallel_size, pipeline, deployment.enable_expert_parallel)
+    _check_vidur(deployment, model)
+    if scheduler.max_num_seqs < pipeline:
+        raise ConfigError(
+            f"scheduler.max_num_seqs: {scheduler.max_num_seqs} leaves pipeline stages without a request "
+            f"(valid: pipeline_parallel_size {pipeline} or more)"
+        )
+    if policy.block_size_is_fixed and scheduler.block_size not in (None, policy.block_size):
+        raise ConfigError(
+            f"scheduler.block_size: {policy.name} cannot have {scheduler.block_size} (valid: {policy.block_size})"
+        )
+    if pipeline > 1 and not policy.pipelines:
+        raise ConfigError(f"pipeline_parallel_size: {policy.name} cannot have {pipeline} (valid: 1)")
+
+
+def _check_vidur(deployment: Deployment, model: Model) -> None:
+    """Refuse Vidur's formulas for experts, latent attention and quantization, for which they have no term."""
+    quantization = deployment.quantization or model.quantization
+    unknown = {
+        "experts": model.num_experts > 0,
+        "latent attention": model.kv_lora_rank > 0,
+        f"quantization {quantization}": quantization not in (None, "none"),
+        "an fp8 KV cache": deployment.kv_cache_dtype == "fp8",
+    }
+    why = next((name for name, present in unknown.items() if present), None)
+    for field, value in (
+        ("memory.planner", deployment.memory.planner),
+        ("predictor.compose", deployment.predictor.compose),
+        ("predictor.source", deployment.predictor.source.partition(":")[0]),
+    ):
+        if value == "vidur" and why is not None:
+            raise ConfigError(f"{field}: 'vidur' has no term for {why} (valid: fastsim)")
+
+
+def warnings(
+    scheduler: Settings, length: int, blocks_given: bool, model: Model, device: Device, plan: MemoryPlan
+) -> list[str]:
+    """One sentence for each setting that is possible and likely to be a mistake.
+
+    ``length``: max_model_len. ``blocks_given``: whether the user gave the number of KV blocks.
+    """
+    sentences = []
+    if length > model.max_position_embeddings:
+        trained = model.max_position_embeddings
+        sentences.append(f"max_model_len: {length} is beyond the {trained} tokens that {model.name} was made for")
+    if model.sliding_window is not None and length > model.sliding_window:
+        window = model.sliding_window
+        sentences.append(f"model: {model.name} attends to {window} tokens; its KV cache is kept for all of {length}")
+    if (tokens := plan.num_blocks * scheduler.block_size) < length:
+        blocks = f"{plan.num_blocks} blocks hold {tokens} tokens"
+        sentences.append(f"scheduler.num_blocks: {blocks}, fewer than max_model_len {length}")
+    if not scheduler.policy.chunked and scheduler.token_budget is not None and scheduler.token_budget < length:
+        below = f"{scheduler.token_budget} is below max_model_len {length}"
+        sentences.append(f"scheduler.{scheduler.policy.token_budget}: {below}; longer prompts can never be scheduled")
+    if blocks_given and (need := plan.kv_gib + plan.weights_gib) > device.memory_gib:
+        blocks = f"{plan.num_blocks} blocks and the weights are {need:.1f} GiB"
+        sentences.append(f"scheduler.num_blocks: {blocks}, {device.name} has {device.memory_gib:g}")
+    return sentences
