@@ -42,28 +42,28 @@ class Stream(NamedTuple):
 
     arrived_at: Floats  # float64[n], s, ascending
     total: NDArray[np.int32]  # int32[n], prompt and output tokens; writable, as kernels are compiled for that
-    prompts: NDArray[np.int32]  # int32[n], prompt tokens
+    num_prompt_tokens: NDArray[np.int32]  # int32[n]
 
 
-def share(arrived_at: Floats, prompts: Integers, outputs: Integers) -> Stream:
+def share(arrived_at: Floats, num_prompt_tokens: Integers, num_output_tokens: Integers) -> Stream:
     """Return a workload's arrays in the form that simulations start from, which all of them may share.
 
     Parameters
     ----------
     arrived_at : float64[n]
         Arrival times in seconds, ascending. The result shares this memory.
-    prompts, outputs : int[n]
+    num_prompt_tokens, num_output_tokens : int[n]
         Prompt and output tokens of each request, at least 1.
     """
-    total = np.add(prompts, outputs, dtype=np.int32, casting="same_kind")
-    return Stream(arrived_at, total, prompts.astype(np.int32))
+    total = np.add(num_prompt_tokens, num_output_tokens, dtype=np.int32, casting="same_kind")
+    return Stream(arrived_at, total, num_prompt_tokens.astype(np.int32))
 
 
 def lay_out_requests(stream: Stream, arena: Arena, detail: bool = False) -> Requests:
     """Return the columns of requests that are yet to arrive; ``detail`` also keeps where the time of each one goes."""
     number = len(stream.arrived_at)
     arrived_at, prefill = arena.take("arrived_at", number), arena.take("prefill", number, np.int32)
-    arrived_at[:], prefill[:] = stream.arrived_at, stream.prompts
+    arrived_at[:], prefill[:] = stream.arrived_at, stream.num_prompt_tokens
     never = {
         name: arena.take(name, number, value=math.nan)
         for name in ("scheduled_at", "started_at", "first_token_at", "last_token_at", "finished_at")

@@ -195,7 +195,7 @@ def _run(job: _Job, tables: _Tables, arena: Arena, keep: bool, detail: bool, sto
         finish(kernel, lane, built.cost, limits, stop)
         kernel_s = time.perf_counter() - started
         explain_end(resolved, lane)
-        columns = request_columns(lane.requests, stream.prompts, limits.num_stages)
+        columns = request_columns(lane.requests, stream.num_prompt_tokens, limits.num_stages)
         summary = summarise(resolved, columns, lane.replicas, lane.tbt, built.provenance)
         if measures := measures_of([lane]):
             add_details(summary, resolved, built.operators, columns, lane.replicas, measures)
@@ -223,8 +223,10 @@ def estimate(resolved: Resolved, workload: Workload) -> float:
     the weights does. There are at most as many iterations as output tokens, and at least as many as full batches need.
     """
     stages = resolved.pipeline_parallel_size
-    outputs = float(workload.num_output_tokens.sum())
+    num_output_tokens = float(workload.num_output_tokens.sum())
     step = stages * resolved.memory.weights_gib * GIB / (resolved.device.bandwidth_gb_s * 1e9)
     span = float(workload.arrived_at[-1] - workload.arrived_at[0])
-    steps = max(outputs / resolved.scheduler.max_num_seqs, min(outputs, resolved.num_replicas * span / step))
+    steps = max(
+        num_output_tokens / resolved.scheduler.max_num_seqs, min(num_output_tokens, resolved.num_replicas * span / step)
+    )
     return float(workload.num_requests + stages * steps)

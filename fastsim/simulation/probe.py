@@ -74,8 +74,9 @@ class Prober:
         self._ready = False
         # After a restart in the middle of a prompt, the rest of the prompt counts as output tokens.
         policy = resolved.scheduler.policy
-        outputs = self._stream.total - (0 if policy.chunked and policy.preempts else self._stream.prompts)
-        self._most_gaps = int(outputs.sum(dtype=np.int64)) - unit.num_requests
+        restarts_in_prompts = policy.chunked and policy.preempts
+        most_outputs = self._stream.total - (0 if restarts_in_prompts else self._stream.num_prompt_tokens)
+        self._most_gaps = int(most_outputs.sum(dtype=np.int64)) - unit.num_requests
 
     @property
     def num_requests(self) -> int:
@@ -143,7 +144,7 @@ def _figure(objective: Objective, lane: State, stream: Stream) -> float | None:
         return distribution.of_bins(lane.tbt, mean, float(times[:, state.TBT_MAX].max()))[objective.statistic]
     requests = lane.requests
     if objective.metric == "tpot":
-        gaps = requests.total - stream.prompts - 1
+        gaps = requests.total - stream.num_prompt_tokens - 1
         spread = requests.finished_at - requests.first_token_at
         return distribution.of_values(spread[gaps > 0] / gaps[gaps > 0])[objective.statistic]
     return distribution.of_values(_ends(objective.metric, lane) - requests.arrived_at)[objective.statistic]

@@ -173,7 +173,7 @@ def run(job: Job, cost: Cost, iterations: bool = False, detail: bool = False) ->
     tbt = np.sum([lane.tbt for lane in lanes], axis=0)
     measures = measures_of(lanes)
     del lanes
-    columns = request_columns(requests, job.stream.prompts, limits.num_stages)
+    columns = request_columns(requests, job.stream.num_prompt_tokens, limits.num_stages)
     return Outcome(columns, replicas, tbt, logs, measures), kernel_s
 
 

@@ -12,7 +12,7 @@ from fastsim.simulation.custom.policy import PARAMETERS, UserPolicy
 
 # The example: arrival times in s, prompt and output tokens of each request, and the limits of a replica.
 ARRIVED_AT = (0.0, 0.0, 0.5, 3.0, 3.0)
-PROMPTS, OUTPUTS = (5, 3, 8, 4, 21), (3, 1, 2, 4, 3)
+NUM_PROMPT_TOKENS, NUM_OUTPUT_TOKENS = (5, 3, 8, 4, 21), (3, 1, 2, 4, 3)
 MAX_BATCH, MAX_TOKENS, NUM_BLOCKS, BLOCK_SIZE, NUM_REPLICAS = 4, 24, 32, 4, 3
 MAX_CALLS = 60
 
@@ -50,9 +50,9 @@ def _rehearse_scheduler(policy: UserPolicy) -> None:
 
     Each call forms one iteration, which takes 1 s.
     """
-    number = len(PROMPTS)
-    prefill, processed, blocks = _ints(PROMPTS), np.zeros(number, np.int32), np.zeros(number, np.int32)
-    arrived_at, outputs = np.array(ARRIVED_AT), _ints(OUTPUTS)
+    number = len(NUM_PROMPT_TOKENS)
+    prefill, processed, blocks = _ints(NUM_PROMPT_TOKENS), np.zeros(number, np.int32), np.zeros(number, np.int32)
+    arrived_at, num_output_tokens = np.array(ARRIVED_AT), _ints(NUM_OUTPUT_TOKENS)
     memo, notes = np.zeros(number), np.zeros(NOTES)
     waiting: list[int] = []
     running: list[int] = []
@@ -67,8 +67,8 @@ def _rehearse_scheduler(policy: UserPolicy) -> None:
             running=_frozen(_ints(running)),
             num_joined=len(waiting) - num_seen,
             arrived_at=_frozen(arrived_at),
-            num_prompt_tokens=_frozen(_ints(PROMPTS)),
-            num_output_tokens=_frozen(outputs),
+            num_prompt_tokens=_frozen(_ints(NUM_PROMPT_TOKENS)),
+            num_output_tokens=_frozen(num_output_tokens),
             prefill=_frozen(prefill),
             processed=_frozen(processed),
             blocks=_frozen(blocks),
@@ -96,7 +96,7 @@ def _rehearse_scheduler(policy: UserPolicy) -> None:
             if tokens == 0:
                 processed[request] = 0
                 waiting.insert(0, request)
-            elif processed[request] == prefill[request] + outputs[request]:
+            elif processed[request] == prefill[request] + num_output_tokens[request]:
                 processed[request] = 0
             blocks[request] = -(-int(processed[request]) // BLOCK_SIZE)
         running = [request for request in running if processed[request] > 0]
@@ -141,10 +141,12 @@ def _batch(policy: UserPolicy, view: ReplicaView) -> dict[int, int]:
 
 def _rehearse_router(policy: UserPolicy) -> None:
     """Route the requests of the example, every second of which stays in the queue of its replica."""
-    notes, memo = np.zeros((NUM_REPLICAS, NOTES)), np.zeros(len(PROMPTS))
+    notes, memo = np.zeros((NUM_REPLICAS, NOTES)), np.zeros(len(NUM_PROMPT_TOKENS))
     waiting, outstanding = np.zeros(NUM_REPLICAS, np.int64), np.zeros(NUM_REPLICAS, np.int64)
     free = np.full(NUM_REPLICAS, NUM_BLOCKS)
-    for request, (time, prompt, output) in enumerate(zip(ARRIVED_AT, PROMPTS, OUTPUTS, strict=True)):
+    for request, (time, prompt, output) in enumerate(
+        zip(ARRIVED_AT, NUM_PROMPT_TOKENS, NUM_OUTPUT_TOKENS, strict=True)
+    ):
         view = ClusterView(time, NUM_REPLICAS, waiting, outstanding, free, NUM_BLOCKS, BLOCK_SIZE, memo, notes)
         answer = _call(policy, view, Arrival(request, prompt, output))
         replica = _integer(policy, answer, "a replica", NUM_REPLICAS - 1)

@@ -127,7 +127,7 @@ def lay_out_scheduler_state(state: State, limits: Limits) -> SchedulerState:
     requests, counts = state.requests, state.replicas.counts
     number, slack = len(requests.arrived_at), limits.max_num_seqs
     room = 8 * slack + ROOM
-    prompts = requests.prefill.copy()
+    num_prompt_tokens = requests.prefill.copy()
     return SchedulerState(
         queue=np.zeros((len(counts), room), np.int32),
         ends=np.full((len(counts), 2), 2 * slack),
@@ -137,8 +137,8 @@ def lay_out_scheduler_state(state: State, limits: Limits) -> SchedulerState:
         notes=np.zeros((len(counts), NOTES)),
         trouble=np.zeros(4, np.int64),
         arrived_at=_frozen(requests.arrived_at),
-        num_prompt_tokens=_frozen(prompts),
-        num_output_tokens=_frozen(requests.total - prompts),
+        num_prompt_tokens=_frozen(num_prompt_tokens),
+        num_output_tokens=_frozen(requests.total - num_prompt_tokens),
         prefill=_frozen(requests.prefill),
         processed=_frozen(requests.processed),
         blocks=_frozen(requests.blocks),
@@ -148,7 +148,7 @@ def lay_out_scheduler_state(state: State, limits: Limits) -> SchedulerState:
 def lay_out_router_state(state: State) -> RouterState:
     """The state of the user's router in a cluster in which nothing has happened yet."""
     number, replicas = len(state.requests.arrived_at), len(state.replicas.counts)
-    prompts = state.requests.prefill.copy()
+    num_prompt_tokens = state.requests.prefill.copy()
     return RouterState(
         num_waiting=np.zeros(replicas, np.int64),
         num_outstanding=np.zeros(replicas, np.int64),
@@ -156,8 +156,8 @@ def lay_out_router_state(state: State) -> RouterState:
         memo=np.zeros(number),
         notes=np.zeros((replicas, NOTES)),
         trouble=np.zeros(4, np.int64),
-        num_prompt_tokens=prompts,
-        num_output_tokens=state.requests.total - prompts,
+        num_prompt_tokens=num_prompt_tokens,
+        num_output_tokens=state.requests.total - num_prompt_tokens,
     )
 
 
