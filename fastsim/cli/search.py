@@ -39,7 +39,7 @@ from fastsim.cli import options
     help="Folder for the table, JSON and HTML; a search found there is resumed.",
 )
 @click.option("--threads", type=click.IntRange(1, 1024), help="Threads of this process.  [default: one per core]")
-@click.option("--dask", metavar="ADDRESS", help="Address of a Dask scheduler, or its scheduler file.")
+@options.dask
 @click.option("--yes", is_flag=True, help="Accept a space of more than 100,000 combinations.")
 @options.policies
 @options.as_json

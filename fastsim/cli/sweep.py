@@ -13,13 +13,16 @@ from fastsim.cli import options
 @click.option(
     "--workers", type=click.IntRange(1, 1024), help="Processes of this machine (default: threads of one process)."
 )
-@click.option("--dask", metavar="ADDRESS|FILE", help="Dask cluster to run on: tcp://host:8786, or its scheduler file.")
+@options.dask
 @click.option("--yes", is_flag=True, help="Accept a space of more than 100,000 combinations.")
 @options.policies
 def sweep(space: str, out: Path, workers: int | None, dask: str | None, yes: bool, policies: bool) -> None:
     """Simulate every configuration of SPACE, a YAML, TOML or JSON file, and write a Parquet table of the results.
 
     The table grows as results arrive. Run the same command again to resume after an interruption.
+
+    The processes of a Dask cluster can run any code on each other's machines, and on this one. Connect only to a
+    cluster of your own, with TLS (tls://) where others can reach its ports.
     """
     import warnings
     from contextlib import nullcontext

@@ -52,16 +52,28 @@ class Evaluators:
         from distributed import CancelledError, KilledWorker
         from distributed import as_completed as as_finished
 
+        from fastsim.sweeps.cluster import VERSIONS
+        from fastsim.sweeps.remote import result_of
+
         assert self._client is not None
-        pending = {self._client.submit(_evaluate_there, arguments, pure=False): key for key, arguments in tasks.items()}
+        address = self._client.scheduler_info()["address"]
+        pending = {
+            self._client.submit(_evaluate_there, VERSIONS, arguments, pure=False): key
+            for key, arguments in tasks.items()
+        }
         try:
             for future in as_finished(pending):
-                yield pending.pop(future), future.result()
+                yield pending.pop(future), result_of(future, address)
         except KilledWorker:
             raise ClusterError("the workers of the cluster die while they simulate; give them more memory") from None
         except (CancelledError, OSError):
             raise ClusterError("the scheduler of the cluster is gone; the same command with --out resumes") from None
 
 
-def _evaluate_there(arguments: dict[str, Any]) -> Outcome:
+def _evaluate_there(versions: dict[str, str], arguments: dict[str, Any]) -> Outcome:
+    from distributed import get_worker
+
+    from fastsim.sweeps.cluster import VERSIONS, compare
+
+    compare(VERSIONS, versions, get_worker().address)  # a worker may have joined after the check
     return evaluate(**arguments)

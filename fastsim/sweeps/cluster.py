@@ -1,12 +1,21 @@
-"""Connecting to a Dask cluster or starting one on this machine, whose workers must run this version of fastsim."""
+"""Connecting to a Dask cluster or starting one on this machine, whose workers must run what this process runs.
+
+The processes of a cluster unpickle what they send to each other, which can run any code. This process therefore trusts
+the scheduler that it connects to, and everything that can connect to that scheduler.
+"""
 
 import json
 import logging
 import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numba
+import numpy as np
 
 from fastsim.errors import ClusterError
 from fastsim.kernels._jit import CACHE_FOLDER
@@ -16,22 +25,37 @@ if TYPE_CHECKING:
     from distributed import Client
 
 PATIENCE_S = 5.0  # how long a scheduler may take to answer
-VERSION = __version__, CACHE_FOLDER.name  # of fastsim, and the digest of the kernels
+
+
+def _release(version: str) -> str:
+    """The first two numbers of a version: 2.4.6 is 2.4."""
+    return ".".join(version.split(".")[:2])
+
+
+# What the figures of a row may depend on beside its configuration. Kernels: the digest of their sources.
+VERSIONS = {
+    "fastsim": __version__,
+    "kernels": CACHE_FOLDER.name,
+    "Python": _release(sys.version.partition(" ")[0]),
+    "NumPy": _release(np.__version__),
+    "Numba": _release(numba.__version__),
+}
 
 
 @contextmanager
 def connect(address: str) -> "Iterator[Client]":
-    """Connect to the scheduler at an address (tcp://host:8786) or in a scheduler file. Raises ClusterError."""
+    """Connect to the scheduler at an address (tcp://host:8786, tls://host:8786) or in a scheduler file.
+
+    Certificates and keys are those of Dask's configuration. Raises ClusterError.
+    """
     from distributed import Client
 
+    found = address if "://" in address else _address_in(Path(address))
     with _quiet():
         try:
-            client = Client(address if "://" in address else _address_in(Path(address)), timeout=PATIENCE_S)
-        except (OSError, ValueError) as problem:
-            raise ClusterError(
-                f"--dask {address}: no scheduler answers within {PATIENCE_S:g} s ({reason(problem)}); is "
-                "`dask scheduler` running there, with the same release of dask?"
-            ) from None
+            client = Client(found, timeout=PATIENCE_S)
+        except (OSError, ValueError, TypeError, RuntimeError) as problem:  # the last two: by the settings of TLS
+            raise ClusterError(f"--dask {address}: {_hint(found, problem)}") from None
         try:
             yield client
         finally:
@@ -40,13 +64,19 @@ def connect(address: str) -> "Iterator[Client]":
 
 @contextmanager
 def local(workers: int) -> "Iterator[Client]":
-    """Start a cluster of ``workers`` processes of this machine, with one thread each."""
+    """Start a cluster of ``workers`` processes of this machine, with one thread each.
+
+    Other users of the machine can reach its ports, so it only accepts processes that have a certificate made for this
+    run. Without the package ``cryptography``, which makes it, the cluster is open to all users of the machine.
+    """
     from dask import config
-    from distributed import Client, LocalCluster
+    from distributed import Client, LocalCluster, Security
 
     settings: dict[str, Any] = {"threads_per_worker": 1, "silence_logs": logging.CRITICAL}
     # No dashboard, and any free port for the scheduler's pages: Dask warns where another cluster has the usual one.
     settings |= {"dashboard_address": ":0", "scheduler_kwargs": {"dashboard": False}}
+    if find_spec("cryptography"):
+        settings |= {"protocol": "tls", "security": Security.temporary()}
 
     def ignore_interrupts() -> None:  # a terminal sends Ctrl-C to the workers too
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -59,38 +89,68 @@ def local(workers: int) -> "Iterator[Client]":
 
 
 def check(client: "Client") -> None:
-    """Raise ClusterError unless all workers run this version of fastsim."""
+    """Raise ClusterError unless all workers have the versions of this process."""
 
-    def version() -> tuple[str, str]:  # is sent as code, as a worker may have no fastsim
+    def versions() -> dict[str, str]:  # is sent as code, as a worker may have no fastsim
         from importlib import import_module
 
         try:  # by name, as an older fastsim has no module for its version
-            return import_module("fastsim").__version__, import_module("fastsim.kernels._jit").CACHE_FOLDER.name
-        except ImportError as problem:
-            return "", str(problem)
+            found = {
+                "fastsim": import_module("fastsim").__version__,
+                "kernels": import_module("fastsim.kernels._jit").CACHE_FOLDER.name,
+            }
+            for package in ("NumPy", "Numba"):
+                found[package] = ".".join(import_module(package.lower()).__version__.split(".")[:2])
+            return found
+        except Exception as problem:  # of whatever has this name there
+            return {"fastsim": "", "reason": str(problem)}
 
-    for worker, theirs in client.run(version, on_error="ignore").items():
-        compare(theirs, VERSION, worker)
+    # Code can only be sent to the same Python, so Dask's own protocol asks for that first.
+    asked: Any = client.get_versions()
+    for worker, there in asked["workers"].items():
+        compare({"Python": _release(there["packages"]["python"])}, VERSIONS, worker)
+    for worker, found in client.run(versions, on_error="ignore").items():
+        compare(found, VERSIONS, worker)
 
 
-def compare(theirs: tuple[str, str], ours: tuple[str, str], worker: str) -> None:
-    """Raise ClusterError unless a worker has this version of fastsim and its kernels."""
-    if theirs == ours:
-        return
-    if not theirs[0]:
-        raise ClusterError(f"worker {worker} has no fastsim ({theirs[1]}), and this is {ours[0]}; install it there")
-    if theirs[0] != ours[0]:
-        raise ClusterError(f"worker {worker} runs fastsim {theirs[0]}, and this is {ours[0]}; install the same on all")
-    raise ClusterError(
-        f"worker {worker} runs fastsim {theirs[0]} with kernels {theirs[1]}, and here they are {ours[1]}; "
-        "install the same on all"
-    )
+def compare(theirs: Mapping[str, str], ours: Mapping[str, str], worker: str) -> None:
+    """Raise ClusterError unless a worker has the same versions, of those that it tells."""
+    if theirs.get("fastsim") == "":
+        raise ClusterError(
+            f"worker {worker} has no fastsim ({theirs['reason']}), and this is {ours['fastsim']}; install it there"
+        )
+    for name, there in theirs.items():
+        if there == ours[name]:
+            continue
+        if name == "kernels":
+            raise ClusterError(
+                f"worker {worker} runs fastsim {theirs['fastsim']} with kernels {there}, and here they are "
+                f"{ours[name]}; install the same on all"
+            )
+        raise ClusterError(f"worker {worker} runs {name} {there}, and this is {ours[name]}; install the same on all")
 
 
 def reason(problem: BaseException) -> str:
     """The first line of an error, or its type."""
     lines = str(problem).strip().splitlines()
     return lines[0] if lines else type(problem).__name__
+
+
+def _hint(address: str, problem: BaseException) -> str:
+    """Why a scheduler cannot be used, and what to do about it."""
+    if isinstance(problem, RuntimeError):  # Dask's configuration requires encryption
+        return f"{reason(problem)}; start the scheduler with `--protocol tls`, and name its tls:// address"
+    if address.startswith("tls://"):
+        said = "Dask's configuration names no certificates" if isinstance(problem, TypeError) else reason(problem)
+        return (
+            f"no scheduler answers over TLS within {PATIENCE_S:g} s ({said}); is `dask scheduler --protocol tls` "
+            "running there, and does distributed.comm.tls of Dask's configuration name ca-file, client.cert and "
+            "client.key?"
+        )
+    return (
+        f"no scheduler answers within {PATIENCE_S:g} s ({reason(problem)}); is `dask scheduler` running there, with "
+        "the same release of dask, and without TLS?"
+    )
 
 
 def _address_in(file: Path) -> str:

@@ -16,7 +16,7 @@ from fastsim.predictors.build import Built, build_cost
 from fastsim.simulation.many import tables_key
 from fastsim.sweeps import handover
 from fastsim.sweeps.batches import Batch, Outcome, simulate
-from fastsim.sweeps.cluster import VERSION, compare, reason
+from fastsim.sweeps.cluster import VERSIONS, compare, reason
 from fastsim.sweeps.configuration import Configuration
 from fastsim.workload import Workload
 
@@ -31,7 +31,7 @@ LOOK_S = 1.0  # how often the number of threads of the workers is looked up
 class Task:
     """A batch as it is sent to a worker, which finds large values by their names in ``handover``."""
 
-    version: tuple[str, str]
+    versions: dict[str, str]  # of the client
     # Deployment, name of the workload, and name of the operator times; None: those that come with fastsim.
     jobs: tuple[tuple[Resolved, str, str | None], ...]
 
@@ -75,7 +75,7 @@ def compute(client: "Client", batches: Iterator[Batch]) -> Iterator[tuple[Batch,
             future = next(ready)
             batch = running.pop(future)
             try:
-                answer = _result(future, sender.address)
+                answer = result_of(future, sender.address)
             except KilledWorker:
                 if alone:
                     yield batch, ["every worker that simulated it died (out of memory?)"]
@@ -103,7 +103,7 @@ def work(task: Task) -> list[Outcome] | Lacks:
     from distributed import get_worker
 
     address = get_worker().address
-    compare(VERSION, task.version, address)
+    compare(VERSIONS, task.versions, address)
     needed = dict.fromkeys(name for _, *names in task.jobs for name in names if name is not None)
     lacking, values = [], {}
     for name in needed:
@@ -137,7 +137,7 @@ class _Sender:
         jobs = [
             (each.resolved, self._workload(each.workload), self._built(each.resolved)) for each in batch.configurations
         ]
-        return Task(VERSION, tuple(jobs))
+        return Task(VERSIONS, tuple(jobs))
 
     def window(self) -> int:
         """How many batches to submit at once: enough for all threads, and for a cluster that grows with its queue."""
@@ -182,9 +182,9 @@ class _Sender:
         return self._names[key]
 
 
-def _result(future: "Future[Any]", address: str) -> list[Outcome] | Lacks:
+def result_of(future: "Future[Any]", address: str) -> Any:
+    """What a worker returned. Raises ClusterError if it cannot run this version of fastsim."""
     try:
-        answer: list[Outcome] | Lacks = future.result()
+        return future.result()
     except (ImportError, AttributeError) as problem:  # of a worker that joined later, without fastsim or with another
         raise ClusterError(f"{address}: a worker cannot run fastsim ({reason(problem)})") from None
-    return answer

@@ -6,99 +6,27 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from clusters import ROOT, WAIT_S, Cluster, parts, started, table, until
 from gate import Gate
 
-from fastsim.errors import ClusterError
 from fastsim.simulation.warm import compile_kernel
 from fastsim.sweeps import cluster, handover
 from fastsim.sweeps.sweep import sweep
 from fastsim.workload import Workload
 
-ROOT = Path(__file__).resolve().parents[2]
 SPACE: dict[str, Any] = {
     "workload": {"source": "chat", "rate": 4, "num_requests": 3000, "seed": 0},
     "axes": {"scheduler.max_num_seqs": [64, 128], "seed": {"from": 1, "to": 200, "step": 1}},
 }
 SIZE = 400
-WAIT_S = 60.0
-
-
-def until(holds: Callable[[], object], process: subprocess.Popen[Any] | None = None) -> None:
-    """Wait for something that happens soon, as long as it may take on a busy machine."""
-    deadline = time.monotonic() + WAIT_S
-    while not holds():
-        assert time.monotonic() < deadline
-        assert process is None or process.poll() is None
-        time.sleep(0.02)
-
-
-def table(folder: Path) -> pa.Table:
-    found: pa.Table = pq.read_table(folder)
-    return found.sort_by("digest")
-
-
-def parts(folder: Path) -> int:
-    return len(list(folder.glob("part-*.parquet")))
-
-
-@dataclass
-class Cluster:
-    """`dask scheduler` and `dask worker` processes."""
-
-    folder: Path
-    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
-
-    @property
-    def file(self) -> Path:
-        return self.folder / "scheduler.json"
-
-    @property
-    def address(self) -> str:
-        found: str = json.loads(self.file.read_text())["address"]
-        return found
-
-    def start(self, kind: str, *given: str, **variables: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", f"distributed.cli.dask_{kind}", "--no-dashboard", *given]
-        with (self.folder / f"{kind}-{len(self.processes)}.log").open("wb") as log:
-            process = subprocess.Popen(command, env=environment(**variables), stderr=log, stdout=log, cwd=self.folder)
-        self.processes.append(process)
-        return process
-
-    def scheduler(self, **variables: str) -> subprocess.Popen[bytes]:
-        given = ("--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(self.file))
-        process = self.start("scheduler", *given, **variables)
-        until(self.file.exists, process)
-        return process
-
-    def worker(self, **variables: str) -> subprocess.Popen[bytes]:
-        return self.start("worker", self.address, "--nthreads", "1", "--no-nanny", "--host", "127.0.0.1", **variables)
-
-
-def environment(**variables: str) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), **variables}
-
-
-@contextmanager
-def started(folder: Path) -> Iterator[Cluster]:
-    found = Cluster(folder)
-    try:
-        yield found
-    finally:
-        for process in found.processes:
-            process.kill()
-        for process in found.processes:
-            process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -222,34 +150,6 @@ def test_a_worker_of_another_machine_gets_what_it_lacks_once(tmp_path: Path, alo
         assert table(tmp_path / "there").to_pylist() == table(tmp_path / "here").to_pylist()
         assert (tmp_path / "cache" / "shared").is_dir()
         assert not list((tmp_path / "cache" / "shared").iterdir())
-
-
-def test_a_worker_with_another_version_is_refused(tmp_path: Path) -> None:
-    other = tmp_path / "site" / "fastsim"
-    (other / "kernels").mkdir(parents=True)
-    (other / "__init__.py").write_text('__version__ = "9.9.9"\n')
-    (other / "kernels" / "__init__.py").touch()
-    (other / "kernels" / "_jit.py").write_text("from pathlib import Path\nCACHE_FOLDER = Path('x')\n")
-    with started(tmp_path) as found:
-        found.scheduler()
-        found.worker(PYTHONPATH=str(tmp_path / "site"))
-        with cluster.connect(found.address) as client:
-            client.wait_for_workers(1, timeout=WAIT_S)
-            with pytest.raises(ClusterError, match=r"runs fastsim 9\.9\.9, and this is .*; install the same on all"):
-                sweep(SPACE, tmp_path / "out", client)
-
-
-def test_a_worker_without_fastsim_is_refused(tmp_path: Path) -> None:
-    other = tmp_path / "site" / "fastsim"
-    other.mkdir(parents=True)
-    (other / "__init__.py").write_text('raise ImportError("no fastsim here")\n')
-    with started(tmp_path) as found:
-        found.scheduler()
-        found.worker(PYTHONPATH=str(tmp_path / "site"))
-        with cluster.connect(str(found.file)) as client:
-            client.wait_for_workers(1, timeout=WAIT_S)
-            with pytest.raises(ClusterError, match=r"has no fastsim \(no fastsim here\)"):
-                sweep(SPACE, tmp_path / "out", client)
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "tcp://nowhere.invalid:8786", "nonsense://x", "space.yaml"])
