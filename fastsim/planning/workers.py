@@ -75,5 +75,5 @@ def _evaluate_there(versions: dict[str, str], arguments: dict[str, Any]) -> Outc
 
     from fastsim.sweeps.cluster import VERSIONS, compare
 
-    compare(VERSIONS, versions, get_worker().address)  # a worker may have joined after the check
+    compare(VERSIONS, versions, f"worker {get_worker().address}")  # it may have joined after the check
     return evaluate(**arguments)

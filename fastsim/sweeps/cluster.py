@@ -8,6 +8,7 @@ import json
 import logging
 import signal
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -36,7 +37,7 @@ def _release(version: str) -> str:
 VERSIONS = {
     "fastsim": __version__,
     "kernels": CACHE_FOLDER.name,
-    "Python": _release(sys.version.partition(" ")[0]),
+    "Python": f"{sys.version_info.major}.{sys.version_info.minor}",
     "NumPy": _release(np.__version__),
     "Numba": _release(numba.__version__),
 }
@@ -53,7 +54,9 @@ def connect(address: str) -> "Iterator[Client]":
     found = address if "://" in address else _address_in(Path(address))
     with _quiet():
         try:
-            client = Client(found, timeout=PATIENCE_S)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # a table of other versions; ``check`` names one in a sentence
+                client = Client(found, timeout=PATIENCE_S)
         except (OSError, ValueError, TypeError, RuntimeError) as problem:  # the last two: by the settings of TLS
             raise ClusterError(f"--dask {address}: {_hint(found, problem)}") from None
         try:
@@ -107,27 +110,34 @@ def check(client: "Client") -> None:
 
     # Code can only be sent to the same Python, so Dask's own protocol asks for that first.
     asked: Any = client.get_versions()
-    for worker, there in asked["workers"].items():
-        compare({"Python": _release(there["packages"]["python"])}, VERSIONS, worker)
-    for worker, found in client.run(versions, on_error="ignore").items():
-        compare(found, VERSIONS, worker)
+    there = {f"worker {address}": answer for address, answer in asked["workers"].items()}
+    there |= {f"scheduler {client.scheduler_info()['address']}": asked["scheduler"]}
+    for process, answer in there.items():
+        compare(_base(answer), _base(asked["client"]), process)
+    for address, found in client.run(versions, on_error="ignore").items():
+        compare(found, VERSIONS, f"worker {address}")
 
 
-def compare(theirs: Mapping[str, str], ours: Mapping[str, str], worker: str) -> None:
-    """Raise ClusterError unless a worker has the same versions, of those that it tells."""
+def compare(theirs: Mapping[str, str], ours: Mapping[str, str], process: str) -> None:
+    """Raise ClusterError unless a process of the cluster has the same versions, of those that it tells."""
     if theirs.get("fastsim") == "":
         raise ClusterError(
-            f"worker {worker} has no fastsim ({theirs['reason']}), and this is {ours['fastsim']}; install it there"
+            f"{process} has no fastsim ({theirs['reason']}), and this is {ours['fastsim']}; install it there"
         )
     for name, there in theirs.items():
         if there == ours[name]:
             continue
         if name == "kernels":
             raise ClusterError(
-                f"worker {worker} runs fastsim {theirs['fastsim']} with kernels {there}, and here they are "
+                f"{process} runs fastsim {theirs['fastsim']} with kernels {there}, and here they are "
                 f"{ours[name]}; install the same on all"
             )
-        raise ClusterError(f"worker {worker} runs {name} {there}, and this is {ours[name]}; install the same on all")
+        raise ClusterError(f"{process} runs {name} {there}, and this is {ours[name]}; install the same on all")
+
+
+def _base(answer: Mapping[str, Any]) -> dict[str, str]:
+    """The releases of Python and Dask, in the answer of a process to Dask's question about its versions."""
+    return {name: _release(str(answer["packages"][name.lower()])) for name in ("Python", "Dask")}
 
 
 def reason(problem: BaseException) -> str:

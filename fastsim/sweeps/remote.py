@@ -103,7 +103,7 @@ def work(task: Task) -> list[Outcome] | Lacks:
     from distributed import get_worker
 
     address = get_worker().address
-    compare(VERSIONS, task.versions, address)
+    compare(VERSIONS, task.versions, f"worker {address}")
     needed = dict.fromkeys(name for _, *names in task.jobs for name in names if name is not None)
     lacking, values = [], {}
     for name in needed:
