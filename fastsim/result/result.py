@@ -5,7 +5,6 @@ import platform
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from fastsim.result.metrics.objectives import Objective, missed
 from fastsim.result.metrics.summary import add_details, summarise
 from fastsim.result.metrics.verdict import rejudge
 from fastsim.result.outcome import Outcome
-from fastsim.result.store import CSV, FILES, FORMAT, as_json, read_folder, write_parquet
+from fastsim.result.store import CSV, FILES, FORMAT, as_json, digest_of, read_folder, write_parquet
 from fastsim.version import __version__
 from fastsim.workload import Workload
 
@@ -102,7 +101,7 @@ class Result:
         """
         began = time.perf_counter()
         timing = self.summary["timing"]
-        digest = self._digest()
+        digest = digest_of(self.requests, self.iterations, self.summary, self.config)
         with replacing(Path(folder), FILES, whole=True) as written:
             for name, table in self.tables():
                 write_parquet(table, written / f"{name}.parquet", digest)
@@ -113,14 +112,6 @@ class Result:
             timing["write_s"] = time.perf_counter() - began
             timing["total_s"] += timing["write_s"]
             (written / "summary.json").write_text(as_json({**self.summary, "digest": digest}))
-
-    def _digest(self) -> str:
-        """Return the SHA-256, as hex, of the configuration and the table of requests: equal for equal results."""
-        hashed = sha256(json.dumps(self.config, sort_keys=True).encode())
-        for name, values in self.columns().items():
-            hashed.update(f"{name}:{values.dtype}:{len(values)}:".encode())
-            hashed.update(np.ascontiguousarray(values).data)
-        return hashed.hexdigest()
 
     def save_csv(self, folder: str | Path) -> None:
         """Write the tables as CSV: both of them, or none.
@@ -173,7 +164,7 @@ class Result:
         Raises
         ------
         errors.InputError
-            When the folder holds no result, only a part of one, or one of a newer format.
+            When the folder holds no result, only a part of one, one of another format, or one that was changed.
         """
         return cls(*read_folder(Path(folder)))
 

@@ -1,19 +1,20 @@
 """The files of a result: reading a folder, with one sentence about what is wrong with it, and writing tables."""
 
 import json
+import math
 import re
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fastsim.errors import InputError
-from fastsim.result.columns import REQUESTS
+from fastsim.files.documents import short
 
-# The format of a result's files. Format 1 had no number; format 2 added the breakdown of requests and the details of
-# the summary.
-FORMAT = 2
+FORMAT = 3  # of a result's files; since 3 their digest covers all figures
 AGAIN = "simulate again with --out"
 TABLES = ("requests.parquet", "iterations.parquet")
 CSV = ("requests.csv", "iterations.csv")
@@ -34,30 +35,37 @@ def read_folder(folder: Path) -> tuple[pa.Table, pa.Table | None, dict[str, Any]
     config, summary = _json(folder / "config.json"), _json(folder / "summary.json")
     digests = {"config.json": config.pop("digest", None), "summary.json": summary.pop("digest", None)}
     version = config.get("format", 1)
-    if not isinstance(version, int) or version > FORMAT:
-        raise InputError(
-            f"{folder}: is in format {version}, and this fastsim reads formats up to {FORMAT}; "
-            f"use a newer fastsim, or {AGAIN}"
-        )
-    for name, contents, section in (("config.json", config, "deployment"), ("summary.json", summary, "latency")):
-        if section not in contents:
-            raise InputError(f"{folder / name}: has no {section}, so it does not belong to a result; {AGAIN}")
+    if version != FORMAT:
+        raise InputError(f"{folder}: is in format {short(version)}, and this fastsim reads format {FORMAT}; {AGAIN}")
     requests = _table(folder / "requests.parquet")
-    if missing := [column.name for column in REQUESTS if column.name not in requests.column_names]:
-        path = folder / "requests.parquet"
-        raise InputError(f"{path}: has no column {missing[0]}, so it does not belong to a result; {AGAIN}")
-    iterations = _table(folder / "iterations.parquet") if (folder / "iterations.parquet").exists() else None
-    for name, table in (("requests.parquet", requests), ("iterations.parquet", iterations)):
-        if table is not None and _origin(table) != config:
-            raise InputError(f"{folder}: {name} and config.json come from different simulations; {AGAIN}")
-        if table is not None:
-            digests[name] = _digest(table)
-    for name, digest in digests.items():  # results of older versions have none
+    digests["requests.parquet"] = _digest(requests)
+    iterations = None
+    if (folder / "iterations.parquet").exists():
+        iterations = _table(folder / "iterations.parquet")
+        digests["iterations.parquet"] = _digest(iterations)
+    for name, digest in digests.items():
         if digest != digests["config.json"]:
             raise InputError(f"{folder}: {name} and config.json come from different simulations; {AGAIN}")
-    if summary.get("totals", {}).get("requests") != requests.num_rows:
-        raise InputError(f"{folder}: requests.parquet and summary.json come from different simulations; {AGAIN}")
+    if not _are_times(summary.get("timing")) or digest_of(requests, iterations, summary, config) != digest:
+        raise InputError(f"{folder}: its files were changed after fastsim wrote them; {AGAIN}")
     return requests, iterations, summary, config
+
+
+def digest_of(requests: pa.Table, iterations: pa.Table | None, summary: dict[str, Any], config: dict[str, Any]) -> str:
+    """Return the SHA-256, as hex, of a result except for its timing: equal for equal results."""
+    figures = {name: section for name, section in summary.items() if name != "timing"}
+    hashed = sha256(json.dumps([config, figures]).encode())
+    for table in (requests, iterations):
+        if table is not None:
+            for name, column in zip(table.column_names, table.columns, strict=True):
+                hashed.update(f"{name}:{column.type}:{len(column)}:".encode())
+                if pa.types.is_primitive(column.type):  # as all columns of a result are
+                    hashed.update(np.ascontiguousarray(column.to_numpy()).data)
+    return hashed.hexdigest()
+
+
+def _are_times(timing: Any) -> bool:
+    return isinstance(timing, dict) and all(type(time) is float and math.isfinite(time) for time in timing.values())
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -77,14 +85,6 @@ def _table(path: Path) -> pa.Table:
         return pq.read_table(path)
     except (OSError, ValueError, pa.ArrowException) as problem:
         raise InputError(f"{path}: cannot be read ({_reason(problem)}); {AGAIN}") from None
-
-
-def _origin(table: pa.Table) -> Any:
-    """Return the config that a table was written with, or None if it carries none."""
-    try:
-        return json.loads((table.schema.metadata or {})[b"fastsim"])
-    except (KeyError, ValueError):
-        return None
 
 
 def _digest(table: pa.Table) -> str | None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastsim.errors import WorkloadError, did_you_mean
+from fastsim.files.documents import unreadable
 from fastsim.workload.presets import presets
 from fastsim.workload.workload import COLUMNS, Workload, check_lengths, check_replicas, check_times
 
@@ -95,14 +96,14 @@ def _table(path: str) -> tuple[str, "pa.Table"]:
 
 def _head(path: str) -> bytes:
     try:
+        if why := unreadable(Path(path)):
+            raise WorkloadError(f"{path}: {why}" + (" (e.g. requests.csv)" if "folder" in why else ""))
         with Path(path).open("rb") as file:
             return file.read(HEAD)
     except FileNotFoundError:
         if Path(path).suffix:
             raise WorkloadError(f"{path}: no such file") from None
         raise WorkloadError(f"{path}: neither a file nor a preset; {did_you_mean(path, presets())}") from None
-    except IsADirectoryError:
-        raise WorkloadError(f"{path}: a folder, not a file (e.g. requests.csv)") from None
     except (OSError, ValueError) as problem:
         reason = getattr(problem, "strerror", None) or problem
         raise WorkloadError(f"{path!r}: cannot be read: {reason}") from None

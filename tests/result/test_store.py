@@ -1,4 +1,4 @@
-"""Reading results from folders that are complete, damaged, mixed, or of an older or newer format."""
+"""Reading results from folders that are complete, damaged, mixed, changed, or of another format."""
 
 import json
 import shutil
@@ -11,12 +11,10 @@ import pytest
 
 import fastsim
 from fastsim.errors import InputError
-from fastsim.result.columns import REQUESTS
 from fastsim.result.result import Result
 from fastsim.result.store import FORMAT, as_json
 from fastsim.workload.loading import load
 
-STATISTICS = ("mean", "p50", "p90", "p99")  # the statistics of format 1
 CHAT = load("chat", rate=4.0, num_requests=100, seed=3)
 
 
@@ -53,6 +51,30 @@ def set_format(number: object) -> Callable[[Path], None]:
     return change
 
 
+def change_summary(*keys: str, value: object) -> Callable[[Path], None]:
+    """Return a change of one value in summary.json."""
+
+    def change(folder: Path) -> None:
+        summary = inner = json.loads((folder / "summary.json").read_text())
+        for key in keys[:-1]:
+            inner = inner[key]
+        inner[keys[-1]] = value
+        (folder / "summary.json").write_text(json.dumps(summary))
+
+    return change
+
+
+def change_column(name: str) -> Callable[[Path], None]:
+    """Return a change of the first column of a table to text."""
+
+    def change(folder: Path) -> None:
+        table = pq.read_table(folder / name)
+        text = table.column(0).cast("string")
+        pq.write_table(table.set_column(0, table.column_names[0], text), folder / name)
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -62,12 +84,18 @@ def set_format(number: object) -> Callable[[Path], None]:
         (cut("summary.json", 0.5), "summary.json: cannot be read"),
         (cut("config.json", 0), "config.json: cannot be read"),
         (lambda folder: (folder / "summary.json").write_text("[1]"), "summary.json: holds no mapping"),
-        (lambda folder: (folder / "summary.json").write_text("{}"), "summary.json: has no latency"),
+        (lambda folder: (folder / "summary.json").write_text("{}"), "summary.json and config.json come from different"),
         (lambda folder: (folder / "summary.json").write_bytes(b"\xff\xfe"), "summary.json: cannot be read"),
         (lambda folder: (folder / "config.json").unlink(), "holds no config.json"),
         (lambda folder: shutil.rmtree(folder), "does not exist"),
-        (set_format(FORMAT + 1), f"is in format {FORMAT + 1}, and this fastsim reads formats up to {FORMAT}"),
-        (set_format("new"), "is in format new"),
+        (set_format(FORMAT + 1), f"is in format {FORMAT + 1}, and this fastsim reads format {FORMAT}"),
+        (set_format("new"), "is in format 'new'"),
+        (change_summary("latency", "ttft", "p99", value=0.5), "its files were changed after fastsim wrote them"),
+        (change_summary("latency", value=None), "its files were changed"),
+        (change_summary("totals", "requests", value=float("nan")), "its files were changed"),
+        (change_summary("timing", "kernel_s", value="fast"), "its files were changed"),
+        (change_column("requests.parquet"), "its files were changed"),
+        (change_column("iterations.parquet"), "its files were changed"),
         (mix, "requests.parquet and config.json come from different simulations"),
     ],
 )
@@ -81,24 +109,6 @@ def test_an_incomplete_result_is_refused_in_one_sentence(
         Result.load(folder)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_a_result_of_format_1_can_be_read(whole: Path, tmp_path: Path) -> None:
-    """Format 1 had no number, fewer columns and fewer figures."""
-    folder = tmp_path / "old"
-    result = Result.load(whole)
-    config = {key: value for key, value in result.config.items() if key != "format"}
-    latency = {name: {key: figures[key] for key in STATISTICS} for name, figures in latencies(result)}
-    sections = ("throughput", "totals", "utilisation", "cost", "definitions", "warnings", "timing")
-    summary = {"latency": latency, **{name: result.summary[name] for name in sections}}
-    table = result.requests.select([column.name for column in REQUESTS])
-    table = table.replace_schema_metadata({"fastsim": json.dumps(config)})
-    Result(table, None, summary, config).save(folder)
-    assert Result.load(folder).requests.equals(table)
-
-
-def latencies(result: Result) -> list[tuple[str, dict[str, float]]]:
-    return list(result.summary["latency"].items())
 
 
 def test_csv_holds_the_same_values(whole: Path) -> None:

@@ -1,6 +1,7 @@
 """Request streams from files: what is read, what is refused, and how it is said."""
 
 import io
+import os
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -222,6 +223,11 @@ def test_places_that_are_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def denied(*_: Any, **__: Any) -> None:
         raise PermissionError(13, "Permission denied")
 
+    (tmp_path / "secret.csv").touch()
+    os.mkfifo(tmp_path / "pipe.csv")
+    for name in (tmp_path / "pipe.csv", "/dev/zero"):
+        with pytest.raises(WorkloadError, match="not a regular file but a pipe, socket or device"):
+            load(name)
     monkeypatch.setattr(Path, "open", denied)
     with pytest.raises(WorkloadError, match="cannot be read: Permission denied"):
         load(tmp_path / "secret.csv")
