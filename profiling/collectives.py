@@ -8,6 +8,8 @@ from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
 
+from fastsim.files.children import without_interrupts
+
 from .timing import Times, calls_of, settle
 
 WAIT_S = 120.0  # to wait at most for all processes to start, and for each answer
@@ -37,7 +39,8 @@ class Group:
         for rank in range(ranks):
             mine, theirs = context.Pipe()
             process = context.Process(target=_serve, args=(theirs, backend, rank, ranks, port), daemon=True)
-            process.start()
+            with without_interrupts():
+                process.start()
             theirs.close()
             self._pipes.append(mine)
             self.processes.append(process)

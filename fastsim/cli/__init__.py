@@ -5,6 +5,7 @@ from importlib import import_module
 
 import click
 
+from fastsim.cli import interrupt
 from fastsim.errors import FastsimError
 from fastsim.version import __version__
 
@@ -68,9 +69,13 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line. The exit code is 0 on success, 1 on failure, 2 for bad input and 130 after Ctrl-C."""
+    """Run the command line.
+
+    The exit code is 0 on success, 1 on failure, 2 for bad input, 130 after Ctrl-C and 143 after SIGTERM.
+    """
     try:
-        sys.exit(cli.main(standalone_mode=False))
+        with interrupt.watched():
+            sys.exit(cli.main(standalone_mode=False))
     except FastsimError as error:
         click.echo(f"fastsim: {error}", err=True)
         sys.exit(error.exit_code)

@@ -38,12 +38,14 @@ def capacity(
 
     The default objectives are scheduling_delay:p99<5s, ttft:p90<2s and tbt:p99<200ms.
     """
+    from fastsim.cli import interrupt
     from fastsim.cli.policies import check_deployment
     from fastsim.cli.terminal import progress as progress_module
     from fastsim.cli.terminal.capacity import show as print_capacity
     from fastsim.deployment.resolved import Deployment
     from fastsim.planning.capacity import capacity as find
 
+    interrupt.writes(out)
     described = Deployment.load(deployment, overrides)
     check_deployment(described, deployment, overrides, policies)
     with progress_module.progress("Searching for the highest rate") as progress:

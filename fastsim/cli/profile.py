@@ -45,12 +45,14 @@ def profile(
 
     Run the same command again to resume after an interruption, or to measure for more minutes.
     """
+    from fastsim.cli import interrupt
     from fastsim.cli.terminal import profile as show_profile
     from fastsim.cli.terminal import progress as progress_module
     from fastsim.profiling.session import Asked
     from fastsim.profiling.session import profile as run
 
     asked = Asked(device, minutes, out, model, tuple(dict.fromkeys(precisions)), tuple(sorted(set(tp))), system, seed)
-    with progress_module.progress(f"Measuring on {device}") as progress, progress_module.resumable(out, "measured"):
+    interrupt.resumes(out, "measured")
+    with progress_module.progress(f"Measuring on {device}") as progress:
         done = run(asked, progress)
     show_profile.show(done, out)

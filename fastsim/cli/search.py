@@ -68,6 +68,7 @@ def search(
     from contextlib import nullcontext
     from typing import Any
 
+    from fastsim.cli import interrupt
     from fastsim.cli.policies import check_space
     from fastsim.cli.terminal import progress as progress_module
     from fastsim.cli.terminal.search import show as print_search
@@ -85,11 +86,8 @@ def search(
 
         cluster = connect(dask)
     asked: dict[str, Any] = {"rank": rank, "rate": rate, "num_requests": requests, "tolerance": tolerance, "yes": yes}
-    with (
-        cluster as client,
-        progress_module.progress("Searching") as progress,
-        progress_module.resumable(out, "found"),
-    ):
+    interrupt.resumes(out, "found")
+    with cluster as client, progress_module.progress("Searching") as progress:
         found = find(candidates, budget, slos, **asked, out=out, threads=threads, client=client, progress=progress)
     varied = []
     if sensitivity:

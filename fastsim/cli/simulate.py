@@ -49,6 +49,7 @@ def simulate(
     WORKLOAD is a CSV, Parquet or JSONL file, a description, or a preset: chat (the default), summarisation,
     translation or code.
     """
+    from fastsim.cli import interrupt
     from fastsim.cli.policies import check_deployment
     from fastsim.cli.terminal import progress as progress_module
     from fastsim.cli.terminal import result as show
@@ -59,6 +60,7 @@ def simulate(
     from fastsim.simulation.run import simulate as run
     from fastsim.workload.loading import load
 
+    interrupt.writes(out)
     if out is not None:
         refuse_file(out)
     elif csv:

@@ -27,6 +27,7 @@ def sweep(space: str, out: Path, workers: int | None, dask: str | None, yes: boo
     import warnings
     from contextlib import nullcontext
 
+    from fastsim.cli import interrupt
     from fastsim.cli.policies import check_space
     from fastsim.cli.terminal import progress as progress_module
     from fastsim.cli.terminal import sweep as sweep_module
@@ -48,6 +49,6 @@ def sweep(space: str, out: Path, workers: int | None, dask: str | None, yes: boo
     ):
         if client is not None and not client.nthreads():
             click.echo(f"fastsim: {dask} has no workers yet; waiting for the first", err=True)
-        with progress_module.resumable(out, "done"):
-            done = run(configurations, out, client, workers=workers, yes=yes, progress=progress)
+        interrupt.resumes(out, "done")
+        done = run(configurations, out, client, workers=workers, yes=yes, progress=progress)
     sweep_module.sweep(done)

@@ -29,10 +29,12 @@ import click
 )
 def timeline(folder: Path, out: Path, begin: float | None, end: float | None, every: int | None) -> None:
     """Write the batches and requests of the result in DIR as a timeline for Perfetto or Chrome."""
+    from fastsim.cli import interrupt
     from fastsim.cli.terminal import progress as progress_module
     from fastsim.cli.terminal.console import size
     from fastsim.report.timeline.timeline import timeline as write
 
+    interrupt.writes(out)
     with progress_module.progress(f"Writing {out.name}") as progress:
         written = write(folder, out, begin, end, every, progress)
     part = "" if written.every == 1 else f", one in {written.every}"

@@ -30,9 +30,11 @@ def describe(workload: str, as_json: bool) -> None:
 @click.argument("target", default="-")
 def convert(source: str, target: str) -> None:
     """Write SOURCE to TARGET as CSV, Parquet or JSONL in fastsim's own columns; `-` writes CSV to standard output."""
+    from fastsim.cli import interrupt
     from fastsim.workload.loading import load
     from fastsim.workload.write import save
 
+    interrupt.writes(target)
     save(load(source), target)
 
 
@@ -44,7 +46,9 @@ def convert(source: str, target: str) -> None:
 @click.option("--out", default="-", help="CSV, Parquet or JSONL file to write.  [default: CSV on standard output]")
 def synthesise(description: str, requests: int | None, rate: float | None, seed: int | None, out: str) -> None:
     """Draw a synthetic workload from DESCRIPTION, a file or a preset, and write it."""
+    from fastsim.cli import interrupt
     from fastsim.workload import loading
     from fastsim.workload.write import save
 
+    interrupt.writes(out)
     save(loading.synthesise(description, rate=rate, num_requests=requests, seed=seed), out)

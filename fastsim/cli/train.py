@@ -27,8 +27,10 @@ import click
 @click.option("--quick", is_flag=True, help="Use one fold per split: faster, with rougher errors and intervals.")
 def train(source: str, system: str, out: Path, method: str, families: tuple[str, ...], quick: bool) -> None:
     """Train the forests that predict operator times, and print their errors on held-out rows."""
+    from fastsim.cli import interrupt
     from fastsim.predictors.forests.train import train_source
 
+    interrupt.writes(out)
     for card in train_source(source, system, out, method, families, quick):
         name = f"{card['family']} {card['precision']}"
         for split, percent in card["error_percent"].items():

@@ -8,6 +8,7 @@ writes under the same name: temporary files are locked while their process lives
 import os
 import re
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -17,6 +18,8 @@ from secrets import token_hex
 from fastsim.errors import OutputError
 
 MINUTE = 60  # s
+_unfinished: set[Path] = set()  # temporary files and folders that are being filled
+_settling = threading.Lock()  # held to take one from there, or to remove them all
 
 
 @contextmanager
@@ -27,7 +30,8 @@ def atomic_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
     Raises OSError.
     """
     with _beside(path, lambda name: os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))) as part:
-        yield part
+        with _filling(part):
+            yield part
         if durable:
             _flush(part)
         part.replace(path)
@@ -43,7 +47,8 @@ def atomic_folder(folder: Path, names: Sequence[str] = ()) -> Iterator[Path]:
     written are removed from it, and its other files stay. Raises OSError.
     """
     with _beside(folder, os.mkdir) as part:
-        yield part
+        with _filling(part):
+            yield part
         _flush_all(part)
         if _renamed(part, folder):
             return
@@ -60,7 +65,8 @@ def swapped_folder(folder: Path, names: Sequence[str]) -> Iterator[Path]:
     folder = folder.resolve()
     _bring_back(folder, names)
     with _beside(folder, os.mkdir) as part:
-        yield part
+        with _filling(part):
+            yield part
         _flush_all(part)
         if _renamed(part, folder):
             return
@@ -101,6 +107,13 @@ def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 file in one atomic step. Raises OutputError."""
     with writing(path) as part:
         part.write_text(text, encoding="utf-8")
+
+
+def remove_unfinished() -> None:
+    """Remove the temporary files and folders that other threads are filling, which then stop: the process must end."""
+    _settling.acquire()
+    for part in list(_unfinished):
+        _remove(part)
 
 
 def refuse_file(folder: Path) -> None:
@@ -159,6 +172,17 @@ def _beside(path: Path, make: Callable[[Path], None]) -> Iterator[Path]:
         _remove(part)
         if lock is not None:
             os.close(lock)
+
+
+@contextmanager
+def _filling(part: Path) -> Iterator[None]:
+    """Note that a temporary file or folder may be removed in this block."""
+    _unfinished.add(part)
+    try:
+        yield
+    finally:
+        with _settling:
+            _unfinished.discard(part)
 
 
 def _left_over(path: Path) -> list[Path]:

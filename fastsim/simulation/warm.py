@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 
 from fastsim.deployment.schedulers import POLICIES
+from fastsim.files.children import without_interrupts
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,8 @@ def warm(policies: Sequence[str] = tuple(POLICIES)) -> Iterator[Warmed]:
     """
     context = get_context("spawn")  # a compiler that is forked in the middle of its work would hang
     with ProcessPoolExecutor(min(len(policies), os.cpu_count() or 1), mp_context=context) as pool:
-        pending = [pool.submit(compile_kernel, policy) for policy in policies]
+        with without_interrupts():
+            pending = [pool.submit(compile_kernel, policy) for policy in policies]
         try:
             for ready in as_completed(pending):
                 yield ready.result()

@@ -6,7 +6,6 @@ the scheduler that it connects to, and everything that can connect to that sched
 
 import json
 import logging
-import signal
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
@@ -19,6 +18,7 @@ import numba
 import numpy as np
 
 from fastsim.errors import ClusterError
+from fastsim.files.children import without_interrupts
 from fastsim.kernels._jit import CACHE_FOLDER
 from fastsim.version import __version__
 
@@ -81,14 +81,13 @@ def local(workers: int) -> "Iterator[Client]":
     if find_spec("cryptography"):
         settings |= {"protocol": "tls", "security": Security.temporary()}
 
-    def ignore_interrupts() -> None:  # a terminal sends Ctrl-C to the workers too
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-
     # Dask's own profiler would read the stacks of the workers a hundred times per second.
     unprofiled = config.set({"distributed.worker.profile.enabled": False})
-    with unprofiled, _quiet(), LocalCluster(n_workers=workers, **settings) as cluster, Client(cluster) as client:
-        client.run(ignore_interrupts)
-        yield client
+    with unprofiled, _quiet():
+        with without_interrupts():
+            started = LocalCluster(n_workers=workers, **settings)
+        with started as cluster, Client(cluster) as client:
+            yield client
 
 
 def check(client: "Client") -> None:

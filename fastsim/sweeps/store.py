@@ -77,7 +77,7 @@ class Dataset:
     def __exit__(self, *failure: object) -> None:
         """Write the rows that are not written yet, also after an interruption."""
         try:
-            self._write()
+            self.write()
         finally:
             self._open.close()
 
@@ -90,16 +90,17 @@ class Dataset:
         if len(self._rows) >= MOST_ROWS or now - self._written > max(EVERY_S, SHARE * (now - self._began)):
             # The columns of figures are not known before the first row that has them.
             if self._figures or any(row["error"] is None for row in self._rows):
-                self._write()
+                self.write()
             self._written = now
 
     def finish(self, **more: Any) -> None:
         """Write all rows, and add ``more`` to the description of the sweep, which is complete."""
-        self._write()
+        self.write()
         self._about |= more
         self._describe()
 
-    def _write(self) -> None:
+    def write(self) -> None:
+        """Write the rows that are not written yet."""
         if not self._rows:
             return
         first = next((row for row in self._rows if row["error"] is None), None)

@@ -156,18 +156,19 @@ def here(batches: Iterator[Batch], threads: int) -> Generator[tuple[Batch, list[
         return simulate(jobs, threads=1, progress=check)
 
     running: dict[Future[list[Outcome]], Batch] = {}
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            while True:
-                while len(running) <= threads and (batch := next(batches, None)) is not None:
-                    running[pool.submit(run, batch)] = batch
-                if not running:
-                    return
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    yield running.pop(future), future.result()
-        finally:
-            stop.set()
-            pool.shutdown(cancel_futures=True)
+    pool = ThreadPoolExecutor(threads)
+    try:
+        while True:
+            while len(running) <= threads and (batch := next(batches, None)) is not None:
+                running[pool.submit(run, batch)] = batch
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                yield running.pop(future), future.result()
+    finally:
+        stop.set()
+        # Threads end by themselves, so that rows are written at once even while one of them compiles a kernel.
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _on_cluster(
@@ -178,7 +179,11 @@ def _on_cluster(
     with nullcontext(client) if client is not None else cluster.local(workers or 1) as used:
         cluster.check(used)
         batches = _batches(space, dataset.done, max(1, sum(used.nthreads().values())))
-        yield from remote.compute(used, _warmed(batches) if workers else batches)
+        try:
+            yield from remote.compute(used, _warmed(batches) if workers else batches)
+        except KeyboardInterrupt:
+            dataset.write()  # the process may be ended before the cluster is closed
+            raise
 
 
 def _batches(space: Space, done: Iterable[str], threads: int) -> Iterator[Batch]:

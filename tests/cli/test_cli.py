@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -110,44 +109,6 @@ def test_an_unknown_option_is_bad_input() -> None:
     assert done.returncode == 2
     assert "--ouT" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-# Sends a signal to itself, before a kernel runs or once a table of the result is written.
-KILLED = """
-import os, signal, sys
-import pyarrow.parquet
-from fastsim.cli import main
-from fastsim.simulation import run
-
-when, sent = sys.argv.pop(1), signal.Signals[sys.argv.pop(1)]
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a parent in the background ignores it
-finish, write = run.finish, pyarrow.parquet.write_table
-
-def simulating(*arguments):
-    os.kill(os.getpid(), sent)
-    return finish(*arguments)
-
-def writing(*arguments, **options):
-    write(*arguments, **options)
-    os.kill(os.getpid(), sent)
-
-if when == "simulating":
-    run.finish = simulating
-else:
-    pyarrow.parquet.write_table = writing
-main()
-"""
-
-
-@pytest.mark.parametrize("when", ["simulating", "writing"])
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
-def test_a_killed_run_leaves_nothing_half_written(tmp_path: Path, when: str, sent: signal.Signals, code: int) -> None:
-    out = tmp_path / "out"
-    arguments = [when, sent.name, "simulate", "data/default.yaml", "chat", "--requests", "10", "--out", str(out)]
-    done = subprocess.run([sys.executable, "-c", KILLED, *arguments], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == code, done.stderr
-    assert done.stderr.strip() == ("fastsim: interrupted; nothing was written" if code == 130 else "")
-    assert not out.exists()
 
 
 def test_catalog_lists_what_exists() -> None:

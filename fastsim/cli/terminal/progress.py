@@ -1,12 +1,9 @@
-"""Progress bars, and the message after Ctrl-C when a run can be resumed."""
+"""Progress bars."""
 
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-
-import click
 
 from fastsim.cli.terminal.console import stderr
 
@@ -59,18 +56,3 @@ def counting(title: str) -> Iterator[Callable[[int, int], None]]:
 
     with bar:
         yield update
-
-
-@contextmanager
-def resumable(folder: Path | None, kept: str) -> Iterator[None]:
-    """On Ctrl-C, say that ``folder`` holds what is ``kept`` and how to resume, and exit with code 130.
-
-    Without a folder nothing is kept, so the interruption is passed on.
-    """
-    try:
-        yield
-    except KeyboardInterrupt:
-        if folder is None:
-            raise
-        click.echo(f"fastsim: interrupted; {folder} holds what is {kept}, and the same command resumes", err=True)
-        raise click.exceptions.Exit(130) from None
