@@ -51,6 +51,14 @@ class ClusterError(InputError):
     """A Dask cluster that cannot be reached, or whose workers cannot run this version of fastsim."""
 
 
+def printable(text: str) -> str:
+    """Return ``text`` with line breaks as they are and other control characters escaped, as a terminal may show it."""
+    if text.isprintable():
+        return text
+    shown = (char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode() for char in text)
+    return "".join(shown)
+
+
 def did_you_mean(value: str, valid: Iterable[str]) -> str:
     """``did you mean 'x'?`` for the nearest valid spelling, else the valid values."""
     from difflib import get_close_matches

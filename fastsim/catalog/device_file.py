@@ -8,16 +8,25 @@ from pydantic import BaseModel, ConfigDict, Field
 from fastsim.catalog.hardware import Device
 from fastsim.errors import ConfigError
 from fastsim.files.documents import read
-from fastsim.files.schema import validate
+from fastsim.files.schema import ONE_LINE, validate
+
+MAX = 1e9  # of every figure, in its unit
 
 
 def _number(meaning: str, example: float, **limits: Any) -> Any:
-    valid = "a number above 0" if "gt" in limits else "a number, 0 or more"
-    return Field(description=meaning, examples=[example], json_schema_extra={"valid": valid}, **limits)
+    valid = f"a number {'above' if 'gt' in limits else 'from'} 0 up to 1e9"
+    return Field(description=meaning, examples=[example], json_schema_extra={"valid": valid}, le=MAX, **limits)
 
 
 def _name(meaning: str, example: str, **default: Any) -> Any:
-    return Field(description=meaning, examples=[example], json_schema_extra={"valid": "a name"}, **default)
+    return Field(
+        description=meaning,
+        examples=[example],
+        json_schema_extra={"valid": "a name"},
+        pattern=ONE_LINE,
+        max_length=4096,
+        **default,
+    )
 
 
 class DeviceFile(BaseModel):
@@ -28,16 +37,17 @@ class DeviceFile(BaseModel):
     name: str = _name("the name of the device in the rows of a profile", "my_gpu", min_length=1)
     memory_gib: float = _number("as the driver reports it", 80, gt=0)
     bandwidth_gb_s: float = _number("10^9 bytes per second", 3350, gt=0)
-    tflops: dict[str, Annotated[float, Field(gt=0)]] = Field(
+    tflops: dict[str, Annotated[float, Field(gt=0, le=MAX)]] = Field(
         description="dense, by type",
         examples=[{"bf16": 989.4}],
-        json_schema_extra={"valid": "a mapping of types to numbers above 0, with bf16"},
+        json_schema_extra={"valid": "a mapping of types to numbers above 0 up to 1e9, with bf16"},
     )
     num_sms: int = Field(
         description="streaming multiprocessors",
         examples=[132],
-        json_schema_extra={"valid": "a positive integer"},
+        json_schema_extra={"valid": "a positive integer up to 1e9"},
         ge=1,
+        le=int(MAX),
     )
     price_per_hour: float = _number("$", 2.5, ge=0, default=0.0)
     power_w: float = _number("rated", 700, ge=0, default=0.0)

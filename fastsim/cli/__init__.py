@@ -1,14 +1,16 @@
 """The command line. Each command has its own file, which is imported only when it runs; errors are one sentence."""
 
+import io
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 
 import click
 
-from fastsim.cli import interrupt
-from fastsim.errors import FastsimError
+from fastsim.errors import FastsimError, printable
 from fastsim.version import __version__
 
+MAX_SENTENCE = 4000  # characters of an error
 # The module and the line of help of each command, so that `fastsim --help` imports none of the modules.
 COMMANDS = {
     "simulate": ("fastsim.cli.simulate", "Predict latency, throughput, memory and cost of a deployment."),
@@ -69,6 +71,7 @@ def cli() -> None:
 
 
 def main() -> None:
+<<<<<<< HEAD
     """Run the command line.
 
     The exit code is 0 on success, 1 on failure, 2 for bad input, 130 after Ctrl-C and 143 after SIGTERM.
@@ -76,14 +79,43 @@ def main() -> None:
     try:
         with interrupt.watched():
             sys.exit(cli.main(standalone_mode=False))
+=======
+    """Run the command line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may lack the characters of a name
+    sys.exit(run())
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; the default are the arguments of the process.
+
+    Returns the exit code: 0 on success, 1 on failure, 2 for bad input. Raises SystemExit with 130 after Ctrl-C and 143
+    after SIGTERM.
+    """
+    try:
+        with interrupt.watched():
+            return cli.main(arguments, standalone_mode=False) or 0
+>>>>>>> 711f53b (An exception that no check foresaw ends in one sentence and a report; terminals, manifests and messages show control characters and markup as text)
     except FastsimError as error:
-        click.echo(f"fastsim: {error}", err=True)
-        sys.exit(error.exit_code)
+        return _fail(str(error), error.exit_code)
     except click.ClickException as error:
-        error.show()
-        sys.exit(2)
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("fastsim: interrupted; nothing was written", err=True)
-        sys.exit(130)
+        shown = io.StringIO()
+        error.show(shown)
+        click.echo(printable(shown.getvalue().rstrip()), err=True)
+        return 2
+    except (KeyboardInterrupt, click.Abort):  # at a prompt, or where signals are not watched
+        return _fail("interrupted; nothing was written", 130)
     except BrokenPipeError:
-        sys.exit(0)
+        return 0
+    except MemoryError:
+        return _fail("the memory of this machine is not enough; simulate fewer requests or replicas", 1)
+    except Exception as fault:
+        from fastsim.cli.faults import explain
+
+        return _fail(explain(fault), 1)
+
+
+def _fail(sentence: str, code: int) -> int:
+    click.echo(f"fastsim: {printable(sentence[:MAX_SENTENCE])}", err=True)
+    return code

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WrapValidato
 from fastsim.deployment.schedulers import PolicyName, is_function
 from fastsim.files import DATA
 from fastsim.files.documents import Document, read
-from fastsim.files.schema import validate, with_overrides
+from fastsim.files.schema import ONE_LINE, validate, with_overrides
 
 RouterPolicy = Literal["round_robin", "random", "least_outstanding", "least_waiting", "pinned"]
 Planner = Literal["fastsim", "vidur"]
@@ -34,7 +34,7 @@ def _count(meaning: str, example: int, default: int | None, most: int, least: in
 
 
 def _name(meaning: str, example: str, **default: Any) -> Any:
-    return _setting(meaning, "a name", example, min_length=1, max_length=4096, **default)
+    return _setting(meaning, "a name", example, min_length=1, max_length=4096, pattern=ONE_LINE, **default)
 
 
 def _or_function(policy: Any, check: Callable[[Any], Any]) -> Any:

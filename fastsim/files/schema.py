@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 M = TypeVar("M", bound="BaseModel")
+ONE_LINE = r"^[^\p{Cc}\p{Zl}\p{Zp}]*$"  # of names, which terminals, manifests and tables show
 SHOWN_ERRORS = 3
 
 

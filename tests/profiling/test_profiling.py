@@ -340,7 +340,10 @@ def test_wrong_devices(tmp_path: Path, device: str, said: str) -> None:
     ("text", "said"),
     [
         ("memory_gib: 1", "name: missing"),
-        ("name: a\nmemory_gib: -1\nbandwidth_gb_s: 1\ntflops: {bf16: 1}", "memory_gib: -1 is not a number above 0"),
+        (
+            "name: a\nmemory_gib: -1\nbandwidth_gb_s: 1\ntflops: {bf16: 1}",
+            "memory_gib: -1 is not a number above 0 up to 1e9",
+        ),
         (
             "name: a\nmemory_gib: 1\nbandwidth_gb_s: 1\nnum_sms: 1\ntflops: {bf16: 1}\nprice_per_hours: 1",
             "unknown key; did you mean",

@@ -6,6 +6,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastsim.errors import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -17,9 +19,7 @@ MISSING = "-"
 @cache
 def stdout() -> "Console":
     """Return the console on which results are printed."""
-    from rich.console import Console
-
-    console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+    console = _console(soft_wrap=True)
     if not console.is_terminal:
         console.width = WIDE
     return console
@@ -28,9 +28,18 @@ def stdout() -> "Console":
 @cache
 def stderr() -> "Console":
     """Return the console for notes and progress bars, on standard error."""
+    return _console(stderr=True)
+
+
+def _console(**settings: Any) -> "Console":
+    """Return a console that shows markup, emoji names and control characters in texts as they are written."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, markup=False, emoji=False)
+    class Plain(Console):
+        def render_str(self, text: str, **options: Any) -> Any:
+            return super().render_str(printable(text), **options)
+
+    return Plain(highlight=False, markup=False, emoji=False, **settings)
 
 
 def note(text: str) -> None:

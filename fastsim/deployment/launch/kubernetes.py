@@ -94,5 +94,5 @@ def manifest(launch: Launch, image: str | None = None) -> str:
             """Never write an anchor."""
             return True
 
-    comments = "".join(f"# {note}\n" for note in notes)
+    comments = "".join(f"# {' '.join(note.split())}\n" for note in notes)  # a line each, whatever a name holds
     return comments + yaml.dump_all(objects(launch, image), Dumper=Plain, sort_keys=False, width=100)
