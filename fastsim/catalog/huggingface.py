@@ -6,10 +6,12 @@ Field names and their defaults are those of the configuration classes in transfo
 from pathlib import Path
 from typing import Any
 
+from fastsim.catalog.config_fields import ConfigFile
 from fastsim.catalog.model import Model
 from fastsim.catalog.quantization import quantisation
-from fastsim.errors import CatalogError
-from fastsim.files.documents import parse_json, read_text
+from fastsim.errors import CatalogError, ConfigError
+from fastsim.files.documents import parse_json, read_text, short
+from fastsim.files.schema import validate
 
 # What follows from model_type where the configuration does not say it.
 GATED = {"llama", "mistral", "qwen", "qwen2", "qwen3", "internlm", "internlm2", "gemma", "gemma2", "gemma3_text"}
@@ -65,8 +67,13 @@ def read_config(path: Path) -> Model:
     the file cannot be read.
     """
     file = path / "config.json" if path.is_dir() else path
-    config = parse_json(read_text(file), str(file)).values
-    kind = str(config.get("model_type", "")).lower()
+    document = parse_json(read_text(file), str(file))
+    config = document.values
+    try:
+        validate(ConfigFile, document)
+    except ConfigError as problem:
+        raise CatalogError(str(problem)) from None
+    kind = (config.get("model_type") or "").lower()
     for field, harmless, meaning in REFUSED:
         value = config.get(field)
         if (isinstance(value, dict) and value) or (isinstance(value, int | float) and value > harmless):
@@ -96,7 +103,7 @@ def read_config(path: Path) -> Model:
     if width is None:
         raise _missing(file, "intermediate_size")
     window = config.get("sliding_window") if config.get("use_sliding_window", True) else None
-    window = window if isinstance(window, int) and window > 0 else None
+    window = window if window and window > 0 else None
     return Model(
         name=str(path),
         num_layers=layers,
@@ -129,10 +136,10 @@ def _full_layers(config: dict[str, Any], kind: str, layers: int) -> int:
         return int(types.count("full_attention"))
     if kind in FULL_ATTENTION_EVERY:
         every = config.get("sliding_window_pattern", FULL_ATTENTION_EVERY[kind])
-        return layers // every if isinstance(every, int) and every > 0 else 0
+        return layers // every if every and every > 0 else 0
     if kind in ("qwen2", "qwen3", "qwen2_moe", "qwen3_moe"):
         first = config.get("max_window_layers", 28)
-        return min(layers, first) if isinstance(first, int) else layers
+        return layers if first is None else max(0, min(layers, first))
     return 0
 
 
@@ -144,10 +151,10 @@ def _experts(file: Path, config: dict[str, Any], kind: str, layers: int) -> dict
         return {}
     if kind not in EXPERTS:
         known = ", ".join(sorted(EXPERTS))
-        why = f"describes a mixture of experts, and model_type {kind!r} is not a known one ({known})"
+        why = f"describes a mixture of experts, and model_type {short(kind)} is not a known one ({known})"
         raise _fault(file, field, config[field], why)
     step = config.get("decoder_sparse_step", config.get("moe_layer_freq", 1))
-    first = config.get("first_k_dense_replace", 0)
+    first = config.get("first_k_dense_replace") or 0
     only = sorted(config.get("mlp_only_layers") or ())
     if only and only != list(range(len(only))):
         raise _fault(file, "mlp_only_layers", only, "are not the first layers (e.g. [0, 1])")
@@ -169,8 +176,8 @@ def _experts(file: Path, config: dict[str, Any], kind: str, layers: int) -> dict
         "num_experts": config[field],
         "num_experts_per_tok": config[chosen],
         "moe_intermediate_size": config[width],
-        "shared_expert_intermediate_size": int(shared),
-        "first_dense_layers": min(layers, max(int(first), len(only))),
+        "shared_expert_intermediate_size": shared,
+        "first_dense_layers": min(layers, max(first, len(only))),
         "moe_layer_step": step,
     }
 
@@ -182,7 +189,7 @@ def _latent(file: Path, config: dict[str, Any], kind: str) -> dict[str, int]:
         return {}
     if kind not in LATENT:
         known = ", ".join(sorted(LATENT))
-        why = f"describes multi-head latent attention, and model_type {kind!r} is not a known one ({known})"
+        why = f"describes multi-head latent attention, and model_type {short(kind)} is not a known one ({known})"
         raise _fault(file, "kv_lora_rank", rank, why)
     found = {"q_lora_rank": config.get("q_lora_rank") or 0}
     for name in ("kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim"):
@@ -201,7 +208,7 @@ def _gated(file: Path, config: dict[str, Any], kind: str) -> bool:
         return True
     if not kind:
         raise _missing(file, "model_type")
-    why = f"is unknown, and hidden_act {activation!r} does not tell whether its MLP is gated"
+    why = f"is unknown, and hidden_act {short(activation)} does not tell whether its MLP is gated"
     raise _fault(file, "model_type", kind, f"{why}; known: {', '.join(sorted(GATED | PLAIN))}")
 
 
@@ -228,5 +235,4 @@ def _missing(file: Path, name: str) -> CatalogError:
 
 
 def _fault(file: Path, field: str, value: object, why: str) -> CatalogError:
-    shown = repr(value) if len(repr(value)) <= 40 else type(value).__name__
-    return CatalogError(f"{file}: {field}: {shown} {why}")
+    return CatalogError(f"{file}: {field}: {short(value)} {why}")

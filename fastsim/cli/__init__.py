@@ -1,5 +1,6 @@
 """The command line. Each command has its own file, which is imported only when it runs; errors are one sentence."""
 
+import errno
 import io
 import sys
 from collections.abc import Sequence
@@ -10,6 +11,8 @@ import click
 from fastsim.errors import FastsimError, printable
 from fastsim.version import __version__
 
+# What can be wrong with a user's files and machine, wherever it is noticed.
+ENVIRONMENT = {errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EMFILE}
 MAX_SENTENCE = 4000  # characters of an error
 # The module and the line of help of each command, so that `fastsim --help` imports none of the modules.
 COMMANDS = {
@@ -110,10 +113,19 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return 0
     except MemoryError:
         return _fail("the memory of this machine is not enough; simulate fewer requests or replicas", 1)
+    except OSError as problem:
+        if problem.errno not in ENVIRONMENT:
+            return _fault(problem)
+        place = "" if problem.filename is None else f"{problem.filename}: "
+        return _fail(f"{place}{problem.strerror}", 2)
     except Exception as fault:
-        from fastsim.cli.faults import explain
+        return _fault(fault)
 
-        return _fail(explain(fault), 1)
+
+def _fault(fault: Exception) -> int:
+    from fastsim.cli.faults import explain
+
+    return _fail(explain(fault), 1)
 
 
 def _fail(sentence: str, code: int) -> int:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from fastsim.deployment.resolved import Resolved
 from fastsim.errors import ConfigError
+from fastsim.files.documents import short
 
 FORM = re.compile(r"\s*(\$?)\s*(\d+(?:\.\d+)?)\s*(gpus?|\$(?:/h)?|/h|)\s*", re.IGNORECASE)
 
@@ -20,9 +21,14 @@ class Budget:
         return f"${self.amount:g} an hour" if self.dollars else f"{self.amount:g} GPUs"
 
     def replicas(self, resolved: Resolved) -> int:
-        """How many replicas of a deployment the budget pays for."""
+        """How many replicas of a deployment the budget pays for. Raises ConfigError for a GPU without a price."""
         gpus = resolved.num_gpus // resolved.num_replicas
         price = gpus * (resolved.device.price_per_hour if self.dollars else 1)
+        if not price:
+            raise ConfigError(
+                f"budget: {resolved.device.name} has no price_per_hour, so {self} buys no number of GPUs; give a "
+                "number of GPUs (e.g. 16), or the price in the device's file"
+            )
         return int(self.amount / price + 1e-9)
 
 
@@ -32,8 +38,8 @@ def parse_budget(text: str | float | None) -> Budget | None:
         return None
     match = FORM.fullmatch(str(text))
     if match is None:
-        raise ConfigError(f"budget: {str(text)!r} is neither GPUs nor dollars per hour (e.g. 16, or $40/h)")
+        raise ConfigError(f"budget: {short(text)} is neither GPUs nor dollars per hour (e.g. 16, or $40/h)")
     amount, dollars = float(match[2]), bool(match[1]) or match[3].startswith(("$", "/"))
-    if amount <= 0 or not (dollars or amount.is_integer()):
-        raise ConfigError(f"budget: {str(text)!r} must be above 0, and whole if it counts GPUs (e.g. 16, or $40/h)")
+    if not 0 < amount <= 1e9 or not (dollars or amount.is_integer()):
+        raise ConfigError(f"budget: {short(text)} must be above 0 up to 1e9, and whole if it counts GPUs (e.g. 16)")
     return Budget(amount, dollars)

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fastsim.errors import InputError
-from fastsim.files.documents import short
+from fastsim.files.documents import short, unreadable
+from fastsim.files.parquet import read_parquet
 
 FORMAT = 3  # of a result's files; since 3 their digest covers all figures
 AGAIN = "simulate again with --out"
@@ -37,11 +38,11 @@ def read_folder(folder: Path) -> tuple[pa.Table, pa.Table | None, dict[str, Any]
     version = config.get("format", 1)
     if version != FORMAT:
         raise InputError(f"{folder}: is in format {short(version)}, and this fastsim reads format {FORMAT}; {AGAIN}")
-    requests = _table(folder / "requests.parquet")
+    requests = read_parquet(folder / "requests.parquet", InputError, AGAIN)
     digests["requests.parquet"] = _digest(requests)
     iterations = None
     if (folder / "iterations.parquet").exists():
-        iterations = _table(folder / "iterations.parquet")
+        iterations = read_parquet(folder / "iterations.parquet", InputError, AGAIN)
         digests["iterations.parquet"] = _digest(iterations)
     for name, digest in digests.items():
         if digest != digests["config.json"]:
@@ -71,20 +72,14 @@ def _are_times(timing: Any) -> bool:
 def _json(path: Path) -> dict[str, Any]:
     """Return the mapping in a JSON file."""
     try:
+        if why := unreadable(path):
+            raise InputError(f"{path}: {why}; {AGAIN}")
         contents = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as problem:
+    except (OSError, ValueError, RecursionError) as problem:
         raise InputError(f"{path}: cannot be read ({_reason(problem)}); {AGAIN}") from None
     if not isinstance(contents, dict):
         raise InputError(f"{path}: holds no mapping, so it does not belong to a result; {AGAIN}")
     return contents
-
-
-def _table(path: Path) -> pa.Table:
-    """Return the table in a Parquet file."""
-    try:
-        return pq.read_table(path)
-    except (OSError, ValueError, pa.ArrowException) as problem:
-        raise InputError(f"{path}: cannot be read ({_reason(problem)}); {AGAIN}") from None
 
 
 def _digest(table: pa.Table) -> str | None:

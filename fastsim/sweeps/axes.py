@@ -125,6 +125,8 @@ def _range(given: Mapping[str, Any], where: str, whole: bool) -> list[Any]:
     if last < first:
         raise ConfigError(f"{where}: from {first} is above to {last}, so the range is empty ({RANGE})")
     values = _spaced(given, ways[0], first, last, where)
+    if not all(map(math.isfinite, values)):
+        raise ConfigError(f"{where}: from {first} to {last} is too wide a range ({RANGE})")
     if not whole:
         exact = all(type(given[key]) is int for key in ("from", "to", ways[0])) and ways[0] != "num"
         return [round(value) if exact else float(f"{value:.12g}") for value in values]
@@ -146,11 +148,12 @@ def _spaced(given: Mapping[str, Any], way: str, first: float, last: float, where
             number = by - 1
         case "step":
             rounding = 4e-16 * max(abs(first), abs(last)) / by  # of the difference, in steps
-            number = math.floor((last - first) / by * (1 + 1e-12) + rounding)
+            number = (last - first) / by * (1 + 1e-12) + rounding
         case _:
-            number = math.floor(math.log(last / first) / math.log(by) * (1 + 1e-12))
+            number = (math.log(last) - math.log(first)) / math.log(by) * (1 + 1e-12)
     if number >= MAX_VALUES:
-        raise ConfigError(f"{where}: {number + 1:,} values, and an axis may have {MAX_VALUES:,}")
+        raise ConfigError(f"{where}: {number + 1:,.0f} values, and an axis may have {MAX_VALUES:,}")
+    number = math.floor(number)
     if way == "num":
         by = 0.0 if not number else (last / first) ** (1 / number) if geometric else (last - first) / number
     return [first * by**index if geometric else first + index * by for index in range(number + 1)]

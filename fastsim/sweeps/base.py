@@ -11,7 +11,8 @@ from typing import Any
 from fastsim.catalog.load import load_device, load_model, load_node
 from fastsim.deployment.description import DEFAULT_FILE
 from fastsim.deployment.resolved import Deployment, Resolved, resolve
-from fastsim.errors import CatalogError, ConfigError, did_you_mean
+from fastsim.deployment.schedulers import is_function
+from fastsim.errors import CatalogError, ConfigError, InputError, did_you_mean
 from fastsim.files.documents import Document, Key, read, short
 from fastsim.files.schema import describe, validate
 from fastsim.sweeps.axes import WORKLOAD_FIELDS, Axis
@@ -41,15 +42,20 @@ class Base:
 
     document: Document  # of the deployment
     workload: dict[str, Any]  # source, rate, num_requests and seed, as far as they are given
-    folder: Path  # that file names of workloads are relative to
+    space: str  # the file of the space, for messages, or "" for one from Python
     loaded: dict[str, Workload] = field(default_factory=dict)
 
     @classmethod
     def read(cls, space: Document) -> "Base":
         """Read the deployment and the workload of a space. Raises ConfigError."""
-        folder = Path(space.source).parent
         where = space.where(("workload",))
-        return cls(_deployment(space, folder), _workload(space.values.get("workload", "chat"), where), folder)
+        workload = _workload(space.values.get("workload", "chat"), where)
+        return cls(_deployment(space, Path(space.source).parent), workload, space.source)
+
+    @property
+    def folder(self) -> Path:
+        """The folder that file names of workloads are relative to."""
+        return Path(self.space).parent
 
     def check(self, space: Document, axes: tuple[Axis, ...]) -> None:
         """Check that each field may have the values of its axis, and that the rest of the deployment is valid.
@@ -103,7 +109,13 @@ class Base:
         if key not in self.loaded:
             if len(self.loaded) == MAX_LOADED:
                 self.loaded.clear()
-            self.loaded[key] = load_workload(self._located(given.pop("source")), **given)
+            source = self._located(given.pop("source"))
+            try:
+                self.loaded[key] = load_workload(source, **given)
+            except InputError as problem:
+                if isinstance(source, str):
+                    raise
+                raise type(problem)(": ".join(filter(None, (self.space, "workload", str(problem))))) from None
         return self.loaded[key]
 
     def _located(self, source: Any) -> Any:
@@ -111,7 +123,9 @@ class Base:
         if isinstance(source, str):
             return source if source in presets() else str(self.folder / source)
         return {
-            key: part | {"file": str(self.folder / part["file"])} if isinstance(part, dict) and "file" in part else part
+            key: part | {"file": str(self.folder / part["file"])}
+            if isinstance(part, dict) and isinstance(part.get("file"), str)
+            else part
             for key, part in source.items()
         }
 
@@ -145,6 +159,9 @@ def _workload(given: Any, where: str) -> dict[str, Any]:
         raise ConfigError(f"{where}: {short(given)} is no workload (e.g. chat)")
     if "lengths" in given:
         return {"source": given}
+    source = given.get("source", "chat")
+    if not isinstance(source, str) and not (isinstance(source, dict) and "lengths" in source):
+        raise ConfigError(f"{where}.source: {short(source)} is no workload (e.g. chat)")
     for key in given:
         if key not in WORKLOAD_KEYS:
             raise ConfigError(f"{where}.{key}: unknown key; {did_you_mean(str(key), (*WORKLOAD_KEYS, 'lengths'))}")
@@ -174,6 +191,8 @@ def _check_value(space: Document, key: Key, value: Any) -> None:
         _put(alone, name, value)
         lines: dict[Key, int] = {tuple(name.split(".")): space.lines[key]} if key in space.lines else {}
         validate(Deployment, Document(alone, space.source, lines))
+        if name.endswith(".policy") and is_function(value) and not (file := Path(value.rpartition(":")[0])).is_file():
+            raise ConfigError(f"{where}: {file}: no such file (e.g. my_policies.py:shortest_first)")
         if name in LOADERS and value is not None:
             try:
                 LOADERS[name](value)

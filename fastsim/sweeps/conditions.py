@@ -11,6 +11,7 @@ from types import CodeType
 from typing import Any
 
 from fastsim.errors import ConfigError
+from fastsim.files.documents import short
 
 CONSTANTS = {"true": True, "false": False, "null": None}
 MAX_LENGTH = 2000
@@ -34,20 +35,20 @@ class Condition:
         except ZeroDivisionError:
             raise ConfigError(f"{self.source}: {self.text!r} divides by zero") from None
         except (TypeError, OverflowError):
-            given = ", ".join(f"{name} {known[name]!r}" for name in sorted(known))
+            given = ", ".join(f"{name} {short(known[name])}" for name in sorted(known))
             raise ConfigError(
                 f"{self.source}: {self.text!r} cannot be computed with {given} (null has no order: write "
                 "`field == null or ...`)"
             ) from None
         if not isinstance(truth, bool):
-            raise ConfigError(f"{self.source}: {self.text!r} is {truth!r}, not true or false (e.g. num_gpus <= 16)")
+            raise ConfigError(f"{self.source}: {self.text!r} is {short(truth)}, not a truth (e.g. num_gpus <= 16)")
         return truth
 
 
 def parse(text: Any, source: str) -> Condition:
     """Parse the text of a condition; errors begin with ``source``, where it comes from. Raises ConfigError."""
     if not isinstance(text, str) or not text.strip() or len(text) > MAX_LENGTH:
-        raise ConfigError(f"{source}: {str(text)[:60]!r} is not a condition (e.g. num_gpus <= 16)")
+        raise ConfigError(f"{source}: {short(text)} is not a condition (e.g. num_gpus <= 16)")
     try:
         fields: set[str] = set()
         checked = ast.Expression(_checked(ast.parse(text.strip(), mode="eval").body, fields, source))

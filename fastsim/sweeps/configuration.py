@@ -9,6 +9,7 @@ from typing import Any
 
 from fastsim.deployment.resolved import Deployment, Resolved
 from fastsim.deployment.schedulers import is_function
+from fastsim.files.documents import read_text
 from fastsim.version import __version__
 from fastsim.workload import Workload
 
@@ -34,7 +35,7 @@ def digest(resolved: Resolved, workload: Workload) -> str:
         resolved.deployment.model_dump_json(),
         repr((resolved.model, resolved.device, resolved.node)),
         workload.digest,
-        *(Path(function.rpartition(":")[0]).read_text() for function in functions),
+        *(read_text(Path(function.rpartition(":")[0])) for function in functions),
         _operator_times(resolved.predictor.source),
     )
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Generic, Literal, Self, TypeVar, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from fastsim.errors import ConfigError, did_you_mean
-from fastsim.files.documents import Document
+from fastsim.files.documents import Document, short
 from fastsim.files.schema import validate
 from fastsim.workload.workload import MAX_REQUESTS, MAX_TOKENS
 
@@ -202,12 +202,12 @@ def _kind(document: Document, section: str, group: Any) -> type[_Settings]:
     }
     settings = document.values.get(section)
     if not isinstance(settings, dict):
-        found = "missing" if section not in document.values else f"{settings!r} is not a group of settings"
+        found = "missing" if section not in document.values else f"{short(settings)} is not a group of settings"
         raise ConfigError(f"{document.where((section,))}: {found} (e.g. kind: {next(iter(kinds))})")
     if "kind" not in settings:
         raise ConfigError(f"{document.where((section,))}: kind is missing; valid: {', '.join(kinds)}")
     kind = settings["kind"]
     if kind not in list(kinds):
         where = document.where((section, "kind"))
-        raise ConfigError(f"{where}: {kind!r} is unknown; {did_you_mean(str(kind), kinds)}")
+        raise ConfigError(f"{where}: {short(kind)} is unknown; {did_you_mean(short(kind), kinds)}")
     return kinds[kind]

@@ -144,6 +144,7 @@ def _csv(place: str, data: bytes | None) -> "pa.Table":
             uneven.append(row)
             return "skip"
 
+        (Path(place).read_bytes() if data is None else data).decode()  # rows that are noted must be text
         # Row numbers are known only when a single thread reads.
         csv.read_csv(source(), csv.ReadOptions(use_threads=False), csv.ParseOptions(invalid_row_handler=note), convert)
         if not uneven:

@@ -161,9 +161,9 @@ def put(column: str, value: Any) -> Callable[[dict[str, Any]], None]:
 
 NONE = pa.array([], pa.int64())
 WRONG: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "no meta": (lambda folder: (folder / "meta.json").unlink(), "meta.json: cannot be read"),
-    "meta is no JSON": (lambda folder: (folder / "meta.json").write_text("{"), "meta.json: not JSON"),
-    "meta is a list": (lambda folder: (folder / "meta.json").write_text("[]"), "meta.json: not an object"),
+    "no meta": (lambda folder: (folder / "meta.json").unlink(), "meta.json: no such file; tables:DIR needs"),
+    "meta is no JSON": (lambda folder: (folder / "meta.json").write_text("{"), "meta.json:1: not valid JSON"),
+    "meta is a list": (lambda folder: (folder / "meta.json").write_text("[]"), "meta.json: [] is not a mapping"),
     "no granularity": (meta(kv_cache_prediction_granularity=None), "granularity: missing; a valid value is 64"),
     "granularity 0": (meta(kv_cache_prediction_granularity=0), "0 is not a positive integer"),
     "negative launch": (meta(nccl_cpu_launch_overhead_ms=-1), "-1 is not a number from 0 up"),
@@ -172,7 +172,7 @@ WRONG: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no operator": (lambda folder: (folder / "mlp_act.parquet").unlink(), "mlp_act.parquet: not there"),
     "no all-reduce": (lambda folder: (folder / "all_reduce.parquet").unlink(), "tensor_parallel_size 2 needs it"),
     "no send": (lambda folder: (folder / "send_recv.parquet").unlink(), "pipeline_parallel_size 2 needs it"),
-    "not Parquet": (lambda folder: (folder / "add.parquet").write_bytes(b"ms"), "add.parquet: not a readable Parquet"),
+    "not Parquet": (lambda folder: (folder / "add.parquet").write_bytes(b"ms"), "add.parquet: cannot be read as Parquet"),
     "no column": (rewrite("add", lambda columns: columns.pop("ms")), "column 'ms' is missing"),
     "no rows": (rewrite("add", lambda columns: columns.update(num_tokens=NONE, ms=NONE)), "has no rows"),
     "text": (rewrite("add", lambda columns: columns.update(num_tokens=["a"] * 20)), "num_tokens: type string"),

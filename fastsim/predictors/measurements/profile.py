@@ -4,10 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from fastsim.errors import TableError
+from fastsim.files.parquet import read_parquet
 
 from .records import Records, checked, from_table
 
@@ -22,11 +21,7 @@ def read(folder: Path, device: str) -> list[Records]:
         raise TableError(f"profile:{folder}: no Parquet files there; give the folder that fastsim profile wrote")
     tables = []
     for path in paths:
-        try:
-            tables.append((path, pq.read_table(path)))
-        except (OSError, pa.ArrowInvalid) as problem:
-            reason = str(problem).splitlines()[0]
-            raise TableError(f"{path}: not a readable Parquet file ({reason})") from None
+        tables.append((path, read_parquet(path, TableError)))
     measured = [records for path, table in tables for records in from_table(table, str(path))]
     own = [records for records in measured if records.device == device]
     if not own:

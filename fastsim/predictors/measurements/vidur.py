@@ -122,8 +122,8 @@ def read(path: Path, needed: Sequence[str], keep: Mapping[str, float | bool]) ->
     except pa.ArrowInvalid as problem:
         raise TableError(f"{path}: not a readable CSV file ({str(problem).splitlines()[0]})") from None
     for name in (*keep, *needed):
-        if name not in table.column_names:
-            raise TableError(f"{path}: column {name!r} is missing; Vidur's profiler writes it")
+        if table.column_names.count(name) != 1:
+            raise TableError(f"{path}: column {name!r} is missing, or there twice; Vidur's profiler writes it once")
     rows = np.ones(table.num_rows, dtype=bool)
     for name, value in keep.items():
         column = np.array(table[name].to_pylist(), dtype=object)

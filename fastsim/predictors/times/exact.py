@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from fastsim.errors import TableError
+from fastsim.errors import ConfigError, TableError
+from fastsim.files.documents import parse_json, read_text, short
+from fastsim.files.parquet import read_parquet
 
 from .times import LAYER_OPERATORS, Floats, OperatorTimes
 
@@ -31,34 +32,26 @@ META = {
 def _read_meta(folder: Path) -> dict[str, Any]:
     path = folder / "meta.json"
     try:
-        meta = json.loads(path.read_bytes())
-    except OSError as problem:
-        raise TableError(f"{path}: cannot be read ({problem.strerror}); tables:DIR needs it") from None
-    except ValueError as problem:
-        raise TableError(f"{path}: not JSON ({problem}); give an object such as {json.dumps(META)}") from None
-    if not isinstance(meta, dict):
-        raise TableError(f"{path}: not an object; give one such as {json.dumps(META)}")
+        meta = parse_json(read_text(path), str(path)).values
+    except ConfigError as problem:
+        raise TableError(f"{problem}; tables:DIR needs an object such as {json.dumps(META)}") from None
     for key, example in META.items():
         if key not in meta:
             raise TableError(f"{path}: {key}: missing; a valid value is {example}")
         value = meta[key]
         if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < math.inf:
-            raise TableError(f"{path}: {key}: {value!r} is not a number from 0 up (e.g. {example})")
+            raise TableError(f"{path}: {key}: {short(value)} is not a number from 0 up (e.g. {example})")
     step = meta["kv_cache_prediction_granularity"]
-    if step != int(step) or step < 1:
+    if step != step // 1 or step < 1:
         raise TableError(f"{path}: kv_cache_prediction_granularity: {step!r} is not a positive integer (e.g. 64)")
-    return meta
+    return dict(meta)
 
 
 def _read(path: Path, shapes: dict[str, int], why: str = "") -> tuple[list[np.ndarray], Floats]:
     """The shape columns (int64, each with its smallest valid value) and ``ms`` of one operator's file."""
-    try:
-        table = pq.read_table(path)
-    except FileNotFoundError:
-        raise TableError(f"{path}: not there, but {why or 'every tables:DIR needs it'}") from None
-    except (OSError, pa.ArrowInvalid) as problem:
-        reason = str(problem).splitlines()[0]
-        raise TableError(f"{path}: not a readable Parquet file ({reason})") from None
+    if not path.exists():
+        raise TableError(f"{path}: not there, but {why or 'every tables:DIR needs it'}")
+    table = read_parquet(path, TableError)
     for name in (*shapes, "ms"):
         if name not in table.column_names:
             have = ", ".join(table.column_names)

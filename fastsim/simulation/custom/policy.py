@@ -150,7 +150,7 @@ def _load(reference: str, kind: Kind, modified: int) -> Any:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PolicyError(f"{kind}.policy: {file} cannot be run: {type(error).__name__}: {error}") from error
     if not hasattr(module, name):
         own = [

@@ -1,0 +1,75 @@
+"""The fields of a Hugging Face config.json that fastsim reads, with their types; any of them may be missing or null."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Whole = Annotated[int, Field(ge=0, lt=2**31, description="a whole number from 0 to below 2^31", examples=[2])] | None
+Integer = Annotated[int, Field(gt=-(2**31), lt=2**31, description="an integer of 32 bits", examples=[4096])] | None
+Text = Annotated[str, Field(description="text", examples=["llama"])] | None
+Switch = Annotated[bool, Field(description="true or false", examples=[True])] | None
+
+
+def _field(valid: str, example: Any) -> Any:
+    return Field(None, description=valid, examples=[example])
+
+
+class _Fields(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+
+
+class Weights(_Fields):
+    """How compressed-tensors stores weights."""
+
+    num_bits: Whole = _field("a number of bits", 8)
+    type: Text = _field("text", "float")
+    strategy: Text = _field("text", "channel")
+
+
+class Group(_Fields):
+    """A group of layers that compressed-tensors quantizes alike."""
+
+    weights: Weights | None = _field("an object", {"num_bits": 8})
+    input_activations: dict[str, Any] | None = _field("an object or null", None)
+
+
+class Quantization(_Fields):
+    """How the weights of a checkpoint are quantized."""
+
+    quant_method: Text = _field("text", "fp8")
+    quant_algo: Text = _field("text", "FP8")
+    bits: Whole = _field("a number of bits", 4)
+    w_bit: Whole = _field("a number of bits", 4)
+    weight_block_size: list[Any] | None = _field("a list or null", [128, 128])
+    config_groups: dict[str, Group] | None = _field("an object", {"group_0": {"weights": {"num_bits": 8}}})
+
+
+class ModelOptFile(_Fields):
+    """hf_quant_config.json, which ModelOpt writes beside config.json."""
+
+    quantization: Quantization = Field(description="an object", examples=[{"quant_algo": "FP8"}])
+
+
+class ConfigFile(_Fields):
+    """config.json. Sizes of layers, which have several spellings, are checked where they are read."""
+
+    model_type: Text = None
+    hidden_act: Text = None
+    hidden_activation: Text = None
+    layer_types: list[str] | None = _field("a list of texts", ["full_attention"])
+    sliding_window: Integer = None
+    sliding_window_pattern: Integer = None
+    max_window_layers: Integer = None
+    use_sliding_window: Switch = None
+    tie_word_embeddings: Switch = None
+    multi_query: Switch = None
+    qk_layernorm: Switch = None
+    use_qk_norm: Switch = None
+    attention_bias: Switch = None
+    qkv_bias: Switch = None
+    first_k_dense_replace: Whole = None
+    n_shared_experts: Whole = None
+    shared_expert_intermediate_size: Whole = None
+    mlp_only_layers: list[Annotated[int, Field(ge=0, lt=2**31)]] | None = _field("a list of layers", [0, 1])
+    q_lora_rank: Whole = None
+    quantization_config: Quantization | None = _field("an object with a quant_method", {"quant_method": "fp8"})

@@ -1,0 +1,34 @@
+"""Reading Parquet tables, whole."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastsim.errors import InputError
+from fastsim.files.documents import unreadable
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def read_parquet(path: Path, error: type[InputError], remedy: str = "") -> "pa.Table":
+    """Read a Parquet file, in which no two columns have one name.
+
+    Raises ``error`` with the file and the reason if it cannot be read; ``remedy`` ends the sentence.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    end = f"; {remedy}" if remedy else ""
+    try:
+        if why := unreadable(path):
+            raise error(f"{path}: {why}")
+        table = pq.read_table(path)
+        table.validate(full=True)
+    except (OSError, ValueError, pa.ArrowException) as problem:
+        reason = (str(problem).splitlines() or [type(problem).__name__])[0]
+        raise error(f"{path}: cannot be read as Parquet ({reason}){end}") from None
+    names = table.column_names
+    for name in names:
+        if names.count(name) > 1:
+            raise error(f"{path}: column {name!r} is there {names.count(name)} times; keep one")
+    return table
