@@ -8,6 +8,7 @@ from importlib import import_module
 
 import click
 
+from fastsim.cli import interrupt
 from fastsim.errors import FastsimError, printable
 from fastsim.version import __version__
 
@@ -74,15 +75,6 @@ def cli() -> None:
 
 
 def main() -> None:
-<<<<<<< HEAD
-    """Run the command line.
-
-    The exit code is 0 on success, 1 on failure, 2 for bad input, 130 after Ctrl-C and 143 after SIGTERM.
-    """
-    try:
-        with interrupt.watched():
-            sys.exit(cli.main(standalone_mode=False))
-=======
     """Run the command line."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -99,7 +91,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         with interrupt.watched():
             return cli.main(arguments, standalone_mode=False) or 0
->>>>>>> 711f53b (An exception that no check foresaw ends in one sentence and a report; terminals, manifests and messages show control characters and markup as text)
     except FastsimError as error:
         return _fail(str(error), error.exit_code)
     except click.ClickException as error:

@@ -172,7 +172,7 @@ WRONG: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no operator": (lambda folder: (folder / "mlp_act.parquet").unlink(), "mlp_act.parquet: not there"),
     "no all-reduce": (lambda folder: (folder / "all_reduce.parquet").unlink(), "tensor_parallel_size 2 needs it"),
     "no send": (lambda folder: (folder / "send_recv.parquet").unlink(), "pipeline_parallel_size 2 needs it"),
-    "not Parquet": (lambda folder: (folder / "add.parquet").write_bytes(b"ms"), "add.parquet: cannot be read as Parquet"),
+    "not Parquet": (lambda folder: (folder / "add.parquet").write_bytes(b"ms"), "cannot be read as Parquet"),
     "no column": (rewrite("add", lambda columns: columns.pop("ms")), "column 'ms' is missing"),
     "no rows": (rewrite("add", lambda columns: columns.update(num_tokens=NONE, ms=NONE)), "has no rows"),
     "text": (rewrite("add", lambda columns: columns.update(num_tokens=["a"] * 20)), "num_tokens: type string"),
