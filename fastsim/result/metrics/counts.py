@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from fastsim.arrays import Floats
 from fastsim.kernels.accounts import counts
-from fastsim.kernels.state import SHIFT, State
+from fastsim.kernels.state import ITERATIONS, SHIFT, State
 
 Longs = NDArray[np.int64]
 
@@ -56,10 +56,12 @@ def measures_of(lanes: Sequence[State]) -> Measures | None:
     # Bins double in width each time a replica folds its series, so all fold as often as the most folded one.
     folds = replicas.counts[:, SHIFT]
     most_folds = int(folds.max())
-    series = np.zeros(replicas.series.shape)
-    for folded, counted, missing_folds in zip(series, replicas.series, most_folds - folds, strict=True):
-        np.add.at(folded, np.arange(counts.BINS) >> missing_folds, counted)
     levels = counts.BUSY, counts.RUNNING_SERIES, counts.KV
-    series[:, :, levels] /= counts.TICKS
+    series = np.zeros(replicas.series.shape)
+    for r in np.flatnonzero(replicas.counts[:, ITERATIONS]):
+        merged = min(1 << int(most_folds - folds[r]), counts.BINS)  # bins that become one
+        folded = replicas.series[r].reshape(-1, merged, len(SERIES)).sum(axis=1)
+        series[r, : len(folded)] = folded
+        series[r][:, levels] /= counts.TICKS
     bin_s = float(1 << (counts.FIRST_SHIFT + most_folds)) / counts.TICKS
     return Measures(size, decodes, tokens, prefill_tokens, seconds, squares, pairs, sampled, series, bin_s)
