@@ -31,6 +31,10 @@ class DoesNotFitError(InputError):
     """The model or its KV cache does not fit in the memory of the devices."""
 
 
+class TooLargeError(InputError):
+    """More requests or replicas than fit in the memory of this machine."""
+
+
 class TableError(InputError):
     """Operator times lack a look-up, or their files cannot be used."""
 

@@ -7,7 +7,13 @@ from numpy.typing import NDArray
 
 from fastsim.deployment.resolved import Resolved
 from fastsim.errors import WorkloadError
+from fastsim.files.memory import check_memory
+from fastsim.kernels.state import Limits
+from fastsim.simulation.layout import bytes_each
 from fastsim.workload import Workload
+
+HELD = 32  # bytes that a request has taken before it is simulated
+WITH_RESULT = 2  # times the memory of a simulation: what is made of it in the end takes about as much
 
 
 def check_fit(resolved: Resolved, workload: Workload) -> None:
@@ -66,6 +72,25 @@ def check_fit(resolved: Resolved, workload: Workload) -> None:
                 f"replica_id {replica_id[i]} is none of the {num_replicas} replicas (valid: 0 to {num_replicas - 1})"
             ),
         )
+
+
+def check_size(resolved: Resolved, limits: Limits, workload: Workload, detail: bool) -> None:
+    """Raise TooLargeError if the arrays of a simulation need more memory than is free."""
+    number, replicas = workload.num_requests, resolved.num_replicas
+    per_request, per_replica = bytes_each(limits.num_stages, limits.max_num_seqs, limits.block_size, detail)
+    requests = f"{workload.name}: {number:,} requests"
+    check_memory(number, requests, HELD + WITH_RESULT * per_request, held=HELD * number)
+    used = min(number, replicas)  # the system gives no memory to the others, as they never write
+    check_memory(used, f"{described(resolved)}, of which {used:,} serve requests,", WITH_RESULT * per_replica)
+
+
+def described(resolved: Resolved) -> str:
+    """The replicas of a deployment, and the settings that their memory depends on."""
+    scheduler = resolved.scheduler
+    return (
+        f"num_replicas: {resolved.num_replicas:,} replicas with scheduler.max_num_seqs {scheduler.max_num_seqs:,} and "
+        f"scheduler.block_size {scheduler.block_size:,}"
+    )
 
 
 def _refuse(workload: Workload, refused: NDArray[np.bool_], sentence: Callable[[int], str]) -> None:

@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from fastsim.deployment.resolved import Resolved
 from fastsim.deployment.schedulers import is_function
+from fastsim.errors import TooLargeError
 from fastsim.kernels import state
 from fastsim.kernels.cost import Cost
 from fastsim.kernels.exits import Exit
 from fastsim.kernels.replicas.route import CUSTOM, LEAST_OUTSTANDING, LEAST_WAITING, ROUTED
 from fastsim.kernels.state import Limits, State
 from fastsim.simulation import layout
+from fastsim.simulation.check import check_size, described
 from fastsim.simulation.custom.policy import user_policy
 from fastsim.simulation.faults import explain_fault
 from fastsim.simulation.layout import Arena, Stream
@@ -131,11 +133,20 @@ def lay_out_whole(
         Rows that the log of iterations has room for; 0 keeps no log.
     detail : bool
         Whether the kernel keeps where the time of each request goes.
+
+    Raises
+    ------
+    TooLargeError
+        The arrays need more memory than is free.
     """
     number = resolved.num_replicas
-    requests = layout.lay_out_requests(stream, arena, detail)
-    replicas = layout.lay_out_replicas(number, limits, arena, detail)
-    batches = layout.lay_out_batches(number, limits, arena)
+    check_size(resolved, limits, workload, detail)
+    try:
+        requests = layout.lay_out_requests(stream, arena, detail)
+        replicas = layout.lay_out_replicas(number, limits, arena, detail)
+        batches = layout.lay_out_batches(number, limits, arena)
+    except MemoryError:  # the system may give no such piece at once, even if little of it would be written
+        raise TooLargeError(f"{described(resolved)} need a larger piece of memory than the system gives") from None
     if limits.router == ROUTED:
         layout.assign(requests, replicas, assignment(resolved, workload))
     return layout.lay_out_lane(requests, replicas, batches, limits, 0, number, log_rows, arena)

@@ -1,7 +1,7 @@
 """The arrays that a kernel works on, laid out as they are before the first request arrives."""
 
 import math
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,6 +57,17 @@ def share(arrived_at: Floats, num_prompt_tokens: Integers, num_output_tokens: In
     """
     total = np.add(num_prompt_tokens, num_output_tokens, dtype=np.int32, casting="same_kind")
     return Stream(arrived_at, total, num_prompt_tokens.astype(np.int32))
+
+
+@lru_cache(maxsize=256)
+def bytes_each(num_stages: int, max_num_seqs: int, block_size: int, detail: bool) -> tuple[int, int]:
+    """The memory that a simulation takes for each request and for each replica, bytes."""
+    settings = {"num_stages": num_stages, "max_num_seqs": max_num_seqs, "block_size": block_size}
+    limits, arena = Limits(**dict.fromkeys(Limits._fields, 1) | settings), Arena()
+    one = share(np.zeros(1), np.ones(1, np.int32), np.ones(1, np.int32))
+    requests = lay_out_requests(one, arena, detail)
+    replicas, batches = lay_out_replicas(1, limits, arena, detail), lay_out_batches(1, limits, arena)
+    return sum(np.asarray(column).nbytes for column in requests), sum(column.nbytes for column in (*replicas, *batches))
 
 
 def lay_out_requests(stream: Stream, arena: Arena, detail: bool = False) -> Requests:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fastsim.errors import WorkloadError, did_you_mean
 from fastsim.files.documents import unreadable
+from fastsim.files.memory import check_memory
 from fastsim.workload.presets import presets
 from fastsim.workload.workload import COLUMNS, Workload, check_lengths, check_replicas, check_times
 
@@ -28,6 +29,7 @@ NAMES = {
 SUFFIXES = (".csv", ".parquet", ".jsonl")
 HEAD = 65_536  # bytes that are read to find out what a file is
 JSON_LINE = 2**24  # characters of the longest line that is read
+PER_ROW, PER_BYTE = 60, {".csv": 3, ".jsonl": 1}  # bytes of memory while a row of Parquet, or a byte of text, is read
 LISTED = 12  # columns that a message lists
 
 
@@ -78,6 +80,9 @@ def _table(path: str) -> tuple[str, "pa.Table"]:
     if suffix != ".parquet" and b"\0" in head:
         hint = "Parquet: name it .parquet" if head.startswith(b"PAR1") else f"binary, not text as {suffix} is"
         raise WorkloadError(f"{place}: {hint}")
+    if data is None and suffix in PER_BYTE:
+        size = Path(path).stat().st_size
+        check_memory(size, f"{place}: {size:,} bytes", PER_BYTE[suffix])
     try:
         if suffix == ".parquet":
             table = _parquet(path, head)
@@ -119,6 +124,8 @@ def _parquet(path: str, head: bytes) -> "pa.Table":
         if file.read() != b"PAR1" or file.tell() < 12:
             raise WorkloadError(f"{path}: a truncated Parquet file (its end is missing); copy or write it again")
     with pq.ParquetFile(path) as parquet:
+        number = parquet.metadata.num_rows
+        check_memory(number, f"{path}: {number:,} rows", PER_ROW)
         wanted = {name for names in NAMES.values() for name in names}
         found = parquet.schema_arrow.names
         # Without any wanted column, read all of them: the message lists what there is.

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastsim.errors import WorkloadError
+from fastsim.files.memory import check_memory
 from fastsim.workload import read
 from fastsim.workload.description import (
     Description,
@@ -30,6 +31,7 @@ from fastsim.workload.description import (
 )
 from fastsim.workload.workload import Workload
 
+BYTES = 48  # of memory for a request while it is drawn and checked
 SLICE = 2**18  # requests whose lengths are drawn at once, which limits the memory of intermediate arrays
 
 Floats = NDArray[np.float64]
@@ -37,8 +39,12 @@ Integers = NDArray[np.int64]
 
 
 def draw(described: "Description[Any, Any]", name: str) -> Workload:
-    """Draw the workload of a description. Raises WorkloadError for a file that the description names."""
+    """Draw the workload of a description.
+
+    Raises WorkloadError for a file that the description names, and TooLargeError for more requests than fit in memory.
+    """
     number = described.num_requests
+    check_memory(number, f"num_requests: {number:,} requests", BYTES)
     for_lengths, for_gaps = map(np.random.default_rng, np.random.SeedSequence(described.seed).spawn(2))
     prompts, outputs = draw_lengths(described.lengths, number, for_lengths)
     if described.max_tokens is not None:

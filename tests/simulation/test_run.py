@@ -12,11 +12,12 @@ import pytest
 
 import fastsim
 from fastsim.deployment.resolved import Deployment
-from fastsim.errors import InputError, OutputError, StuckError, WorkloadError
+from fastsim.errors import InputError, OutputError, StuckError, TooLargeError, WorkloadError
+from fastsim.files import memory
 from fastsim.result.columns import BREAKDOWN, ITERATIONS, REQUESTS
 from fastsim.result.result import Result
 from fastsim.result.store import TABLES
-from fastsim.simulation import lanes
+from fastsim.simulation import lanes, layout
 from fastsim.workload import Workload
 from fastsim.workload.loading import load
 
@@ -198,6 +199,29 @@ def test_a_pinned_replica_must_exist() -> None:
         fastsim.simulate(
             deployment(num_replicas=2, router__policy="pinned"), workload((0, 9, 9), (0, 9, 9), replica_id=[1, 2])
         )
+
+
+def test_more_than_fits_in_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "free_memory", lambda: 2**28)
+    many = Workload(np.zeros(10**6), np.ones(10**6, np.int64), np.ones(10**6, np.int64), name="a.csv")
+    with pytest.raises(TooLargeError, match=r"^a.csv: 1,000,000 requests need about 0.3\d GiB of memory, and 0.28 GiB"):
+        fastsim.simulate(deployment(), many)
+    replicas = deployment(num_replicas=100_000, scheduler__block_size=4096)
+    fastsim.simulate(replicas, CHAT.head(20))  # of which most are never used
+    said = r"^num_replicas: 100,000 replicas with scheduler.max_num_seqs 128 and scheduler.block_size 4,096, of which "
+    with pytest.raises(TooLargeError, match=said + "8,000 serve requests, need about 0.7"):
+        fastsim.simulate(replicas, load("chat", num_requests=8000))
+    (run,) = fastsim.simulate_many([(replicas, load("chat", num_requests=20_000))])
+    assert isinstance(run.error, TooLargeError)
+
+
+def test_memory_that_the_system_refuses_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(layout, "lay_out_replicas", refuse)
+    with pytest.raises(TooLargeError, match=r"^num_replicas: 7 replicas with .* need a larger piece of memory than"):
+        fastsim.simulate(deployment(num_replicas=7), CHAT)
 
 
 def test_a_request_that_outgrows_the_memory_is_named() -> None:

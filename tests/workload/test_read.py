@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 from streams import HEADER, POISSON, ROWS, SHARED, file, needs_shared
 
-from fastsim.errors import InputError, WorkloadError
+from fastsim.errors import InputError, TooLargeError, WorkloadError
+from fastsim.files import memory
 from fastsim.workload import Workload
 from fastsim.workload.loading import load
 from fastsim.workload.write import save
@@ -203,6 +204,26 @@ def test_parquet_of_text_and_nothing(tmp_path: Path) -> None:
     parquet.write_table(pa.table({"arrived_at": [0.0], "hash_ids": [[1]]}), path)
     with pytest.raises(WorkloadError, match=r"column num_prompt_tokens .* is missing from 'arrived_at'"):
         load(path)
+
+
+def test_files_larger_than_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parquet of a few kilobytes can hold millions of rows, and a sparse file of any size takes no disk."""
+    monkeypatch.setattr(memory, "free_memory", lambda: 2**28)
+    table = pa.table({"arrived_at": np.zeros(500_000), "num_prompt_tokens": np.ones(500_000, np.int64)})
+    with parquet.ParquetWriter(tmp_path / "rows.parquet", table.schema) as writer:
+        for _ in range(10):
+            writer.write_table(table)
+    assert (tmp_path / "rows.parquet").stat().st_size < 100_000
+    os.truncate(file(tmp_path, HEADER + ROWS * 2000), 10**9)
+    for name, said in (
+        (
+            "rows.parquet",
+            "5,000,000 rows need about 0.28 GiB of memory, and 0.25 GiB are free",
+        ),
+        ("requests.csv", "1,000,000,000 bytes need about 2.8 GiB of memory"),
+    ):
+        with pytest.raises(TooLargeError, match=f"^{tmp_path / name}: {said}"):
+            load(tmp_path / name)
 
 
 def test_places_that_are_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from streams import FIXED, HEADER, POISSON, ROWS, file, lengths
 
-from fastsim.errors import ConfigError, WorkloadError
+from fastsim.errors import ConfigError, TooLargeError, WorkloadError
+from fastsim.files import memory
 from fastsim.workload import Workload
 from fastsim.workload.loading import load, synthesise
 
@@ -112,6 +113,17 @@ def test_long_requests_shrink_in_proportion(prompt: int, output: int, most: int)
     else:
         assert new_prompt + new_output == most
         assert abs(new_output - output * most / (prompt + output)) <= 1
+
+
+def test_more_requests_than_fit_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "free_memory", lambda: 20 * 2**30)
+    said = (
+        "^num_requests: 1,000,000,000 requests need about 45 GiB of memory, and 20 GiB are free for them; at most 440"
+    )
+    with pytest.raises(TooLargeError, match=said):
+        load(lengths(), num_requests=10**9)
+    with pytest.raises(TooLargeError, match=said):
+        load(lengths() | {"num_requests": 10**9})
 
 
 def test_lengths_and_gaps_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
