@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pytest
 from clusters import ROOT, WAIT_S, Cluster, parts, started, table, until
@@ -181,6 +182,23 @@ def test_a_signal_ends_local_workers_in_one_sentence(alone: pa.Table, tmp_path: 
     assert process.returncode == 128 + sent
     assert said.strip() == "fastsim: interrupted; out holds what is done, and the same command resumes"
     assert 0 < len(table(tmp_path / "out")) < SIZE
+
+
+def test_ctrl_c_while_local_workers_start_is_one_sentence(alone: pa.Table, tmp_path: Path) -> None:
+    process = command(tmp_path, "--workers", "2", start_new_session=True)
+
+    def starting() -> bool:
+        return any("spawn_main" in " ".join(child.cmdline()) for child in psutil.Process(process.pid).children())
+
+    try:
+        until(starting, process)
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=WAIT_S)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 130
+    assert said == "fastsim: interrupted; out holds what is done, and the same command resumes\n"
 
 
 def test_values_are_shared_as_memory_of_a_file() -> None:

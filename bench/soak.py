@@ -1,0 +1,165 @@
+"""Disturb sweeps for minutes and check that they lose nothing: `python bench/soak.py [--minutes 30] [--seed 0]`.
+
+Each round sweeps a small space into a new folder, in several attempts: on threads, on processes (`--workers`) or on
+processes of `dask scheduler` and `dask worker`. Meanwhile clients, workers and schedulers are killed or paused, the
+disk runs full or is slow, and other clients start the same sweep in the same folder. After each attempt the folder must
+hold a valid table whose rows equal those of an undisturbed sweep to the bit, each at most once. A last, undisturbed
+attempt must complete the table, and no process may be left.
+
+The disk is a small one in memory where this user can mount one, and otherwise never full. A slow disk is one on which
+each flush and each rename takes up to a second.
+"""
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from victims import FAULTS, MODES, SLOW, Lost, Victims
+
+import fastsim
+from fastsim.kernels._jit import CACHE_FOLDER
+
+DISK = "8m"  # size of the small disk
+REQUESTS = 2000
+LONGEST_S = 12.0  # a fault comes at most so long after the start of an attempt
+
+
+def rows_of(folder: Path) -> dict[str, str]:
+    """The rows of a table as text, floats to the bit, by digest. Raises Lost if a row is there twice."""
+    if not any(folder.glob("part-*.parquet")):
+        return {}
+    rows = pq.read_table(folder).to_pylist()
+    found = {row["digest"]: repr(sorted(row.items())) for row in rows}
+    if len(found) != len(rows):
+        raise Lost(f"{len(rows) - len(found)} of {len(rows)} rows are in the table twice")
+    return found
+
+
+def check(folder: Path, expected: dict[str, str]) -> int:
+    """Return the number of rows. Raises Lost if one is not among the expected ones."""
+    found = rows_of(folder)
+    for digest, row in found.items():
+        if expected.get(digest) != row:
+            raise Lost(f"row {digest} is {row}, not {expected.get(digest)}")
+    return len(found)
+
+
+def attempt(victims: Victims, faults: list[tuple[float, str]]) -> Counter[str]:
+    """Run a sweep, with faults at some times after the start, s; return how its clients ended."""
+    try:
+        victims.begin()
+        began = time.monotonic()
+        for at, fault in sorted(faults):
+            while victims.working and time.monotonic() - began < at:
+                time.sleep(0.01)
+            if victims.working:
+                victims.suffer(fault)
+        return victims.end()
+    finally:
+        victims.stop()
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
+    """Yield a small disk in memory; or ``folder``, where this user cannot mount one."""
+    disk = folder / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK},mode=700", "tmpfs", str(disk)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        yield folder
+        return
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def one_round(folder: Path, expected: dict[str, str], drawn: random.Random, figures: Counter[str]) -> Counter[str]:
+    """Disturb a sweep until it is complete, add to the figures, and return how clients ended. Raises Lost."""
+    ends: Counter[str] = Counter()
+    with small_disk(folder) as disk:
+        cache = disk / "cache"
+        cache.mkdir(mode=0o700)
+        for name in ("kernels", "tables"):  # compiled and built before, on the usual disk
+            (cache / name).symlink_to(CACHE_FOLDER.parents[1] / name)
+        for number in range(drawn.randint(1, 3) + 1):
+            logs = folder / str(number)
+            (logs / "slow").mkdir(parents=True)
+            (logs / "slow" / "sitecustomize.py").write_text(SLOW)
+            (logs / "space.json").symlink_to(folder / "space.json")
+            victims = Victims(logs, disk, drawn.choice(list(MODES)), drawn.random() < 0.3, drawn)
+            times = [drawn.uniform(0, LONGEST_S) for _ in range(drawn.randint(1, 4))]
+            ends += (last := attempt(victims, [(at, drawn.choice(FAULTS)) for at in times]))
+            figures += victims.suffered
+            figures["slow disk"] += victims.slow
+            figures[f"attempts on {victims.mode}"] += 1
+            figures["rows checked"] += check(disk / "out", expected)
+        calm = folder / "calm"
+        calm.mkdir()
+        (calm / "space.json").symlink_to(folder / "space.json")
+        last = attempt(Victims(calm, disk, drawn.choice(list(MODES)), False, drawn), [])
+        if last != {"0: complete": 1}:
+            raise Lost(f"the undisturbed attempt ended so: {dict(last)}")
+        number = check(disk / "out", expected)
+        if number != len(expected):
+            raise Lost(f"{len(expected) - number} of {len(expected)} rows are missing")
+        figures["rows checked"] += number
+        if left := [path.name for path in (disk / "out").glob(".*") if path.name != ".lock"]:
+            raise Lost(f"temporary files are left: {', '.join(left)}")
+    figures["rounds"] += 1
+    return ends + last
+
+
+def soak(
+    folder: Path, minutes: float, rounds: int, configurations: int, seed: int
+) -> tuple[Counter[str], Counter[str]]:
+    """Run rounds until both limits are reached; return what was done, and how clients ended. Raises Lost."""
+    os.nice(10)
+    seeds = {"from": 1, "to": configurations // 2, "step": 1}
+    axes = {"scheduler.max_num_seqs": [64, 128], "seed": seeds}
+    space = {"workload": {"source": "chat", "rate": 4, "num_requests": REQUESTS, "seed": 0}, "axes": axes}
+    fastsim.sweep(space, folder / "undisturbed")
+    expected = rows_of(folder / "undisturbed")
+    drawn, figures, ends = random.Random(seed), Counter[str](), Counter[str]()
+    end = time.monotonic() + 60 * minutes
+    while figures["rounds"] < rounds or time.monotonic() < end:
+        place = folder / f"round-{figures['rounds']}"
+        place.mkdir()
+        (place / "space.json").write_text(json.dumps(space))
+        ends += one_round(place, expected, drawn, figures)
+        print(f"{time.strftime('%H:%M:%S')} {figures['rounds']} rounds, {figures['rows checked']:,} rows", flush=True)
+    return figures, ends
+
+
+def main(given: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--rounds", type=int, default=1, help="at least")
+    parser.add_argument("--configurations", type=int, default=600, help="of the space")
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args(given)
+    folder = Path(tempfile.mkdtemp(prefix="fastsim-soak-"))
+    try:
+        figures, ends = soak(folder, asked.minutes, asked.rounds, asked.configurations, asked.seed)
+    except Lost as fault:
+        sys.exit(f"{fault}\nThe processes' logs are in {folder}")
+    for counts in (figures, ends):
+        print()
+        for name, number in sorted(counts.items()):
+            print(f"{number:9,}  {name}")
+
+
+if __name__ == "__main__":
+    main()
