@@ -31,7 +31,8 @@ from fastsim.kernels._jit import CACHE_FOLDER
 
 DISK = "8m"  # size of the small disk
 REQUESTS = 2000
-LONGEST_S = 12.0  # a fault comes at most so long after the start of an attempt
+# How long after the start of the first client a fault comes, at most.
+LONGEST_S = {"threads": 4.0, "workers": 8.0, "dask": 8.0}
 
 
 def rows_of(folder: Path) -> dict[str, str]:
@@ -54,19 +55,32 @@ def check(folder: Path, expected: dict[str, str]) -> int:
     return len(found)
 
 
-def attempt(victims: Victims, faults: list[tuple[float, str]]) -> Counter[str]:
-    """Run a sweep, with faults at some times after the start, s; return how its clients ended."""
+def attempt(victims: Victims, faults: list[str]) -> Counter[str]:
+    """Run a sweep with faults, and return how its clients ended.
+
+    Half of the faults come at any time, and the others at the moment when a file of the table appears or goes.
+    """
     try:
         victims.begin()
+        times = sorted(victims.random.uniform(0, LONGEST_S[victims.mode]) for _ in faults)
         began = time.monotonic()
-        for at, fault in sorted(faults):
+        for at, fault in zip(times, faults, strict=True):
             while victims.working and time.monotonic() - began < at:
                 time.sleep(0.01)
+            if victims.random.random() < 0.5:
+                before = names(victims.disk / "out")
+                while victims.working and names(victims.disk / "out") == before:
+                    time.sleep(0.0005)
             if victims.working:
                 victims.suffer(fault)
         return victims.end()
     finally:
         victims.stop()
+
+
+def names(folder: Path) -> list[str]:
+    """The names in a folder, if there is one."""
+    return [path.name for path in folder.iterdir()] if folder.exists() else []
 
 
 @contextmanager
@@ -94,28 +108,29 @@ def one_round(folder: Path, expected: dict[str, str], drawn: random.Random, figu
         cache.mkdir(mode=0o700)
         for name in ("kernels", "tables"):  # compiled and built before, on the usual disk
             (cache / name).symlink_to(CACHE_FOLDER.parents[1] / name)
-        for number in range(drawn.randint(1, 3) + 1):
+        for number in range(drawn.randint(2, 6)):
             logs = folder / str(number)
             (logs / "slow").mkdir(parents=True)
             (logs / "slow" / "sitecustomize.py").write_text(SLOW)
             (logs / "space.json").symlink_to(folder / "space.json")
             victims = Victims(logs, disk, drawn.choice(list(MODES)), drawn.random() < 0.3, drawn)
-            times = [drawn.uniform(0, LONGEST_S) for _ in range(drawn.randint(1, 4))]
-            ends += (last := attempt(victims, [(at, drawn.choice(FAULTS)) for at in times]))
+            ends += attempt(victims, drawn.choices(FAULTS, k=drawn.randint(1, 6)))
             figures += victims.suffered
             figures["slow disk"] += victims.slow
             figures[f"attempts on {victims.mode}"] += 1
-            figures["rows checked"] += check(disk / "out", expected)
+            figures["rows checked"] += (num_rows := check(disk / "out", expected))
+            if num_rows == len(expected):
+                break
         calm = folder / "calm"
         calm.mkdir()
         (calm / "space.json").symlink_to(folder / "space.json")
         last = attempt(Victims(calm, disk, drawn.choice(list(MODES)), False, drawn), [])
         if last != {"0: complete": 1}:
             raise Lost(f"the undisturbed attempt ended so: {dict(last)}")
-        number = check(disk / "out", expected)
-        if number != len(expected):
-            raise Lost(f"{len(expected) - number} of {len(expected)} rows are missing")
-        figures["rows checked"] += number
+        num_rows = check(disk / "out", expected)
+        if num_rows != len(expected):
+            raise Lost(f"{len(expected) - num_rows} of {len(expected)} rows are missing")
+        figures["rows checked"] += num_rows
         if left := [path.name for path in (disk / "out").glob(".*") if path.name != ".lock"]:
             raise Lost(f"temporary files are left: {', '.join(left)}")
     figures["rounds"] += 1

@@ -23,9 +23,10 @@ class Evaluators:
         Raises ClusterError if a worker of the cluster runs another version of fastsim.
         """
         if client is not None:
-            from fastsim.sweeps.cluster import check
+            from fastsim.sweeps.cluster import check, explained
 
-            check(client)
+            with explained(client):
+                check(client)
         self._threads, self._client = threads or os.cpu_count() or 1, client
         self._local = threading.local()
 
@@ -49,25 +50,25 @@ class Evaluators:
         return evaluate(**arguments, arena=self._local.arena)
 
     def _on_cluster(self, tasks: Mapping[str, dict[str, Any]]) -> Iterator[tuple[str, Outcome]]:
-        from distributed import CancelledError, KilledWorker
+        from distributed import KilledWorker
         from distributed import as_completed as as_finished
 
-        from fastsim.sweeps.cluster import VERSIONS
+        from fastsim.sweeps.cluster import VERSIONS, address_of, explained
         from fastsim.sweeps.remote import result_of
 
         assert self._client is not None
-        address = self._client.scheduler_info()["address"]
-        pending = {
-            self._client.submit(_evaluate_there, VERSIONS, arguments, pure=False): key
-            for key, arguments in tasks.items()
-        }
-        try:
-            for future in as_finished(pending):
-                yield pending.pop(future), result_of(future, address)
-        except KilledWorker:
-            raise ClusterError("the workers of the cluster die while they simulate; give them more memory") from None
-        except (CancelledError, OSError):
-            raise ClusterError("the scheduler of the cluster is gone; the same command with --out resumes") from None
+        client, address = self._client, address_of(self._client)
+        with explained(client):
+            pending = {
+                client.submit(_evaluate_there, VERSIONS, arguments, pure=False): key for key, arguments in tasks.items()
+            }
+            try:
+                for future in as_finished(pending):
+                    yield pending.pop(future), result_of(future, address)
+            except KilledWorker:
+                raise ClusterError(
+                    "the workers of the cluster die while they simulate; give them more memory"
+                ) from None
 
 
 def _evaluate_there(versions: dict[str, str], arguments: dict[str, Any]) -> Outcome:

@@ -9,7 +9,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numba
 import numpy as np
 
-from fastsim.errors import ClusterError
+from fastsim.errors import ClusterError, FastsimError
 from fastsim.files.children import without_interrupts
 from fastsim.kernels._jit import CACHE_FOLDER
 from fastsim.version import __version__
@@ -60,9 +60,33 @@ def connect(address: str) -> "Iterator[Client]":
         except (OSError, ValueError, TypeError, RuntimeError) as problem:  # the last two: by the settings of TLS
             raise ClusterError(f"--dask {address}: {_hint(found, problem)}") from None
         try:
-            yield client
+            with explained(client):
+                yield client
         finally:
             client.close(timeout=1)
+
+
+@contextmanager
+def explained(client: "Client") -> Iterator[None]:
+    """Raise FastsimError in place of what Dask raises in this block when the scheduler is lost."""
+    from distributed import CancelledError
+    from distributed.client import ClosedClientError
+    from distributed.comm.core import CommClosedError
+
+    address = address_of(client)
+    try:
+        yield
+    except (CancelledError, ClosedClientError, OSError) as problem:
+        of_files = isinstance(problem, OSError) and not isinstance(problem, CommClosedError | TimeoutError)
+        if of_files and not str(problem).startswith("Timed out trying to connect"):
+            raise
+        raise FastsimError(f"{address}: the scheduler is gone; run again to compute what is missing") from None
+
+
+def address_of(client: "Client") -> str:
+    """The address of the scheduler that a client is connected to."""
+    assert client.scheduler is not None
+    return str(client.scheduler.address)
 
 
 @contextmanager
@@ -83,11 +107,16 @@ def local(workers: int) -> "Iterator[Client]":
 
     # Dask's own profiler would read the stacks of the workers a hundred times per second.
     unprofiled = config.set({"distributed.worker.profile.enabled": False})
-    with unprofiled, _quiet():
-        with without_interrupts():
-            started = LocalCluster(n_workers=workers, **settings)
-        with started as cluster, Client(cluster) as client:
-            yield client
+    with unprofiled, _quiet(), ExitStack() as stack:
+        try:
+            with without_interrupts():
+                cluster = LocalCluster(n_workers=workers, **settings)
+            client = stack.enter_context(Client(stack.enter_context(cluster)))
+        except (RuntimeError, OSError) as problem:
+            raise FastsimError(
+                f"one of {workers} workers ended while it started ({reason(problem)}); is there enough memory?"
+            ) from None
+        yield client
 
 
 def check(client: "Client") -> None:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from fastsim.files.writing import atomic_file
+from fastsim.errors import OutputError
+from fastsim.files.writing import atomic_file, reason
 from fastsim.kernels._jit import CACHE_FOLDER
 
 HEAD, ALIGN = 8, 64  # bytes
@@ -27,9 +28,15 @@ def folder() -> Path:
 
 
 def put(value: Any) -> str:
-    """Keep a value for the processes of this machine, and return its name. Also deletes values older than a week."""
+    """Keep a value for the processes of this machine, and return its name. Also deletes values older than a week.
+
+    Raises OutputError where it cannot be written.
+    """
     name = uuid4().hex
-    store(name, _pack(value))
+    try:
+        store(name, _pack(value))
+    except OSError as problem:
+        raise OutputError(f"{folder()}: cannot be written ({reason(problem)}); set FASTSIM_CACHE_DIR") from None
     for path in folder().iterdir():
         if time.time() - path.stat().st_mtime > WEEK:
             path.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from fastsim.predictors.build import Built, build_cost
 from fastsim.simulation.many import tables_key
 from fastsim.sweeps import handover
 from fastsim.sweeps.batches import Batch, Outcome, simulate
-from fastsim.sweeps.cluster import VERSIONS, compare, reason
+from fastsim.sweeps.cluster import VERSIONS, address_of, compare, reason
 from fastsim.sweeps.configuration import Configuration
 from fastsim.workload import Workload
 
@@ -51,7 +51,6 @@ def compute(client: "Client", batches: Iterator[Batch]) -> Iterator[tuple[Batch,
     a time, so that only the one that kills its workers fails. Raises FastsimError if the scheduler is lost.
     """
     from distributed import CancelledError, KilledWorker, as_completed
-    from distributed.comm.core import CommClosedError
 
     sender, ready = _Sender(client), as_completed(loop=client.loop)
     running: dict[Future[Any], Batch] = {}
@@ -87,9 +86,6 @@ def compute(client: "Client", batches: Iterator[Batch]) -> Iterator[tuple[Batch,
                 submit(batch)
             else:
                 yield batch, answer
-    except (CancelledError, CommClosedError):
-        gone = f"{sender.address}: the scheduler is gone; run again to compute what is missing"
-        raise FastsimError(gone) from None
     finally:
         sender.clean()
         with suppress(CancelledError, OSError):  # the scheduler may be gone
@@ -127,7 +123,7 @@ class _Sender:
 
     def __init__(self, client: "Client") -> None:
         self._client = client
-        self.address: str = client.scheduler_info()["address"]
+        self.address = address_of(client)
         self._names: dict[Any, str | None] = {}  # of values in ``handover``; None: it cannot be built
         self._sent: Counter[tuple[str, str]] = Counter()  # by worker and name
         self._looked, self._window = -LOOK_S, 0

@@ -123,11 +123,13 @@ class Dataset:
 
         Raises OutputError if the folder holds something else.
         """
+        for left in self.folder.glob(f".{SWEEP}.*"):  # of a process that was killed while it wrote this file
+            left.unlink()
         if not (self.folder / SWEEP).exists():
             if others := sorted(path.name for path in self.folder.iterdir() if path.name != ".lock"):
                 raise OutputError(f"{self.folder}: holds {others[0]} and no sweep; name a new or an empty folder")
             return
-        for left in [*self.folder.glob(".part-*"), *self.folder.glob(f".{SWEEP}.*")]:
+        for left in self.folder.glob(".part-*"):
             left.unlink()
         if not any(self.folder.glob("*part-*")):
             return  # an earlier sweep ended without a single row

@@ -176,7 +176,7 @@ def _on_cluster(
 ) -> Iterator[tuple[Batch, list[Outcome]]]:
     from fastsim.sweeps import cluster, remote
 
-    with nullcontext(client) if client is not None else cluster.local(workers or 1) as used:
+    with nullcontext(client) if client is not None else cluster.local(workers or 1) as used, cluster.explained(used):
         cluster.check(used)
         batches = _batches(space, dataset.done, max(1, sum(used.nthreads().values())))
         try:

@@ -1,5 +1,6 @@
 """Sweeps on real Dask clusters: the same rows to the bit, whichever process is killed meanwhile."""
 
+import errno
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ import pytest
 from clusters import ROOT, WAIT_S, Cluster, parts, started, table, until
 from gate import Gate
 
+from fastsim.errors import FastsimError, OutputError
 from fastsim.simulation.warm import compile_kernel
 from fastsim.sweeps import cluster, handover
 from fastsim.sweeps.sweep import sweep
@@ -134,6 +136,38 @@ def test_the_loss_of_the_scheduler_is_one_sentence(running: Cluster, alone: pa.T
     assert 0 < len(left) < SIZE
     assert sweep(SPACE, out).computed == SIZE - len(left)
     assert table(out).to_pylist() == alone.to_pylist()
+
+
+def test_the_loss_of_the_scheduler_before_the_first_batch_is_the_same_sentence(tmp_path: Path) -> None:
+    with started(tmp_path) as found:
+        scheduler = found.scheduler()
+        with (
+            pytest.raises(FastsimError, match="the scheduler is gone; run again"),
+            cluster.connect(found.address) as client,
+        ):
+            scheduler.kill()
+            scheduler.wait()
+            sweep(SPACE, tmp_path / "out", client)
+
+
+def test_a_local_worker_that_is_killed_while_it_starts_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distributed.Nanny.start_unsafe", failed)
+    said = r"^one of 1 workers ended while it started \(Nanny failed to start"
+    with pytest.raises(FastsimError, match=said), cluster.local(1):
+        pass
+
+
+async def failed(nanny: Any) -> None:
+    raise RuntimeError("Nanny failed to start worker process")
+
+
+def test_values_that_cannot_be_kept_for_workers_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(name: str, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(handover, "store", full)
+    with pytest.raises(OutputError, match=r"cannot be written \(No space left on device\); set FASTSIM_CACHE_DIR"):
+        handover.put([])
 
 
 def test_a_worker_of_another_machine_gets_what_it_lacks_once(tmp_path: Path, alone: pa.Table) -> None:

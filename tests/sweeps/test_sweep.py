@@ -173,6 +173,13 @@ def test_a_folder_whose_description_is_damaged(content: str, tmp_path: Path) -> 
         sweep(SPACE, tmp_path)
 
 
+def test_a_folder_whose_description_was_not_written_to_the_end_is_used(tmp_path: Path) -> None:
+    (tmp_path / "._sweep.json.0123456789abcdef").touch()
+    (tmp_path / ".lock").touch()
+    Dataset(tmp_path, {}, {"digest": "1"}).__exit__()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "_sweep.json"]
+
+
 def test_a_folder_of_something_else(tmp_path: Path, swept: Path) -> None:
     other = {**SPACE, "axes": {"num_replicas": [1, 2, 3]}}
     with pytest.raises(OutputError, match=r"holds another sweep .*24 combinations of scheduler.policy, .*name another"):
