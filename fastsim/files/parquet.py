@@ -22,7 +22,7 @@ def read_parquet(path: Path, error: type[InputError], remedy: str = "") -> "pa.T
     try:
         if why := unreadable(path):
             raise error(f"{path}: {why}")
-        table = pq.read_table(path)
+        table = pq.read_table(path.absolute())  # a relative name with a colon would be an address
         table.validate(full=True)
     except (OSError, ValueError, pa.ArrowException) as problem:
         reason = (str(problem).splitlines() or [type(problem).__name__])[0]

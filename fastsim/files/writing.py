@@ -123,9 +123,14 @@ def refuse_file(folder: Path) -> None:
 
 
 def refuse_folder(path: Path, name: str = "result") -> None:
-    """Raise OutputError if a folder has the name of a file that is to be written; ``name``: one to suggest in it."""
+    """Raise OutputError if a folder or device has the name of a file that is to be written.
+
+    ``name``: a file to suggest in the folder.
+    """
     if path.is_dir():
         raise OutputError(f"{path}: is a folder; name a file, e.g. {path / name}")
+    if path.exists() and not path.is_file():  # which a rename would replace
+        raise OutputError(f"{path}: is a pipe, socket or device; name a file")
 
 
 def reason(problem: OSError) -> str:
@@ -160,6 +165,7 @@ def _beside(path: Path, make: Callable[[Path], None]) -> Iterator[Path]:
 
     It is removed in the end, if it is still there, and so is what killed processes left under such names.
     """
+    path = path.absolute()  # pyarrow takes a relative name with a colon for the address of a file system
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in _left_over(path):
         _remove(left)

@@ -137,7 +137,7 @@ class Dataset:
         for path in sorted(self.folder.glob("part-*.parquet")):
             self._part = max(self._part, int(path.stem.removeprefix("part-")) + 1)
             try:
-                with pq.ParquetFile(path) as file:
+                with pq.ParquetFile(path.absolute()) as file:
                     rows, schema = file.read(columns=["digest", "error"]), file.schema_arrow
             except (OSError, pa.ArrowException, KeyError) as problem:
                 aside = path.with_name(f"_damaged-{path.name}")

@@ -123,7 +123,7 @@ def _parquet(path: str, head: bytes) -> "pa.Table":
         file.seek(-4, 2)
         if file.read() != b"PAR1" or file.tell() < 12:
             raise WorkloadError(f"{path}: a truncated Parquet file (its end is missing); copy or write it again")
-    with pq.ParquetFile(path) as parquet:
+    with pq.ParquetFile(Path(path).absolute()) as parquet:
         number = parquet.metadata.num_rows
         check_memory(number, f"{path}: {number:,} rows", PER_ROW)
         wanted = {name for names in NAMES.values() for name in names}
@@ -140,7 +140,8 @@ def _csv(place: str, data: bytes | None) -> "pa.Table":
     convert = csv.ConvertOptions(null_values=[""], strings_can_be_null=True)
 
     def source() -> Any:
-        return place if data is None else BytesIO(data)
+        # A relative name with a colon would be the address of a file system.
+        return Path(place).absolute() if data is None else BytesIO(data)
 
     try:
         return csv.read_csv(source(), convert_options=convert)

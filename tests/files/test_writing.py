@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+import fastsim
 from fastsim.errors import OutputError
 from fastsim.files.writing import atomic_file, atomic_folder, replacing, write_text, writing
+from fastsim.workload.write import save
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -140,3 +142,15 @@ def test_only_one_module_writes_in_one_step() -> None:
     assert found.pop("fastsim/files/writing.py")
     assert len(found.pop("fastsim/sweeps/store.py")) == 1  # a damaged part gets another name
     assert found == {}
+
+
+def test_names_with_a_colon_are_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As which pyarrow reads only absolute ones."""
+    monkeypatch.chdir(tmp_path)
+    rows = fastsim.load_workload("chat", num_requests=3)
+    for suffix in ("csv", "parquet", "jsonl"):
+        save(rows, f"run:1.{suffix}")
+        assert fastsim.load_workload(f"run:1.{suffix}").num_requests == 3
+    fastsim.sweep({"axes": {"num_replicas": [1]}, "workload": {"source": "chat", "num_requests": 3}}, "sweep:1")
+    fastsim.simulate(None, rows).save("result:1")
+    assert fastsim.Result.load("result:1").requests.num_rows == 3
