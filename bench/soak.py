@@ -141,7 +141,6 @@ def soak(
     folder: Path, minutes: float, rounds: int, configurations: int, seed: int
 ) -> tuple[Counter[str], Counter[str]]:
     """Run rounds until both limits are reached; return what was done, and how clients ended. Raises Lost."""
-    os.nice(10)
     seeds = {"from": 1, "to": configurations // 2, "step": 1}
     axes = {"scheduler.max_num_seqs": [64, 128], "seed": seeds}
     space = {"workload": {"source": "chat", "rate": 4, "num_requests": REQUESTS, "seed": 0}, "axes": axes}
@@ -166,6 +165,7 @@ def main(given: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args(given)
     folder = Path(tempfile.mkdtemp(prefix="fastsim-soak-"))
+    os.nice(10)
     try:
         figures, ends = soak(folder, asked.minutes, asked.rounds, asked.configurations, asked.seed)
     except Lost as fault:
