@@ -107,8 +107,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except OSError as problem:
         if problem.errno not in ENVIRONMENT:
             return _fault(problem)
-        place = "" if problem.filename is None else f"{problem.filename}: "
-        return _fail(f"{place}{problem.strerror}", 2)
+        place = "" if problem.filename is None else f": {problem.filename}"
+        return _fail(f"{problem.strerror}{place}", 2)
     except Exception as fault:
         return _fault(fault)
 

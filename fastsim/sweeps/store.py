@@ -8,7 +8,7 @@ import json
 import time
 import warnings
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -57,6 +57,7 @@ class Dataset:
         self._figures = False  # whether the schema has their columns
         self._part = 0
         self._open = ExitStack()
+        self._made = not folder.exists()
         refuse_file(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -75,9 +76,17 @@ class Dataset:
         return self
 
     def __exit__(self, *failure: object) -> None:
-        """Write the rows that are not written yet, also after an interruption."""
+        """Write the rows that are not written yet, also after an interruption.
+
+        A new folder without a row is removed again after a failure.
+        """
         try:
             self.write()
+            if self._made and any(failure) and not self.rows:
+                with suppress(OSError):
+                    for name in (SWEEP, ".lock"):
+                        (self.folder / name).unlink(missing_ok=True)
+                    self.folder.rmdir()
         finally:
             self._open.close()
 

@@ -1,6 +1,7 @@
 """Reads workloads from CSV, Parquet and JSONL files with fastsim's column names or Vidur's."""
 
 import sys
+from contextlib import suppress
 from difflib import get_close_matches
 from io import BytesIO
 from itertools import islice
@@ -133,18 +134,21 @@ def _parquet(path: str, head: bytes) -> "pa.Table":
 
 
 def _csv(place: str, data: bytes | None) -> "pa.Table":
-    """Read CSV. Only an empty cell counts as missing: nan is a number, and NA is text."""
+    """Read CSV. Only an empty cell counts as missing: nan is a number, and NA and 0x10 are text."""
     import pyarrow as pa
     from pyarrow import csv
 
-    convert = csv.ConvertOptions(null_values=[""], strings_can_be_null=True)
+    def convert(kind: pa.DataType | None) -> csv.ConvertOptions:
+        kinds = {name: kind for names in NAMES.values() for name in names} if kind else {}
+        return csv.ConvertOptions(null_values=[""], strings_can_be_null=True, column_types=kinds)
 
     def source() -> Any:
         # A relative name with a colon would be the address of a file system.
         return Path(place).absolute() if data is None else BytesIO(data)
 
     try:
-        return csv.read_csv(source(), convert_options=convert)
+        # As integers pyarrow would read hexadecimal ones too.
+        return _with_integers(csv.read_csv(source(), convert_options=convert(pa.float64())))
     except pa.ArrowInvalid:
         uneven: list[Any] = []
 
@@ -154,13 +158,38 @@ def _csv(place: str, data: bytes | None) -> "pa.Table":
 
         (Path(place).read_bytes() if data is None else data).decode()  # rows that are noted must be text
         # Row numbers are known only when a single thread reads.
-        csv.read_csv(source(), csv.ReadOptions(use_threads=False), csv.ParseOptions(invalid_row_handler=note), convert)
+        reading, parsing = csv.ReadOptions(use_threads=False), csv.ParseOptions(invalid_row_handler=note)
+        table = csv.read_csv(source(), reading, parsing, convert(None))
         if not uneven:
-            raise
+            return _without_hexadecimals(table, csv.read_csv(source(), convert_options=convert(pa.string())))
         raise WorkloadError(
             f"{place}: data row {uneven[0].number - 1}: {uneven[0].actual_columns} cells, where the header has "
             f"{uneven[0].expected_columns}: {_short(uneven[0].text)}"
         ) from None
+
+
+def _with_integers(table: "pa.Table") -> "pa.Table":
+    """Return the table with columns of whole numbers as integers, which messages show as they are written."""
+    import pyarrow as pa
+
+    for index, name in enumerate(table.column_names):
+        if name not in NAMES["arrived_at"] and pa.types.is_float64(table.schema.types[index]):
+            with suppress(pa.ArrowInvalid):
+                table = table.set_column(index, name, table.column(index).cast(pa.int64()))
+    return table
+
+
+def _without_hexadecimals(table: "pa.Table", texts: "pa.Table") -> "pa.Table":
+    """Return the table with the columns of texts in place of those of integers that are not decimal."""
+    import pyarrow as pa
+
+    for index, name in enumerate(table.column_names):
+        if pa.types.is_integer(table.schema.types[index]) and pa.types.is_string(texts.schema.types[index]):
+            try:
+                texts.column(index).cast(pa.float64())
+            except pa.ArrowInvalid:
+                table = table.set_column(index, name, texts.column(index))
+    return table
 
 
 def _jsonl(path: str) -> "pa.Table":
