@@ -85,8 +85,8 @@ def main() -> None:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the default are the arguments of the process.
 
-    Returns the exit code: 0 on success, 1 on failure, 2 for bad input. Raises SystemExit with 130 after Ctrl-C and 143
-    after SIGTERM.
+    Returns the exit code: 0 on success, 1 on failure, 2 for bad input. Ctrl-C ends the process with 130, and SIGTERM
+    with 143.
     """
     try:
         with interrupt.watched():

@@ -5,6 +5,7 @@ time, or wait for a compiler or for other threads. Another thread therefore wait
 if the main thread has not done so within ``GRACE_S``.
 """
 
+import atexit
 import os
 import signal
 import sys
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -35,7 +36,7 @@ _saying = threading.Lock()  # is never released, so that only one thread says th
 
 @contextmanager
 def watched() -> Iterator[None]:
-    """Exit with code 128 + the signal's number when SIGINT or SIGTERM arrives while the block runs.
+    """End the process with exit code 128 + the signal's number when SIGINT or SIGTERM arrives while the block runs.
 
     The signal raises KeyboardInterrupt on the main thread, so that open files are closed and what is done is kept.
     Signals that this process was started to ignore stay ignored.
@@ -55,8 +56,7 @@ def watched() -> Iterator[None]:
     except BaseException:
         if _arrived is None:
             raise
-        _say()
-        raise SystemExit(128 + _arrived) from None
+        _leave(_arrived)
     finally:
         if _arrived is None:
             for number in handled:
@@ -127,6 +127,17 @@ def _wait(pipe: int) -> None:
             click.echo(SHOW_CURSOR, err=True)
         _say()
         _clean()
+    finally:
+        os._exit(128 + number)
+
+
+def _leave(number: int) -> NoReturn:
+    """Say what is kept and end the process, without what Python does last: large libraries take seconds to unload."""
+    try:
+        _say()
+        _clean()
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
     finally:
         os._exit(128 + number)
 
