@@ -13,11 +13,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 GRACE_S = 0.5  # s from a signal until the process is ended
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -72,7 +74,7 @@ def keeps(sentence: str) -> None:
     _kept = lambda: sentence  # noqa: E731
 
 
-def writes(path: str | Path | None) -> None:
+def writes(path: "str | Path | None") -> None:
     """Let the sentence say whether ``path`` was written since this call; "-" and None name no file."""
     global _kept
     before = _content(path)
@@ -83,7 +85,7 @@ def writes(path: str | Path | None) -> None:
     _kept = kept
 
 
-def resumes(folder: Path | None, done: str) -> None:
+def resumes(folder: "Path | None", done: str) -> None:
     """Let the sentence say that ``folder`` holds what is ``done``, and how to resume; None names no folder."""
     global _kept
 
@@ -163,10 +165,12 @@ def _clean() -> None:
         util._run_finalizers(0)  # type: ignore[attr-defined]  # removes semaphores
 
 
-def _content(path: str | Path | None) -> Any:
+def _content(path: "str | Path | None") -> Any:
     """What tells whether a file or folder was written: when it was changed, or when each visible entry was."""
     if path is None or path == "-":
         return None
+    from pathlib import Path
+
     with suppress(OSError, ValueError):
         if not Path(path).is_dir():
             return Path(path).stat().st_mtime_ns
