@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from pythons import install, pythons, summary_digest
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -66,3 +67,20 @@ def test_a_wheel_of_the_source_archive_runs(packages: tuple[Path, Path, Path], t
     )
     assert done.returncode == 0, done.stderr
     assert "20 requests" in done.stdout and (tmp_path / "run" / "requests.parquet").exists()
+
+
+def test_another_python_gives_the_same_bits(packages: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    """With kernels interpreted, to be quick; `bench/pythons.py` compiles, on all Pythons."""
+    others = {version: python for version, python in pythons().items() if int(version[2:]) != sys.version_info.minor}
+    if not others:
+        pytest.skip("needs another Python from 3.11 on")
+    version, python = max(others.items(), key=lambda item: int(item[0][2:]))
+    try:
+        own = install(python, str(packages[1]), tmp_path / version)
+    except subprocess.CalledProcessError as problem:
+        pytest.skip(f"pip cannot install fastsim on Python {version}: {problem.stderr[-200:]}")
+    digests: list[str] = []
+    for each in (Path(sys.executable), own):
+        (folder := tmp_path / f"run{len(digests)}").mkdir()
+        digests.append(summary_digest(each, folder, NUMBA_DISABLE_JIT="1"))
+    assert digests[0] == digests[1]
