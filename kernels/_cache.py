@@ -186,12 +186,15 @@ class KernelCache(_Cache):  # type: ignore[misc]
 
     def _save(self, path: Path, payload: bytes) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        number, part = tempfile.mkstemp(dir=path.parent, suffix=".part")
+        prefix = f"{self._function.__name__}."
+        for left in path.parent.glob(f"{prefix}*.part"):  # of a process that was killed: this one holds the lock
+            left.unlink(missing_ok=True)
+        number, part = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=".part")
         try:
             with os.fdopen(number, "wb") as file:
                 file.write(MAGIC + hashlib.sha256(payload).digest() + payload)
             Path(part).replace(path)
-        except OSError:
+        except BaseException:
             Path(part).unlink(missing_ok=True)
             raise
 

@@ -130,6 +130,14 @@ def test_a_full_disk_is_said_once_and_is_not_fatal(toy: Toy) -> None:
     assert not toy.files() and not list(toy.cache.rglob("*.part"))
 
 
+def test_what_a_killed_process_left_is_removed(toy: Toy) -> None:
+    toy.run("1")
+    left = toy.files()[0].parent / "toy.abc.part"
+    left.write_bytes(b"half")
+    toy.run("1.5")
+    assert not left.exists() and len(toy.files()) == 2
+
+
 def test_files_and_folders_are_private_whatever_the_umask(toy: Toy) -> None:
     toy.run("1", umask=0)
     (path,) = toy.files()
