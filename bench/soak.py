@@ -100,14 +100,18 @@ def small_disk(folder: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
+def make_cache(disk: Path) -> None:
+    """Make a cache whose kernels and tables are those of the usual one, as compiling takes minutes."""
+    (disk / "cache").mkdir(mode=0o700)
+    for name in ("kernels", "tables"):
+        (disk / "cache" / name).symlink_to(CACHE_FOLDER.parents[1] / name)
+
+
 def one_round(folder: Path, expected: dict[str, str], drawn: random.Random, figures: Counter[str]) -> Counter[str]:
     """Disturb a sweep until it is complete, add to the figures, and return how clients ended. Raises Lost."""
     ends: Counter[str] = Counter()
     with small_disk(folder) as disk:
-        cache = disk / "cache"
-        cache.mkdir(mode=0o700)
-        for name in ("kernels", "tables"):  # compiled and built before, on the usual disk
-            (cache / name).symlink_to(CACHE_FOLDER.parents[1] / name)
+        make_cache(disk)
         for number in range(drawn.randint(2, 6)):
             logs = folder / str(number)
             (logs / "slow").mkdir(parents=True)

@@ -45,6 +45,7 @@ store.Dataset.add = add
 
 def test_the_soak_refuses_a_client_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
+    soak.make_cache(tmp_path)
     (tmp_path / "slow").mkdir()
     (tmp_path / "slow" / "sitecustomize.py").write_text(FAILING)
     (tmp_path / "space.json").write_text('{"workload": {"source": "chat", "num_requests": 50}, "axes": {"seed": [1]}}')
