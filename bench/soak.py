@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -170,6 +171,7 @@ def main(given: list[str] | None = None) -> None:
     asked = parser.parse_args(given)
     folder = Path(tempfile.mkdtemp(prefix="fastsim-soak-"))
     os.nice(10)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets background processes ignore it
     try:
         figures, ends = soak(folder, asked.minutes, asked.rounds, asked.configurations, asked.seed)
     except Lost as fault:
