@@ -211,7 +211,7 @@ def test_relaxing_an_objective_never_costs_and_tightening_never_helps(found: Sea
 @pytest.mark.parametrize(
     ("fields", "text"),
     [
-        ({"budget": 0}, "budget: '0' must be above 0 up to 1e9"),
+        ({"budget": 0}, "budget: 0 must be above 0 up to 1e9"),
         ({"budget": "-3"}, "budget: '-3' is neither GPUs nor dollars"),
         ({"budget": "2.5"}, "budget: '2.5' must be above 0 up to 1e9, and whole if it counts GPUs"),
         ({"budget": "lots"}, "budget: 'lots' is neither"),
