@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -176,6 +177,7 @@ def main(given: list[str] | None = None) -> None:
         figures, ends = soak(folder, asked.minutes, asked.rounds, asked.configurations, asked.seed)
     except Lost as fault:
         sys.exit(f"{fault}\nThe processes' logs are in {folder}")
+    shutil.rmtree(folder)
     for counts in (figures, ends):
         print()
         for name, number in sorted(counts.items()):
