@@ -10,7 +10,6 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +93,7 @@ def local(workers: int) -> "Iterator[Client]":
     """Start a cluster of ``workers`` processes of this machine, with one thread each.
 
     Other users of the machine can reach its ports, so it only accepts processes that have a certificate made for this
-    run. Without the package ``cryptography``, which makes it, the cluster is open to all users of the machine.
+    run.
     """
     from dask import config
     from distributed import Client, LocalCluster, Security
@@ -102,8 +101,7 @@ def local(workers: int) -> "Iterator[Client]":
     settings: dict[str, Any] = {"threads_per_worker": 1, "silence_logs": logging.CRITICAL}
     # No dashboard, and any free port for the scheduler's pages: Dask warns where another cluster has the usual one.
     settings |= {"dashboard_address": ":0", "scheduler_kwargs": {"dashboard": False}}
-    if find_spec("cryptography"):
-        settings |= {"protocol": "tls", "security": Security.temporary()}
+    settings |= {"protocol": "tls", "security": Security.temporary()}
 
     # Dask's own profiler would read the stacks of the workers a hundred times per second.
     unprofiled = config.set({"distributed.worker.profile.enabled": False})

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTHING = "fastsim: interrupted; nothing was written"
-WAIT_S = 60.0
+WAIT_S = 600.0  # kernels may have to be compiled first
 
 # Sends itself a signal at some moment. A process in the background ignores SIGINT, unless that is undone.
 KILLED = """

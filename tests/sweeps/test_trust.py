@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +142,6 @@ def test_a_sweep_over_tls(tls: dict[str, str], tmp_path: Path) -> None:
     assert table(tmp_path / "out").to_pylist() == table(tmp_path / "here").to_pylist()
 
 
-@pytest.mark.skipif(not find_spec("cryptography"), reason="no package cryptography")
 def test_strangers_cannot_use_local_workers() -> None:
     with cluster.local(1) as client:
         address = client.scheduler_info()["address"]

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -126,8 +127,7 @@ def load(system: str, family: str, precision: str, chip: Chip, root: Path | None
 
     Raises CatalogError where there is none, and TableError when the file is not the one that its card describes.
     """
-    import onnxruntime
-
+    onnxruntime = runtime()
     about = card(system, family, precision, root)
     path = (root or FOLDER) / system / f"{stem(family, precision)}.onnx"
     content = path.read_bytes()
@@ -137,6 +137,14 @@ def load(system: str, family: str, precision: str, chip: Chip, root: Path | None
     options.intra_op_num_threads = options.inter_op_num_threads = 1  # so that sums are the same on any machine
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     return Forest(family, precision, chip, about, session, _exact(path.with_suffix(".npz")))
+
+
+def runtime() -> Any:
+    """Import onnxruntime with its telemetry off, which would write into the home folder and to standard error."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    return onnxruntime
 
 
 def _exact(path: Path) -> dict[tuple[float, ...], float]:

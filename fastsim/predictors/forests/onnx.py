@@ -12,6 +12,7 @@ import numpy as np
 from fastsim.predictors.chip import Features
 
 from .fit import Fitted
+from .forest import runtime
 
 
 def _rounded_down(thresholds: np.ndarray) -> np.ndarray:
@@ -89,11 +90,11 @@ def disagreement(content: bytes, fitted: Fitted, inputs: Features) -> float:
 
     ``inputs``: float32[rows, features], on which onnxruntime runs both.
     """
-    import onnxruntime
     import skl2onnx
     from skl2onnx.common.data_types import FloatTensorType
     from sklearn.ensemble import RandomForestRegressor
 
+    onnxruntime = runtime()
     forest = RandomForestRegressor(len(fitted.trees))
     forest.estimators_, forest.n_outputs_, forest.n_features_in_ = fitted.trees, 1, inputs.shape[1]
     theirs = skl2onnx.to_onnx(forest, initial_types=[("features", FloatTensorType([None, inputs.shape[1]]))])
