@@ -87,13 +87,15 @@ class Journal:
             database.execute(f"PRAGMA user_version = {FORMAT}")
         elif version != FORMAT or database.execute("PRAGMA quick_check").fetchone() != ("ok",):
             raise sqlite3.DatabaseError
-        there = {name: json.loads(value) for name, value in database.execute("SELECT name, value FROM about")}
+        # All rows at once: a connection whose cursor has rows left keeps its lock when it is closed.
+        settings = database.execute("SELECT name, value FROM about").fetchall()
+        there = {name: json.loads(value) for name, value in settings}
         for name, value in about.items():
             if there.get(name) != value:
                 raise InputError(
                     f"{self._path.parent}: holds another search ({name} differ); name another folder with --out"
                 )
-        findings = database.execute("SELECT key, outcome FROM findings")
+        findings = database.execute("SELECT key, outcome FROM findings").fetchall()
         self.known = {key: json.loads(outcome) for key, outcome in findings}
         database.execute("COMMIT")
 

@@ -1,13 +1,11 @@
 """What a report is made of, without a browser: thin curves that say the truth, and every kind of bad input."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
@@ -134,44 +132,20 @@ def test_all_kinds_from_the_command_line(saved: dict[str, list[Path]], tmp_path:
     assert [path.name for path in tmp_path.iterdir()] == ["r.html"]
 
 
-def test_an_older_result_with_parts_missing(saved: dict[str, list[Path]], tmp_path: Path) -> None:
-    """No iterations, no breakdown, and a summary of the first format: five sections, and no P99.9."""
-    folder = shutil.copytree(saved["one"][0], tmp_path / "old")
-    (folder / "iterations.parquet").unlink()
-    summary = json.loads((folder / "summary.json").read_text())
-    summary = {key: summary[key] for key in ("latency", "throughput", "totals", "utilisation", "cost", "timing")}
-    summary["latency"] = {k: {s: v[s] for s in ("mean", "p50", "p90", "p99")} for k, v in summary["latency"].items()}
-    (folder / "summary.json").write_text(json.dumps(summary))
-    config = json.loads((folder / "config.json").read_text())
-    del config["format"], config["digest"]
-    (folder / "config.json").write_text(json.dumps(config))
-    table = pq.read_table(folder / "requests.parquet")
-    table = table.select(table.column_names[:15]).replace_schema_metadata({"fastsim": json.dumps(config)})
-    pq.write_table(table, folder / "requests.parquet")
-    report([folder], tmp_path / "r.html")
-    html = (tmp_path / "r.html").read_text()
-    assert "simulate with <code>--iterations</code>" in html
-    assert "holds no verdict" in html
-    report([folder, *saved["three"]], tmp_path / "r.html")
-
-
 @pytest.mark.parametrize("empty", [True, False])
 def test_a_run_in_which_nothing_finished(saved: dict[str, list[Path]], tmp_path: Path, empty: bool) -> None:
-    folder = shutil.copytree(saved["one"][0], tmp_path / "none")
-    table = pq.read_table(folder / "requests.parquet")
+    folder, whole = tmp_path / "none", fastsim.Result.load(saved["one"][0])
+    table, summary = whole.requests, dict(whole.summary)
     nothing = pa.array([None] * table.num_rows, pa.float64()).fill_null(float("nan"))
     for index, name in enumerate(table.column_names):
         if name in ("scheduled_at", "first_token_at", "finished_at", "ttft", "e2e", "tpot", "scheduling_delay"):
             table = table.set_column(index, table.field(index), nothing)
     table = table.slice(0, 0) if empty else table
-    pq.write_table(table, folder / "requests.parquet")
-    (folder / "iterations.parquet").unlink()
-    summary = json.loads((folder / "summary.json").read_text())
     for key in ("throughput", "energy"):
         summary[key] = dict.fromkeys(summary[key])
     summary["latency"] = {key: dict.fromkeys(figures) for key, figures in summary["latency"].items()}
-    summary["totals"] |= {"requests": table.num_rows, "finished": 0}
-    summary["cost"] |= {"dollars_per_million_output_tokens": None}
+    summary["totals"] = summary["totals"] | {"requests": table.num_rows, "finished": 0}
+    summary["cost"] = summary["cost"] | {"dollars_per_million_output_tokens": None}
     for key in set(summary) - {
         "throughput",
         "latency",
@@ -180,10 +154,10 @@ def test_a_run_in_which_nothing_finished(saved: dict[str, list[Path]], tmp_path:
         "utilisation",
         "definitions",
         "warnings",
-        "digest",
+        "timing",
     }:
         summary.pop(key)
-    (folder / "summary.json").write_text(json.dumps(summary))
+    fastsim.Result(table, None, summary, whole.config).save(folder)
     report([folder], tmp_path / "r.html")
     assert f"None of {table.num_rows} requests finished." in (tmp_path / "r.html").read_text()
     report([folder, *saved["three"]], tmp_path / "r.html")
