@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import fastsim
+from fastsim.predictors.times.times import LAYER_OPERATORS
 
 from .mutations import FLOATS, NUMBERS, TEXTS, as_json, as_yaml, changed, damaged
 
@@ -231,13 +233,20 @@ def tables(random: Random, folder: Path) -> list[str]:
 
 
 @cache
+def _temporary() -> TemporaryDirectory[str]:
+    """Return a folder that is removed when the process ends."""
+    return TemporaryDirectory(prefix="fuzz-")
+
+
+def _folder(name: str) -> Path:
+    return Path(_temporary().name) / name
+
+
+@cache
 def _tables() -> Path:
     """Return a folder of small valid tables."""
-    from tempfile import mkdtemp
-
-    from fastsim.predictors.times.times import LAYER_OPERATORS
-
-    folder = Path(mkdtemp())
+    folder = _folder("tables")
+    folder.mkdir()
     (folder / "meta.json").write_text(json.dumps(TABLES_META))
     tokens = np.arange(1, 21)
 
@@ -305,9 +314,7 @@ def result(random: Random, folder: Path) -> list[str]:
 @cache
 def _result() -> Path:
     """Return the folder of a small result."""
-    from tempfile import mkdtemp
-
-    folder = Path(mkdtemp()) / "result"
+    folder = _folder("result")
     fastsim.simulate(fastsim.Deployment.load(DEPLOYMENT), WORKLOAD, iterations=True).save(folder)
     return folder
 
@@ -349,9 +356,11 @@ def arguments(random: Random, folder: Path) -> list[str]:
         if text in ("/", "..", "."):  # where this would write
             continue
         before, equals, _ = line[at].partition("=")
-        line[at] = random.choice(
-            (text, f"{before}{equals}{text}", damaged(random, line[at].encode()).decode(errors="replace"))
-        )
+        if line[at].startswith("/"):  # never the name of a file elsewhere
+            line[at] = text
+        else:
+            other = damaged(random, line[at].encode()).decode(errors="replace")
+            line[at] = random.choice((text, f"{before}{equals}{text}", other))
     return [argument.replace("\0", "") for argument in line]  # as no operating system passes it on
 
 
