@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from fastsim.errors import printable
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -148,7 +150,7 @@ def _say() -> None:
     """Say that the command was interrupted and what it keeps, unless that was said."""
     if _saying.acquire(blocking=False):
         with suppress(OSError):
-            click.echo(f"fastsim: interrupted; {_kept()}", err=True)
+            click.echo(f"fastsim: interrupted; {printable(_kept())}", err=True)
             # What libraries say of tasks that do not end is no news.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 

@@ -6,7 +6,7 @@ import click
 
 from fastsim.deployment.resolved import Deployment
 from fastsim.deployment.schedulers import is_function
-from fastsim.errors import ConfigError
+from fastsim.errors import ConfigError, printable
 from fastsim.sweeps.space import Space
 
 FIELDS = ("scheduler.policy", "router.policy")
@@ -42,4 +42,4 @@ def _check(field: str, policies: Iterable[str], allowed: bool, source: str) -> N
                 f"{field}: {policy!r} is Python code that {source} names; read the code, then allow it with "
                 f"--policies, or use another policy (e.g. {other})"
             )
-        click.echo(f"fastsim: running {policy}", err=True)
+        click.echo(f"fastsim: running {printable(policy)}", err=True)

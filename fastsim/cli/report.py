@@ -15,9 +15,10 @@ def report(folders: tuple[Path, ...], out: Path) -> None:
     from fastsim.cli import interrupt
     from fastsim.cli.terminal import progress as progress_module
     from fastsim.cli.terminal.console import size
+    from fastsim.errors import printable
     from fastsim.report.report import report as write
 
     interrupt.writes(out)
     with progress_module.progress(f"Reading {len(folders):,} results") as progress:
         write(folders, out, progress)
-    click.echo(f"Written to {out}: {size(out.stat().st_size)}; open it in any browser.")
+    click.echo(f"Written to {printable(str(out))}: {size(out.stat().st_size)}; open it in any browser.")

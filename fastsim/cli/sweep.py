@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from fastsim.cli import options
+from fastsim.errors import printable
 
 
 @click.command()
@@ -42,13 +43,13 @@ def sweep(space: str, out: Path, workers: int | None, dask: str | None, yes: boo
     check_space(configurations, policies)
     if dask is not None:
         from fastsim.sweeps.cluster import connect
-    warnings.showwarning = lambda message, *_: click.echo(f"fastsim: {message}", err=True)
+    warnings.showwarning = lambda message, *_: click.echo(f"fastsim: {printable(str(message))}", err=True)
     with (
         connect(dask) if dask is not None else nullcontext() as client,
         progress_module.counting("Sweeping") as progress,
     ):
-        if client is not None and not client.nthreads():
-            click.echo(f"fastsim: {dask} has no workers yet; waiting for the first", err=True)
+        if dask is not None and client is not None and not client.nthreads():
+            click.echo(f"fastsim: {printable(dask)} has no workers yet; waiting for the first", err=True)
         interrupt.resumes(out, "done")
         done = run(configurations, out, client, workers=workers, yes=yes, progress=progress)
     sweep_module.sweep(done)

@@ -32,6 +32,7 @@ def timeline(folder: Path, out: Path, begin: float | None, end: float | None, ev
     from fastsim.cli import interrupt
     from fastsim.cli.terminal import progress as progress_module
     from fastsim.cli.terminal.console import size
+    from fastsim.errors import printable
     from fastsim.report.timeline.timeline import timeline as write
 
     interrupt.writes(out)
@@ -39,7 +40,7 @@ def timeline(folder: Path, out: Path, begin: float | None, end: float | None, ev
         written = write(folder, out, begin, end, every, progress)
     part = "" if written.every == 1 else f", one in {written.every}"
     click.echo(
-        f"Written to {out}: {written.num_batches:,} batches and {written.num_requests:,} requests between "
-        f"{written.begin:g} and {written.end:g} s{part}, {size(out.stat().st_size)}; open it in ui.perfetto.dev or "
-        "chrome://tracing."
+        f"Written to {printable(str(out))}: {written.num_batches:,} batches and {written.num_requests:,} requests "
+        f"between {written.begin:g} and {written.end:g} s{part}, {size(out.stat().st_size)}; open it in "
+        "ui.perfetto.dev or chrome://tracing."
     )

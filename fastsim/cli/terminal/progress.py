@@ -4,8 +4,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from fastsim.cli.terminal.console import stderr
+from fastsim.errors import printable
+
+if TYPE_CHECKING:
+    from rich.progress import TextColumn
 
 PATIENCE = 1.0  # s before a progress bar appears
 
@@ -16,11 +21,11 @@ def progress(title: str) -> Iterator[Callable[[float], None]]:
     if not sys.stderr.isatty():
         yield lambda share: None
         return
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 
-    columns = (TextColumn(title), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    columns = (_title(), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     bar = Progress(*columns, console=stderr(), transient=True)
-    task = bar.add_task("", total=1.0)
+    task = bar.add_task(printable(title), total=1.0)
     began = time.monotonic()
 
     def update(share: float) -> None:
@@ -35,6 +40,13 @@ def progress(title: str) -> Iterator[Callable[[float], None]]:
             bar.stop()
 
 
+def _title() -> "TextColumn":
+    """Return the column with the title of a bar, which may hold names: it shows markup as text."""
+    from rich.progress import TextColumn
+
+    return TextColumn("{task.description}", markup=False)
+
+
 @contextmanager
 def counting(title: str) -> Iterator[Callable[[int, int], None]]:
     """Yield a function that takes the number done and the total, and draws a bar with the rate and the time left."""
@@ -43,9 +55,9 @@ def counting(title: str) -> Iterator[Callable[[int, int], None]]:
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+    columns = (_title(), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
     bar = Progress(*columns, TimeRemainingColumn(), console=stderr(), transient=True)
-    task = bar.add_task("", total=None, rate="")
+    task = bar.add_task(printable(title), total=None, rate="")
     began, before = time.monotonic(), -1
 
     def update(done: int, total: int) -> None:
