@@ -62,8 +62,15 @@ class Cluster:
     def scheduler(self, *given: str, **variables: str) -> subprocess.Popen[bytes]:
         usual = ("--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(self.file))
         process = self.start("scheduler", *usual, *given, **variables)
-        until(self.file.exists, process)
+        until(self._is_named, process)
         return process
+
+    def _is_named(self) -> bool:
+        """Whether the scheduler has written its file, to the end."""
+        try:
+            return bool(self.address)
+        except (OSError, ValueError):
+            return False
 
     def worker(self, **variables: str) -> subprocess.Popen[bytes]:
         return self.start("worker", self.address, "--nthreads", "1", "--no-nanny", "--host", "127.0.0.1", **variables)
