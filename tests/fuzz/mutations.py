@@ -93,7 +93,7 @@ def near_value(random: Random, value: Any) -> Any:
         case bool():
             return not value
         case int():
-            return random.choice((0, 1, 2, 3, value - 1, value + 1, value * 2, value * 1000, 100_000, float(value)))
+            return random.choice((0, 1, 2, 3, value - 1, value + 1, value * 2, value * 1000, 100_000, 0.5))
         case float():
             return random.choice((0.0, 1.0, value / 2, value * 1000, -value, value + 1e-12, 0))
         case str():
