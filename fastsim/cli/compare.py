@@ -12,7 +12,7 @@ from fastsim.cli import options
 @click.argument("b", metavar="B", type=click.Path(path_type=Path))
 @click.option(
     "--top",
-    type=click.IntRange(0),
+    type=click.IntRange(0, 10**9),
     default=10,
     show_default=True,
     help="How many of the requests that got slower to list.",

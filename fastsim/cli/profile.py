@@ -29,7 +29,11 @@ import click
 )
 @click.option("--system", help="Name of the device in the rows (default: its name in the catalog, else the driver's).")
 @click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the order and of the inputs."
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    default=0,
+    show_default=True,
+    help="Seed of the order and of the inputs.",
 )
 def profile(
     device: str,

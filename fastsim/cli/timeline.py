@@ -23,7 +23,7 @@ import click
 )
 @click.option(
     "--every",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 10**9),
     metavar="N",
     help="Keep one batch and one request in N.  [default: keeps at most 400,000 batches]",
 )

@@ -123,3 +123,21 @@ def test_no_name_ends_the_comment_of_a_manifest(tmp_path: Path, capsys: pytest.C
     deployment = {"model": "llama-3-8b", "device": str(tmp_path / "gpu.yaml"), "node": "pcie_gen4"}
     (tmp_path / "d.yaml").write_text(yaml.safe_dump(deployment))
     assert "gpu.yaml:1: name: " in refused(capsys, "launch", tmp_path / "d.yaml", "--kubernetes")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("timeline", "x", "--every"),
+        ("compare", "x", "x", "--top"),
+        ("profile", "--minutes", "1", "--seed"),
+        ("trace", "synthesise", "chat", "--seed"),
+        ("simulate", "--requests"),
+        ("capacity", "--replicates"),
+        ("fleet", "--rate", "1", "--requests"),
+    ],
+)
+def test_numbers_of_400_digits(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]) -> None:
+    assert run([*arguments, "9" * 400]) == 2
+    said = capsys.readouterr().err
+    assert "99 is not " in said or "a whole number of 1,329 bits" in said
