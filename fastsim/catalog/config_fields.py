@@ -1,8 +1,13 @@
 """The fields of a Hugging Face config.json that fastsim reads, with their types; any of them may be missing or null."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from fastsim.errors import CatalogError, ConfigError
+from fastsim.files.documents import parse_json, read_text
+from fastsim.files.schema import validate
 
 Whole = Annotated[int, Field(ge=0, lt=2**31, description="a whole number from 0 to below 2^31", examples=[2])] | None
 Integer = Annotated[int, Field(gt=-(2**31), lt=2**31, description="an integer of 32 bits", examples=[4096])] | None
@@ -73,3 +78,16 @@ class ConfigFile(_Fields):
     mlp_only_layers: list[Annotated[int, Field(ge=0, lt=2**31)]] | None = _field("a list of layers", [0, 1])
     q_lora_rank: Whole = None
     quantization_config: Quantization | None = _field("an object with a quant_method", {"quant_method": "fp8"})
+
+
+def read(file: Path, schema: type[BaseModel]) -> dict[str, Any]:
+    """Read a JSON file whose fields have the types of ``schema``.
+
+    Raises CatalogError for a field of another type, and ConfigError when the file cannot be read.
+    """
+    document = parse_json(read_text(file), str(file))
+    try:
+        validate(schema, document)
+    except ConfigError as problem:
+        raise CatalogError(str(problem)) from None
+    return document.values

@@ -6,12 +6,11 @@ Field names and their defaults are those of the configuration classes in transfo
 from pathlib import Path
 from typing import Any
 
-from fastsim.catalog.config_fields import ConfigFile
+from fastsim.catalog.config_fields import ConfigFile, read
 from fastsim.catalog.model import Model
 from fastsim.catalog.quantization import quantisation
-from fastsim.errors import CatalogError, ConfigError
-from fastsim.files.documents import parse_json, read_text, short
-from fastsim.files.schema import validate
+from fastsim.errors import CatalogError
+from fastsim.files.documents import short
 
 # What follows from model_type where the configuration does not say it.
 GATED = {"llama", "mistral", "qwen", "qwen2", "qwen3", "internlm", "internlm2", "gemma", "gemma2", "gemma3_text"}
@@ -67,12 +66,7 @@ def read_config(path: Path) -> Model:
     the file cannot be read.
     """
     file = path / "config.json" if path.is_dir() else path
-    document = parse_json(read_text(file), str(file))
-    config = document.values
-    try:
-        validate(ConfigFile, document)
-    except ConfigError as problem:
-        raise CatalogError(str(problem)) from None
+    config = read(file, ConfigFile)
     kind = (config.get("model_type") or "").lower()
     for field, harmless, meaning in REFUSED:
         value = config.get(field)

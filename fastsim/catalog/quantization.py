@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from fastsim.catalog.config_fields import ModelOptFile
-from fastsim.errors import CatalogError, ConfigError
-from fastsim.files.documents import parse_json, read_text, short
-from fastsim.files.schema import validate
+from fastsim.catalog.config_fields import ModelOptFile, read
+from fastsim.errors import CatalogError
+from fastsim.files.documents import short
 
 KNOWN = "fp8, compressed-tensors, awq, gptq, modelopt"
 
@@ -20,12 +19,8 @@ def quantisation(file: Path, config: dict[str, Any]) -> str | None:
     beside = file.with_name("hf_quant_config.json")
     place, given = "quantization_config", config.get("quantization_config")
     if not given and beside.exists():
-        document = parse_json(read_text(beside), str(beside))
-        try:
-            validate(ModelOptFile, document)
-        except ConfigError as problem:
-            raise CatalogError(str(problem)) from None
-        file, place, given = beside, "quantization", {"quant_method": "modelopt", **document.values["quantization"]}
+        written = read(beside, ModelOptFile)["quantization"]
+        file, place, given = beside, "quantization", {"quant_method": "modelopt", **written}
     if not given:
         return None
     found = _scheme(given)

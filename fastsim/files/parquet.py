@@ -1,5 +1,6 @@
 """Reading Parquet tables, whole."""
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,8 +28,7 @@ def read_parquet(path: Path, error: type[InputError], remedy: str = "") -> "pa.T
     except (OSError, ValueError, pa.ArrowException) as problem:
         reason = (str(problem).splitlines() or [type(problem).__name__])[0]
         raise error(f"{path}: cannot be read as Parquet ({reason}){end}") from None
-    names = table.column_names
-    for name in names:
-        if names.count(name) > 1:
-            raise error(f"{path}: column {name!r} is there {names.count(name)} times; keep one")
+    for name, times in Counter(table.column_names).items():
+        if times > 1:
+            raise error(f"{path}: column {name!r} is there {times} times; keep one")
     return table

@@ -41,7 +41,9 @@ class Condition:
                 "`field == null or ...`)"
             ) from None
         if not isinstance(truth, bool):
-            raise ConfigError(f"{self.source}: {self.text!r} is {short(truth)}, not a truth (e.g. num_gpus <= 16)")
+            raise ConfigError(
+                f"{self.source}: {self.text!r} is {short(truth)}, not true or false (e.g. num_gpus <= 16)"
+            )
         return truth
 
 
