@@ -55,6 +55,11 @@ class ClusterError(InputError):
     """A Dask cluster that cannot be reached, or whose workers cannot run this version of fastsim."""
 
 
+def first_line(problem: BaseException) -> str:
+    """Return the first line of an error's message, or the error's name if it has none."""
+    return (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+
+
 def printable(text: str) -> str:
     """Return ``text`` with line breaks as they are and other control characters escaped, as a terminal may show it."""
     if text.isprintable():

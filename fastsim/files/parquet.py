@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastsim.errors import InputError
+from fastsim.errors import InputError, first_line
 from fastsim.files.documents import unreadable
 
 if TYPE_CHECKING:
@@ -26,8 +26,7 @@ def read_parquet(path: Path, error: type[InputError], remedy: str = "") -> "pa.T
         table = pq.read_table(path.absolute())  # a relative name with a colon would be an address
         table.validate(full=True)
     except (OSError, ValueError, pa.ArrowException) as problem:
-        reason = (str(problem).splitlines() or [type(problem).__name__])[0]
-        raise error(f"{path}: cannot be read as Parquet ({reason}){end}") from None
+        raise error(f"{path}: cannot be read as Parquet ({first_line(problem)}){end}") from None
     for name, times in Counter(table.column_names).items():
         if times > 1:
             raise error(f"{path}: column {name!r} is there {times} times; keep one")

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fastsim.errors import InputError
+from fastsim.errors import InputError, first_line
 from fastsim.files.documents import short, unreadable
 from fastsim.files.parquet import read_parquet
 
@@ -25,7 +25,8 @@ FILES = (*TABLES, *CSV, "config.json", "summary.json")
 def read_folder(folder: Path) -> tuple[pa.Table, pa.Table | None, dict[str, Any], dict[str, Any]]:
     """Return the table of requests, that of iterations or None, the summary and the config of a result.
 
-    Raises InputError if a file is missing, damaged, in a newer format, or of another simulation than the rest.
+    Raises InputError if a file is missing, damaged, in another format, of another simulation than the rest,
+    or changed since it was written.
     """
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "does not exist"
@@ -66,7 +67,9 @@ def digest_of(requests: pa.Table, iterations: pa.Table | None, summary: dict[str
 
 
 def _are_times(timing: Any) -> bool:
-    return isinstance(timing, dict) and all(type(time) is float and math.isfinite(time) for time in timing.values())
+    if not isinstance(timing, dict) or set(timing) != {"tables_s", "kernel_s", "write_s", "total_s"}:
+        return False
+    return all(type(time) is float and math.isfinite(time) for time in timing.values())
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -76,7 +79,7 @@ def _json(path: Path) -> dict[str, Any]:
             raise InputError(f"{path}: {why}; {AGAIN}")
         contents = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as problem:
-        raise InputError(f"{path}: cannot be read ({_reason(problem)}); {AGAIN}") from None
+        raise InputError(f"{path}: cannot be read ({first_line(problem)}); {AGAIN}") from None
     if not isinstance(contents, dict):
         raise InputError(f"{path}: holds no mapping, so it does not belong to a result; {AGAIN}")
     return contents
@@ -86,11 +89,6 @@ def _digest(table: pa.Table) -> str | None:
     """Return the digest of the result that a table was written with, or None if it carries none."""
     digest = (table.schema.metadata or {}).get(b"fastsim_digest")
     return None if digest is None else digest.decode(errors="replace")
-
-
-def _reason(problem: Exception) -> str:
-    """Return the first line of an error's message, or the error's name if it has none."""
-    return (str(problem).splitlines() or [type(problem).__name__])[0]
 
 
 def write_parquet(table: pa.Table, path: Path, digest: str) -> None:

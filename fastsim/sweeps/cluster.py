@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numba
 import numpy as np
 
-from fastsim.errors import ClusterError, FastsimError
+from fastsim.errors import ClusterError, FastsimError, first_line
 from fastsim.files.children import without_interrupts
 from fastsim.kernels._jit import CACHE_FOLDER
 from fastsim.version import __version__
@@ -112,7 +112,7 @@ def local(workers: int) -> "Iterator[Client]":
             client = stack.enter_context(Client(stack.enter_context(cluster)))
         except (RuntimeError, OSError) as problem:
             raise FastsimError(
-                f"one of {workers} workers ended while it started ({reason(problem)}); is there enough memory?"
+                f"one of {workers} workers ended while it started ({first_line(problem)}); is there enough memory?"
             ) from None
         yield client
 
@@ -166,26 +166,20 @@ def _base(answer: Mapping[str, Any]) -> dict[str, str]:
     return {name: _release(str(answer["packages"][name.lower()])) for name in ("Python", "Dask")}
 
 
-def reason(problem: BaseException) -> str:
-    """The first line of an error, or its type."""
-    lines = str(problem).strip().splitlines()
-    return lines[0] if lines else type(problem).__name__
-
-
 def _hint(address: str, problem: BaseException) -> str:
     """Why a scheduler cannot be used, and what to do about it."""
     if isinstance(problem, RuntimeError):  # Dask's configuration requires encryption
-        return f"{reason(problem)}; start the scheduler with `--protocol tls`, and name its tls:// address"
+        return f"{first_line(problem)}; start the scheduler with `--protocol tls`, and name its tls:// address"
     if address.startswith("tls://"):
-        said = "Dask's configuration names no certificates" if isinstance(problem, TypeError) else reason(problem)
+        said = "Dask's configuration names no certificates" if isinstance(problem, TypeError) else first_line(problem)
         return (
             f"no scheduler answers over TLS within {PATIENCE_S:g} s ({said}); is `dask scheduler --protocol tls` "
             "running there, and does distributed.comm.tls of Dask's configuration name ca-file, client.cert and "
             "client.key?"
         )
     return (
-        f"no scheduler answers within {PATIENCE_S:g} s ({reason(problem)}); is `dask scheduler` running there, with "
-        "the same release of dask, and without TLS?"
+        f"no scheduler answers within {PATIENCE_S:g} s ({first_line(problem)}); is `dask scheduler` running there, "
+        "with the same release of dask, and without TLS?"
     )
 
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastsim.deployment.resolved import Resolved
-from fastsim.errors import ClusterError, FastsimError
+from fastsim.errors import ClusterError, FastsimError, first_line
 from fastsim.predictors.build import Built, build_cost
 from fastsim.simulation.many import tables_key
 from fastsim.sweeps import handover
 from fastsim.sweeps.batches import Batch, Outcome, simulate
-from fastsim.sweeps.cluster import VERSIONS, address_of, compare, reason
+from fastsim.sweeps.cluster import VERSIONS, address_of, compare
 from fastsim.sweeps.configuration import Configuration
 from fastsim.workload import Workload
 
@@ -183,4 +183,4 @@ def result_of(future: "Future[Any]", address: str) -> Any:
     try:
         return future.result()
     except (ImportError, AttributeError) as problem:  # of a worker that joined later, without fastsim or with another
-        raise ClusterError(f"{address}: a worker cannot run fastsim ({reason(problem)})") from None
+        raise ClusterError(f"{address}: a worker cannot run fastsim ({first_line(problem)})") from None

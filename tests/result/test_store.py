@@ -94,6 +94,7 @@ def change_column(name: str) -> Callable[[Path], None]:
         (change_summary("latency", value=None), "its files were changed"),
         (change_summary("totals", "requests", value=float("nan")), "its files were changed"),
         (change_summary("timing", "kernel_s", value="fast"), "its files were changed"),
+        (change_summary("timing", value={}), "its files were changed"),
         (change_column("requests.parquet"), "its files were changed"),
         (change_column("iterations.parquet"), "its files were changed"),
         (mix, "requests.parquet and config.json come from different simulations"),
