@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fastsim.catalog.config_fields import ConfigFile, read
-from fastsim.catalog.model import Model
+from fastsim.catalog.model import Layer, Model
 from fastsim.catalog.quantization import quantisation
 from fastsim.errors import CatalogError
 from fastsim.files.documents import short
@@ -89,7 +89,7 @@ def read_config(path: Path) -> Model:
     if heads % kv_heads:
         raise _fault(file, "num_key_value_heads", kv_heads, f"does not divide the {heads} attention heads")
     layers = _required(file, sizes, "num_layers")
-    experts = _experts(file, config, kind, layers)
+    experts = _experts(file, config, kind)
     gated = bool(experts) or _gated(file, config, kind)
     width = sizes["intermediate_size"] or experts.get("moe_intermediate_size")
     if width is None and not gated:
@@ -116,7 +116,7 @@ def read_config(path: Path) -> Model:
         post_attention_norm=kind not in PARALLEL,
         sliding_window=window,
         source=str(file),
-        num_full_attention_layers=_full_layers(config, kind, layers) if window else 0,
+        layers=_layers(file, config, kind, layers, window, bool(experts)),
         sandwich_norm=kind in SANDWICH,
         quantization=quantisation(file, config),
         **experts,
@@ -124,20 +124,43 @@ def read_config(path: Path) -> Model:
     )
 
 
-def _full_layers(config: dict[str, Any], kind: str, layers: int) -> int:
-    """Return how many layers of a model with a sliding window have full attention."""
+def _layers(
+    file: Path, config: dict[str, Any], kind: str, number: int, window: int | None, experts: bool
+) -> tuple[Layer, ...]:
+    """Return the layers of a model where they differ in their windows or experts; empty where all are alike."""
+    full = _full_layers(config, kind, number) if window else set(range(number))
+    routed = _routed_layers(file, config, number) if experts else set()
+    if len(full) in (0, number) and len(routed) in (0, number):
+        return ()
+    return tuple(
+        Layer("attention", None if i in full else window, "experts" if i in routed else "dense") for i in range(number)
+    )
+
+
+def _full_layers(config: dict[str, Any], kind: str, layers: int) -> set[int]:
+    """Return the layers of a model with a sliding window that have full attention."""
     if types := config.get("layer_types"):
-        return int(types.count("full_attention"))
+        return {i for i, name in enumerate(types) if name == "full_attention"}
     if kind in FULL_ATTENTION_EVERY:
         every = config.get("sliding_window_pattern", FULL_ATTENTION_EVERY[kind])
-        return layers // every if every and every > 0 else 0
+        return {i for i in range(layers) if (i + 1) % every == 0} if every and every > 0 else set()
     if kind in ("qwen2", "qwen3", "qwen2_moe", "qwen3_moe"):
         first = config.get("max_window_layers", 28)
-        return layers if first is None else max(0, min(layers, first))
-    return 0
+        return set(range(layers if first is None else max(0, min(layers, first))))
+    return set()
 
 
-def _experts(file: Path, config: dict[str, Any], kind: str, layers: int) -> dict[str, int]:
+def _routed_layers(file: Path, config: dict[str, Any], layers: int) -> set[int]:
+    """Return the layers that route their tokens to experts."""
+    field = "moe_layer_freq" if "moe_layer_freq" in config else "decoder_sparse_step"
+    step = config.get(field, 1)
+    if not isinstance(step, int) or isinstance(step, bool) or not 0 < step < 2**31:
+        raise _fault(file, field, step, "is not a positive integer (e.g. 1), and experts need it")
+    first, dense = config.get("first_k_dense_replace") or 0, set(config.get("mlp_only_layers") or ())
+    return {i for i in range(layers) if i >= first and i not in dense and (i + 1) % step == 0}
+
+
+def _experts(file: Path, config: dict[str, Any], kind: str) -> dict[str, int]:
     """Return the fields of Model that describe experts; empty for a dense model."""
     spellings = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
     field = next((name for name in spellings if isinstance(config.get(name), int) and config[name] > 1), None)
@@ -147,18 +170,12 @@ def _experts(file: Path, config: dict[str, Any], kind: str, layers: int) -> dict
         known = ", ".join(sorted(EXPERTS))
         why = f"describes a mixture of experts, and model_type {short(kind)} is not a known one ({known})"
         raise _fault(file, field, config[field], why)
-    step = config.get("decoder_sparse_step", config.get("moe_layer_freq", 1))
-    first = config.get("first_k_dense_replace") or 0
-    only = sorted(config.get("mlp_only_layers") or ())
-    if only and only != list(range(len(only))):
-        raise _fault(file, "mlp_only_layers", only, "are not the first layers (e.g. [0, 1])")
     chosen = "num_experts_per_tok" if "num_experts_per_tok" in config else "moe_topk"
     width = EXPERTS[kind]
     given = {
         field: config[field],
         chosen: config.get(chosen),
         width: config.get(width),
-        "moe_layer_freq" if "moe_layer_freq" in config else "decoder_sparse_step": step,
     }
     for name, value in given.items():
         if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31:
@@ -171,8 +188,6 @@ def _experts(file: Path, config: dict[str, Any], kind: str, layers: int) -> dict
         "num_experts_per_tok": config[chosen],
         "moe_intermediate_size": config[width],
         "shared_expert_intermediate_size": shared,
-        "first_dense_layers": min(layers, max(first, len(only))),
-        "moe_layer_step": step,
     }
 
 

@@ -11,7 +11,7 @@ from fastsim.files import DATA
 from fastsim.files.documents import short
 
 from .hardware import Device, Node
-from .model import Model
+from .model import Layer, Model
 
 Kind = Literal["models", "devices", "nodes"]
 T = TypeVar("T", "Model", "Device", "Node")
@@ -83,6 +83,8 @@ def _model(name: str, values: Mapping[str, Any]) -> Model:
         "post_attention_norm": True,
         "sliding_window": None,
     }
+    if dense := values.get("first_dense_layers"):
+        shape["layers"] = (Layer(),) * dense + (Layer(mlp="experts"),) * (values["num_layers"] - dense)
     return _build(Model, name, shape | dict(values))
 
 

@@ -1,6 +1,22 @@
 """A model: the shapes of a decoder."""
 
 from dataclasses import dataclass
+from typing import Literal
+
+Mixer = Literal["attention", "linear", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """What a layer consists of: what mixes its tokens, and what follows.
+
+    ``window`` is the number of tokens that its attention looks back; None: all of them. A linear mixer keeps a state
+    of constant size for each sequence instead of a KV cache, as Mamba-2 and gated delta nets do.
+    """
+
+    mixer: Mixer = "attention"
+    window: int | None = None
+    mlp: Literal["dense", "experts", "none"] = "dense"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,23 +37,39 @@ class Model:
     qk_norm: bool
     attention_bias: bool  # whether the QKV projection has a bias
     post_attention_norm: bool  # False: attention and MLP run in parallel behind one norm, as in Phi-2
-    sliding_window: int | None  # tokens; None: all layers have full attention
+    sliding_window: int | None  # tokens, of the layers that have a window; None: all layers have full attention
     source: str
-    num_full_attention_layers: int = 0  # of a model with a sliding window: layers without the window
+    layers: tuple[Layer, ...] = ()  # one for each layer where layers differ; empty: all are alike
     sandwich_norm: bool = False  # whether norms follow attention and MLP too, as in Gemma-2
     quantization: str | None = None  # precision of the published weights; None: 16 bits
     num_experts: int = 0  # routed experts of a layer; 0: the model is dense
     num_experts_per_tok: int = 0
     moe_intermediate_size: int = 0  # of one expert
     shared_expert_intermediate_size: int = 0  # of all shared experts together
-    first_dense_layers: int = 0  # layers before the first one with experts
-    moe_layer_step: int = 1  # from there on, one layer in this many has experts
     kv_lora_rank: int = 0  # multi-head latent attention: width of the compressed KV; 0: there is none
     q_lora_rank: int = 0  # 0: queries are not compressed
     qk_nope_head_dim: int = 0
     qk_rope_head_dim: int = 0
     v_head_dim: int = 0
 
+    def layer(self, number: int) -> Layer:
+        """The layer with this number, counted from 0."""
+        if self.layers:
+            return self.layers[number]
+        return Layer("attention", self.sliding_window, "experts" if self.num_experts else "dense")
+
     def has_experts(self, layer: int) -> bool:
         """Whether a layer, counted from 0, routes its tokens to experts."""
-        return self.num_experts > 0 and layer >= self.first_dense_layers and (layer + 1) % self.moe_layer_step == 0
+        return self.layer(layer).mlp == "experts"
+
+    def has_mlp(self, layer: int) -> bool:
+        """Whether a layer, counted from 0, has an MLP or experts behind its attention."""
+        return self.layer(layer).mlp != "none"
+
+    def mixer(self, layer: int) -> Mixer:
+        """What mixes the tokens of a layer, counted from 0: attention, a linear recurrence, or nothing."""
+        return self.layer(layer).mixer
+
+    def window(self, layer: int) -> int | None:
+        """Tokens that the attention of a layer, counted from 0, looks back; None: all of them."""
+        return self.layer(layer).window

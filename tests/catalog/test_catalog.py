@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from fastsim.catalog.load import default_node, load_device, load_model, load_node, names
+from fastsim.catalog.model import Model
 from fastsim.errors import CatalogError, ConfigError
 
 LLAMA = {
@@ -217,7 +218,6 @@ def test_phi_is_parallel_and_plain(tmp_path: Path) -> None:
         ({"num_local_experts": 8}, r"num_local_experts: 8 describes a mixture of experts"),
         ({"n_routed_experts": 256}, r"n_routed_experts: 256 describes a mixture of experts"),
         ({"model_type": "mixtral", "num_local_experts": 8}, r"num_experts_per_tok|moe_topk: None is not a positive"),
-        (MOE | {"mlp_only_layers": [3]}, r"mlp_only_layers: \[3\] are not the first layers"),
         (MOE | {"moe_intermediate_size": None}, r"moe_intermediate_size: None is not a positive integer"),
         ({"kv_lora_rank": 512}, r"kv_lora_rank: 512 describes multi-head latent attention, and model_type 'llama'"),
         ({"model_type": "deepseek_v2", "kv_lora_rank": 512}, r"qk_nope_head_dim: None is not a positive integer"),
@@ -279,6 +279,8 @@ def test_mixtures_of_experts_and_latent_attention(tmp_path: Path) -> None:
     model = load_model(config(tmp_path, **MOE, decoder_sparse_step=2, mlp_only_layers=[0, 1, 2]))
     assert (model.num_experts, model.num_experts_per_tok, model.moe_intermediate_size) == (64, 4, 512)
     assert [layer for layer in range(8) if model.has_experts(layer)] == [3, 5, 7] and model.qk_norm
+    model = load_model(config(tmp_path, **MOE, mlp_only_layers=[1, 30]))
+    assert [layer for layer in range(32) if not model.has_experts(layer)] == [1, 30]
     latent = {"kv_lora_rank": 256, "qk_nope_head_dim": 64, "qk_rope_head_dim": 32, "v_head_dim": 48}
     shared = {"n_routed_experts": 16, "n_shared_experts": 2, "num_experts_per_tok": 2, "moe_intermediate_size": 128}
     more = {"model_type": "deepseek_v3", "first_k_dense_replace": 3, "q_lora_rank": None}
@@ -287,15 +289,19 @@ def test_mixtures_of_experts_and_latent_attention(tmp_path: Path) -> None:
     assert model.shared_expert_intermediate_size == 256 and not model.has_experts(2) and model.has_experts(3)
 
 
+def windows(model: Model) -> list[int | None]:
+    return [model.window(layer) for layer in range(model.num_layers)]
+
+
 def test_layers_without_a_window(tmp_path: Path) -> None:
     windowed = {"sliding_window": 128, "num_hidden_layers": 4, "head_dim": 64}
     types = ["sliding_attention", "full_attention", "sliding_attention", "sliding_attention"]
-    assert load_model(config(tmp_path, **windowed, layer_types=types)).num_full_attention_layers == 1
+    assert windows(load_model(config(tmp_path, **windowed, layer_types=types))) == [128, None, 128, 128]
     gemma = load_model(config(tmp_path, **windowed, model_type="gemma2"))
-    assert gemma.num_full_attention_layers == 2 and gemma.sandwich_norm
-    assert load_model(config(tmp_path, **windowed)).num_full_attention_layers == 0
+    assert windows(gemma) == [128, None, 128, None] and gemma.sandwich_norm
+    assert windows(load_model(config(tmp_path, **windowed))) == [128] * 4
     qwen = config(tmp_path, **windowed, model_type="qwen2", max_window_layers=3)
-    assert load_model(qwen).num_full_attention_layers == 3
+    assert windows(load_model(qwen)) == [None, None, None, 128]
 
 
 @pytest.mark.parametrize("name", ["Llama-3.1-8B", "Llama-3.1-70B", "Llama-3.1-405B", "Qwen3-8B", "Qwen3-32B", *EXPERTS])

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from fastsim.catalog.load import load_model, names
-from fastsim.catalog.model import Model
+from fastsim.catalog.model import Layer, Model
 from fastsim.deployment.operators.decoder import Operators, operators
 from fastsim.deployment.operators.kinds import WEIGHT_BYTES, Gemm
 
@@ -149,12 +149,15 @@ def test_experts() -> None:
 
 
 def test_windows_of_some_layers() -> None:
-    model = replace(load_model("Mistral-7B-v0.1"), num_full_attention_layers=8, sandwich_norm=True)
+    layers = (Layer(), Layer(window=4096), Layer(window=4096), Layer(window=4096)) * 8
+    model = replace(load_model("Mistral-7B-v0.1"), layers=layers, sandwich_norm=True)
     ops = operators(model, 1)
     assert [(one.name, one.count, one.window) for one in ops.attentions] == [
         ("attn", 8, None),
         ("attn_window", 24, 4096),
     ]
+    first = operators(model, 1, layers=range(2))  # a stage has the windows of its own layers
+    assert [(one.count, one.window) for one in first.attentions] == [(1, None), (1, 4096)]
     assert ops.attention.window == 4096 and len(operators(load_model("Mistral-7B-v0.1"), 1).attentions) == 1
     assert {kernel.name: kernel.num_kernels for kernel in ops.elementwise}["output_layernorms"] == 2
 

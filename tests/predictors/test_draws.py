@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fastsim.catalog.model import Layer
 from fastsim.deployment.resolved import Deployment, Resolved, resolve
 from fastsim.predictors.build import build_cost, build_costs, operator_times
 from fastsim.predictors.tables import cache
@@ -63,7 +64,8 @@ def test_draws_spread_as_their_intervals_say() -> None:
 def test_tables_by_operator_add_up_and_come_back_from_the_cache(windowed: bool, tmp_path: Path) -> None:
     one = resolved("scheduler.max_num_seqs=16", "pipeline_parallel_size=2", "tensor_parallel_size=2")
     if windowed:  # two kinds of attention
-        model = replace(one.model, sliding_window=1024, num_full_attention_layers=16)
+        layers = (Layer(), Layer(window=1024)) * (one.model.num_layers // 2)
+        model = replace(one.model, sliding_window=1024, layers=layers)
         one = replace(one, model=model)
     cold, warm = build_cost(one), build_cost(one)
     assert ("attn_window_decode" in cold.operators) == windowed and cold.operators["attn_decode"].decode_ms.size

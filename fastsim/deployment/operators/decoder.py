@@ -79,7 +79,7 @@ def operators(
     tp, hidden = tensor_parallel_size, model.hidden_size
     chosen = range(model.num_layers) if layers is None else layers
     count, routed = len(chosen), sum(model.has_experts(layer) for layer in chosen)
-    gemms, small, attentions = attention_parts(model, tp, count, precision, kv_precision)
+    gemms, small, attentions = attention_parts(model, tp, chosen, precision, kv_precision)
     small += norms(model, count)
     if count > routed:
         more, kernels = dense_parts(model, tp, count - routed, precision)

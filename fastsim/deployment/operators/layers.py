@@ -1,5 +1,8 @@
 """The parts of a layer (attention, dense MLP, experts, norms), each as GEMMs and the small kernels between them."""
 
+from collections import Counter
+from collections.abc import Sequence
+
 from fastsim.catalog.model import Model
 
 from .kinds import BYTES, INPUT_BYTES, Attention, Elementwise, Gemm
@@ -14,9 +17,10 @@ def _quantise(name: str, width: int, count: int, precision: str) -> list[Element
 
 
 def attention_parts(
-    model: Model, tp: int, count: int, precision: str, kv_precision: str
+    model: Model, tp: int, layers: Sequence[int], precision: str, kv_precision: str
 ) -> tuple[list[Gemm], list[Elementwise], tuple[Attention, ...]]:
-    """Projections, rope and attention kernels of ``count`` layers; full attention comes before windowed attention."""
+    """Projections, rope and attention kernels of layers; full attention comes before windowed attention."""
+    count = len(layers)
     if model.kv_lora_rank:
         return _latent(model, tp, count, precision, kv_precision)
     hidden, dim = model.hidden_size, model.head_dim
@@ -30,12 +34,9 @@ def attention_parts(
     small = [Elementwise("attn_rope", rotated, rotated, 3 if model.qk_norm else 1, count, norm_weights)]
     small += _quantise("attn_pre_quant", hidden, count, precision)
     small += _quantise("attn_post_quant", heads * dim, count, precision)
-    if model.sliding_window is None:
-        return gemms, small, (Attention(heads, kv_heads, dim, count, None, kv_precision),)
-    # It does not matter which layers have no window: each stage is taken as the mean of all.
-    full = round(count * model.num_full_attention_layers / model.num_layers)
-    kinds = ((full, None), (count - full, model.sliding_window))
-    return gemms, small, tuple(Attention(heads, kv_heads, dim, n, w, kv_precision) for n, w in kinds if n)
+    windows = Counter(model.window(layer) for layer in layers)
+    kinds = sorted(windows.items(), key=lambda kind: kind[0] is not None)
+    return gemms, small, tuple(Attention(heads, kv_heads, dim, n, window, kv_precision) for window, n in kinds)
 
 
 def _latent(
