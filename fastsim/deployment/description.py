@@ -16,8 +16,22 @@ RouterPolicy = Literal["round_robin", "random", "least_outstanding", "least_wait
 Planner = Literal["fastsim", "vidur"]
 Compose = Literal["fastsim", "vidur"]
 Dtype = Literal["bfloat16", "float16"]
-Quantization = Literal["none", "fp8", "fp8_block", "int8_wo", "int4_wo", "nvfp4"]
-KvCacheDtype = Literal["auto", "fp8"]
+Quantization = Literal[
+    "none",
+    "fp8",
+    "fp8_block",
+    "fp8_wo",
+    "mxfp8",
+    "int8",
+    "int8_wo",
+    "int4_wo",
+    "int4_fp8",
+    "nvfp4",
+    "nvfp4_wo",
+    "mxfp4",
+    "nf4",
+]
+KvCacheDtype = Literal["auto", "bfloat16", "fp8"]
 AllToAll = Literal["allgather_reducescatter", "deepep"]
 
 DEFAULT_FILE = DATA / "default.yaml"
@@ -115,10 +129,10 @@ class Deployment(_Settings):
     dtype : str
         Type of activations, and of weights that are not quantised: ``"bfloat16"`` (default) or ``"float16"``.
     quantization : str, optional
-        Precision of the weights of the layers: none (16 bits), fp8, fp8_block, int8_wo, int4_wo or nvfp4. By default
-        that in which the model is published.
+        Precision of the weights of the layers: none (16 bits), fp8, fp8_block, fp8_wo, mxfp8, int8, int8_wo, int4_wo,
+        int4_fp8, nvfp4, nvfp4_wo, mxfp4 or nf4. By default each module's as the model is published.
     kv_cache_dtype : str
-        ``"auto"`` (default: the same as ``dtype``) or ``"fp8"``.
+        ``"auto"`` (default: what the checkpoint says, else the same as ``dtype``), ``"bfloat16"`` or ``"fp8"``.
     tensor_parallel_size : int
         GPUs that share each layer. By default 1.
     pipeline_parallel_size : int
@@ -170,7 +184,9 @@ class Deployment(_Settings):
     quantization: Quantization | None = _setting(
         "precision of the weights of the layers; null: as the model is published", "a precision", "fp8", default=None
     )
-    kv_cache_dtype: KvCacheDtype = _setting("auto (as dtype) or fp8", "a type", "fp8", default="auto")
+    kv_cache_dtype: KvCacheDtype = _setting(
+        "auto (as the checkpoint says, else as dtype), bfloat16 or fp8", "a type", "fp8", default="auto"
+    )
     tensor_parallel_size: int = _count("GPUs that share a layer", 2, 1, 1024)
     pipeline_parallel_size: int = _count("stages that share the layers", 2, 1, 1024)
     enable_expert_parallel: bool = _setting(

@@ -8,12 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .kinds import BYTES, WEIGHT_BYTES, Attention, Elementwise, Experts, Gemm
+from .kinds import BYTES, Attention, Elementwise, Experts, Gemm
 
 if TYPE_CHECKING:
     from fastsim.catalog.model import Model
-
-WEIGHT_BYTES |= {"nvfp4": 0.5 + 1 / 16}
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,16 +2,14 @@
 
 from dataclasses import dataclass
 
+from fastsim.catalog.precisions import FORMATS
+
 BYTES = 2  # bf16 activations
 
 
-# Bytes of a weight with its scales: a float32 per 128 x 128 block, a bf16 per 128 weights, an fp8 per 16.
-WEIGHT_BYTES = {"bf16": 2.0, "fp8": 1.0, "fp8_block": 1 + 4 / 128**2, "int8_wo": 1 + 2 / 128, "int4_wo": 0.5 + 2 / 128}
-
-
-INPUT_BYTES = {"bf16": 2.0, "fp8": 1.0, "fp8_block": 1.0, "int8_wo": 2.0, "int4_wo": 2.0, "nvfp4": 0.5}
-
-
+# Bytes of a weight with its share of the scales, and of an input of a GEMM, by precision.
+WEIGHT_BYTES = {name: kind.bits / 8 for name, kind in FORMATS.items()}
+INPUT_BYTES = {name: kind.input_bits / 8 for name, kind in FORMATS.items()}
 KV_BYTES = {"bf16": 2, "fp8": 1}
 
 
