@@ -1,6 +1,9 @@
 """Errors a user can meet. Every message is one sentence: the place, the value, and a valid value."""
 
+import re
 from collections.abc import Iterable
+
+LISTED = 12  # valid values that a message lists
 
 
 class FastsimError(Exception):
@@ -69,12 +72,59 @@ def printable(text: str) -> str:
 
 
 def did_you_mean(value: str, valid: Iterable[str]) -> str:
-    """``did you mean 'x'?`` for the nearest valid spelling, else the valid values."""
-    from difflib import get_close_matches
+    """``did you mean 'x'?`` for the nearest spelling if one is close, else the valid values, at most LISTED of them."""
+    from difflib import SequenceMatcher
 
-    choices = list(valid)
-    lowered = {choice.lower(): choice for choice in choices}
-    near = get_close_matches(value.lower(), lowered, n=1, cutoff=0.6)
-    if near:
-        return f"did you mean {lowered[near[0]]!r}?"
-    return "valid: " + ", ".join(choices)
+    choices = list(dict.fromkeys(valid))
+    scores = {choice: likeness(value, choice) for choice in choices}
+    best = max(scores.values(), default=0.0)
+    if best > 0:
+        near = [repr(choice) for choice in choices if scores[choice] == best]
+        return f"did you mean {' or '.join(near[:3])}?"
+    if len(choices) <= LISTED:
+        return "valid: " + ", ".join(choices)
+    choices.sort(key=lambda choice: -SequenceMatcher(None, value.lower()[:100], choice.lower()).ratio())
+    return f"valid: {', '.join(choices[:LISTED])} and {len(choices) - LISTED} more"
+
+
+def likeness(value: str, choice: str) -> float:
+    """How close two spellings are, from 0 (another word) to 1 (the same but for case and separators).
+
+    Words are compared one by one, so that ``data_parallel_size`` is not close to ``tensor_parallel_size``. A word with
+    a digit in it is the name of a version or a product, which is close to no other: ``a10g`` is no ``a100``.
+    """
+    inner = choice.rpartition(".")[2]
+    whole = _likeness(_words(value), _words(choice))
+    if "." in value or inner == choice:
+        return whole
+    return max(whole, 0.9 * _likeness(_words(value), _words(inner)))  # a setting that belongs to a group
+
+
+def _likeness(ours: list[str], theirs: list[str]) -> float:
+    if "".join(ours) == "".join(theirs):
+        return 1.0 if ours else 0.0
+    if len(ours) == len(theirs):
+        alike = [_word_likeness(one, other) for one, other in zip(ours, theirs, strict=True)]
+        return sum(alike) / len(alike) if min(alike) > 0 else 0.0
+    if ours and set(ours) < set(theirs):  # a part of the name, such as max_seqs of max_num_seqs
+        return 0.5 * sum(map(len, ours)) / sum(map(len, theirs))
+    return 0.75 * _word_likeness("".join(ours), "".join(theirs))  # a separator too many or too few, and a slip
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[^\W_]+", text[:200].lower())
+
+
+def _word_likeness(one: str, other: str) -> float:
+    from difflib import SequenceMatcher
+
+    if one == other:
+        return 1.0
+    if any(char.isdigit() for char in one + other):
+        return 0.0
+    if sorted(one) == sorted(other):  # letters in another order
+        return 0.8
+    if min(len(one), len(other)) >= 3 and (one.startswith(other) or other.startswith(one)):
+        return 0.75  # an abbreviation
+    share = SequenceMatcher(None, one, other).ratio()
+    return share if share >= 0.72 else 0.0

@@ -12,6 +12,7 @@ from fastsim.files.documents import short
 
 from .hardware import Device, Node
 from .model import Layer, Model
+from .names import suggestion
 
 Kind = Literal["models", "devices", "nodes"]
 T = TypeVar("T", "Model", "Device", "Node")
@@ -30,7 +31,7 @@ def load_model(name: str | Path) -> Model:
         from fastsim.catalog.huggingface import read_config
 
         return read_config(path)
-    hint = did_you_mean(str(name), _spellings("models", "/" in str(name)))
+    hint = suggestion(str(name), names("models"))
     raise CatalogError(f"model: {short(str(name))} is neither in the catalog nor a config.json; {hint}")
 
 
@@ -128,11 +129,6 @@ def _exists(path: Path) -> bool:
         return path.exists()
     except OSError:  # a name too long for a file
         return False
-
-
-def _spellings(kind: Kind, whole: bool) -> list[str]:
-    """Return the names that a misspelt name is compared with: whole, or without their organisation."""
-    return [name if whole else name.rpartition("/")[2] for name in names(kind)]
 
 
 def _plain(name: str) -> str:

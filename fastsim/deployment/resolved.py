@@ -219,7 +219,8 @@ def _source(source: str) -> str:
     if source in ("default", "aic"):
         return source
     if f"{kind}:DIR" not in PREDICTORS:
-        raise ConfigError(f"predictor.source: {source!r} is unknown; {did_you_mean(source, PREDICTORS)}")
+        kind_of = f"{kind}:DIR" if ":" in source else source
+        raise ConfigError(f"predictor.source: {source!r} is unknown; {did_you_mean(kind_of, PREDICTORS)}")
     if not folder:
         raise ConfigError(f"predictor.source: {source!r} names no folder (e.g. {kind}:my_folder)")
     return f"{kind}:{Path(folder).expanduser().absolute()}"

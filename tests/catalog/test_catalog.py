@@ -11,6 +11,7 @@ import pytest
 
 from fastsim.catalog.load import default_node, load_device, load_model, load_node, names
 from fastsim.catalog.model import Model
+from fastsim.catalog.names import suggestion
 from fastsim.errors import CatalogError, ConfigError
 
 LLAMA = {
@@ -150,18 +151,50 @@ def test_figures_that_parity_and_costs_rest_on() -> None:
 
 
 def test_unknown_names_get_the_nearest() -> None:
-    with pytest.raises(CatalogError, match=r"^model: 'Llama-2-7c-hf' .*did you mean 'Llama-2-7b-hf'\?$"):
-        load_model("Llama-2-7c-hf")
     with pytest.raises(CatalogError, match=r"did you mean 'meta-llama/Llama-2-7b-hf'\?$"):
         load_model("meta-lama/Llama-2-7b-hf")
-    with pytest.raises(CatalogError, match=r"^device: 'h1000' is unknown; did you mean 'h100'\?$"):
-        load_device("h1000")
     with pytest.raises(CatalogError, match=r"^node: 'a100-dxg' is unknown; did you mean 'a100_dgx'\?$"):
         load_node("a100-dxg")
-    with pytest.raises(CatalogError, match="valid: a100, a100_40gb"):
-        load_device("mi300x")
+    with pytest.raises(CatalogError, match=r"^device: 'h1000' is unknown; valid: .*h100"):
+        load_device("h1000")  # a word with a digit names another product
     with pytest.raises(CatalogError, match="neither in the catalog"):
         load_model("x" * 5000)
+
+
+CATALOG = (
+    "meta-llama/Llama-2-70b-hf",
+    "meta-llama/Llama-3.1-8B",
+    "meta-llama/Llama-3.1-70B",
+    "codellama/CodeLlama-34b-Instruct-hf",
+    "Qwen/Qwen2.5-7B",
+    "mistralai/Mixtral-8x7B-v0.1",
+    "mistralai/Mistral-7B-v0.3",
+    "mistralai/Mistral-Nemo-Instruct-2407",
+    "deepseek-ai/DeepSeek-V3",
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("Llama-3.1-70B-Instrct", "did you mean 'Llama-3.1-70B'?"),
+        ("lama-3.1-70b", "did you mean 'Llama-3.1-70B'?"),
+        ("llama3.1-8b-chat", "did you mean 'Llama-3.1-8B'?"),
+        ("Qwen/Qwen-2.5-7B-Instruct", "did you mean 'Qwen/Qwen2.5-7B'?"),
+        ("codelama-34b", "did you mean 'CodeLlama-34b-Instruct-hf'?"),
+        # Another release, another size and another branch of a family are other models.
+        ("Llama-3.3-70B-Instruct", "of this family the catalog has 'Llama-3.1-70B', 'Llama-2-70b-hf', 'Llama-3.1-8B'"),
+        ("Llama-2-7c-hf", "of this family the catalog has 'Llama-2-70b-hf', 'Llama-3.1-70B', 'Llama-3.1-8B'"),
+        ("Qwen2.5-72B", "of this family the catalog has 'Qwen2.5-7B'"),
+        ("Mixtral-8x22B-v0.1", "of this family the catalog has 'Mixtral-8x7B-v0.1'"),
+        ("Mistral-Large", "of this family the catalog has 'Mistral-7B-v0.3'"),
+        ("deepseek-v3.1", "of this family the catalog has 'DeepSeek-V3'"),
+        ("DeepSeek-R1-Distill-Llama-70B", "`fastsim catalog models` lists what the catalog has"),
+        ("gpt-5", "`fastsim catalog models` lists what the catalog has"),
+    ],
+)
+def test_only_a_model_of_the_same_family_release_and_size_is_suggested(name: str, said: str) -> None:
+    assert suggestion(name, CATALOG) == said
 
 
 def test_a_configuration_is_read_as_the_catalog_has_it(tmp_path: Path) -> None:

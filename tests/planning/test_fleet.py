@@ -38,7 +38,7 @@ def test_rates_of_users() -> None:
 
 
 def test_an_unknown_device_is_refused() -> None:
-    with pytest.raises(CatalogError, match="did you mean 'h100'"):
+    with pytest.raises(CatalogError, match="device: 'h10' is unknown; valid: a100"):
         fleets(5.0, devices=["h10"])
 
 
