@@ -11,6 +11,7 @@ from fastsim.files.documents import read
 from fastsim.files.schema import ONE_LINE, validate
 
 MAX = 1e9  # of every figure, in its unit
+HELD_GIB = 0.6  # of the memory that the driver reports, what it keeps for itself; of small GPUs 3 % at most
 
 
 def _number(meaning: str, example: float, **limits: Any) -> Any:
@@ -35,7 +36,12 @@ class DeviceFile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str = _name("the name of the device in the rows of a profile", "my_gpu", min_length=1)
+    architecture: str | None = _name("as the catalog's GPUs have it", "hopper", default=None)
+    compute_capability: str | None = _name("of NVIDIA's CUDA, in quotes", "9.0", default=None)
     memory_gib: float = _number("as the driver reports it", 80, gt=0)
+    torch_memory_gib: float | None = _number(
+        "as torch sees it; memory_gib less 0.6 if left out", 79.1, gt=0, default=None
+    )
     bandwidth_gb_s: float = _number("10^9 bytes per second", 3350, gt=0)
     tflops: dict[str, Annotated[float, Field(gt=0, le=MAX)]] = Field(
         description="dense, by type",
@@ -49,7 +55,7 @@ class DeviceFile(BaseModel):
         ge=1,
         le=int(MAX),
     )
-    price_per_hour: float = _number("$", 2.5, ge=0, default=0.0)
+    price_per_hour: float | None = _number("$; without it, costs are left out", 2.5, ge=0, default=None)
     power_w: float = _number("rated", 700, ge=0, default=0.0)
     skew: float = _number("decode attention sees mean + skew * (max - mean) KV tokens", 0, ge=0, default=0.0)
     predictor: str | None = _name("the system whose forests it shares", "h100_sxm", default=None)
@@ -62,4 +68,5 @@ def load(path: Path) -> Device:
     given = validate(DeviceFile, document)
     if "bf16" not in given.tflops:
         raise ConfigError(f"{document.where(('tflops',))}: {given.tflops} has no bf16 (e.g. {{bf16: 989.4}})")
-    return Device(**given.model_dump())
+    seen = given.torch_memory_gib or given.memory_gib - min(HELD_GIB, 0.03 * given.memory_gib)
+    return Device(**given.model_dump() | {"torch_memory_gib": seen})

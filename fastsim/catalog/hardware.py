@@ -9,10 +9,13 @@ class Device:
     """A GPU: its memory, its peak rates, its price."""
 
     name: str
-    memory_gib: float
+    architecture: str | None  # "ampere", "ada", "hopper", ...; None: it is not known
+    compute_capability: str | None  # of NVIDIA's CUDA, e.g. "8.6"; None: another vendor's, or it is not known
+    memory_gib: float  # as the driver reports it
+    torch_memory_gib: float  # as torch, and so the engine, sees it
     bandwidth_gb_s: float  # 10^9 bytes per second
     tflops: Mapping[str, float]  # dense, 10^12 per second, by type: bf16, fp8, fp4, int8
-    price_per_hour: float  # $
+    price_per_hour: float | None  # $; None: no price is known
     power_w: float  # rated
     num_sms: int
     skew: float  # decode attention takes as long as with mean + skew * (max - mean) KV tokens per sequence

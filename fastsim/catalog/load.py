@@ -10,6 +10,7 @@ from fastsim.errors import CatalogError, did_you_mean
 from fastsim.files import DATA
 from fastsim.files.documents import short
 
+from .device_names import plain_device, same_gpu
 from .hardware import Device, Node
 from .model import Layer, Model
 from .names import suggestion
@@ -46,7 +47,7 @@ def load_device(name: str) -> Device:
             from fastsim.catalog.device_file import load
 
             return load(Path(name).expanduser())
-        raise CatalogError(f"device: {short(name)} is unknown; {did_you_mean(name, names('devices'))}")
+        raise CatalogError(f"device: {short(name)} is unknown; {same_gpu(name, names('devices'))}")
     canonical, values = entry
     source = f"{values['source']}; price: {values['price_source']}"
     tflops = {name: float(value) for name, value in values["tflops"].items()}
@@ -114,13 +115,13 @@ def _index(kind: Kind) -> dict[str, str]:
     index = {}
     for name, values in _entries(kind).items():
         for spelling in (name, *values.get("aliases", ())):
-            index[_plain(spelling)] = name
-            index.setdefault(_plain(spelling.rpartition("/")[2]), name)
+            index[_key(kind, spelling)] = name
+            index.setdefault(_key(kind, spelling.rpartition("/")[2]), name)
     return index
 
 
 def _find(kind: Kind, name: str) -> tuple[str, dict[str, Any]] | None:
-    canonical = _index(kind).get(_plain(name))
+    canonical = _index(kind).get(_key(kind, name))
     return None if canonical is None else (canonical, _entries(kind)[canonical])
 
 
@@ -129,6 +130,10 @@ def _exists(path: Path) -> bool:
         return path.exists()
     except OSError:  # a name too long for a file
         return False
+
+
+def _key(kind: Kind, name: str) -> str:
+    return plain_device(name) if kind == "devices" else _plain(name)
 
 
 def _plain(name: str) -> str:

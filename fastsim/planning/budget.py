@@ -23,7 +23,7 @@ class Budget:
     def replicas(self, resolved: Resolved) -> int:
         """How many replicas of a deployment the budget pays for. Raises ConfigError for a GPU without a price."""
         gpus = resolved.num_gpus // resolved.num_replicas
-        price = gpus * (resolved.device.price_per_hour if self.dollars else 1)
+        price = gpus * ((resolved.device.price_per_hour or 0) if self.dollars else 1)
         if not price:
             raise ConfigError(
                 f"budget: {resolved.device.name} has no price_per_hour, so {self} buys no number of GPUs; give a "

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from fastsim.catalog.hardware import Device
 from fastsim.deployment.resolved import Deployment, Resolved, resolve
 from fastsim.errors import ConfigError
 from fastsim.sweeps.configuration import digest
@@ -35,8 +36,8 @@ class Candidate:
 
     @property
     def dollars_per_hour(self) -> float:
-        """Price of all GPUs of the deployment, dollars per hour."""
-        return self.resolved.num_gpus * self.resolved.device.price_per_hour
+        """Price of all GPUs of the deployment, dollars per hour; every candidate has one, as ``candidates`` checks."""
+        return self.resolved.num_gpus * (self.resolved.device.price_per_hour or 0.0)
 
     @property
     def watts(self) -> float:
@@ -69,6 +70,7 @@ def candidates(
     num_over_budget = 0
     for configuration in space.configurations():
         resolved = configuration.resolved
+        _check_figures(space.source, resolved.device)
         if budget is not None:
             affordable = budget.replicas(resolved)
             fixed = "num_replicas" in space.names
@@ -93,6 +95,16 @@ def candidates(
     if not by_digest:
         raise ConfigError(f"{space.source}: no configuration costs at most {budget}; raise the budget")
     return list(by_digest.values()), dropped
+
+
+def _check_figures(source: str, device: Device) -> None:
+    """Raise ConfigError for a GPU that no figure per dollar or per watt can be given for."""
+    for key in ("price_per_hour", "power_w"):
+        if not getattr(device, key):
+            raise ConfigError(
+                f"{source}: device: {device.name} has no {key}, by which a search compares; copy its figures from "
+                f"'fastsim catalog devices --json' to a file such as my_gpu.yaml, with {key}, and name the file"
+            )
 
 
 def _at_one(space: Space, num_requests: int | None, default_requests: int) -> dict[str, Any]:

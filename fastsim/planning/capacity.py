@@ -50,7 +50,7 @@ class Capacity:
     gpus : int
         GPUs of all replicas.
     dollars_per_hour : float
-        Price of all GPUs.
+        Price of all GPUs, None if no price of the GPU is known.
     interval : tuple of two floats, or None
         90 % interval of ``replicates``, requests/s. None without replicates.
     replicates : tuple of float
@@ -76,7 +76,7 @@ class Capacity:
     limited_by: tuple[str, ...]
     ceiling: float
     gpus: int
-    dollars_per_hour: float
+    dollars_per_hour: float | None
     interval: tuple[float, float] | None
     replicates: tuple[float, ...]
     notes: tuple[str, ...]
@@ -88,9 +88,9 @@ class Capacity:
     seconds: float
 
     @property
-    def qps_per_dollar(self) -> float:
-        """Requests/s for $1 an hour."""
-        return self.rate / self.dollars_per_hour
+    def qps_per_dollar(self) -> float | None:
+        """Requests/s for $1 an hour, None if no price of the GPU is known."""
+        return self.rate / self.dollars_per_hour if self.dollars_per_hour else None
 
     def as_dict(self) -> dict[str, Any]:
         """The fields, and ``qps_per_dollar``, as JSON has them."""
@@ -183,7 +183,7 @@ def capacity(
         limited_by=bracket.high.broken if bracket.high else (),
         ceiling=ceiling,
         gpus=resolved.num_gpus,
-        dollars_per_hour=resolved.num_gpus * resolved.device.price_per_hour,
+        dollars_per_hour=_dollars(resolved),
         interval=(low, high) if rates else None,
         replicates=tuple(rates),
         notes=tuple(notes.of_capacity(bracket, wanted, unit, rate, tolerance)),
@@ -194,6 +194,11 @@ def capacity(
         num_simulated=sum(each.num_simulated for each in probers),
         seconds=time.perf_counter() - began,
     )
+
+
+def _dollars(resolved: Resolved) -> float | None:
+    price = resolved.device.price_per_hour
+    return None if price is None else resolved.num_gpus * price
 
 
 def check(tolerance: float, replicates: int) -> None:

@@ -197,7 +197,7 @@ def _fleet(candidate: Candidate, row: Row, rate: float, objectives: Sequence[Obj
     if served is None:
         return None
     resolved, figures = served
-    cost = resolved.num_gpus * resolved.device.price_per_hour
+    cost = resolved.num_gpus * (resolved.device.price_per_hour or 0.0)  # the search has checked that there is one
     return Fleet(
         device=resolved.device.name,
         tensor_parallel_size=resolved.tensor_parallel_size,

@@ -56,9 +56,14 @@ def _lines(capacity: Capacity) -> list[str]:
         interval = f"; 90 % interval of {len(capacity.replicates)} replicates: {number(low, 3)} to {number(high, 3)}"
     lines = [
         f"Capacity    {number(capacity.rate)} requests/s (within {share(capacity.tolerance, 1)}{interval})",
-        f"Per dollar  {number(capacity.qps_per_dollar)} requests/s for $1 an hour "
-        f"({dollars(capacity.dollars_per_hour)} an hour)",
     ]
+    if capacity.qps_per_dollar is None:
+        lines.append("Per dollar  not given: no price of this GPU is known")
+    else:
+        lines.append(
+            f"Per dollar  {number(capacity.qps_per_dollar)} requests/s for $1 an hour "
+            f"({dollars(capacity.dollars_per_hour)} an hour)"
+        )
     if capacity.limited_by:
         lines.append(f"Limit       {', '.join(capacity.limited_by)}")
     if capacity.summary:

@@ -96,8 +96,12 @@ def _objectives(summary: dict[str, Any]) -> Iterator[str]:
 def _costs(summary: dict[str, Any]) -> Iterator[str]:
     """A line for the cost, and one for the energy."""
     cost = summary["cost"]
-    whole, price = dollars(cost["dollars"]), dollars(cost["dollars_per_million_output_tokens"])
-    yield f"Cost        {number(cost['gpu_hours'], 3)} GPU-hours, {whole}, {price} per million output tokens"
+    hours = f"{number(cost['gpu_hours'], 3)} GPU-hours"
+    if cost["dollars"] is None:
+        yield f"Cost        {hours}, no price of this GPU is known"
+    else:
+        whole, price = dollars(cost["dollars"]), dollars(cost["dollars_per_million_output_tokens"])
+        yield f"Cost        {hours}, {whole}, {price} per million output tokens"
     if energy := summary.get("energy"):
         drawn, joules = number(energy["kwh"], 3), number(energy["joules_per_output_token"], 3)
         yield f"Energy      {drawn} kWh, {energy['watts']:.0f} W per GPU, {joules} J per output token, modelled"

@@ -70,7 +70,8 @@ def summarise(
     num_tokens, num_finished = num_prompt_tokens + num_output_tokens, int(finished.sum())
     kept = inside(arrived, exclude)
     gpu_hours = resolved.num_gpus * span / 3600
-    dollars = gpu_hours * resolved.device.price_per_hour
+    price = resolved.device.price_per_hour
+    dollars = None if price is None else gpu_hours * price
     busy = ratio(float(replicas.busy.sum() / replicas.busy.size), span)
     iterations = int(counts[:, state.ITERATIONS].sum())
     batch_tokens = int(counts[:, state.TOKENS].sum()) / max(1, iterations)
@@ -97,8 +98,8 @@ def summarise(
             "gpus": resolved.num_gpus,
             "gpu_hours": gpu_hours,
             "dollars": dollars,
-            "dollars_per_million_output_tokens": ratio(dollars * 1e6, num_output_tokens),
-            "dollars_per_million_tokens": ratio(dollars * 1e6, num_tokens),
+            "dollars_per_million_output_tokens": None if dollars is None else ratio(dollars * 1e6, num_output_tokens),
+            "dollars_per_million_tokens": None if dollars is None else ratio(dollars * 1e6, num_tokens),
         },
         "energy": energy(resolved.device, resolved.num_gpus, span, busy or 0.0, batch_tokens, num_output_tokens),
     }
@@ -108,8 +109,11 @@ def summarise(
     if known := provenance.get("known"):
         summary["operator_times"] = known
     summary["definitions"] = definitions(summary)
-    price = f"GPU-hours at ${resolved.device.price_per_hour:g}, the list price of {resolved.device.name} per hour"
-    summary["definitions"]["cost.dollars"] = price
+    summary["definitions"]["cost.dollars"] = (
+        f"not given: no list price of {resolved.device.name} is known"
+        if price is None
+        else f"GPU-hours at ${price:g}, the list price of {resolved.device.name} per hour"
+    )
     summary["warnings"] = list(resolved.warnings)
     return summary
 
