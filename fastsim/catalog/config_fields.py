@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from fastsim.catalog.quantization_fields import Quantization
 from fastsim.errors import CatalogError, ConfigError
 from fastsim.files.documents import parse_json, read_text
 from fastsim.files.schema import validate
@@ -21,38 +22,6 @@ def _field(valid: str, example: Any) -> Any:
 
 class _Fields(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
-
-
-class Weights(_Fields):
-    """How compressed-tensors stores weights."""
-
-    num_bits: Whole = _field("a number of bits", 8)
-    type: Text = _field("text", "float")
-    strategy: Text = _field("text", "channel")
-
-
-class Group(_Fields):
-    """A group of layers that compressed-tensors quantizes alike."""
-
-    weights: Weights | None = _field("an object", {"num_bits": 8})
-    input_activations: dict[str, Any] | None = _field("an object or null", None)
-
-
-class Quantization(_Fields):
-    """How the weights of a checkpoint are quantized."""
-
-    quant_method: Text = _field("text", "fp8")
-    quant_algo: Text = _field("text", "FP8")
-    bits: Whole = _field("a number of bits", 4)
-    w_bit: Whole = _field("a number of bits", 4)
-    weight_block_size: list[Any] | None = _field("a list or null", [128, 128])
-    config_groups: dict[str, Group] | None = _field("an object", {"group_0": {"weights": {"num_bits": 8}}})
-
-
-class ModelOptFile(_Fields):
-    """hf_quant_config.json, which ModelOpt writes beside config.json."""
-
-    quantization: Quantization = Field(description="an object", examples=[{"quant_algo": "FP8"}])
 
 
 class ConfigFile(_Fields):
@@ -78,6 +47,7 @@ class ConfigFile(_Fields):
     mlp_only_layers: list[Annotated[int, Field(ge=0, lt=2**31)]] | None = _field("a list of layers", [0, 1])
     q_lora_rank: Whole = None
     quantization_config: Quantization | None = _field("an object with a quant_method", {"quant_method": "fp8"})
+    compression_config: Quantization | None = _field("an object with a quant_method", {"quant_method": "fp8"})
 
 
 def read(file: Path, schema: type[BaseModel]) -> dict[str, Any]:

@@ -6,9 +6,9 @@ Field names and their defaults are those of the configuration classes in transfo
 from pathlib import Path
 from typing import Any
 
+from fastsim.catalog.checkpoint import checkpoint
 from fastsim.catalog.config_fields import ConfigFile, read
 from fastsim.catalog.model import Layer, Model
-from fastsim.catalog.quantization import quantisation
 from fastsim.errors import CatalogError
 from fastsim.files.documents import short
 
@@ -98,6 +98,7 @@ def read_config(path: Path) -> Model:
         raise _missing(file, "intermediate_size")
     window = config.get("sliding_window") if config.get("use_sliding_window", True) else None
     window = window if window and window > 0 else None
+    quantization, kv_cache_dtype = checkpoint(file, config, layers, bool(experts))
     return Model(
         name=str(path),
         num_layers=layers,
@@ -118,7 +119,8 @@ def read_config(path: Path) -> Model:
         source=str(file),
         layers=_layers(file, config, kind, layers, window, bool(experts)),
         sandwich_norm=kind in SANDWICH,
-        quantization=quantisation(file, config),
+        quantization=quantization,
+        kv_cache_dtype=kv_cache_dtype,
         **experts,
         **latent,
     )

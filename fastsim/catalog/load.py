@@ -14,6 +14,7 @@ from .device_names import plain_device, same_gpu
 from .hardware import Device, Node
 from .model import Layer, Model
 from .names import suggestion
+from .quantization import uniform
 
 Kind = Literal["models", "devices", "nodes"]
 T = TypeVar("T", "Model", "Device", "Node")
@@ -87,7 +88,10 @@ def _model(name: str, values: Mapping[str, Any]) -> Model:
     }
     if dense := values.get("first_dense_layers"):
         shape["layers"] = (Layer(),) * dense + (Layer(mlp="experts"),) * (values["num_layers"] - dense)
-    return _build(Model, name, shape | dict(values))
+    values = shape | dict(values)
+    if published := values.get("quantization"):
+        values["quantization"] = uniform(published, bool(values.get("num_experts")))
+    return _build(Model, name, values)
 
 
 def _node(name: str, values: Mapping[str, Any]) -> Node:

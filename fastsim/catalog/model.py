@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from fastsim.catalog.quantization import Quantization
+
 Mixer = Literal["attention", "linear", "none"]
 
 
@@ -41,7 +43,8 @@ class Model:
     source: str
     layers: tuple[Layer, ...] = ()  # one for each layer where layers differ; empty: all are alike
     sandwich_norm: bool = False  # whether norms follow attention and MLP too, as in Gemma-2
-    quantization: str | None = None  # precision of the published weights; None: 16 bits
+    quantization: Quantization | None = None  # precision of each module as it is published; None: all in 16 bits
+    kv_cache_dtype: str | None = None  # of the KV cache that the checkpoint is calibrated for: fp8; None: 16 bits
     num_experts: int = 0  # routed experts of a layer; 0: the model is dense
     num_experts_per_tok: int = 0
     moe_intermediate_size: int = 0  # of one expert

@@ -37,3 +37,19 @@ FORMATS: Mapping[str, Format] = {
     "mxfp4": Format(4, 16, 32, 8, "fp4 weights, one scale per 32, inputs in 16 bits"),
     "nf4": Format(4, 16, 64, 32, "4-bit normal floats of bitsandbytes, one scale per 64, inputs in 16 bits"),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """The precision of a module of a checkpoint: its name in FORMATS, and the bits of a weight with its scales."""
+
+    name: str
+    bits: float
+
+
+def precision(name: str) -> Precision:
+    """The precision with this name, with as many scales as checkpoints usually have."""
+    return Precision(name, FORMATS[name].bits)
+
+
+BF16 = precision("bf16")

@@ -1,57 +1,74 @@
-"""Reads the precision of the weights of a checkpoint from its Hugging Face files."""
+"""The precision of each module of a checkpoint, in each layer."""
 
-from pathlib import Path
-from typing import Any
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
-from fastsim.catalog.config_fields import ModelOptFile, read
-from fastsim.errors import CatalogError
-from fastsim.files.documents import short
+from fastsim.catalog.precisions import BF16, Precision, precision
 
-KNOWN = "fp8, compressed-tensors, awq, gptq, modelopt"
+# Modules that engines keep in 16 bits unless a checkpoint names them: latent attention multiplies by kv_b_proj in two
+# halves around the attention kernel, for which it is widened.
+WIDE = ("embedding", "lm_head", "moe_router", "attn_kv_up_proj")
+EXPERTS_ALONE = ("mxfp4",)  # precisions in which mixtures of experts are published with nothing else quantised
+
+Run = tuple[int, Precision]  # the first of the layers that have a precision
 
 
-def quantisation(file: Path, config: dict[str, Any]) -> str | None:
-    """Return fp8, fp8_block, int8_wo, int4_wo or nvfp4; None for 16 bits.
+@dataclass(frozen=True, slots=True)
+class Quantization:
+    """The precision of each module, by its name among the GEMMs of an iteration, or moe_experts or embedding.
 
-    It is read from ``quantization_config`` of ``config``, whose fields have been validated, or from
-    hf_quant_config.json in the same folder. Raises CatalogError for a scheme that cannot be simulated.
+    ``default`` is that of every module which ``modules`` does not list and which is not among WIDE. ``modules`` gives
+    for a module the layers, counted from 0, from which on it has a precision.
     """
-    beside = file.with_name("hf_quant_config.json")
-    place, given = "quantization_config", config.get("quantization_config")
-    if not given and beside.exists():
-        written = read(beside, ModelOptFile)["quantization"]
-        file, place, given = beside, "quantization", {"quant_method": "modelopt", **written}
-    if not given:
+
+    name: str  # the precision of most weights, by which the checkpoint goes
+    default: Precision
+    modules: tuple[tuple[str, tuple[Run, ...]], ...] = ()
+
+    def of(self, module: str, layer: int = 0) -> Precision:
+        """The precision of a module in a layer."""
+        for name, runs in self.modules:
+            if name == module:
+                return runs[bisect_right(runs, layer, key=lambda run: run[0]) - 1][1]
+        return BF16 if module in WIDE else self.default
+
+    def counted(self, module: str, layers: Iterable[int]) -> list[tuple[Precision, int]]:
+        """The precisions of a module in some layers and how many layers have each, the most frequent first."""
+        return Counter(self.of(module, layer) for layer in layers).most_common()
+
+
+def uniform(name: str, has_experts: bool = False) -> Quantization:
+    """Every module in one precision, as engines and publishers apply it.
+
+    ``has_experts``: a precision in which experts alone are published leaves everything else in 16 bits.
+    """
+    found = precision(name)
+    if has_experts and name in EXPERTS_ALONE:
+        return Quantization(name, BF16, (("moe_experts", ((0, found),)),))
+    return Quantization(name, found)
+
+
+def tabulated(
+    modules: Sequence[str], num_layers: int, of: Callable[[str, int], Precision], main: str
+) -> Quantization | None:
+    """Ask ``of`` for the precision of every module in every layer; None when all of them have 16 bits.
+
+    ``main``: the module that most weights belong to, whose most frequent precision names the whole, if it is quantised.
+    """
+    table = {module: [of(module, layer) for layer in range(num_layers)] for module in modules}
+    every = Counter(kind for kinds in table.values() for kind in kinds)
+    quantised = [kind for kind, _ in every.most_common() if kind != BF16]
+    if not quantised:
         return None
-    found = _scheme(given)
-    if found is None:
-        method = given.get("quant_method")
-        said = given.get("quant_algo", given.get("bits", ""))
-        shown = f"{method} {said}".strip()
-        raise CatalogError(
-            f"{file}: {place}.quant_method: {short(shown)} is not a scheme that can be simulated (known: {KNOWN}); "
-            "remove it, and set the deployment's quantization instead"
-        )
-    return found
+    first = Counter(table[main]).most_common(1)[0][0]
+    default = first if first != BF16 else quantised[0]
+    usual = {module: ((0, BF16 if module in WIDE else default),) for module in modules}
+    runs = {module: _runs(kinds) for module, kinds in table.items()}
+    listed = tuple((module, found) for module, found in runs.items() if found != usual[module])
+    return Quantization(default.name, default, listed)
 
 
-def _scheme(given: dict[str, Any]) -> str | None:
-    method = (given.get("quant_method") or "").lower()
-    if method == "fp8" or method == "fbgemm_fp8":
-        return "fp8_block" if given.get("weight_block_size") else "fp8"
-    if method == "modelopt" or "quant_algo" in given:
-        algorithm = (given.get("quant_algo") or "").upper()
-        return {"FP8": "fp8", "NVFP4": "nvfp4", "FP8_PB_WO": "fp8_block"}.get(algorithm)
-    if method in ("awq", "gptq"):
-        return {4: "int4_wo", 8: "int8_wo"}.get(given.get("bits", given.get("w_bit", 4)))
-    if method == "compressed-tensors":
-        groups = given.get("config_groups")
-        first: dict[str, Any] = next(iter((groups or {}).values()), {})
-        weights, inputs = first.get("weights") or {}, first.get("input_activations")
-        bits, floats = weights.get("num_bits"), weights.get("type") == "float"
-        if bits == 8 and floats:
-            return "fp8_block" if weights.get("strategy") == "block" else "fp8"
-        if bits == 4 and floats:
-            return "nvfp4"
-        return {4: "int4_wo", 8: "int8_wo"}.get(bits or 0) if inputs is None else None
-    return None
+def _runs(values: Sequence[Precision]) -> tuple[Run, ...]:
+    return tuple((at, value) for at, value in enumerate(values) if at == 0 or value != values[at - 1])

@@ -40,7 +40,7 @@ def check(deployment: Deployment, policy: Policy, model: Model, node: Node) -> N
 
 def _check_vidur(deployment: Deployment, model: Model) -> None:
     """Refuse Vidur's formulas for experts, latent attention and quantization, for which they have no term."""
-    quantization = deployment.quantization or model.quantization
+    quantization = deployment.quantization
     unknown = {
         "experts": model.num_experts > 0,
         "latent attention": model.kv_lora_rank > 0,

@@ -9,6 +9,7 @@ from pathlib import Path
 from fastsim.catalog import load
 from fastsim.catalog.hardware import Device, Node
 from fastsim.catalog.model import Model
+from fastsim.catalog.quantization import Quantization, uniform
 from fastsim.deployment import parallelism, schedulers
 from fastsim.deployment.check import check, warnings
 from fastsim.deployment.description import AllToAll, Deployment, Dtype, KvCacheDtype, Predictor, Scheduler
@@ -32,8 +33,8 @@ class Resolved:
     device: Device
     node: Node
     dtype: Dtype
-    quantization: str  # of the weights of the layers; "none": 16 bits
-    kv_cache_dtype: KvCacheDtype
+    quantization: str  # of most weights of the layers; "none": 16 bits
+    kv_cache_dtype: KvCacheDtype  # auto: as dtype
     tensor_parallel_size: int
     pipeline_parallel_size: int
     enable_expert_parallel: bool
@@ -66,8 +67,13 @@ class Resolved:
 
     @property
     def precision(self) -> str:
-        """Precision of the weights of the layers, in the words of operators and forests."""
-        return _precision(self.quantization)
+        """Precision of most weights of the layers, in the words of operators and forests."""
+        return "bf16" if self.quantization == "none" else self.quantization
+
+    @property
+    def weights(self) -> Quantization:
+        """Precision of the weights of each module."""
+        return _weights(self.model, self.quantization)
 
     @property
     def kv_precision(self) -> str:
@@ -80,7 +86,7 @@ class Resolved:
         return operators(
             self.model,
             self.tensor_parallel_size,
-            precision=self.precision,
+            precision=self.weights,
             kv_precision=self.kv_precision,
             expert_parallel=self.enable_expert_parallel,
             all_to_all=self.all2all_backend == "deepep",
@@ -101,9 +107,10 @@ class Resolved:
 def resolve(deployment: Deployment) -> Resolved:
     """Fill every default of a deployment, and refuse a deployment that cannot run.
 
-    Some defaults depend on other fields. ``quantization`` is the precision in which the model is published, ``node``
-    the first node of the catalog that holds the device, ``max_model_len`` the number of tokens that the model was
-    trained for. Of the scheduler, ``block_size`` is 16 tokens (1 for lightllm), ``chunk_size`` 512 tokens,
+    Some defaults depend on other fields. ``quantization`` is the precision in which the model is published, module by
+    module; another one is that of every module. ``kv_cache_dtype`` is the one for which the checkpoint is calibrated,
+    ``node`` the first node of the catalog that holds the device, ``max_model_len`` the number of tokens that the model
+    was trained for. Of the scheduler, ``block_size`` is 16 tokens (1 for lightllm), ``chunk_size`` 512 tokens,
     ``max_waiting_iters`` 10, and ``max_num_batched_tokens`` the larger of 4096 and ``max_model_len``, so that every
     prompt can be scheduled, as in vLLM v0. ``num_blocks`` is the number of KV blocks that fit in the memory of a
     replica. Names take the spelling of the catalog, and relative paths become absolute.
@@ -136,17 +143,16 @@ def resolve(deployment: Deployment) -> Resolved:
     """
     given = Deployment.load(deployment)  # model_copy(update=...) does not validate
     model, device = load.load_model(given.model), load.load_device(given.device)
+    given = _as_published(given, model)
     node = _node(given, device)
     policy = schedulers.of(_absolute(given.scheduler.policy))
     check(given, policy, model, node)
     length = given.max_model_len or model.max_position_embeddings
-    quantization = given.quantization or model.quantization or "none"
     settings = _settings(given.scheduler, policy, length)
     predictor = given.predictor.model_copy(update={"source": _source(given.predictor.source)})
-    memory = _plan(given, settings, length, quantization, model, device, node)
+    memory = _plan(given, settings, length, model, device, node)
     filled = {
         "model": model.name if model.name in load.names("models") else str(Path(model.name).absolute()),
-        "quantization": quantization,
         "device": device.name if device.name in load.names("devices") else _absolute_file(given.device),
         "node": node.name,
         "max_model_len": length,
@@ -160,7 +166,7 @@ def resolve(deployment: Deployment) -> Resolved:
         device=device,
         node=node,
         dtype=given.dtype,
-        quantization=quantization,
+        quantization=given.quantization or "none",
         kv_cache_dtype=given.kv_cache_dtype,
         tensor_parallel_size=given.tensor_parallel_size,
         pipeline_parallel_size=given.pipeline_parallel_size,
@@ -226,9 +232,7 @@ def _source(source: str) -> str:
     return f"{kind}:{Path(folder).expanduser().absolute()}"
 
 
-def _plan(
-    given: Deployment, scheduler: Settings, length: int, quantization: str, model: Model, device: Device, node: Node
-) -> MemoryPlan:
+def _plan(given: Deployment, scheduler: Settings, length: int, model: Model, device: Device, node: Node) -> MemoryPlan:
     layout = Layout(
         tensor_parallel_size=given.tensor_parallel_size,
         pipeline_parallel_size=given.pipeline_parallel_size,
@@ -241,7 +245,7 @@ def _plan(
         # A policy without a token budget runs at least one longest prompt at a time.
         max_iteration_tokens=max(scheduler.token_budget or length, scheduler.max_num_seqs),
         num_blocks=given.scheduler.num_blocks,
-        precision=_precision(quantization),
+        precision=_weights(model, given.quantization or "none"),
         kv_precision=_kv_precision(given.kv_cache_dtype),
         expert_parallel=given.enable_expert_parallel,
     )
@@ -252,8 +256,21 @@ def _plan(
         raise DoesNotFitError(f"{error}; {way_out}") from None
 
 
-def _precision(quantization: str) -> str:
-    return "bf16" if quantization == "none" else quantization
+def _as_published(given: Deployment, model: Model) -> Deployment:
+    """The deployment with the precisions that it leaves open, which are those of the checkpoint."""
+    published = model.quantization.name if model.quantization else "none"
+    chosen = given.quantization or published
+    update = {"quantization": chosen}
+    if given.kv_cache_dtype == "auto" and model.kv_cache_dtype == "fp8" and chosen == published:
+        update["kv_cache_dtype"] = "fp8"
+    return given.model_copy(update=update)
+
+
+def _weights(model: Model, quantization: str) -> Quantization:
+    """The precision of each module: as published, or one for all of them where a deployment asks for another."""
+    if model.quantization is not None and quantization == model.quantization.name:
+        return model.quantization
+    return uniform("bf16" if quantization == "none" else quantization, model.num_experts > 0)
 
 
 def _kv_precision(kv_cache_dtype: KvCacheDtype) -> str:

@@ -260,8 +260,8 @@ def test_phi_is_parallel_and_plain(tmp_path: Path) -> None:
         ({"is_encoder_decoder": True}, r"is_encoder_decoder: True describes an encoder-decoder"),
         ({"state_size": 16}, r"state_size: 16 describes a state-space model"),
         ({"text_config": {"hidden_size": 1}}, r"text_config: .* describes a multimodal model"),
-        ({"quantization_config": {"quant_method": "mxfp4"}}, r"quant_method: 'mxfp4' is not a scheme"),
-        ({"quantization_config": {"quant_method": "gptq", "bits": 3}}, r"quant_method: 'gptq 3' is not a scheme"),
+        ({"quantization_config": {"quant_method": "exl2"}}, r"quant_method: 'exl2' is not a scheme that is known"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 3}}, r"quant_method: 'gptq 3 bits' is not a scheme"),
         ({"quantization_config": "fp8"}, r"quantization_config: 'fp8' is not an object"),
         ({"layer_types": ["linear_attention"]}, r"layer_types: 'linear_attention' is neither"),
         ({"num_hidden_layers": None}, r"num_hidden_layers: missing"),
@@ -291,20 +291,22 @@ def test_configurations_that_are_refused(tmp_path: Path, changes: dict[str, Any]
         ({"quant_method": "awq", "bits": 4}, "int4_wo"),
         ({"quant_method": "gptq", "bits": 8}, "int8_wo"),
         ({"quant_algo": "NVFP4"}, "nvfp4"),
-        (weights(num_bits=8, type="float", strategy="tensor"), "fp8"),
+        (weights(num_bits=8, type="float", strategy="tensor"), "fp8_wo"),
         (weights(num_bits=8, type="float", strategy="block"), "fp8_block"),
         (weights(num_bits=4, type="int"), "int4_wo"),
-        (weights(num_bits=4, type="float"), "nvfp4"),
+        (weights(num_bits=4, type="float"), "nvfp4_wo"),
     ],
 )
 def test_quantised_weights(tmp_path: Path, given: dict[str, Any], precision: str) -> None:
-    assert load_model(config(tmp_path, quantization_config=given)).quantization == precision
+    found = load_model(config(tmp_path, quantization_config=given)).quantization
+    assert found is not None and (found.name, found.of("attn_pre_proj", 3).name) == (precision, precision)
 
 
 def test_quantised_weights_beside_the_configuration(tmp_path: Path) -> None:
     beside = tmp_path / "hf_quant_config.json"
     beside.write_text(json.dumps({"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "FP8"}}))
-    assert load_model(config(tmp_path)).quantization == "fp8"
+    found = load_model(config(tmp_path)).quantization
+    assert found is not None and found.name == "fp8"
     beside.write_text("{}")
     with pytest.raises(CatalogError, match=r"hf_quant_config\.json: quantization: missing"):
         load_model(config(tmp_path))

@@ -117,7 +117,7 @@ def _sglang(resolved: Resolved) -> Made:
         ("--pipeline-parallel-size", str(resolved.pipeline_parallel_size)),
         ("--dtype", resolved.dtype),
         *quantization,
-        ("--kv-cache-dtype", "fp8_e4m3" if resolved.kv_cache_dtype == "fp8" else "auto"),
+        ("--kv-cache-dtype", "fp8_e4m3" if resolved.kv_cache_dtype == "fp8" else resolved.kv_cache_dtype),
         ("--context-length", str(resolved.max_model_len)),
         ("--mem-fraction-static", f"{int(fraction * 1000) / 1000:g}"),
         ("--max-total-tokens", str(memory.num_blocks * scheduler.block_size)),
@@ -167,7 +167,8 @@ def _model(resolved: Resolved) -> str:
 
 def _quantization(resolved: Resolved) -> tuple[list[Flag], list[str]]:
     """The flag for the precision, or a note where the checkpoint itself must have that precision."""
-    wanted, published = resolved.quantization, resolved.model.quantization or "none"
+    wanted, checkpoint = resolved.quantization, resolved.model.quantization
+    published = checkpoint.name if checkpoint else "none"
     if wanted == published:
         return [], []
     if wanted in ONLINE and published == "none":

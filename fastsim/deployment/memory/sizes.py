@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fastsim.catalog.model import Model
+from fastsim.catalog.quantization import Quantization
 from fastsim.deployment.operators.decoder import Operators, operators
 
 GIB = 2**30
@@ -30,7 +31,7 @@ class Layout:
     max_num_seqs: int
     max_iteration_tokens: int  # most tokens of one iteration, which vLLM's profile run processes
     num_blocks: int | None = None  # given by the user, else planned
-    precision: str = "bf16"  # of the weights, a key of operators.kinds.WEIGHT_BYTES
+    precision: str | Quantization = "bf16"  # of each module's weights, or of all of them
     kv_precision: str = "bf16"
     expert_parallel: bool = False
 
@@ -58,7 +59,7 @@ def weight_bytes(model: Model, layout: Layout, stage: int) -> int:
     """Bytes of the weights on one GPU of a stage: its layers, the embedding on the first stage, the head on the last.
 
     Tensor parallelism divides the matrices. Where there are more ranks than KV heads, these are replicated, as in vLLM.
-    Norms, routers and the compression of a latent KV cache are not divided. Embedding and head are in 16 bits. Learned
+    Norms, routers and the compression of a latent KV cache are not divided. The embedding is in 16 bits. Learned
     position embeddings are not counted.
     """
     ops = _stage(model, layout, stage)
@@ -68,7 +69,8 @@ def weight_bytes(model: Model, layout: Layout, stage: int) -> int:
     if first:
         total += vocabulary
     if last:
-        total += BYTES * ops.final_norm.weights + (0 if first and model.tie_word_embeddings else vocabulary)
+        head = int(ops.lm_head.weight_bytes())
+        total += BYTES * ops.final_norm.weights + (0 if first and model.tie_word_embeddings else head)
     return total
 
 

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fastsim.catalog.quantization import Quantization, uniform
+
 from .kinds import BYTES, Attention, Elementwise, Experts, Gemm
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ class Operators:
     num_layers: int
     gemms: tuple[Gemm, ...]
     attentions: tuple[Attention, ...]
-    experts: Experts | None
+    all_experts: tuple[Experts, ...]  # routed; several where layers differ in their precision
     elementwise: tuple[Elementwise, ...]
     num_all_reduces: int
     num_all_to_alls: int
@@ -39,11 +41,16 @@ class Operators:
         """The attention that most layers have."""
         return max(self.attentions, key=lambda attention: attention.count)
 
+    @property
+    def experts(self) -> Experts | None:
+        """The routed experts that most layers have; None for a dense model."""
+        return max(self.all_experts, key=lambda experts: experts.count, default=None)
+
     def weight_bytes(self) -> int:
         """Bytes of the layers' weights on one GPU, without embedding, final norm and LM head."""
         total = math.fsum(gemm.count * gemm.weight_bytes() for gemm in self.gemms)
         total += math.fsum(BYTES * kernel.count * kernel.weights for kernel in self.elementwise)
-        return int(total + (self.experts.count * self.experts.weight_bytes() if self.experts else 0))
+        return int(total + math.fsum(experts.count * experts.weight_bytes() for experts in self.all_experts))
 
     def kv_bytes_per_token(self) -> int:
         """Bytes that one token takes in the KV cache of all layers, on one GPU."""
@@ -54,7 +61,7 @@ def operators(
     model: "Model",
     tensor_parallel_size: int,
     *,
-    precision: str = "bf16",
+    precision: str | Quantization = "bf16",
     kv_precision: str = "bf16",
     expert_parallel: bool = False,
     all_to_all: bool = False,
@@ -64,47 +71,38 @@ def operators(
     """Operators of ``model`` on one of ``tensor_parallel_size`` GPUs.
 
     ``layers`` selects layers, counted from 0; None takes all. KV heads are copied where there are fewer of them than
-    GPUs; MLP and vocabulary are rounded up. Embedding, router and LM head stay in 16 bits, as serving engines leave
-    them.
+    GPUs; MLP and vocabulary are rounded up. ``precision`` is that of each module, or the name of one for all of them;
+    embedding and router stay in 16 bits, as serving engines leave them. A GEMM that some layers have in one precision
+    and some in another becomes two operators.
 
     With ``expert_parallel`` the GPUs share the experts instead of splitting each one; every GPU has all tokens already,
     so that the all-reduce adds up their outputs. With ``all_to_all`` each GPU keeps its share of the tokens between
     attention and experts, and exchanges them (a dispatch and a combine) with the GPUs that hold their experts; the
     all-reduce behind attention is then split around the exchange into a reduce-scatter and an all-gather.
     """
-    from .layers import attention_parts, dense_parts, expert_parts, norms
+    from .layers import attention_parts, dense_parts, expert_parts, gemms_of, norms, routed_experts
 
     tp, hidden = tensor_parallel_size, model.hidden_size
     chosen = range(model.num_layers) if layers is None else layers
-    count, routed = len(chosen), sum(model.has_experts(layer) for layer in chosen)
-    gemms, small, attentions = attention_parts(model, tp, chosen, precision, kv_precision)
+    count, routed = len(chosen), [layer for layer in chosen if model.has_experts(layer)]
+    weights = uniform(precision, model.num_experts > 0) if isinstance(precision, str) else precision
+    gemms, small, attentions = attention_parts(model, tp, chosen, weights, kv_precision)
     small += norms(model, count)
-    if count > routed:
-        more, kernels = dense_parts(model, tp, count - routed, precision)
+    if dense := [layer for layer in chosen if not model.has_experts(layer)]:
+        more, kernels = dense_parts(model, tp, dense, weights)
         gemms, small = gemms + more, small + kernels
-    experts = None
+    experts: tuple[Experts, ...] = ()
     if routed:
-        ep = tp if expert_parallel else 1
-        experts = Experts(
-            hidden,
-            model.moe_intermediate_size,
-            model.num_experts,
-            model.num_experts_per_tok,
-            tp // ep,
-            ep,
-            routed,
-            precision,
-            imbalance,
-        )
-        more, kernels = expert_parts(model, tp, routed, precision)
+        experts = routed_experts(model, tp, tp if expert_parallel else 1, routed, weights, imbalance)
+        more, kernels = expert_parts(model, tp, routed, weights)
         gemms, small = gemms + more, small + kernels
-    exchanged = routed if all_to_all and expert_parallel and tp > 1 else 0
+    exchanged = len(routed) if all_to_all and expert_parallel and tp > 1 else 0
     return Operators(
         hidden_size=hidden,
         num_layers=count,
         gemms=tuple(gemms),
         attentions=attentions,
-        experts=experts,
+        all_experts=experts,
         elementwise=tuple(small),
         num_all_reduces=(2 * count - exchanged) if tp > 1 else 0,
         num_all_to_alls=2 * exchanged,
@@ -112,5 +110,5 @@ def operators(
             "embedding", BYTES * hidden, BYTES * hidden, 1, weights=-(-model.vocab_size // tp) * hidden
         ),
         final_norm=Elementwise("final_norm", 2 * BYTES * hidden, 2 * BYTES * hidden, 1, weights=hidden),
-        lm_head=Gemm("lm_head", -(-model.vocab_size // tp), hidden),
+        lm_head=gemms_of("lm_head", -(-model.vocab_size // tp), hidden, (0,), weights)[0],
     )

@@ -23,6 +23,7 @@ class Gemm:
     count: int = 1
     precision: str = "bf16"
     bias: bool = False
+    bits: float | None = None  # of a stored weight with its scales; None: as the precision usually has
 
     def flops(self, num_tokens: int) -> int:
         """Multiplications and additions for ``num_tokens`` tokens."""
@@ -30,7 +31,7 @@ class Gemm:
 
     def bytes_read(self, num_tokens: int) -> float:
         """Bytes of the weights and of the input, each read once."""
-        return self.n * self.k * WEIGHT_BYTES[self.precision] + num_tokens * self.k * INPUT_BYTES[self.precision]
+        return self.n * self.k * self._weight() + num_tokens * self.k * INPUT_BYTES[self.precision]
 
     def bytes_written(self, num_tokens: int) -> int:
         """Bytes of the output, in 16 bits."""
@@ -42,7 +43,11 @@ class Gemm:
 
     def weight_bytes(self) -> float:
         """Bytes of the weights of one layer; the bias is in 16 bits."""
-        return self.n * self.k * WEIGHT_BYTES[self.precision] + BYTES * self.n * self.bias
+        return self.n * self.k * self._weight() + BYTES * self.n * self.bias
+
+    def _weight(self) -> float:
+        """Bytes of a weight."""
+        return WEIGHT_BYTES[self.precision] if self.bits is None else self.bits / 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +112,9 @@ class Experts:
     count: int
     precision: str = "bf16"
     imbalance: float = 1.0
+    bits: float | None = None  # of a stored weight with its scales; None: as the precision usually has
+    bias: bool = False
+    name: str = "moe_experts"
 
     def width(self) -> int:
         """Elements of an expert's intermediate result on this GPU."""
@@ -132,4 +140,15 @@ class Experts:
 
     def weight_bytes(self) -> float:
         """Bytes of the weights of one layer on this GPU."""
-        return 3 * self.hidden * self.width() * -(-self.num_experts // self.ep) * WEIGHT_BYTES[self.precision]
+        hidden, width = self.hidden, self.width()
+        bytes_each = WEIGHT_BYTES[self.precision] if self.bits is None else self.bits / 8
+        size = 3 * hidden * width * bytes_each
+        if self.precision == "mxfp4":
+            # vLLM's kernels want the hidden size in multiples of 256, and pad the weights with it, without the scales.
+            size += 3 * (_padded(hidden, 256) * _padded(width, 64) - hidden * width) / 2
+        size += BYTES * (2 * width + hidden) * self.bias
+        return size * -(-self.num_experts // self.ep)
+
+
+def _padded(size: int, multiple: int) -> int:
+    return -(-size // multiple) * multiple

@@ -99,8 +99,7 @@ class Sources:
         """Family and precision of all forests that the operators need."""
         ops = self.operators
         asked = [("gemm", gemm.precision) for gemm in (*ops.gemms, ops.lm_head)]
-        if ops.experts:
-            asked.append(("moe", ops.experts.precision))
+        asked += [("moe", experts.precision) for experts in ops.all_experts]
         for attn in ops.attentions:
             asked += [(_attention_family(attn, phase), attn.precision) for phase in PHASES]
         return list(dict.fromkeys(asked))

@@ -102,11 +102,11 @@ def estimate(resolved: Resolved, sources: Sources, reach: Reach) -> OperatorTime
     tokens = {gemm.name: _spread(tokens[gemm.name], gemm.count, ops.num_layers) for gemm in ops.gemms}
     for kernel in ops.elementwise:
         tokens[kernel.name] = _spread(sources.small_ms(kernel, count), kernel.count, ops.num_layers)
-    if ops.experts:
+    for experts in ops.all_experts:
         grid = _token_grid(reach.max_tokens)
-        ms = np.interp(count, grid, monotone(sources.experts_ms(ops.experts, grid)))
-        tokens["moe_experts"] = _spread(ms, ops.experts.count, ops.num_layers)
-    else:
+        ms = np.interp(count, grid, monotone(sources.experts_ms(experts, grid)))
+        tokens[experts.name] = _spread(ms, experts.count, ops.num_layers)
+    if not ops.experts:
         for name in ("attn_kv_cache_save", "add"):  # part of attention, and of the norms
             tokens.setdefault(name, np.zeros(count.size))
     cap = capture_cap(reach.max_num_seqs)

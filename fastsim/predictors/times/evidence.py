@@ -49,13 +49,13 @@ def evidence_of(resolved: Resolved, sources: Sources, iteration: Iteration) -> d
     known = {gemm.name: _gemm(sources, gemm, tokens) for gemm in ops.gemms}
     for kernel in ops.elementwise:
         known[kernel.name] = _small(kernel, tokens)
-    if experts := ops.experts:
+    for experts in ops.all_experts:
         sizes = {"tokens": tokens, "hidden": experts.hidden, "intermediate": experts.intermediate}
         sizes |= {"experts": experts.num_experts, "topk": experts.top_k, "tp": experts.tp, "ep": experts.ep}
         rows = expert_rows(experts, np.array([float(tokens)]))
         moved = experts.bytes_read(tokens) + experts.bytes_written(tokens)
         work = (experts.count, sizes, experts.flops(tokens), moved)
-        known["moe_experts"] = Evidence(*work, *_asked(sources.experts(experts), rows))
+        known[experts.name] = Evidence(*work, *_asked(sources.experts(experts), rows))
     for attn in ops.attentions:
         known |= _attention(sources, attn, iteration, resolved.device.skew)
     known |= _communication(resolved, sources, tokens, iteration.num_tokens)

@@ -13,7 +13,7 @@ Integers = NDArray[np.integer]
 
 # The peak that each precision computes at, by its name in the catalog. Other precisions compute at the peak of bf16,
 # since weights of int8_wo and int4_wo are widened to it first.
-PEAK = {"fp8": "fp8", "fp8_block": "fp8", "nvfp4": "fp4"}
+PEAK = {"fp8": "fp8", "fp8_block": "fp8", "mxfp8": "fp8", "int4_fp8": "fp8", "nvfp4": "fp4", "int8": "int8"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +49,12 @@ def compute_seconds(resolved: Resolved, done: Work) -> Floats:
         on_stage = stage_operators(resolved, stage)
         for gemm in on_stage.gemms:
             computed[:, stage] += seconds(gemm.count * gemm.flops(1) * tokens, gemm.precision)
-        if on_stage.experts:
-            computed[:, stage] += seconds(
-                on_stage.experts.count * on_stage.experts.flops(1) * tokens, on_stage.experts.precision
-            )
+        for experts in on_stage.all_experts:
+            computed[:, stage] += seconds(experts.count * experts.flops(1) * tokens, experts.precision)
         for attention in on_stage.attentions:
             dims = attention.head_dim + (attention.value_dim or attention.head_dim)
             computed[:, stage] += seconds(attention.count * 2.0 * attention.heads * dims * attended, "bf16")
-    computed[:, -1] += seconds(on_stage.lm_head.flops(1) * done.sampled.astype(float), "bf16")
+    computed[:, -1] += seconds(on_stage.lm_head.flops(1) * done.sampled.astype(float), on_stage.lm_head.precision)
     return computed
 
 
@@ -70,7 +68,7 @@ def weight_bytes(resolved: Resolved, sizes: Integers, batches: Integers) -> floa
     for stage in range(resolved.pipeline_parallel_size):
         on_stage = stage_operators(resolved, stage)
         experts = on_stage.experts
-        routed = experts.count * experts.weight_bytes() if experts else 0.0
+        routed = sum(each.count * each.weight_bytes() for each in on_stage.all_experts)
         total += num_batches * (on_stage.weight_bytes() - routed)
         if experts:
             idle = (1 - experts.top_k / experts.num_experts) ** sizes
@@ -114,7 +112,7 @@ def stage_operators(resolved: Resolved, stage: int) -> Operators:
     return operators(
         resolved.model,
         resolved.tensor_parallel_size,
-        precision=resolved.precision,
+        precision=resolved.weights,
         kv_precision=resolved.kv_precision,
         expert_parallel=resolved.enable_expert_parallel,
         all_to_all=resolved.all2all_backend == "deepep",

@@ -1,0 +1,69 @@
+"""Reads the precision of each module of a checkpoint, and of its KV cache, from its Hugging Face files."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from fastsim.catalog.config_fields import read
+from fastsim.catalog.module_names import MODULES, Names
+from fastsim.catalog.precisions import BF16, Precision
+from fastsim.catalog.quantization import WIDE, Quantization, tabulated
+from fastsim.catalog.quantization_fields import ModelOptFile
+from fastsim.catalog.schemes import KNOWN, Scheme, UnknownSchemeError, kv_precision, scheme
+from fastsim.errors import CatalogError
+from fastsim.files.documents import short
+
+MAX_LAYERS = 4096  # that are told apart; all deeper ones are like the last of them
+
+
+def checkpoint(
+    file: Path, config: dict[str, Any], num_layers: int, has_experts: bool
+) -> tuple[Quantization | None, str | None]:
+    """Return the precision of every module, None where all have 16 bits; and fp8 or None for the KV cache.
+
+    They are read from ``quantization_config`` of ``config``, whose fields have been validated, or from
+    hf_quant_config.json in the same folder. Raises CatalogError for a scheme that is not known.
+    """
+    beside = file.with_name("hf_quant_config.json")
+    place = "quantization_config" if config.get("quantization_config") else "compression_config"
+    given = config.get(place)
+    if not given and beside.exists():
+        written = read(beside, ModelOptFile)["quantization"]
+        file, place, given = beside, "quantization", {"quant_method": "modelopt", **written}
+    if not given:
+        return None, None
+    try:
+        said = scheme(given)
+    except UnknownSchemeError as unknown:
+        method = given.get("quant_method") or ""
+        shown = str(unknown) if str(unknown).startswith(method) else f"{method} {unknown}"
+        raise CatalogError(
+            f"{file}: {place}.quant_method: {short(shown)} is not a scheme that is known (known: {KNOWN}); "
+            "remove it, and set the deployment's quantization instead"
+        ) from None
+    try:
+        found = by_module(said, num_layers, has_experts)
+    except re.error as problem:
+        raise CatalogError(f"{file}: {place}: a module's pattern is no regular expression ({problem})") from None
+    return found, kv_precision(given)
+
+
+def by_module(said: Scheme, num_layers: int, has_experts: bool) -> Quantization | None:
+    """The precision of every module in every layer; None where all have 16 bits.
+
+    Of several entries that name the matrices of one module the widest counts, since engines multiply by all of them
+    at once; a module of which a matrix is left out stays in 16 bits.
+    """
+    excluded = Names((entry, BF16) for entry in said.excluded)
+    named = Names(said.named)
+
+    def of(module: str, layer: int) -> Precision:
+        if module in WIDE and module != "lm_head":
+            return BF16
+        if excluded.of(module, layer):
+            return BF16
+        if found := named.of(module, layer):
+            return max(found, key=lambda one: one.bits)
+        return BF16 if module in WIDE else said.default
+
+    return tabulated(MODULES, min(num_layers, MAX_LAYERS), of, "moe_experts" if has_experts else "mlp_up_proj")

@@ -1,0 +1,145 @@
+"""The names that checkpoints give to the modules of a decoder, and how lists of modules in their files are matched."""
+
+import re
+from collections.abc import Iterable
+from fnmatch import translate
+from functools import cache
+from typing import Generic, TypeVar
+
+# What stands before a layer's number in the published names. Lists with wildcards are matched with each of them.
+BEFORE = (
+    "model.layers",
+    "model.language_model.layers",
+    "language_model.model.layers",
+    "transformer.h",
+    "backbone.layers",
+    "model.decoder.layers",
+    "gpt_neox.layers",
+)
+ATTENTION = ("self_attn", "attn", "attention", "self_attention", "mixer")
+MLP = ("mlp", "feed_forward", "ffn", "mixer")
+EXPERTS = ("mlp", "block_sparse_moe", "feed_forward", "moe", "mixer")
+UP = ("gate_proj", "up_proj", "gate_up_proj", "w1", "w3")
+UP_OF_MLP = (*UP, "c_fc", "fc1", "fc_in", "dense_h_to_4h", "linear_in")
+DOWN = ("down_proj", "w2")
+DOWN_OF_MLP = (*DOWN, "c_proj", "fc2", "fc_out", "dense_4h_to_h", "linear_out")
+PRE = ("q_proj", "k_proj", "v_proj", "qkv_proj", "query_key_value", "c_attn", "Wqkv", "W_pack", "wqkv", "qkv")
+POST = ("o_proj", "out_proj", "c_proj", "dense", "wo")
+SHARED = ("shared_expert", "shared_experts", "shared_mlp")
+
+
+def _joined(parents: Iterable[str], leaves: Iterable[str]) -> tuple[str, ...]:
+    return tuple(f"{parent}.{leaf}" for parent in parents for leaf in leaves)
+
+
+_SHARED = _joined(EXPERTS, SHARED)
+_ROUTED = _joined(EXPERTS, ("experts",))
+# The published names of each module, as they follow the layer's number. All those of one module are matrices that
+# engines multiply by as one, which then has one precision.
+PUBLISHED: dict[str, tuple[str, ...]] = {
+    "attn_pre_proj": _joined(ATTENTION, PRE),
+    "attn_post_proj": _joined(ATTENTION, POST),
+    "attn_down_proj": _joined(
+        ATTENTION, ("q_a_proj", "kv_a_proj_with_mqa", "fused_qkv_a_proj", "fused_qkv_a_proj_with_mqa")
+    ),
+    "attn_q_proj": _joined(ATTENTION, ("q_b_proj", "q_proj")),
+    "attn_kv_up_proj": _joined(ATTENTION, ("kv_b_proj",)),
+    "mlp_up_proj": (*_joined(MLP, UP_OF_MLP), "fc1"),
+    "mlp_down_proj": (*_joined(MLP, DOWN_OF_MLP), "fc2"),
+    "shared_up_proj": _joined(_SHARED, UP),
+    "shared_down_proj": _joined(_SHARED, DOWN),
+    "moe_router": _joined(EXPERTS, ("gate", "router")),
+    "moe_experts": (*_joined(_ROUTED, _joined(("0",), UP + DOWN)), *_joined(_ROUTED, ("gate_up_proj", "down_proj"))),
+}
+# Modules outside the layers, by their whole names.
+OUTSIDE: dict[str, tuple[str, ...]] = {
+    "lm_head": ("lm_head", "output", "embed_out", "model.lm_head", "language_model.lm_head"),
+    "embedding": ("model.embed_tokens", "transformer.wte", "model.language_model.embed_tokens", "gpt_neox.embed_in"),
+}
+MODULES = (*PUBLISHED, *OUTSIDE)
+_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block)\.(\d+)(?:\.|$)")
+# Parts that may stand before the layers of a decoder; those of a vision or audio tower have others.
+_DECODERS = {"", "model", "language_model", "text_model", "transformer", "backbone", "decoder", "encoder", "gpt_neox"}
+_DECODERS |= {"llm", "thinker"}
+T = TypeVar("T")
+
+
+class Names(Generic[T]):
+    """A list of modules in a checkpoint's file, each with a value, matched as engines match them.
+
+    An entry is a regular expression after ``re:``, matched from the start; a name with wildcards; or a name, which
+    stands for the module and everything inside it, and may lack its first parts.
+    """
+
+    def __init__(self, entries: Iterable[tuple[str, T]]) -> None:
+        self._by_layer: dict[int, list[tuple[str, T]]] = {}
+        self._parts: list[tuple[str, T]] = []
+        self._patterns: list[tuple[str, T]] = []
+        self._known: dict[tuple[str, str, int], bool] = {}
+        for entry, value in entries:
+            layer = None if entry.startswith("re:") else _LAYER.search(entry)
+            if layer and _DECODERS.issuperset(entry[: layer.start()].split(".")):
+                inside = entry[layer.end() :].strip(".")
+                self._by_layer.setdefault(int(layer[1]), []).append((inside, value))
+            elif entry.startswith("re:") or _is_glob(entry):
+                self._patterns.append((entry, value))
+            elif not layer:
+                self._parts.append((entry.strip("."), value))
+
+    def of(self, module: str, layer: int) -> list[T]:
+        """The values of the entries that name a module in a layer; empty when none does."""
+        found = [value for name, value in self._by_layer.get(layer, ()) if _is_inside(name, module)]
+        found += [value for part, value in self._parts if part in _pieces(module)]
+        return found + [value for pattern, value in self._patterns if self._matches(pattern, module, layer)]
+
+    def _matches(self, pattern: str, module: str, layer: int) -> bool:
+        """Whether a pattern fits any name of a module; without a number in it, it fits in all layers or none."""
+        at = layer if _NUMBERED.search(pattern) else 0
+        key = (pattern, module, at)
+        if key not in self._known:
+            fits = re.compile(pattern[3:]).match if pattern.startswith("re:") else _glob(pattern).match
+            self._known[key] = any(map(fits, _whole(module, at)))
+        return self._known[key]
+
+
+_NUMBERED = re.compile(r"\d|\\d|\?")
+
+
+def _is_glob(entry: str) -> bool:
+    return any(sign in entry for sign in "*?[")
+
+
+@cache
+def _glob(entry: str) -> re.Pattern[str]:
+    return re.compile(f"{translate(entry)}|{translate(entry + '.*')}")
+
+
+def _is_inside(entry: str, module: str) -> bool:
+    """Whether a module of a layer is what ``entry`` names behind the layer's number, or lies inside it."""
+    if _is_glob(entry):
+        return any(map(_glob(entry).match, PUBLISHED.get(module, ())))
+    return entry in _beginnings(module)
+
+
+def _whole(module: str, layer: int) -> list[str]:
+    """The published names of a module in a layer, with all that may stand before them."""
+    if module in OUTSIDE:
+        return list(OUTSIDE[module])
+    return [f"{before}.{layer}.{name}" for before in BEFORE for name in PUBLISHED[module]]
+
+
+@cache
+def _beginnings(module: str) -> frozenset[str]:
+    """What stands for a module behind the number of its layer: its names, and those of the modules around it."""
+    parts = [name.split(".") for name in PUBLISHED.get(module, ())]
+    return frozenset(".".join(one[:end]) for one in parts for end in range(len(one) + 1))
+
+
+@cache
+def _pieces(module: str) -> frozenset[str]:
+    """What stands for a module without a layer: any parts of its names that follow each other."""
+    names = OUTSIDE.get(module) or tuple(f"{before}.{name}" for before in BEFORE for name in PUBLISHED[module])
+    parts = [name.split(".") for name in names]
+    return frozenset(
+        ".".join(one[start:end]) for one in parts for start in range(len(one)) for end in range(start + 1, len(one) + 1)
+    )
