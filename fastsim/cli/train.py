@@ -10,7 +10,8 @@ import click
     "--source",
     default="aic",
     show_default=True,
-    help="Measured times: aic (needs fastsim[aic]), or profile:DIR, the output of `fastsim profile`.",
+    help="Measured times: aic (needs fastsim[aic]), profile:DIR, the output of `fastsim profile`, or vidur:DIR, a "
+    "checkout of Vidur.",
 )
 @click.option("--device", "system", required=True, help="System of the source, e.g. h100_sxm, or a device file.")
 @click.option(

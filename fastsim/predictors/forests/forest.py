@@ -21,12 +21,13 @@ from .fit import base
 from .intervals import Interval
 
 FOLDER = DATA / "predictors"
+NEEDED = "decode_attention.json"  # the A40 has forests of GEMMs alone
 BATCH = 1 << 16  # rows predicted at once: the features of more rows would not stay in cache
 
 
 def systems() -> list[str]:
-    """Names of the machines that fastsim has forests for (``Device.predictor`` in the catalog)."""
-    return sorted(path.parent.name for path in FOLDER.glob("*/gemm.json"))
+    """Names of the machines that fastsim has forests of every dense operator for (``Device.predictor``)."""
+    return sorted(path.parent.name for path in FOLDER.glob("*/gemm.json") if (path.parent / NEEDED).exists())
 
 
 def stem(family: str, precision: str) -> str:

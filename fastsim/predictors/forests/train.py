@@ -15,7 +15,7 @@ from fastsim.errors import CatalogError, FastsimError, OutputError, TableError, 
 from fastsim.files.writing import atomic_file, reason
 from fastsim.predictors.chip import Chip, Floats
 from fastsim.predictors.families import FAMILIES, Size, features
-from fastsim.predictors.measurements import aiconfigurator, curves, profile, small_kernels
+from fastsim.predictors.measurements import aiconfigurator, curves, profile, small_kernels, vidur_device
 from fastsim.predictors.measurements.records import Records
 
 from . import vidur_baseline
@@ -211,6 +211,16 @@ def train_profile(
         yield train(records, chip, folder, method, quick)
 
 
+def train_vidur(
+    source: Path, device: str, chip: Chip, folder: Path, method: str, quick: bool
+) -> Iterator[dict[str, Any]]:
+    """Train on what a checkout of Vidur holds of a GPU: its GEMMs, small kernels, and sends between two GPUs."""
+    records = vidur_device.gemms(source, device)
+    _write_card(vidur_device.elementwise(source, device, chip.bandwidth_gb_s), folder)
+    _write_card(vidur_device.sends(source, device), folder)
+    yield train(records, chip, folder, method, quick)
+
+
 def _compare(records: Records, quick: bool) -> dict[str, Any]:
     held = vidur_baseline.hold_out(records, vidur_baseline.FEW if quick else vidur_baseline.GRID, 1 if quick else FOLDS)
     return {
@@ -228,7 +238,7 @@ def train_source(
     """Train the forests of ``fastsim train``; yields each card when it is done. With method raw it yields errors
     only.
 
-    ``source``: aic or profile:DIR. ``families``: empty for all.
+    ``source``: aic, profile:DIR or vidur:DIR. ``families``: empty for all.
     """
     if source == "aic":
         names = families or tuple(FAMILIES)
@@ -246,8 +256,17 @@ def train_source(
                 yield _compare(records, quick)
         else:
             yield from train_profile(where, name, chip, folder, method, quick, families)
+    elif source.startswith("vidur:"):
+        from fastsim.catalog.load import load_device
+
+        name, chip = load_device(system).name, device_of(system)[1]  # Vidur's names of devices are the catalog's
+        where = Path(source.removeprefix("vidur:")).expanduser()
+        if method == "raw":
+            yield _compare(vidur_device.gemms(where, name), quick)
+        else:
+            yield from train_vidur(where, name, chip, folder, method, quick)
     else:
-        raise CatalogError(f"--source: {source!r} is not a source of operators; give aic or profile:DIR")
+        raise CatalogError(f"--source: {source!r} is not a source of operators; give aic, profile:DIR or vidur:DIR")
 
 
 def chosen(measured: list[Records], families: Sequence[str]) -> list[Records]:

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fastsim.errors import TableError
+from fastsim.predictors.chip import Floats
 
 # Bytes moved per element of the shape's two columns: bf16 in and out, and to fp8 for quantise.
 MOVED = {"rms_norm": 4, "add_rms_norm": 8, "add": 6, "activation": 6, "quantise": 3}
@@ -16,12 +17,7 @@ ENOUGH = 8  # rows
 
 
 def elementwise(folder: Path, system: str, bandwidth_gb_s: float) -> dict[str, Any] | None:
-    """The card of small kernels from ``folder``/other; None where too few were measured or no speed can be fitted.
-
-    ms = launch_ms + bytes / (efficiency * ``bandwidth_gb_s``), with the least relative error.
-    """
-    from scipy.optimize import nnls  # type: ignore[import-untyped]
-
+    """The card of small kernels from ``folder``/other; None where too few were measured or no speed can be fitted."""
     moved, ms, frameworks = [], [], set()
     for path in sorted((folder / "other").glob("*.parquet")):
         try:
@@ -36,9 +32,22 @@ def elementwise(folder: Path, system: str, bandwidth_gb_s: float) -> dict[str, A
             moved.append(MOVED[family] * row["tokens"] * row[WIDTH.get(family, "hidden")])
             ms.append(row["ms"])
             frameworks.add(f"{row['framework']} {row['version']}")
+    source = {"rows": f"profile:{folder}", "frameworks": sorted(frameworks)}
+    return fitted(np.array(moved), np.array(ms), system, bandwidth_gb_s, source)
+
+
+def fitted(
+    moved: Floats, ms: Floats, system: str, bandwidth_gb_s: float, source: dict[str, Any]
+) -> dict[str, Any] | None:
+    """The card of kernels that move ``moved`` bytes in ``ms``; float64[rows] each.
+
+    ms = launch_ms + bytes / (efficiency * ``bandwidth_gb_s``), with the least relative error.
+    """
+    from scipy.optimize import nnls  # type: ignore[import-untyped]
+
     if len(ms) < ENOUGH:
         return None
-    parts = np.column_stack([np.ones(len(ms)), moved]) / np.array(ms)[:, None]
+    parts = np.column_stack([np.ones(len(ms)), moved]) / ms[:, None]
     (launch, per_byte), _ = nnls(parts, np.ones(len(ms)))
     if not launch or not per_byte:
         return None
@@ -48,5 +57,5 @@ def elementwise(folder: Path, system: str, bandwidth_gb_s: float) -> dict[str, A
         "units": "efficiency: of DRAM bandwidth; launch_ms: per kernel inside a CUDA graph",
         "efficiency": round(1e-6 / (per_byte * bandwidth_gb_s), 3),
         "launch_ms": round(float(launch), 5),
-        "source": {"rows": f"profile:{folder}", "frameworks": sorted(frameworks)},
+        "source": source,
     }

@@ -139,7 +139,8 @@ def _median(name: str) -> str:
     return f"time_stats.{name}.median"
 
 
-def _times(path: Path, columns: Columns, name: str) -> Floats:
+def times_of(path: Path, columns: Columns, name: str) -> Floats:
+    """A column of times, ms. Raises TableError for one that is no time."""
     ms = columns[name]
     wrong = np.flatnonzero(~(np.isfinite(ms) & (ms >= 0)))
     if wrong.size:
@@ -162,7 +163,7 @@ def read_mlp(path: Path, model: "Model", tp: int) -> tuple[Floats, Columns]:
     """Numbers of tokens, and the times of every operator that depends on them alone, ms."""
     names = [name for name in MLP_OPERATORS if model.post_attention_norm or name not in PARALLEL_OPERATORS]
     columns = read(path, ["num_tokens", *map(_median, names)], _model_rows(model, tp))
-    return columns["num_tokens"], {name: _times(path, columns, _median(name)) for name in names}
+    return columns["num_tokens"], {name: times_of(path, columns, _median(name)) for name in names}
 
 
 def read_attention(path: Path, model: "Model", tp: int, decode: bool) -> tuple[Floats, Floats, Floats]:
@@ -176,17 +177,17 @@ def read_attention(path: Path, model: "Model", tp: int, decode: bool) -> tuple[F
         "is_prefill": not decode,
     }
     columns = read(path, [first, "kv_cache_size", _median(time)], keep)
-    return columns[first], columns["kv_cache_size"], _times(path, columns, _median(time))
+    return columns[first], columns["kv_cache_size"], times_of(path, columns, _median(time))
 
 
 def read_network(path: Path, name: str, num_workers: int, devices_per_node: int, hidden: int) -> tuple[Floats, Floats]:
     """Numbers of tokens with ``hidden`` bf16 elements each, and times of all_reduce or send_recv, ms."""
     keep = {"num_workers": num_workers, "devices_per_node": devices_per_node}
     columns = read(path, ["size", _median(name)], keep)
-    return columns["size"] / (BYTES * hidden), _times(path, columns, _median(name))
+    return columns["size"] / (BYTES * hidden), times_of(path, columns, _median(name))
 
 
 def read_host(path: Path, tp: int) -> tuple[Floats, Floats]:
     """Numbers of sequences, and host time, ms, which Vidur leaves out by default."""
     columns = read(path, ["batch_size", *HOST_OPERATORS], {"tensor_parallel_degree": tp})
-    return columns["batch_size"], sum((_times(path, columns, name) for name in HOST_OPERATORS), np.zeros(1))
+    return columns["batch_size"], sum((times_of(path, columns, name) for name in HOST_OPERATORS), np.zeros(1))
