@@ -63,12 +63,20 @@ def load_node(name: str) -> Node:
     return _node(*entry)
 
 
-def default_node(device: Device) -> Node:
-    """Return the first node of the catalog that holds this device. Raises CatalogError when there is none."""
+def default_node(device: Device, num_gpus: int = 1) -> Node:
+    """Return the first node of the catalog that holds this device.
+
+    Where there is none, a replica of one GPU gets a node without a device, as its links are not used; for more GPUs
+    CatalogError is raised.
+    """
     for name, values in _entries("nodes").items():
         if values["device"] == device.name:
             return _node(name, values)
-    raise CatalogError(f"node: the catalog has none with {device.name}; name one (e.g. pcie_gen4)")
+    if num_gpus == 1:
+        return load_node("pcie_gen4")
+    raise CatalogError(
+        f"node: the catalog has none with {device.name}, whose links are needed; name one (e.g. pcie_gen4)"
+    )
 
 
 def names(kind: Kind) -> list[str]:

@@ -187,7 +187,7 @@ def resolve(deployment: Deployment) -> Resolved:
 
 def _node(deployment: Deployment, device: Device) -> Node:
     if deployment.node is None:
-        return load.default_node(device)
+        return load.default_node(device, deployment.tensor_parallel_size * deployment.pipeline_parallel_size)
     node = load.load_node(deployment.node)
     if node.device not in (None, device.name):
         nodes = [load.load_node(name) for name in load.names("nodes")]

@@ -98,3 +98,13 @@ def test_a_search_needs_a_price(tmp_path: Path) -> None:
     }
     with pytest.raises(ConfigError, match="h20 has no price_per_hour, by which a search compares"):
         search(space)
+
+
+def test_a_gpu_of_ones_own_needs_a_node_only_for_its_links(tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text("name: own\nmemory_gib: 22.5\nbandwidth_gb_s: 300\nnum_sms: 58\ntflops: {bf16: 121}\n")
+    resolved = resolve(Deployment.load({"model": "phi-2", "device": str(own)}))
+    assert (resolved.node.name, resolved.device.price_per_hour) == ("pcie_gen4", None)
+    assert resolved.device.torch_memory_gib == pytest.approx(21.9)
+    with pytest.raises(CatalogError, match=r"none with own, whose links are needed; name one \(e.g. pcie_gen4\)"):
+        resolve(Deployment.load({"model": "phi-2", "device": str(own), "tensor_parallel_size": 2}))
