@@ -3,6 +3,7 @@
 import errno
 import io
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -79,6 +80,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal may lack the characters of a name
+    warnings.showwarning = lambda message, *_: click.echo(f"fastsim: {printable(str(message))}", err=True)
     sys.exit(run())
 
 

@@ -25,7 +25,6 @@ def sweep(space: str, out: Path, workers: int | None, dask: str | None, yes: boo
     The processes of a Dask cluster can run any code on each other's machines, and on this one. Connect only to a
     cluster of your own, with TLS (tls://) where others can reach its ports.
     """
-    import warnings
     from contextlib import nullcontext
 
     from fastsim.cli import interrupt
@@ -43,7 +42,6 @@ def sweep(space: str, out: Path, workers: int | None, dask: str | None, yes: boo
     check_space(configurations, policies)
     if dask is not None:
         from fastsim.sweeps.cluster import connect
-    warnings.showwarning = lambda message, *_: click.echo(f"fastsim: {printable(str(message))}", err=True)
     with (
         connect(dask) if dask is not None else nullcontext() as client,
         progress_module.counting("Sweeping") as progress,

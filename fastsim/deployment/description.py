@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WrapValidator
 
 from fastsim.deployment.schedulers import PolicyName, is_function
+from fastsim.deployment.vllm import words
 from fastsim.files import DATA
 from fastsim.files.documents import Document, read
 from fastsim.files.schema import ONE_LINE, validate, with_overrides
@@ -231,7 +232,8 @@ class Deployment(_Settings):
             A YAML, TOML or JSON file, ``"-"`` for YAML on standard input, the config.json of a result (which gives the
             deployment that was simulated), a mapping of fields, or a deployment. By default Llama-3-8B on one H100.
         overrides : sequence of str
-            Changes such as ``"scheduler.max_num_seqs=64"``; each value is read as YAML. By default none.
+            Changes such as ``"scheduler.max_num_seqs=64"``; each value is read as YAML. By default none. Names may be
+            those of vLLM's flags, as in files: ``"tp=4"``, ``"max-num-seqs=64"``.
 
         Returns
         -------
@@ -251,9 +253,11 @@ class Deployment(_Settings):
         if isinstance(source, Deployment):
             document = Document(source.model_dump(warnings=False))
         elif isinstance(source, Mapping):
-            document = Document(dict(source))
+            document = words.translated(Document(dict(source)))
         else:
             document = read(DEFAULT_FILE if source is None else source)
             if isinstance(document.values.get("deployment"), dict):  # the config.json of a result
                 document = replace(document, values=document.values["deployment"])
-        return validate(cls, with_overrides(document, overrides, cls))
+            document = words.translated(document)
+        changes = words.translated_overrides(overrides, document.values.get("model"))
+        return validate(cls, with_overrides(document, changes, cls))

@@ -35,12 +35,12 @@ def with_overrides(document: Document, overrides: Sequence[str], schema: "type[B
             # Text in place of a group of settings is replaced by the group that the override belongs to.
             inner[part] = dict(below) if isinstance(below, dict) else {}
             inner = inner[part]
-        inner[key[-1]] = _value(text, is_group=_section(schema, key) is not None)
+        inner[key[-1]] = value_of(text, is_group=_section(schema, key) is not None)
         overridden.add(key)
     return replace(document, values=values, overridden=frozenset(overridden))
 
 
-def _value(text: str, is_group: bool) -> Any:
+def value_of(text: str, is_group: bool) -> Any:
     """Parse the value of an override as YAML; that of a single setting stays text if it looks like a mapping."""
     from fastsim.files import yaml12
 
@@ -75,8 +75,7 @@ def validate(schema: type[M], document: Document) -> M:
 def _sentence(schema: "type[BaseModel]", document: Document, fault: "ErrorDetails") -> str:
     key, where = fault["loc"], document.where(fault["loc"])
     if fault["type"] in ("extra_forbidden", "invalid_key"):
-        within = _section(schema, key[:-1])
-        return f"{where}: unknown key; {did_you_mean(str(key[-1]), within.model_fields if within else ())}"
+        return f"{where}: unknown key; {_near(schema, key)}"
     info = describe(schema, key)
     example = f" (e.g. {_text(info.examples[0])})" if info and info.examples else ""
     if fault["type"] == "missing":
@@ -89,6 +88,19 @@ def _sentence(schema: "type[BaseModel]", document: Document, fault: "ErrorDetail
         return f"{where}: {short(value)} is unknown; {did_you_mean(value, choices)}"
     valid = ((info.json_schema_extra or {}).get("valid") or info.description) if info else None
     return f"{where}: {short(value)} is not {valid or 'valid'}{example}"
+
+
+def _near(schema: "type[BaseModel]", key: Key) -> str:
+    """The key that an unknown one was meant to be: of the same group, of a group below, or of the top level."""
+    name, within = str(key[-1]), _section(schema, key[:-1])
+    if within is None:
+        return did_you_mean(name, ())
+    if within is not schema and name in schema.model_fields:
+        return f"{name} belongs at the top level"
+    names = list(within.model_fields)
+    below = [path for path in _paths(within) if path not in names]
+    meant = did_you_mean(name, [*names, *below])
+    return meant if meant.startswith("did") else did_you_mean(name, names)
 
 
 def describe(schema: "type[BaseModel]", key: Key) -> Any:

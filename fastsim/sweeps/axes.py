@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastsim.deployment.description import Deployment
+from fastsim.deployment.vllm.flags import ELSEWHERE, TAKEN, spelled
 from fastsim.errors import ConfigError, did_you_mean
 from fastsim.files.documents import Document, Key, short
 from fastsim.files.schema import describe
@@ -91,7 +92,8 @@ def _check_name(name: str, where: str) -> bool:
         return name in ("workload.num_requests", "workload.seed")
     info = describe(Deployment, tuple(name.split(".")))
     if info is None:
-        raise ConfigError(f"{where}: unknown field; {did_you_mean(name, fields())}")
+        meant = TAKEN.get(spelled(name), (ELSEWHERE.get(name, name),))[0]
+        raise ConfigError(f"{where}: unknown field; {did_you_mean(meant, fields())}")
     if hasattr(info.annotation, "model_fields"):
         inner = next(iter(info.annotation.model_fields))
         raise ConfigError(f"{where}: a group of fields; name one of them (e.g. {name}.{inner})")

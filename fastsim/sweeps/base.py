@@ -12,6 +12,7 @@ from fastsim.catalog.load import load_device, load_model, load_node
 from fastsim.deployment.description import DEFAULT_FILE
 from fastsim.deployment.resolved import Deployment, Resolved, resolve
 from fastsim.deployment.schedulers import is_function
+from fastsim.deployment.vllm.words import translated
 from fastsim.errors import CatalogError, ConfigError, InputError, did_you_mean
 from fastsim.files.documents import Document, Key, read, short
 from fastsim.files.schema import describe, validate
@@ -144,11 +145,11 @@ def _deployment(space: Document, folder: Path) -> Document:
         document = read(folder / given)
         if isinstance(document.values.get("deployment"), dict):  # the config.json of a result
             return Document(document.values["deployment"], document.source)
-        return document
+        return translated(document)
     if not isinstance(given, dict):
         raise ConfigError(f"{space.where(('deployment',))}: {short(given)} is neither a file nor fields")
     lines = {key[1:]: line for key, line in space.lines.items() if key[0] == "deployment" and len(key) > 1}
-    return Document(given, space.source, lines)
+    return translated(Document(given, space.source, lines))
 
 
 def _workload(given: Any, where: str) -> dict[str, Any]:

@@ -122,7 +122,8 @@ def test_overrides() -> None:
             "scheduler.max_num_seq=8",
             "--set scheduler.max_num_seq: unknown setting; did you mean 'scheduler.max_num_seqs'?",
         ),
-        ("max_num_seqs=8", "--set max_num_seqs: unknown setting; did you mean 'scheduler.max_num_seqs'?"),
+        ("num_blocks=8", "--set num_blocks: unknown setting; did you mean 'scheduler.num_blocks'?"),
+        ("policy=orca", "--set policy: unknown setting; did you mean 'router.policy' or 'scheduler.policy'?"),
         ("seed.x=1", "--set seed.x: unknown setting; did you mean"),
         ("=1", "--set : unknown setting; valid: model, device"),
         ("seed", "--set seed: no value; write path=value (e.g. scheduler.max_num_seqs=128)"),
@@ -161,7 +162,8 @@ def test_mistakes_name_file_line_setting_value_and_a_valid_value(tmp_path: Path)
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"max_num_seqs": 8}, "max_num_seqs: unknown key; "),
+        ({"chunk_size": 8}, "chunk_size: unknown key; did you mean 'scheduler.chunk_size'?"),
+        ({"router": {"num_replicas": 2}}, "router.num_replicas: unknown key; num_replicas belongs at the top level"),
         ({"modle": "x"}, "modle: unknown key; did you mean 'model'?"),
         ({"router": {"polcy": "random"}}, "router.polcy: unknown key; did you mean 'policy'?"),
         ({"model": None}, "model: None is not a name (e.g. meta-llama/Llama-2-7b-hf)"),

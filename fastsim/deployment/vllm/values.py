@@ -1,0 +1,120 @@
+"""The values of vLLM's flags as fastsim writes them."""
+
+import re
+from typing import Any
+
+from fastsim.catalog.load import load_model
+from fastsim.catalog.model import Model
+from fastsim.errors import ConfigError, InputError
+from fastsim.files.documents import short
+
+DTYPES = {"auto": "bfloat16", "half": "float16", "fp16": "float16", "bf16": "bfloat16"}
+KV_CACHE_DTYPES = {
+    "fp8_e4m3": "fp8",
+    "fp8_e5m2": "fp8",
+    "fp8_inc": "fp8",
+    "fp8_ds_mla": "fp8",
+    "float16": "bfloat16",  # both have 16 bits
+    "half": "bfloat16",
+}
+ALL_TO_ALL = {
+    "naive": "allgather_reducescatter",
+    "deepep_high_throughput": "deepep",
+    "deepep_low_latency": "deepep",
+}
+# Of vLLM's methods that fit a checkpoint, the precision that one with 16-bit weights is planned in; None: any.
+METHODS: dict[str, str | None] = {
+    "awq": "int4_wo",
+    "awq_marlin": "int4_wo",
+    "gptq": "int4_wo",
+    "gptq_marlin": "int4_wo",
+    "gptq_marlin_24": "int4_wo",
+    "gptq_bitblas": "int4_wo",
+    "marlin": "int4_wo",
+    "moe_wna16": "int4_wo",
+    "bitsandbytes": "nf4",
+    "experts_int8": "int8_wo",
+    "tpu_int8": "int8_wo",
+    "fbgemm_fp8": "fp8",
+    "ptpc_fp8": "fp8",
+    "modelopt_fp4": "nvfp4",
+    "petit_nvfp4": "nvfp4_wo",
+    "gpt_oss_mxfp4": "mxfp4",
+    "modelopt": None,
+    "modelopt_mxfp8": "mxfp8",
+    "modelopt_mixed": None,
+    "compressed_tensors": None,
+    "quark": None,
+    "torchao": None,
+    "inc": None,
+    "auto_round": None,
+    "hqq": "int4_wo",
+    "gguf": None,
+}
+TENTHS = re.compile(r"(\d+)(?:\.(\d+))?([kmgt])")  # thousands, and so on
+BINARY = re.compile(r"(\d+)([KMGT])")  # 1,024, and so on
+
+
+def whole(value: Any) -> Any:
+    """A whole number as vLLM reads it: 32k is 32,000 and 32K is 32,768; any other value stays as it is."""
+    if not isinstance(value, str) or len(value) > 20:
+        return value
+    text = value.strip()
+    if decimal := TENTHS.fullmatch(text):
+        digits, rest, suffix = decimal.groups()
+        zeros = 3 * ("kmgt".index(suffix) + 1)
+        return int(digits + (rest or "").ljust(zeros, "0")[:zeros])
+    if binary := BINARY.fullmatch(text):
+        return int(binary[1]) * 1024 ** ("KMGT".index(binary[2]) + 1)
+    return value
+
+
+def dtype(value: Any) -> Any:
+    """The type of activations. Raises ConfigError for 32 bits."""
+    if value in ("float", "float32"):
+        raise ConfigError(f"{short(value)}: 32-bit activations are not simulated (valid: bfloat16, float16)")
+    return DTYPES.get(value, value) if isinstance(value, str) else value
+
+
+def max_model_len(value: Any) -> Any:
+    """The most tokens of a request; None where vLLM finds them (``auto``, -1)."""
+    return None if value in ("auto", -1, "-1") else whole(value)
+
+
+def quantization(value: Any, model: Any) -> Any:
+    """The precision of the weights: None (as published) for a method that fits the checkpoint.
+
+    Raises ConfigError for a method that says no precision, of a model whose weights are published in 16 bits.
+    """
+    method = value.lower().replace("-", "_") if isinstance(value, str) else None
+    if method is None or method not in METHODS:
+        return value
+    entry = model_of(model)
+    if entry is not None and entry.quantization is not None:
+        return None
+    if METHODS[method] is None:
+        raise ConfigError(
+            f"{short(value)} is the precision of a checkpoint, and {short(model)} is published in 16 bits; name the "
+            "config.json of the checkpoint as the model, or a precision (e.g. fp8)"
+        )
+    return METHODS[method]
+
+
+def data_parallel_size(value: Any, model: Any) -> Any:
+    """The number of replicas. Raises ConfigError for experts, which data-parallel ranks share."""
+    size = whole(value)
+    entry = model_of(model)
+    if isinstance(size, int) and size > 1 and entry is not None and entry.num_experts:
+        raise ConfigError(
+            f"{size}: the data-parallel ranks of {entry.name} share its experts and step together, which is not "
+            "simulated; num_replicas sets replicas that share nothing"
+        )
+    return size
+
+
+def model_of(name: Any) -> Model | None:
+    """The model of a deployment, or None if it cannot be loaded, which is reported where it is needed."""
+    try:
+        return load_model(name) if isinstance(name, str) else None
+    except InputError:
+        return None
