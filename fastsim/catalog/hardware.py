@@ -22,6 +22,17 @@ class Device:
     predictor: str | None  # the aiconfigurator system that has operator times of this device; None: there is none
     source: str
 
+    @property
+    def has_bf16(self) -> bool:
+        """Whether the GPU computes in bfloat16, as all do but NVIDIA's before compute capability 8.0."""
+        major = (self.compute_capability or "").partition(".")[0]
+        return not major.isdigit() or int(major) >= 8
+
+    @property
+    def is_amd(self) -> bool:
+        """Whether it is one of AMD's GPUs."""
+        return (self.architecture or "").startswith("cdna")
+
 
 @dataclass(frozen=True, slots=True)
 class Node:

@@ -235,3 +235,19 @@ def test_the_command_line_is_for_a_shell(tmp_path: Any) -> None:
     done = CliRunner().invoke(cli, ["launch", "-", "--kubernetes", "--out", str(out)], input=SMALL)
     assert done.exit_code == 0
     assert [one["kind"] for one in yaml.safe_load_all(out.read_text())] == ["Deployment", "Service"]
+
+
+def test_gpus_without_bfloat16_run_in_float16() -> None:
+    for device, dtype in (("t4", "float16"), ("v100", "float16"), ("l4", "bfloat16"), ("mi300x", "bfloat16")):
+        started = launch(deployment(model="phi-2", device=device))
+        assert dict(started.flags)["--dtype"] == dtype
+        assert any(note.startswith("dtype bfloat16: ") for note in started.notes) == (dtype == "float16")
+
+
+def test_amd_gpus_have_their_own_resource_and_image() -> None:
+    described = deployment(model="phi-2", device="mi300x")
+    text = manifest(launch(described))
+    assert "amd.com/gpu" in text and "nvidia" not in text and "vllm/vllm-openai-rocm:" in text
+    with pytest.raises(ConfigError, match="no image of sglang for mi300x is known"):
+        manifest(launch(described, "sglang"))
+    assert "image: mine:1" in manifest(launch(described, "sglang"), "mine:1")

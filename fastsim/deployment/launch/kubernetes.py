@@ -8,6 +8,7 @@ from fastsim.errors import ConfigError
 from fastsim.version import __version__
 
 IMAGES = {"vllm": "vllm/vllm-openai:v0.19.0", "sglang": "lmsysorg/sglang:v0.5.10.post1"}
+AMD_IMAGES = {"vllm": "vllm/vllm-openai-rocm:v0.19.0"}
 PORTS = {"vllm": 8000, "sglang": 30000}
 START_S = 30 * 60  # a large model takes this long to load
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
@@ -27,10 +28,11 @@ def objects(launch: Launch, image: str | None = None) -> list[dict[str, Any]]:
         )
     name, port = name_of(resolved.deployment.model), PORTS[launch.engine]
     labels = {"app.kubernetes.io/name": name, "app.kubernetes.io/component": launch.engine}
+    resource = "amd.com/gpu" if resolved.device.is_amd else "nvidia.com/gpu"
     probe = {"httpGet": {"path": "/health", "port": "http"}, "periodSeconds": 10}
     container = {
         "name": launch.engine,
-        "image": image or IMAGES[launch.engine],
+        "image": image or _image(launch),
         "command": list(launch.program),
         "args": [*launch.command[len(launch.program) :], "--host", "0.0.0.0", "--port", str(port)],
         "ports": [{"name": "http", "containerPort": port}],
@@ -40,7 +42,7 @@ def objects(launch: Launch, image: str | None = None) -> list[dict[str, Any]]:
                 "valueFrom": {"secretKeyRef": {"name": "hugging-face", "key": "token", "optional": True}},
             }
         ],
-        "resources": {"limits": {"nvidia.com/gpu": str(gpus)}, "requests": {"nvidia.com/gpu": str(gpus)}},
+        "resources": {"limits": {resource: str(gpus)}, "requests": {resource: str(gpus)}},
         "startupProbe": {**probe, "failureThreshold": START_S // 10},
         "readinessProbe": probe,
         "volumeMounts": [{"name": "shared-memory", "mountPath": "/dev/shm"}],
@@ -68,6 +70,18 @@ def objects(launch: Launch, image: str | None = None) -> list[dict[str, Any]]:
             "spec": {"selector": labels, "ports": [{"name": "http", "port": 80, "targetPort": "http"}]},
         },
     ]
+
+
+def _image(launch: Launch) -> str:
+    """The engine's own image for the GPU. Raises ConfigError where none is known."""
+    if not launch.resolved.device.is_amd:
+        return IMAGES[launch.engine]
+    if launch.engine not in AMD_IMAGES:
+        raise ConfigError(
+            f"--image: no image of {launch.engine} for {launch.resolved.device.name} is known; name the one you use "
+            "(e.g. --image registry.example/sglang-rocm:v1)"
+        )
+    return AMD_IMAGES[launch.engine]
 
 
 def name_of(model: str) -> str:

@@ -79,7 +79,7 @@ def _vllm(resolved: Resolved) -> Made:
     flags: list[Flag] = [
         ("--tensor-parallel-size", str(resolved.tensor_parallel_size)),
         ("--pipeline-parallel-size", str(resolved.pipeline_parallel_size)),
-        ("--dtype", resolved.dtype),
+        ("--dtype", _dtype(resolved)),
         *quantization,
         ("--kv-cache-dtype", resolved.kv_cache_dtype),
         ("--max-model-len", str(resolved.max_model_len)),
@@ -115,7 +115,7 @@ def _sglang(resolved: Resolved) -> Made:
     flags: list[Flag] = [
         ("--tensor-parallel-size", str(resolved.tensor_parallel_size)),
         ("--pipeline-parallel-size", str(resolved.pipeline_parallel_size)),
-        ("--dtype", resolved.dtype),
+        ("--dtype", _dtype(resolved)),
         *quantization,
         ("--kv-cache-dtype", "fp8_e4m3" if resolved.kv_cache_dtype == "fp8" else resolved.kv_cache_dtype),
         ("--context-length", str(resolved.max_model_len)),
@@ -142,8 +142,14 @@ def _sglang(resolved: Resolved) -> Made:
 ENGINES: dict[str, Callable[[Resolved], Made]] = {"vllm": _vllm, "sglang": _sglang}
 
 
+def _dtype(resolved: Resolved) -> str:
+    return resolved.dtype if resolved.device.has_bf16 else "float16"
+
+
 def _common_notes(resolved: Resolved) -> list[str]:
     notes = []
+    if _dtype(resolved) != resolved.dtype:
+        notes.append(f"dtype {resolved.dtype}: {resolved.device.name} has none; float16 has as many bytes")
     if resolved.num_replicas > 1:
         notes.append(f"start {resolved.num_replicas} replicas behind a router; simulated was {resolved.router}")
     gpus = resolved.gpus_per_replica
