@@ -121,6 +121,7 @@ def read_config(path: Path) -> Model:
         sandwich_norm=kind in SANDWICH,
         quantization=quantization,
         kv_cache_dtype=kv_cache_dtype,
+        expert_bias=kind == "gpt_oss",
         **experts,
         **latent,
     )

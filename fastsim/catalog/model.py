@@ -49,6 +49,7 @@ class Model:
     num_experts_per_tok: int = 0
     moe_intermediate_size: int = 0  # of one expert
     shared_expert_intermediate_size: int = 0  # of all shared experts together
+    expert_bias: bool = False  # whether the matrices of the routed experts have a bias, as in gpt-oss
     kv_lora_rank: int = 0  # multi-head latent attention: width of the compressed KV; 0: there is none
     q_lora_rank: int = 0  # 0: queries are not compressed
     qk_nope_head_dim: int = 0

@@ -49,7 +49,11 @@ PUBLISHED: dict[str, tuple[str, ...]] = {
     "shared_up_proj": _joined(_SHARED, UP),
     "shared_down_proj": _joined(_SHARED, DOWN),
     "moe_router": _joined(EXPERTS, ("gate", "router")),
-    "moe_experts": (*_joined(_ROUTED, _joined(("0",), UP + DOWN)), *_joined(_ROUTED, ("gate_up_proj", "down_proj"))),
+    "moe_experts": (
+        *_joined(_ROUTED, _joined(("0",), UP + DOWN)),
+        *_joined(_ROUTED, ("gate_up_proj", "down_proj")),
+        *_joined(EXPERTS, ("input_linear", "output_linear")),
+    ),
 }
 # Modules outside the layers, by their whole names.
 OUTSIDE: dict[str, tuple[str, ...]] = {

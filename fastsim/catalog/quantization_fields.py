@@ -69,7 +69,6 @@ class Quantization(_Fields):
     bnb_4bit_use_double_quant: Switch = None
     global_quant_config: Table = None
     layer_quant_config: Table = None
-    kv_cache_quant_config: Table = None
     forward_dtype: Text = None
 
 

@@ -48,11 +48,8 @@ def kv_precision(given: Given) -> str | None:
     if (given.get("kv_cache_quant_algo") or "").upper() in ("FP8", "FP8_E4M3"):
         return "fp8"
     cache = given.get("kv_cache_scheme")
-    if isinstance(cache, dict) and cache.get("num_bits") == 8 and cache.get("type", "float") == "float":
-        return "fp8"
-    quark = [part for part in (given.get("kv_cache_quant_config") or {}).values() if isinstance(part, dict)]
-    kinds = [_first(part.get("output_tensors")).get("dtype") for part in quark]
-    return "fp8" if any(str(kind).startswith("fp8") for kind in kinds) else None
+    floats = isinstance(cache, dict) and cache.get("num_bits") == 8 and cache.get("type", "float") == "float"
+    return "fp8" if floats else None
 
 
 def _grouped(name: str, group: int | None, bits_per_group: float | None = None) -> Precision:
@@ -159,10 +156,10 @@ ALGORITHMS |= {"W4A16": "int4_wo", "W8A16": "int8_wo", "INT8_SQ": "int8", "W8A8_
 
 
 def _modelopt(given: Given) -> Scheme:
-    layers = given.get("quantized_layers")
+    layers, mixed = given.get("quantized_layers"), str(given.get("quant_algo")).upper() == "MIXED_PRECISION"
     if layers:
         return Scheme(BF16, tuple((name, _algorithm(about)) for name, about in layers.items()))
-    return Scheme(_algorithm(given))
+    return _compressed_tensors(given) if mixed and given.get("config_groups") else Scheme(_algorithm(given))
 
 
 def _algorithm(given: Given) -> Precision:
@@ -200,7 +197,8 @@ def _torchao(given: Given) -> Scheme:
         table = _dict(_dict(kind).get("_data"))
         by_name = table.get("module_fqn_to_config", table.get("fqn_to_config"))
         if isinstance(by_name, dict):
-            named = [(name, _torchao_kind(one)) for name, one in by_name.items() if name != "_default"]
+            others = [name for name in by_name if name != "_default" and "embed" not in name]
+            named = [(name, _torchao_kind(by_name[name])) for name in others]
             return Scheme(_torchao_kind(by_name.get("_default")), tuple(named))
         return Scheme(_torchao_kind(kind))
     return Scheme(_torchao_kind({"_type": kind, "_data": given.get("quant_type_kwargs")}))

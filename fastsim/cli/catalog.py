@@ -8,10 +8,24 @@ KINDS = ("models", "devices", "nodes", "policies", "routers", "predictors", "met
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(KINDS))
+@click.argument("kind", type=click.Choice((*KINDS, "model")))
+@click.argument("name", required=False)
 @options.as_json
-def catalog(kind: str, as_json: bool) -> None:
-    """List the models, devices, nodes, policies, routers or predictors that a deployment can name, or all metrics."""
+def catalog(kind: str, name: str | None, as_json: bool) -> None:
+    """List the models, devices, nodes, policies, routers or predictors that a deployment can name, or all metrics.
+
+    `catalog model NAME` prints the modules of one model, of the catalog or of a config.json: in which precision each
+    is, in which layers, and the bytes of its weights.
+    """
+    if kind == "model":
+        if name is None:
+            raise click.UsageError("model: no name; write a name of `fastsim catalog models` or a config.json")
+        from fastsim.cli.terminal.model import show as show_model
+
+        show_model(name, as_json)
+        return
+    if name is not None:
+        raise click.UsageError(f"{kind}: lists all, and takes no name (only `catalog model NAME` does)")
     from fastsim.cli.terminal.catalog import show
 
     show(kind, as_json)

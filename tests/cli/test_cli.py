@@ -120,6 +120,18 @@ def test_catalog_lists_what_exists() -> None:
         assert all(row["name"] in table.output for row in listed)
 
 
+def test_catalog_shows_the_modules_of_a_model() -> None:
+    shown = CliRunner().invoke(cli, ["catalog", "model", "deepseek-v3"])
+    rows = {line.split()[0]: line.split() for line in shown.output.splitlines() if line.startswith(("m", "a", "l"))}
+    assert rows["moe_experts"][1:6] == ["fp8_block", "8.002", "8", "58", "3-60"]
+    assert rows["lm_head"][1:5] == ["bf16", "16", "16", "-"] and "671 billion parameters" in shown.output
+    known = json.loads(CliRunner().invoke(cli, ["catalog", "model", "deepseek-v3", "--json"]).output)
+    assert known["model"]["quantization"] == "fp8_block" and known["kv_bytes_per_token"] == 61 * 576 * 2
+    assert known["bytes"] == round(sum(module["bytes"] for module in known["modules"]))
+    for wrong in (["catalog", "model"], ["catalog", "models", "deepseek-v3"], ["catalog", "model", "no such"]):
+        assert call(*wrong).returncode == 2
+
+
 def test_a_closed_pipe_is_no_error() -> None:
     done = subprocess.run(
         f"{sys.executable} -m fastsim catalog models --json | head -n 1",

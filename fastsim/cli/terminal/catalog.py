@@ -24,7 +24,7 @@ PREDICTORS = DATA / "predictors"
 def rows(kind: str) -> list[dict[str, Any]]:
     """Return one mapping per entry of a kind: models, devices, nodes, policies, routers, predictors or metrics."""
     if kind == "models":
-        return [asdict(load_model(name)) for name in names("models")]
+        return [_model(name) for name in names("models")]
     if kind == "devices":
         return [_device(name) for name in names("devices")]
     if kind == "nodes":
@@ -68,6 +68,12 @@ def show(kind: str, as_json: bool) -> None:
     for row in listed:
         entries.add_row(*(_cell(row[column]) for column in columns))
     stdout().print(entries)
+
+
+def _model(name: str) -> dict[str, Any]:
+    """The fields of a model that the catalog lists."""
+    model = load_model(name)
+    return {**asdict(model), "quantization": model.quantization.name if model.quantization else None}
 
 
 def _device(name: str) -> dict[str, Any]:

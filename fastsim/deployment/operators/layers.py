@@ -144,7 +144,8 @@ def routed_experts(
             precision.name,
             imbalance,
             precision.bits,
-            name=f"moe_experts{suffix}",
+            model.expert_bias,
+            f"moe_experts{suffix}",
         )
         for suffix, precision, count in apart(weights, "moe_experts", layers)
     )

@@ -1,0 +1,61 @@
+"""Print what was understood of a model: its modules with their precision and bytes, and its KV cache."""
+
+from dataclasses import asdict
+from itertools import pairwise
+from typing import Any
+
+from fastsim.catalog.load import load_model
+from fastsim.cli.terminal.console import MISSING, number, print_json, stdout, table
+from fastsim.deployment.memory.modules import modules
+from fastsim.deployment.operators.decoder import operators
+
+GIB = 2**30
+
+
+def described(name: str) -> dict[str, Any]:
+    """A model of the catalog or of a config.json as JSON: its shapes, its modules, and the sums over them."""
+    model = load_model(name)
+    found = modules(model)
+    shapes = asdict(model)
+    shapes["quantization"] = model.quantization.name if model.quantization else None
+    cache = model.kv_cache_dtype or "bf16"
+    return {
+        "model": shapes,
+        "modules": [asdict(module) for module in found],
+        "parameters": sum(module.parameters for module in found),
+        "bytes": round(sum(module.bytes for module in found)),
+        "kv_cache_dtype": cache,
+        "kv_bytes_per_token": operators(model, 1, kv_precision=cache).kv_bytes_per_token(),
+    }
+
+
+def show(name: str, as_json: bool) -> None:
+    """Print a model's modules with their precision, layers, parameters and bytes, as a table or as JSON."""
+    known = described(name)
+    if as_json:
+        print_json(known)
+        return
+    model, console = known["model"], stdout()
+    heads = ("module", "precision", "bits", "input bits", "layers", "which layers", "10^6 parameters", "GiB")
+    entries = table(heads, left=("module", "precision", "which layers"))
+    for module in known["modules"]:
+        layers = module["layers"]
+        which = "all" if len(layers) == model["num_layers"] else ranges(layers)
+        count = str(len(layers)) if layers else MISSING
+        sizes = (number(module["parameters"] / 1e6), f"{module['bytes'] / GIB:.3f}")
+        bits = (f"{module['weight_bits']:.4g}", str(module["input_bits"]))
+        entries.add_row(module["name"], module["precision"], *bits, count, which, *sizes)
+    console.print(f"{model['name']} ({model['source']})\n")
+    console.print(entries)
+    billions = f"{number(known['parameters'] / 1e9)} billion parameters, {known['bytes'] / GIB:.2f} GiB"
+    cache = f"KV cache in {known['kv_cache_dtype']}, {known['kv_bytes_per_token']:,} bytes a token"
+    console.print(f"\n{billions}; {cache}")
+
+
+def ranges(layers: tuple[int, ...]) -> str:
+    """Layers as text: 0, 3-60; empty for none."""
+    starts = [layer for before, layer in pairwise((-2, *layers)) if layer != before + 1]
+    ends = [layer for layer, after in pairwise((*layers, -2)) if after != layer + 1]
+    return ", ".join(
+        f"{first}" if first == last else f"{first}-{last}" for first, last in zip(starts, ends, strict=True)
+    )
