@@ -34,7 +34,7 @@ def describe(folder: Path, system: str, rows: Sequence[Row], machine: dict[str, 
         "tflops": f"{{bf16: {tflops:.4g}}}",
         "num_sms": int(machine.get("num_sms", machine["cpus"])),
         "power_w": watts if isinstance(watts, float) else 0,
-        "price_per_hour": 0,
+        "price_per_hour": "null",
         "source": f'"measured on {machine["name"]}"',
     }
     write_text(path, "\n".join([HEADER, *(f"{key}: {value}" for key, value in figures.items())]) + "\n")
