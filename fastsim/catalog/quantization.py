@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fastsim.catalog.precisions import BF16, Precision, precision
@@ -29,14 +29,21 @@ class Quantization:
 
     def of(self, module: str, layer: int = 0) -> Precision:
         """The precision of a module in a layer."""
+        runs = self._runs(module)
+        return runs[bisect_right(runs, layer, key=lambda run: run[0]) - 1][1]
+
+    def counted(self, modules: Sequence[str], layers: Sequence[int]) -> list[tuple[tuple[Precision, ...], int]]:
+        """The precisions that some modules have together, and in how many of ``layers``, the most frequent first."""
+        runs = [self._runs(module) for module in modules]
+        if all(len(one) == 1 for one in runs):
+            return [(tuple(one[0][1] for one in runs), len(layers))] if layers else []
+        return Counter(tuple(self.of(module, layer) for module in modules) for layer in layers).most_common()
+
+    def _runs(self, module: str) -> tuple[Run, ...]:
         for name, runs in self.modules:
             if name == module:
-                return runs[bisect_right(runs, layer, key=lambda run: run[0]) - 1][1]
-        return BF16 if module in WIDE else self.default
-
-    def counted(self, module: str, layers: Iterable[int]) -> list[tuple[Precision, int]]:
-        """The precisions of a module in some layers and how many layers have each, the most frequent first."""
-        return Counter(self.of(module, layer) for layer in layers).most_common()
+                return runs
+        return ((0, BF16 if module in WIDE else self.default),)
 
 
 def uniform(name: str, has_experts: bool = False) -> Quantization:

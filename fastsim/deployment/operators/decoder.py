@@ -6,6 +6,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from fastsim.catalog.quantization import Quantization, uniform
@@ -80,12 +81,28 @@ def operators(
     attention and experts, and exchanges them (a dispatch and a combine) with the GPUs that hold their experts; the
     all-reduce behind attention is then split around the exchange into a reduce-scatter and an all-gather.
     """
+    chosen = range(model.num_layers) if layers is None else layers if isinstance(layers, range) else tuple(layers)
+    weights = uniform(precision, model.num_experts > 0) if isinstance(precision, str) else precision
+    return _operators(
+        model, tensor_parallel_size, weights, kv_precision, expert_parallel, all_to_all, imbalance, chosen
+    )
+
+
+@lru_cache(maxsize=1024)  # a plan asks for those of every stage several times
+def _operators(
+    model: "Model",
+    tp: int,
+    weights: Quantization,
+    kv_precision: str,
+    expert_parallel: bool,
+    all_to_all: bool,
+    imbalance: float,
+    chosen: range | tuple[int, ...],
+) -> Operators:
     from .layers import attention_parts, dense_parts, expert_parts, gemms_of, norms, routed_experts
 
-    tp, hidden = tensor_parallel_size, model.hidden_size
-    chosen = range(model.num_layers) if layers is None else layers
+    hidden = model.hidden_size
     count, routed = len(chosen), [layer for layer in chosen if model.has_experts(layer)]
-    weights = uniform(precision, model.num_experts > 0) if isinstance(precision, str) else precision
     gemms, small, attentions = attention_parts(model, tp, chosen, weights, kv_precision)
     small += norms(model, count)
     if dense := [layer for layer in chosen if not model.has_experts(layer)]:

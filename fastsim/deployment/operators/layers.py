@@ -27,7 +27,7 @@ def apart(weights: Quantization, module: str, layers: Sequence[int]) -> list[tup
     """
     bits: dict[str, float] = {}
     counts: dict[str, int] = {}
-    for precision, count in weights.counted(module, layers):
+    for (precision,), count in weights.counted((module,), layers):
         bits[precision.name] = bits.get(precision.name, 0) + precision.bits * count
         counts[precision.name] = counts.get(precision.name, 0) + count
     usual = max(counts, key=lambda name: counts[name], default="")
@@ -44,12 +44,12 @@ def _quantise(name: str, widths: Mapping[str, int], layers: Sequence[int], weigh
     """
     counts: Counter[float] = Counter()
     elements: Counter[float] = Counter()
-    for layer in layers:
+    for precisions, count in weights.counted(tuple(widths), layers):
         narrow: Counter[float] = Counter()
-        for module, width in widths.items():
-            narrow[INPUT_BYTES[weights.of(module, layer).name]] += width
-        counts.update(narrow.keys())
+        for precision, width in zip(precisions, widths.values(), strict=True):
+            narrow[INPUT_BYTES[precision.name]] += count * width
         elements.update(narrow)
+        counts.update(dict.fromkeys(narrow, count))
     kinds = [(size, count, elements[size] / count) for size, count in counts.most_common() if size != BYTES]
     return [
         Elementwise(name if i == 0 else f"{name}_{8 * size:g}_bits", BYTES * width, size * width, 1, count)
