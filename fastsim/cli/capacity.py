@@ -10,6 +10,8 @@ from fastsim.cli import options
 @click.command()
 @click.argument("deployment", required=False)
 @options.workload
+@options.unit
+@options.too_long
 @options.slos
 @click.option("--requests", type=int, help="Requests per run.  [default: 16,000, or all of a file]")
 @click.option(
@@ -25,6 +27,8 @@ from fastsim.cli import options
 def capacity(
     deployment: str | None,
     workload: str,
+    unit: str | None,
+    too_long: str,
     slos: tuple[str, ...],
     requests: int | None,
     tolerance: float,
@@ -56,6 +60,8 @@ def capacity(
             num_requests=requests,
             tolerance=tolerance,
             replicates=replicates,
+            too_long=too_long,
+            unit=unit,
             progress=progress,
         )
     print_capacity(found, described, workload, out, as_json)

@@ -11,6 +11,8 @@ from fastsim.cli import options
 @click.option("--users", type=float, help="Number of users to serve, instead of --rate.")
 @click.option("--per-user", type=float, default=1.0, show_default=True, help="Requests per user and minute.")
 @options.workload
+@options.unit
+@options.too_long
 @options.slos
 @click.option(
     "--gpu",
@@ -28,6 +30,8 @@ def fleet(
     users: float | None,
     per_user: float,
     workload: str,
+    unit: str | None,
+    too_long: str,
     slos: tuple[str, ...],
     devices: tuple[str, ...],
     requests: int | None,
@@ -50,7 +54,15 @@ def fleet(
     check_deployment(described, deployment, overrides, policies)
     with progress_module.progress("Trying GPUs") as progress:
         made, found = fleets(
-            asked, described, workload, slos, devices=devices, num_requests=requests, progress=progress
+            asked,
+            described,
+            workload,
+            slos,
+            devices=devices,
+            num_requests=requests,
+            too_long=too_long,
+            unit=unit,
+            progress=progress,
         )
     load = f"{asked:.4g} requests/s" + (f" ({users:,.0f} users at {per_user:g} per minute each)" if users else "")
     print_fleet(made, found, described, load, as_json)

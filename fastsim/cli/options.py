@@ -17,6 +17,18 @@ policies = click.option(
 slos = click.option(
     "--slo", "slos", multiple=True, metavar="OBJECTIVE", help="Latency objective, e.g. 'ttft:p90<2s'; repeatable."
 )
+unit = click.option("--unit", metavar="s|ms|us|ns", help="Unit of the arrival times in a file of requests.")
+too_long = click.option(
+    "--too-long",
+    default="refuse",
+    show_default=True,
+    metavar="refuse|drop|clip",
+    help="What becomes of requests with more tokens than max_model_len.",
+)
+space_too_long = click.option(
+    "--too-long", metavar="refuse|drop|clip", help="The same as too_long in the workload of SPACE.  [default: refuse]"
+)
+space_unit = click.option("--unit", metavar="s|ms|us|ns", help="The same as unit in the workload of SPACE.")
 workload = click.option(
     "--workload", default="chat", show_default=True, help="Preset, description file, or table of requests."
 )

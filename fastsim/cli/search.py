@@ -41,6 +41,8 @@ from fastsim.cli import options
 @click.option("--threads", type=click.IntRange(1, 1024), help="Threads of this process.  [default: one per core]")
 @options.dask
 @click.option("--yes", is_flag=True, help="Accept a space of more than 100,000 combinations.")
+@options.space_unit
+@options.space_too_long
 @options.policies
 @options.as_json
 def search(
@@ -57,6 +59,8 @@ def search(
     threads: int | None,
     dask: str | None,
     yes: bool,
+    unit: str | None,
+    too_long: str | None,
     policies: bool,
     as_json: bool,
 ) -> None:
@@ -78,7 +82,7 @@ def search(
     from fastsim.sweeps.space import Space
 
     metrics = metrics_of(pareto, rate)
-    candidates = Space.load(space, yes=yes)
+    candidates = Space.load(space, yes=yes).with_workload(unit=unit, too_long=too_long)
     check_space(candidates, policies)
     cluster: Any = nullcontext()
     if dask is not None:

@@ -10,9 +10,12 @@ from fastsim.cli import options
 @click.command()
 @click.argument("deployment", required=False)
 @click.argument("workload", required=False)
+@click.option("--workload", "named", help="Preset, description file, or file of requests; the same as WORKLOAD.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the result files.")
 @options.overrides
 @options.policies
+@options.unit
+@options.too_long
 @click.option("--rate", type=float, help="Mean arrivals per second; scales the arrival times of a file.")
 @click.option("--requests", type=int, help="Number of requests.")
 @click.option("--iterations", is_flag=True, help="Also keep every batch, in iterations.parquet.")
@@ -31,9 +34,12 @@ from fastsim.cli import options
 def simulate(
     deployment: str | None,
     workload: str | None,
+    named: str | None,
     out: Path | None,
     overrides: tuple[str, ...],
     policies: bool,
+    unit: str | None,
+    too_long: str,
     rate: float | None,
     requests: int | None,
     iterations: bool,
@@ -46,8 +52,8 @@ def simulate(
     """Predict how DEPLOYMENT serves WORKLOAD.
 
     DEPLOYMENT is a YAML, TOML or JSON file, or - for standard input; the default is Llama-3-8B on one H100.
-    WORKLOAD is a CSV, Parquet or JSONL file, a description, or a preset: chat (the default), summarisation,
-    translation or code.
+    WORKLOAD is a file of requests (CSV, Parquet, JSONL, or JSON as benchmarks write it), a description, or a preset:
+    chat (the default), summarisation, translation or code. A preset or a file of requests may be given alone.
     """
     from fastsim.cli import interrupt
     from fastsim.cli.policies import check_deployment
@@ -58,17 +64,21 @@ def simulate(
     from fastsim.result.metrics.objectives import parse_all
     from fastsim.result.metrics.window import parse_exclude
     from fastsim.simulation.run import simulate as run
-    from fastsim.workload.loading import load
+    from fastsim.workload.loading import is_workload, load
 
     interrupt.writes(out)
     if out is not None:
         refuse_file(out)
     elif csv:
         raise click.UsageError("--csv needs a folder to write to (e.g. --out results)")
+    if workload is None and deployment is not None and is_workload(deployment):
+        deployment, workload = None, deployment
+    if workload is not None and named is not None:
+        raise click.UsageError(f"two workloads, {workload!r} and --workload {named!r}; give one of them")
     objectives, excluded = parse_all(slos, "--slo"), parse_exclude(exclude)
     described = Deployment.load(deployment, overrides)
     check_deployment(described, deployment, overrides, policies)
-    stream = load(workload or "chat", rate=rate, num_requests=requests, seed=described.seed)
+    stream = load(workload or named or "chat", rate=rate, num_requests=requests, seed=described.seed, unit=unit)
     with progress_module.progress(f"Simulating {stream.num_requests:,} requests") as progress:
         result = run(
             described,
@@ -77,6 +87,7 @@ def simulate(
             replicates=replicates,
             objectives=objectives,
             exclude=excluded,
+            too_long=too_long,
             progress=progress,
         )
     if out is not None:

@@ -16,8 +16,19 @@ from fastsim.errors import printable
 )
 @options.dask
 @click.option("--yes", is_flag=True, help="Accept a space of more than 100,000 combinations.")
+@options.space_unit
+@options.space_too_long
 @options.policies
-def sweep(space: str, out: Path, workers: int | None, dask: str | None, yes: bool, policies: bool) -> None:
+def sweep(
+    space: str,
+    out: Path,
+    workers: int | None,
+    dask: str | None,
+    yes: bool,
+    unit: str | None,
+    too_long: str | None,
+    policies: bool,
+) -> None:
     """Simulate every configuration of SPACE, a YAML, TOML or JSON file, and write a Parquet table of the results.
 
     The table grows as results arrive. Run the same command again to resume after an interruption.
@@ -38,7 +49,7 @@ def sweep(space: str, out: Path, workers: int | None, dask: str | None, yes: boo
         raise click.UsageError(
             "--workers starts a cluster on this machine and --dask connects to one; give only one of them"
         )
-    configurations = Space.load(space, yes=yes)
+    configurations = Space.load(space, yes=yes).with_workload(unit=unit, too_long=too_long)
     check_space(configurations, policies)
     if dask is not None:
         from fastsim.sweeps.cluster import connect

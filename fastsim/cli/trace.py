@@ -9,33 +9,39 @@ from fastsim.cli import options
 def trace() -> None:
     """Describe, convert and synthesise workloads.
 
-    A workload is a CSV, Parquet or JSONL file of requests (`-` reads CSV from standard input), a YAML, TOML or JSON
-    file that describes a synthetic workload, or a preset: chat, code, summarisation or translation.
+    A workload is a CSV, Parquet, JSONL or JSON file of requests (`-` reads CSV from standard input), a YAML, TOML or
+    JSON file that describes a synthetic workload, or a preset: chat, code, summarisation or translation. The layouts of
+    published traces and of benchmarks are recognised by their columns.
     """
 
 
 @trace.command()
 @click.argument("workload")
+@options.unit
 @options.as_json
-def describe(workload: str, as_json: bool) -> None:
+def describe(workload: str, unit: str | None, as_json: bool) -> None:
     """Print the number of requests, the arrival rate and the lengths of WORKLOAD."""
     from fastsim.cli.terminal.workload import show
     from fastsim.workload.loading import load
 
-    show(load(workload), as_json)
+    show(load(workload, unit=unit), as_json)
 
 
 @trace.command()
 @click.argument("source")
 @click.argument("target", default="-")
-def convert(source: str, target: str) -> None:
+@options.unit
+def convert(source: str, target: str, unit: str | None) -> None:
     """Write SOURCE to TARGET as CSV, Parquet or JSONL in fastsim's own columns; `-` writes CSV to standard output."""
     from fastsim.cli import interrupt
+    from fastsim.cli.terminal.workload import notes
     from fastsim.workload.loading import load
     from fastsim.workload.write import save
 
     interrupt.writes(target)
-    save(load(source), target)
+    workload = load(source, unit=unit)
+    notes(workload, target)
+    save(workload, target)
 
 
 @trace.command()

@@ -80,13 +80,14 @@ def candidates(
             if not fixed:
                 resolved = _with_replicas(configuration.deployment, affordable)
         single = _with_replicas(configuration.deployment, 1)
+        unit = _unit(configuration.workload)
         candidate = Candidate(
             settings={**configuration.settings, "num_replicas": resolved.num_replicas},
             resolved=resolved,
             single=single,
-            unit=configuration.workload,
-            digest=digest(resolved, configuration.workload),
-            single_digest=digest(single, configuration.workload),
+            unit=unit,
+            digest=digest(resolved, unit),
+            single_digest=digest(single, unit),
         )
         by_digest.setdefault(candidate.digest, candidate)
     dropped = {reason: combinations.count for reason, combinations in space.dropped.items()}
@@ -115,6 +116,12 @@ def _at_one(space: Space, num_requests: int | None, default_requests: int) -> di
     elif is_description(workload["source"]):
         workload.setdefault("num_requests", default_requests)
     return workload
+
+
+def _unit(workload: Workload) -> Workload:
+    """The workload at 1 request/s, which it may no longer have where requests that are too long were dropped."""
+    dropped = workload.origin is not None and workload.origin.dropped
+    return workload.at_rate(1.0) if dropped else workload
 
 
 def _with_replicas(deployment: Deployment, number: int) -> Resolved:

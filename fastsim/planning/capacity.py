@@ -23,6 +23,7 @@ from fastsim.simulation.run import Progress
 from fastsim.workload import Workload
 from fastsim.workload.loading import is_description, synthesise
 from fastsim.workload.loading import load as load_workload
+from fastsim.workload.too_long import within
 
 NUM_REQUESTS = 16_000  # of a workload that is drawn from a description
 TOLERANCE = 0.01
@@ -105,6 +106,8 @@ def capacity(
     num_requests: int | None = None,
     tolerance: float = TOLERANCE,
     replicates: int = 0,
+    too_long: str = "refuse",
+    unit: str | None = None,
     progress: Progress | None = None,
 ) -> Capacity:
     """Find the highest rate at which a deployment serves a workload within its objectives.
@@ -129,6 +132,11 @@ def capacity(
     replicates : int
         How many more times to search, with operator times drawn from their 90 % intervals and, for a preset or
         description, with requests of other seeds. They give ``interval``. From 0 to 1,000, by default 0.
+    too_long : str
+        What becomes of requests with more tokens than max_model_len, as for ``simulate``; the rates are those of the
+        requests that are left. By default ``"refuse"``.
+    unit : str, optional
+        The unit of the arrival times in a file, as for ``load_workload``. By default that of its layout.
     progress : callable, optional
         A function that is called after each search with the share of the searches that are done, 0 to 1.
 
@@ -157,8 +165,9 @@ def capacity(
         deployment = Deployment.load(deployment)
     wanted = parse_all(objectives, "--slo") or DEFAULTS
     resolved = resolve(deployment)
-    unit = unit_requests(workload, num_requests, deployment.seed)
-    prober = Prober(resolved, build_cost(resolved).cost, unit)
+    stream = unit_requests(workload, num_requests, deployment.seed, unit)
+    requests = fitting(stream, resolved, too_long)
+    prober = Prober(resolved, build_cost(resolved).cost, requests)
     ceiling = prober.throughput()
     bracket = highest_rate(lambda rate: prober.at(rate, wanted), ceiling, ceiling, tolerance)
     if progress:
@@ -167,7 +176,7 @@ def capacity(
     rate = ceiling if bracket.high is None else bracket.low.rate if bracket.low else 0.0
     probers, rates = [prober], []
     if replicates and rate:
-        others = _replicates(resolved, workload, unit, replicates)
+        others = _replicates(resolved, workload, stream, replicates, too_long)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for other_rate in pool.map(lambda other: _search_again(other, wanted, rate, tolerance), others):
                 rates.append(other_rate)
@@ -186,10 +195,10 @@ def capacity(
         dollars_per_hour=_dollars(resolved),
         interval=(low, high) if rates else None,
         replicates=tuple(rates),
-        notes=tuple(notes.of_capacity(bracket, wanted, unit, rate, tolerance)),
+        notes=(*notes.of_capacity(bracket, wanted, requests, rate, tolerance), *requests.notes),
         probes=tuple(bracket.probes),
-        summary=_summary(deployment, unit, rate) if rate else None,
-        num_requests=unit.num_requests,
+        summary=_summary(deployment, requests, rate) if rate else None,
+        num_requests=requests.num_requests,
         num_runs=sum(each.num_runs for each in probers),
         num_simulated=sum(each.num_simulated for each in probers),
         seconds=time.perf_counter() - began,
@@ -209,11 +218,19 @@ def check(tolerance: float, replicates: int) -> None:
         raise ConfigError(f"replicates: {replicates} is not a whole number from 0 to 1,000 (e.g. 8)")
 
 
-def unit_requests(workload: Workload | str | Path | Mapping[str, Any], num_requests: int | None, seed: int) -> Workload:
+def unit_requests(
+    workload: Workload | str | Path | Mapping[str, Any], num_requests: int | None, seed: int, unit: str | None = None
+) -> Workload:
     """Load a workload at 1 request/s; NUM_REQUESTS are drawn of a description unless ``num_requests`` is given."""
     if num_requests is None and is_description(workload):
         num_requests = NUM_REQUESTS
-    return load_workload(workload, rate=1.0, num_requests=num_requests, seed=seed)
+    return load_workload(workload, rate=1.0, num_requests=num_requests, seed=seed, unit=unit)
+
+
+def fitting(unit: Workload, resolved: Resolved, too_long: str) -> Workload:
+    """The requests of a workload at 1 request/s that a deployment takes, at 1 request/s too."""
+    within_it = within(unit, resolved.max_model_len, too_long)
+    return within_it if within_it.num_requests == unit.num_requests else within_it.at_rate(1.0)
 
 
 def at_rate(unit: Workload, rate: float) -> Workload:
@@ -222,17 +239,23 @@ def at_rate(unit: Workload, rate: float) -> Workload:
 
 
 def _replicates(
-    resolved: Resolved, workload: Workload | str | Path | Mapping[str, Any], unit: Workload, number: int
+    resolved: Resolved,
+    workload: Workload | str | Path | Mapping[str, Any],
+    unit: Workload,
+    number: int,
+    too_long: str,
 ) -> list[Prober]:
     """Probers of the same deployment with operator times drawn anew and, for a description, with other requests."""
     seed = resolved.seed
     costs = [built.cost for built in build_costs(resolved, number, seed)]
     if isinstance(workload, Workload) or not is_description(workload):
-        return [Prober(resolved, cost, unit) for cost in costs]
-    return [
-        Prober(resolved, cost, synthesise(workload, rate=1.0, num_requests=unit.num_requests, seed=seed + number))
-        for number, cost in enumerate(costs, start=1)
-    ]
+        requests = fitting(unit, resolved, too_long)
+        return [Prober(resolved, cost, requests) for cost in costs]
+    streams = (
+        synthesise(workload, rate=1.0, num_requests=unit.num_requests, seed=seed + 1 + index) for index in range(number)
+    )
+    drawn = (fitting(stream, resolved, too_long) for stream in streams)
+    return [Prober(resolved, cost, stream) for cost, stream in zip(costs, drawn, strict=True)]
 
 
 def _search_again(prober: Prober, objectives: Sequence[Objective], guess: float, tolerance: float) -> float:

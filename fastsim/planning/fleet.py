@@ -107,6 +107,8 @@ def fleets(
     *,
     devices: Sequence[str] = (),
     num_requests: int | None = None,
+    too_long: str = "refuse",
+    unit: str | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> tuple[list[Fleet], SearchResult]:
@@ -132,6 +134,10 @@ def fleets(
         GPUs to try, by their names in the catalog. By default all whose operator times come with fastsim.
     num_requests : int, optional
         Requests in each full simulation. By default 16,000.
+    too_long : str
+        What becomes of requests with more tokens than max_model_len, as for ``simulate``. By default ``"refuse"``.
+    unit : str, optional
+        The unit of the arrival times in a file, as for ``load_workload``. By default that of its layout.
     threads : int, optional
         Threads of this process. By default one per core.
     progress : callable, optional
@@ -162,7 +168,12 @@ def fleets(
     base |= {"device": names[0], "node": None, "tensor_parallel_size": 1, "num_replicas": 1}
     space = {
         "deployment": base,
-        "workload": {"source": workload, "num_requests": num_requests or NUM_REQUESTS},
+        "workload": {
+            "source": workload,
+            "num_requests": num_requests or NUM_REQUESTS,
+            "too_long": too_long,
+            "unit": unit,
+        },
         "axes": {"device": names, "tensor_parallel_size": list(SIZES)},
     }
     result = search(space, None, wanted, rank="cost", rate=rate, threads=threads, progress=progress)

@@ -174,12 +174,17 @@ def search(
         rate=rate,
         objectives=tuple(map(str, wanted)),
         limits=tuple(limit_of(candidate, row, wanted) for candidate, row in feasible[:EXPLAINED]),
-        notes=tuple(notes.of_search(feasible, wanted, tolerance)),
+        notes=(*notes.of_search(feasible, wanted, tolerance), *_workload_notes(order)),
         dropped=dropped,
         num_runs=sum(outcome["num_runs"] for outcome in journal.known.values()),
         num_simulated=sum(outcome["num_simulated"] for outcome in journal.known.values()),
         seconds=time.perf_counter() - began,
     )
+
+
+def _workload_notes(order: Sequence[Candidate]) -> dict[str, None]:
+    """What was left out of the requests of the candidates, or changed, each sentence once."""
+    return dict.fromkeys(note for candidate in order for note in candidate.unit.notes)
 
 
 def _order(candidate: Candidate, outcomes: Outcomes, ranking: Ranking, rate: float | None) -> tuple[bool, int, float]:

@@ -206,6 +206,7 @@ def wrap(
     summary = summarise(resolved, outcome.columns, outcome.replicas, outcome.tbt, built.provenance, exclude)
     if outcome.measures is not None:
         add_details(summary, resolved, built.operators, outcome.columns, outcome.replicas, outcome.measures, exclude)
+    summary["warnings"] = warnings_of(resolved, workload)
     result = Result(requests, iterations, {**summary, "timing": timing}, config)
     if objectives:
         result.judge(objectives)
@@ -222,6 +223,7 @@ def config_of(resolved: Resolved, workload: Workload, provenance: dict[str, Any]
 
     The Parquet files carry the same in their metadata. ``provenance`` is that of the operator times.
     """
+    workload = replace(workload, block_hashes=None)  # nothing that is simulated reads them
     if resolved.router != "pinned":
         workload = replace(workload, replica_id=None)  # the router ignores it, so the result does not follow from it
     device = asdict(resolved.device)
@@ -233,19 +235,25 @@ def config_of(resolved: Resolved, workload: Workload, provenance: dict[str, Any]
             "name": workload.name,
             "num_requests": workload.num_requests,
             "sha256": workload.digest,
+            **({} if workload.origin is None else {"origin": workload.origin.as_dict()}),
         },
         "model": asdict(resolved.model),
         "device": device,
         "node": asdict(resolved.node),
         "memory": asdict(resolved.memory),
         "predictor": provenance,
-        "warnings": list(resolved.warnings),
+        "warnings": warnings_of(resolved, workload),
         "versions": {
             "fastsim": __version__,
             "python": platform.python_version(),
             "numpy": np.__version__,
         },
     }
+
+
+def warnings_of(resolved: Resolved, workload: Workload) -> list[str]:
+    """What a user must know of the deployment and of the requests, one sentence each."""
+    return [*resolved.warnings, *workload.notes]
 
 
 def _table(columns: Sequence[Column], arrays: dict[str, NDArray[Any]], config: dict[str, Any]) -> pa.Table:

@@ -26,14 +26,7 @@ def check_fit(resolved: Resolved, workload: Workload) -> None:
     num_prompt_tokens = workload.num_prompt_tokens
     num_tokens = num_prompt_tokens + workload.num_output_tokens
     length = resolved.max_model_len
-    _refuse(
-        workload,
-        num_tokens > length,
-        lambda i: (
-            f"prompt and output have {num_tokens[i]} tokens together, more than max_model_len {length}; "
-            f"set max_model_len={num_tokens.max()} or drop longer requests"
-        ),
-    )
+    _refuse(workload, num_tokens > length, lambda i: _too_long(resolved, num_tokens, i))
     budget = scheduler.token_budget
     if budget is not None and not policy.chunked:
         _refuse(
@@ -90,6 +83,18 @@ def described(resolved: Resolved) -> str:
     return (
         f"num_replicas: {resolved.num_replicas:,} replicas with scheduler.max_num_seqs {scheduler.max_num_seqs:,} and "
         f"scheduler.block_size {scheduler.block_size:,}"
+    )
+
+
+def _too_long(resolved: Resolved, num_tokens: NDArray[np.int64], request: int) -> str:
+    """Why a request is too long, and the ways out."""
+    length, longest = resolved.max_model_len, int(num_tokens.max())
+    number = int((num_tokens > length).sum())
+    possible = longest <= resolved.model.max_position_embeddings
+    return (
+        f"prompt and output have {num_tokens[request]} tokens together, more than max_model_len {length}, and "
+        f"{number:,} of {len(num_tokens):,} requests are too long; drop or clip these with too_long (--too-long drop)"
+        + (f", or set max_model_len={longest}" if possible else "")
     )
 
 

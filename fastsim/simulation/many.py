@@ -19,7 +19,7 @@ from fastsim.predictors.times.reach import reach_of
 from fastsim.result.metrics.counts import measures_of
 from fastsim.result.metrics.summary import add_details, summarise
 from fastsim.result.outcome import request_columns
-from fastsim.result.result import config_of, request_table
+from fastsim.result.result import config_of, request_table, warnings_of
 from fastsim.simulation import layout
 from fastsim.simulation.check import check_fit
 from fastsim.simulation.faults import explain_end
@@ -27,6 +27,7 @@ from fastsim.simulation.lanes import finish, get_ready, kernel_of, lay_out_whole
 from fastsim.simulation.layout import Arena, Stream
 from fastsim.simulation.run import Progress
 from fastsim.workload import Workload
+from fastsim.workload.too_long import check_too_long, within
 
 # Fields that tables do not depend on, except in how far they reach.
 SAME_TABLES = {"num_replicas": 1, "gpu_memory_utilization": 1.0, "seed": 0}
@@ -83,6 +84,7 @@ def simulate_many(
     detail: bool = False,
     progress: Progress | None = None,
     build: Callable[[Resolved], Built] | None = None,
+    too_long: str = "refuse",
 ) -> list[Run]:
     """Simulate many deployments, each on its workload, on the threads of this process.
 
@@ -104,6 +106,8 @@ def simulate_many(
     build : callable, optional
         A function that returns the tables of iteration times of a resolved deployment. By default
         ``fastsim.predictors.build.build_cost``.
+    too_long : str
+        What becomes of requests with more tokens than max_model_len, as for ``simulate``. By default ``"refuse"``.
 
     Returns
     -------
@@ -120,18 +124,25 @@ def simulate_many(
     [1.57, 1.4]
     """
     runs = [Run()] * len(jobs)
-    streams = {
-        id(workload): layout.share(workload.arrived_at, workload.num_prompt_tokens, workload.num_output_tokens)
-        for workload in {id(workload): workload for _, workload in jobs}.values()
-    }
+    check_too_long(too_long)
     prepared = []
+    fitting: dict[tuple[int, int], Workload] = {}  # by workload and max_model_len
+    streams: dict[int, Stream] = {}  # by workload
     for number, (deployment, workload) in enumerate(jobs):
         try:
             resolved = deployment if isinstance(deployment, Resolved) else resolve(deployment)
+            length = resolved.max_model_len
+            if (id(workload), length) not in fitting:
+                fitting[id(workload), length] = within(workload, length, too_long)
+            workload = fitting[id(workload), length]
             check_fit(resolved, workload)
         except Exception as error:  # recorded, so that the other jobs go on
             runs[number] = Run(error=error)
             continue
+        if id(workload) not in streams:
+            streams[id(workload)] = layout.share(
+                workload.arrived_at, workload.num_prompt_tokens, workload.num_output_tokens
+            )
         stream = streams[id(workload)]
         prepared.append(_Job(number, resolved, workload, stream, tables_key(resolved), estimate(resolved, workload)))
     prepared.sort(key=lambda job: -job.cost)
@@ -201,6 +212,7 @@ def _run(job: _Job, tables: _Tables, arena: Arena, keep: bool, detail: bool, sto
             add_details(summary, resolved, built.operators, columns, lane.replicas, measures)
         table = request_table(columns, config_of(resolved, job.workload, built.provenance)) if keep else None
         total_s = time.perf_counter() - began
+        summary["warnings"] = warnings_of(resolved, job.workload)
         timing = {"tables_s": tables_s, "kernel_s": kernel_s, "write_s": 0.0, "total_s": total_s}
         return Run({**summary, "timing": timing}, table)
     except Exception as error:

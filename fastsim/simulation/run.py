@@ -29,6 +29,7 @@ from fastsim.simulation.lanes import Columns, Kernel, finish, get_ready, kernel_
 from fastsim.simulation.layout import Stream
 from fastsim.workload import Workload
 from fastsim.workload.loading import load as load_workload
+from fastsim.workload.too_long import within
 
 LOG_ROWS = 65_536  # rows of the log of iterations that a thread collects before it is emptied
 
@@ -46,6 +47,7 @@ def simulate(
     detail: bool = True,
     objectives: Sequence[Objective | str] = (),
     exclude: tuple[float, float] = (0.0, 0.0),
+    too_long: str = "refuse",
     progress: Progress | None = None,
 ) -> Result:
     """Predict how a deployment serves a workload.
@@ -77,6 +79,10 @@ def simulate(
         objectives are met. By default none.
     exclude : tuple of two floats
         Warm-up and cool-down, s: requests that arrive in them count towards no latency and no rate. By default (0, 0).
+    too_long : str
+        What becomes of requests with more tokens than max_model_len: ``"refuse"`` raises an error, ``"drop"`` leaves
+        them out, and ``"clip"`` takes from their outputs, down to one token, and then from their prompts. By default
+        ``"refuse"``. The summary has a warning with their number, and config the number itself.
     progress : callable, optional
         A function that is called about ten times a second with the share of the tokens that are processed, 0 to 1.
 
@@ -106,7 +112,7 @@ def simulate(
     deployment = with_functions(deployment, scheduler, router)
     resolved = resolve(deployment)
     kernel = kernel_of(resolved, scheduler, router)
-    workload = load_workload(workload, seed=deployment.seed)
+    workload = within(load_workload(workload, seed=deployment.seed), resolved.max_model_len, too_long)
     check_fit(resolved, workload)
     parsed = parse_all(objectives)
     check_exclude(workload.arrived_at, exclude)

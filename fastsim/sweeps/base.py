@@ -2,9 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,19 @@ from fastsim.deployment.description import DEFAULT_FILE
 from fastsim.deployment.resolved import Deployment, Resolved, resolve
 from fastsim.deployment.schedulers import is_function
 from fastsim.deployment.vllm.words import translated
-from fastsim.errors import CatalogError, ConfigError, InputError, did_you_mean
+from fastsim.errors import CatalogError, ConfigError, InputError, WorkloadError, did_you_mean
 from fastsim.files.documents import Document, Key, read, short
 from fastsim.files.schema import describe, validate
 from fastsim.sweeps.axes import WORKLOAD_FIELDS, Axis
 from fastsim.workload import Workload, presets
+from fastsim.workload.checks import check_unit
 from fastsim.workload.loading import load as load_workload
+from fastsim.workload.too_long import check_too_long, within
 from fastsim.workload.workload import MAX_REQUESTS
 
 from .configuration import Configuration, digest, workload_name
 
-WORKLOAD_KEYS = ("source", "rate", "num_requests", "seed")
+WORKLOAD_KEYS = ("source", "rate", "num_requests", "seed", "unit", "too_long")
 # Of the keys of a workload: their types, least and greatest value, and what completes "is not".
 NUMBERS: dict[str, tuple[Any, float, float, str]] = {
     "rate": ((int, float), 1e-9, 1e9, "requests per second from 1e-9 to 1e9 (e.g. 2.0)"),
@@ -42,9 +44,10 @@ class Base:
     """
 
     document: Document  # of the deployment
-    workload: dict[str, Any]  # source, rate, num_requests and seed, as far as they are given
+    workload: dict[str, Any]  # what of WORKLOAD_KEYS is given
     space: str  # the file of the space, for messages, or "" for one from Python
     loaded: dict[str, Workload] = field(default_factory=dict)
+    notes: dict[str, None] = field(default_factory=dict)  # of the workloads that were loaded
 
     @classmethod
     def read(cls, space: Document) -> "Base":
@@ -52,6 +55,10 @@ class Base:
         where = space.where(("workload",))
         workload = _workload(space.values.get("workload", "chat"), where)
         return cls(_deployment(space, Path(space.source).parent), workload, space.source)
+
+    def with_workload(self, given: Mapping[str, Any]) -> "Base":
+        """The same with other keys of the workload. Raises ConfigError."""
+        return replace(self, workload=self.workload | _workload({**self.workload, **given}, "workload"), loaded={})
 
     @property
     def folder(self) -> Path:
@@ -92,7 +99,7 @@ class Base:
 
     def configuration(self, settings: dict[str, Any], deployment: Deployment, resolved: Resolved) -> Configuration:
         """The configuration of a resolved deployment with its workload. Raises the errors of ``load_workload``."""
-        workload = self._load(settings, deployment.seed)
+        workload = self._load(settings, deployment.seed, resolved.max_model_len)
         return Configuration(settings, deployment, resolved, workload, digest(resolved, workload))
 
     def resolved(self, settings: Mapping[str, Any]) -> tuple[Deployment, Resolved]:
@@ -100,24 +107,37 @@ class Base:
         deployment = Deployment.model_validate(self.values(settings))
         return deployment, resolve(deployment)
 
-    def _load(self, settings: Mapping[str, Any], seed: int) -> Workload:
+    def _load(self, settings: Mapping[str, Any], seed: int, max_model_len: int) -> Workload:
         given = {"seed": seed, **self.workload}
         if "workload" in settings:
             given |= _workload(settings["workload"], "workload")
         given |= {name.partition(".")[2]: settings[name] for name in WORKLOAD_FIELDS[1:] if name in settings}
         given = {name: value for name, value in given.items() if value is not None}
-        key = json.dumps(given, sort_keys=True)
+        too_long = given.pop("too_long", "refuse")
+        whole = self._kept(json.dumps(given, sort_keys=True), lambda: self._read(given))
+        if too_long == "refuse":
+            return whole
+        key = json.dumps([given, too_long, max_model_len], sort_keys=True)
+        return self._kept(key, lambda: _fitting(whole, max_model_len, too_long))
+
+    def _kept(self, key: str, make: Callable[[], Workload]) -> Workload:
+        """The workload of a key, made when it is first needed."""
         if key not in self.loaded:
-            if len(self.loaded) == MAX_LOADED:
+            if len(self.loaded) >= MAX_LOADED:
                 self.loaded.clear()
-            source = self._located(given.pop("source"))
-            try:
-                self.loaded[key] = load_workload(source, **given)
-            except InputError as problem:
-                if isinstance(source, str):
-                    raise
-                raise type(problem)(": ".join(filter(None, (self.space, "workload", str(problem))))) from None
+            self.loaded[key] = made = make()
+            self.notes.update(dict.fromkeys(made.notes))
         return self.loaded[key]
+
+    def _read(self, given: Mapping[str, Any]) -> Workload:
+        """Load the workload with these keys. Raises the errors of ``load_workload``."""
+        source = self._located(given["source"])
+        try:
+            return load_workload(source, **{key: value for key, value in given.items() if key != "source"})
+        except InputError as problem:
+            if isinstance(source, str):
+                raise
+            raise type(problem)(": ".join(filter(None, (self.space, "workload", str(problem))))) from None
 
     def _located(self, source: Any) -> Any:
         """The source of a workload with the paths of its files, which are relative to the space."""
@@ -153,7 +173,7 @@ def _deployment(space: Document, folder: Path) -> Document:
 
 
 def _workload(given: Any, where: str) -> dict[str, Any]:
-    """Source, rate, number of requests and seed of a workload that is a name, a description, or these keys."""
+    """The keys of a workload that is a name, a description, or these keys."""
     if isinstance(given, str):
         return {"source": given}
     if not isinstance(given, dict) or not given:
@@ -166,9 +186,21 @@ def _workload(given: Any, where: str) -> dict[str, Any]:
     for key in given:
         if key not in WORKLOAD_KEYS:
             raise ConfigError(f"{where}.{key}: unknown key; {did_you_mean(str(key), (*WORKLOAD_KEYS, 'lengths'))}")
-        if key != "source":
+        if key == "unit":
+            check_unit(given[key], f"{where}.unit")
+        elif key == "too_long":
+            check_too_long(given[key], f"{where}.too_long")
+        elif key != "source":
             _check_number(key, given[key], f"{where}.{key}")
     return {"source": "chat", **given}
+
+
+def _fitting(workload: Workload, max_model_len: int, too_long: str) -> Workload:
+    """The requests that a configuration takes; all of them if it takes none, and its simulation then says so."""
+    try:
+        return within(workload, max_model_len, too_long)
+    except WorkloadError:
+        return workload
 
 
 def _check_number(key: str, value: Any, where: str) -> None:

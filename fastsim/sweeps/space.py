@@ -17,7 +17,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,11 @@ class Space:
             raise ConfigError(f"{space.source}: {space.size:,} combinations ({lengths}); give --yes if you mean it")
         space.base.check(document, axes)
         return space
+
+    def with_workload(self, **keys: Any) -> "Space":
+        """The same space with other keys of its workload, those that are not None. Raises ConfigError."""
+        given = {key: value for key, value in keys.items() if value is not None}
+        return replace(self, base=self.base.with_workload(given)) if given else self
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -44,6 +44,8 @@ class Sweep:
         Combinations that are not in the table, by reason: how many, and an example.
     seconds : float
         Time that the call took, s.
+    notes : tuple of str
+        What was left out of the workloads, or changed, one sentence each.
     """
 
     folder: Path
@@ -52,6 +54,7 @@ class Sweep:
     failed: int
     dropped: dict[str, Dropped]
     seconds: float
+    notes: tuple[str, ...] = ()
 
 
 def sweep(
@@ -137,7 +140,8 @@ def sweep(
         dropped = {reason: {"count": each.count, "example": each.example} for reason, each in space.dropped.items()}
         dataset.finish(configurations=dataset.rows, failed=dataset.failed, dropped=dropped)
         seconds = time.monotonic() - began
-        return Sweep(dataset.folder, dataset.rows, dataset.rows - before, dataset.failed, dict(space.dropped), seconds)
+        counts = dataset.rows, dataset.rows - before, dataset.failed
+        return Sweep(dataset.folder, *counts, dict(space.dropped), seconds, tuple(space.base.notes))
 
 
 def here(batches: Iterator[Batch], threads: int) -> Generator[tuple[Batch, list[Outcome]], None, None]:

@@ -10,7 +10,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from fastsim.errors import ConfigError, did_you_mean
 from fastsim.files.documents import Document, short
 from fastsim.files.schema import validate
-from fastsim.workload.workload import MAX_REQUESTS, MAX_TOKENS
+from fastsim.workload.checks import MAX_TOKENS
+from fastsim.workload.workload import MAX_REQUESTS
 
 # ``description`` and ``examples`` complete the message "... is not DESCRIPTION (e.g. EXAMPLE)".
 Tokens = Annotated[int, Field(ge=1, le=MAX_TOKENS, description="a whole number from 1 to 10 million", examples=[512])]
@@ -151,6 +152,9 @@ class TraceGaps(_Settings):
     kind: Literal["trace"]
     file: File
     rate: Rate | None = None
+    unit: Literal["s", "ms", "us", "ns"] | None = Field(
+        None, description="a unit of time: s, ms, us or ns", examples=["ms"]
+    )  # of the file's times; by default that of its layout
 
 
 Lengths = FixedLengths | UniformLengths | ZipfLengths | QuantileLengths | TraceLengths

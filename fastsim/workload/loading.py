@@ -5,14 +5,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastsim.errors import ConfigError, did_you_mean
+from fastsim.workload.checks import check_rate, check_unit
 from fastsim.workload.presets import preset_file, presets
-from fastsim.workload.workload import MAX_REQUESTS, Workload, check_rate
+from fastsim.workload.workload import MAX_REQUESTS, Workload
 
 if TYPE_CHECKING:
     from fastsim.files.documents import Document
 
 
 DESCRIBED = (".yaml", ".yml", ".toml", ".json")
+RECORDED = (".csv", ".parquet", ".jsonl")
+HEAD = 65_536  # bytes of a JSON document that tell whether it is a description
 
 
 def load(
@@ -21,15 +24,16 @@ def load(
     rate: float | None = None,
     num_requests: int | None = None,
     seed: int = 0,
+    unit: str | None = None,
 ) -> Workload:
     """Load a workload from a file or a preset, or draw it from a description.
 
     Parameters
     ----------
     spec : str, Path, Workload or mapping
-        One of: a CSV, Parquet or JSONL file of requests (``"-"`` is CSV on standard input); the name of a preset,
-        which is chat, code, summarisation or translation; a description of a synthetic workload, as a mapping or as a
-        YAML, TOML or JSON file; a Workload.
+        One of: a CSV, Parquet, JSONL or JSON file of requests in a layout of ``fastsim.workload.layouts`` (``"-"`` is
+        CSV on standard input); the name of a preset, which is chat, code, summarisation or translation; a description
+        of a synthetic workload, as a mapping or as a YAML, TOML or JSON file; a Workload.
     rate : float, optional
         Mean arrival rate, requests/s. It replaces the rate of a description, and stretches the gaps of a recorded
         workload. By default the rate stays as it is.
@@ -38,11 +42,14 @@ def load(
         what the description says (1000 where it says nothing), or all.
     seed : int
         Seed of a description that has none. By default 0.
+    unit : str, optional
+        The unit of the arrival times in a file: ``"s"``, ``"ms"``, ``"us"`` or ``"ns"``. By default that of its layout.
 
     Returns
     -------
     Workload
-        The requests. A description gives the same lengths at every rate.
+        The requests. A description gives the same lengths at every rate. Requests of a file that have no output are
+        left out, and ``notes`` says how many.
 
     Raises
     ------
@@ -62,7 +69,10 @@ def load(
     [0.25, 0.5, 0.75]
     """
     _check(rate, num_requests, seed)
+    check_unit(unit)
     document = None if isinstance(spec, Workload) else _description(spec)
+    if unit is not None and (document is not None or isinstance(spec, Workload)):
+        raise ConfigError(f"unit: {unit} is for a file of requests; in a description it is a key of gaps of kind trace")
     if document is not None:
         return _draw(document, spec, rate, num_requests, document.values.get("seed", seed))
     if isinstance(spec, Workload):
@@ -70,7 +80,7 @@ def load(
     else:
         from fastsim.workload import read
 
-        workload = read.requests(str(spec))
+        workload = read.requests(str(spec), unit)
     if num_requests is not None:
         workload = workload.head(num_requests)
     return workload if rate is None else workload.at_rate(rate)
@@ -98,7 +108,23 @@ def is_description(spec: "str | Path | Workload | Mapping[str, Any]") -> bool:
     """Whether ``spec`` is a preset or a description, from which requests are drawn, and not a recorded workload."""
     if isinstance(spec, Mapping) or (isinstance(spec, str) and spec in presets()):
         return True
-    return not isinstance(spec, Workload) and Path(spec).suffix.lower() in DESCRIBED
+    return not isinstance(spec, Workload) and Path(spec).suffix.lower() in DESCRIBED and not _holds_requests(Path(spec))
+
+
+def is_workload(name: str) -> bool:
+    """Whether a name can only be that of a workload: a preset, or a file of requests, and no deployment's."""
+    path = Path(name)
+    return name in presets() or path.suffix.lower() in RECORDED or _holds_requests(path)
+
+
+def _holds_requests(path: Path) -> bool:
+    """Whether a JSON file holds requests, as those that benchmarks write, and no description."""
+    if path.suffix.lower() != ".json" or not path.is_file():
+        return False
+    from fastsim.workload.json_files import holds_requests
+
+    with path.open("rb") as file:
+        return holds_requests(file.read(HEAD).decode(errors="replace"))
 
 
 def _check(rate: float | None, num_requests: int | None, seed: int | None) -> None:
@@ -129,4 +155,4 @@ def _description(spec: str | Path | Mapping[str, Any]) -> "Document | None":
         return Document(dict(spec))
     if isinstance(spec, str) and spec in presets():
         return read(preset_file(spec))
-    return read(spec) if Path(spec).suffix.lower() in DESCRIBED else None
+    return read(spec) if is_description(spec) else None

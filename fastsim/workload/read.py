@@ -1,302 +1,170 @@
-"""Reads workloads from CSV, Parquet and JSONL files with fastsim's column names or Vidur's."""
+"""Reads workloads from files, in fastsim's own columns and in the layouts that others publish."""
 
-import sys
-from contextlib import suppress
-from difflib import get_close_matches
-from io import BytesIO
-from itertools import islice
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastsim.errors import WorkloadError, did_you_mean
-from fastsim.files.documents import unreadable
-from fastsim.files.memory import check_memory
-from fastsim.workload.presets import presets
-from fastsim.workload.workload import COLUMNS, Workload, check_lengths, check_replicas, check_times
+from fastsim.errors import WorkloadError
+from fastsim.workload import files
+from fastsim.workload.blocks import BlockHashes
+from fastsim.workload.checks import Rows, check_lengths, check_replicas, check_times, refuse
+from fastsim.workload.columns import as_numbers, dates, is_number, is_text, numbers, some
+from fastsim.workload.layouts import OWN, SHAREGPT, UNITS, VIDUR
+from fastsim.workload.origin import Origin
+from fastsim.workload.tables import Table
+from fastsim.workload.workload import COLUMNS, Workload
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-# The names of each column: fastsim's own, then Vidur's.
-NAMES = {
-    "arrived_at": ("arrived_at",),
-    "num_prompt_tokens": ("num_prompt_tokens", "num_prefill_tokens"),
-    "num_output_tokens": ("num_output_tokens", "num_decode_tokens"),
-    "replica_id": ("replica_id",),
-}
-SUFFIXES = (".csv", ".parquet", ".jsonl")
-HEAD = 65_536  # bytes that are read to find out what a file is
-JSON_LINE = 2**24  # characters of the longest line that is read
-PER_ROW, PER_BYTE = 60, {".csv": 3, ".jsonl": 1}  # bytes of memory while a row of Parquet, or a byte of text, is read
-LISTED = 12  # columns that a message lists
+MANY, FAST = 1000, 1000.0  # from so many requests on, so many per second make the unit of a layout doubtful
+SLOW = 60.0  # s between two arrivals on average, beyond which the unit of our own columns is doubtful
 
 
-def requests(path: str) -> Workload:
+def requests(path: str, unit: str | None = None) -> Workload:
     """Read the workload in a file; ``-`` is CSV on standard input.
 
-    Columns other than arrived_at, num_prompt_tokens, num_output_tokens and replica_id are ignored. Raises WorkloadError
-    with the file, the row (data rows count from 1), the column, the value and a valid value.
+    ``unit`` is that of the times, one of UNITS; by default that of the layout. Requests without output are left out.
+    Columns that the layout does not have are ignored, except replica_id. Raises WorkloadError with the file, the row
+    (data rows count from 1), the column, the value and a valid value.
     """
-    place, table = _table(path)
-    names = [_find(table, column, place) for column in COLUMNS]
-    times = check_times(_numbers(table, names[0], place), place, names[0])
-    prompts, outputs = (check_lengths(_numbers(table, name, place), place, name) for name in names[1:])
+    table = files.read(path)
+    layout, place = table.layout, table.place
+    names = [table.find(column) for column in COLUMNS]
+    rows = _rows_with_output(table, names[2])
+    times = _times(table, names[0], unit, rows)
+    order = None
+    if layout not in (OWN, VIDUR) and not (times[1:] >= times[:-1]).all():
+        order = np.argsort(times, kind="stable")
+        rows = order if rows is None else rows[order]
+        times = times[order]
+    times = check_times(times, place, names[0], rows)
+    prompts, outputs = (check_lengths(numbers(table, name, rows), place, name, rows) for name in names[1:])
     replicas = None
-    if "replica_id" in table.column_names:
-        replicas = check_replicas(_numbers(table, "replica_id", place), place, "replica_id")
-    return Workload(times, prompts, outputs, replicas, place)
+    if "replica_id" in table.columns.column_names:
+        replicas = check_replicas(numbers(table, "replica_id", rows), place, "replica_id", rows)
+    _ask_for_unit(table, times, names[0], unit)
+    hashes = _hashes(table, prompts, rows)
+    origin = Origin(
+        layout=layout.name,
+        without_output=table.failed + (0 if rows is None else table.columns.num_rows - len(rows)),
+        sorted=order is not None,
+        hashed=hashes is not None,
+        mean_gap=_doubtful_gap(times) if unit is None and layout in (OWN, VIDUR) else 0.0,
+    )
+    workload = Workload(times, prompts, outputs, replicas, place, hashes, origin)
+    if table.recorded is not None:
+        digest, earlier = table.recorded
+        if digest in (workload.digest, replace(workload, replica_id=None, block_hashes=None).digest):
+            return replace(workload, origin=earlier)
+    return workload
 
 
-def lengths(path: str) -> NDArray[np.int64]:
+def lengths(path: str) -> tuple[NDArray[np.int64], Origin]:
     """Read prompt and output tokens, int64[2, num_requests], from a file that may lack arrival times."""
-    place, table = _table(path)
-    names = [_find(table, column, place) for column in COLUMNS[1:]]
-    return np.stack([check_lengths(_numbers(table, name, place), place, name) for name in names])
+    table = files.read(path)
+    names = [table.find(column) for column in COLUMNS[1:]]
+    rows = _rows_with_output(table, names[1])
+    both = np.stack([check_lengths(numbers(table, name, rows), table.place, name, rows) for name in names])
+    left_out = table.failed + table.columns.num_rows - both.shape[1]
+    return both, Origin(table.layout.name, left_out, estimated=table.layout is SHAREGPT)
 
 
-def times(path: str) -> NDArray[np.float64]:
+def times(path: str, unit: str | None = None) -> NDArray[np.float64]:
     """Read arrival times, float64[num_requests], s, from a file that may lack lengths."""
-    place, table = _table(path)
-    name = _find(table, "arrived_at", place)
-    return check_times(_numbers(table, name, place), place, name)
+    table = files.read(path)
+    name = table.find("arrived_at")
+    found = _times(table, name, unit, None)
+    if table.layout not in (OWN, VIDUR):
+        found = np.sort(found)
+    _ask_for_unit(table, found, name, unit)
+    return check_times(found, table.place, name)
 
 
-def _table(path: str) -> tuple[str, "pa.Table"]:
-    """Read a table with at least one row; return what messages call the file, and the table."""
-    import pyarrow as pa
-
-    data = sys.stdin.buffer.read() if path == "-" else None
-    place = path if data is None else "standard input"
-    suffix = Path(path).suffix.lower() if data is None else ".csv"
-    head = _head(path) if data is None else data[:HEAD]
-    if suffix not in SUFFIXES:
+def _rows_with_output(table: Table, output: str) -> Rows:
+    """The rows of requests that have an output, int64[n]; None if these are all rows. Raises WorkloadError if none."""
+    layout, columns = table.layout, table.columns
+    kept = np.ones(columns.num_rows, bool)
+    if layout.error in columns.column_names:
+        kept &= ~columns[layout.error].fill_null(False).to_numpy().astype(bool)
+    column = columns[output]
+    if layout.measured:
+        kept &= ~column.is_null().to_numpy()
+    if is_number(column.type):
+        kept &= column.fill_null(1).to_numpy() != 0
+    if kept.all():
+        return None
+    if not kept.any():
         raise WorkloadError(
-            f"{place}: the name ends in {suffix!r}, not in {', '.join(SUFFIXES)} (requests) or .yaml (a description)"
+            f"{table.place}: {output}: none of the {len(kept):,} requests has an output; give at least one"
         )
-    if not head.strip():
-        raise WorkloadError(f"{place}: empty; a header and a row per request are expected ({','.join(COLUMNS)})")
-    if suffix != ".parquet" and b"\0" in head:
-        hint = "Parquet: name it .parquet" if head.startswith(b"PAR1") else f"binary, not text as {suffix} is"
-        raise WorkloadError(f"{place}: {hint}")
-    if data is None and suffix in PER_BYTE:
-        size = Path(path).stat().st_size
-        check_memory(size, f"{place}: {size:,} bytes", PER_BYTE[suffix])
-    try:
-        if suffix == ".parquet":
-            table = _parquet(path, head)
-        else:
-            table = _jsonl(path) if suffix == ".jsonl" else _csv(place, data)
-        names = table.column_names
-    except UnicodeDecodeError:
-        raise WorkloadError(f"{place}: not a text file in UTF-8") from None
-    except (pa.ArrowException, OSError) as problem:
-        reason = str(problem).splitlines()[0].rstrip(".")
-        raise WorkloadError(f"{place}: cannot be read as {suffix[1:]} ({reason})") from None
-    if not table.num_rows:
-        raise WorkloadError(f"{place}: no requests, only a header ({_listed(names)}); add rows (e.g. 0.0,512,128)")
-    return place, table
+    return np.flatnonzero(kept)
 
 
-def _head(path: str) -> bytes:
-    try:
-        if why := unreadable(Path(path)):
-            raise WorkloadError(f"{path}: {why}" + (" (e.g. requests.csv)" if "folder" in why else ""))
-        with Path(path).open("rb") as file:
-            return file.read(HEAD)
-    except FileNotFoundError:
-        if Path(path).suffix:
-            raise WorkloadError(f"{path}: no such file") from None
-        raise WorkloadError(f"{path}: neither a file nor a preset; {did_you_mean(path, presets())}") from None
-    except (OSError, ValueError) as problem:
-        reason = getattr(problem, "strerror", None) or problem
-        raise WorkloadError(f"{path!r}: cannot be read: {reason}") from None
-
-
-def _parquet(path: str, head: bytes) -> "pa.Table":
-    import pyarrow.parquet as pq
-
-    if not head.startswith(b"PAR1"):
-        raise WorkloadError(f"{path}: not a Parquet file in spite of its name; name a text file .csv or .jsonl")
-    with Path(path).open("rb") as file:
-        file.seek(-4, 2)
-        if file.read() != b"PAR1" or file.tell() < 12:
-            raise WorkloadError(f"{path}: a truncated Parquet file (its end is missing); copy or write it again")
-    with pq.ParquetFile(Path(path).absolute()) as parquet:
-        number = parquet.metadata.num_rows
-        check_memory(number, f"{path}: {number:,} rows", PER_ROW)
-        wanted = {name for names in NAMES.values() for name in names}
-        found = parquet.schema_arrow.names
-        # Without any wanted column, read all of them: the message lists what there is.
-        return parquet.read(columns=[name for name in found if name in wanted] or None)
-
-
-def _csv(place: str, data: bytes | None) -> "pa.Table":
-    """Read CSV. Only an empty cell counts as missing: nan is a number, and NA and 0x10 are text."""
+def _times(table: Table, name: str, unit: str | None, rows: Rows) -> NDArray[np.float64]:
+    """The arrival times of some rows, float64[n], s, in their order. Dates and clocks count from the earliest."""
     import pyarrow as pa
-    from pyarrow import csv
 
-    def convert(kind: pa.DataType | None) -> csv.ConvertOptions:
-        kinds = {name: kind for names in NAMES.values() for name in names} if kind else {}
-        return csv.ConvertOptions(null_values=[""], strings_can_be_null=True, column_types=kinds)
+    layout, place = table.layout, table.place
+    column = some(table, name, rows)
+    if is_text(column.type):
+        column = dates(column, place, name, rows)
+    if pa.types.is_date(column.type):
+        column = column.cast(pa.timestamp("ms"))
+    if pa.types.is_timestamp(column.type):
+        if unit is not None:
+            raise WorkloadError(f"{place}: {name} holds dates, so unit {unit} does not apply; leave it out")
+        ticks = column.cast(pa.int64()).to_numpy()
+        return np.asarray((ticks - ticks.min()) / UNITS[column.type.unit], np.float64)
+    values = as_numbers(column, place, name, rows)
+    if not (unit or layout.unit):
+        raise WorkloadError(f"{place}: {name}: {values[0].item()!r} may be in any unit; say --unit s, ms, us or ns")
+    if layout.clock:
+        refuse(~np.isfinite(values), values, place, name, "a time (e.g. 0.25)", rows)
+        values = values - values.min()
+    scale = UNITS[unit or layout.unit]
+    return np.asarray(values if scale == 1 else values / scale, np.float64)
 
-    def source() -> Any:
-        # A relative name with a colon would be the address of a file system.
-        return Path(place).absolute() if data is None else BytesIO(data)
 
-    try:
-        # As integers pyarrow would read hexadecimal ones too.
-        return _with_integers(csv.read_csv(source(), convert_options=convert(pa.float64())))
-    except pa.ArrowInvalid:
-        uneven: list[Any] = []
-
-        def note(row: Any) -> Literal["skip"]:
-            uneven.append(row)
-            return "skip"
-
-        (Path(place).read_bytes() if data is None else data).decode()  # rows that are noted must be text
-        # Row numbers are known only when a single thread reads.
-        reading, parsing = csv.ReadOptions(use_threads=False), csv.ParseOptions(invalid_row_handler=note)
-        table = csv.read_csv(source(), reading, parsing, convert(None))
-        if not uneven:
-            return _without_hexadecimals(table, csv.read_csv(source(), convert_options=convert(pa.string())))
+def _ask_for_unit(table: Table, times: NDArray[np.float64], name: str, unit: str | None) -> None:
+    """Raise WorkloadError where requests arrive so fast that a layout's unit is doubtful, and the user gave none."""
+    layout, number, span = table.layout, len(times), float(times[-1] - times[0])
+    small = layout.unit in ("ms", "us", "ns") and not layout.clock
+    if unit is None and small and number >= MANY and 0 < span < number / FAST:
         raise WorkloadError(
-            f"{place}: data row {uneven[0].number - 1}: {uneven[0].actual_columns} cells, where the header has "
-            f"{uneven[0].expected_columns}: {_short(uneven[0].text)}"
-        ) from None
+            f"{table.place}: {name}: {number:,} requests arrive in {span:.3g} s if the unit is {layout.unit}, as "
+            f"{layout.name} has it; say --unit s if these are seconds, and --unit {layout.unit} if they are not"
+        )
 
 
-def _with_integers(table: "pa.Table") -> "pa.Table":
-    """Return the table with columns of whole numbers as integers, which messages show as they are written."""
+def _doubtful_gap(times: NDArray[np.float64]) -> float:
+    """The mean gap between arrivals, s, if it is so long that their unit may be another; else 0."""
+    gap = float(times[-1] - times[0]) / max(1, len(times) - 1)
+    return gap if gap > SLOW and len(times) > 2 else 0.0
+
+
+def _hashes(table: Table, prompts: NDArray[np.int64], rows: Rows) -> BlockHashes | None:
+    """The hashes of the full blocks of some rows; None if the file has none. Raises WorkloadError."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
-    for index, name in enumerate(table.column_names):
-        if name not in NAMES["arrived_at"] and pa.types.is_float64(table.schema.types[index]):
-            with suppress(pa.ArrowInvalid):
-                table = table.set_column(index, name, table.column(index).cast(pa.int64()))
-    return table
-
-
-def _without_hexadecimals(table: "pa.Table", texts: "pa.Table") -> "pa.Table":
-    """Return the table with the columns of texts in place of those of integers that are not decimal."""
-    import pyarrow as pa
-
-    for index, name in enumerate(table.column_names):
-        if pa.types.is_integer(table.schema.types[index]) and pa.types.is_string(texts.schema.types[index]):
-            try:
-                texts.column(index).cast(pa.float64())
-            except pa.ArrowInvalid:
-                table = table.set_column(index, name, texts.column(index))
-    return table
-
-
-def _jsonl(path: str) -> "pa.Table":
-    """Read JSON lines, one at a time: a parser of whole files would build columns, of any depth, that are ignored."""
-    import pyarrow as pa
-
-    wanted = {name for names in NAMES.values() for name in names}
-    columns: dict[str, list[int | float | None]] = {}
-    ignored: dict[str, None] = {}
-    with Path(path).open(encoding="utf-8-sig") as file:
-        number = rows = 0
-        while line := file.readline(JSON_LINE + 1):
-            number += 1
-            if not line.strip():
-                continue
-            values = _object(line, f"{path}:{number}")
-            for name in (name for name in values if name in wanted):
-                if name not in columns:
-                    columns[name] = [None] * rows
-                columns[name].append(_number(values[name], f"{path}:{number}: {name}"))
-            rows += 1
-            for column in columns.values():
-                if len(column) < rows:
-                    column.append(None)
-            if len(ignored) <= LISTED:
-                ignored |= dict.fromkeys(islice((name for name in values if name not in wanted), LISTED + 1))
-    table = {name: pa.array(column) for name, column in columns.items()}
-    return pa.table(table | {name: pa.nulls(rows) for name in ignored})
-
-
-def _object(line: str, place: str) -> dict[str, Any]:
-    """Return the object in a line. Raises WorkloadError for anything else."""
-    import json
-
-    try:
-        if len(line) > JSON_LINE:
-            raise ValueError
-        values = json.loads(line)
-    except (ValueError, RecursionError):
-        raise WorkloadError(f"{place}: not valid JSON: {_short(line)}") from None
-    if not isinstance(values, dict):
-        raise WorkloadError(f"{place}: {_short(line)} is not an object (e.g. {_OBJECT})")
-    return values
-
-
-def _number(value: Any, place: str) -> int | float:
-    if isinstance(value, int | float) and not isinstance(value, bool) and (value != value or abs(value) < 2**63):
-        return value
-    raise WorkloadError(f"{place}: {_short(value)} is not a number (e.g. 512)")
-
-
-_OBJECT = '{"arrived_at": 0.0, "num_prompt_tokens": 512, "num_output_tokens": 128}'
-
-
-def _find(table: "pa.Table", column: str, place: str) -> str:
-    """Return the name that a column has in a file. Raises WorkloadError when it has none."""
-    found = table.column_names
-    for name in NAMES[column]:
-        if found.count(name) > 1:
-            raise WorkloadError(f"{place}: column {name} is there {found.count(name)} times; keep one")
-        if name in found:
-            return name
-    near = [match for name in NAMES[column] for match in get_close_matches(name, found, n=1, cutoff=0.7)]
-    hint = f"; rename {near[0]!r}?" if near else ""
-    if column == "arrived_at" and not near:
-        hint = "; lengths alone can be drawn from, with lengths: {kind: trace, file: ...} in a description"
-    raise WorkloadError(f"{place}: column {' or '.join(NAMES[column])} is missing from {_listed(found)}{hint}")
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(map(_short, names[:LISTED])) + (", ..." if len(names) > LISTED else "")
-
-
-def _numbers(table: "pa.Table", name: str, place: str) -> NDArray[Any]:
-    """Return a column as numbers. Raises WorkloadError at the first cell that is not a number."""
-    import pyarrow as pa
-
-    column = table[name]
-    kind = column.type
-    numeric = pa.types.is_integer(kind) or pa.types.is_floating(kind)
-    if column.null_count and (numeric or pa.types.is_null(kind)):
-        row = int(np.flatnonzero(column.is_null().to_numpy())[0])
-        raise WorkloadError(f"{place}: data row {row + 1}: {name}: an empty cell is not a number (e.g. 512)")
-    if numeric:
-        numbers: NDArray[Any] = column.to_numpy()
-        return numbers
-    raise _not_a_number(column, name, place)
-
-
-def _not_a_number(column: Any, name: str, place: str) -> WorkloadError:
-    """Return the error for the first cell that is not a number."""
-    import pyarrow as pa
-
-    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-        return WorkloadError(f"{place}: column {name}: values of type {column.type} are not numbers (e.g. 512)")
-    first = 0  # in Parquet, all cells may be numbers that are stored as text
-    for row, cell in enumerate(column.to_pylist()):
-        try:
-            pa.scalar("empty" if cell is None else cell.strip()).cast(pa.float64())
-        except pa.ArrowInvalid:
-            first = row
-            break
-    text = column[first].as_py()
-    shown = "an empty cell" if text is None else _short(text)
-    return WorkloadError(f"{place}: data row {first + 1}: {name}: {shown} is not a number (e.g. 512)")
-
-
-def _short(value: Any) -> str:
-    text = repr(value[:100].strip() if isinstance(value, str) else value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    layout = table.layout
+    if layout.hashes not in table.columns.column_names:
+        return None
+    column = table.columns[layout.hashes].combine_chunks()
+    if isinstance(column, pa.ChunkedArray):  # of no chunks
+        column = pa.concat_arrays(column.chunks)
+    lists = pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
+    values = column.flatten() if lists else column
+    if not (lists and pa.types.is_integer(values.type)) or values.null_count:
+        raise WorkloadError(
+            f"{table.place}: column {layout.hashes}: {column.type} is no list of whole numbers (e.g. [46])"
+        )
+    flat = values.to_numpy(zero_copy_only=False).astype(np.int64, copy=False)
+    counts = pc.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False)
+    offsets = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+    hashes = BlockHashes(flat, offsets, table.block_size or layout.block_size)
+    if rows is not None:
+        hashes = hashes.take(rows)
+    if layout in (OWN, VIDUR):
+        return hashes
+    hashes = hashes.at_most(prompts // hashes.block_size)  # the last block of a prompt may not be full
+    return hashes if layout.chained else hashes.chained()

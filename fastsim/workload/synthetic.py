@@ -29,6 +29,7 @@ from fastsim.workload.description import (
     UniformLengths,
     ZipfLengths,
 )
+from fastsim.workload.origin import Origin
 from fastsim.workload.workload import Workload
 
 BYTES = 48  # of memory for a request while it is drawn and checked
@@ -46,20 +47,21 @@ def draw(described: "Description[Any, Any]", name: str) -> Workload:
     number = described.num_requests
     check_memory(number, f"num_requests: {number:,} requests", BYTES)
     for_lengths, for_gaps = map(np.random.default_rng, np.random.SeedSequence(described.seed).spawn(2))
-    prompts, outputs = draw_lengths(described.lengths, number, for_lengths)
+    prompts, outputs, origin = draw_lengths(described.lengths, number, for_lengths)
     if described.max_tokens is not None:
         _shrink(prompts, outputs, described.max_tokens)
-    return Workload(draw_arrivals(described.gaps, number, for_gaps), prompts, outputs, name=name)
+    return Workload(draw_arrivals(described.gaps, number, for_gaps), prompts, outputs, name=name, origin=origin)
 
 
-def draw_lengths(lengths: Lengths, number: int, rng: np.random.Generator) -> tuple[Integers, Integers]:
-    """Draw the tokens of prompts and outputs, int64[number] each."""
+def draw_lengths(lengths: Lengths, number: int, rng: np.random.Generator) -> tuple[Integers, Integers, Origin | None]:
+    """Draw the tokens of prompts and outputs, int64[number] each; also return the origin of those from a file."""
+    origin = None
     both = np.empty((2, number), np.int64)
     match lengths:
         case FixedLengths():
             both.T[:] = lengths.num_prompt_tokens, lengths.num_output_tokens
         case TraceLengths():
-            _from_file(both, lengths, rng)
+            origin = _from_file(both, lengths, rng)
         case UniformLengths() | ZipfLengths():
             spans = lengths.num_prompt_tokens, lengths.num_output_tokens
             weights = [_zipf(span, lengths.exponent) if isinstance(lengths, ZipfLengths) else None for span in spans]
@@ -79,7 +81,7 @@ def draw_lengths(lengths: Lengths, number: int, rng: np.random.Generator) -> tup
                 score, other = rng.standard_normal(part.T.shape).T
                 part[0] = _at_scores(lengths.num_prompt_tokens, score)
                 part[1] = _at_scores(lengths.num_output_tokens, lengths.correlation * score + rest * other)
-    return both[0], both[1]
+    return both[0], both[1], origin
 
 
 def draw_arrivals(gaps: Gaps, number: int, rng: np.random.Generator) -> Floats:
@@ -100,8 +102,8 @@ def draw_arrivals(gaps: Gaps, number: int, rng: np.random.Generator) -> Floats:
     return arrived_at
 
 
-def _from_file(both: Integers, lengths: TraceLengths, rng: np.random.Generator) -> None:
-    known = read.lengths(lengths.file)
+def _from_file(both: Integers, lengths: TraceLengths, rng: np.random.Generator) -> Origin:
+    known, origin = read.lengths(lengths.file)
     number = both.shape[1]
     for first in range(0, number, SLICE):
         last = min(number, first + SLICE)
@@ -110,11 +112,12 @@ def _from_file(both: Integers, lengths: TraceLengths, rng: np.random.Generator) 
         else:
             rows = np.arange(first, last) % known.shape[1]
         both[:, first:last] = known[:, rows]
+    return origin
 
 
 def _repeated(gaps: TraceGaps, number: int) -> Floats:
     """Repeat the arrivals of a file, shifted to begin at 0; one mean gap separates two rounds."""
-    times = read.times(gaps.file)
+    times = read.times(gaps.file, gaps.unit)
     recorded: Floats = times - times[0]
     size, span = len(recorded), float(recorded[-1])
     if number <= size and gaps.rate is None:

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastsim.errors import WorkloadError
+from fastsim.workload.blocks import BlockHashes, check_hashes
+from fastsim.workload.checks import check_lengths, check_rate, check_replicas, check_times
+from fastsim.workload.origin import Origin
 
-MAX_TOKENS = 10_000_000  # of one prompt or one output; a larger number is taken for a mistake in a file
 MAX_REQUESTS = 10**9
-MAX_TIME = 1e10  # s; later than this, float64 no longer tells apart the times of two iterations
 COLUMNS = ("arrived_at", "num_prompt_tokens", "num_output_tokens")
 
 
@@ -34,6 +35,11 @@ class Workload:
         The replica of each request, from 0, which only the router ``pinned`` reads. By default None.
     name : str
         What messages and results call the workload. By default ``"workload"``.
+    block_hashes : BlockHashes, optional
+        The hashes of each request's blocks of tokens. They are kept, but hits of a prefix cache are not simulated. By
+        default None.
+    origin : Origin, optional
+        The layout of the file that the requests come from, and how many of them were left out. By default None.
 
     Raises
     ------
@@ -57,6 +63,8 @@ class Workload:
     num_output_tokens: NDArray[np.int64]
     replica_id: NDArray[np.int32] | None = None
     name: str = "workload"
+    block_hashes: BlockHashes | None = None
+    origin: Origin | None = None
 
     def __post_init__(self) -> None:
         checked: dict[str, NDArray[Any]] = {"arrived_at": check_times(self.arrived_at, self.name, "arrived_at")}
@@ -73,6 +81,9 @@ class Workload:
             view = values.view()
             view.flags.writeable = False
             object.__setattr__(self, column, view)
+        if self.block_hashes is not None:
+            num_tokens = self.num_prompt_tokens + self.num_output_tokens
+            object.__setattr__(self, "block_hashes", check_hashes(self.block_hashes, num_tokens, self.name))
 
     @property
     def num_requests(self) -> int:
@@ -94,7 +105,16 @@ class Workload:
                 little_endian = values.astype(values.dtype.newbyteorder("<"), copy=False)
                 hashed.update(f"{column}:{len(values)}:".encode())
                 hashed.update(np.ascontiguousarray(little_endian).data)
+        if self.block_hashes is not None:
+            hashed.update(f"block_hashes:{self.block_hashes.block_size}:".encode())
+            for values in (self.block_hashes.offsets, self.block_hashes.values):
+                hashed.update(np.ascontiguousarray(values.astype("<i8", copy=False)).data)
         return hashed.hexdigest()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was left out or changed between the file and this workload, one sentence each."""
+        return self.origin.notes() if self.origin is not None else ()
 
     def head(self, num_requests: int) -> Self:
         """Take the first requests.
@@ -119,9 +139,27 @@ class Workload:
                 f"{self.name}: num_requests: {num_requests:,} cannot be taken from {self.num_requests:,} requests"
                 f" (e.g. {self.num_requests})"
             )
-        replica = None if self.replica_id is None else self.replica_id[:num_requests]
-        first = {column: getattr(self, column)[:num_requests] for column in COLUMNS}
-        return replace(self, **first, replica_id=replica)
+        return self.take(slice(num_requests))
+
+    def take(self, rows: NDArray[np.int64] | slice) -> Self:
+        """Take some of the requests.
+
+        Parameters
+        ----------
+        rows : int64[n] or slice
+            Which requests to take, in ascending order.
+
+        Returns
+        -------
+        Workload
+            These requests, at the same times.
+        """
+        hashes = self.block_hashes
+        if hashes is not None:
+            hashes = hashes.take(np.arange(self.num_requests)[rows])
+        replica = None if self.replica_id is None else self.replica_id[rows]
+        columns = {column: getattr(self, column)[rows] for column in COLUMNS}
+        return replace(self, **columns, replica_id=replica, block_hashes=hashes)
 
     def at_rate(self, rate: float) -> Self:
         """Change the mean rate: the gaps between arrivals all grow or shrink by the same factor.
@@ -154,7 +192,8 @@ class Workload:
                 f"({self.arrived_at[0]:g} s); give the stream arrival times that differ"
             )
         first = self.arrived_at[0]
-        return replace(self, arrived_at=first + (self.arrived_at - first) * (self.rate / rate))
+        origin = None if self.origin is None else replace(self.origin, mean_gap=0.0)  # no doubt is left
+        return replace(self, arrived_at=first + (self.arrived_at - first) * (self.rate / rate), origin=origin)
 
     def describe(self) -> dict[str, Any]:
         """Summarise the workload in figures that JSON can hold.
@@ -178,73 +217,12 @@ class Workload:
             | {"total": int(self.num_prompt_tokens.sum() + self.num_output_tokens.sum())},
             "prompt_output_ratio": _spread(self.num_prompt_tokens / self.num_output_tokens),
             "sha256": self.digest,
+            "layout": self.origin.layout or None if self.origin is not None else None,
+            "num_hashed_blocks": None if self.block_hashes is None else len(self.block_hashes.values),
+            "notes": list(self.notes),
         }
 
 
 def _spread(values: NDArray[Any]) -> dict[str, float]:
     median, p90, p99 = np.quantile(values, (0.5, 0.9, 0.99)).tolist()
     return {"mean": float(values.mean()), "median": median, "p90": p90, "p99": p99, "max": values.max().item()}
-
-
-def check_times(values: Any, place: str, column: str) -> NDArray[np.float64]:
-    """Return ``values`` as arrival times, float64[n], s. Raises WorkloadError at the first that is not valid."""
-    times = _numbers(values, place, column).astype(np.float64, copy=False)
-    if not (times[0] >= 0 and times[-1] <= MAX_TIME and bool((times[1:] >= times[:-1]).all())):
-        wanted = f"a time in seconds from 0 to {MAX_TIME:g} (e.g. 0.25){_unit_of(times)}"
-        _refuse(~((times >= 0) & (times <= MAX_TIME)), times, place, column, wanted)
-        row = int(np.flatnonzero(times[1:] < times[:-1])[0]) + 1
-        raise WorkloadError(
-            f"{place}: data row {row + 1}: {column}: {times[row].item()!r} is earlier than the row before "
-            f"({times[row - 1].item()!r}); sort the requests by {column}"
-        )
-    return times
-
-
-def _unit_of(times: NDArray[np.float64]) -> str:
-    """A hint where times look like those since 1970 in a smaller unit than seconds."""
-    units = {"milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
-    unit = next((name for name, number in units.items() if 1e9 <= float(times[0]) / number <= 4e9), None)
-    return f"; these look like {unit} since 1970, so divide them by {units[unit]:,.0f}" if unit else ""
-
-
-def check_lengths(values: Any, place: str, column: str) -> NDArray[np.int64]:
-    """Return ``values`` as tokens, int64[n], 1 to 10 million. Raises WorkloadError at the first that is not valid."""
-    lengths = _numbers(values, place, column)
-    wanted = f"a whole number of tokens from 1 to {MAX_TOKENS:,} (e.g. 512)"
-    _refuse(~((lengths >= 1) & (lengths <= MAX_TOKENS)), lengths, place, column, wanted)
-    return _whole(lengths, place, column, wanted).astype(np.int64, copy=False)
-
-
-def check_replicas(values: Any, place: str, column: str) -> NDArray[np.int32]:
-    """Return ``values`` as replica numbers, int32[n], from 0. Raises WorkloadError at the first that is not valid."""
-    replicas = _numbers(values, place, column)
-    wanted = "a replica, counted from 0 (e.g. 3)"
-    _refuse(~((replicas >= 0) & (replicas < 2**31)), replicas, place, column, wanted)
-    return _whole(replicas, place, column, wanted).astype(np.int32, copy=False)
-
-
-def check_rate(rate: float, place: str) -> None:
-    """Raise WorkloadError unless ``rate`` is from 1e-9 to 1e9 requests/s."""
-    if not 1e-9 <= rate <= 1e9:
-        raise WorkloadError(f"{place}: {rate!r} is not requests per second from 1e-9 to 1e9 (e.g. 2.0)")
-
-
-def _numbers(values: Any, place: str, column: str) -> NDArray[Any]:
-    numbers = np.asarray(values)
-    if numbers.ndim != 1 or not len(numbers):
-        raise WorkloadError(f"{place}: {column} holds no requests; at least one is needed")
-    if numbers.dtype.kind not in "iuf":
-        raise WorkloadError(f"{place}: {column} is of type {numbers.dtype}, not numbers (e.g. 512)")
-    return numbers
-
-
-def _whole(numbers: NDArray[Any], place: str, column: str, wanted: str) -> NDArray[Any]:
-    if numbers.dtype.kind == "f":
-        _refuse(numbers != np.floor(numbers), numbers, place, column, wanted)
-    return numbers
-
-
-def _refuse(bad: NDArray[np.bool_], values: NDArray[Any], place: str, column: str, wanted: str) -> None:
-    if bad.any():
-        row = int(bad.argmax())
-        raise WorkloadError(f"{place}: data row {row + 1}: {column}: {values[row].item()!r} is not {wanted}")

@@ -3,11 +3,11 @@
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from fastsim.errors import OutputError
 from fastsim.files.writing import writing
-from fastsim.workload.read import SUFFIXES
+from fastsim.workload.files import SUFFIXES
 from fastsim.workload.workload import COLUMNS, Workload
 
 ROWS = 65_536  # rows that are turned into text at once
@@ -16,6 +16,8 @@ ROWS = 65_536  # rows that are turned into text at once
 def save(workload: Workload, path: str | Path) -> None:
     """Write CSV, Parquet or JSONL, depending on the suffix; ``-`` is CSV on standard output. Times read back exactly.
 
+    CSV has no lists, so it lacks the hashes of blocks.
+
     Raises OutputError with the file and the reason; an existing file then stays as it was.
     """
     if str(path) == "-":
@@ -23,7 +25,7 @@ def save(workload: Workload, path: str | Path) -> None:
         sys.stdout.buffer.flush()
         return
     path = Path(path)
-    writers = dict(zip(SUFFIXES, (_csv, _parquet, _jsonl), strict=True))
+    writers = dict(zip(SUFFIXES[:3], (_csv, _parquet, _jsonl), strict=True))
     if path.suffix.lower() not in writers:
         raise OutputError(f"{path}: the name ends in {path.suffix!r}, not in {', '.join(writers)}")
     with writing(path) as part, part.open("wb") as file:
@@ -43,17 +45,27 @@ def _csv(workload: Workload, file: IO[bytes]) -> None:
 
 
 def _parquet(workload: Workload, file: IO[bytes]) -> None:
-    from pyarrow import parquet, table
+    from pyarrow import LargeListArray, field, parquet, table
 
     columns = table({name: getattr(workload, name) for name in _names(workload)})
+    hashes = workload.block_hashes
+    if hashes is not None:
+        lists = LargeListArray.from_arrays(hashes.offsets, hashes.values)
+        size = {"block_size": str(hashes.block_size)}
+        columns = columns.append_column(field("block_hashes", lists.type, metadata=size), lists)
     parquet.write_table(columns, file, compression="zstd")
 
 
 def _jsonl(workload: Workload, file: IO[bytes]) -> None:
-    names = _names(workload)
-    line = "{" + ", ".join(f'"{name}": %r' for name in names) + "}\n"
+    names, hashes = _names(workload), workload.block_hashes
+    keys = [f'"{name}": %r' for name in names]
+    if hashes is not None:
+        keys += [f'"block_size": {hashes.block_size}', '"block_hashes": %r']
+    line = "{" + ", ".join(keys) + "}\n"
     for rows in _slices(workload.num_requests):
-        cells = (getattr(workload, name)[rows].tolist() for name in names)
+        cells: list[list[Any]] = [getattr(workload, name)[rows].tolist() for name in names]
+        if hashes is not None:
+            cells.append([hashes[request].tolist() for request in range(*rows.indices(workload.num_requests))])
         file.write("".join(line % values for values in zip(*cells, strict=True)).encode())
 
 

@@ -39,7 +39,9 @@ def test_describe_as_json() -> None:
 def test_convert_keeps_the_stream(tmp_path: Path, suffix: str) -> None:
     source, target = tmp_path / "azure.csv", tmp_path / "new" / f"requests{suffix}"
     source.write_text("arrived_at,num_prefill_tokens,num_decode_tokens\n0.1,1000,10\n0.30000000000000004,3000,20\n")
-    assert run("convert", source, target).output == ""
+    said = run("convert", source, target)
+    assert said.stdout == ""
+    assert "the layout is Vidur's" in said.stderr.replace("\n", " ")
     assert load(target).digest == load(source).digest
     assert [one.name for one in target.parent.iterdir()] == [target.name]
 
@@ -48,7 +50,7 @@ def test_convert_to_standard_output(tmp_path: Path) -> None:
     source = tmp_path / "azure.csv"
     source.write_text("arrived_at,num_prefill_tokens,num_decode_tokens,replica_id\n0.1,1000,10,2\n")
     expected = "arrived_at,num_prompt_tokens,num_output_tokens,replica_id\n0.1,1000,10,2\n"
-    assert run("convert", source).output == expected
+    assert run("convert", source).stdout == expected
 
 
 def test_synthesise(tmp_path: Path) -> None:

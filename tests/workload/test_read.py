@@ -107,7 +107,12 @@ REFUSED_ROWS = [
     ("0.0,5.5,6\n", "data row 1: num_prompt_tokens: 5.5 is not a whole number"),
     ("0.0,nan,6\n", "data row 1: num_prompt_tokens: nan is not a whole number"),
     ("0.0,5,6\n1.0,many,6\n", "data row 2: num_prompt_tokens: 'many' is not a number (e.g. 512)"),
-    ("2023-11-16 18:15:46,5,6\n", "column arrived_at: values of type timestamp"),
+    ("2023-11-16 18:15:46,5,6\n2023-11-16 18:15,5,6\n3,5,6\n", "data row 3: arrived_at: '3' is not a date and time"),
+    ("2023-11-16 18:15:46,5,6\n2023-11-16 18:15:47Z,5,6\n", "data row 2: arrived_at: '2023-11-16 18:15:47Z' is not a "),
+    ("2023-11-16 18:15:46,5,6\n2023-11-16 18:15:45,5,6\n", "data row 2: arrived_at: 0.0 is earlier than the row be"),
+    ("2023-11-16 18:15:46,5,6\n,5,6\n", "data row 2: arrived_at: an empty cell is not a number"),
+    ("0.0,5,0\n", "num_output_tokens: none of the 1 requests has an output"),
+    ("0.0,5,0\n1,5,1\n2,0,3\n", "data row 3: num_prompt_tokens: 0 is not"),
     ("0.0,true,6\n", "column num_prompt_tokens: values of type bool are not numbers"),
     ("0.0,5,6\n1.0,,6\n", "data row 2: num_prompt_tokens: an empty cell is not a number"),
     ("0.0,,6\n", "data row 1: num_prompt_tokens: an empty cell is not a number"),
@@ -133,8 +138,8 @@ def test_refused_replicas(tmp_path: Path, replica: str) -> None:
 
 
 def test_refused_columns_of_vidur_go_by_their_own_name(tmp_path: Path) -> None:
-    path = file(tmp_path, "arrived_at,num_prefill_tokens,num_decode_tokens\n0,5,0\n")
-    with pytest.raises(WorkloadError, match="data row 1: num_decode_tokens: 0 is not"):
+    path = file(tmp_path, "arrived_at,num_prefill_tokens,num_decode_tokens\n0,5,-1\n")
+    with pytest.raises(WorkloadError, match="data row 1: num_decode_tokens: -1 is not"):
         load(path)
 
 
@@ -168,7 +173,7 @@ REFUSED_FILES: list[tuple[str, str | bytes, str]] = [
         '{"arrived_at":0,"num_prompt_tokens":1,"num_output_tokens":1}\n{"arrived_at":1,"num_output_tokens":1}\n',
         "data row 2: num_prompt_tokens: an empty cell",
     ),
-    ("a.xlsx", "PK", "the name ends in '.xlsx', not in .csv, .parquet, .jsonl"),
+    ("a.xlsx", "PK", "the name ends in '.xlsx', not in .csv, .parquet, .jsonl, .json"),
     ("requests", HEADER + ROWS, "the name ends in '', not in .csv"),
 ]
 

@@ -34,7 +34,8 @@ def show(fleets: Sequence[Fleet], found: SearchResult, deployment: Deployment, l
         console.print(lines)
     for device, reason in missing.items():
         console.print(f"{device}: {reason}")
-    for text in found.notes[: 0 if fleets else 1]:
+    of_workload = dict.fromkeys(text for candidate in found.candidates for text in candidate.unit.notes)
+    for text in (*found.notes[: 0 if fleets else 1], *of_workload):
         note(text)
 
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from fastsim.cli.terminal.console import stdout
+from fastsim.cli.terminal.console import note, stdout
 
 if TYPE_CHECKING:
     from fastsim.sweeps.sweep import Sweep
@@ -19,3 +19,5 @@ def sweep(done: "Sweep") -> None:
     console.print(
         f"Read the table with pandas.read_parquet({str(done.folder)!r}), or in duckdb as '{done.folder}/*.parquet'"
     )
+    for text in done.notes:
+        note(text)

@@ -1,6 +1,8 @@
 """Print the arrival rate and the lengths of a workload."""
 
-from fastsim.cli.terminal.console import number, print_json, stdout, table
+from pathlib import Path
+
+from fastsim.cli.terminal.console import note, number, print_json, stdout, table
 from fastsim.workload.workload import Workload
 
 ROWS = (
@@ -27,3 +29,17 @@ def show(workload: Workload, as_json: bool) -> None:
         cells = (figures[key].get(column) for column in COLUMNS)
         lengths.add_row(title, *("" if cell is None else number(cell, 3) for cell in cells))
     stdout().print(lengths)
+    if figures["layout"]:
+        stdout().print(f"Layout: {figures['layout']}")
+    for sentence in workload.notes:
+        note(sentence)
+
+
+def notes(workload: Workload, target: str) -> None:
+    """Say which layout was read, what was changed, and what the file to be written cannot hold."""
+    if workload.origin is not None and workload.origin.layout:
+        note(f"{workload.name}: the layout is {workload.origin.layout}")
+    for sentence in workload.notes:
+        note(sentence)
+    if workload.block_hashes is not None and Path(target).suffix.lower() not in (".parquet", ".jsonl"):
+        note("CSV has no lists, so the hashes of blocks are left out; name the file .parquet or .jsonl to keep them")

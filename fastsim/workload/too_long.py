@@ -1,0 +1,55 @@
+"""What becomes of requests with more tokens than a deployment takes."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from fastsim.errors import ConfigError, WorkloadError, did_you_mean
+from fastsim.workload.origin import Origin
+from fastsim.workload.workload import Workload
+
+TOO_LONG = ("refuse", "drop", "clip")
+
+
+def check_too_long(too_long: object, where: str = "too_long") -> str:
+    """Return ``too_long`` if it is one of TOO_LONG. Raises ConfigError."""
+    if too_long not in TOO_LONG:
+        raise ConfigError(f"{where}: {str(too_long)[:60]!r} is unknown; {did_you_mean(str(too_long)[:60], TOO_LONG)}")
+    return str(too_long)
+
+
+def within(workload: Workload, max_model_len: int, too_long: str) -> Workload:
+    """Return the workload with requests of at most ``max_model_len`` tokens, and say in its origin what was changed.
+
+    ``too_long`` drops longer requests, clips them, or leaves them (``refuse``) for a later check to refuse. A clipped
+    request has ``max_model_len`` tokens: its outputs become fewer, down to one, and then its prompt shorter.
+
+    Raises WorkloadError if all requests are dropped, and ConfigError if ``too_long`` is unknown.
+    """
+    if check_too_long(too_long) == "refuse":
+        return workload
+    prompts, outputs = workload.num_prompt_tokens, workload.num_output_tokens
+    long = prompts + outputs > max_model_len
+    number = int(long.sum())
+    if not number:
+        return workload
+    origin = workload.origin or Origin()
+    if too_long == "clip":
+        if max_model_len < 2:
+            raise WorkloadError(f"{workload.name}: max_model_len {max_model_len} leaves no prompt; use a longer one")
+        clipped = np.minimum(prompts, max_model_len - 1)
+        outputs = np.minimum(outputs, max_model_len - clipped)
+        hashes = workload.block_hashes
+        if hashes is not None:
+            hashes = hashes.at_most((clipped + outputs) // hashes.block_size)
+        origin = replace(origin, clipped=number, max_model_len=max_model_len)
+        return replace(
+            workload, num_prompt_tokens=clipped, num_output_tokens=outputs, block_hashes=hashes, origin=origin
+        )
+    if number == workload.num_requests:
+        raise WorkloadError(
+            f"{workload.name}: all {number:,} requests have more tokens than max_model_len {max_model_len:,}, so none "
+            "is left; clip them (too_long clip) or set a longer max_model_len"
+        )
+    kept = workload.take(np.flatnonzero(~long))
+    return replace(kept, origin=replace(origin, dropped=number, max_model_len=max_model_len))
