@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fastsim.catalog.quantization_fields import Quantization
 from fastsim.errors import CatalogError, ConfigError
-from fastsim.files.documents import parse_json, read_text
+from fastsim.files.documents import Document, parse_json, read_text
 from fastsim.files.schema import validate
 
 Whole = Annotated[int, Field(ge=0, lt=2**31, description="a whole number from 0 to below 2^31", examples=[2])] | None
@@ -32,8 +32,6 @@ class ConfigFile(_Fields):
     hidden_activation: Text = None
     layer_types: list[str] | None = _field("a list of texts", ["full_attention"])
     sliding_window: Integer = None
-    sliding_window_pattern: Integer = None
-    max_window_layers: Integer = None
     use_sliding_window: Switch = None
     tie_word_embeddings: Switch = None
     multi_query: Switch = None
@@ -41,11 +39,6 @@ class ConfigFile(_Fields):
     use_qk_norm: Switch = None
     attention_bias: Switch = None
     qkv_bias: Switch = None
-    first_k_dense_replace: Whole = None
-    n_shared_experts: Whole = None
-    shared_expert_intermediate_size: Whole = None
-    mlp_only_layers: list[Annotated[int, Field(ge=0, lt=2**31)]] | None = _field("a list of layers", [0, 1])
-    q_lora_rank: Whole = None
     quantization_config: Quantization | None = _field("an object with a quant_method", {"quant_method": "fp8"})
     compression_config: Quantization | None = _field("an object with a quant_method", {"quant_method": "fp8"})
 
@@ -56,8 +49,13 @@ def read(file: Path, schema: type[BaseModel]) -> dict[str, Any]:
     Raises CatalogError for a field of another type, and ConfigError when the file cannot be read.
     """
     document = parse_json(read_text(file), str(file))
+    check(document, schema)
+    return document.values
+
+
+def check(document: Document, schema: type[BaseModel]) -> None:
+    """Raise CatalogError for a field whose type is not that of ``schema``."""
     try:
         validate(schema, document)
     except ConfigError as problem:
         raise CatalogError(str(problem)) from None
-    return document.values

@@ -1,250 +1,173 @@
 """Reads the shapes of a decoder from a Hugging Face config.json.
 
-Field names and their defaults are those of the configuration classes in transformers.
+Layers, experts and heads are read from the fields that describe them, whatever the model is called; what a class of
+transformers adds to them is in ``class_defaults``. A model_type that is not known is read by its fields alone, and
+Model.notes says so.
 """
 
 from pathlib import Path
 from typing import Any
 
+from fastsim.catalog.attention import attention
 from fastsim.catalog.checkpoint import checkpoint
-from fastsim.catalog.config_fields import ConfigFile, read
+from fastsim.catalog.class_defaults import CLASS_DEFAULTS, CLASS_SIZES
+from fastsim.catalog.config_fields import ConfigFile, check, read
+from fastsim.catalog.experts import DENSE_WIDTH, Experts, experts
+from fastsim.catalog.fields import Fields
+from fastsim.catalog.layer_kinds import count, layers
+from fastsim.catalog.linear import linear
 from fastsim.catalog.model import Layer, Model
+from fastsim.catalog.refusals import refuse_unreadable, untimed
+from fastsim.catalog.towers import decoder, towers
 from fastsim.errors import CatalogError
-from fastsim.files.documents import short
+from fastsim.files.documents import Document, short
 
-# What follows from model_type where the configuration does not say it.
-GATED = {"llama", "mistral", "qwen", "qwen2", "qwen3", "internlm", "internlm2", "gemma", "gemma2", "gemma3_text"}
-GATED |= {"phi3", "cohere", "granite", "olmo", "olmo2", "baichuan", "exaone", "stablelm", "smollm3"}
-PLAIN = {"phi", "opt", "gpt2", "gpt_neo", "gpt_neox", "gptj", "gpt_bigcode", "starcoder2", "bloom", "mpt"}
-PARALLEL = {"phi", "gptj", "cohere"}  # attention and MLP run in parallel behind one norm
-SANDWICH = {"gemma2", "gemma3_text"}  # norms after attention and MLP too
-TIED = {"gpt2", "gpt_neo", "gpt_bigcode", "opt", "bloom", "mpt", "starcoder2", "cohere"}
-TIED |= {"gemma", "gemma2", "gemma3_text"}
-QK_NORM = {"qwen3", "qwen3_moe", "gemma3_text", "olmo2", "olmoe"}
-ATTENTION_BIAS = {"qwen", "qwen2", "qwen2_moe", "phi", "opt", "gpt2", "gpt_neox", "gpt_bigcode", "starcoder2", "bloom"}
-ATTENTION_BIAS |= {"gpt_oss"}
-# Mixtures of experts, and the field that holds the width of an expert.
-EXPERTS = {"mixtral": "intermediate_size", "phimoe": "intermediate_size", "olmoe": "intermediate_size"}
-EXPERTS |= {"gpt_oss": "intermediate_size", "granitemoe": "intermediate_size"}
-EXPERTS |= dict.fromkeys(("qwen2_moe", "qwen3_moe", "deepseek_v2", "deepseek_v3", "kimi_k2"), "moe_intermediate_size")
-LATENT = {"deepseek_v2", "deepseek_v3", "kimi_k2"}
-# One layer in this many has full attention, unless layer_types says which.
-FULL_ATTENTION_EVERY = {"gemma2": 2, "gpt_oss": 2, "gemma3_text": 6}
-NAMES = {
-    "num_layers": ("num_hidden_layers", "n_layer", "n_layers", "num_layers"),
-    "hidden_size": ("hidden_size", "n_embd", "d_model"),
-    "num_attention_heads": ("num_attention_heads", "n_head", "n_heads", "num_heads"),
-    "num_key_value_heads": ("num_key_value_heads", "n_head_kv"),
-    "head_dim": ("head_dim",),
-    "intermediate_size": ("intermediate_size", "ffn_dim", "n_inner"),
-    "vocab_size": ("vocab_size",),
-    "max_position_embeddings": (
-        "max_position_embeddings",
-        "n_positions",
-        "seq_length",
-        "max_seq_len",
-        "n_ctx",
-        "model_max_length",
-    ),
-}
-# Fields that make a model impossible to simulate when they exceed a value, and what such a model is.
-REFUSED = (
-    ("is_encoder_decoder", 0, "an encoder-decoder"),
-    ("state_size", 0, "a state-space model"),
-    ("mamba_d_state", 0, "a state-space model"),
-    ("ssm_state_size", 0, "a state-space model"),
-    ("text_config", 0, "a multimodal model"),
-    ("index_topk", 0, "sparse attention"),
-)
+HIDDEN = ("hidden_size", "n_embd", "n_embed", "d_model", "model_dim")
+WIDTH = ("intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size", "shared_intermediate_size")
+VOCABULARY = ("padded_vocab_size", "vocab_size")
+POSITIONS = ("max_position_embeddings", "n_positions", "seq_length", "max_seq_len", "n_ctx", "model_max_length")
+ACTIVATION = ("hidden_act", "hidden_activation", "activation_function", "mlp_hidden_act", "activation")
+BIAS = ("attention_bias", "qkv_bias", "add_qkv_bias", "use_qkv_bias")
+QK_NORM = ("qk_layernorm", "use_qk_norm", "qk_norm")
 
 
 def read_config(path: Path) -> Model:
     """Read the model from a config.json, or from the folder that holds one. Its name is ``path`` as given.
 
-    The number of KV heads defaults to that of attention heads, and head_dim to hidden_size / attention heads. Raises
-    CatalogError when a field is missing or impossible, or describes a model that cannot be simulated; ConfigError when
-    the file cannot be read.
+    Raises CatalogError when a field is missing or impossible, or describes no decoder; ConfigError when the file
+    cannot be read. A decoder whose times are not known is read, and Model.refused says why.
     """
     file = path / "config.json" if path.is_dir() else path
     config = read(file, ConfigFile)
-    kind = (config.get("model_type") or "").lower()
-    for field, harmless, meaning in REFUSED:
-        value = config.get(field)
-        if (isinstance(value, dict) and value) or (isinstance(value, int | float) and value > harmless):
-            raise _fault(file, field, value, f"describes {meaning}, which cannot be simulated")
-    for layer in config.get("layer_types") or ():
-        if layer not in ("full_attention", "sliding_attention"):
-            raise _fault(file, "layer_types", layer, "is neither full_attention nor sliding_attention")
-    sizes = {name: _size(file, config, name) for name in NAMES}
-    hidden, heads = _required(file, sizes, "hidden_size"), _required(file, sizes, "num_attention_heads")
-    latent = _latent(file, config, kind)
-    head_dim = latent["qk_nope_head_dim"] + latent["qk_rope_head_dim"] if latent else sizes["head_dim"]
-    if head_dim is None:
-        if hidden % heads:
-            raise _fault(file, "hidden_size", hidden, f"is not a multiple of the {heads} attention heads")
-        head_dim = hidden // heads
-    if config.get("multi_query") is True:
-        sizes["num_key_value_heads"] = 1
-    kv_heads = sizes["num_key_value_heads"] or heads
-    if heads % kv_heads:
-        raise _fault(file, "num_key_value_heads", kv_heads, f"does not divide the {heads} attention heads")
-    layers = _required(file, sizes, "num_layers")
-    experts = _experts(file, config, kind)
-    gated = bool(experts) or _gated(file, config, kind)
-    width = sizes["intermediate_size"] or experts.get("moe_intermediate_size")
-    if width is None and not gated:
-        width = 4 * hidden  # the default of GPT-2's n_inner
-    if width is None:
-        raise _missing(file, "intermediate_size")
-    window = config.get("sliding_window") if config.get("use_sliding_window", True) else None
-    window = window if window and window > 0 else None
-    quantization, kv_cache_dtype = checkpoint(file, config, layers, bool(experts))
+    prefix, stated = decoder(config)
+    if prefix:
+        check(Document(stated, f"{file}: {prefix.rstrip('.')}"), ConfigFile)
+    fields = _fields(file, config, prefix, stated)
+    refuse_unreadable(fields)
+    hidden, number = fields.required(*HIDDEN), count(fields)
+    moe, notes = experts(fields, hidden), _unknown(fields)
+    attending = attention(fields, hidden)
+    kinds = layers(fields, number, attending.heads, hidden, moe.number > 0)
+    gated = _gated(fields, moe)
+    windows = [layer.window for layer in kinds if layer.window is not None]
+    mixing = linear(fields, hidden) if any(one.mixer == "linear" or one.linear_beside for one in kinds) else None
+    seen, about = towers(Fields(file, config, {}, "", fields.kind), hidden)
+    quantization, kv_cache_dtype = checkpoint(file, stated, number, moe.number > 0)
+    positions, rows = fields.required(*POSITIONS), fields.defaults.get("learned_positions")
     return Model(
         name=str(path),
-        num_layers=layers,
+        num_layers=number,
         hidden_size=hidden,
-        num_attention_heads=heads,
-        num_key_value_heads=kv_heads,
-        head_dim=head_dim,
-        # In the first generation of Qwen the field counts gate and up together.
-        intermediate_size=width // 2 if kind == "qwen" else width,
+        num_attention_heads=attending.heads.query,
+        num_key_value_heads=attending.heads.kv,
+        head_dim=attending.heads.dim,
+        intermediate_size=_width(fields, moe, gated, kinds, hidden),
         gated_mlp=gated,
-        vocab_size=_required(file, sizes, "vocab_size"),
-        max_position_embeddings=_required(file, sizes, "max_position_embeddings"),
-        tie_word_embeddings=bool(config.get("tie_word_embeddings", kind in TIED)),
-        qk_norm=bool(config.get("qk_layernorm", config.get("use_qk_norm", kind in QK_NORM))),
-        attention_bias=bool(config.get("attention_bias", config.get("qkv_bias", kind in ATTENTION_BIAS))),
-        post_attention_norm=kind not in PARALLEL,
-        sliding_window=window,
+        vocab_size=fields.required(*VOCABULARY),
+        max_position_embeddings=positions,
+        tie_word_embeddings=bool(fields.get("tie_word_embeddings", "tie_embedding")),
+        qk_norm=_said(fields, *QK_NORM),
+        attention_bias=_said(fields, *BIAS),
+        post_attention_norm=not (fields.get("parallel") or _one_norm(fields)),
+        sliding_window=windows[0] if windows else None,
         source=str(file),
-        layers=_layers(file, config, kind, layers, window, bool(experts)),
-        sandwich_norm=kind in SANDWICH,
+        layers=_where_they_differ(kinds, moe),
+        sandwich_norm=bool(fields.get("sandwich")),
+        attention_gate=bool(fields.get("attn_output_gate", "mla_use_output_gate")),
         quantization=quantization,
         kv_cache_dtype=kv_cache_dtype,
-        expert_bias=kind == "gpt_oss",
-        **experts,
-        **latent,
+        expert_bias=fields.kind == "gpt_oss",
+        num_experts=moe.number,
+        num_experts_per_tok=moe.per_token,
+        moe_intermediate_size=moe.width,
+        moe_hidden_size=moe.hidden,
+        shared_expert_intermediate_size=moe.shared,
+        o_lora_rank=fields.whole("o_lora_rank"),
+        o_groups=fields.whole("o_groups"),
+        compressed_kv=bool(fields.get("compress_ratios")),
+        linear=mixing,
+        position_embeddings=0 if rows is None else positions + rows,
+        tower_parameters=seen,
+        notes=(*notes, *about),
+        refused=untimed(fields, any(layer.mixer == "attention" for layer in kinds)),
+        **_heads(fields, attending.latent),
     )
 
 
-def _layers(
-    file: Path, config: dict[str, Any], kind: str, number: int, window: int | None, experts: bool
-) -> tuple[Layer, ...]:
-    """Return the layers of a model where they differ in their windows or experts; empty where all are alike."""
-    full = _full_layers(config, kind, number) if window else set(range(number))
-    routed = _routed_layers(file, config, number) if experts else set()
-    if len(full) in (0, number) and len(routed) in (0, number):
-        return ()
-    return tuple(
-        Layer("attention", None if i in full else window, "experts" if i in routed else "dense") for i in range(number)
-    )
+def _fields(file: Path, config: dict[str, Any], prefix: str, stated: dict[str, Any]) -> Fields:
+    """The fields of the decoder with the defaults of its class, and those of its sizes where it is a nested one."""
+    kind = str(stated.get("model_type") or "").lower()
+    if kind not in CLASS_DEFAULTS and f"{kind}_text" in CLASS_DEFAULTS:
+        kind = f"{kind}_text"  # of a decoder that does not say its own
+    if not kind and _activation(stated) is None:
+        raise CatalogError(f"{file}: {prefix}model_type: missing; the config.json of a decoder needs it")
+    defaults = CLASS_DEFAULTS.get(kind, {})
+    if prefix:
+        defaults = CLASS_SIZES.get(kind, {}) | defaults
+    return Fields(file, stated, defaults, prefix, kind)
 
 
-def _full_layers(config: dict[str, Any], kind: str, layers: int) -> set[int]:
-    """Return the layers of a model with a sliding window that have full attention."""
-    if types := config.get("layer_types"):
-        return {i for i, name in enumerate(types) if name == "full_attention"}
-    if kind in FULL_ATTENTION_EVERY:
-        every = config.get("sliding_window_pattern", FULL_ATTENTION_EVERY[kind])
-        return {i for i in range(layers) if (i + 1) % every == 0} if every and every > 0 else set()
-    if kind in ("qwen2", "qwen3", "qwen2_moe", "qwen3_moe"):
-        first = config.get("max_window_layers", 28)
-        return set(range(layers if first is None else max(0, min(layers, first))))
-    return set()
+def _unknown(fields: Fields) -> list[str]:
+    """A sentence where the class of the model is not known, which says what is assumed."""
+    if fields.kind in CLASS_DEFAULTS:
+        return []
+    activation = _activation(fields.stated)
+    mlp = "" if activation is None else f" (its activation is {activation})"
+    tied = "tie_word_embeddings" in fields.stated
+    head = "" if tied else ", and its LM head is taken to have weights of its own"
+    named = short(fields.kind) if fields.kind else "missing"
+    return [f"its model_type {named} is not known, so that its shapes are those that its fields describe{mlp}{head}"]
 
 
-def _routed_layers(file: Path, config: dict[str, Any], layers: int) -> set[int]:
-    """Return the layers that route their tokens to experts."""
-    field = "moe_layer_freq" if "moe_layer_freq" in config else "decoder_sparse_step"
-    step = config.get(field, 1)
-    if not isinstance(step, int) or isinstance(step, bool) or not 0 < step < 2**31:
-        raise _fault(file, field, step, "is not a positive integer (e.g. 1), and experts need it")
-    first, dense = config.get("first_k_dense_replace") or 0, set(config.get("mlp_only_layers") or ())
-    return {i for i in range(layers) if i >= first and i not in dense and (i + 1) % step == 0}
+def _activation(stated: dict[str, Any] | Any) -> str | None:
+    return next((stated[name] for name in ACTIVATION if isinstance(stated.get(name), str)), None)
 
 
-def _experts(file: Path, config: dict[str, Any], kind: str) -> dict[str, int]:
-    """Return the fields of Model that describe experts; empty for a dense model."""
-    spellings = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
-    field = next((name for name in spellings if isinstance(config.get(name), int) and config[name] > 1), None)
-    if field is None:
-        return {}
-    if kind not in EXPERTS:
-        known = ", ".join(sorted(EXPERTS))
-        why = f"describes a mixture of experts, and model_type {short(kind)} is not a known one ({known})"
-        raise _fault(file, field, config[field], why)
-    chosen = "num_experts_per_tok" if "num_experts_per_tok" in config else "moe_topk"
-    width = EXPERTS[kind]
-    given = {
-        field: config[field],
-        chosen: config.get(chosen),
-        width: config.get(width),
-    }
-    for name, value in given.items():
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31:
-            raise _fault(file, name, value, "is not a positive integer (e.g. 8), and experts need it")
-    shared = config.get("shared_expert_intermediate_size")
-    if shared is None:
-        shared = (config.get("n_shared_experts") or 0) * config[width]
-    return {
-        "num_experts": config[field],
-        "num_experts_per_tok": config[chosen],
-        "moe_intermediate_size": config[width],
-        "shared_expert_intermediate_size": shared,
-    }
-
-
-def _latent(file: Path, config: dict[str, Any], kind: str) -> dict[str, int]:
-    """Return the fields of Model that describe multi-head latent attention; empty for a model without it."""
-    rank = config.get("kv_lora_rank")
-    if not rank:
-        return {}
-    if kind not in LATENT:
-        known = ", ".join(sorted(LATENT))
-        why = f"describes multi-head latent attention, and model_type {short(kind)} is not a known one ({known})"
-        raise _fault(file, "kv_lora_rank", rank, why)
-    found = {"q_lora_rank": config.get("q_lora_rank") or 0}
-    for name in ("kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim"):
-        value = config.get(name)
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31:
-            raise _fault(file, name, value, "is not a positive integer (e.g. 128), and latent attention needs it")
-        found[name] = value
-    return found
-
-
-def _gated(file: Path, config: dict[str, Any], kind: str) -> bool:
-    if kind in GATED or kind in PLAIN:
-        return kind in GATED
-    activation = config.get("hidden_act", config.get("hidden_activation"))
-    if activation in ("silu", "swish", "swiglu"):
+def _gated(fields: Fields, moe: Experts) -> bool:
+    """Whether MLP and experts have a gate projection: by the class of the model, else by its activation."""
+    default = fields.defaults.get("gated")
+    if default is not None:
+        return bool(default)
+    if fields.kind in CLASS_DEFAULTS:
         return True
-    if not kind:
-        raise _missing(file, "model_type")
-    why = f"is unknown, and hidden_act {short(activation)} does not tell whether its MLP is gated"
-    raise _fault(file, "model_type", kind, f"{why}; known: {', '.join(sorted(GATED | PLAIN))}")
+    activation = (_activation(fields.stated) or "silu").lower()
+    plain = activation.startswith(("relu", "xielu")) or ("gelu" in activation and not moe.number)
+    return not plain
 
 
-def _size(file: Path, config: dict[str, Any], name: str) -> int | None:
-    for spelling in NAMES[name]:
-        value = config.get(spelling)
-        if value is None:
-            continue
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31:
-            raise _fault(file, spelling, value, "is not a positive integer (e.g. 4096)")
-        return value
-    return None
+def _width(fields: Fields, moe: Experts, gated: bool, kinds: tuple[Layer, ...], hidden: int) -> int:
+    """The width of a dense MLP. Raises CatalogError where neither a field nor the class says it."""
+    width = fields.size(*DENSE_WIDTH) or fields.size(*WIDTH) or moe.width
+    width = width or max(layer.intermediate_size for layer in kinds)
+    if not width and not gated:  # the default of GPT-2's n_inner, of Falcon and of MPT
+        ratio = fields.get("expansion_ratio")
+        width = int((ratio if isinstance(ratio, int | float) and 0 < ratio < 100 else 4) * hidden)
+    if not width:
+        return fields.required(*WIDTH)
+    # In the first generation of Qwen the field counts gate and up together.
+    return width // 2 if fields.kind == "qwen" else width
 
 
-def _required(file: Path, sizes: dict[str, int | None], name: str) -> int:
-    value = sizes[name]
-    if value is None:
-        raise _missing(file, name)
-    return value
+def _where_they_differ(kinds: tuple[Layer, ...], moe: Experts) -> tuple[Layer, ...]:
+    """The layers, or nothing where Model's own fields say what each of them is."""
+    plain = Layer("attention", kinds[0].window, "experts" if moe.number else "dense")
+    return () if all(layer == plain for layer in kinds) else kinds
 
 
-def _missing(file: Path, name: str) -> CatalogError:
-    return CatalogError(f"{file}: {NAMES.get(name, (name,))[0]}: missing; the config.json of a decoder needs it")
+def _heads(fields: Fields, latent: dict[str, int]) -> dict[str, int]:
+    if latent:
+        return latent
+    found = {"v_head_dim": fields.whole("v_head_dim")}
+    return found | {"q_lora_rank": fields.whole("q_lora_rank")} if fields.get("o_lora_rank") else found
 
 
-def _fault(file: Path, field: str, value: object, why: str) -> CatalogError:
-    return CatalogError(f"{file}: {field}: {short(value)} {why}")
+def _said(fields: Fields, *names: str) -> bool:
+    """Whether a configuration states one of these, else what its class says."""
+    own = "qk_norm" if "qk_norm" in names else "qkv_bias"
+    stated = next((fields.stated[name] for name in names if fields.stated.get(name) is not None), None)
+    return bool(fields.defaults.get(own) if stated is None else stated)
+
+
+def _one_norm(fields: Fields) -> bool:
+    """Whether Falcon's attention and MLP run in parallel."""
+    return bool(fields.get("parallel_attn") or fields.get("new_decoder_architecture"))

@@ -17,6 +17,7 @@ BEFORE = (
     "gpt_neox.layers",
 )
 ATTENTION = ("self_attn", "attn", "attention", "self_attention", "mixer")
+LINEAR = ("linear_attn", "mamba", "mixer", "conv")
 MLP = ("mlp", "feed_forward", "ffn", "mixer")
 EXPERTS = ("mlp", "block_sparse_moe", "feed_forward", "moe", "mixer")
 UP = ("gate_proj", "up_proj", "gate_up_proj", "w1", "w3")
@@ -44,6 +45,13 @@ PUBLISHED: dict[str, tuple[str, ...]] = {
     ),
     "attn_q_proj": _joined(ATTENTION, ("q_b_proj", "q_proj")),
     "attn_kv_up_proj": _joined(ATTENTION, ("kv_b_proj",)),
+    "attn_gate_proj": _joined(ATTENTION, ("g_proj",)),
+    "attn_index_q_proj": _joined(ATTENTION, ("indexer.wq_b",)),
+    "attn_index_k_proj": _joined(ATTENTION, ("indexer.wk",)),
+    "linear_in_proj": _joined(LINEAR, ("in_proj", "in_proj_qkvz", "in_proj_qkv", "in_proj_z")),
+    "linear_out_proj": _joined(LINEAR, ("out_proj",)),
+    "moe_latent_down_proj": _joined(EXPERTS, ("fc1_latent_proj",)),
+    "moe_latent_up_proj": _joined(EXPERTS, ("fc2_latent_proj",)),
     "mlp_up_proj": (*_joined(MLP, UP_OF_MLP), "fc1"),
     "mlp_down_proj": (*_joined(MLP, DOWN_OF_MLP), "fc2"),
     "shared_up_proj": _joined(_SHARED, UP),

@@ -44,6 +44,7 @@ def _check_vidur(deployment: Deployment, model: Model) -> None:
     unknown = {
         "experts": model.num_experts > 0,
         "latent attention": model.kv_lora_rank > 0,
+        "linear mixers": model.linear is not None,
         f"quantization {quantization}": quantization not in (None, "none"),
         "an fp8 KV cache": deployment.kv_cache_dtype == "fp8",
     }
@@ -68,6 +69,7 @@ def warnings(
     if length > model.max_position_embeddings:
         trained = model.max_position_embeddings
         sentences.append(f"max_model_len: {length} is beyond the {trained} tokens that {model.name} was made for")
+    sentences += [f"model: {model.name}: {note}" for note in model.notes]
     if model.sliding_window is not None and length > model.sliding_window:
         window = model.sliding_window
         sentences.append(f"model: {model.name} attends to {window} tokens; its KV cache is kept for all of {length}")

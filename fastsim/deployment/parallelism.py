@@ -12,13 +12,15 @@ from fastsim.errors import ConfigError
 def shared_widths(model: Model, expert_parallel: bool) -> dict[str, int]:
     """Widths that tensor parallelism must divide evenly, by name; KV heads are replicated where there are too few."""
     widths = {"attention heads": model.num_attention_heads}
-    kinds = {model.has_experts(layer) for layer in range(model.num_layers)}
+    kinds = {model.has_experts(layer) for layer in range(model.num_layers) if model.has_mlp(layer)}
     if False in kinds:
         widths["intermediate size"] = model.intermediate_size
     if True in kinds and expert_parallel:
         widths["experts"] = model.num_experts
     elif True in kinds:
         widths["expert intermediate size"] = model.moe_intermediate_size
+    if model.linear:
+        widths["heads of the linear mixer"] = model.linear.heads
     if True in kinds and model.shared_expert_intermediate_size:
         widths["shared expert intermediate size"] = model.shared_expert_intermediate_size
     return widths

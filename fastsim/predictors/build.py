@@ -210,8 +210,13 @@ def sources_of(resolved: "Resolved") -> "Sources":
     """The forests of a deployment's device.
 
     With source aic or profile:DIR they are trained on this machine, now if they are not there yet. Raises
-    CatalogError when the device has none.
+    CatalogError when the device has none, or when the times of the model cannot be predicted.
     """
+    if why := resolved.model.refused:
+        raise CatalogError(
+            f"model: {resolved.model.name} {why}, whose times are not known; `fastsim catalog model` answers its "
+            "weights and KV cache (or bring its operator times as predictor.source=tables:DIR)"
+        )
     from fastsim.predictors.forests import forest
     from fastsim.predictors.times.device_forests import Sources, chip_of
 

@@ -214,7 +214,7 @@ def test_defaults_of_a_configuration(tmp_path: Path) -> None:
     model = load_model(config(tmp_path, num_key_value_heads=None))
     assert model.num_key_value_heads == 32 and model.head_dim == 128
     model = load_model(config(tmp_path, model_type="qwen2", tie_word_embeddings=None, sliding_window=4096))
-    assert model.attention_bias and not model.tie_word_embeddings and model.sliding_window == 4096
+    assert model.attention_bias and not model.tie_word_embeddings and model.sliding_window is None
     model = load_model(config(tmp_path, sliding_window=4096, use_sliding_window=False))
     assert model.sliding_window is None
     model = load_model(config(tmp_path, model_type="gemma2", tie_word_embeddings=None, head_dim=256))
@@ -248,29 +248,32 @@ def test_phi_is_parallel_and_plain(tmp_path: Path) -> None:
     [
         (
             {"num_experts": 128},
-            r"num_experts: 128 describes a mixture of experts, and model_type 'llama' is not a known one",
+            r"num_experts_per_tok: None is not a positive integer \(e\.g\. 8\), and experts need it",
         ),
-        ({"num_local_experts": 8}, r"num_local_experts: 8 describes a mixture of experts"),
-        ({"n_routed_experts": 256}, r"n_routed_experts: 256 describes a mixture of experts"),
-        ({"model_type": "mixtral", "num_local_experts": 8}, r"num_experts_per_tok|moe_topk: None is not a positive"),
-        (MOE | {"moe_intermediate_size": None}, r"moe_intermediate_size: None is not a positive integer"),
-        ({"kv_lora_rank": 512}, r"kv_lora_rank: 512 describes multi-head latent attention, and model_type 'llama'"),
-        ({"model_type": "deepseek_v2", "kv_lora_rank": 512}, r"qk_nope_head_dim: None is not a positive integer"),
-        ({"index_topk": 2048}, r"index_topk: 2048 describes sparse attention"),
+        (MOE | {"num_experts_per_tok": [4, 8]}, r"num_experts_per_tok: \[4, 8\] is not a positive integer"),
+        (MOE | {"moe_intermediate_size": -1}, r"moe_intermediate_size: -1 is not a positive integer"),
+        (MOE | {"decoder_sparse_step": 0}, r"decoder_sparse_step: 0 is not a positive integer"),
+        ({"kv_lora_rank": 512}, r"qk_nope_head_dim: None is not a positive integer"),
         ({"is_encoder_decoder": True}, r"is_encoder_decoder: True describes an encoder-decoder"),
-        ({"state_size": 16}, r"state_size: 16 describes a state-space model"),
-        ({"text_config": {"hidden_size": 1}}, r"text_config: .* describes a multimodal model"),
+        ({"architectures": ["XForMaskedLM"]}, r"architectures: 'XForMaskedLM' describes an encoder"),
+        ({"model_type": "xlm-roberta"}, r"model_type: 'xlm-roberta' describes an encoder, which generates no tokens"),
+        ({"model_type": "rwkv"}, r"model_type: 'rwkv' describes a recurrent network"),
+        ({"text_config": {"hidden_size": 1}}, r"text_config\.hidden_size: 1 is not a multiple of the 32"),
+        ({"text_config": {"hidden_size": "x"}}, r"text_config\.hidden_size: 'x' is not a positive integer"),
+        ({"text_config": {"layer_types": 5}}, r"text_config: layer_types: 5 is not a list"),
         ({"quantization_config": {"quant_method": "exl2"}}, r"quant_method: 'exl2' is not a scheme that is known"),
         ({"quantization_config": {"quant_method": "gptq", "bits": 3}}, r"quant_method: 'gptq 3 bits' is not a scheme"),
         ({"quantization_config": "fp8"}, r"quantization_config: 'fp8' is not an object"),
-        ({"layer_types": ["linear_attention"]}, r"layer_types: 'linear_attention' is neither"),
+        ({"layer_types": ["full_attention"]}, r"layer_types: .* has 1 entries, and the model has 32 layers"),
+        ({"layer_types": ["hyena"] * 32}, r"layer_types: 'hyena' is not a kind of layer that is known"),
+        ({"hybrid_override_pattern": "M-X"}, r"hybrid_override_pattern: 'X' is none of M, \*, - and E"),
+        ({"block_configs": [{}]}, r"block_configs: .* is not a list of objects with attention and ffn"),
         ({"num_hidden_layers": None}, r"num_hidden_layers: missing"),
         ({"hidden_size": None}, r"hidden_size: missing"),
         ({"intermediate_size": None}, r"intermediate_size: missing"),
         ({"vocab_size": None}, r"vocab_size: missing"),
         ({"max_position_embeddings": None}, r"max_position_embeddings: missing"),
         ({"model_type": None, "hidden_act": None}, r"model_type: missing"),
-        ({"model_type": "new", "hidden_act": "gelu"}, r"model_type: 'new' is unknown, and hidden_act 'gelu'"),
         ({"hidden_size": "4096"}, r"hidden_size: '4096' is not a positive integer"),
         ({"num_hidden_layers": -1}, r"num_hidden_layers: -1 is not a positive integer"),
         ({"num_hidden_layers": True}, r"num_hidden_layers: True is not a positive integer"),
@@ -337,7 +340,7 @@ def test_layers_without_a_window(tmp_path: Path) -> None:
     gemma = load_model(config(tmp_path, **windowed, model_type="gemma2"))
     assert windows(gemma) == [128, None, 128, None] and gemma.sandwich_norm
     assert windows(load_model(config(tmp_path, **windowed))) == [128] * 4
-    qwen = config(tmp_path, **windowed, model_type="qwen2", max_window_layers=3)
+    qwen = config(tmp_path, **windowed, model_type="qwen2", max_window_layers=3, use_sliding_window=True)
     assert windows(load_model(qwen)) == [None, None, None, 128]
 
 

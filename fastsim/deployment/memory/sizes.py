@@ -59,15 +59,16 @@ def weight_bytes(model: Model, layout: Layout, stage: int) -> int:
     """Bytes of the weights on one GPU of a stage: its layers, the embedding on the first stage, the head on the last.
 
     Tensor parallelism divides the matrices. Where there are more ranks than KV heads, these are replicated, as in vLLM.
-    Norms, routers and the compression of a latent KV cache are not divided. The embedding is in 16 bits. Learned
-    position embeddings are not counted.
+    Norms, routers, learned positions and the compression of a latent KV cache are not divided. The embedding is in 16
+    bits, and so are the encoders of images and sound, which the first stage holds.
     """
     ops = _stage(model, layout, stage)
     total = ops.weight_bytes()
     vocabulary = BYTES * ops.embedding.weights
     first, last = stage == 0, stage == layout.pipeline_parallel_size - 1
     if first:
-        total += vocabulary
+        total += vocabulary + BYTES * model.position_embeddings * model.hidden_size
+        total += BYTES * -(-model.tower_parameters // layout.tensor_parallel_size)
     if last:
         head = int(ops.lm_head.weight_bytes())
         total += BYTES * ops.final_norm.weights + (0 if first and model.tie_word_embeddings else head)
@@ -92,7 +93,8 @@ def reserve_bytes(model: Model, layout: Layout, stage: int) -> int:
 
     They are the CUDA context; the buffers of collectives; for every token of the largest iteration its hidden state,
     its residual and the outputs of the gate and up projections (for a layer of experts also the experts' outputs); and
-    on the last stage the float32 logits of max_num_seqs sequences, in as many copies as sampling holds.
+    on the last stage the float32 logits of max_num_seqs sequences, in as many copies as sampling holds. The states of
+    linear mixers are kept for max_num_seqs sequences.
     """
     tp = layout.tensor_parallel_size
     reserve = CONTEXT_GIB + (COMMUNICATION_GIB if tp > 1 else 0)
@@ -104,4 +106,5 @@ def reserve_bytes(model: Model, layout: Layout, stage: int) -> int:
     activations = BYTES * layout.max_iteration_tokens * (2 * model.hidden_size + width)
     last = stage == layout.pipeline_parallel_size - 1
     logits = 4 * LOGIT_COPIES * layout.max_num_seqs * model.vocab_size if last else 0
-    return int(reserve * GIB) + activations + logits
+    states = layout.max_num_seqs * _stage(model, layout, stage).state_bytes_per_sequence()
+    return int(reserve * GIB) + activations + logits + states

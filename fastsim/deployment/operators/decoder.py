@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from fastsim.catalog.quantization import Quantization, uniform
 
-from .kinds import BYTES, Attention, Elementwise, Experts, Gemm
+from .kinds import BYTES, Attention, Elementwise, Experts, Gemm, Recurrence
 
 if TYPE_CHECKING:
     from fastsim.catalog.model import Model
@@ -36,6 +36,7 @@ class Operators:
     embedding: Elementwise
     final_norm: Elementwise
     lm_head: Gemm
+    recurrence: Recurrence | None = None  # of layers with a linear mixer
 
     @property
     def attention(self) -> Attention:
@@ -56,6 +57,10 @@ class Operators:
     def kv_bytes_per_token(self) -> int:
         """Bytes that one token takes in the KV cache of all layers, on one GPU."""
         return sum(attention.count * attention.kv_bytes_per_token() for attention in self.attentions)
+
+    def state_bytes_per_sequence(self) -> int:
+        """Bytes that the linear mixers of all layers keep of one sequence, on one GPU."""
+        return self.recurrence.count * self.recurrence.state_bytes() if self.recurrence else 0
 
 
 def operators(
@@ -99,15 +104,19 @@ def _operators(
     imbalance: float,
     chosen: range | tuple[int, ...],
 ) -> Operators:
-    from .layers import attention_parts, dense_parts, expert_parts, gemms_of, norms, routed_experts
+    from .layers import dense_parts, expert_parts, gemms_of, norms, routed_experts, told_apart
+    from .mixers import attention_parts, linear_parts
 
     hidden = model.hidden_size
-    count, routed = len(chosen), [layer for layer in chosen if model.has_experts(layer)]
-    gemms, small, attentions = attention_parts(model, tp, chosen, weights, kv_precision)
-    small += norms(model, count)
-    if dense := [layer for layer in chosen if not model.has_experts(layer)]:
-        more, kernels = dense_parts(model, tp, dense, weights)
-        gemms, small = gemms + more, small + kernels
+    kinds = model.kinds(chosen)
+    mixing = sum(len(alike) for kind, alike in kinds.items() if kind.mixer != "none")
+    mlps = sum(len(alike) for kind, alike in kinds.items() if kind.mlp != "none")
+    routed = [layer for kind, alike in kinds.items() if kind.mlp == "experts" for layer in alike]
+    gemms, small, attentions = attention_parts(model, tp, kinds, weights, kv_precision)
+    (more, kernels), recurrence = linear_parts(model, tp, kinds, weights)
+    gemms, small = gemms + more, small + kernels + norms(model, mixing, mlps)
+    more, kernels = dense_parts(model, tp, kinds, weights)
+    gemms, small = gemms + more, small + kernels
     experts: tuple[Experts, ...] = ()
     if routed:
         experts = routed_experts(model, tp, tp if expert_parallel else 1, routed, weights, imbalance)
@@ -116,16 +125,17 @@ def _operators(
     exchanged = len(routed) if all_to_all and expert_parallel and tp > 1 else 0
     return Operators(
         hidden_size=hidden,
-        num_layers=count,
-        gemms=tuple(gemms),
+        num_layers=len(chosen),
+        gemms=tuple(told_apart(gemms)),
         attentions=attentions,
         all_experts=experts,
-        elementwise=tuple(small),
-        num_all_reduces=(2 * count - exchanged) if tp > 1 else 0,
+        elementwise=tuple(told_apart(small)),
+        num_all_reduces=(mixing + mlps - exchanged) if tp > 1 else 0,
         num_all_to_alls=2 * exchanged,
         embedding=Elementwise(
             "embedding", BYTES * hidden, BYTES * hidden, 1, weights=-(-model.vocab_size // tp) * hidden
         ),
         final_norm=Elementwise("final_norm", 2 * BYTES * hidden, 2 * BYTES * hidden, 1, weights=hidden),
         lm_head=gemms_of("lm_head", -(-model.vocab_size // tp), hidden, (0,), weights)[0],
+        recurrence=recurrence,
     )

@@ -79,15 +79,18 @@ class Attention:
     precision: str = "bf16"  # of the KV cache
     latent_dim: int = 0  # width of the compressed KV that all heads share, with its rope part; 0: plain heads
     value_dim: int = 0  # of a head, where it is not head_dim
+    index_bytes: int = 0  # of a token in the cache of an indexer, which chooses the tokens of sparse attention
+    label: str = ""  # ends the name where layers with one kind of window differ in their heads
 
     @property
     def name(self) -> str:
         """A name that tells windowed attention from full attention in one model."""
-        return "attn" if self.window is None else "attn_window"
+        return ("attn" if self.window is None else "attn_window") + self.label
 
     def kv_bytes_per_token(self) -> int:
         """Bytes of the keys and values of one token in one layer."""
-        return KV_BYTES[self.precision] * (self.latent_dim or 2 * self.kv_heads * self.head_dim)
+        width = self.latent_dim or self.kv_heads * (self.head_dim + (self.value_dim or self.head_dim))
+        return KV_BYTES[self.precision] * width + self.index_bytes
 
     def flops(self, processed: int, chunk: int) -> int:
         """Causal attention of ``chunk`` tokens after ``processed`` ones, as if there were no window."""
@@ -115,6 +118,7 @@ class Experts:
     bits: float | None = None  # of a stored weight with its scales; None: as the precision usually has
     bias: bool = False
     name: str = "moe_experts"
+    projections: int = 3  # 2: there is no gate
 
     def width(self) -> int:
         """Elements of an expert's intermediate result on this GPU."""
@@ -126,7 +130,7 @@ class Experts:
 
     def flops(self, num_tokens: float) -> float:
         """Multiplications and additions on the busiest GPU."""
-        return 6 * self.rows(num_tokens) * self.hidden * self.width()
+        return 2 * self.projections * self.rows(num_tokens) * self.hidden * self.width()
 
     def bytes_read(self, num_tokens: float) -> float:
         """Bytes of the input, and of the weights of the experts that get a token if all are equally likely."""
@@ -136,19 +140,46 @@ class Experts:
 
     def bytes_written(self, num_tokens: float) -> float:
         """Bytes of intermediate results and outputs."""
-        return BYTES * self.rows(num_tokens) * (2 * self.width() + self.hidden)
+        return BYTES * self.rows(num_tokens) * ((self.projections - 1) * self.width() + self.hidden)
 
     def weight_bytes(self) -> float:
         """Bytes of the weights of one layer on this GPU."""
         hidden, width = self.hidden, self.width()
         bytes_each = WEIGHT_BYTES[self.precision] if self.bits is None else self.bits / 8
-        size = 3 * hidden * width * bytes_each
+        size = self.projections * hidden * width * bytes_each
         if self.precision == "mxfp4":
             # vLLM's kernels want the hidden size in multiples of 256, and pad the weights with it, without the scales.
-            size += 3 * (_padded(hidden, 256) * _padded(width, 64) - hidden * width) / 2
-        size += BYTES * (2 * width + hidden) * self.bias
+            size += self.projections * (_padded(hidden, 256) * _padded(width, 64) - hidden * width) / 2
+        size += BYTES * ((self.projections - 1) * width + hidden) * self.bias
         return size * -(-self.num_experts // self.ep)
+
+    def weights(self) -> int:
+        """Elements of the weights of one layer on this GPU."""
+        return self.projections * self.hidden * self.width() * -(-self.num_experts // self.ep)
 
 
 def _padded(size: int, multiple: int) -> int:
     return -(-size // multiple) * multiple
+
+
+@dataclass(frozen=True, slots=True)
+class Recurrence:
+    """The recurrence of a linear mixer on one GPU, which reads and writes a state of constant size."""
+
+    state: int  # elements of one sequence in one layer
+    state_width: int  # bytes of one of them
+    conv: int  # elements that the short convolution keeps of one sequence
+    width: int  # elements that come in and go out per token
+    count: int = 1
+
+    def state_bytes(self) -> int:
+        """Bytes that one sequence keeps in one layer."""
+        return self.state * self.state_width + BYTES * self.conv
+
+    def flops(self, num_tokens: float) -> float:
+        """Multiplications and additions: each token decays the state, adds a product to it, and is read out of it."""
+        return 6.0 * num_tokens * self.state
+
+    def bytes_moved(self, num_tokens: float, num_sequences: float) -> float:
+        """Bytes of the tokens, and of each sequence's state, which is read and written once."""
+        return BYTES * num_tokens * self.width + 2 * num_sequences * self.state_bytes()

@@ -1,15 +1,20 @@
-"""The parts of a layer (attention, dense MLP, experts, norms), each as GEMMs and the small kernels between them."""
+"""The parts of a layer that follow its mixer (dense MLP, experts) and its norms, as GEMMs and the small kernels between
+them.
+"""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TypeVar
 
-from fastsim.catalog.model import Model
+from fastsim.catalog.model import Layer, Model
 from fastsim.catalog.precisions import Precision
 from fastsim.catalog.quantization import Quantization
 
-from .kinds import BYTES, INPUT_BYTES, Attention, Elementwise, Experts, Gemm
+from .kinds import BYTES, INPUT_BYTES, Elementwise, Experts, Gemm
 
 Parts = tuple[list[Gemm], list[Elementwise]]
+T = TypeVar("T", Gemm, Elementwise)
 
 
 def gemms_of(name: str, n: int, k: int, layers: Sequence[int], weights: Quantization, bias: bool = False) -> list[Gemm]:
@@ -37,7 +42,7 @@ def apart(weights: Quantization, module: str, layers: Sequence[int]) -> list[tup
     ]
 
 
-def _quantise(name: str, widths: Mapping[str, int], layers: Sequence[int], weights: Quantization) -> list[Elementwise]:
+def quantise(name: str, widths: Mapping[str, int], layers: Sequence[int], weights: Quantization) -> list[Elementwise]:
     """The kernel that converts the inputs of GEMMs to their precision, where that is not 16 bits.
 
     ``widths``: of each GEMM's input.
@@ -57,72 +62,46 @@ def _quantise(name: str, widths: Mapping[str, int], layers: Sequence[int], weigh
     ]
 
 
-def attention_parts(
-    model: Model, tp: int, layers: Sequence[int], weights: Quantization, kv_precision: str
-) -> tuple[list[Gemm], list[Elementwise], tuple[Attention, ...]]:
-    """Projections, rope and attention kernels of layers; full attention comes before windowed attention."""
-    count = len(layers)
-    if model.kv_lora_rank:
-        return _latent(model, tp, layers, weights, kv_precision)
-    hidden, dim = model.hidden_size, model.head_dim
-    heads, kv_heads = -(-model.num_attention_heads // tp), max(1, model.num_key_value_heads // tp)
-    gemms = gemms_of("attn_pre_proj", (heads + 2 * kv_heads) * dim, hidden, layers, weights, model.attention_bias)
-    gemms += gemms_of("attn_post_proj", hidden, heads * dim, layers, weights)
-    rotated = BYTES * (heads + kv_heads) * dim * (3 if model.qk_norm else 1)
-    norm_weights = 2 * dim if model.qk_norm else 0
-    small = [Elementwise("attn_rope", rotated, rotated, 3 if model.qk_norm else 1, count, norm_weights)]
-    small += _quantise("attn_pre_quant", {"attn_pre_proj": hidden}, layers, weights)
-    small += _quantise("attn_post_quant", {"attn_post_proj": heads * dim}, layers, weights)
-    windows = Counter(model.window(layer) for layer in layers)
-    kinds = sorted(windows.items(), key=lambda kind: kind[0] is not None)
-    return gemms, small, tuple(Attention(heads, kv_heads, dim, n, window, kv_precision) for window, n in kinds)
+def told_apart(parts: Sequence[T]) -> list[T]:
+    """Operators with unique names: equal ones are counted together, others of one name are numbered from the second."""
+    counts: dict[T, int] = {}
+    for part in parts:
+        alike = replace(part, count=1)
+        counts[alike] = counts.get(alike, 0) + part.count
+    found, names = [], Counter[str]()
+    for part, count in counts.items():
+        names[part.name] += 1
+        number = names[part.name]
+        found.append(replace(part, name=part.name if number == 1 else f"{part.name}_{number}", count=count))
+    return found
 
 
-def _latent(
-    model: Model, tp: int, layers: Sequence[int], weights: Quantization, kv_precision: str
-) -> tuple[list[Gemm], list[Elementwise], tuple[Attention, ...]]:
-    """Multi-head latent attention: every GPU holds the whole compressed KV, and computes it from the whole projection.
-
-    ``attn_kv_up_proj`` is the up-projection in a prefill, and its two halves around the attention in a decode; both
-    read the same weights for the same FLOPs.
-    """
-    hidden, rank, rope = model.hidden_size, model.kv_lora_rank, model.qk_rope_head_dim
-    heads, dim = -(-model.num_attention_heads // tp), model.qk_nope_head_dim + rope
-    down = model.q_lora_rank + rank + rope
-    count = len(layers)
-    gemms = gemms_of("attn_down_proj", down, hidden, layers, weights)
-    width = model.q_lora_rank or hidden
-    gemms += gemms_of("attn_q_proj", heads * dim, width, layers, weights)
-    gemms += gemms_of("attn_kv_up_proj", heads * (model.qk_nope_head_dim + model.v_head_dim), rank, layers, weights)
-    gemms += gemms_of("attn_post_proj", hidden, heads * model.v_head_dim, layers, weights)
-    compressed = BYTES * (model.q_lora_rank + rank)
-    rotated = BYTES * (heads + 1) * rope
-    small = [
-        Elementwise("attn_latent_norm", compressed, compressed, 2, count, model.q_lora_rank + rank),
-        Elementwise("attn_rope", rotated, rotated, 1, count),
-        *_quantise("attn_pre_quant", {"attn_down_proj": hidden, "attn_q_proj": model.q_lora_rank}, layers, weights),
-        *_quantise("attn_post_quant", {"attn_post_proj": heads * model.v_head_dim}, layers, weights),
-    ]
-    return gemms, small, (Attention(heads, heads, dim, count, None, kv_precision, rank + rope, model.v_head_dim),)
-
-
-def dense_parts(model: Model, tp: int, layers: Sequence[int], weights: Quantization) -> Parts:
-    """The MLP: up projection (with the gate), activation and down projection."""
-    ffn, projections = -(-model.intermediate_size // tp), 2 if model.gated_mlp else 1
-    return _mlp("mlp", model.hidden_size, ffn, projections, layers, weights)
+def dense_parts(model: Model, tp: int, kinds: Mapping[Layer, Sequence[int]], weights: Quantization) -> Parts:
+    """The MLPs of layers: up projection (with the gate), activation and down projection."""
+    gemms: list[Gemm] = []
+    small: list[Elementwise] = []
+    widths: dict[int, list[int]] = {}
+    for kind, layers in kinds.items():
+        if kind.mlp == "dense":
+            widths.setdefault(kind.intermediate_size or model.intermediate_size, []).extend(layers)
+    for width, layers in widths.items():
+        more, kernels = _mlp("mlp", model.hidden_size, -(-width // tp), 2 if model.gated_mlp else 1, layers, weights)
+        gemms, small = gemms + more, small + kernels
+    return gemms, small
 
 
 def expert_parts(model: Model, tp: int, layers: Sequence[int], weights: Quantization) -> Parts:
-    """A layer of experts without its routed experts: the router, its top-k choice, and the experts that all tokens
-    share.
-    """
+    """A layer of experts without its routed experts: the router, its top-k XX"""
     hidden, number, count = model.hidden_size, model.num_experts, len(layers)
     gemms = gemms_of("moe_router", number, hidden, layers, weights)
     chosen = 8 * model.num_experts_per_tok  # a weight and an index for each
     small = [Elementwise("moe_top_k", 4 * number, chosen, 2, count)]
+    if narrow := model.moe_hidden_size:
+        gemms += gemms_of("moe_latent_down_proj", narrow, hidden, layers, weights)
+        gemms += gemms_of("moe_latent_up_proj", hidden, narrow, layers, weights)
     if shared := model.shared_expert_intermediate_size:
         width = -(-shared // tp)
-        more, kernels = _mlp("shared", hidden, width, 2, layers, weights)
+        more, kernels = _mlp("shared", hidden, width, 2 if model.gated_mlp else 1, layers, weights)
         gemms, small = gemms + more, small + kernels
         small.append(Elementwise("shared_add", 2 * BYTES * hidden, BYTES * hidden, 1, count))
     return gemms, small
@@ -134,7 +113,7 @@ def routed_experts(
     """The routed experts of some layers on one of ``tp`` GPUs, ``ep`` of which share them, apart by precision."""
     return tuple(
         Experts(
-            model.hidden_size,
+            model.moe_hidden_size or model.hidden_size,
             model.moe_intermediate_size,
             model.num_experts,
             model.num_experts_per_tok,
@@ -146,6 +125,7 @@ def routed_experts(
             precision.bits,
             model.expert_bias,
             f"moe_experts{suffix}",
+            3 if model.gated_mlp else 2,
         )
         for suffix, precision, count in apart(weights, "moe_experts", layers)
     )
@@ -155,13 +135,14 @@ def _mlp(prefix: str, hidden: int, ffn: int, projections: int, layers: Sequence[
     up, down = f"{prefix}_up_proj", f"{prefix}_down_proj"
     gemms = gemms_of(up, projections * ffn, hidden, layers, weights) + gemms_of(down, hidden, ffn, layers, weights)
     small = [Elementwise(f"{prefix}_act", BYTES * projections * ffn, BYTES * ffn, 1, len(layers))]
-    small += _quantise(f"{prefix}_up_quant", {up: hidden}, layers, weights)
-    small += _quantise(f"{prefix}_down_quant", {down: ffn}, layers, weights)
+    small += quantise(f"{prefix}_up_quant", {up: hidden}, layers, weights)
+    small += quantise(f"{prefix}_down_quant", {down: ffn}, layers, weights)
     return gemms, small
 
 
-def norms(model: Model, count: int) -> list[Elementwise]:
-    """The norms of a layer, each fused with the addition of the residual.
+def norms(model: Model, mixing: int, mlps: int) -> list[Elementwise]:
+    """The norms of layers, each fused with the addition of the residual; ``mixing`` of them mix tokens, ``mlps`` have
+    an MLP or experts.
 
     Like serving engines, a norm reads and writes both the activation and the residual; where attention and MLP run in
     parallel, their sum is a kernel of its own.
@@ -169,11 +150,12 @@ def norms(model: Model, count: int) -> list[Elementwise]:
     hidden, twice = model.hidden_size, 2 * BYTES * model.hidden_size
     if not model.post_attention_norm:
         return [
-            Elementwise("input_layernorm", BYTES * hidden, BYTES * hidden, 1, count, hidden),
-            Elementwise("add", twice, twice, 1, count),
+            Elementwise("input_layernorm", BYTES * hidden, BYTES * hidden, 1, mixing, hidden),
+            Elementwise("add", twice, twice, 1, mixing),
         ]
-    small = [Elementwise("input_layernorm", twice, twice, 1, count, hidden)]
-    small.append(Elementwise("post_attention_layernorm", twice, twice, 1, count, hidden))
+    small = [Elementwise("input_layernorm", twice, twice, 1, mixing, hidden)] if mixing else []
+    if mlps:
+        small.append(Elementwise("post_attention_layernorm", twice, twice, 1, mlps, hidden))
     if model.sandwich_norm:
-        small.append(Elementwise("output_layernorms", twice, twice, 2, count, 2 * hidden))
+        small.append(Elementwise("output_layernorms", twice, twice, 2, mixing, 2 * hidden))
     return small

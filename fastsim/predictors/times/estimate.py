@@ -12,6 +12,7 @@ from fastsim.deployment.operators.kinds import Attention
 from fastsim.deployment.resolved import Resolved
 from fastsim.predictors.capture import capture_cap, padded
 
+from . import recurrence
 from .communication import all_reduce_ms, all_to_all_ms, send_ms
 from .device_forests import Sources, gemm_rows
 from .reach import Reach
@@ -125,11 +126,19 @@ def estimate(resolved: Resolved, sources: Sources, reach: Reach) -> OperatorTime
     for attn in ops.attentions:
         parts[f"{attn.name}_decode"] = _spread(_decode(sources, attn, reach), attn.count, ops.num_layers)
         parts[f"{attn.name}_prefill"] = _spread(_prefill(sources, attn, reach), attn.count, ops.num_layers)
+    mixers = [attn.name for attn in ops.attentions]
+    if ops.recurrence:
+        mixers.append("linear")
+        count_of = ops.recurrence.count
+        parts["linear_decode"] = _spread(recurrence.decode_ms(sources, ops.recurrence, reach), count_of, ops.num_layers)
+        parts["linear_prefill"] = _spread(
+            recurrence.prefill_ms(sources, ops.recurrence, reach), count_of, ops.num_layers
+        )
     overhead = GQA_OVERHEAD if resolved.model.num_key_value_heads < resolved.model.num_attention_heads else 0.0
     return OperatorTimes(
         tokens=tokens,
-        decode=_sum([parts[f"{attn.name}_decode"] for attn in ops.attentions]),
-        prefill=_sum([parts[f"{attn.name}_prefill"] for attn in ops.attentions]),
+        decode=_sum([parts[f"{name}_decode"] for name in mixers]),
+        prefill=_sum([parts[f"{name}_prefill"] for name in mixers]),
         kv_step=reach.kv_step,
         chunk_step=reach.chunk_step,
         decode_overhead=overhead,

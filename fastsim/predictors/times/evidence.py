@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastsim.deployment.operators.kinds import BYTES, Attention, Elementwise, Gemm
+from fastsim.deployment.operators.kinds import BYTES, Attention, Elementwise, Gemm, Recurrence
 from fastsim.deployment.resolved import Resolved
 from fastsim.predictors.capture import capture_cap, padded
 from fastsim.predictors.forests.forest import Forest
@@ -12,6 +12,7 @@ from fastsim.predictors.times.iteration import Iteration
 
 from .communication import all_to_all_rows, link_gb_s
 from .device_forests import Sources, decode_rows, expert_rows, gemm_rows, prefill_rows
+from .recurrence import BLOCK, OUTSIDE
 from .times import Floats
 
 # Half-widths of 90 % intervals, as factors, where no forest gives one: of formulas, judged by how far kernels of one
@@ -58,6 +59,8 @@ def evidence_of(resolved: Resolved, sources: Sources, iteration: Iteration) -> d
         known[experts.name] = Evidence(*work, *_asked(sources.experts(experts), rows))
     for attn in ops.attentions:
         known |= _attention(sources, attn, iteration, resolved.device.skew)
+    if ops.recurrence:
+        known |= _recurrence(ops.recurrence, iteration)
     known |= _communication(resolved, sources, tokens, iteration.num_tokens)
     known["embedding"] = _small(ops.embedding, iteration.num_tokens)
     known["final_norm"] = _small(ops.final_norm, sampled)
@@ -109,6 +112,20 @@ def _attention(sources: Sources, attn: Attention, iteration: Iteration, skew: fl
         moved = sum(ends) * attn.kv_bytes_per_token()
         sizes = {"chunks": len(chunks), "tokens": sum(tokens for tokens, _ in chunks), **heads}
         known[f"{attn.name}_prefill"] = Evidence(attn.count, sizes, flops, moved, how, low, high)
+    return known
+
+
+def _recurrence(recurrence: Recurrence, iteration: Iteration) -> dict[str, Evidence]:
+    """What is known of the recurrence of linear mixers; all of it lies outside of what was measured."""
+    known, (low, high) = {}, (1 / OUTSIDE, OUTSIDE)
+    if number := iteration.num_decodes:
+        work = recurrence.flops(number), recurrence.bytes_moved(number, number)
+        known["linear_decode"] = Evidence(recurrence.count, {"batch": number}, *work, "outside", low, high)
+    if chunks := iteration.chunks:
+        tokens = sum(count for count, _ in chunks)
+        work = recurrence.flops(tokens), recurrence.bytes_moved(tokens, len(chunks) + tokens / BLOCK)
+        shape = {"chunks": len(chunks), "tokens": tokens}
+        known["linear_prefill"] = Evidence(recurrence.count, shape, *work, "outside", low, high)
     return known
 
 

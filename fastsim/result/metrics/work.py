@@ -51,6 +51,8 @@ def compute_seconds(resolved: Resolved, done: Work) -> Floats:
             computed[:, stage] += seconds(gemm.count * gemm.flops(1) * tokens, gemm.precision)
         for experts in on_stage.all_experts:
             computed[:, stage] += seconds(experts.count * experts.flops(1) * tokens, experts.precision)
+        if mixing := on_stage.recurrence:
+            computed[:, stage] += seconds(mixing.count * mixing.flops(1) * tokens, "bf16")
         for attention in on_stage.attentions:
             dims = attention.head_dim + (attention.value_dim or attention.head_dim)
             computed[:, stage] += seconds(attention.count * 2.0 * attention.heads * dims * attended, "bf16")
