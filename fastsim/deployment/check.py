@@ -58,6 +58,14 @@ def _check_vidur(deployment: Deployment, model: Model) -> None:
             raise ConfigError(f"{field}: 'vidur' has no term for {why} (valid: fastsim)")
 
 
+def precision_notes(model: Model, quantization: str) -> list[str]:
+    """A sentence where a deployment asks for another precision than that in which its checkpoint is quantised."""
+    if model.quantization is None or quantization == model.quantization.name:
+        return []
+    published = f"{model.name} is published in {model.quantization.name}"
+    return [f"quantization: {published}; {quantization} needs another checkpoint of the model"]
+
+
 def warnings(
     scheduler: Settings, length: int, blocks_given: bool, model: Model, device: Device, plan: MemoryPlan
 ) -> list[str]:

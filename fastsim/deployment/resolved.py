@@ -11,7 +11,7 @@ from fastsim.catalog.hardware import Device, Node
 from fastsim.catalog.model import Model
 from fastsim.catalog.quantization import Quantization, uniform
 from fastsim.deployment import parallelism, schedulers
-from fastsim.deployment.check import check, warnings
+from fastsim.deployment.check import check, precision_notes, warnings
 from fastsim.deployment.description import AllToAll, Deployment, Dtype, KvCacheDtype, Predictor, Scheduler
 from fastsim.deployment.memory import plan as plan_module
 from fastsim.deployment.memory.sizes import Layout, MemoryPlan
@@ -181,7 +181,10 @@ def resolve(deployment: Deployment) -> Resolved:
         memory=memory,
         predictor=predictor,
         seed=given.seed,
-        warnings=tuple(warnings(settings, length, given.scheduler.num_blocks is not None, model, device, memory)),
+        warnings=(
+            *precision_notes(model, given.quantization or "none"),
+            *warnings(settings, length, given.scheduler.num_blocks is not None, model, device, memory),
+        ),
     )
 
 

@@ -22,6 +22,9 @@ def explain(resolved: Resolved, iteration: Iteration) -> dict[str, Any]:
         raise ConfigError("predictor.compose: 'vidur' cannot be explained by operator (valid: fastsim)")
     built = build_cost(resolved)
     rows = breakdown(built.operators, known_of(resolved, iteration), iteration, resolved.pipeline_parallel_size)
+    ops = resolved.operators
+    precisions = {gemm.name: gemm.precision for gemm in (*ops.gemms, ops.lm_head)}
+    precisions |= {experts.name: experts.precision for experts in ops.all_experts}
     total, (low, high) = math.fsum(row.ms for row in rows), interval(rows)
     return {
         "deployment": resolved.deployment.model_dump(mode="json"),
@@ -31,7 +34,7 @@ def explain(resolved: Resolved, iteration: Iteration) -> dict[str, Any]:
             "num_tokens": iteration.num_tokens,
             "num_seqs": iteration.num_seqs,
         },
-        "operators": [_described(row, total) for row in rows],
+        "operators": [_described(row, total, precisions.get(row.name)) for row in rows],
         "total_ms": total,
         "interval_ms": [low, high],
         "shares": shares(rows),
@@ -40,11 +43,12 @@ def explain(resolved: Resolved, iteration: Iteration) -> dict[str, Any]:
     }
 
 
-def _described(row: Row, total: float) -> dict[str, Any]:
+def _described(row: Row, total: float, precision: str | None) -> dict[str, Any]:
     about = row.about
     return {
         "name": row.name,
         "count": about.count,
+        "precision": precision,  # of the weights; None where there are none
         "shape": about.shape,
         "gflop": about.flops / 1e9,
         "mb": about.bytes_moved / 1e6,

@@ -114,6 +114,19 @@ def test_operators_of_each_kind_are_all_there() -> None:
     assert windowed["attn_window_decode"] == 32 and "attn_window_prefill" not in windowed
 
 
+def test_layers_in_another_precision_are_operators_of_their_own(tmp_path: Path) -> None:
+    config = {"model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336, "num_attention_heads": 32}
+    config |= {"num_hidden_layers": 4, "vocab_size": 32000, "max_position_embeddings": 4096}
+    config |= {"quantization_config": {"quant_method": "fp8", "modules_to_not_convert": ["model.layers.0.mlp"]}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    rows = {row["name"]: row for row in explain(resolved(str(tmp_path)), ITERATIONS[2])["operators"]}
+    up, wide = rows["mlp_up_proj"], rows["mlp_up_proj_bf16"]
+    assert (up["precision"], up["count"], wide["precision"], wide["count"]) == ("fp8", 3, "bf16", 1)
+    assert wide["shape"] == up["shape"] and wide["mb"] > up["mb"] and wide["ms"] > up["ms"] / 3
+    assert (rows["lm_head"]["precision"], rows["attn_decode"]["precision"]) == ("bf16", None)
+    assert rows["mlp_up_quant"]["count"] == 3 and rows["attn_pre_quant"]["count"] == 4
+
+
 def test_time_of_the_operators_is_near_their_roofline() -> None:
     one = resolved()
     rows = {row["name"]: row for row in explain(one, read([], ["64@4000"]))["operators"]}

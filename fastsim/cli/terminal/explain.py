@@ -19,8 +19,8 @@ def show(explained: dict[str, Any], as_json: bool) -> None:
     for warning in explained["warnings"]:
         note(warning)
     console.print(_title(explained))
-    heads = ("operator", "runs", "shape", "GFLOP", "MB", "ms", "90 % interval", "share", "source")
-    operators = table(heads, left=("operator", "shape", "source"))
+    heads = ("operator", "runs", "precision", "shape", "GFLOP", "MB", "ms", "90 % interval", "share", "source")
+    operators = table(heads, left=("operator", "precision", "shape", "source"))
     for row in explained["operators"]:
         operators.add_row(*_cells(row))
     console.print(operators)
@@ -49,4 +49,5 @@ def _cells(row: dict[str, Any]) -> "list[str | Text]":
     interval = f"{row['low_ms']:.4f} to {row['high_ms']:.4f}"
     work = [f"{row['gflop']:.2f}" if row["gflop"] else "", f"{row['mb']:.2f}" if row["mb"] else ""]
     how = Text(row["how"], COLOURS[row["how"]])
-    return [row["name"], str(row["count"]), shape, *work, f"{row['ms']:.4f}", interval, share(row["share"], 1), how]
+    what = [row["name"], str(row["count"]), row["precision"] or "", shape]
+    return [*what, *work, f"{row['ms']:.4f}", interval, share(row["share"], 1), how]
