@@ -13,7 +13,7 @@ from fastsim.workload.workload import COLUMNS
 
 SUFFIXES = (".csv", ".parquet", ".jsonl", ".json")
 HEAD = 65_536  # bytes that are read to find out what a file is
-PER_BYTE = {".csv": 3, ".jsonl": 2, ".json": 12}  # bytes of memory while a byte of text is read
+PER_BYTE = {".csv": 3, ".jsonl": 3, ".json": 12}  # bytes of memory while a byte of text is read
 
 
 def read(path: str) -> Table:

@@ -144,7 +144,7 @@ class Rows:
         layout = self.layout or VIDUR
         columns = {name: pa.array(column) for name, column in self.columns.items()}
         if len(self.hashes):
-            offsets, values = (np.array(each, np.int64) for each in (self.offsets, self.hashes))
+            offsets, values = (np.frombuffer(each, np.int64) for each in (self.offsets, self.hashes))
             columns[layout.hashes] = pa.LargeListArray.from_arrays(offsets, values)
         table = pa.table(columns or {name: pa.nulls(self.number) for name in self.names})
         return Table(self.place, layout, table, list(self.names), failed, self.block_size)
