@@ -134,6 +134,7 @@ def dataset(folder: Path) -> Dataset:
 
 def test_errors_wait_for_the_columns_of_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastsim.sweeps.store.EVERY_S", 0)
+    monkeypatch.setattr("fastsim.sweeps.store.SHARE", 0)
     with dataset(tmp_path / "out") as found:
         found.add(rows([1, 2], "no"))
         assert not list((tmp_path / "out").glob("part-*"))
