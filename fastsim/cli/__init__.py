@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
+from keyword import iskeyword
 
 import click
 
@@ -25,6 +26,7 @@ COMMANDS = {
     "compare": ("fastsim.cli.compare", "Compare two results request by request."),
     "search": ("fastsim.cli.search", "Find the deployments of a space that serve the most requests per dollar."),
     "fleet": ("fastsim.cli.fleet", "Find how many GPUs of each kind a request rate or a number of users needs."),
+    "import": ("fastsim.cli.import_", "Turn a vLLM command or a Kubernetes manifest into a deployment file."),
     "launch": ("fastsim.cli.launch", "Print the command or the manifest that starts a simulated deployment."),
     "explain": ("fastsim.cli.explain", "Break one iteration down by operator."),
     "train": ("fastsim.cli.train", "Train the forests that predict operator times."),
@@ -49,7 +51,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(COMMANDS[name][0]), name)
+        command: click.Command = getattr(import_module(COMMANDS[name][0]), f"{name}_" if iskeyword(name) else name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

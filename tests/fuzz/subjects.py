@@ -1,6 +1,7 @@
 """What is fuzzed: for each kind of input a function that writes an odd one into a folder and returns a command line."""
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from functools import cache
@@ -111,6 +112,11 @@ TABLES_META: dict[str, Any] = {
     "nccl_cpu_launch_overhead_ms": 0.02,
     "nccl_cpu_skew_overhead_per_device_ms": 0.003,
 }
+LINE = (
+    "vllm serve meta-llama/Llama-3.1-8B -tp 2 --max-model-len 8K --max-num-seqs 64 --max-num-batched-tokens 2048 "
+    "--dtype auto --quantization fp8 --kv-cache-dtype fp8_e4m3 --enable-chunked-prefill --compilation-config.level 3 "
+    "--gpu-memory-utilization=0.8 --seed 7 --data-parallel-size 2 --port 8000 --swap-space 4 --block-size 16"
+)
 CSV = b"arrived_at,num_prompt_tokens,num_output_tokens\n" + b"".join(b"%d.5,%d,3\n" % (i, 10 + i) for i in range(8))
 JSONL = b"".join(
     b'{"arrived_at": %d, "num_prompt_tokens": 9, "num_output_tokens": 3, "x": "y"}\n' % i for i in range(8)
@@ -137,6 +143,16 @@ def model(random: Random, folder: Path) -> list[str]:
     (folder / "config.json").write_bytes(_changed_or_damaged(random, MODEL, as_json))
     (folder / "d.yaml").write_bytes(as_yaml({"model": str(folder), "device": "h100"}))
     return ["launch", str(folder / "d.yaml")]
+
+
+def command(random: Random, folder: Path) -> list[str]:
+    """A vLLM command, or a manifest with one."""
+    words = [random.choice(TEXTS) if random.random() < 0.1 else word for word in LINE.split()]
+    pod = {"spec": {"replicas": 2, "containers": [{"image": "vllm/vllm-openai:v0.11.0", "args": words[2:]}]}}
+    write = random.choice((as_yaml, as_json))
+    text = shlex.join(words).encode() if random.random() < 0.5 else _changed_or_damaged(random, pod, write)
+    (folder / "start.txt").write_bytes(damaged(random, text) if random.random() < 0.3 else text)
+    return ["import", str(folder / "start.txt")]
 
 
 def device(random: Random, folder: Path) -> list[str]:
@@ -367,6 +383,7 @@ def arguments(random: Random, folder: Path) -> list[str]:
 SUBJECTS: tuple[Callable[[Random, Path], list[str]], ...] = (
     deployment,
     model,
+    command,
     device,
     table,
     workload,

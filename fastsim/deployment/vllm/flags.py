@@ -78,6 +78,7 @@ LOST: Mapping[str, tuple[tuple[object, ...], str]] = {
     "disable_hybrid_kv_cache_manager": ((False,), "the KV cache of windowed layers is planned as vLLM does by default"),
     "disable_custom_all_reduce": ((False,), "the all-reduce is the one that was measured"),
     "performance_mode": (("balanced",), "its limits are max_num_seqs and max_num_batched_tokens; set these"),
+    "config": ((), "the file that it names is not read; import that file"),
     "hf_overrides": (({},), "the model is taken as published; write a config.json with these values, and name it"),
     "rope_scaling": ((), "positions are those of the published model; max_model_len sets the longest request"),
     "rope_theta": ((), "positions are those of the published model; max_model_len sets the longest request"),
@@ -165,6 +166,8 @@ ELSEWHERE = {
     "tp_size": "tensor_parallel_size",
 }
 
+NAMES = frozenset({*TAKEN, *LOST, *UNCHANGED})
+
 
 def spelled(name: str) -> str:
     """A flag or a key as the tables have it: underscores, no dashes in front, and no short form."""
@@ -180,8 +183,3 @@ def is_unchanged(name: str) -> bool:
 def is_switch(name: str) -> bool:
     """Whether a flag takes no value, or at most true or false."""
     return name in SWITCHES or name.startswith(("enable_", "disable_", "no_"))
-
-
-def known() -> list[str]:
-    """The names of all flags in the tables."""
-    return [*TAKEN, *LOST, *sorted(UNCHANGED)]
