@@ -69,6 +69,7 @@ class Cost(NamedTuple):
     num_stages: int
     vidur: VidurTables
     fastsim: FastsimTables
+    shares: Floats  # [num_stages] time of the layers of a stage over the mean of all stages; fastsim's composition
 
 
 @inlined
@@ -132,7 +133,7 @@ def _fastsim_decode_ms(tables: FastsimTables, num_decodes: int, decode_kv: int, 
 
 @inlined
 def layers_ms(cost: Cost, num_tokens: int, decode: float, prefill: float) -> float:
-    """The time of a batch that is the same on every stage, ms, given its attention; NaN where a table has no entry.
+    """The time of a batch's layers on a mean stage, ms, given its attention; NaN where a table has no entry.
 
     Vidur's is (attention + mlp + add) * layers, in its order of additions.
     """
@@ -161,7 +162,7 @@ def decode_ms(cost: Cost, num_decodes: int, decode_kv: int, longest_kv: int) -> 
 
 @inlined
 def batch_ms(cost: Cost, features: Longs, prefill_ms: float) -> float:
-    """The time of a batch that is the same on every stage, ms. ``prefill_ms``: attention of its chunks (fastsim)."""
+    """The time of a batch's layers on a mean stage, ms. ``prefill_ms``: attention of its chunks (fastsim)."""
     prefill = prefill_ms
     if cost.compose == COMPOSE_VIDUR:
         prefill = _vidur_prefill_ms(cost.vidur, features[NUM_PREFILLS], features[PREFILL_KV], features[PREFILL_SQUARES])
@@ -177,14 +178,14 @@ def stage_seconds(cost: Cost, num_tokens: int, num_seqs: int, num_sampled: int, 
         send = 0.0 if last else cost.vidur.send[num_tokens]
         return float((layers_ms + send) * 1e-3 + cost.vidur.host_ms * 1e-3)
     tables = cost.fastsim
-    ms = layers_ms
+    ms = layers_ms * cost.shares[stage]
     if stage == 0:
         ms += _beyond(tables.first_ms, tables.first_slope, num_tokens) + tables.host_ms[num_seqs]
     if last:
         ms += tables.last_ms[num_sampled]
     else:
         ms += _beyond(tables.send_ms, tables.send_slope, num_tokens)
-    return ms * 1e-3
+    return float(ms * 1e-3)
 
 
 @inlined

@@ -189,6 +189,12 @@ def empty_fastsim() -> FastsimTables:
     return FastsimTables(row, 0.0, row, 0.0, row, row, row, 0.0, grid, grid, 64, 64, 0.0)
 
 
+def stage_shares(rng: np.random.Generator, num_stages: int) -> Floats:
+    """Shares of equal stages, or of stages that differ; their mean is 1."""
+    shares = rng.uniform(0.5, 1.5, num_stages)
+    return np.asarray(shares / shares.mean()) if num_stages > 1 and rng.random() < 0.5 else np.ones(num_stages)
+
+
 @st.composite
 def costs(draw: st.DrawFn, requests: list[Request], settings: Settings, kind: str | None = None) -> Cost:
     """A cost that holds every batch of these requests: of kind vidur, fastsim or clockwork."""
@@ -196,12 +202,12 @@ def costs(draw: st.DrawFn, requests: list[Request], settings: Settings, kind: st
     kind = kind or draw(st.sampled_from(COST_KINDS))
     if kind == "fastsim":
         tables = fastsim_tables(rng, len(requests))
-        return Cost(COMPOSE_FASTSIM, settings.num_stages, empty_vidur(), tables)
+        return Cost(COMPOSE_FASTSIM, settings.num_stages, empty_vidur(), tables, stage_shares(rng, settings.num_stages))
     if kind == "clockwork":
         vidur = clockwork_tables(rng, requests)
     else:
         vidur = vidur_tables(rng, requests, settings.chunk_size if settings.policy == "sarathi" else None)
-    return Cost(COMPOSE_VIDUR, settings.num_stages, vidur, empty_fastsim())
+    return Cost(COMPOSE_VIDUR, settings.num_stages, vidur, empty_fastsim(), np.ones(settings.num_stages))
 
 
 @st.composite

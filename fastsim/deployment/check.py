@@ -2,7 +2,7 @@
 
 from fastsim.catalog.hardware import Device, Node
 from fastsim.catalog.model import Model
-from fastsim.deployment import parallelism
+from fastsim.deployment import parallelism, stages
 from fastsim.deployment.description import Deployment
 from fastsim.deployment.memory.sizes import MemoryPlan
 from fastsim.deployment.schedulers import Policy, Settings
@@ -23,7 +23,7 @@ def check(deployment: Deployment, policy: Policy, model: Model, node: Node) -> N
             raise ConfigError("all2all_backend: 'deepep' needs enable_expert_parallel (valid: allgather_reducescatter)")
         if deployment.moe_imbalance != 1:
             raise ConfigError(f"moe_imbalance: {deployment.moe_imbalance} needs enable_expert_parallel (valid: 1)")
-    parallelism.check(model, node, deployment.tensor_parallel_size, pipeline, deployment.enable_expert_parallel)
+    parallelism.check(model, node, deployment.tensor_parallel_size, deployment.enable_expert_parallel)
     _check_vidur(deployment, model)
     if scheduler.max_num_seqs < pipeline:
         raise ConfigError(
@@ -41,6 +41,7 @@ def check(deployment: Deployment, policy: Policy, model: Model, node: Node) -> N
 def _check_vidur(deployment: Deployment, model: Model) -> None:
     """Refuse Vidur's formulas for experts, latent attention and quantization, for which they have no term."""
     quantization = deployment.quantization
+    layers = list(deployment.pipeline_layers or stages.cut(model.num_layers, deployment.pipeline_parallel_size))
     unknown = {
         "experts": model.num_experts > 0,
         "latent attention": model.kv_lora_rank > 0,
@@ -56,6 +57,11 @@ def _check_vidur(deployment: Deployment, model: Model) -> None:
     ):
         if value == "vidur" and why is not None:
             raise ConfigError(f"{field}: 'vidur' has no term for {why} (valid: fastsim)")
+        if value == "vidur" and len(set(layers)) > 1 and field != "predictor.source":
+            raise ConfigError(
+                f"{field}: 'vidur' knows stages of equally many layers only, not {layers} (valid: fastsim, or "
+                f"pipeline_parallel_size {', '.join(map(str, parallelism.pipeline_sizes(model)))})"
+            )
 
 
 def precision_notes(model: Model, quantization: str) -> list[str]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WrapValidator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WrapValidator
 
 from fastsim.deployment.schedulers import PolicyName, is_function
 from fastsim.deployment.vllm import words
@@ -57,6 +57,17 @@ def _or_function(policy: Any, check: Callable[[Any], Any]) -> Any:
 
 
 _OR_FUNCTION = (WrapValidator(_or_function), PlainSerializer(str))
+
+
+_Layers = Annotated[int, Field(ge=1, le=2**16)]
+
+
+def _numbers(value: Any) -> Any:
+    """A list as a tuple; text such as "21,20,20", as vLLM writes it, as its numbers."""
+    if isinstance(value, str):
+        parts = value.strip().removeprefix("[").removesuffix("]").split(",")
+        return tuple(int(part) if part.isdecimal() else part for part in map(str.strip, parts))
+    return tuple(value) if isinstance(value, list) else value
 
 
 class _Settings(BaseModel):
@@ -138,6 +149,8 @@ class Deployment(_Settings):
         GPUs that share each layer. By default 1.
     pipeline_parallel_size : int
         Stages that share the layers. By default 1.
+    pipeline_layers : sequence of int, optional
+        Layers of each stage, as in vLLM's VLLM_PP_LAYER_PARTITION. By default they are cut as vLLM cuts them.
     enable_expert_parallel : bool
         Whether the GPUs of a stage divide the experts among themselves, instead of splitting each one. By default
         False.
@@ -190,6 +203,14 @@ class Deployment(_Settings):
     )
     tensor_parallel_size: int = _count("GPUs that share a layer", 2, 1, 1024)
     pipeline_parallel_size: int = _count("stages that share the layers", 2, 1, 1024)
+    pipeline_layers: Annotated[tuple[_Layers, ...], BeforeValidator(_numbers)] | None = _setting(
+        "layers of each stage; null: as vLLM cuts them",
+        "a list of positive integers",
+        [21, 20, 20],
+        default=None,
+        min_length=1,
+        max_length=1024,
+    )
     enable_expert_parallel: bool = _setting(
         "the GPUs of a stage share the experts, not each expert", "true or false", True, default=False
     )

@@ -8,6 +8,8 @@ from fastsim.deployment.memory.plan import blocks_that_fit
 from fastsim.deployment.memory.sizes import Layout
 from fastsim.errors import ConfigError
 
+MOST_STAGES = 16  # of a pipeline that is proposed
+
 
 def shared_widths(model: Model, expert_parallel: bool) -> dict[str, int]:
     """Widths that tensor parallelism must divide evenly, by name; KV heads are replicated where there are too few."""
@@ -29,11 +31,11 @@ def shared_widths(model: Model, expert_parallel: bool) -> dict[str, int]:
 def tensor_sizes(model: Model, node: Node, expert_parallel: bool = False) -> list[int]:
     """Sizes that split heads, MLP and experts evenly; where there are too few KV heads, these are replicated.
 
-    Sizes go up to one node; for models of experts, whose weights may need more, also to several whole nodes.
+    Sizes go up to one node, and then to several whole nodes.
     """
     kv = 1 if model.kv_lora_rank else model.num_key_value_heads
     widths = shared_widths(model, expert_parallel).values()
-    several = [number * node.num_devices for number in (2, 4, 8, 16)] if model.num_experts else []
+    several = [number * node.num_devices for number in (2, 4, 8, 16)]
     return [
         size
         for size in [*range(1, node.num_devices + 1), *several]
@@ -46,13 +48,13 @@ def pipeline_sizes(model: Model) -> list[int]:
     return [size for size in range(1, model.num_layers + 1) if model.num_layers % size == 0]
 
 
-def check(model: Model, node: Node, tensor: int, pipeline: int, expert_parallel: bool = False) -> None:
-    """Raise ConfigError for sizes that the model or the node does not allow."""
+def check(model: Model, node: Node, tensor: int, expert_parallel: bool = False) -> None:
+    """Raise ConfigError for a tensor parallel size that the model or the node does not allow."""
     valid = tensor_sizes(model, node, expert_parallel)
-    if tensor > node.num_devices and not model.num_experts:
+    if tensor > node.num_devices and tensor % node.num_devices:
         raise ConfigError(
-            f"tensor_parallel_size: {tensor} is more than the {node.num_devices} GPUs of {node.name} "
-            f"(valid: {_listed(valid)})"
+            f"tensor_parallel_size: {tensor} is more than the {node.num_devices} GPUs of {node.name}, and does not "
+            f"fill several whole nodes (valid: {_listed(valid)})"
         )
     if tensor not in valid:
         widths = shared_widths(model, expert_parallel)
@@ -63,25 +65,23 @@ def check(model: Model, node: Node, tensor: int, pipeline: int, expert_parallel:
         raise ConfigError(
             f"tensor_parallel_size: {tensor} does not divide the {shapes} of {model.name} (valid: {_listed(valid)})"
         )
-    if model.num_layers % pipeline:
-        raise ConfigError(
-            f"pipeline_parallel_size: {pipeline} does not divide the {model.num_layers} layers of {model.name} "
-            f"(valid: {_listed(pipeline_sizes(model))})"
-        )
 
 
 def advice(model: Model, device: Device, node: Node, layout: Layout, may_pipeline: bool) -> str:
-    """Say how a model that does not fit would fit: the smallest tensor parallel size, else the fewest GPUs in all."""
+    """Say how a model that does not fit would fit: the smallest tensor parallel size of a node, else the fewest GPUs
+    in a pipeline of nodes, else the smallest tensor parallel size of several nodes.
+    """
 
     def fits(tensor: int, pipeline: int) -> bool:
-        split = replace(layout, tensor_parallel_size=tensor, pipeline_parallel_size=pipeline)
+        split = replace(layout, tensor_parallel_size=tensor, pipeline_parallel_size=pipeline, pipeline_layers=None)
         return blocks_that_fit(model, device, split) > 0
 
     tensors = tensor_sizes(model, node, layout.expert_parallel)
-    pipelines = pipeline_sizes(model) if may_pipeline else [1]
+    pipelines = range(1, min(MOST_STAGES, model.num_layers) + 1) if may_pipeline else [1]
     pairs = [(tensor, pipeline) for pipeline in pipelines for tensor in tensors]
-    # Pipelines are proposed only where no tensor parallel size is enough.
-    pairs.sort(key=lambda pair: (pair[1] > 1, pair[0] * pair[1], pair[1]))
+    # Pipelines are proposed only where no tensor parallel size is enough, and all-reduces between nodes only where no
+    # pipeline is.
+    pairs.sort(key=lambda pair: (pair[0] > node.num_devices, pair[1] > 1, pair[0] * pair[1], pair[1]))
     fitting = next((pair for pair in pairs if fits(*pair)), None)
     if fitting is None:
         return "no parallelism makes it fit; take a device with more memory, or a shorter max_model_len"

@@ -10,7 +10,7 @@ from fastsim.catalog import load
 from fastsim.catalog.hardware import Device, Node
 from fastsim.catalog.model import Model
 from fastsim.catalog.quantization import Quantization, uniform
-from fastsim.deployment import parallelism, schedulers
+from fastsim.deployment import parallelism, schedulers, stages
 from fastsim.deployment.check import check, precision_notes, warnings
 from fastsim.deployment.description import AllToAll, Deployment, Dtype, KvCacheDtype, Predictor, Scheduler
 from fastsim.deployment.memory import plan as plan_module
@@ -37,6 +37,7 @@ class Resolved:
     kv_cache_dtype: KvCacheDtype  # auto: as dtype
     tensor_parallel_size: int
     pipeline_parallel_size: int
+    pipeline_layers: tuple[int, ...]  # layers of each stage
     enable_expert_parallel: bool
     all2all_backend: AllToAll
     moe_imbalance: float  # tokens of the busiest GPU over the mean
@@ -61,9 +62,9 @@ class Resolved:
         return min(self.memory.max_batch_size, self.scheduler.max_num_seqs)
 
     @property
-    def layers_per_stage(self) -> int:
-        """Layers of one pipeline stage."""
-        return self.model.num_layers // self.pipeline_parallel_size
+    def layers_per_stage(self) -> float:
+        """Layers of a pipeline stage, on average."""
+        return self.model.num_layers / self.pipeline_parallel_size
 
     @property
     def precision(self) -> str:
@@ -83,6 +84,13 @@ class Resolved:
     @property
     def operators(self) -> Operators:
         """The operators of the layers of all stages, on one GPU each."""
+        return self._operators(None)
+
+    def stage_operators(self, stage: int) -> Operators:
+        """The operators of the layers of a pipeline stage, on one GPU."""
+        return self._operators(stages.ranges(self.pipeline_layers)[stage])
+
+    def _operators(self, layers: range | None) -> Operators:
         return operators(
             self.model,
             self.tensor_parallel_size,
@@ -91,6 +99,7 @@ class Resolved:
             expert_parallel=self.enable_expert_parallel,
             all_to_all=self.all2all_backend == "deepep",
             imbalance=self.moe_imbalance,
+            layers=layers,
         )
 
     @property
@@ -146,6 +155,9 @@ def resolve(deployment: Deployment) -> Resolved:
     given = _as_published(given, model)
     node = _node(given, device)
     policy = schedulers.of(_absolute(given.scheduler.policy))
+    stages.check(model.name, model.num_layers, given.pipeline_parallel_size, given.pipeline_layers)
+    if given.pipeline_layers is not None:
+        given = given.model_copy(update={"pipeline_parallel_size": len(given.pipeline_layers)})
     check(given, policy, model, node)
     length = given.max_model_len or model.max_position_embeddings
     settings = _settings(given.scheduler, policy, length)
@@ -170,6 +182,7 @@ def resolve(deployment: Deployment) -> Resolved:
         kv_cache_dtype=given.kv_cache_dtype,
         tensor_parallel_size=given.tensor_parallel_size,
         pipeline_parallel_size=given.pipeline_parallel_size,
+        pipeline_layers=given.pipeline_layers or stages.cut(model.num_layers, given.pipeline_parallel_size),
         enable_expert_parallel=given.enable_expert_parallel,
         all2all_backend=given.all2all_backend,
         moe_imbalance=given.moe_imbalance,
@@ -251,6 +264,7 @@ def _plan(given: Deployment, scheduler: Settings, length: int, model: Model, dev
         precision=_weights(model, given.quantization or "none"),
         kv_precision=_kv_precision(given.kv_cache_dtype),
         expert_parallel=given.enable_expert_parallel,
+        pipeline_layers=given.pipeline_layers,
     )
     try:
         return plan_module.plan(model, device, layout)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fastsim.predictors.times.device_forests import Sources
     from fastsim.predictors.times.evidence import Evidence
     from fastsim.predictors.times.iteration import Iteration
-    from fastsim.predictors.times.times import OperatorTimes
+    from fastsim.predictors.times.times import Floats, OperatorTimes
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def build_costs(resolved: "Resolved", replicates: int, seed: int) -> list[Built]
         else:
             tables = _compose(resolved, drawn_times(times, factor))
         about = {**built.provenance, "replicate": {"number": number, "of": replicates, "seed": seed}}
-        drawn.append(_built(resolved, tables, about, began))
+        drawn.append(_built(resolved, tables, about, began, shares=built.cost.shares))
     return drawn
 
 
@@ -115,15 +115,19 @@ def _built(
     began: float,
     operators: "ByOperator | None" = None,
     spread: dict[str, float] | None = None,
+    shares: "Floats | None" = None,
 ) -> Built:
     from fastsim.kernels.cost import COMPOSE_FASTSIM, COMPOSE_VIDUR, Cost, VidurTables
     from fastsim.predictors.tables.compose import NO_FASTSIM, NO_VIDUR
+    from fastsim.predictors.tables.shares import stage_shares
 
+    if shares is None:
+        shares = stage_shares(resolved, operators or {})
     stages, predictor = resolved.pipeline_parallel_size, resolved.predictor
     if isinstance(tables, VidurTables):
-        cost = Cost(COMPOSE_VIDUR, stages, tables, NO_FASTSIM)
+        cost = Cost(COMPOSE_VIDUR, stages, tables, NO_FASTSIM, shares)
     else:
-        cost = Cost(COMPOSE_FASTSIM, stages, NO_VIDUR, tables)
+        cost = Cost(COMPOSE_FASTSIM, stages, NO_VIDUR, tables, shares)
     about = {"source": predictor.source, "compose": predictor.compose, **provenance}
     return Built(cost, operators or {}, spread or {}, about, time.perf_counter() - began)
 
@@ -133,7 +137,7 @@ def _compose(resolved: "Resolved", times: "OperatorTimes") -> "Tables":
 
     tp, num_layers = resolved.tensor_parallel_size, resolved.layers_per_stage
     if resolved.predictor.compose == "vidur":
-        return vidur_tables(times, tp, num_layers)
+        return vidur_tables(times, tp, int(num_layers))
     return fastsim_tables(times, tp, num_layers, resolved.scheduler.max_num_seqs, resolved.device.skew)
 
 

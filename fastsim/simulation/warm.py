@@ -61,7 +61,7 @@ def compile_kernel(policy: str) -> Warmed:
     for detail in (True, False):
         lane = lay_out_whole(resolved, limits, workload, stream, layout.Arena(), detail=detail)
         for run in runs:
-            get_ready(run, lane, Cost(COMPOSE_FASTSIM, 1, NO_VIDUR, NO_FASTSIM), limits)
+            get_ready(run, lane, Cost(COMPOSE_FASTSIM, 1, NO_VIDUR, NO_FASTSIM, np.ones(1)), limits)
             stats = getattr(run, "stats", None)  # functions have none when Numba is switched off
             made = made or bool(stats and stats.cache_misses)
     return Warmed(f"kernel {policy}", time.perf_counter() - began, made)

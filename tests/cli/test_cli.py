@@ -86,7 +86,7 @@ def test_settings_from_standard_input_and_overrides() -> None:
         (["simulate", "--set", "scheduler.policy=sarahti"], ["sarahti", "sarathi"]),
         (["simulate", "--set", "scheduler.max_num_seqs=0"], ["scheduler.max_num_seqs", "0", "128"]),
         (["simulate", "--set", "tensor_parallel_size=3"], ["tensor_parallel_size", "3"]),
-        (["simulate", "--set", "pipeline_parallel_size=5"], ["pipeline_parallel_size", "5"]),
+        (["simulate", "--set", "pipeline_parallel_size=33"], ["pipeline_parallel_size", "33"]),
         (["simulate", "--set", "model=meta-llama/Meta-Llama-3-70B"], ["GiB", "tensor_parallel_size"]),
         (["simulate", "--set", "predictor.source=tables:nowhere"], ["nowhere"]),
         (["simulate", "nowhere.yaml"], ["nowhere.yaml"]),

@@ -34,7 +34,7 @@ def test_the_shipped_default_runs() -> None:
     default = resolve(Deployment.load())
     assert default.model.name == "meta-llama/Meta-Llama-3-8B" and default.device.name == "h100"
     assert default.num_gpus == 1 and default.warnings == ()
-    assert None not in flat(default.deployment).values()
+    assert [name for name, value in flat(default.deployment).items() if value is None] == ["pipeline_layers"]
 
 
 def flat(deployment: Deployment) -> dict[str, Any]:
@@ -54,6 +54,7 @@ def test_keys_and_their_order_are_the_contract() -> None:
         "kv_cache_dtype",
         "tensor_parallel_size",
         "pipeline_parallel_size",
+        "pipeline_layers",
         "enable_expert_parallel",
         "all2all_backend",
         "moe_imbalance",
@@ -139,7 +140,7 @@ def test_resolving_again_changes_nothing(model: str, device: str, policy: str, t
     except InputError as error:
         assert "valid: " in str(error) or "fits" in str(error) or "no parallelism" in str(error)
         return
-    assert None not in flat(once.deployment).values()
+    assert [name for name, value in flat(once.deployment).items() if value is None] == ["pipeline_layers"]
     assert resolve(once.deployment).deployment == once.deployment
     assert once.micro_batch_size >= 1 and once.max_batch_size >= 1 and once.memory.num_blocks >= 1
 
@@ -153,11 +154,24 @@ def test_resolving_again_changes_nothing(model: str, device: str, policy: str, t
         (["node=h100_dgx"], "node: 'h100_dgx' holds h100, not a100 (valid: a100_dgx, a100_pairwise_nvlink, pcie_gen4"),
         (["tensor_parallel_size=3"], "tensor_parallel_size: 3 does not divide the 32 attention heads"),
         (
-            ["tensor_parallel_size=16"],
-            "tensor_parallel_size: 16 is more than the 8 GPUs of a100_dgx (valid: 1, 2",
+            ["tensor_parallel_size=12"],
+            "tensor_parallel_size: 12 is more than the 8 GPUs of a100_dgx, and does not fill several whole nodes (val",
         ),
         (["model=Qwen2.5-7B", "tensor_parallel_size=7"], "tensor_parallel_size: 7 does not divide the 28 attention"),
-        (["pipeline_parallel_size=5"], "pipeline_parallel_size: 5 does not divide the 32 layers of meta-llama/Llama"),
+        (["pipeline_parallel_size=33"], "pipeline_parallel_size: 33 is more than the 32 layers of meta-llama/Llama"),
+        (["pipeline_layers=16,15"], "pipeline_layers: [16, 15] are 31 layers, and meta-llama/Llama-2-7b-hf has 32"),
+        (
+            ["pipeline_layers=[16, x]"],
+            "--set pipeline_layers[1]: 'x' is not a list of positive integers (e.g. [21, 20, 20])",
+        ),
+        (
+            ["pipeline_layers=[16, 16]", "pipeline_parallel_size=4"],
+            "pipeline_parallel_size: 4 is not the number of stages in pipeline_layers [16, 16] (valid: 2)",
+        ),
+        (
+            ["pipeline_parallel_size=5", "predictor.compose=vidur"],
+            "predictor.compose: 'vidur' knows stages of equally many layers only, not [6, 6, 7, 7, 6]",
+        ),
         (
             ["pipeline_parallel_size=4", "scheduler.max_num_seqs=3"],
             "scheduler.max_num_seqs: 3 leaves pipeline stages without a request (valid: pipeline_parallel_size 4",
@@ -187,8 +201,10 @@ def test_a_model_that_does_not_fit_says_what_would() -> None:
         resolved("model=llama-2-70b")
     with pytest.raises(DoesNotFitError, match=r"it fits with tensor_parallel_size=\d and pipeline_parallel_size=\d$"):
         resolved("model=llama-3.1-405b")
-    with pytest.raises(DoesNotFitError, match=r"no parallelism makes it fit"):
+    with pytest.raises(DoesNotFitError, match=r"it fits with tensor_parallel_size=16$"):
         resolved("model=llama-3.1-405b", "scheduler.policy=lightllm")
+    with pytest.raises(DoesNotFitError, match=r"no parallelism makes it fit"):
+        resolved("model=llama-3.1-405b", "gpu_memory_utilization=0.02")
     text = fault("model=llama-3.1-405b")
     tp, pp = (int(part.split()[0].rstrip()) for part in text.replace("=", " ").split("_size ")[1:])
     assert resolved("model=llama-3.1-405b", f"tensor_parallel_size={tp}", f"pipeline_parallel_size={pp}")
@@ -250,7 +266,8 @@ def test_precisions_and_experts() -> None:
     assert shared.operators.experts and (shared.operators.experts.tp, shared.operators.experts.ep) == (1, 8)
     assert shared.memory.num_blocks > 1.5 * one.memory.num_blocks
     with pytest.raises(
-        DoesNotFitError, match=r"deepseek-ai/DeepSeek-V3 needs .*; it fits with tensor_parallel_size=16$"
+        DoesNotFitError,
+        match=r"deepseek-ai/DeepSeek-V3 needs .*; it fits with tensor_parallel_size=2 and pipeline_parallel_size=5$",
     ):
         resolve(Deployment.load(deepseek, ["device=h100"]))
     two_nodes = resolve(Deployment.load(deepseek, ["device=h100", "tensor_parallel_size=16"]))

@@ -197,6 +197,18 @@ def test_the_manifest_is_a_deployment_and_a_service_that_belong_together(engine:
     }
 
 
+def test_stages_are_those_that_were_simulated() -> None:
+    uneven = deployment(model="Qwen/Qwen2.5-7B", pipeline_parallel_size=3)
+    assert launch(uneven).text.startswith("vllm serve")  # vLLM cuts 28 layers into 9, 10 and 9 itself
+    sglang = "SGLANG_PP_LAYER_PARTITION=9,10,9 python3 -m sglang.launch_server"
+    assert launch(uneven, "sglang").text.startswith(sglang)
+    given = launch(deployment(model="Qwen/Qwen2.5-7B", pipeline_layers="[10, 9, 9]"))
+    assert given.text.startswith("VLLM_PP_LAYER_PARTITION=10,9,9 vllm serve")
+    assert dict(given.flags)["--pipeline-parallel-size"] == "3"
+    env = next(iter(yaml.safe_load_all(manifest(given))))["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert env[0] == {"name": "VLLM_PP_LAYER_PARTITION", "value": "10,9,9"}
+
+
 def test_a_replica_larger_than_a_node_is_no_pod() -> None:
     wide = launch(deployment(model="meta-llama/Llama-2-70b-hf", tensor_parallel_size=8, pipeline_parallel_size=2))
     assert any("takes 16 GPUs" in note for note in wide.notes)

@@ -28,7 +28,7 @@ def steady(policy: str) -> Case:
         chunk_size=32,
     )
     tables = fastsim_tables(np.random.default_rng(3), number)
-    return Case(requests, settings, Cost(COMPOSE_FASTSIM, STAGES, empty_vidur(), tables))
+    return Case(requests, settings, Cost(COMPOSE_FASTSIM, STAGES, empty_vidur(), tables, np.ones(STAGES)))
 
 
 @pytest.mark.parametrize("policy", ["vllm", "sarathi", "orca", "faster_transformer"])

@@ -74,7 +74,9 @@ def cost_stage_seconds(cost: Cost) -> StageSeconds:
     """Either composition of dense tables. Raises IndexError outside a table that does not go on."""
     if cost.compose == COMPOSE_VIDUR:
         return lambda stage, batch: folded_vidur_seconds(cost.vidur, batch, stage == cost.num_stages - 1)
-    return lambda stage, batch: fastsim_seconds(cost.fastsim, batch, stage == 0, stage == cost.num_stages - 1)
+    return lambda stage, batch: fastsim_seconds(
+        cost.fastsim, batch, stage == 0, stage == cost.num_stages - 1, float(cost.shares[stage])
+    )
 
 
 def folded_vidur_seconds(t: VidurTables, batch: Batch, is_last: bool) -> float:
@@ -88,7 +90,7 @@ def folded_vidur_seconds(t: VidurTables, batch: Batch, is_last: bool) -> float:
     return ((attention + float(t.mlp[n]) + float(t.add[n])) * t.num_layers + send) * 1e-3 + t.host_ms * 1e-3
 
 
-def fastsim_seconds(t: FastsimTables, batch: Batch, is_first: bool, is_last: bool) -> float:
+def fastsim_seconds(t: FastsimTables, batch: Batch, is_first: bool, is_last: bool, share: float = 1.0) -> float:
     n = batch.num_tokens
     kv = [entry.processed for entry in batch.entries if entry.is_decode]
     decode = 0.0
@@ -99,7 +101,7 @@ def fastsim_seconds(t: FastsimTables, batch: Batch, is_first: bool, is_last: boo
     for entry in batch.entries:
         if not entry.is_decode:
             prefill += interpolate_twice(t.prefill_ms, entry.processed / t.kv_step, entry.tokens / t.chunk_step)
-    ms = table_or_line(t.token_ms, t.token_slope, n) + decode + prefill
+    ms = (table_or_line(t.token_ms, t.token_slope, n) + decode + prefill) * share
     if is_first:
         ms += table_or_line(t.first_ms, t.first_slope, n) + float(t.host_ms[len(batch.entries)])
     if is_last:

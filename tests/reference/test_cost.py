@@ -81,7 +81,7 @@ def folded(tables: dict[str, dict[object, float]], tp: int, pp: int, layers: int
         prefill_factor=1.2,
         num_layers=layers // pp,
     )
-    return Cost(COMPOSE_VIDUR, pp, vidur, empty_fastsim())
+    return Cost(COMPOSE_VIDUR, pp, vidur, empty_fastsim(), np.ones(pp))
 
 
 def random_batch(rng: np.random.Generator) -> Batch:
@@ -169,7 +169,7 @@ FASTSIM = FastsimTables(
 
 
 def fastsim_ms(some: Batch, stage: int, num_stages: int = 3) -> float:
-    cost = Cost(COMPOSE_FASTSIM, num_stages, empty_vidur(), FASTSIM)
+    cost = Cost(COMPOSE_FASTSIM, num_stages, empty_vidur(), FASTSIM, np.ones(num_stages))
     return cost_stage_seconds(cost)(stage, some) * 1e3
 
 

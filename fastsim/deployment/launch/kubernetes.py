@@ -37,10 +37,11 @@ def objects(launch: Launch, image: str | None = None) -> list[dict[str, Any]]:
         "args": [*launch.command[len(launch.program) :], "--host", "0.0.0.0", "--port", str(port)],
         "ports": [{"name": "http", "containerPort": port}],
         "env": [
+            *({"name": variable, "value": value} for variable, value in launch.environment.items()),
             {
                 "name": "HF_TOKEN",
                 "valueFrom": {"secretKeyRef": {"name": "hugging-face", "key": "token", "optional": True}},
-            }
+            },
         ],
         "resources": {"limits": {resource: str(gpus)}, "requests": {resource: str(gpus)}},
         "startupProbe": {**probe, "failureThreshold": START_S // 10},

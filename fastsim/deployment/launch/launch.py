@@ -4,11 +4,12 @@ Flags as in the documentation of vLLM 0.19 (``vllm serve --help``) and of SGLang
 """
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from fastsim.catalog import load
+from fastsim.deployment import stages
 from fastsim.deployment.resolved import Deployment, Resolved, resolve
 from fastsim.deployment.schedulers import POLICIES, is_function
 from fastsim.errors import ConfigError, did_you_mean
@@ -21,7 +22,8 @@ ONLINE = ("fp8",)  # precisions that an engine makes of 16-bit weights when it l
 class Launch:
     """A command that starts one replica.
 
-    ``notes`` say where the engine will differ from what was simulated, or has no flag for it.
+    ``environment`` holds variables that the engine reads, by name. ``notes`` say where the engine will differ from what
+    was simulated, or has no flag for it.
     """
 
     engine: str
@@ -29,6 +31,7 @@ class Launch:
     flags: tuple[Flag, ...]
     notes: tuple[str, ...]
     resolved: Resolved
+    environment: Mapping[str, str]
 
     @property
     def command(self) -> list[str]:
@@ -38,7 +41,11 @@ class Launch:
     @property
     def text(self) -> str:
         """The command for a shell, with one flag per line."""
-        lines = [shlex.join(self.program), *(shlex.join([w for w in flag if w is not None]) for flag in self.flags)]
+        variables = "".join(f"{name}={shlex.quote(value)} " for name, value in self.environment.items())
+        lines = [
+            variables + shlex.join(self.program),
+            *(shlex.join([w for w in flag if w is not None]) for flag in self.flags),
+        ]
         return " \\\n  ".join(lines)
 
 
@@ -56,7 +63,18 @@ def launch(deployment: Deployment, engine: str = "vllm") -> Launch:
         valid = ", ".join(sorted(name for name, other in POLICIES.items() if engine in other.engines))
         raise ConfigError(f"scheduler.policy: {engine} does not run {shown} (valid: {valid})")
     program, flags, notes = ENGINES[engine](resolved)
-    return Launch(engine, program, tuple(flags), (*notes, *_common_notes(resolved)), resolved)
+    return Launch(
+        engine, program, tuple(flags), (*notes, *_common_notes(resolved)), resolved, _environment(resolved, engine)
+    )
+
+
+def _environment(resolved: Resolved, engine: str) -> dict[str, str]:
+    """The variable that cuts the layers into the stages that were simulated, where the engine may cut otherwise."""
+    layers = resolved.pipeline_layers
+    as_vllm = layers == stages.cut(resolved.model.num_layers, len(layers))
+    if as_vllm if engine == "vllm" else len(set(layers)) == 1:
+        return {}
+    return {f"{engine.upper()}_PP_LAYER_PARTITION": ",".join(map(str, layers))}
 
 
 Made = tuple[tuple[str, ...], list[Flag], list[str]]

@@ -24,7 +24,17 @@ def blocks_that_fit(model: Model, device: Device, layout: Layout) -> int:
         batch = vidur_max_batch_size(model, device, layout)
         return _vidur_blocks_per_sequence(layout) * batch * layout.pipeline_parallel_size
     stages = range(layout.pipeline_parallel_size)
-    return min(_free_bytes(model, device, layout, stage) for stage in stages) // block_bytes(model, layout)
+    return min(_blocks(model, device, layout, stage) for stage in stages)
+
+
+def _blocks(model: Model, device: Device, layout: Layout, stage: int) -> int:
+    """KV blocks that fit on a GPU of a stage."""
+    return _free_bytes(model, device, layout, stage) // block_bytes(model, layout, stage)
+
+
+def _fullest(model: Model, device: Device, layout: Layout) -> int:
+    """The stage whose GPUs have room for the fewest KV blocks."""
+    return min(range(layout.pipeline_parallel_size), key=lambda stage: _blocks(model, device, layout, stage))
 
 
 def _free_bytes(model: Model, device: Device, layout: Layout, stage: int) -> int:
@@ -33,11 +43,10 @@ def _free_bytes(model: Model, device: Device, layout: Layout, stage: int) -> int
 
 
 def _plan(model: Model, device: Device, layout: Layout) -> MemoryPlan:
-    size, fitting = block_bytes(model, layout), blocks_that_fit(model, device, layout)
+    fullest = _fullest(model, device, layout)
+    size, fitting = block_bytes(model, layout, fullest), _blocks(model, device, layout, fullest)
     if fitting <= 0:
-        raise DoesNotFitError(_why_not(model, device, layout))
-    stages = range(layout.pipeline_parallel_size)
-    fullest = min(stages, key=lambda stage: _free_bytes(model, device, layout, stage))
+        raise DoesNotFitError(_why_not(model, device, layout, fullest))
     num_blocks = fitting if layout.num_blocks is None else layout.num_blocks
     per_sequence = ceil(layout.max_model_len / layout.block_size)
     return MemoryPlan(
@@ -52,13 +61,11 @@ def _plan(model: Model, device: Device, layout: Layout) -> MemoryPlan:
     )
 
 
-def _why_not(model: Model, device: Device, layout: Layout) -> str:
-    stages = range(layout.pipeline_parallel_size)
-    fullest = min(stages, key=lambda stage: _free_bytes(model, device, layout, stage))
+def _why_not(model: Model, device: Device, layout: Layout, fullest: int) -> str:
     weights = weight_bytes(model, layout, fullest) / GIB
     reserve = reserve_bytes(model, layout, fullest) / GIB
     usable = device.memory_gib * layout.gpu_memory_utilization
-    missing = (block_bytes(model, layout) - _free_bytes(model, device, layout, fullest)) / GIB
+    missing = (block_bytes(model, layout, fullest) - _free_bytes(model, device, layout, fullest)) / GIB
     share = f"{layout.gpu_memory_utilization:g} of {device.memory_gib:g}"
     return (
         f"model: {model.name} needs {weights:.1f} GiB of weights and {reserve:.1f} GiB to work in per GPU, "

@@ -5,6 +5,7 @@ from typing import Literal
 
 from fastsim.catalog.model import Model
 from fastsim.catalog.quantization import Quantization
+from fastsim.deployment import stages
 from fastsim.deployment.operators.decoder import Operators, operators
 
 GIB = 2**30
@@ -34,6 +35,7 @@ class Layout:
     precision: str | Quantization = "bf16"  # of each module's weights, or of all of them
     kv_precision: str = "bf16"
     expert_parallel: bool = False
+    pipeline_layers: tuple[int, ...] | None = None  # of each stage; None: as vLLM cuts them
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +52,11 @@ class MemoryPlan:
     block_bytes: int  # of one KV block on one GPU
 
 
-def block_bytes(model: Model, layout: Layout) -> int:
-    """Bytes of one KV block on one GPU: keys and values of ``block_size`` tokens, for its layers and heads."""
-    return _stage(model, layout, 0).kv_bytes_per_token() * layout.block_size
+def block_bytes(model: Model, layout: Layout, stage: int = 0) -> int:
+    """Bytes of one KV block on one GPU of a stage: keys and values of ``block_size`` tokens, for its layers and
+    heads.
+    """
+    return _stage(model, layout, stage).kv_bytes_per_token() * layout.block_size
 
 
 def weight_bytes(model: Model, layout: Layout, stage: int) -> int:
@@ -77,14 +81,14 @@ def weight_bytes(model: Model, layout: Layout, stage: int) -> int:
 
 def _stage(model: Model, layout: Layout, stage: int) -> Operators:
     """The operators of the layers of a stage."""
-    number = model.num_layers // layout.pipeline_parallel_size
+    cut = layout.pipeline_layers or stages.cut(model.num_layers, layout.pipeline_parallel_size)
     return operators(
         model,
         layout.tensor_parallel_size,
         precision=layout.precision,
         kv_precision=layout.kv_precision,
         expert_parallel=layout.expert_parallel,
-        layers=range(stage * number, (stage + 1) * number),
+        layers=stages.ranges(cut)[stage],
     )
 
 

@@ -43,7 +43,7 @@ class Row:
 
 
 def by_operator(
-    times: OperatorTimes, whole: FastsimTables, tensor_parallel_size: int, num_layers: int, max_num_seqs: int
+    times: OperatorTimes, whole: FastsimTables, tensor_parallel_size: int, num_layers: float, max_num_seqs: int
 ) -> dict[str, FastsimTables]:
     """Tables of each operator alone; added up they are ``whole``, what ``fastsim_tables`` composes of the same times.
 
@@ -76,14 +76,19 @@ def breakdown(operators: ByOperator, known: Mapping[str, Evidence], iteration: I
 def iteration_ms(tables: FastsimTables, iteration: Iteration, num_stages: int) -> float:
     """What the kernel charges for an iteration, over all stages, ms."""
     tokens, seqs = np.array([iteration.num_tokens]), np.array([iteration.num_seqs])
-    ms = on_each_stage(tables, tokens)[0]
+    ms = num_stages * layers_ms(tables, iteration) + on_first_stage(tables, tokens)[0] + on_host(tables, seqs)[0]
+    return float(ms + on_last_stage(tables, seqs)[0] + (num_stages - 1) * to_next_stage(tables, tokens)[0])
+
+
+def layers_ms(tables: FastsimTables, iteration: Iteration) -> float:
+    """What the kernel charges for an iteration of the layers of a mean stage, ms."""
+    ms = float(on_each_stage(tables, np.array([iteration.num_tokens]))[0])
     if (number := iteration.num_decodes) and tables.decode_ms.size:
         ms += _linear(tables.decode_ms[number], iteration.decode_kv(tables.skew) / tables.kv_step)
     for chunk, processed in iteration.chunks if tables.prefill_ms.size else ():
         columns = np.array([_linear(row, chunk / tables.chunk_step) for row in tables.prefill_ms])
         ms += _linear(columns, processed / tables.kv_step)
-    ms = num_stages * ms + on_first_stage(tables, tokens)[0] + on_host(tables, seqs)[0]
-    return float(ms + on_last_stage(tables, seqs)[0] + (num_stages - 1) * to_next_stage(tables, tokens)[0])
+    return ms
 
 
 def on_each_stage(tables: FastsimTables, tokens: NDArray[np.integer]) -> Floats:

@@ -92,9 +92,9 @@ def _grid(values: Floats, rows: int) -> Floats:
 
 
 def fastsim_tables(
-    times: OperatorTimes, tensor_parallel_size: int, num_layers: int, max_num_seqs: int, skew: float
+    times: OperatorTimes, tensor_parallel_size: int, num_layers: float, max_num_seqs: int, skew: float
 ) -> FastsimTables:
-    """The tables of fastsim's composition: everything summed over the layers of one stage.
+    """The tables of fastsim's composition: everything summed over the layers of one stage, on average.
 
     Batches are padded to the sizes that an engine captures. ``skew``: decode attention of a mixed batch is looked up
     at mean + skew * (longest - mean) KV tokens.

@@ -30,7 +30,7 @@ class Part(NamedTuple):
     every: int  # one batch and one request in so many
 
 
-def events(part: Part, operators: ByOperator) -> Iterator[tuple[int, list[str]]]:
+def events(part: Part, operators: ByOperator, shares: NDArray[np.float64]) -> Iterator[tuple[int, list[str]]]:
     """Yield the events in chunks, each with the number of batches and requests that it completes.
 
     Parameters
@@ -39,9 +39,11 @@ def events(part: Part, operators: ByOperator) -> Iterator[tuple[int, list[str]]]
         What to write.
     operators : ByOperator
         The tables by operator of the deployment; empty leaves the times by operator out.
+    shares : float64[stages]
+        Time of the layers of each stage over the mean of all stages.
     """
     yield 0, list(_names(part))
-    yield from _slices(part, operators)
+    yield from _slices(part, operators, shares)
     for replica in range(len(part.batches)):
         for lines in _counters(part, replica):
             yield 0, lines
@@ -64,7 +66,7 @@ def _meta(name: str, pid: int, tid: int, args: dict[str, Any]) -> str:
     return json.dumps({"ph": "M", "name": name, "pid": pid, "tid": tid, "args": args})
 
 
-def _slices(part: Part, operators: ByOperator) -> Iterator[tuple[int, list[str]]]:
+def _slices(part: Part, operators: ByOperator, shares: NDArray[np.float64]) -> Iterator[tuple[int, list[str]]]:
     """A slice for each batch on each stage, and the points at which arrows touch it."""
     chosen, column = np.flatnonzero(part.rows), part.iterations
     num_stages = len(part.batches[0])
@@ -75,7 +77,7 @@ def _slices(part: Part, operators: ByOperator) -> Iterator[tuple[int, list[str]]
         rows = chosen[first : first + CHUNK]
         begin, end = ns(column["start"][rows]), ns(column["end"][rows])
         cells = {name: column[name][rows].tolist() for name in column if name not in ("start", "end")}
-        times = _operators(column, rows, operators, num_stages, completed)
+        times = _operators(column, rows, operators, shares, completed)
         bounds = np.searchsorted(step_rows, [rows[0], rows[-1] + 1])
         at = dict(zip(rows.tolist(), range(len(rows)), strict=True))
         lines = []
@@ -125,7 +127,7 @@ def _operators(
     column: dict[str, NDArray[Any]],
     rows: NDArray[np.int64],
     operators: ByOperator,
-    num_stages: int,
+    shares: NDArray[np.float64],
     completed: NDArray[np.int64],
 ) -> list[str]:
     """The JSON ``,"operators (ms)":{..}`` for each row."""
@@ -133,12 +135,12 @@ def _operators(
         return [""] * len(rows)
     tokens, seqs, stage = (column[name][rows] for name in ("num_tokens", "num_seqs", "stage_id"))
     sampled = tokens - column["num_prefill_tokens"][rows] + completed[rows]
-    begins, ends = stage == 0, stage == num_stages - 1
+    begins, ends = stage == 0, stage == len(shares) - 1
     parts = {}
     for name, tables in operators.items():
         if by_operator.is_attention(tables):
             continue
-        parts[name] = by_operator.on_each_stage(tables, tokens)
+        parts[name] = by_operator.on_each_stage(tables, tokens) * shares[stage]
         first = by_operator.on_first_stage(tables, tokens) + by_operator.on_host(tables, seqs)
         parts[name] += np.where(begins, first, 0.0)
         parts[name] += np.where(ends, by_operator.on_last_stage(tables, sampled), 0.0)

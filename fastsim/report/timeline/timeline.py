@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastsim.deployment.resolved import Deployment, resolve
 from fastsim.errors import ConfigError, FastsimError, InputError
@@ -79,14 +80,14 @@ def timeline(
     if result.iterations is None:
         raise InputError(f"{folder}: holds no iterations.parquet, which a timeline needs; simulate with --iterations")
     part = _part(result, folder, begin, end, every)
-    operators = _operators(folder / "config.json")
+    operators, shares = _operators(folder / "config.json")
     written = _written(part, operators)
     total, done = written.num_batches + written.num_requests, 0
     with writing(out) as temporary, _open(temporary, out) as file:
         head = {"displayTimeUnit": "ms", "otherData": {"about": written.note}}
         file.write((json.dumps(head)[:-1] + ', "traceEvents": [\n').encode())
         first = True
-        for number, lines in events(part, operators):
+        for number, lines in events(part, operators, shares):
             if lines:
                 file.write(("" if first else ",\n").encode() + ",\n".join(lines).encode())
                 first = False
@@ -138,16 +139,18 @@ def _part(result: Result, folder: Path, begin: float | None, end: float | None, 
     return Part(iterations, requests, batches, rows, chosen, steps, begin, end, every)
 
 
-def _operators(config: Path) -> ByOperator:
-    """The tables by operator of the deployment in a config.json, or none where they cannot be built again.
+def _operators(config: Path) -> tuple[ByOperator, NDArray[np.float64]]:
+    """The tables by operator of the deployment in a config.json, and the shares of its stages; none where the tables
+    cannot be built again.
 
     Vidur's composition has none, since its times are not sums over operators. Operator times, models and policies may
     also come from files that no longer exist.
     """
     try:
-        return build_cost(resolve(Deployment.load(config))).operators
+        built = build_cost(resolve(Deployment.load(config)))
     except FastsimError:
-        return {}
+        return {}, np.ones(1)
+    return built.operators, built.cost.shares
 
 
 def _written(part: Part, operators: ByOperator) -> Written:

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastsim.arrays import Columns, Floats
-from fastsim.deployment.operators.decoder import Operators, operators
 from fastsim.deployment.resolved import Resolved
 
 Integers = NDArray[np.integer]
@@ -46,7 +45,7 @@ def compute_seconds(resolved: Resolved, done: Work) -> Floats:
     attended = done.pairs + (done.squares + done.tokens) / 2
     tokens = done.tokens.astype(float)
     for stage in range(stages):
-        on_stage = stage_operators(resolved, stage)
+        on_stage = resolved.stage_operators(stage)
         for gemm in on_stage.gemms:
             computed[:, stage] += seconds(gemm.count * gemm.flops(1) * tokens, gemm.precision)
         for experts in on_stage.all_experts:
@@ -68,7 +67,7 @@ def weight_bytes(resolved: Resolved, sizes: Integers, batches: Integers) -> floa
     """
     num_batches, total = float(batches.sum()), 0.0
     for stage in range(resolved.pipeline_parallel_size):
-        on_stage = stage_operators(resolved, stage)
+        on_stage = resolved.stage_operators(stage)
         experts = on_stage.experts
         routed = sum(each.count * each.weight_bytes() for each in on_stage.all_experts)
         total += num_batches * (on_stage.weight_bytes() - routed)
@@ -84,7 +83,7 @@ def kv_bytes(resolved: Resolved, read: float, written: float) -> float:
     ``read`` and ``written`` are numbers of tokens.
     """
     stages = range(resolved.pipeline_parallel_size)
-    return sum(stage_operators(resolved, stage).kv_bytes_per_token() for stage in stages) * (read + written)
+    return sum(resolved.stage_operators(stage).kv_bytes_per_token() for stage in stages) * (read + written)
 
 
 def context_read(columns: Columns, done: Work, num_chunks: int, num_prefill_tokens: int) -> float:
@@ -106,18 +105,3 @@ def context_read(columns: Columns, done: Work, num_chunks: int, num_prefill_toke
     before_decodes = float((num_gaps * num_prompt_tokens + num_gaps * (num_gaps - 1) / 2).sum())
     pairs_of_chunks = max(0.0, float(done.pairs.sum()) - before_decodes)
     return before_decodes + (pairs_of_chunks * num_chunks / num_prefill_tokens if num_prefill_tokens else 0.0)
-
-
-def stage_operators(resolved: Resolved, stage: int) -> Operators:
-    """Return the operators of a pipeline stage, with the shapes that one GPU has of them."""
-    num_layers = resolved.layers_per_stage
-    return operators(
-        resolved.model,
-        resolved.tensor_parallel_size,
-        precision=resolved.weights,
-        kv_precision=resolved.kv_precision,
-        expert_parallel=resolved.enable_expert_parallel,
-        all_to_all=resolved.all2all_backend == "deepep",
-        imbalance=resolved.moe_imbalance,
-        layers=range(stage * num_layers, (stage + 1) * num_layers),
-    )
