@@ -33,7 +33,7 @@ def checkpoint(
     if not given:
         return None, None
     try:
-        said = scheme(given)
+        said = scheme(given, str(config.get("expert_dtype") or ""))
     except UnknownSchemeError as unknown:
         method = given.get("quant_method") or ""
         shown = str(unknown) if str(unknown).startswith(method) else f"{method} {unknown}"
@@ -42,20 +42,20 @@ def checkpoint(
             "remove it, and set the deployment's quantization instead"
         ) from None
     try:
-        found = by_module(said, num_layers, has_experts)
+        found = by_module(said, num_layers, has_experts, str(config.get("model_type") or ""))
     except re.error as problem:
         raise CatalogError(f"{file}: {place}: a module's pattern is no regular expression ({problem})") from None
     return found, kv_precision(given)
 
 
-def by_module(said: Scheme, num_layers: int, has_experts: bool) -> Quantization | None:
-    """The precision of every module in every layer; None where all have 16 bits.
+def by_module(said: Scheme, num_layers: int, has_experts: bool, family: str = "") -> Quantization | None:
+    """The precision of every module in every layer of a model_type; None where all have 16 bits.
 
     Of several entries that name the matrices of one module the widest counts, since engines multiply by all of them
     at once; a module of which a matrix is left out stays in 16 bits.
     """
-    excluded = Names((entry, BF16) for entry in said.excluded)
-    named = Names(said.named)
+    excluded = Names(((entry, BF16) for entry in said.excluded), family)
+    named = Names(said.named, family)
 
     def of(module: str, layer: int) -> Precision:
         if module in WIDE and module != "lm_head":

@@ -4,10 +4,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fastsim.catalog.module_names import EXPERTS
 from fastsim.catalog.precisions import BF16, FORMATS, Precision, precision
 
 Given = Mapping[str, Any]
 EXCLUDED = ("modules_to_not_convert", "ignored_layers", "ignore", "exclude_modules", "exclude", "llm_int8_skip_modules")
+
+
+EXPERTS_IN_FP4 = tuple((f"{parent}.experts", precision("mxfp4")) for parent in EXPERTS)
 
 
 class UnknownSchemeError(Exception):
@@ -23,8 +27,11 @@ class Scheme:
     excluded: tuple[str, ...] = ()
 
 
-def scheme(given: Given) -> Scheme:
-    """What a quantization_config says, whose fields have been validated. Raises UnknownSchemeError."""
+def scheme(given: Given, expert_dtype: str = "") -> Scheme:
+    """What a quantization_config says, whose fields have been validated. Raises UnknownSchemeError.
+
+    ``expert_dtype``: that of the routed experts, where config.json says it beside a quantization_config of fp8.
+    """
     inner = given.get("quantization")
     given = {**inner, **given} if isinstance(inner, dict) else given
     method = (given.get("quant_method") or "").lower().replace("_", "-")
@@ -34,6 +41,9 @@ def scheme(given: Given) -> Scheme:
     if read is None:
         raise UnknownSchemeError(method or "a quantization without quant_method")
     found = read(given)
+    if method == "fp8" and (given.get("quantized_layers") or expert_dtype == "fp4"):
+        # Experts alone are in fewer bits; the lists say what else was left as it was, which is fp8.
+        return Scheme(found.default, _modelopt(given).named or EXPERTS_IN_FP4)
     lists = [given.get(name) or () for name in EXCLUDED]
     return Scheme(found.default, found.named, (*found.excluded, *(entry for one in lists for entry in one)))
 
@@ -175,7 +185,7 @@ def _algorithm(given: Given) -> Precision:
 
 def _mxfp4(given: Given) -> Scheme:
     """OpenAI's and vLLM's method, which quantizes the experts alone."""
-    return Scheme(BF16, tuple((name, precision("mxfp4")) for name in ("mlp.experts", "block_sparse_moe.experts")))
+    return Scheme(BF16, EXPERTS_IN_FP4)
 
 
 def _bitsandbytes(given: Given) -> Scheme:

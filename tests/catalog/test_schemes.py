@@ -5,8 +5,11 @@ from typing import Any
 import pytest
 
 from fastsim.catalog.checkpoint import by_module
+from fastsim.catalog.load import load_model, names
+from fastsim.catalog.module_names import MODULES
 from fastsim.catalog.quantization import Quantization, uniform
 from fastsim.catalog.schemes import UnknownSchemeError, kv_precision, scheme
+from fastsim.deployment.operators.decoder import operators
 
 ATTENTION = ("attn_pre_proj", "attn_post_proj")
 MLP = ("mlp_up_proj", "mlp_down_proj")
@@ -170,6 +173,36 @@ def test_mxfp4_of_gpt_oss_quantises_the_experts_alone() -> None:
     asked = uniform("mxfp4", has_experts=True)
     assert asked.of("moe_experts", 1).bits == 4.25 and asked.of("attn_pre_proj", 1).name == "bf16"
     assert uniform("mxfp4").of("mlp_up_proj").name == "mxfp4"
+
+
+def test_experts_in_fp4_within_a_checkpoint_in_fp8() -> None:
+    given: dict[str, Any] = {"quant_method": "fp8", "weight_block_size": [128, 128]}
+    layers = {"layers.1.ffn.experts": {"quant_algo": "NVFP4"}}
+    for config, expert_dtype, name in (
+        (given, "fp4", "mxfp4"),
+        (given | {"ignore": ["*.attn.*"], "quantized_layers": layers}, "", "nvfp4"),
+    ):
+        found = by_module(scheme(config, expert_dtype), 2, has_experts=True)
+        assert found and found.of("moe_experts", 1).name == name
+        assert {found.of(module, 1).name for module in ("attn_down_proj", "shared_up_proj")} == {"fp8_block"}
+
+
+def test_families_that_name_their_modules_otherwise() -> None:
+    given = {"quant_method": "modelopt", "quant_algo": "NVFP4"}
+    beside = given | {"ignore": ["model.language_model.layers.1.mlp*", "model.language_model.layers.1.router*"]}
+    found = by_module(scheme(beside), 2, has_experts=True, family="gemma4_text")
+    assert found and [found.of(name, 1).name for name in ("moe_experts", "shared_up_proj")] == ["nvfp4", "bf16"]
+    delta = given | {"ignore": ["re:.*self_attn.*"]}
+    found = by_module(scheme(delta), 2, has_experts=True, family="kimi_linear")
+    assert found and {found.of(f"linear_{name}_proj", 1).name for name in ("in", "inner", "out")} == {"bf16"}
+    found = by_module(scheme(delta), 2, has_experts=True, family="qwen3_next")
+    assert found and found.of("linear_in_proj", 1).name == "nvfp4"
+
+
+def test_every_gemm_of_every_model_has_published_names() -> None:
+    for name in names("models"):
+        ops = operators(load_model(name), 1)
+        assert {gemm.name.rstrip("_123456789") for gemm in ops.gemms} <= set(MODULES), name
 
 
 def test_groups_of_modules_have_precisions_of_their_own() -> None:

@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 from fastsim.catalog.load import load_model
-from fastsim.cli.terminal.console import MISSING, number, print_json, stdout, table
+from fastsim.cli.terminal.console import MISSING, note, number, print_json, stdout, table
 from fastsim.deployment.memory.modules import modules
 from fastsim.deployment.operators.decoder import operators
 
@@ -47,6 +47,10 @@ def show(name: str, as_json: bool) -> None:
         entries.add_row(module["name"], module["precision"], *bits, count, which, *sizes)
     console.print(f"{model['name']} ({model['source']})\n")
     console.print(entries)
+    for said in model["notes"]:
+        note(said)
+    if model["refused"]:
+        note(f"its times cannot be predicted: {model['refused']}")
     billions = f"{number(known['parameters'] / 1e9)} billion parameters, {known['bytes'] / GIB:.2f} GiB"
     cache = f"KV cache in {known['kv_cache_dtype']}, {known['kv_bytes_per_token']:,} bytes a token"
     console.print(f"\n{billions}; {cache}")

@@ -8,7 +8,8 @@ from fastsim.catalog.quantization import uniform
 from fastsim.deployment.operators.decoder import operators
 from fastsim.deployment.operators.kinds import BYTES
 
-NORMS = "norms and other vectors"
+NORMS, POSITIONS = "norms and other vectors", "position embeddings"
+TOWERS = "encoders of images and sound, an estimate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +44,18 @@ def modules(model: Model) -> list[Module]:
         for gemm in ops.gemms:
             add(gemm.name, gemm.precision, gemm.bits, layer, gemm.n * (gemm.k + gemm.bias), gemm.weight_bytes())
         for experts in ops.all_experts:
-            each = 3 * experts.hidden * experts.intermediate
-            each += (2 * experts.intermediate + experts.hidden) * experts.bias
-            number = each * experts.num_experts
+            biases = ((experts.projections - 1) * experts.intermediate + experts.hidden) * experts.bias
+            number = experts.weights() + biases * experts.num_experts
             add(experts.name, experts.precision, experts.bits, layer, number, experts.weight_bytes())
         vectors = sum(kernel.weights for kernel in ops.elementwise)
         add(NORMS, "bf16", None, layer, vectors, BYTES * vectors)
     norm, embedding, head = ops.final_norm.weights, ops.embedding.weights, ops.lm_head
     add(NORMS, "bf16", None, None, norm, BYTES * norm)
     add("embedding", "bf16", None, None, embedding, BYTES * embedding)
+    positions = model.position_embeddings * model.hidden_size
+    for name, number in ((POSITIONS, positions), (TOWERS, model.tower_parameters)):
+        if number:
+            add(name, "bf16", None, None, number, BYTES * number)
     if not model.tie_word_embeddings:
         add(head.name, head.precision, head.bits, None, head.n * head.k, head.weight_bytes())
     names = list(dict.fromkeys(name for name, _, _ in found))

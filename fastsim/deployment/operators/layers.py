@@ -91,7 +91,9 @@ def dense_parts(model: Model, tp: int, kinds: Mapping[Layer, Sequence[int]], wei
 
 
 def expert_parts(model: Model, tp: int, layers: Sequence[int], weights: Quantization) -> Parts:
-    """A layer of experts without its routed experts: the router, its top-k XX"""
+    """A layer of experts without its routed experts: the router, its top-k choice, and the experts that all tokens
+    share.
+    """
     hidden, number, count = model.hidden_size, model.num_experts, len(layers)
     gemms = gemms_of("moe_router", number, hidden, layers, weights)
     chosen = 8 * model.num_experts_per_tok  # a weight and an index for each
