@@ -1,6 +1,7 @@
 """Reads JSON files of requests: lines with an object each, and the documents that benchmarks write."""
 
 import json
+import re
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
@@ -15,7 +16,8 @@ JSON_LINE = 2**24  # characters of the longest line that is read
 MISSING = object()
 TEXT = 64  # characters of the longest date
 # The top-level keys of documents that hold requests; other documents are descriptions.
-DOCUMENTS = ("input_lens", "benchmarks", "total_input_tokens")
+DOCUMENTS = ("input_lens", "benchmarks", "request_throughput", "load_summary")
+SPACE = re.compile(r"[ \t\r\n,:]*")
 BYTES_PER_TOKEN = 4  # of text in UTF-8, on average
 _OBJECT = '{"arrived_at": 0.0, "num_prompt_tokens": 512, "num_output_tokens": 128}'
 
@@ -26,16 +28,19 @@ def holds_requests(head: str) -> bool:
     if text.startswith("["):
         return True
     decoder, at, keys = json.JSONDecoder(), 1, set()
-    while text.startswith("{"):
-        try:
-            at += len(text[at:]) - len(text[at:].lstrip(" \t\r\n,"))
-            key, at = decoder.raw_decode(text, at)
+    try:
+        while text.startswith("{"):
+            key, at = decoder.raw_decode(text, _after_space(text, at))
             keys.add(key)
-            at += len(text[at:]) - len(text[at:].lstrip(" \t\r\n:"))
-            _, at = decoder.raw_decode(text, at)
-        except (ValueError, RecursionError, TypeError):
-            break
+            _, at = decoder.raw_decode(text, _after_space(text, at))
+    except (ValueError, RecursionError, TypeError):
+        pass  # the end of the head, or of the document
     return not keys.isdisjoint(DOCUMENTS)
+
+
+def _after_space(text: str, at: int) -> int:
+    found = SPACE.match(text, at)
+    return found.end() if found else at
 
 
 def read(path: str, suffix: str) -> Table:
@@ -61,8 +66,8 @@ def read(path: str, suffix: str) -> Table:
             rows.add_all(_parallel(document, path), VLLM)
         case _:
             raise WorkloadError(
-                f"{path}: holds totals of a benchmark but no requests; run vllm bench serve with --save-result "
-                "--save-detailed"
+                f"{path}: holds totals of a benchmark but no requests; give a file with one record per request "
+                "(vllm bench serve --save-result --save-detailed, profile_export.jsonl of AIPerf)"
             )
     return rows.table()
 

@@ -19,6 +19,8 @@ class Origin:
         What the layout is called.
     without_output : int
         Requests of the file that have no output, which were left out.
+    without_prompt : int
+        Further requests of a published file that have no prompt, which were left out too.
     sorted : bool
         Whether the requests were not in order of arrival, and have been sorted.
     estimated : bool
@@ -35,6 +37,7 @@ class Origin:
 
     layout: str = ""
     without_output: int = 0
+    without_prompt: int = 0
     sorted: bool = False
     estimated: bool = False
     hashed: bool = False
@@ -52,6 +55,8 @@ class Origin:
         said, longer = [], f"with more tokens than max_model_len {self.max_model_len:,}"
         if self.without_output:
             said.append(f"{_requests(self.without_output, 'without output')} left out")
+        if self.without_prompt:
+            said.append(f"{_requests(self.without_prompt, 'without prompt')} left out")
         if self.sorted:
             said.append("the requests of the file were not in order of arrival, and have been sorted")
         if self.estimated:

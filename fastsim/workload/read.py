@@ -1,6 +1,7 @@
 """Reads workloads from files, in fastsim's own columns and in the layouts that others publish."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,14 +23,15 @@ SLOW = 60.0  # s between two arrivals on average, beyond which the unit of our o
 def requests(path: str, unit: str | None = None) -> Workload:
     """Read the workload in a file; ``-`` is CSV on standard input.
 
-    ``unit`` is that of the times, one of UNITS; by default that of the layout. Requests without output are left out.
-    Columns that the layout does not have are ignored, except replica_id. Raises WorkloadError with the file, the row
-    (data rows count from 1), the column, the value and a valid value.
+    ``unit`` is that of the times, one of UNITS; by default that of the layout. Requests without output are left out,
+    and in published layouts those without prompt. Columns that the layout does not have are ignored, except
+    replica_id. Raises WorkloadError with the file, the row (data rows count from 1), the column, the value and a valid
+    value.
     """
     table = files.read(path)
     layout, place = table.layout, table.place
     names = [table.find(column) for column in COLUMNS]
-    rows = _rows_with_output(table, names[2])
+    rows, origin = _complete(table, *names[1:])
     times = _times(table, names[0], unit, rows)
     order = None
     if layout not in (OWN, VIDUR) and not (times[1:] >= times[:-1]).all():
@@ -43,13 +45,8 @@ def requests(path: str, unit: str | None = None) -> Workload:
         replicas = check_replicas(numbers(table, "replica_id", rows), place, "replica_id", rows)
     _ask_for_unit(table, times, names[0], unit)
     hashes = _hashes(table, prompts, rows)
-    origin = Origin(
-        layout=layout.name,
-        without_output=table.failed + (0 if rows is None else table.columns.num_rows - len(rows)),
-        sorted=order is not None,
-        hashed=hashes is not None,
-        mean_gap=_doubtful_gap(times) if unit is None and layout in (OWN, VIDUR) else 0.0,
-    )
+    gap = _doubtful_gap(times) if unit is None and layout in (OWN, VIDUR) else 0.0
+    origin = replace(origin, sorted=order is not None, hashed=hashes is not None, mean_gap=gap)
     workload = Workload(times, prompts, outputs, replicas, place, hashes, origin)
     if table.recorded is not None:
         digest, earlier = table.recorded
@@ -62,10 +59,9 @@ def lengths(path: str) -> tuple[NDArray[np.int64], Origin]:
     """Read prompt and output tokens, int64[2, num_requests], from a file that may lack arrival times."""
     table = files.read(path)
     names = [table.find(column) for column in COLUMNS[1:]]
-    rows = _rows_with_output(table, names[1])
+    rows, origin = _complete(table, *names)
     both = np.stack([check_lengths(numbers(table, name, rows), table.place, name, rows) for name in names])
-    left_out = table.failed + table.columns.num_rows - both.shape[1]
-    return both, Origin(table.layout.name, left_out, estimated=table.layout is SHAREGPT)
+    return both, origin
 
 
 def times(path: str, unit: str | None = None) -> NDArray[np.float64]:
@@ -79,24 +75,36 @@ def times(path: str, unit: str | None = None) -> NDArray[np.float64]:
     return check_times(found, table.place, name)
 
 
-def _rows_with_output(table: Table, output: str) -> Rows:
-    """The rows of requests that have an output, int64[n]; None if these are all rows. Raises WorkloadError if none."""
+def _complete(table: Table, prompt: str, output: str) -> tuple[Rows, Origin]:
+    """The rows of requests that can be simulated, int64[n], or None if these are all; and how many others there are.
+
+    Raises WorkloadError if there is none.
+    """
     layout, columns = table.layout, table.columns
     kept = np.ones(columns.num_rows, bool)
     if layout.error in columns.column_names:
         kept &= ~columns[layout.error].fill_null(False).to_numpy().astype(bool)
-    column = columns[output]
     if layout.measured:
-        kept &= ~column.is_null().to_numpy()
-    if is_number(column.type):
-        kept &= column.fill_null(1).to_numpy() != 0
-    if kept.all():
-        return None
-    if not kept.any():
+        kept &= ~columns[output].is_null().to_numpy()
+    kept &= _not_zero(columns[output])
+    with_output = int(kept.sum())
+    if layout not in (OWN, VIDUR):
+        kept &= _not_zero(columns[prompt])
+    number = int(kept.sum())
+    if not number:
         raise WorkloadError(
             f"{table.place}: {output}: none of the {len(kept):,} requests has an output; give at least one"
         )
-    return np.flatnonzero(kept)
+    failed, empty = table.failed + len(kept) - with_output, with_output - number
+    origin = Origin(layout.name, without_output=failed, without_prompt=empty, estimated=layout is SHAREGPT)
+    return (None if number == len(kept) else np.flatnonzero(kept)), origin
+
+
+def _not_zero(column: Any) -> NDArray[np.bool_]:
+    """Where a column of numbers is not 0, bool[n]; everywhere, if it holds anything else."""
+    if not is_number(column.type):
+        return np.ones(len(column), bool)
+    return np.asarray(column.fill_null(1).to_numpy() != 0)
 
 
 def _times(table: Table, name: str, unit: str | None, rows: Rows) -> NDArray[np.float64]:

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from click.testing import CliRunner
 from pyarrow import parquet
 from streams import HEADER, POISSON, SHARED, file, needs_shared
 
+from fastsim.cli import cli
 from fastsim.errors import ConfigError, WorkloadError
 from fastsim.workload import BlockHashes, Workload
 from fastsim.workload.loading import is_description, load
@@ -177,6 +179,14 @@ def test_published_layouts(
     assert load(gaps, num_requests=1).arrived_at.tolist() == [0]
 
 
+def test_requests_without_prompt_are_left_out_of_published_layouts(tmp_path: Path) -> None:
+    stream = load(file(tmp_path, BURSTGPT.replace("1087,230", "0,230")))
+    assert stream.num_prompt_tokens.tolist() == [472, 1360]
+    assert stream.notes == ("1 request without output is left out", "1 request without prompt is left out")
+    with pytest.raises(WorkloadError, match="Response tokens: none of the 4 requests has an output"):
+        load(file(tmp_path, BURSTGPT.replace(",18,", ",0,").replace("1087,", "0,").replace("1360,", "0,")))
+
+
 def test_parquet_of_published_layouts(tmp_path: Path) -> None:
     columns = {
         "TIMESTAMP": pa.array([0, 4_314_579_000], pa.timestamp("ns", "UTC")),
@@ -191,8 +201,8 @@ def test_requests_out_of_order_are_sorted_in_published_layouts(tmp_path: Path) -
     stream = load(file(tmp_path, BURSTGPT.replace("185,", "7,")))
     assert stream.num_prompt_tokens.tolist() == [472, 1360, 1087]
     assert any("sorted" in note for note in stream.notes)
-    bad = BURSTGPT.replace("185,ChatGPT,1360", "7,ChatGPT,0")
-    with pytest.raises(WorkloadError, match="data row 4: Request tokens: 0 is not"):
+    bad = BURSTGPT.replace("185,ChatGPT,1360", "7,ChatGPT,-1")
+    with pytest.raises(WorkloadError, match="data row 4: Request tokens: -1 is not"):
         load(file(tmp_path, bad))
 
 
@@ -274,7 +284,8 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("p.jsonl", lines([AIPERF[1] | {"metrics": 3}]), "column metrics.input_sequence_length.value is missing"),
     ("v.json", VLLM | {"start_times": [1.0]}, "has 4 values and start_times 1; every list"),
     ("v.json", {key: VLLM[key] for key in VLLM if key != "start_times"}, "column start_times is missing"),
-    ("v.json", {"backend": "vllm", "total_input_tokens": 9}, "--save-result --save-detailed"),
+    ("v.json", {"backend": "vllm", "request_throughput": 9}, "--save-result --save-detailed"),
+    ("v.json", {"load_summary": {"count": 3}}, "holds totals of a benchmark but no requests"),
     ("v.json", VLLM | {"input_lens": ["a", 1, 1, 1]}, "request 1: input_lens: 'a' is not a number"),
     ("v.json", VLLM | {"start_times": [float("nan"), 1, 2, 3]}, "data row 1: start_times: nan is not a time"),
     ("v.json", VLLM | {"input_lens": 3, "output_lens": None}, "column input_lens is missing"),
@@ -348,6 +359,16 @@ def test_descriptions_in_json_are_still_read(tmp_path: Path) -> None:
     assert load(path).num_requests == 3
     with pytest.raises(ConfigError, match="not valid JSON"):
         load(file(tmp_path, '{"lengths": ', "w.json"))
+
+
+def test_readme_begins_with_a_published_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    written, command = readme.partition("cat > azure.csv <<END\n")[2].partition("END\n")[::2]
+    monkeypatch.chdir(tmp_path)
+    Path("azure.csv").write_text(written)
+    assert load("azure.csv").arrived_at.tolist() == [0, 4.314579, 4.541877]
+    said = CliRunner().invoke(cli, command.partition("\n")[0].split()[1:], catch_exceptions=False)
+    assert "3 requests of azure.csv" in said.stdout
 
 
 @needs_shared
