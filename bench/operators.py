@@ -11,20 +11,22 @@ from pathlib import Path
 
 import numpy as np
 
-from fastsim.catalog.load import load_model
+from fastsim.catalog.load import load_device, load_model
 from fastsim.catalog.model import Model
+from fastsim.predictors.chip import Chip
 from fastsim.predictors.families import FAMILIES, Size
 from fastsim.predictors.forests import forest as shipped
 from fastsim.predictors.forests import vidur_baseline
 from fastsim.predictors.forests.splits import FOLDS
 from fastsim.predictors.forests.train import hold_out, percent
-from fastsim.predictors.measurements import aiconfigurator, vidur
+from fastsim.predictors.measurements import aiconfigurator, vidur, vidur_device
 from fastsim.predictors.measurements.records import Records, checked
 
 ROOT = Path(__file__).resolve().parents[1]
 VIDUR = ROOT.parent / "shared" / "vidur_profiles"
-PROFILED = ("meta-llama/Llama-2-7b-hf", "meta-llama/Llama-2-70b-hf")
-SYSTEMS = {"a100": "a100_sxm", "h100": "h100_sxm"}
+PROFILED = "meta-llama/Llama-2-70b-hf"
+# Vidur's devices, and the systems whose forests are asked: the A40 its own, and the A100's scaled to its figures.
+GEMMS = (("a100", "a100_sxm"), ("h100", "h100_sxm"), ("a40", "a40"), ("a40", "a100_sxm"))
 UNSHRUNK = Size(60, None)
 SEEN = "rows it was trained on"
 
@@ -62,24 +64,6 @@ def splits_table(compare: list[str], families: list[str], precisions: list[str],
         )
 
 
-def gemm_records(path: Path, device: str, model: Model, tp: int) -> Records:
-    """The projections of mlp.csv in the declared table: what other sources of the same GPU can be held against."""
-    tokens, times = vidur.read_mlp(path, model, tp)
-    heads, kv, dim = model.num_attention_heads // tp, max(1, model.num_key_value_heads // tp), model.head_dim
-    ffn, hidden = model.intermediate_size // tp, model.hidden_size
-    shapes = {
-        "attn_pre_proj": ((heads + 2 * kv) * dim, hidden),
-        "attn_post_proj": (hidden, heads * dim),
-        "mlp_up_proj": ((2 if model.gated_mlp else 1) * ffn, hidden),
-        "mlp_down_proj": (hidden, ffn),
-    }
-    shape = np.concatenate(
-        [np.column_stack([tokens, *np.full((2, tokens.size), [[n], [k]])]) for n, k in shapes.values()]
-    )
-    ms = np.concatenate([times[name] for name in shapes])
-    return checked(Records("gemm", device, "bf16", ("vidur 7d47513",), shape, ms, str(path)))
-
-
 def decode_records(path: Path, device: str, model: Model, tp: int) -> Records:
     """Decode attention of attention.csv in the declared table."""
     batch, kv, ms = vidur.read_attention(path, model, tp, decode=True)
@@ -89,10 +73,11 @@ def decode_records(path: Path, device: str, model: Model, tp: int) -> Records:
     return checked(Records("decode_attention", device, "bf16", ("vidur 7d47513",), shape, ms, str(path)))
 
 
-def against(records: Records, groups: dict[str, np.ndarray]) -> str:
+def against(records: Records, system: str, groups: dict[str, np.ndarray]) -> str:
     """Our times against measured ones: mean absolute (and signed) difference, %, by group of rows."""
-    system = SYSTEMS[records.device]
-    forest = shipped.load(system, records.family, "bf16", aiconfigurator.SYSTEMS[system].chip)
+    device = load_device(records.device)
+    chip = Chip(device.tflops["bf16"], device.bandwidth_gb_s, device.num_sms)
+    forest = shipped.load(system, records.family, "bf16", chip)
     off = 100 * (forest.ms(records.shape) / records.ms - 1)
     low, high = forest.interval(records.shape)
     inside = 100 * np.mean((low <= records.ms) & (records.ms <= high))
@@ -105,21 +90,16 @@ def against(records: Records, groups: dict[str, np.ndarray]) -> str:
 def vidur_table() -> None:
     """Print our operators against Vidur's profiles."""
     print("\nOurs over Vidur's measurements, mean absolute (and signed) difference, %, by tokens or sequences")
-    root = vidur.profiling(VIDUR)
-    for device in SYSTEMS:
-        for name in PROFILED:
-            model = load_model(name)
-            for tp in (1, 2, 4, 8):
-                path = root / "compute" / device / name / "mlp.csv"
-                records = gemm_records(path, device, model, tp)
-                tokens = records.shape[:, 0]
-                groups = {"to 64 tokens": tokens <= 64, "beyond": tokens > 64}
-                print(f"{device:6}{name.split('/')[1]:18}TP{tp}  GEMM    {against(records, groups)}")
-    path = root / "compute" / "a100" / PROFILED[1] / "attention.csv"
-    records = decode_records(path, "a100", load_model(PROFILED[1]), 2)
+    for device, system in GEMMS:
+        records = vidur_device.gemms(VIDUR, device)
+        tokens = records.shape[:, 0]
+        groups = {"to 64 tokens": tokens <= 64, "to 512": (tokens > 64) & (tokens <= 512), "beyond": tokens > 512}
+        print(f"{device:5} by {system:9}  GEMM    {against(records, system, groups)}")
+    path = vidur.profiling(VIDUR) / "compute" / "a100" / PROFILED / "attention.csv"
+    records = decode_records(path, "a100", load_model(PROFILED), 2)
     moved = 4 * records.shape[:, [0, 1, 3, 4]].prod(axis=1)
     groups = {"KV to 64 MB": moved <= 64e6, "beyond": moved > 64e6}
-    print(f"a100  Llama-2-70b-hf    TP2  decode  {against(records, groups)}")
+    print(f"a100  by a100_sxm   decode  {against(records, 'a100_sxm', groups)}")
     print(NOTES)
 
 
