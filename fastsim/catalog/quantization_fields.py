@@ -66,7 +66,6 @@ class Quantization(_Fields):
     extra_config: Table = None
     load_in_8bit: Switch = None
     load_in_4bit: Switch = None
-    bnb_4bit_use_double_quant: Switch = None
     global_quant_config: Table = None
     layer_quant_config: Table = None
     forward_dtype: Text = None

@@ -191,8 +191,7 @@ def _mxfp4(given: Given) -> Scheme:
 def _bitsandbytes(given: Given) -> Scheme:
     if given.get("load_in_8bit"):
         return Scheme(precision("int8"))
-    # Double quantization stores a scale in 8 bits, and 256 of these scales share one of 32 bits.
-    return Scheme(_grouped("nf4", 64, 8 + 32 / 256) if given.get("bnb_4bit_use_double_quant") else precision("nf4"))
+    return Scheme(precision("nf4"))  # engines widen the scales of double quantization to 32 bits when they load them
 
 
 TORCHAO = {"int8weightonly": "int8_wo", "int4weightonly": "int4_wo", "float8weightonly": "fp8_wo"}

@@ -277,6 +277,8 @@ def _as_published(given: Deployment, model: Model) -> Deployment:
     """The deployment with the precisions that it leaves open, which are those of the checkpoint."""
     published = model.quantization.name if model.quantization else "none"
     chosen = given.quantization or published
+    if (chosen, published) == ("fp8", "fp8_block"):
+        chosen = "fp8_block"  # engines call both fp8, and take the blocks from the checkpoint
     update = {"quantization": chosen}
     if given.kv_cache_dtype == "auto" and model.kv_cache_dtype == "fp8" and chosen == published:
         update["kv_cache_dtype"] = "fp8"

@@ -76,7 +76,7 @@ NORMAL = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_
         ({"quant_method": "auto-round", "bits": 4, "group_size": 128}, "int4_wo", 4 + 20 / 128),
         ({"quant_method": "bitsandbytes", "load_in_8bit": True}, "int8", 8),
         (NORMAL, "nf4", 4 + 32 / 64),
-        (NORMAL | {"bnb_4bit_use_double_quant": True}, "nf4", 4 + (8 + 32 / 256) / 64),
+        (NORMAL | {"bnb_4bit_use_double_quant": True}, "nf4", 4 + 32 / 64),
         (torchao("Float8DynamicActivationFloat8WeightConfig"), "fp8", 8),
         (torchao("Int4WeightOnlyConfig", group_size=64), "int4_wo", 4 + 32 / 64),
         ({"quant_method": "torchao", "quant_type": "int8_weight_only"}, "int8_wo", 8),

@@ -272,6 +272,7 @@ def test_precisions_and_experts() -> None:
         resolve(Deployment.load(deepseek, ["device=h100"]))
     two_nodes = resolve(Deployment.load(deepseek, ["device=h100", "tensor_parallel_size=16"]))
     assert two_nodes.num_gpus == 16 and two_nodes.memory.num_blocks > 1000
+    assert resolve(Deployment.load(deepseek, ["quantization=fp8"])).quantization == "fp8_block"
     other = resolve(Deployment.load(deepseek, ["device=h100", "quantization=int4_wo"]))
     assert other.memory.num_blocks > 1000
     note = (
