@@ -8,6 +8,7 @@ from fastsim.catalog.load import load_model
 from fastsim.cli.terminal.console import MISSING, note, number, print_json, stdout, table
 from fastsim.deployment.memory.modules import modules
 from fastsim.deployment.operators.decoder import operators
+from fastsim.deployment.operators.parameters import parameters
 
 GIB = 2**30
 
@@ -19,13 +20,16 @@ def described(name: str) -> dict[str, Any]:
     shapes = asdict(model)
     shapes["quantization"] = model.quantization.name if model.quantization else None
     cache = model.kv_cache_dtype or "bf16"
+    ops, counted = operators(model, 1, kv_precision=cache), parameters(model)
     return {
         "model": shapes,
         "modules": [asdict(module) for module in found],
-        "parameters": sum(module.parameters for module in found),
+        "parameters": counted.total,
+        "active_parameters": counted.active,
         "bytes": round(sum(module.bytes for module in found)),
         "kv_cache_dtype": cache,
-        "kv_bytes_per_token": operators(model, 1, kv_precision=cache).kv_bytes_per_token(),
+        "kv_bytes_per_token": None if model.compressed_kv else ops.kv_bytes_per_token(),
+        "state_bytes_per_sequence": ops.state_bytes_per_sequence(),
     }
 
 
@@ -50,10 +54,19 @@ def show(name: str, as_json: bool) -> None:
     for said in model["notes"]:
         note(said)
     if model["refused"]:
-        note(f"its times cannot be predicted: {model['refused']}")
+        note(f"its times cannot be predicted, as it {model['refused']}")
+    console.print(f"\n{_sums(known)}")
+
+
+def _sums(known: dict[str, Any]) -> str:
+    """The sums over a model's modules, and what its tokens and sequences take, as a sentence."""
     billions = f"{number(known['parameters'] / 1e9)} billion parameters, {known['bytes'] / GIB:.2f} GiB"
-    cache = f"KV cache in {known['kv_cache_dtype']}, {known['kv_bytes_per_token']:,} bytes a token"
-    console.print(f"\n{billions}; {cache}")
+    if known["active_parameters"] != known["parameters"]:
+        billions += f" ({number(known['active_parameters'] / 1e9)} billion active)"
+    each, state = known["kv_bytes_per_token"], known["state_bytes_per_sequence"]
+    cache = f"KV cache in {known['kv_cache_dtype']}, {each:,} bytes a token" if each is not None else ""
+    kept = f"{state:,} bytes of state a sequence" if state else ""
+    return "; ".join(part for part in (billions, cache or "KV cache of unknown size", kept) if part)
 
 
 def ranges(layers: tuple[int, ...]) -> str:

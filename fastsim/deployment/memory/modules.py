@@ -44,9 +44,7 @@ def modules(model: Model) -> list[Module]:
         for gemm in ops.gemms:
             add(gemm.name, gemm.precision, gemm.bits, layer, gemm.n * (gemm.k + gemm.bias), gemm.weight_bytes())
         for experts in ops.all_experts:
-            biases = ((experts.projections - 1) * experts.intermediate + experts.hidden) * experts.bias
-            number = experts.weights() + biases * experts.num_experts
-            add(experts.name, experts.precision, experts.bits, layer, number, experts.weight_bytes())
+            add(experts.name, experts.precision, experts.bits, layer, experts.weights(), experts.weight_bytes())
         vectors = sum(kernel.weights for kernel in ops.elementwise)
         add(NORMS, "bf16", None, layer, vectors, BYTES * vectors)
     norm, embedding, head = ops.final_norm.weights, ops.embedding.weights, ops.lm_head

@@ -154,8 +154,10 @@ class Experts:
         return size * -(-self.num_experts // self.ep)
 
     def weights(self) -> int:
-        """Elements of the weights of one layer on this GPU."""
-        return self.projections * self.hidden * self.width() * -(-self.num_experts // self.ep)
+        """Elements of the weights of one layer on this GPU, with their biases."""
+        each = self.projections * self.hidden * self.width()
+        each += ((self.projections - 1) * self.width() + self.hidden) * self.bias
+        return each * -(-self.num_experts // self.ep)
 
 
 def _padded(size: int, multiple: int) -> int:
