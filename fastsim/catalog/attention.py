@@ -20,11 +20,14 @@ class Attention:
     latent: dict[str, int]
 
 
-def attention(fields: Fields, hidden: int) -> Attention:
+def attention(fields: Fields, hidden: int, attends: bool) -> Attention:
     """Read the attention of a configuration. KV heads default to those of queries, head_dim to hidden / heads.
 
-    Raises CatalogError for sizes that do not divide each other.
+    ``attends``: whether any layer has attention; without it there is one head of the model's width. Raises CatalogError
+    for sizes that do not divide each other.
     """
+    if not attends:
+        return Attention(Heads(1, 1, hidden, hidden), {})
     query = fields.required(*QUERY)
     latent = _latent(fields)
     dim = latent["qk_nope_head_dim"] + latent["qk_rope_head_dim"] if latent else fields.size(*HEAD_DIM)

@@ -31,7 +31,7 @@ LIKE_LLAMA = (
     "ernie4_5_moe exaone falcon_h1 glm glm4_moe glm_moe_dsa granite granitemoe granitemoehybrid granitemoeshared "
     "hunyuan hunyuan_v1_dense hunyuan_v1_moe internlm2 internlm3 jamba kimi_k2 kimi_linear llama llama4_text mimo "
     "mimo_v2_flash minicpm3 minimax_m2 ministral mistral mixtral nemotron-nas olmo orion phi3 phimoe seed_oss solar "
-    "stablelm step3p7 xverse yi"
+    "deepseek_v4 falcon_mamba hymba mamba2 minimax_m3 minimax_text_01 stablelm step3p5 step3p7 xverse yi"
 )
 CLASS_DEFAULTS: dict[str, Defaults] = {
     **{kind: {} for kind in LIKE_LLAMA.split()},
@@ -40,7 +40,7 @@ CLASS_DEFAULTS: dict[str, Defaults] = {
     **dict.fromkeys(("qwen2_5_omni_text", "qwen2_5_vl_text", "qwen2_vl_text"), QWEN2 | BIAS),
     **dict.fromkeys(("qwen3", "qwen3_moe", "qwen3_vl_text", "qwen3_vl_moe_text", "qwen3_omni_moe_text"), QWEN3),
     **dict.fromkeys(("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"), QWEN3_NEXT),
-    **dict.fromkeys(("smollm3", "ernie4_5", "minicpm", "zamba2", "lfm2", "lfm2_moe"), TIED | GATED),
+    **dict.fromkeys(("smollm3", "ernie4_5", "mamba", "minicpm", "zamba2", "lfm2", "lfm2_moe"), TIED | GATED),
     **dict.fromkeys(("opt", "biogpt"), GPT2 | {"learned_positions": 2}),
     **dict.fromkeys(("gptj", "codegen"), PLAIN | {"parallel": True}),
     **dict.fromkeys(("nemotron", "nemotron_h", "arcee"), PLAIN),

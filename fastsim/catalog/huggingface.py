@@ -15,6 +15,7 @@ from fastsim.catalog.config_fields import ConfigFile, check, read
 from fastsim.catalog.experts import DENSE_WIDTH, Experts, experts
 from fastsim.catalog.fields import Fields
 from fastsim.catalog.layer_kinds import count, layers
+from fastsim.catalog.layer_mixers import mixers
 from fastsim.catalog.linear import linear
 from fastsim.catalog.model import Layer, Model
 from fastsim.catalog.refusals import refuse_unreadable, untimed
@@ -28,6 +29,7 @@ VOCABULARY = ("padded_vocab_size", "vocab_size")
 POSITIONS = ("max_position_embeddings", "n_positions", "seq_length", "max_seq_len", "n_ctx", "model_max_length")
 ACTIVATION = ("hidden_act", "hidden_activation", "activation_function", "mlp_hidden_act", "activation")
 BIAS = ("attention_bias", "qkv_bias", "add_qkv_bias", "use_qkv_bias")
+UNBOUNDED = 2**20  # tokens of a model without attention, which has no bound
 QK_NORM = ("qk_layernorm", "use_qk_norm", "qk_norm")
 
 
@@ -46,14 +48,16 @@ def read_config(path: Path) -> Model:
     refuse_unreadable(fields)
     hidden, number = fields.required(*HIDDEN), count(fields)
     moe, notes = experts(fields, hidden), _unknown(fields)
-    attending = attention(fields, hidden)
+    attends = "attention" in mixers(fields, number)
+    attending = attention(fields, hidden, attends)
     kinds = layers(fields, number, attending.heads, hidden, moe.number > 0)
     gated = _gated(fields, moe)
     windows = [layer.window for layer in kinds if layer.window is not None]
     mixing = linear(fields, hidden) if any(one.mixer == "linear" or one.linear_beside for one in kinds) else None
     seen, about = towers(Fields(file, config, {}, "", fields.kind), hidden)
     quantization, kv_cache_dtype = checkpoint(file, stated, number, moe.number > 0)
-    positions, rows = fields.required(*POSITIONS), fields.defaults.get("learned_positions")
+    positions = fields.required(*POSITIONS) if attends else fields.size(*POSITIONS) or UNBOUNDED
+    rows = fields.defaults.get("learned_positions")
     return Model(
         name=str(path),
         num_layers=number,
@@ -89,7 +93,7 @@ def read_config(path: Path) -> Model:
         position_embeddings=0 if rows is None else positions + rows,
         tower_parameters=seen,
         notes=(*notes, *about),
-        refused=untimed(fields, any(layer.mixer == "attention" for layer in kinds)),
+        refused=untimed(fields, attends),
         **_heads(fields, attending.latent),
     )
 
@@ -139,10 +143,12 @@ def _width(fields: Fields, moe: Experts, gated: bool, kinds: tuple[Layer, ...], 
     """The width of a dense MLP. Raises CatalogError where neither a field nor the class says it."""
     width = fields.size(*DENSE_WIDTH) or fields.size(*WIDTH) or moe.width
     width = width or max(layer.intermediate_size for layer in kinds)
-    if not width and not gated:  # the default of GPT-2's n_inner, of Falcon and of MPT
+    if (
+        not width and not gated and any(layer.mlp == "dense" for layer in kinds)
+    ):  # the default of GPT-2's n_inner, of Falcon and of MPT
         ratio = fields.get("expansion_ratio")
         width = int((ratio if isinstance(ratio, int | float) and 0 < ratio < 100 else 4) * hidden)
-    if not width:
+    if not width and any(layer.mlp == "dense" for layer in kinds):
         return fields.required(*WIDTH)
     # In the first generation of Qwen the field counts gate and up together.
     return width // 2 if fields.kind == "qwen" else width

@@ -3,7 +3,7 @@
 from fastsim.catalog import attention
 from fastsim.catalog.experts import routed
 from fastsim.catalog.fields import Fields
-from fastsim.catalog.layer_mixers import ALONE, blocks, mixers, windows
+from fastsim.catalog.layer_mixers import ALONE, beside, blocks, mixers, windows
 from fastsim.catalog.model import Heads, Layer
 
 COUNT = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
@@ -28,18 +28,20 @@ def layers(fields: Fields, number: int, heads: Heads, hidden: int, has_experts: 
     alone = blocks(fields) or []
     if not ALONE.keys() & set(alone):
         alone = []
-    beside = bool(fields.get("mamba_d_ssm")) or fields.kind == "falcon_h1"
+    both, only_states = beside(fields), all(kind == "linear" for kind in kinds)
     chosen = routed(fields, number) if has_experts else set()
     found = []
     for i in range(number):
         mlp = "experts" if i in chosen else "dense"
         if alone:
             mlp = ALONE.get(alone[i], "none")
+        elif only_states:
+            mlp = "none"
         attends = kinds[i] == "attention"
         window = looked[i] if attends else None
         own = attention.own_heads(fields, heads, window is not None) if attends else None
         chooses = attends and attention.indexed(fields, i)
-        found.append(Layer(kinds[i], window, mlp, own, 0, beside and attends, chooses))  # type: ignore[arg-type]
+        found.append(Layer(kinds[i], window, mlp, own, 0, both and attends, chooses))  # type: ignore[arg-type]
     return tuple(found)
 
 

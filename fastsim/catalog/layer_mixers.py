@@ -12,6 +12,7 @@ FULL = {"full_attention", "attention", "global_attention", "deepseek_sparse_atte
 WINDOWED = {"sliding_attention", "chunked_attention", "local_attention", "sliding", "local"}
 ALONE = {"moe": "experts", "mlp": "dense", "dense": "dense"}  # layers of an MLP only
 LETTERS = {"M": "mamba", "*": "attention", "-": "mlp", "E": "moe"}  # of hybrid_override_pattern
+STATE = ("state_size", "ssm_state_size", "mamba_d_state")  # of a linear mixer
 WINDOWS = ("sliding_window", "sliding_window_size", "attention_chunk_size", "window_size")
 PATTERNS = ("sliding_window_pattern", "_sliding_window_pattern", "global_attn_every_n_layers", "layer_switch")
 WINDOWED_LAYERS = ("swa_layers", "sliding_window_layers", "local_attention_layers")
@@ -34,6 +35,8 @@ def mixers(fields: Fields, number: int) -> list[Mixer]:
     if names := _names(fields, number):
         return ["linear" if name in LINEAR else "none" if name in ALONE else "attention" for name in names]
     attends = _attends(fields)
+    if attends is None and fields.get(*STATE) and fields.get("num_attention_heads") is None:
+        return ["linear"] * number
     return ["attention" if attends is None or attends(layer) else "linear" for layer in range(number)]
 
 
@@ -68,6 +71,13 @@ def _attends(fields: Fields) -> Callable[[int], bool] | None:
     if every := fields.size("full_attention_interval", "layer_group_size"):
         return lambda layer: (layer + 1) % every == 0
     return None
+
+
+def beside(fields: Fields) -> bool:
+    """Whether a linear mixer runs beside the attention of every layer, as in Falcon-H1 and Hymba."""
+    stated = fields.get("layer_types", "layers_block_type", "hybrid_override_pattern")
+    both = fields.get(*STATE) and fields.get("num_attention_heads")
+    return bool(both and stated is None and _attends(fields) is None)
 
 
 def windows(fields: Fields, number: int) -> list[int | None]:

@@ -13,7 +13,7 @@ class Linear:
     """
 
     kind: str  # such as Mamba-2
-    heads: int  # which tensor parallelism divides
+    heads: int  # which tensor parallelism divides; channels where there are no heads
     input_width: int  # columns of the projections of the hidden state
     output_width: int  # rows of the projection back to it
     conv_channels: int
@@ -36,7 +36,7 @@ def linear(fields: Fields, hidden: int) -> Linear | None:
         return _mamba(fields, hidden)
     if fields.get("conv_L_cache"):
         width = fields.required("conv_L_cache")
-        return Linear("short convolution", 1, 3 * hidden, hidden, hidden, width, 0, 2)
+        return Linear("short convolution", hidden, 3 * hidden, hidden, hidden, width, 0, 2)
     if fields.get("attn_type_list", "layer_group_size"):
         return _lightning(fields)
     return None
@@ -64,7 +64,7 @@ def _mamba(fields: Fields, hidden: int) -> Linear:
     rank = rank if isinstance(rank, int) and rank > 0 else -(-hidden // 16)
     small = ((rank + 2 * state, inner), (inner, rank))
     width = fields.size("mamba_d_conv", "conv_kernel") or 4
-    return Linear("Mamba", 1, 2 * inner, inner, inner, width, inner * state, 4, small, inner * state)
+    return Linear("Mamba", inner, 2 * inner, inner, inner, width, inner * state, 4, small, inner * state)
 
 
 def _gated_delta_net(fields: Fields) -> Linear:

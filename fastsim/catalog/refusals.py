@@ -1,7 +1,6 @@
 """What fastsim cannot read, or can read but not time; each is said in one sentence."""
 
 from fastsim.catalog.fields import Fields
-from fastsim.files.documents import short
 
 # Fields whose presence means that the times of a model are not known, though its weights are.
 UNTIMED = (
@@ -46,5 +45,5 @@ def untimed(fields: Fields, attends: bool) -> str:
     for name, what in UNTIMED:
         value = fields.get(name)
         if value and value != -1:
-            return f"{what}: {fields.prefix}{name} is {short(value)}"
+            return f"{what}: {fields.prefix}{name}" + (f" is {value}" if isinstance(value, int) else " says so")
     return "" if attends else "is a state-space model without attention"

@@ -42,7 +42,8 @@ def modules(model: Model) -> list[Module]:
     for layer in range(model.num_layers):
         ops = operators(model, 1, precision=weights, layers=(layer,))
         for gemm in ops.gemms:
-            add(gemm.name, gemm.precision, gemm.bits, layer, gemm.n * (gemm.k + gemm.bias), gemm.weight_bytes())
+            weights_of, size = gemm.n * (gemm.k + gemm.bias), gemm.weight_bytes()
+            add(gemm.name, gemm.precision, gemm.bits, layer, gemm.count * weights_of, gemm.count * size)
         for experts in ops.all_experts:
             add(experts.name, experts.precision, experts.bits, layer, experts.weights(), experts.weight_bytes())
         vectors = sum(kernel.weights for kernel in ops.elementwise)
