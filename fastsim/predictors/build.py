@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from fastsim.predictors.times.iteration import Iteration
     from fastsim.predictors.times.times import Floats, OperatorTimes
 
+CURVES = ("all_reduce", "elementwise", "moe_a2a", "send_recv")  # curves or figures, without a forest
+
 
 @dataclass(frozen=True)
 class Built:
@@ -213,50 +215,62 @@ def _measurements(resolved: "Resolved") -> tuple[Any, dict[str, Any]]:
 def sources_of(resolved: "Resolved") -> "Sources":
     """The forests of a deployment's device.
 
-    With source aic or profile:DIR they are trained on this machine, now if they are not there yet. Raises
-    CatalogError when the device has none, or when the times of the model cannot be predicted.
+    With source aic or profile:DIR they are trained on this machine, now if they are not there yet. A device that was
+    not measured takes those of the nearest one that was. Raises CatalogError when the times of the model cannot be
+    predicted.
     """
     if why := resolved.model.refused:
         raise CatalogError(
             f"model: {resolved.model.name} {why}, whose times are not known; `fastsim catalog model` answers its "
             "weights and KV cache (or bring its operator times as predictor.source=tables:DIR)"
         )
-    from fastsim.predictors.forests import forest
-    from fastsim.predictors.times.device_forests import Sources, chip_of
+    from fastsim.predictors.times.device_forests import Sources
+    from fastsim.predictors.times.origin import origin_of
+    from fastsim.predictors.times.scaled import chip_of
 
     device, source = resolved.device, resolved.predictor.source
+    origin, own = origin_of(device), None
     system = device.predictor or device.name
     if source != "default":
         from fastsim.predictors.forests.cache import root
 
-        return Sources(system, device, resolved.operators, root(source, system, chip_of(device)))
-    if system not in forest.systems():
-        from fastsim.catalog.load import load_device, names
-
-        have = [name for name in names("devices") if load_device(name).predictor in forest.systems()]
-        raise CatalogError(
-            f"device: {device.name!r} has no forests for predictor.source default; use one that has "
-            f"({', '.join(have)}), or bring operator times as predictor.source=tables:DIR, vidur:DIR or profile:DIR"
-        )
-    return Sources(system, device, resolved.operators)
+        own = root(source, system, chip_of(device))
+    return Sources(system, device, resolved.operators, origin, own)
 
 
 def _cards(sources: "Sources") -> dict[str, Any]:
     """Model cards of the forests that the operators need; the forests themselves are not loaded."""
-    from fastsim.predictors.forests.forest import stem
+    from fastsim.predictors.forests.forest import card, stem
+    from fastsim.predictors.times.scaled import constants
 
-    asked = [*sources.files(), ("all_reduce", "bf16"), ("elementwise", "bf16"), ("moe_a2a", "bf16")]
-    cards_by_name = {stem(family, precision): sources.card(family, precision) for family, precision in asked}
-    return {name: card for name, card in cards_by_name.items() if card is not None}
+    chosen = list(sources.chosen().values())
+    cards = {stem(one.family, one.precision): card(one.system, one.family, one.precision, one.root) for one in chosen}
+    cards |= {family: known for family in CURVES if (known := sources.card(family)) is not None}
+    return cards if all(one.measured for one in chosen) else cards | {"scaling": constants()}
 
 
 def _about(sources: "Sources", cards: dict[str, Any]) -> dict[str, Any]:
+    from fastsim.predictors.forests.forest import stem
+    from fastsim.predictors.times.notes import notes_of
+
     forests = {
         operator: {key: card[key] for key in ("sha256", "error_percent", "source", "date") if key in card}
         for operator, card in cards.items()
         if "sha256" in card
     }
-    return {"forests": forests, "measured": sorted(cards), "modelled": sources.modelled()}
+    chosen = sources.chosen().values()
+    elsewhere = {stem(one.family, one.precision) for one in chosen if not one.measured}
+    elsewhere |= {"scaling", *(family for family in CURVES if not sources.owns(family))}
+    about: dict[str, Any] = {
+        "forests": forests,
+        "measured": sorted(set(cards) - elsewhere),
+        "modelled": sources.modelled(),
+    }
+    if any(one.kinship != "own" for one in chosen):
+        about["scaled_from"] = sources.origin.device
+    if notes := notes_of(sources):
+        about["notes"] = notes
+    return about
 
 
 def _code_digest() -> str:

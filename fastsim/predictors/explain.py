@@ -39,7 +39,7 @@ def explain(resolved: Resolved, iteration: Iteration) -> dict[str, Any]:
         "interval_ms": [low, high],
         "shares": shares(rows),
         "provenance": {name: value for name, value in built.provenance.items() if name != "known"},
-        "warnings": list(resolved.warnings),
+        "warnings": [*resolved.warnings, *built.provenance.get("notes", [])],
     }
 
 

@@ -87,12 +87,14 @@ FAMILIES: Mapping[str, Family] = {
 }
 
 
-def features(family: str, shape: Floats, chip: Chip, precision: str = "bf16") -> tuple[dict[str, Floats], Columns]:
+def features(
+    family: str, shape: Floats, chip: Chip, precision: str = "bf16", work: Precision | None = None
+) -> tuple[dict[str, Floats], Columns]:
     """Feature columns by name (mostly logarithms) and terms by name, ms; each is float64[rows].
 
     ``shape``: float64[rows, columns], per GPU, with the family's columns. ``precision``: of the weights; for
-    attention, of the KV cache.
+    attention, of the KV cache. ``work``: other bytes and another rate than that precision's.
     """
     described = FAMILIES[family]
-    seen, terms = described.work(shape, chip, PRECISIONS[precision])
+    seen, terms = described.work(shape, chip, work or PRECISIONS[precision])
     return dict(zip(described.columns, np.log(shape.T), strict=True)) | seen, terms

@@ -206,7 +206,7 @@ def wrap(
     summary = summarise(resolved, outcome.columns, outcome.replicas, outcome.tbt, built.provenance, exclude)
     if outcome.measures is not None:
         add_details(summary, resolved, built.operators, outcome.columns, outcome.replicas, outcome.measures, exclude)
-    summary["warnings"] = warnings_of(resolved, workload)
+    summary["warnings"] = warnings_of(resolved, workload, built.provenance)
     result = Result(requests, iterations, {**summary, "timing": timing}, config)
     if objectives:
         result.judge(objectives)
@@ -242,7 +242,7 @@ def config_of(resolved: Resolved, workload: Workload, provenance: dict[str, Any]
         "node": asdict(resolved.node),
         "memory": asdict(resolved.memory),
         "predictor": provenance,
-        "warnings": warnings_of(resolved, workload),
+        "warnings": warnings_of(resolved, workload, provenance),
         "versions": {
             "fastsim": __version__,
             "python": platform.python_version(),
@@ -251,9 +251,9 @@ def config_of(resolved: Resolved, workload: Workload, provenance: dict[str, Any]
     }
 
 
-def warnings_of(resolved: Resolved, workload: Workload) -> list[str]:
-    """What a user must know of the deployment and of the requests, one sentence each."""
-    return [*resolved.warnings, *workload.notes]
+def warnings_of(resolved: Resolved, workload: Workload, provenance: dict[str, Any]) -> list[str]:
+    """What a user must know of the deployment, of the operator times and of the requests, one sentence each."""
+    return [*resolved.warnings, *provenance.get("notes", []), *workload.notes]
 
 
 def _table(columns: Sequence[Column], arrays: dict[str, NDArray[Any]], config: dict[str, Any]) -> pa.Table:

@@ -212,7 +212,7 @@ def _run(job: _Job, tables: _Tables, arena: Arena, keep: bool, detail: bool, sto
             add_details(summary, resolved, built.operators, columns, lane.replicas, measures)
         table = request_table(columns, config_of(resolved, job.workload, built.provenance)) if keep else None
         total_s = time.perf_counter() - began
-        summary["warnings"] = warnings_of(resolved, job.workload)
+        summary["warnings"] = warnings_of(resolved, job.workload, built.provenance)
         timing = {"tables_s": tables_s, "kernel_s": kernel_s, "write_s": 0.0, "total_s": total_s}
         return Run({**summary, "timing": timing}, table)
     except Exception as error:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fastsim.errors import CatalogError, TableError
 from fastsim.files import DATA
-from fastsim.predictors.chip import Chip, Columns, Floats
+from fastsim.predictors.chip import Chip, Columns, Floats, Precision
 from fastsim.predictors.families import features
 
 from .features import stacked
@@ -72,6 +72,7 @@ class Forest:
     """The forest of one family on one device. ``chip``: the device's own figures, from the catalog.
 
     ``exact``: measured points (shape -> ms) that are returned as they were measured, for a user's own profile.
+    ``work``: bytes and rate that the features are made with; None: those of ``precision``.
     """
 
     family: str
@@ -80,9 +81,10 @@ class Forest:
     card: dict[str, Any]
     session: Any
     exact: dict[tuple[float, ...], float]
+    work: Precision | None = None
 
     def _columns(self, shape: Floats) -> tuple[Columns, Columns]:
-        return features(self.family, shape, self.chip, self.precision)
+        return features(self.family, shape, self.chip, self.precision, self.work)
 
     def _answers(self, shape: Floats) -> tuple[Floats, Floats]:
         """Predicted times, ms, and the standard deviation of their logarithm over the trees."""
@@ -121,6 +123,17 @@ class Forest:
     def knots(self, name: str) -> Floats:
         """Values of one shape column that were measured; between them a forest can only be interpolated."""
         return np.array(self.card["shapes"][name])
+
+    def dram_floor(self) -> tuple[float, float] | None:
+        """Launch (ms) and sustained bandwidth (GB/s) of reading a KV cache from DRAM; None where it is not known.
+
+        On another chip than the measured one the bandwidth is scaled.
+        """
+        floor = self.card.get("dram_floor")
+        if floor is None:
+            return None
+        faster = self.chip.bandwidth_gb_s / self.card["chip"]["bandwidth_gb_s"]
+        return floor["launch_ms"], floor["bandwidth_gb_s"] * faster
 
 
 def load(system: str, family: str, precision: str, chip: Chip, root: Path | None = None) -> Forest:

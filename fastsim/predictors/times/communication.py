@@ -1,12 +1,16 @@
 """The time of communication between GPUs: measured curves where the links allow them, else what the links take."""
 
+import math
+from typing import Any
+
 import numpy as np
 
 from fastsim.catalog.hardware import Node
-from fastsim.deployment.operators.decoder import Operators
 from fastsim.deployment.operators.kinds import BYTES, INPUT_BYTES
+from fastsim.predictors.forests import forest as shipped
 
 from .device_forests import Sources
+from .scaled import slowed
 from .times import Floats, monotone
 
 PCIE_GB_S = 32.0  # between GPUs without a pairwise link
@@ -22,10 +26,11 @@ def link_gb_s(node: Node, num_gpus: int) -> float:
 def all_reduce_ms(sources: Sources, node: Node, tp: int, num_tokens: np.ndarray, cap: int) -> Floats:
     """Times of an all-reduce, ms, by the measured curve: with CUDA graphs up to ``cap`` tokens, eager beyond.
 
-    Where the node's links are slower than those of the measured machine, they bound the time. Between several nodes,
+    Where the node's links are slower than those of the measured machine, they bound the time. The curve of a GPU that
+    was not measured is scaled from the machine with the nearest link. Between several nodes,
     the GPUs at the same position in each node then add up their shares over the network, in a ring.
     """
-    card = sources.card("all_reduce")
+    card = all_reduce_card(sources, node, tp)
     elements = np.maximum(1, num_tokens) * sources.operators.hidden_size
     inside, nodes = min(tp, node.num_devices), -(-tp // node.num_devices)
     link = link_gb_s(node, inside)
@@ -42,6 +47,24 @@ def all_reduce_ms(sources: Sources, node: Node, tp: int, num_tokens: np.ndarray,
     return np.asarray(ms)
 
 
+def all_reduce_card(sources: Sources, node: Node, tp: int) -> dict[str, Any] | None:
+    """The curves of an all-reduce: the device's own, or else those measured over the nearest link, scaled to this link.
+
+    What a curve takes at its fastest is latency, which stays; the rest goes with the link.
+    """
+    if sources.origin.kinship == "own":
+        return sources.card("all_reduce")
+    link = link_gb_s(node, min(tp, node.num_devices))
+    cards = [shipped.card(system, "all_reduce") for system in shipped.systems()]
+    card = min(cards, key=lambda one: abs(math.log(one["link_gb_s"] / link)))
+    slower = card["link_gb_s"] / link
+    curves = {
+        mode: {gpus: slowed(curve, slower) for gpus, curve in by_gpus.items()}
+        for mode, by_gpus in card["curves"].items()
+    }
+    return card | {"curves": curves, "link_gb_s": link}
+
+
 def _curve(curves: dict[str, list[list[float]]], num_gpus: int, elements: np.ndarray) -> Floats:
     """Interpolate the measured points, those of the next larger number of GPUs that was measured."""
     sizes = sorted(map(int, curves))
@@ -52,7 +75,7 @@ def _curve(curves: dict[str, list[list[float]]], num_gpus: int, elements: np.nda
 def all_to_all_rows(sources: Sources, tp: int, kind: str) -> dict[str, Floats] | None:
     """Measured [tokens of one GPU, ms] of a dispatch and a combine, for this number of GPUs and this model's width."""
     ops = sources.operators
-    card = sources.card("moe_a2a")
+    card = sources.card("moe_a2a") if sources.origin.kinship != "other" else None
     if ops.experts is None or card is None or card["gpus"] != tp:
         return None
     ms = {}
@@ -86,10 +109,26 @@ def all_to_all_ms(sources: Sources, node: Node, num_tokens: np.ndarray, cap: int
         curves = [(table[:, 0], monotone(table[:, 1])) for table in rows.values()]
         ms = [np.interp(each, n, ms) * np.maximum(1, each / n[-1]) for n, ms in curves]
         measured[kind] = np.mean(ms, axis=0) * ops.experts.imbalance
-    return np.asarray(np.where(num_tokens <= cap, measured["decode"], measured["prefill"]))
+    ms = np.where(num_tokens <= cap, measured["decode"], measured["prefill"])
+    return np.asarray(ms if sources.origin.kinship == "own" else np.maximum(ms, formula))
 
 
-def send_ms(ops: Operators, node: Node, num_gpus: int, num_tokens: np.ndarray) -> Floats:
-    """Times to send activations to the next stage, ms; stages on several nodes are joined by the network."""
-    link = node.link_gb_s if num_gpus <= node.num_devices else node.network_gb_s
-    return np.asarray(BYTES * ops.hidden_size * num_tokens / (link * 1e6) + node.link_latency_us * 1e-3)
+def send_ms(sources: Sources, node: Node, num_gpus: int, num_tokens: np.ndarray) -> Floats:
+    """Times to send activations to the next stage, ms: as measured on this node, or else by the link.
+
+    Stages on several nodes are joined by the network.
+    """
+    inside = num_gpus <= node.num_devices
+    link = node.link_gb_s if inside else node.network_gb_s
+    moved = BYTES * sources.operators.hidden_size * num_tokens
+    if (curve := send_curve(sources, node, inside)) is not None:
+        size, ms = curve
+        return np.asarray(np.interp(moved, size, monotone(ms)) * np.maximum(1, moved / size[-1]))
+    return np.asarray(moved / (link * 1e6) + node.link_latency_us * 1e-3)
+
+
+def send_curve(sources: Sources, node: Node, inside: bool) -> tuple[Floats, Floats] | None:
+    """Bytes and ms of sends between two GPUs of a node, or of two nodes; None where none was measured."""
+    card = sources.card("send_recv")
+    curve = card["curves"].get(node.name, {}).get("inside" if inside else "between") if card else None
+    return None if curve is None else tuple(np.array(curve).T)

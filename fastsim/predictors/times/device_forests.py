@@ -1,6 +1,6 @@
 """Where an operator's time comes from: the forest of its family and precision, or a formula where none was measured."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,16 @@ from numpy.typing import NDArray
 
 from fastsim.catalog.hardware import Device
 from fastsim.deployment.operators.decoder import Operators
-from fastsim.deployment.operators.kinds import WEIGHT_BYTES, Attention, Elementwise, Experts, Gemm
+from fastsim.deployment.operators.kinds import BYTES, Attention, Elementwise, Experts, Gemm
 from fastsim.errors import CatalogError
-from fastsim.predictors.chip import Chip, Floats
+from fastsim.predictors.chip import PRECISIONS, Chip, Floats, Precision
 from fastsim.predictors.families import FAMILIES
 from fastsim.predictors.forests import forest as shipped
 from fastsim.predictors.forests.forest import Forest
+
+from .origin import Kinship, Origin
+from .scaled import Scaled, chip_of, constants, nearest_precision, rate_of, width, work_of
+from .shapes import decode_rows, expert_rows, prefill_rows
 
 # Shares of the chip's peak that formulas assume.
 COMPUTE_SHARE, MEMORY_SHARE = 0.6, 0.7
@@ -30,15 +34,38 @@ LENGTHS = np.array([1.0, 16, 64, 256, 1024, 4096, 16384, 65536])
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
-    """The forests of one device for the operators of one model.
+class Choice:
+    """The forest that a family and precision are predicted with.
 
-    ``root``: a folder of a user's own forests, which take precedence over those that come with fastsim.
+    ``precision`` is that of the forest; ``derived`` says that it is not the one asked for. ``root``: the folder of a
+    user's own forests; None for those that come with fastsim. ``kinship``: that of its GPU to the device.
+    """
+
+    system: str
+    root: Path | None
+    family: str
+    precision: str
+    kinship: Kinship
+    derived: bool
+
+    @property
+    def measured(self) -> bool:
+        """Whether the device itself was measured in the precision asked for."""
+        return self.kinship == "own" and not self.derived
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The forests for the operators of one model on one device.
+
+    ``system`` names the device's own forests: in ``root``, a folder of a user's, or else among those that come with
+    fastsim. ``origin``: the measured system from which the others come.
     """
 
     system: str
     device: Device
     operators: Operators
+    origin: Origin
     root: Path | None = None
 
     @property
@@ -46,89 +73,140 @@ class Sources:
         """The figures of the device that forests use."""
         return chip_of(self.device)
 
-    def gemm(self, gemm: Gemm) -> Forest:
-        """The forest for a GEMM's precision. Raises CatalogError when the device has none."""
-        return self._load(*self._family("gemm", gemm.precision))
+    def gemm(self, gemm: Gemm) -> Forest | Scaled:
+        """The forest for a GEMM's precision."""
+        return self._load("gemm", gemm.precision)
 
-    def experts(self, experts: Experts) -> Forest | None:
+    def experts(self, experts: Experts) -> Forest | Scaled | None:
         """The forest for the experts' precision, None where a formula is used instead."""
         return self._forest("moe", experts.precision)
 
-    def attention(self, attn: Attention, phase: str) -> Forest | None:
+    def attention(self, attn: Attention, phase: str) -> Forest | Scaled | None:
         """The forest for a ``phase`` (prefill or decode) of attention, None where a formula is used instead."""
         if attn.latent_dim and (attn.latent_dim, attn.head_dim, attn.value_dim) != MEASURED_LATENT:
             return None
         return self._forest(_attention_family(attn, phase), attn.precision)
 
-    def _forest(self, family: str, precision: str) -> Forest | None:
-        return self._load(*self._family(family, precision)) if self._precisions(family) else None
+    def _forest(self, family: str, precision: str) -> Forest | Scaled | None:
+        return self._load(family, precision) if self._precisions(family) else None
 
-    def _load(self, family: str, precision: str) -> Forest:
-        return _load(self.system, family, precision, self.chip, self._root(family, precision))
+    def _load(self, family: str, precision: str) -> Forest | Scaled:
+        chosen = self.choice(family, precision)
+        forest = _load(chosen.system, family, chosen.precision, self.chip, chosen.root)
+        if chosen.measured:
+            return forest
+        work = least = self._work(family, precision)
+        if not chosen.derived:
+            work = replace(PRECISIONS[precision], speed=least.speed)
+        source = chosen.precision if chosen.derived else None
+        launch_ms = constants()["launch_ms"].get(family, 0.0) if source == "bf16" else 0.0
+        return Scaled(replace(forest, work=work), least, launch_ms, width(family, chosen.kinship, source))
 
-    def _root(self, family: str, precision: str) -> Path | None:
-        """The folder of a forest: the user's own if it has one, else None for fastsim's."""
-        own = self.root is not None and precision in shipped.precisions(self.system, family, self.root)
-        return self.root if own else None
+    def _work(self, family: str, precision: str) -> Precision:
+        if FAMILIES[family].precision_field == "kv_cache_dtype":
+            return PRECISIONS[precision]
+        return work_of(precision, self.device)
+
+    def choice(self, family: str, precision: str) -> Choice:
+        """Choose the forest of a family and precision: as it was measured, or the nearest that it is derived from.
+
+        Raises CatalogError where the family has no forest.
+        """
+        places = self._places(family)
+        work = self._work(family, precision)
+        for system, root, kinship, have in places:
+            if precision in have and (kinship == "own" or PRECISIONS[precision].activation == work.activation):
+                return Choice(system, root, family, precision, kinship, False)
+        if not places:
+            raise CatalogError(f"predictor: {self.origin.system!r} has no {family} forest")
+        system, root, kinship, have = places[0]
+        slow = constants()["slower_than_bf16"].get(system, []) if root is None else []
+        sound = [name for name in have if shipped.stem(family, name) not in slow]
+        return Choice(system, root, family, nearest_precision(work, sound), kinship, True)
+
+    def _places(self, family: str) -> list[tuple[str, Path | None, Kinship, list[str]]]:
+        """Where forests of a family are: system, folder, kinship and precisions, the nearest first."""
+        places: list[tuple[str, Path | None, Kinship]] = [(self.system, self.root, "own")] if self.root else []
+        places.append((self.system, None, "own"))
+        if self.origin.system != self.system:
+            places.append((self.origin.system, None, self.origin.kinship))
+        found = [(*place, shipped.precisions(place[0], family, place[1])) for place in places]
+        return [one for one in found if one[3]]
+
+    def owns(self, family: str) -> bool:
+        """Whether the device itself was measured in a family, in any precision."""
+        return any(kinship == "own" for _, _, kinship, _ in self._places(family))
 
     def _precisions(self, family: str) -> list[str]:
-        own = shipped.precisions(self.system, family, self.root) if self.root else []
-        return list(dict.fromkeys([*own, *shipped.precisions(self.system, family)]))
+        return [precision for *_, have in self._places(family) for precision in have]
 
     def card(self, family: str, precision: str = "bf16") -> dict[str, Any] | None:
         """The model card of a forest, or the figures of a family without forests; None where there are none."""
-        if precision not in self._precisions(family):
-            return None
-        return shipped.card(self.system, family, precision, self._root(family, precision))
+        for system, root, _, have in self._places(family):
+            if precision in have:
+                return shipped.card(system, family, precision, root)
+        return None
 
-    def _family(self, family: str, precision: str) -> tuple[str, str]:
-        """The family and precision, if the device has a forest for them. Raises CatalogError otherwise."""
-        have, field = self._precisions(family), FAMILIES[family].precision_field
-        if precision in have:
-            return family, precision
-        if not have:
-            raise CatalogError(f"predictor: {self.system!r} has no {family} forest")
-        bytes_wanted = WEIGHT_BYTES[precision]
-        nearest = min(have, key=lambda name: abs(WEIGHT_BYTES[name] - bytes_wanted))
-        raise CatalogError(
-            f"{field}: {precision!r} has no {family} times on {self.device.name}; the nearest that has is "
-            f"{_said(nearest, field)!r} (all: {', '.join(_said(name, field) for name in have)})"
-        )
-
-    def _asked(self) -> list[tuple[str, str]]:
-        """Family and precision of all forests that the operators need."""
+    def chosen(self) -> dict[tuple[str, str], Choice]:
+        """By family and precision, the forests of those that the operators need; none is loaded."""
         ops = self.operators
         asked = [("gemm", gemm.precision) for gemm in (*ops.gemms, ops.lm_head)]
         asked += [("moe", experts.precision) for experts in ops.all_experts]
         for attn in ops.attentions:
             asked += [(_attention_family(attn, phase), attn.precision) for phase in PHASES]
-        return list(dict.fromkeys(asked))
-
-    def files(self) -> list[tuple[str, str]]:
-        """Family and precision of all forests that exist among those the operators need; none is loaded."""
-        needed = [attention for attention in self._asked() if attention[0] == "gemm" or self._precisions(attention[0])]
-        return [self._family(*attention) for attention in needed]
+        return {one: self.choice(*one) for one in dict.fromkeys(asked) if self._precisions(one[0])}
 
     def modelled(self) -> list[str]:
         """The operators and families whose times are modelled by formulas on this device."""
-        formulas = [family for family, _ in self._asked() if not self._precisions(family)]
-        return [*MODELLED, *dict.fromkeys(formulas)]
+        ops = self.operators
+        families = ["moe"] if ops.experts else []
+        families += [_attention_family(attn, phase) for attn in ops.attentions for phase in PHASES]
+        return [*MODELLED, *dict.fromkeys(family for family in families if not self._precisions(family))]
 
     def small_ms(self, kernel: Elementwise, tokens: Floats | NDArray[np.int64]) -> Floats:
         """Times of small kernels by number of tokens, ms: their bytes at a share of the DRAM bandwidth, and their
         launches.
+
+        Inputs of GEMMs are not converted on a device that multiplies none of their precisions.
         """
+        if kernel.name.rpartition("_")[2].startswith("quant") and not self._converts():
+            return np.zeros(np.shape(tokens))
         figures = self.card("elementwise") or SMALL
         speed = figures["efficiency"] * self.device.bandwidth_gb_s * 1e6
         return np.asarray(kernel.bytes_per_token * tokens / speed + kernel.num_kernels * figures["launch_ms"])
 
+    def _converts(self) -> bool:
+        precisions = {gemm.precision for gemm in self.operators.gemms}
+        precisions |= {experts.precision for experts in self.operators.all_experts}
+        return any(work_of(precision, self.device).activation < BYTES for precision in precisions)
+
+    def gemm_least_ms(self, gemm: Gemm, tokens: Floats) -> Floats:
+        """What a GEMM takes at the least on a device that was not measured in its precision, ms: nothing if it was."""
+        if self.choice("gemm", gemm.precision).measured:
+            return np.zeros(tokens.size)
+        flops, moved = (np.array([work(int(n)) for n in tokens]) for work in (gemm.flops, gemm.bytes_moved))
+        return self._roofline(flops, moved, gemm.precision)
+
+    def prefill_least_ms(self, attn: Attention, pairs: Floats, tokens: Floats) -> Floats:
+        """What a chunk takes at the least on a device whose attention was not measured, ms: nothing if it was.
+
+        ``pairs``: twice the pairs of a query and a key; ``tokens``: those whose keys and values are read.
+        """
+        if not isinstance(self.attention(attn, "prefill"), Scaled):
+            return np.zeros(1)
+        flops = attn.heads * (attn.head_dim + (attn.value_dim or attn.head_dim)) * pairs
+        return self._roofline(flops, tokens * attn.kv_bytes_per_token(), "bf16")
+
     def experts_ms(self, experts: Experts, tokens: Floats) -> Floats:
         """Times of a layer's experts on the busiest GPU, ms, by tokens of the batch."""
-        if forest := self.experts(experts):
+        forest = self.experts(experts)
+        if isinstance(forest, Forest):
             return forest.ms(expert_rows(experts, tokens))
         flops, moved = (np.array([work(n) for n in tokens]) for work in (experts.flops, experts.bytes_read))
         moved = moved + np.array([experts.bytes_written(n) for n in tokens])
-        return self._formula(flops, moved, experts.precision) + LAUNCHES_MS["moe"]
+        if forest is None:
+            return self._formula(flops, moved, experts.precision) + LAUNCHES_MS["moe"]
+        return np.maximum(forest.ms(expert_rows(experts, tokens)), self._roofline(flops, moved, experts.precision))
 
     def decode_knots(self, attn: Attention) -> tuple[Floats, Floats, Floats]:
         """Batch sizes, KV lengths, and the times of decode attention at them, ms, between which it is interpolated."""
@@ -155,58 +233,17 @@ class Sources:
         return lengths, self._formula(flops, moved, "bf16") + LAUNCHES_MS["attention"]
 
     def _formula(self, flops: Floats, moved: Floats, precision: str) -> Floats:
+        return self._roofline(flops / COMPUTE_SHARE, moved / MEMORY_SHARE, precision)
+
+    def _roofline(self, flops: Floats, moved: Floats, precision: str) -> Floats:
+        """The least time that FLOPs and bytes take at the peaks of the device, ms."""
         peaks = self.device.tflops
-        tflops = {"fp8": peaks.get("fp8"), "fp8_block": peaks.get("fp8"), "nvfp4": peaks.get("fp4")}.get(precision)
-        compute = flops / (COMPUTE_SHARE * (tflops or peaks["bf16"]) * 1e9)
-        return np.asarray(np.maximum(compute, moved / (MEMORY_SHARE * self.device.bandwidth_gb_s * 1e6)))
+        compute = flops / (peaks.get(rate_of(precision), peaks["bf16"]) * 1e9)
+        return np.asarray(np.maximum(compute, moved / (self.device.bandwidth_gb_s * 1e6)))
 
 
 def _attention_family(attn: Attention, phase: str) -> str:
     return f"mla_{phase}" if attn.latent_dim else f"{phase}_attention"
-
-
-def chip_of(device: Device) -> Chip:
-    """The figures of a device that forests use."""
-    return Chip(device.tflops["bf16"], device.bandwidth_gb_s, device.num_sms)
-
-
-def gemm_rows(gemm: Gemm, tokens: Floats) -> Floats:
-    """Shapes of a GEMM, one row for each number of tokens, with the columns of its family."""
-    return _rows(tokens, gemm.n, gemm.k)
-
-
-def expert_rows(experts: Experts, tokens: Floats) -> Floats:
-    """Shapes of the experts; the busiest GPU takes as long as if every GPU had as many tokens."""
-    tokens = tokens * (experts.imbalance if experts.ep > 1 else 1.0)
-    sizes = (experts.hidden, experts.intermediate, experts.num_experts, experts.top_k, experts.tp, experts.ep)
-    return _rows(tokens, *sizes)
-
-
-def decode_rows(attn: Attention, batch: Floats, kv: Floats) -> Floats:
-    """Shapes of decode attention, one row for each batch size and KV length."""
-    return (
-        _rows(batch, kv, attn.heads) if attn.latent_dim else _rows(batch, kv, attn.heads, attn.kv_heads, attn.head_dim)
-    )
-
-
-def prefill_rows(attn: Attention, lengths: Floats) -> Floats:
-    """Shapes of prefill attention, one prompt per row."""
-    if attn.latent_dim:
-        return _rows(np.ones(lengths.size), lengths, attn.heads)
-    return _rows(np.ones(lengths.size), lengths, attn.heads, attn.kv_heads, attn.head_dim)
-
-
-def _rows(*columns: Floats | float) -> Floats:
-    return np.column_stack(
-        [np.broadcast_to(np.asarray(column, dtype=np.float64), np.shape(columns[0])) for column in columns]
-    )
-
-
-def _said(precision: str, field: str) -> str:
-    """A precision in the words of a deployment file."""
-    if precision != "bf16":
-        return precision
-    return "auto" if field == "kv_cache_dtype" else "none"
 
 
 @cache

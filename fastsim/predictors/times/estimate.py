@@ -14,8 +14,9 @@ from fastsim.predictors.capture import capture_cap, padded
 
 from . import recurrence
 from .communication import all_reduce_ms, all_to_all_ms, send_ms
-from .device_forests import Sources, gemm_rows
+from .device_forests import Sources
 from .reach import Reach
+from .shapes import gemm_rows
 from .times import Floats, OperatorTimes, monotone
 
 HOST_MS = 0.02  # per sequence and iteration
@@ -42,7 +43,8 @@ def _gemm_times(sources: Sources, reach: Reach) -> dict[str, Floats]:
         shape = np.concatenate([gemm_rows(gemm, at) for gemm, at, _ in group])
         answers = np.split(sources.gemm(group[0][0]).ms(shape), np.cumsum([at.size for _, at, _ in group])[:-1])
         for (gemm, at, size), ms in zip(group, answers, strict=True):
-            times[gemm.name] = np.interp(np.arange(size + 1), at, monotone(ms))
+            ms = np.maximum(monotone(ms), sources.gemm_least_ms(gemm, at))
+            times[gemm.name] = np.interp(np.arange(size + 1), at, ms)
     return times
 
 
@@ -59,11 +61,12 @@ def _decode(sources: Sources, attn: Attention, reach: Reach) -> Floats:
     grid = np.array([np.interp(seen, lengths, row) for row in by_batch.T])
     beyond = np.maximum(1.0, batch / batches[-1])[:, None] * np.maximum(1.0, seen / lengths[-1])
     forest = sources.attention(attn, "decode")
-    if forest is None or "dram_floor" not in forest.card:
+    floor = forest.dram_floor() if forest else None
+    if floor is None:
         return np.asarray(grid * beyond)
-    floor = forest.card["dram_floor"]
+    launch_ms, bandwidth = floor
     moved = batch[:, None] * seen * attn.kv_bytes_per_token()
-    cold = floor["launch_ms"] + moved / (floor["bandwidth_gb_s"] * 1e6)
+    cold = launch_ms + moved / (bandwidth * 1e6)
     return np.asarray(np.maximum(grid * beyond, cold))
 
 
@@ -88,7 +91,8 @@ def _prefill(sources: Sources, attn: Attention, reach: Reach) -> Floats:
         return inside**2 + 2 * inside * (length - inside)
 
     work = ratio * (pairs(end) - pairs(processed)) + knots[0]
-    return monotone(monotone(work, 0), 1)
+    least = sources.prefill_least_ms(attn, pairs(end) - pairs(processed), np.minimum(end, window + end - processed))
+    return np.maximum(monotone(monotone(work, 0), 1), least)
 
 
 def estimate(resolved: Resolved, sources: Sources, reach: Reach) -> OperatorTimes:
@@ -119,7 +123,7 @@ def estimate(resolved: Resolved, sources: Sources, reach: Reach) -> OperatorTime
             all_to_all_ms(sources, node, count, cap), ops.num_all_to_alls, ops.num_layers
         )
     if pp > 1:
-        tokens["send_recv"] = send_ms(ops, node, tp * pp, count)
+        tokens["send_recv"] = send_ms(sources, node, tp * pp, count)
     for part in parts.values():  # without sequences there is no work
         part[0] = 0.0
     last = parts["lm_head"] + parts["final_norm"]

@@ -10,9 +10,11 @@ from fastsim.predictors.capture import capture_cap, padded
 from fastsim.predictors.forests.forest import Forest
 from fastsim.predictors.times.iteration import Iteration
 
-from .communication import all_to_all_rows, link_gb_s
-from .device_forests import Sources, decode_rows, expert_rows, gemm_rows, prefill_rows
+from .communication import all_reduce_card, all_to_all_rows, link_gb_s, send_curve
+from .device_forests import Sources
 from .recurrence import BLOCK, OUTSIDE
+from .scaled import FAST_LINK, Scaled, width
+from .shapes import decode_rows, expert_rows, gemm_rows, prefill_rows
 from .times import Floats
 
 # Half-widths of 90 % intervals, as factors, where no forest gives one: of formulas, judged by how far kernels of one
@@ -69,7 +71,7 @@ def evidence_of(resolved: Resolved, sources: Sources, iteration: Iteration) -> d
     return known
 
 
-def _asked(forest: Forest | None, rows: Floats) -> tuple[str, float, float]:
+def _asked(forest: Forest | Scaled | None, rows: Floats) -> tuple[str, float, float]:
     """How a time is known, and the interval's ends, for what a forest predicts for several shapes together."""
     if forest is None:
         return "modelled", 1 / MODELLED, MODELLED
@@ -135,20 +137,27 @@ def _communication(resolved: Resolved, sources: Sources, ran: int, tokens: int) 
     formula = ("modelled", 1 / MODELLED, MODELLED)
     elements = ran * ops.hidden_size
     if tp > 1:
-        card = sources.card("all_reduce") or {"curves": {"graph": {}}, "link_gb_s": 0}
+        card = all_reduce_card(sources, resolved.node, tp) or {"curves": {"graph": {}}, "link_gb_s": 0}
         curve = np.array(card["curves"]["graph"].get(str(tp), [[0, 0]]))[:, 0]
         how = ("measured", 1 / CURVE, CURVE)
         if not curve.any() or link_gb_s(resolved.node, tp) < card["link_gb_s"] or tp > resolved.node.num_devices:
             how = formula
         elif not curve[0] <= elements <= curve[-1]:
             how = ("outside", 1 / MODELLED, MODELLED)
+        elif sources.origin.kinship != "own":
+            wide = width("all_reduce_fast" if card["link_gb_s"] >= FAST_LINK else "all_reduce", "other")
+            how = ("outside", 1 / wide, wide)
         known["all_reduce"] = Evidence(ops.num_all_reduces, {"elements": elements}, 0, 2 * BYTES * elements, *how)
     if ops.num_all_to_alls:
         sizes = {"tokens": ran, "hidden": ops.hidden_size}
         kind = "decode" if ran <= capture_cap(resolved.scheduler.max_num_seqs) else "prefill"
         how = ("measured", 1 / CURVE, CURVE) if all_to_all_rows(sources, tp, kind) else formula
+        if how != formula and sources.origin.kinship != "own":
+            how = ("outside", 1 / MODELLED, MODELLED)
         known["moe_all_to_all"] = Evidence(ops.num_all_to_alls, sizes, 0, 2 * BYTES * elements / tp, *how)
     if pp > 1:
         sent = tokens * ops.hidden_size
-        known["send_recv"] = Evidence(pp - 1, {"elements": sent}, 0, BYTES * sent, *formula)
+        sends = send_curve(sources, resolved.node, tp * pp <= resolved.node.num_devices)
+        how = formula if sends is None else ("measured", 1 / CURVE, CURVE)
+        known["send_recv"] = Evidence(pp - 1, {"elements": sent}, 0, BYTES * sent, *how)
     return known
