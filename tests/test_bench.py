@@ -1,6 +1,7 @@
 """Every benchmark runs, at its smallest size: asv's suites, the table of speed, and the comparison with peers."""
 
 import inspect
+import json
 import sys
 from collections.abc import Iterator
 from importlib import import_module
@@ -130,3 +131,13 @@ def test_a_peer_is_run_on_the_same_requests(tmp_path: Path, capsys: pytest.Captu
     capsys.readouterr()
     peers.main([])
     assert "No peer given" in capsys.readouterr().out
+
+
+def test_configurations_are_counted_by_what_is_answered(tmp_path: Path) -> None:
+    from published import HYBRIDS, OLDER
+
+    for name, fields in (("a", OLDER["opt-6.7b"][1]), ("b", HYBRIDS["mamba-2.8b"][1]), ("c", {"model_type": "bert"})):
+        (tmp_path / f"{name}_config.json").write_text(json.dumps(fields))
+    found = import_module("model_configs").rows(tmp_path, "b200")
+    assert [row[1] for row in found] == ["simulated", "memory", "refused"]
+    assert found[0][2] == pytest.approx(6.66, rel=1e-3) and "state-space" in found[1][4] and "encoder" in found[2][4]

@@ -5,7 +5,7 @@ from fastsim.catalog.fields import Fields
 # Fields whose presence means that the times of a model are not known, though its weights are.
 UNTIMED = (
     ("compress_ratios", "has compressed sparse attention"),
-    ("index_topk", "has sparse attention (an indexer chooses the tokens that it attends to)"),
+    ("index_topk", "has sparse attention"),
     ("sparse_attention_config", "has sparse attention"),
     ("sparse_attention", "has sparse attention"),
     ("blocksparse_block_size", "has block-sparse attention"),
@@ -45,5 +45,6 @@ def untimed(fields: Fields, attends: bool) -> str:
     for name, what in UNTIMED:
         value = fields.get(name)
         if value and value != -1:
-            return f"{what}: {fields.prefix}{name}" + (f" is {value}" if isinstance(value, int) else " says so")
+            stated = f"{fields.prefix}{name} {value}" if isinstance(value, int) else f"{fields.prefix}{name}"
+            return f"{what} ({stated})"
     return "" if attends else "is a state-space model without attention"
