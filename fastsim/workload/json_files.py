@@ -80,6 +80,7 @@ class Rows:
         self.layout: Layout | None = None
         self.number = 0
         self.columns: dict[str, list[Any]] = {}
+        self.firsts: dict[str, Any] = {}  # the first value of each column
         self.names: dict[str, None] = {}
         self.hashes, self.offsets = array("q"), array("q", [0])
         self.block_size: int | None = None
@@ -119,7 +120,9 @@ class Rows:
             else:
                 if name not in self.columns:
                     self.columns[name] = [None] * self.number
-                self.columns[name].append(_cell(value, name, layout, f"{place}: {name}"))
+                cell = _cell(value, name, layout, f"{place}: {name}")
+                self._check_kind(name, cell, f"{place}: {name}")
+                self.columns[name].append(cell)
         self.number += 1
         for column in self.columns.values():
             if len(column) < self.number:
@@ -128,6 +131,14 @@ class Rows:
             self.offsets.append(len(self.hashes))
         if len(self.names) <= LISTED:
             self.names |= dict.fromkeys(islice(values, LISTED + 1))
+
+    def _check_kind(self, name: str, cell: Any, place: str) -> None:
+        """Raise WorkloadError if some of a column's values are dates and others numbers."""
+        if cell is None:
+            return
+        first = self.firsts.setdefault(name, cell)
+        if isinstance(cell, str) != isinstance(first, str):
+            raise WorkloadError(f"{place}: {short(cell)} is not of the same kind as {short(first)} before")
 
     def _add_hashes(self, value: Any, place: str) -> None:
         values = [] if value is None else value

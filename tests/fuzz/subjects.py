@@ -123,6 +123,38 @@ JSONL = b"".join(
 )
 
 
+AZURE = b"TIMESTAMP,ContextTokens,GeneratedTokens\n" + b"".join(
+    b"2023-11-16 18:15:%d.6805900,%d,4\n" % (10 + i, 9 + i) for i in range(8)
+)
+BURSTGPT = b"Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n" + b"".join(
+    b"%d,GPT-4,9,%d,9,API log\n" % (i, i % 3) for i in range(8)
+)
+MOONCAKE = {"timestamp": 5, "input_length": 1030, "output_length": 3, "hash_ids": [0, 1, 2]}
+AIPERF = {
+    "metadata": {"session_num": 1, "request_start_ns": 1759813207532900363},
+    "metrics": {"input_sequence_length": {"value": 9}, "output_sequence_length": {"value": 3}},
+    "error": None,
+}
+VLLM: dict[str, Any] = {
+    "backend": "vllm",
+    "request_throughput": 3.5,
+    "input_lens": [9, 8, 7],
+    "output_lens": [3, 2, 0],
+    "start_times": [5000.5, 5001.5, 5001.25],
+    "errors": ["", "", "timeout"],
+}
+GUIDELLM: dict[str, Any] = {
+    "benchmarks": [
+        {
+            "requests": {
+                "successful": [{"request_id": "x", "prompt_tokens": 9, "output_tokens": 3, "start_time": 1.7e9}],
+                "errored": [{"request_id": "y"}],
+            }
+        }
+    ]
+}
+
+
 def _changed_or_damaged(random: Random, document: dict[str, Any], write: Callable[[Any], bytes]) -> bytes:
     content = write(changed(random, document))
     return damaged(random, content) if random.random() < 0.2 else content
@@ -183,6 +215,32 @@ def table(random: Random, folder: Path) -> list[str]:
             ["trace", "describe", str(file)],
             ["simulate", str(folder / "d.yaml"), str(file)],
             ["trace", "convert", str(file), str(folder / "out.csv")],
+        )
+    )
+
+
+def published(random: Random, folder: Path) -> list[str]:
+    """A file of requests in a published layout, or as a benchmark writes it."""
+    kind = random.choice(("csv", "jsonl", "json"))
+    if kind == "csv":
+        content = damaged(random, random.choice((AZURE, BURSTGPT)))
+    elif kind == "jsonl":
+        row = random.choice((MOONCAKE, AIPERF))
+        rows = [as_json(changed(random, row) if random.random() < 0.3 else row) for _ in range(3)]
+        content = b"\n".join(b" ".join(each.split()) for each in rows)
+        content = damaged(random, content) if random.random() < 0.3 else content
+    else:
+        content = _changed_or_damaged(random, random.choice((VLLM, GUIDELLM)), as_json)
+    file = folder / f"w.{kind}"
+    file.write_bytes(content)
+    (folder / "d.yaml").write_bytes(as_yaml(DEPLOYMENT))
+    unit = ["--unit", random.choice(("s", "ms", "ns", "h"))] if random.random() < 0.2 else []
+    too_long = ["--too-long", random.choice(("drop", "clip"))]
+    return random.choice(
+        (
+            ["trace", "describe", str(file), *unit],
+            ["simulate", str(folder / "d.yaml"), str(file), *too_long, *unit],
+            ["trace", "convert", str(file), str(folder / f"out.{random.choice(('csv', 'jsonl', 'parquet'))}"), *unit],
         )
     )
 
@@ -386,6 +444,7 @@ SUBJECTS: tuple[Callable[[Random, Path], list[str]], ...] = (
     command,
     device,
     table,
+    published,
     workload,
     space,
     objective,

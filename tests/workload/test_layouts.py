@@ -268,6 +268,7 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("m.jsonl", lines([MOONCAKE[0] | {"hash_ids": 7}]), "hash_ids: 7 is not a list of whole numbers"),
     ("m.jsonl", lines([MOONCAKE[0] | {"hash_ids": [2**64]}]), "hash_ids: [18446744073709551616] is not a list"),
     ("m.jsonl", lines([MOONCAKE[0] | {"timestamp": "soon"}]), "data row 1: timestamp: 'soon' is not a number"),
+    ("m.jsonl", lines([MOONCAKE[0], MOONCAKE[1] | {"timestamp": "2024-05-10"}]), "is not of the same kind as 0 before"),
     ("m.jsonl", lines([MOONCAKE[0] | {"input_length": None}]), ":1: input_length: None is not a number"),
     ("m.jsonl", lines([{**MOONCAKE[0], "timestamp": n // 500} for n in range(1500)]), "say --unit s if these are sec"),
     (
