@@ -83,9 +83,12 @@ def test_memory_and_launch_need_no_operator_times(name: str) -> None:
     assert "microsoft/phi-2" in launch(resolved.deployment).command
 
 
-def test_prices() -> None:
+def test_the_listing_says_prices_and_times() -> None:
     listed = {row["name"]: row["price_per_hour"] for row in rows("devices")}
     assert listed["h20"] is None and listed["a10g"] == 1.006
+    times = {row["name"]: row["times"] for row in rows("devices")}
+    assert times["h100"] == "measured" and times["a40"] == "gemm measured, others scaled from a100"
+    assert times["a100_40gb"] == "scaled from a100" and times["rtx_5090"] == "scaled from rtx_pro_6000"
     source = load_device("l4").source
     assert "price: RunPod" in source and "March 2026" in source
 

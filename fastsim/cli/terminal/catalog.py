@@ -1,10 +1,11 @@
 """Print the entries of the catalog, or all metrics, as a table or as JSON."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from fastsim.catalog.hardware import Device
 from fastsim.catalog.load import load_device, load_model, load_node, names
 from fastsim.cli.terminal.console import MISSING, print_json, stdout, table
 from fastsim.deployment.schedulers import POLICIES
@@ -49,7 +50,7 @@ SHOWN = {
         "num_experts",
         "quantization",
     ),
-    "devices": ("name", "memory_gib", "bandwidth_gb_s", "tflops", "price_per_hour", "power_w", "predictor"),
+    "devices": ("name", "memory_gib", "bandwidth_gb_s", "tflops", "price_per_hour", "times"),
     "metrics": ("name", "unit", "kind", "meaning"),
     "nodes": ("name", "device", "num_devices", "link_gb_s", "network_gb_s", "pairwise"),
     "predictors": ("name", "precision", "rows", "error_near", "error_far", "in_interval", "measured_in"),
@@ -77,11 +78,23 @@ def _model(name: str) -> dict[str, Any]:
 
 
 def _device(name: str) -> dict[str, Any]:
-    """The fields of a device that the catalog lists."""
+    """The fields of a device, and whether its operator times are measured or scaled from another's."""
     device = load_device(name)
-    fields = ("name", "memory_gib", "bandwidth_gb_s", "tflops", "price_per_hour", "power_w", "num_sms")
-    values = {field: getattr(device, field) for field in (*fields, "skew", "predictor", "source")}
-    return {**values, "tflops": dict(device.tflops)}
+    return {**asdict(replace(device, tflops={})), "tflops": dict(device.tflops), "times": _times(device)}
+
+
+def _times(device: Device) -> str:
+    """``measured``, ``scaled from a100``, or both where some families of operators were measured."""
+    from fastsim.predictors.families import FAMILIES
+    from fastsim.predictors.forests.forest import precisions
+    from fastsim.predictors.times.origin import origin_of
+
+    origin = origin_of(device)
+    if origin.kinship == "own":
+        return "measured"
+    own = [family for family in FAMILIES if device.predictor and precisions(device.predictor, family)]
+    measured = f"{', '.join(own)} measured, others " if own else ""
+    return f"{measured}scaled from {origin.device}"
 
 
 def _card(path: Path) -> dict[str, Any]:
