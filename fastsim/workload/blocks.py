@@ -76,6 +76,11 @@ class BlockHashes:
             number += int(same.max()) + 1
         return type(self)(chained, self.offsets, self.block_size)
 
+    def describe(self) -> dict[str, int]:
+        """The size of a block in tokens, the number of hashes, and how many of these differ."""
+        different = len(np.unique(self.values))
+        return {"block_size": self.block_size, "num_hashes": len(self.values), "num_different": different}
+
     def _cut(self, begins: NDArray[np.int64], counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The values of lists that begin at ``begins`` and have ``counts`` values, and their new offsets."""
         offsets = _offsets(counts)

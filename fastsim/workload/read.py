@@ -17,7 +17,7 @@ from fastsim.workload.tables import Table
 from fastsim.workload.workload import COLUMNS, Workload
 
 MANY, FAST = 1000, 1000.0  # from so many requests on, so many per second make the unit of a layout doubtful
-SLOW = 60.0  # s between two arrivals on average, beyond which the unit of our own columns is doubtful
+SLOW = 10.0  # s between two arrivals on average, beyond which the unit of our own columns is doubtful
 
 
 def requests(path: str, unit: str | None = None) -> Workload:

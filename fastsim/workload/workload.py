@@ -218,7 +218,7 @@ class Workload:
             "prompt_output_ratio": _spread(self.num_prompt_tokens / self.num_output_tokens),
             "sha256": self.digest,
             "layout": self.origin.layout or None if self.origin is not None else None,
-            "num_hashed_blocks": None if self.block_hashes is None else len(self.block_hashes.values),
+            "block_hashes": None if self.block_hashes is None else self.block_hashes.describe(),
             "notes": list(self.notes),
         }
 

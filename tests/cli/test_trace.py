@@ -30,6 +30,24 @@ def test_describe(tmp_path: Path) -> None:
     assert rows["prompt : output"][:2] == ["125", "125"]
 
 
+def test_layouts_and_what_was_left_out_are_said(tmp_path: Path) -> None:
+    path = tmp_path / "mooncake.jsonl"
+    path.write_text(
+        '{"timestamp": 0, "input_length": 1030, "output_length": 5, "hash_ids": [0, 1, 2]}\n'
+        '{"timestamp": 500, "input_length": 1030, "output_length": 5, "hash_ids": [0, 3, 4]}\n'
+        '{"timestamp": 900, "input_length": 1030, "output_length": 0, "hash_ids": [0, 1, 2]}\n'
+    )
+    said = run("describe", path)
+    assert "2 requests in 0.5 s" in said.stdout.replace("\n", " ")
+    assert "Layout: Mooncake\nBlocks: 4 hashes of blocks of 512 tokens, 3 of them different\n" in said.stdout
+    assert "1 request without output is left out" in said.stderr
+    assert "hits of the prefix cache are not simulated" in said.stderr.replace("\n", " ")
+    said = run("convert", path, tmp_path / "requests.csv")
+    assert "the layout is Mooncake" in said.stderr.replace("\n", " ")
+    assert "CSV has no lists, so the hashes of blocks are left out" in said.stderr.replace("\n", " ")
+    assert "500 s, 0.002 requests/s" in run("describe", path, "--unit", "s").stdout.replace("\n", " ")
+
+
 def test_describe_as_json() -> None:
     figures = json.loads(run("describe", "chat", "--json").output)
     assert figures == load("chat").describe()

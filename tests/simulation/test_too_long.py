@@ -84,6 +84,16 @@ def test_refused(azure: Path) -> None:
         fastsim.simulate(Deployment.load(None, ["max_model_len=400"]), load(azure, num_requests=1))
 
 
+def test_a_workload_may_be_given_alone(azure: Path) -> None:
+    for arguments in ([str(azure)], ["--workload", str(azure)]):
+        said = CliRunner().invoke(cli, ["simulate", *arguments, "--too-long", "drop", "--json"])
+        assert json.loads(said.stdout)["totals"]["requests"] == 2
+    assert "100 requests of code" in CliRunner().invoke(cli, ["simulate", "code", "--requests", "100"]).stdout
+    said = CliRunner().invoke(cli, ["simulate", str(azure), "--workload", "chat"])
+    assert said.exit_code == 2
+    assert "two workloads" in said.stderr
+
+
 @pytest.mark.parametrize(("too_long", "requests"), [("drop", 2), ("clip", 4)])
 def test_a_replay_is_the_same(tmp_path: Path, azure: Path, too_long: str, requests: int) -> None:
     first, again = tmp_path / "first", tmp_path / "again"

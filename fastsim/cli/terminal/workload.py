@@ -31,6 +31,11 @@ def show(workload: Workload, as_json: bool) -> None:
     stdout().print(lengths)
     if figures["layout"]:
         stdout().print(f"Layout: {figures['layout']}")
+    if blocks := figures["block_hashes"]:
+        stdout().print(
+            f"Blocks: {blocks['num_hashes']:,} hashes of blocks of {blocks['block_size']:,} tokens, "
+            f"{blocks['num_different']:,} of them different"
+        )
     for sentence in workload.notes:
         note(sentence)
 
