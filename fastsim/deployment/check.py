@@ -98,6 +98,11 @@ def warnings(
     if not scheduler.policy.chunked and scheduler.token_budget is not None and scheduler.token_budget < length:
         below = f"{scheduler.token_budget} is below max_model_len {length}"
         sentences.append(f"scheduler.{scheduler.policy.token_budget}: {below}; longer prompts can never be scheduled")
+    if scheduler.policy.token_budget == "chunk_size":
+        unused = scheduler.max_num_batched_tokens
+        if unused not in (scheduler.chunk_size, max(4096, length)):  # the latter is what it is by default
+            limit = f"policy {scheduler.policy.name} bounds a batch by chunk_size, {scheduler.chunk_size}"
+            sentences.append(f"scheduler.max_num_batched_tokens: {unused} changes nothing, as {limit}")
     if blocks_given and (need := plan.kv_gib + plan.weights_gib) > device.memory_gib:
         blocks = f"{plan.num_blocks} blocks and the weights are {need:.1f} GiB"
         sentences.append(f"scheduler.num_blocks: {blocks}, {device.name} has {device.memory_gib:g}")

@@ -94,7 +94,7 @@ def _too_long(resolved: Resolved, num_tokens: NDArray[np.int64], request: int) -
     return (
         f"prompt and output have {num_tokens[request]} tokens together, more than max_model_len {length}, and "
         f"{number:,} of {len(num_tokens):,} requests are too long; drop or clip these with too_long (--too-long drop)"
-        + (f", or set max_model_len={longest}" if possible else "")
+        + (f", or set max_model_len={longest}" if possible else f", or simulate a model made for {longest} tokens")
     )
 
 

@@ -44,7 +44,9 @@ def test_show_says_what_the_run_said(folder: Path) -> None:
     judged = CliRunner().invoke(cli, ["result", "show", str(folder), "--slo", "ttft:p90<2s", "--slo", "tbt:max<1us"])
     assert "ttft:p90<2s met" in judged.output
     assert "tbt:max<1us missed" in judged.output
-    assert "Goodput     0.0% of requests" in judged.output
+    assert "0.0% of requests are below 1us by the mean of their gaps" in judged.output
+    assert "Goodput     0.0% of requests are below every limit" in judged.output
+    assert "the run misses 1 of 2 objectives" in judged.output
     told = json.loads(CliRunner().invoke(cli, ["result", "show", str(folder), "--json"]).output)
     stored = json.loads((folder / "summary.json").read_text())
     assert told == {name: value for name, value in stored.items() if name != "digest"}

@@ -113,6 +113,16 @@ def test_derived_sizes() -> None:
     assert resolved("memory.planner=vidur", "scheduler.policy=orca").max_batch_size == 29
 
 
+def test_a_limit_that_the_policy_ignores_is_said() -> None:
+    (said,) = resolved("scheduler.max_num_batched_tokens=8192").warnings
+    assert said.startswith(
+        "scheduler.max_num_batched_tokens: 8192 changes nothing, as policy sarathi bounds a batch by"
+    )
+    assert not resolved("max_num_batched_tokens=8192").warnings  # vLLM's flag sets the limit of any policy
+    assert not resolved("scheduler.max_num_batched_tokens=8192", "scheduler.policy=vllm").warnings
+    assert not resolve(resolved().deployment).warnings
+
+
 def test_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shape = {"model_type": "llama", "num_hidden_layers": 2, "hidden_size": 256, "num_attention_heads": 4}
     shape |= {"intermediate_size": 512, "vocab_size": 1000, "max_position_embeddings": 512}

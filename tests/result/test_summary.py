@@ -84,6 +84,16 @@ def test_batches_are_those_of_the_iterations(result: Result) -> None:
     assert sum(row["requests"] for row in result.summary["replicas"]) == 600
 
 
+@pytest.mark.parametrize("num_replicas", [1, 3])
+def test_no_stage_is_busy_for_longer_than_the_run(num_replicas: int) -> None:
+    deployment = Deployment.load(None, [f"num_replicas={num_replicas}"])
+    for number in (6, 7, 11, 21, 31):  # of some of these runs, the times of the batches add up to more
+        summary = fastsim.simulate(deployment, load("chat", rate=1e5, num_requests=number, seed=number)).summary
+        shares = [share for replica in summary["replicas"] for share in replica["busy"]]
+        assert 0.3 < summary["utilisation"]["busy"] <= 1 and max(shares) <= 1
+        assert max(summary["series"]["busy"]) <= 1
+
+
 def test_series_add_up_to_the_totals(result: Result) -> None:
     series, totals = result.summary["series"], result.summary["totals"]
     end = series["time"][0] + totals["span_s"]

@@ -84,13 +84,18 @@ def _lines(result: Result) -> Iterator[str]:
 
 
 def _objectives(summary: dict[str, Any]) -> Iterator[str]:
-    """A line for each objective, and one for the goodput."""
-    for name, judged in summary.get("objectives", {}).items():
+    """A line for each objective, and one for the goodput, which counts requests and not gaps between tokens."""
+    objectives = summary.get("objectives", {})
+    for name, judged in objectives.items():
         how = {True: "met", False: "missed", None: "not measured"}[judged["met"]]
-        yield f"Objective   {name} {how}: {seconds(judged['value'])}, {share(judged['share'], 1)} of requests"
+        by = " by the mean of their gaps" if name.startswith("tbt:") else ""
+        below = f"{share(judged['share'], 1)} of requests are below {name.partition('<')[2]}{by}"
+        yield f"Objective   {name} {how}: {seconds(judged['value'])}; {below}"
     if good := summary.get("goodput"):
         met, rate = share(good["share"], 1), number(good["requests_per_s"], 3)
-        yield f"Goodput     {met} of requests meet every objective: {rate} requests/s"
+        lost = sum(judged["met"] is False for judged in objectives.values())
+        run = f"; the run misses {lost} of {len(objectives)} objectives" if lost else ""
+        yield f"Goodput     {met} of requests are below every limit, {rate} requests/s{run}"
 
 
 def _costs(summary: dict[str, Any]) -> Iterator[str]:

@@ -24,7 +24,7 @@ from fastsim.result.metrics.operator_time import operator_time
 from fastsim.result.metrics.pressure import pressure
 from fastsim.result.metrics.requests import by_request, mean_breakdown
 from fastsim.result.metrics.time_series import interval_edges, run_series
-from fastsim.result.metrics.utilisation import by_replica, bytes_moved, utilisation
+from fastsim.result.metrics.utilisation import busy_seconds, by_replica, bytes_moved, utilisation
 from fastsim.result.metrics.verdict import verdict
 from fastsim.result.metrics.window import inside
 
@@ -72,7 +72,7 @@ def summarise(
     gpu_hours = resolved.num_gpus * span / 3600
     price = resolved.device.price_per_hour
     dollars = None if price is None else gpu_hours * price
-    busy = ratio(float(replicas.busy.sum() / replicas.busy.size), span)
+    busy = float((busy_seconds(replicas, span) / span).mean()) if span else None
     iterations = int(counts[:, state.ITERATIONS].sum())
     batch_tokens = int(counts[:, state.TOKENS].sum()) / max(1, iterations)
     summary: dict[str, Any] = {

@@ -82,7 +82,7 @@ def counted_series(sums: Mapping[str, Floats], edges: Floats, limits: Mapping[st
     return {
         "prefill_tokens": sums["prefill_tokens"] / widths,
         "decode_tokens": sums["decode_tokens"] / widths,
-        "busy": sums["busy"] / widths / limits["busy"],
+        "busy": np.minimum(sums["busy"] / widths / limits["busy"], 1.0),  # the last interval may hold a tick too many
         "kv": sums["kv_blocks"] / widths / limits["kv_blocks"],
         "running": sums["running"] / widths,
     }

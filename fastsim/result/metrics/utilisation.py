@@ -14,6 +14,15 @@ from fastsim.result.metrics.counts import SERIES, Measures
 from fastsim.result.metrics.distribution import ratio
 
 
+def busy_seconds(replicas: Replicas, span: float) -> Floats:
+    """Return the seconds in which each stage works, float64[replicas, stages], in a run of ``span`` s.
+
+    They are the sum of the times of its batches, which never overlap. Each addition is rounded, so that the sum of a
+    stage that never idles may lie above the span; the span is then the exact value.
+    """
+    return np.minimum(replicas.busy, span)
+
+
 def series_total(measures: Measures, name: str) -> float:
     """Return a series of counts.SERIES, summed over time and replicas."""
     return float(measures.series[:, :, SERIES.index(name)].sum())
@@ -59,7 +68,7 @@ def utilisation(
     span : float
         Length of the run, s.
     """
-    busy, stages = float(replicas.busy.sum()), replicas.busy.size
+    busy, stages = float(busy_seconds(replicas, span).sum()), replicas.busy.size
     transferred = moved / (resolved.device.bandwidth_gb_s * 1e9)  # s at full bandwidth
     arrived, scheduled, finished = (columns[name] for name in ("arrived_at", "scheduled_at", "finished_at"))
     blocks = resolved.memory.num_blocks * len(replicas.busy)
@@ -88,6 +97,7 @@ def by_replica(
 ) -> list[dict[str, Any]]:
     """Return the section ``replicas`` of a summary, an entry per replica; parameters are those of ``utilisation``."""
     num_replicas, counts = len(replicas.busy), replicas.counts
+    busy = busy_seconds(replicas, span)
     num_requests = np.bincount(columns["replica_id"], minlength=num_replicas)
     block_seconds = measures.series[:, :, SERIES.index("kv_blocks")].sum(axis=1)
     blocks = resolved.memory.num_blocks
@@ -98,7 +108,7 @@ def by_replica(
             "restarts": int(counts[r, state.RESTARTS]),
             "peak_kv": float(counts[r, state.PEAK] / blocks),
             "mean_kv": ratio(block_seconds[r], blocks * span),
-            "busy": [ratio(seconds, span) for seconds in replicas.busy[r]],
+            "busy": [ratio(seconds, span) for seconds in busy[r]],
             "mfu": [ratio(seconds, span) for seconds in computed[r]],
         }
         for r in range(num_replicas)
