@@ -6,6 +6,11 @@ again, and layers of multi-token prediction are left out, as serving engines do 
 
 from typing import Any
 
+from fastsim.catalog.load import _entries
+
+# Models of the catalog whose shapes are typed in, plain decoders for which tests have formulas of their own.
+TYPED = [name for name, values in _entries("models").items() if "config" not in values]
+
 
 def sizes(
     hidden: int, ffn: int, layers: int, heads: int, kv_heads: int, vocabulary: int, positions: int

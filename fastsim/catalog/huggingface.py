@@ -40,7 +40,14 @@ def read_config(path: Path) -> Model:
     cannot be read. A decoder whose times are not known is read, and Model.refused says why.
     """
     file = path / "config.json" if path.is_dir() else path
-    config = read(file, ConfigFile)
+    return read_fields(read(file, ConfigFile), file, str(path), str(file))
+
+
+def read_fields(config: dict[str, Any], file: Path, name: str, source: str) -> Model:
+    """The model that the fields of a config.json describe; errors call them fields of ``file``.
+
+    Raises CatalogError as read_config does.
+    """
     prefix, stated = decoder(config)
     if prefix:
         check(Document(stated, f"{file}: {prefix.rstrip('.')}"), ConfigFile)
@@ -59,7 +66,7 @@ def read_config(path: Path) -> Model:
     positions = fields.required(*POSITIONS) if attends else fields.size(*POSITIONS) or UNBOUNDED
     rows = fields.defaults.get("learned_positions")
     return Model(
-        name=str(path),
+        name=name,
         num_layers=number,
         hidden_size=hidden,
         num_attention_heads=attending.heads.query,
@@ -74,7 +81,7 @@ def read_config(path: Path) -> Model:
         attention_bias=_said(fields, *BIAS),
         post_attention_norm=not (fields.get("parallel") or _one_norm(fields)),
         sliding_window=windows[0] if windows else None,
-        source=str(file),
+        source=source,
         layers=_where_they_differ(kinds, moe),
         sandwich_norm=bool(fields.get("sandwich")),
         attention_gate=bool(fields.get("attn_output_gate", "mla_use_output_gate")),

@@ -17,6 +17,13 @@ from .names import suggestion
 from .quantization import uniform
 
 Kind = Literal["models", "devices", "nodes"]
+# The fields of config.json that `sizes` in model_configs.yaml lists.
+SIZES = (
+    *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads"),
+    *("vocab_size", "max_position_embeddings"),
+)
+# Words that say how a model was trained or is stored; its shapes are the same without them.
+TRAINED = {"instruct", "it", "chat", "base", "hf"}
 T = TypeVar("T", "Model", "Device", "Node")
 
 
@@ -85,6 +92,8 @@ def names(kind: Kind) -> list[str]:
 
 
 def _model(name: str, values: Mapping[str, Any]) -> Model:
+    if "config" in values:
+        return _read(name)
     shape = {
         "head_dim": values["hidden_size"] // values["num_attention_heads"],
         "gated_mlp": True,
@@ -100,6 +109,16 @@ def _model(name: str, values: Mapping[str, Any]) -> Model:
     if published := values.get("quantization"):
         values["quantization"] = uniform(published, bool(values.get("num_experts")))
     return _build(Model, name, values)
+
+
+@cache
+def _read(name: str) -> Model:
+    """A model of model_configs.yaml, read as its config.json is."""
+    from fastsim.catalog.huggingface import read_fields
+
+    values = _entries("models")[name]
+    config = values["config"] | dict(zip(SIZES, values.get("sizes", ()), strict=False))
+    return read_fields(config, DATA / "catalog" / "model_configs.yaml", name, f"huggingface.co/{name} config.json")
 
 
 def _node(name: str, values: Mapping[str, Any]) -> Node:
@@ -118,8 +137,11 @@ def _build(kind: type[T], name: str, values: Mapping[str, Any]) -> T:
 def _entries(kind: Kind) -> dict[str, dict[str, Any]]:
     from fastsim.files.documents import parse_yaml
 
-    path = DATA / "catalog" / f"{kind}.yaml"
-    return parse_yaml(path.read_text(encoding="utf-8"), path.name).values
+    files = ("models", "model_configs") if kind == "models" else (kind,)
+    found: dict[str, dict[str, Any]] = {}
+    for path in (DATA / "catalog" / f"{file}.yaml" for file in files):
+        found |= parse_yaml(path.read_text(encoding="utf-8"), path.name).values
+    return found
 
 
 @cache
@@ -129,11 +151,22 @@ def _index(kind: Kind) -> dict[str, str]:
         for spelling in (name, *values.get("aliases", ())):
             index[_key(kind, spelling)] = name
             index.setdefault(_key(kind, spelling.rpartition("/")[2]), name)
+    if kind == "models":
+        for spelling, name in list(index.items()):
+            index.setdefault(_untrained(spelling), name)
     return index
 
 
+def _untrained(key: str) -> str:
+    """The key of a model's name without the words that say how it was trained."""
+    return "_".join(word for word in key.split("_") if word not in TRAINED)
+
+
 def _find(kind: Kind, name: str) -> tuple[str, dict[str, Any]] | None:
-    canonical = _index(kind).get(_key(kind, name))
+    index, key = _index(kind), _key(kind, name)
+    canonical = index.get(key)
+    if canonical is None and kind == "models":
+        canonical = index.get(_untrained(key))
     return None if canonical is None else (canonical, _entries(kind)[canonical])
 
 

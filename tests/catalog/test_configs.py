@@ -8,7 +8,7 @@ from typing import Any
 import published
 import pytest
 
-from fastsim.catalog.load import load_model
+from fastsim.catalog.load import _entries, load_model, names
 from fastsim.catalog.model import Model
 from fastsim.deployment.memory.modules import modules
 from fastsim.deployment.operators.decoder import operators
@@ -255,3 +255,28 @@ def test_an_unknown_class_is_read_by_its_fields_and_said_so(tmp_path: Path) -> N
         "gelu), and its LM head is taken to have weights of its own",
     )
     assert read(tmp_path, fields | {"hidden_act": "swiglu"}).gated_mlp
+
+
+def test_every_model_of_the_catalog_has_its_published_size() -> None:
+    values = _entries("models")
+    further = [name for name in values if "config" in values[name]]
+    assert len(names("models")) >= 100 and len(further) >= 60
+    for name in further:
+        model = load_model(name)
+        assert parameters(model).total / 1e9 == pytest.approx(values[name]["billions"], rel=5e-3), name
+        assert not any("is not known" in note for note in model.notes) and model.source.startswith("huggingface.co/")
+
+
+@pytest.mark.parametrize(
+    ("asked", "name"),
+    [
+        ("Llama-3.3-70B", "meta-llama/Llama-3.3-70B-Instruct"),
+        ("meta-llama/Llama-3.2-1B-Instruct", "meta-llama/Llama-3.2-1B"),
+        ("google/gemma-2-9b-it", "google/gemma-2-9b"),
+        ("mistralai/Mixtral-8x22B-Instruct-v0.1", "mistralai/Mixtral-8x22B-v0.1"),
+        ("deepseek-ai/DeepSeek-V3-Base", "deepseek-ai/DeepSeek-V3"),
+        ("qwen2.5-coder-32b-instruct", "Qwen/Qwen2.5-Coder-32B"),
+    ],
+)
+def test_names_are_found_without_the_words_that_say_how_a_model_was_trained(asked: str, name: str) -> None:
+    assert load_model(asked).name == name

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from published import TYPED
 
-from fastsim.catalog.load import load_device, load_model, names
+from fastsim.catalog.load import load_device, load_model
 from fastsim.catalog.model import Model
 from fastsim.deployment.memory.plan import blocks_that_fit, plan
 from fastsim.deployment.memory.sizes import GIB, Layout, MemoryPlan, block_bytes, weight_bytes
@@ -148,7 +149,7 @@ def norms(model: Model) -> int:
     return 2 * (model.num_layers * layer + model.hidden_size)
 
 
-@pytest.mark.parametrize("name", names("models"))
+@pytest.mark.parametrize("name", TYPED)
 def test_weights_add_up_over_the_gpus(name: str) -> None:
     model = replace(load_model(name), quantization=None)
     tied = replace(model, tie_word_embeddings=True)

@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 import pytest
+from published import TYPED
 
-from fastsim.catalog.load import load_model, names
+from fastsim.catalog.load import load_model
 from fastsim.catalog.model import Layer, Model
 from fastsim.deployment.operators.decoder import Operators, operators
 from fastsim.deployment.operators.kinds import WEIGHT_BYTES, Gemm
@@ -80,7 +81,7 @@ def test_weights_add_up_to_the_size_of_the_model(name: str) -> None:
     assert weights / 1e9 == pytest.approx(BILLIONS[name], rel=0.005)
 
 
-@pytest.mark.parametrize("name", names("models"))
+@pytest.mark.parametrize("name", TYPED)
 def test_tensor_parallelism_shares_the_work(name: str) -> None:
     model = load_model(name)
     one, two = operators(model, 1), operators(model, 2)
