@@ -40,7 +40,7 @@ def as_numbers(column: Any, place: str, name: str, rows: Rows) -> NDArray[Any]:
     raise _not_a_number(column, place, name, rows)
 
 
-def _not_a_number(column: Any, place: str, name: str, rows: Rows) -> WorkloadError:
+def _not_a_number(column: Any, place: str, name: str, rows: Rows, valid: str = "a number (e.g. 512)") -> WorkloadError:
     """Return the error for the first cell that is not a number."""
     import pyarrow as pa
 
@@ -55,7 +55,7 @@ def _not_a_number(column: Any, place: str, name: str, rows: Rows) -> WorkloadErr
             break
     text = column[first].as_py()
     shown = "an empty cell" if text is None else short(text)
-    return WorkloadError(f"{place}: data row {row_number(first, rows)}: {name}: {shown} is not a number (e.g. 512)")
+    return WorkloadError(f"{place}: data row {row_number(first, rows)}: {name}: {shown} is not {valid}")
 
 
 def dates(column: Any, place: str, name: str, rows: Rows) -> Any:
@@ -65,7 +65,8 @@ def dates(column: Any, place: str, name: str, rows: Rows) -> Any:
     texts = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     kind = date_type(texts[0].as_py())
     if kind is None:
-        raise _not_a_number(texts, place, name, rows)
+        valid = "a number (e.g. 0.25) or a date and time (e.g. 2023-11-16 18:15:46.68)"
+        raise _not_a_number(texts, place, name, rows, valid)
     try:
         return texts.cast(kind)
     except pa.ArrowInvalid:

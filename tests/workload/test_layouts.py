@@ -251,6 +251,7 @@ REFUSED: list[tuple[str, Any, str]] = [
         AZURE_2024 + "2024-05-10 00:00:01,1,1\n",
         "data row 4: TIMESTAMP: '2024-05-10 00:00:01' is not a date",
     ),
+    ("a.csv", AZURE + "11/16/2023,1,1\n", "'11/16/2023' is not a number (e.g. 0.25) or a date and time (e.g. 2023-"),
     ("a.csv", AZURE_2023 + ",1,1\n", "data row 4: TIMESTAMP: an empty cell"),
     ("a.csv", AZURE_2023 + "2023-11-16 18:15:52,0x10,1\n", "data row 4: ContextTokens: '0x10' is not a number"),
     ("a.csv", AZURE_2023 + "2023-11-16 18:15:52,1\n", "data row 4: 2 cells, where the header has 3"),
