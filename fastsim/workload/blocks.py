@@ -63,6 +63,7 @@ class BlockHashes:
 
     def chained(self) -> Self:
         """Hashes of prefixes, where these here are those of single blocks: equal only if all before are equal too."""
+        different, blocks = np.unique(self.values, return_inverse=True)
         chained = np.empty_like(self.values)
         before = np.zeros(len(self), np.int64)  # by request: the number of the prefix that it has so far
         number = 0
@@ -70,9 +71,9 @@ class BlockHashes:
         for place in range(int(self.counts.max(initial=0))):
             requests = requests[self.counts[requests] > place]
             at = self.offsets[requests] + place
-            pairs = np.stack([before[requests], self.values[at]])
-            _, same = np.unique(pairs, axis=1, return_inverse=True)
-            chained[at] = before[requests] = same.reshape(-1) + number
+            pairs = before[requests] * len(different) + blocks[at]
+            _, same = np.unique(pairs, return_inverse=True)
+            chained[at] = before[requests] = same + number
             number += int(same.max()) + 1
         return type(self)(chained, self.offsets, self.block_size)
 
