@@ -9,7 +9,8 @@ from fastsim.catalog.module_names import MODULES, Names
 from fastsim.catalog.precisions import BF16, Precision
 from fastsim.catalog.quantization import WIDE, Quantization, tabulated
 from fastsim.catalog.quantization_fields import ModelOptFile
-from fastsim.catalog.schemes import KNOWN, Scheme, UnknownSchemeError, kv_precision, scheme
+from fastsim.catalog.scheme import Scheme, UnknownSchemeError
+from fastsim.catalog.schemes import KNOWN, kv_precision, scheme
 from fastsim.errors import CatalogError
 from fastsim.files.documents import short
 

@@ -6,16 +6,17 @@ from fnmatch import translate
 from functools import cache
 from typing import Generic, TypeVar
 
-# What stands before a layer's number in the published names. Lists with wildcards are matched with each of them.
-BEFORE = (
-    "model.layers",
-    "model.language_model.layers",
-    "language_model.model.layers",
-    "transformer.h",
-    "backbone.layers",
-    "model.decoder.layers",
-    "gpt_neox.layers",
-)
+# What stands before a layer's number in the published names, and what a pattern has that is meant for such names: a
+# pattern without any of it is written for all of them, and one tells as much as another.
+BEFORE = {
+    "model.layers": ("",),
+    "model.language_model.layers": ("language_model",),
+    "language_model.model.layers": ("language_model",),
+    "transformer.h": ("transformer", ".h."),
+    "backbone.layers": ("backbone",),
+    "model.decoder.layers": ("decoder",),
+    "gpt_neox.layers": ("gpt_neox",),
+}
 ATTENTION = ("self_attn", "attn", "attention", "self_attention", "mixer")
 LINEAR = ("linear_attn", "mamba", "mixer", "conv")
 MLP = ("mlp", "feed_forward", "ffn", "mixer")
@@ -138,14 +139,15 @@ class Names(Generic[T]):
         key = (pattern, module, at)
         if key not in self._known:
             fits = re.compile(pattern[3:]).match if pattern.startswith("re:") else _glob(pattern).match
-            self._known[key] = any(map(fits, self._whole(module, at)))
+            self._known[key] = any(map(fits, self._whole(pattern, module, at)))
         return self._known[key]
 
-    def _whole(self, module: str, layer: int) -> list[str]:
-        """The published names of a module in a layer, with all that may stand before them."""
+    def _whole(self, pattern: str, module: str, layer: int) -> list[str]:
+        """The published names of a module in a layer that ``pattern`` may be meant for."""
         if module in OUTSIDE:
             return list(OUTSIDE[module])
-        return [f"{before}.{layer}.{name}" for before in BEFORE for name in self._published[module]]
+        starts = [before for before, parts in BEFORE.items() if any(part in pattern for part in parts)]
+        return [f"{before}.{layer}.{name}" for before in starts for name in self._published[module]]
 
 
 _NUMBERED = re.compile(r"\d|\\d|\?")

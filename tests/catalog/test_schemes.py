@@ -8,7 +8,8 @@ from fastsim.catalog.checkpoint import by_module
 from fastsim.catalog.load import load_model, names
 from fastsim.catalog.module_names import MODULES
 from fastsim.catalog.quantization import Quantization, uniform
-from fastsim.catalog.schemes import UnknownSchemeError, kv_precision, scheme
+from fastsim.catalog.scheme import UnknownSchemeError
+from fastsim.catalog.schemes import kv_precision, scheme
 from fastsim.deployment.operators.decoder import operators
 
 ATTENTION = ("attn_pre_proj", "attn_post_proj")

@@ -62,8 +62,21 @@ MODEL: dict[str, Any] = {
     "quantization_config": {
         "quant_method": "compressed-tensors",
         "bits": 8,
+        "group_size": 128,
         "weight_block_size": [128, 128],
-        "config_groups": {"group_0": {"weights": {"num_bits": 8, "type": "float", "strategy": "channel"}}},
+        "ignore": ["lm_head", "re:.*self_attn.*", "model.layers.0.mlp*"],
+        "kv_cache_scheme": {"num_bits": 8, "type": "float"},
+        "config_groups": {
+            "group_0": {
+                "targets": ["Linear"],
+                "weights": {"num_bits": 8, "type": "float", "strategy": "channel"},
+                "input_activations": {"num_bits": 8, "type": "float"},
+            }
+        },
+        "quantized_layers": {"model.layers.1.mlp": {"quant_algo": "FP8", "group_size": 16}},
+        "dynamic": {"-:.*mlp.*": {}, "+:.*self_attn.*": {"bits": 8, "group_size": 32}},
+        "extra_config": {"model.layers.0.mlp": {"bits": 16}},
+        "quant_type": {"default": {"_type": "Int4WeightOnlyConfig", "_data": {"group_size": 64}}},
     },
 }
 WORKLOAD: dict[str, Any] = {
