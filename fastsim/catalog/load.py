@@ -40,7 +40,7 @@ def load_model(name: str | Path) -> Model:
         from fastsim.catalog.huggingface import read_config
 
         return read_config(path)
-    hint = suggestion(str(name), names("models"))
+    hint = suggestion(str(name), spellings("models"))
     raise CatalogError(f"model: {short(str(name))} is neither in the catalog nor a config.json; {hint}")
 
 
@@ -89,6 +89,12 @@ def default_node(device: Device, num_gpus: int = 1) -> Node:
 def names(kind: Kind) -> list[str]:
     """Return the names in the catalog, in its order, without aliases."""
     return list(_entries(kind))
+
+
+def spellings(kind: Kind) -> dict[str, str]:
+    """Return the name in the catalog of each name and alias, in its order."""
+    entries = _entries(kind).items()
+    return {spelling: name for name, values in entries for spelling in (name, *values.get("aliases", ()))}
 
 
 def _model(name: str, values: Mapping[str, Any]) -> Model:

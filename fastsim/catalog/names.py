@@ -5,63 +5,112 @@ another model, so a name is suggested only where all of them agree. Otherwise mo
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 from fastsim.errors import likeness
 
 LISTED = 4
-# Words that say how a model was trained or is stored, and who published it: the shapes are the same without them.
-PLAIN = ("instruct", "chat", "hf", "it", "base", "meta", "model", "thinking", "preview")
+# Words that say how a model was trained, and who published it: the shapes are the same without them.
+PLAIN = ("instruct", "chat", "hf", "it", "base", "meta", "model", "thinking", "preview", "quantized", "dynamic")
+# Words that say in which precision a checkpoint is stored, and the precision; the first in a name counts.
+STORED = {
+    "gptq_int8": "int8_wo",
+    "w8a8": "int8",
+    "w8a16": "int8_wo",
+    "w4a16": "int4_wo",
+    "awq": "int4_wo",
+    "gptq": "int4_wo",
+    "int4": "int4_wo",
+    "int8": "int8",
+    "nvfp4": "nvfp4",
+    "mxfp4": "mxfp4",
+    "fp4": "nvfp4",
+    "fp8": "fp8",
+    "bnb": "nf4",
+    "4bit": "nf4",
+    "bf16": "none",
+    "fp16": "none",
+}
 SIZE = re.compile(r"a?\d+(\.\d+)?[bm]|\d+x\d+(\.\d+)?b|\d+e")
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The words, versions and sizes of a name, in the order in which they stand."""
+    """The words, versions and sizes of a name, in the order in which they stand, and the precision that it names."""
 
     family: tuple[str, ...]
     versions: tuple[str, ...]
     sizes: tuple[str, ...]
+    stored: str | None = None
+
+    @property
+    def shape(self) -> tuple[tuple[str, ...], ...]:
+        """What two names of the same shapes have in common."""
+        return self.family, self.versions, self.sizes
 
 
 def parts(name: str) -> Parts:
     """Split the name of a model, without its organisation, into words, versions and sizes."""
-    family, versions, sizes = [], [], []
-    for token in re.split(r"[\s_:-]+", name[:200].lower().rpartition("/")[2]):
-        letters = re.fullmatch(r"([a-z]*)(.*)", token)
-        word, number = letters.groups() if letters else ("", token)
+    family, versions, sizes, stored = [], [], [], []
+    plain = name[:200].lower().rpartition("/")[2].replace("quantized.", "").replace("gptq-int8", "gptq_int8")
+    for token in re.split(r"[\s:-]+|_(?!int8)", plain):
+        if token in STORED:
+            stored.append(STORED[token])
+            continue
         if SIZE.fullmatch(token):
             sizes.append(token)
             continue
+        letters = re.fullmatch(r"([a-z]*)(.*)", token)
+        word, number = letters.groups() if letters else ("", token)
         if number:
             versions.append(number)
-        if word and not (number and word == "v") and not any(likeness(word, plain) for plain in PLAIN):
+        if word and not (number and word == "v") and not any(likeness(word, other) for other in PLAIN):
             family.append(word)
-    return Parts(tuple(family), tuple(versions), tuple(sizes))
+    return Parts(tuple(family), tuple(versions), tuple(sizes), stored[0] if stored else None)
 
 
-def suggestion(name: str, catalog: Iterable[str]) -> str:
-    """Say which model of the catalog was meant, or which ones of the same family it has."""
+def same_shape(name: str, spellings: Mapping[str, str]) -> tuple[str, str | None] | None:
+    """The entry of the catalog with the words, versions and sizes of ``name``, and the precision that ``name`` says.
+
+    ``spellings`` maps names and aliases to entries. None if no entry, or more than one, agrees.
+    """
+    wanted = parts(name)
+    found = {entry for spelling, entry in spellings.items() if wanted.family and parts(spelling).shape == wanted.shape}
+    if len(found) > 1:  # base and instruct are entries of their own
+        found = {entry for entry in found if ("instruct" in entry.lower()) == ("instruct" in name.lower())}
+    return (found.pop(), wanted.stored) if len(found) == 1 else None
+
+
+def suggestion(name: str, spellings: Mapping[str, str]) -> str:
+    """Say which model of the catalog was meant, or which ones of the same family it has.
+
+    ``spellings`` maps names and aliases to entries.
+    """
     whole, wanted = "/" in name, parts(name)
-    entries = {entry: parts(entry) for entry in catalog}
+    entries = {spelling: parts(spelling) for spelling in spellings}
     known = any(have.family == wanted.family for have in entries.values())
     related = []
-    for entry, have in entries.items():
+    for spelling, have in entries.items():
         same = have.family == wanted.family if known else _misspelt(wanted.family, have.family)
         if same or _branch(wanted.family, have.family):
             agree = (same, wanted.sizes == have.sizes, wanted.versions == have.versions)
             release = _release(wanted) == _release(have)
-            spelling = SequenceMatcher(None, name[:200].lower(), entry.lower()).ratio()
-            shown = entry if whole else entry.rpartition("/")[2]
-            related.append((all(agree), *agree, release, spelling, shown))
+            like = SequenceMatcher(None, name[:200].lower(), spelling.lower()).ratio()
+            related.append((all(agree), *agree, release, like, spelling))
     related.sort(reverse=True)
     if not related:
         return "`fastsim catalog models` lists what the catalog has"
     if related[0][0]:
-        return f"did you mean {related[0][-1]!r}?"
-    return "of this family the catalog has " + ", ".join(repr(entry[-1]) for entry in related[:LISTED])
+        stored = f" with quantization {wanted.stored}" if wanted.stored else ""
+        return f"did you mean {_shown(related[0][-1], whole)!r}{stored}?"
+    listed = list(dict.fromkeys(spellings[entry[-1]] for entry in related))[:LISTED]
+    return "of this family the catalog has " + ", ".join(repr(_shown(entry, whole)) for entry in listed)
+
+
+def _shown(entry: str, whole: bool) -> str:
+    return entry if whole else entry.rpartition("/")[2]
 
 
 def _misspelt(one: tuple[str, ...], other: tuple[str, ...]) -> bool:

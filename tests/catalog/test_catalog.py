@@ -11,7 +11,7 @@ import pytest
 
 from fastsim.catalog.load import default_node, load_device, load_model, load_node, names
 from fastsim.catalog.model import Model
-from fastsim.catalog.names import suggestion
+from fastsim.catalog.names import same_shape, suggestion
 from fastsim.errors import CatalogError, ConfigError
 
 LLAMA = {
@@ -196,7 +196,28 @@ CATALOG = (
     ],
 )
 def test_only_a_model_of_the_same_family_release_and_size_is_suggested(name: str, said: str) -> None:
-    assert suggestion(name, CATALOG) == said
+    assert suggestion(name, {entry: entry for entry in CATALOG}) == said
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("RedHatAI/Meta-Llama-3.1-70B-Instruct-FP8", ("meta-llama/Llama-3.1-70B", "fp8")),
+        ("someone/Meta-Llama-3.1-8B-Instruct-quantized.w8a8", ("meta-llama/Llama-3.1-8B", "int8")),
+        ("Qwen/Qwen2.5-7B-Instruct-GPTQ-Int8", ("Qwen/Qwen2.5-7B", "int8_wo")),
+        ("Qwen/Qwen2.5-7B-Instruct-GPTQ-Int4", ("Qwen/Qwen2.5-7B", "int4_wo")),
+        ("/models/llama-3.1-8b-awq-int4", ("meta-llama/Llama-3.1-8B", "int4_wo")),
+        ("unsloth/Llama-3.1-8B-Instruct-bnb-4bit", ("meta-llama/Llama-3.1-8B", "nf4")),
+        ("unsloth/Llama-3.1-8B", ("meta-llama/Llama-3.1-8B", None)),
+        ("Llama-3.2-8B-FP8", None),
+        ("Qwen2.5-Coder-7B", None),
+        ("FP8", None),
+    ],
+)
+def test_a_checkpoint_has_the_shapes_of_the_model_that_it_stores(name: str, found: tuple[str, str | None]) -> None:
+    assert same_shape(name, {entry: entry for entry in CATALOG}) == found
+    if found and found[1]:
+        assert suggestion(name, {entry: entry for entry in CATALOG}).endswith(f"with quantization {found[1]}?")
 
 
 def test_a_configuration_is_read_as_the_catalog_has_it(tmp_path: Path) -> None:

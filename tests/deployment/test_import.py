@@ -203,6 +203,8 @@ def test_the_values_of_a_chart() -> None:
         ("nodeSelector: {cloud.google.com/gke-accelerator: nvidia-tesla-a100}", "a100_40gb"),
         ("nodeSelector: {node.kubernetes.io/instance-type: p5.48xlarge}", "h100"),
         ("nodeSelector: {node.kubernetes.io/instance-type: g6e.12xlarge}", "l40s"),
+        ("nodeSelector: {node.kubernetes.io/instance-type: Standard_NC40ads_H100_v5}", "h100_nvl"),
+        ("nodeSelector: {amd.com/gpu.product-name: AMD_Instinct_MI300X_OAM}", "mi300x"),
         (
             "affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: "
             "[{matchExpressions: [{key: nvidia.com/gpu.product, operator: In, values: [NVIDIA-H200]}]}]}}}",
@@ -256,6 +258,12 @@ def test_ranks_and_pods_are_replicas() -> None:
     assert load(POD.replace("--tensor", "--swap-space 4 --tensor")).deployment.num_replicas == 3
 
 
+def test_a_checkpoint_is_taken_as_the_model_that_it_stores() -> None:
+    imported = load("vllm serve RedHatAI/Meta-Llama-3.1-8B-Instruct-FP8 --quantization compressed-tensors -tp 1")
+    assert (imported.deployment.model, imported.deployment.quantization) == ("meta-llama/Llama-3.1-8B", "fp8")
+    assert "taken as meta-llama/Llama-3.1-8B with quantization fp8; its config.json says what it" in said(imported)
+
+
 def test_models_are_known_by_the_end_of_a_path_and_by_set(tmp_path: Path) -> None:
     imported = load("vllm serve /models/Llama-3.1-8B --tokenizer x")
     assert imported.deployment.model == "Llama-3.1-8B"
@@ -269,6 +277,8 @@ def test_models_are_known_by_the_end_of_a_path_and_by_set(tmp_path: Path) -> Non
     assert given.deployment.model == str(tmp_path / "config.json")
     assert given.deployment.tensor_parallel_size == 2
     assert given.deployment.scheduler.max_num_seqs == 1024
+    experts = load("vllm serve deepseek-v3 -dp 8 -ep", gpu="h200", overrides=["num_replicas=1", "tp=8"])
+    assert (experts.deployment.num_replicas, experts.deployment.tensor_parallel_size) == (1, 8)
 
 
 @pytest.mark.parametrize(

@@ -56,8 +56,7 @@ def parse(command: Command) -> Flags:
             found.unknown.append(written)
         else:
             _add(found, name, Flag(written, _value(written, name, negated, values)))
-    if "model" in found.given:
-        found.model = str(found.given.pop("model").value)
+    _take_model(found)
     return found
 
 
@@ -70,8 +69,14 @@ def of_mapping(given: Mapping[str, Any]) -> Flags:
             _add(found, name, Flag(str(key), value))
         else:
             found.unknown.append(str(key))
-    found.model = str(found.given.pop("model", Flag("", "")).value)
+    _take_model(found)
     return found
+
+
+def _take_model(found: Flags) -> None:
+    for name in ("model_id", "model"):
+        if name in found.given:
+            found.model = str(found.given.pop(name).value)
 
 
 def _is_flag(word: str) -> bool:
@@ -118,7 +123,7 @@ def _value(written: str, name: str, negated: bool, values: Sequence[str]) -> Any
         raise ConfigError(f"{written}: the value of {short(values[0])} is not in the text; write it")
     if values[0] in ("None", "none", ""):
         return None
-    if name in ("model", "hf_config_path"):
+    if name in ("model", "model_id", "hf_config_path"):
         return values[0]
     if values[0].lower() in ("true", "false"):
         return values[0].lower() == "true"

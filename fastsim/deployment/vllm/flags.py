@@ -29,6 +29,7 @@ SHORT = {
 # Flags that say what a setting of a deployment says.
 TAKEN: Mapping[str, tuple[str, ...]] = {
     "model": ("model",),
+    "model_id": ("model",),  # of charts that start vLLM
     "dtype": ("dtype",),
     "quantization": ("quantization",),
     "kv_cache_dtype": ("kv_cache_dtype",),

@@ -17,9 +17,10 @@ PRODUCTS = {
     "p6_b200.48xlarge": "b200",
     "tesla_a100": "a100_40gb",
     "h100_mega_80gb": "h100",
-    "tesla_v100": "v100",
-    "tesla_t4": "t4",
+    "standard_nd96asr_v4": "a100_40gb",
 }
+AZURE = re.compile(r"standard_(n[cd])\d+[a-z]*_(h100|h200|a100|mi300x)_v\d")
+OF_AZURE = {"nch100": "h100_nvl", "nca100": "a100_pcie"}  # the others are SXM modules
 FAMILIES = {"g4dn": "t4", "g5": "a10g", "g6": "l4", "g6e": "l40s", "a2_highgpu": "a100_40gb", "a2_ultragpu": "a100"}
 FAMILIES |= {"a3_highgpu": "h100", "a3_megagpu": "h100", "a3_ultragpu": "h200", "g2_standard": "l4"}
 
@@ -29,7 +30,10 @@ def product(label: str) -> str:
     plain = re.sub(r"[\s-]+", "_", label.strip().lower()).removesuffix("_shared").removesuffix("_mig")
     short_name = plain.removeprefix("nvidia_")
     family = FAMILIES.get(plain.partition(".")[0]) or FAMILIES.get(plain.rpartition("_")[0])
-    for name in (PRODUCTS.get(short_name), plain, short_name, family, short_name.removeprefix("tesla_")):
+    azure = AZURE.fullmatch(plain)
+    if azure is not None:
+        family = OF_AZURE.get(azure[1] + azure[2], azure[2])
+    for name in (PRODUCTS.get(short_name), plain, short_name, family):
         try:
             return load_device(name).name if name and not name.endswith((".yaml", ".yml")) else _missing()
         except CatalogError:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from fastsim.catalog.load import load_device, load_model
-from fastsim.catalog.model import Model
 from fastsim.deployment.resolved import Deployment, Resolved, resolve
-from fastsim.deployment.vllm import command, defaults, gpus, manifest, shell, words
+from fastsim.deployment.vllm import command, defaults, gpus, manifest, models, shell, words
 from fastsim.deployment.vllm.command import Flag, Flags
+from fastsim.deployment.vllm.flags import TAKEN
 from fastsim.deployment.vllm.manifest import Container
-from fastsim.errors import CatalogError, ConfigError
+from fastsim.errors import ConfigError
 from fastsim.files.documents import read_text, short
 
 DEFAULT_GPU = "h100"
@@ -104,7 +104,10 @@ def _container(text: str, name: str) -> tuple[Container, int]:
 
 def _imported(found: Container, given: Flags, gpu: str | None, overrides: Sequence[str], notes: list[str]) -> Imported:
     chosen = {path.strip(): text for path, equals, text in (one.partition("=") for one in overrides) if equals}
-    name = _model_name(chosen.get("model") or given.model, given, notes)
+    name, stored = models.known_as(chosen.get("model") or given.model, given, notes)
+    for flag in ("quantization", "data_parallel_size"):  # what --set or the name of the model says comes before them
+        if TAKEN[flag][0] in chosen or flag in chosen or (flag == "quantization" and stored is not None):
+            given.given.pop(flag, None)
     device = gpu or chosen.get("device") or _device(found, notes)
     settings: dict[str, Any] = {"model": name, "device": device}
     variables = found.command.variables if found.command else {}
@@ -115,8 +118,11 @@ def _imported(found: Container, given: Flags, gpu: str | None, overrides: Sequen
     notes += [f"{written}: no flag of vLLM's that is known here; left out" for written in given.unknown]
     if not settings.get("enable_expert_parallel"):
         settings.pop("all2all_backend", None)
-    if load_model(name).quantization is not None and settings.get("quantization") == "fp8":
-        settings.pop("quantization")  # the checkpoint says which fp8
+    if load_model(name).quantization is not None:
+        if settings.get("quantization") == "fp8":
+            settings.pop("quantization")  # the checkpoint says which fp8
+    elif stored is not None:
+        settings["quantization"] = stored
     _replicas(settings, found)
     _fill(settings, given, found.command, notes)
     deployment = Deployment.load(_nested(settings), overrides)
@@ -135,32 +141,6 @@ def _settings(flag: str, one: Flag, model: str, notes: list[str]) -> dict[str, A
     elif meant.lost:
         notes.append(f"{one.spelling}: {meant.lost}; left out")
     return {} if meant is None else {path: value for path, value in meant.settings.items() if value is not None}
-
-
-def _model_name(name: str, given: Flags, notes: list[str]) -> str:
-    """The name or path under which the model is known here. Raises CatalogError, which says how to name another."""
-    if not name:
-        raise ConfigError(f"the command names no model ({shell.EXAMPLE})")
-    places = [name, name.rstrip("/").rpartition("/")[2]]
-    if "hf_config_path" in given.given:
-        places.insert(0, str(given.given["hf_config_path"].value))
-    for place in places:
-        if _model(place) is not None:
-            if place != name:
-                notes.append(f"{name}: taken as {place}")
-            return place
-    try:
-        load_model(name)
-    except CatalogError as problem:
-        raise CatalogError(f"{problem}; name the path of its config.json with --set model=PATH") from None
-    return name
-
-
-def _model(name: str) -> Model | None:
-    try:
-        return load_model(name)
-    except (CatalogError, ConfigError):
-        return None
 
 
 def _device(found: Container, notes: list[str]) -> str:

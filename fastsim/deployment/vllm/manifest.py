@@ -16,6 +16,7 @@ MAX_DOCUMENTS = 100
 LABELS = (
     "fastsim/device",
     "nvidia.com/gpu.product",
+    "amd.com/gpu.product-name",
     "cloud.google.com/gke-accelerator",
     "karpenter.k8s.aws/instance-gpu-name",
     "gpu.nvidia.com/class",
@@ -176,7 +177,7 @@ def _num_gpus(node: Mapping[str, Any]) -> int | None:
     resources = node.get("resources")
     for part in ("limits", "requests"):
         given = resources.get(part) if isinstance(resources, dict) else None
-        value = given.get("nvidia.com/gpu") if isinstance(given, dict) else None
+        value = given.get("nvidia.com/gpu", given.get("amd.com/gpu")) if isinstance(given, dict) else None
         if isinstance(value, int | str) and str(value).isdecimal():
             return int(value)
     return None
