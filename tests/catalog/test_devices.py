@@ -6,10 +6,13 @@ import pytest
 
 from fastsim.catalog.load import default_node, load_device, names
 from fastsim.cli.terminal.catalog import rows
+from fastsim.cli.terminal.result import summary
 from fastsim.deployment.launch.launch import launch
 from fastsim.deployment.resolved import Deployment, resolve
 from fastsim.errors import CatalogError, ConfigError
 from fastsim.planning.search import search
+from fastsim.simulation.run import simulate
+from fastsim.workload.loading import synthesise
 
 # Names as torch, nvidia-smi, rocm-smi and Kubernetes labels give them, and as people write them.
 SPELLINGS = [
@@ -111,3 +114,19 @@ def test_a_gpu_of_ones_own_needs_a_node_only_for_its_links(tmp_path: Path) -> No
     assert resolved.device.torch_memory_gib == pytest.approx(21.9)
     with pytest.raises(CatalogError, match=r"none with own, whose links are needed; name one \(e.g. pcie_gen4\)"):
         resolve(Deployment.load({"model": "phi-2", "device": str(own), "tensor_parallel_size": 2}))
+
+
+def test_what_is_not_known_of_a_gpu_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = tmp_path / "own.yaml"
+    figures = (
+        "name: own\nmemory_gib: 79\nbandwidth_gb_s: 3000\nnum_sms: 132\ntflops: {bf16: 900}\npredictor: h100_sxm\n"
+    )
+    own.write_text(figures)
+    result = simulate(Deployment.load({"model": "phi-2", "device": str(own)}), synthesise("chat", num_requests=5))
+    cost, energy = result.summary["cost"], result.summary["energy"]
+    assert cost["gpu_hours"] > 0 and cost["dollars"] is cost["dollars_per_million_output_tokens"] is None
+    assert set(energy.values()) == {None}
+    assert result.summary["definitions"]["cost.dollars"] == "not given: no list price of own is known"
+    summary(result, json=False)
+    text = capsys.readouterr().out
+    assert "GPU-hours, no price of this GPU is known" in text and "Energy" not in text

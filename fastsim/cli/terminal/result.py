@@ -107,7 +107,7 @@ def _costs(summary: dict[str, Any]) -> Iterator[str]:
     else:
         whole, price = dollars(cost["dollars"]), dollars(cost["dollars_per_million_output_tokens"])
         yield f"Cost        {hours}, {whole}, {price} per million output tokens"
-    if energy := summary.get("energy"):
+    if (energy := summary.get("energy")) and energy["kwh"] is not None:
         drawn, joules = number(energy["kwh"], 3), number(energy["joules_per_output_token"], 3)
         yield f"Energy      {drawn} kWh, {energy['watts']:.0f} W per GPU, {joules} J per output token, modelled"
 

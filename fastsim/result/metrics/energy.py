@@ -20,6 +20,8 @@ def energy(
 ) -> dict[str, Any]:
     """Return the section ``energy`` of a summary: kWh, mean watts of a GPU, and joules per output token.
 
+    All are None for a GPU whose rated power is not known.
+
     Parameters
     ----------
     device : Device
@@ -35,6 +37,8 @@ def energy(
     num_output_tokens : int
         Output tokens of the run; without any, ``joules_per_output_token`` is None.
     """
+    if not device.power_w:
+        return {"kwh": None, "watts": None, "joules_per_output_token": None}
     fullness = min(1.0, log2(max(1.0, batch_tokens)) / log2(FULL_TOKENS))
     working = SINGLE + (FULL - SINGLE) * fullness
     watts = device.power_w * (IDLE * (1 - busy) + working * busy)
