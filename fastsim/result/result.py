@@ -237,7 +237,7 @@ def config_of(resolved: Resolved, workload: Workload, provenance: dict[str, Any]
             "sha256": workload.digest,
             **({} if workload.origin is None else {"origin": workload.origin.as_dict()}),
         },
-        "model": asdict(resolved.model),
+        "model": json.loads(json.dumps(asdict(resolved.model))),  # as it is read again: lists, not tuples
         "device": device,
         "node": asdict(resolved.node),
         "memory": asdict(resolved.memory),
