@@ -93,7 +93,7 @@ def _listed(fields: Fields, number: int) -> set[int] | None:
     enumerated = fields.get("moe_layers_enum")
     if isinstance(enumerated, str):
         numbers = enumerated.replace(" ", "").split(",")
-        if not all(one.isdecimal() for one in numbers):
+        if not all(one.isdecimal() and len(one) < 10 for one in numbers):
             raise fields.fault("moe_layers_enum", "is not a list of layers (e.g. '3,4,5')")
         return {int(one) for one in numbers if int(one) < number}
     return None

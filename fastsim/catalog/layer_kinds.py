@@ -7,14 +7,17 @@ from fastsim.catalog.layer_mixers import ALONE, beside, blocks, mixers, windows
 from fastsim.catalog.model import Heads, Layer
 
 COUNT = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+MOST_LAYERS = 4096
+MOST_TIMES = 1000  # that an MLP is wider than the model
 
 
 def count(fields: Fields) -> int:
     """The number of layers; some hybrids only list them. Raises CatalogError."""
     listed = blocks(fields)
-    if fields.get(*COUNT) is None and listed:
-        return len(listed)
-    return fields.required(*COUNT)
+    number = len(listed) if fields.get(*COUNT) is None and listed else fields.required(*COUNT)
+    if number > MOST_LAYERS:
+        raise fields.fault(fields.spelling(*COUNT), f"is more than {MOST_LAYERS} layers (e.g. 32)", number)
+    return number
 
 
 def layers(fields: Fields, number: int, heads: Heads, hidden: int, has_experts: bool) -> tuple[Layer, ...]:
@@ -57,8 +60,9 @@ def _chosen_by_search(fields: Fields, number: int, hidden: int) -> tuple[Layer, 
             if part.get("replace_with_linear"):
                 raise fields.fault("block_configs", "replace_with_linear is not known", part)
         width = ffn.get("intermediate_size")
-        if width is None and isinstance(ffn.get("ffn_mult"), int | float):
-            width = -(-int(2 * ffn["ffn_mult"] * hidden / 3) // 256) * 256
+        times = ffn.get("ffn_mult")
+        if width is None and isinstance(times, int | float) and 0 < times < MOST_TIMES:
+            width = -(-int(2 * times * hidden / 3) // 256) * 256
         if not ffn.get("no_op") and (not isinstance(width, int) or not 0 < width < 2**31):
             raise fields.fault("block_configs", "states no width of an MLP (e.g. ffn_mult 5.25)", ffn)
         window = mixing.get("window_length")

@@ -122,8 +122,9 @@ def _full(fields: Fields, number: int, chunked: bool) -> Callable[[int], bool]:
 def _turns(fields: Fields) -> list[str]:
     """The kinds of GPT-Neo's layers, which take turns: attention_types is [[[kind, ...], repeats], ...]."""
     try:
-        turns = [str(kind) for kinds, repeats in fields.get("attention_types") or () for kind in kinds * repeats]
-    except (TypeError, ValueError):
+        stated = [(list(kinds), min(int(repeats), 4096)) for kinds, repeats in fields.get("attention_types") or ()]
+        turns = [str(kind) for kinds, repeats in stated for kind in kinds * repeats]
+    except (TypeError, ValueError, OverflowError):
         raise fields.fault("attention_types", "is not a list of kinds (e.g. [[['global', 'local'], 12]])") from None
     return turns or ["global", "local"]
 

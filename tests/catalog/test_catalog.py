@@ -290,6 +290,8 @@ def test_phi_is_parallel_and_plain(tmp_path: Path) -> None:
         ({"hybrid_override_pattern": "M-X"}, r"hybrid_override_pattern: 'X' is none of M, \*, - and E"),
         ({"block_configs": [{}]}, r"block_configs: .* is not a list of objects with attention and ffn"),
         ({"num_hidden_layers": None}, r"num_hidden_layers: missing"),
+        ({"num_hidden_layers": 5000}, r"num_hidden_layers: 5000 is more than 4096 layers"),
+        ({"model_type": "gpt_neo", "window_size": 9, "attention_types": [1]}, r"attention_types: \[1\] is not a list"),
         ({"hidden_size": None}, r"hidden_size: missing"),
         ({"intermediate_size": None}, r"intermediate_size: missing"),
         ({"vocab_size": None}, r"vocab_size: missing"),

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from published import EXPERTS, HYBRIDS, NESTED, OLDER
 
 import fastsim
 from fastsim.predictors.times.times import LAYER_OPERATORS
@@ -79,6 +80,7 @@ MODEL: dict[str, Any] = {
         "quant_type": {"default": {"_type": "Int4WeightOnlyConfig", "_data": {"group_size": 64}}},
     },
 }
+PUBLISHED = [fields for _, fields in (OLDER | EXPERTS | HYBRIDS | NESTED).values()]
 WORKLOAD: dict[str, Any] = {
     "lengths": {
         "kind": "uniform",
@@ -184,8 +186,9 @@ def deployment(random: Random, folder: Path) -> list[str]:
 
 
 def model(random: Random, folder: Path) -> list[str]:
-    """The config.json of a model."""
-    (folder / "config.json").write_bytes(_changed_or_damaged(random, MODEL, as_json))
+    """The config.json of a model: one with all usual fields, or a published one, in every third input."""
+    known = random.choice(PUBLISHED) if random.random() < 0.3 else MODEL
+    (folder / "config.json").write_bytes(_changed_or_damaged(random, known, as_json))
     (folder / "d.yaml").write_bytes(as_yaml({"model": str(folder), "device": "h100"}))
     return ["launch", str(folder / "d.yaml")]
 
