@@ -159,6 +159,13 @@ def test_hybrids_keep_a_state_in_place_of_a_kv_cache(
     assert halves.state_bytes_per_sequence() * 2 == ops.state_bytes_per_sequence()
 
 
+def test_a_stage_of_a_hybrid_without_attention_bounds_no_kv_blocks(tmp_path: Path) -> None:
+    named(tmp_path, "nemotron-3-nano-30b-a3b")
+    cut = (4, 48)  # the first layer with attention is the sixth
+    one = resolve(Deployment(model=str(tmp_path), device="h200", pipeline_parallel_size=2, pipeline_layers=cut))
+    assert one.memory.block_bytes == 16 * 6 * 2 * 2 * 2 * 128
+
+
 def test_hybrids_are_timed_by_a_roofline_outside_of_what_was_measured(tmp_path: Path) -> None:
     named(tmp_path, "qwen3-next-80b-a3b")
     one = resolve(Deployment(model=str(tmp_path), device="h200", tensor_parallel_size=2, max_model_len=4096))

@@ -28,8 +28,8 @@ def blocks_that_fit(model: Model, device: Device, layout: Layout) -> int:
 
 
 def _blocks(model: Model, device: Device, layout: Layout, stage: int) -> int:
-    """KV blocks that fit on a GPU of a stage."""
-    return _free_bytes(model, device, layout, stage) // block_bytes(model, layout, stage)
+    """KV blocks that fit on a GPU of a stage; a stage without attention has room for one in each free byte."""
+    return _free_bytes(model, device, layout, stage) // max(1, block_bytes(model, layout, stage))
 
 
 def _fullest(model: Model, device: Device, layout: Layout) -> int:
