@@ -14,7 +14,7 @@ from fastsim.deployment.resolved import Deployment, Resolved, resolve
 from fastsim.errors import ConfigError
 from fastsim.planning import notes
 from fastsim.planning.bracket import highest_rate
-from fastsim.predictors.build import build_cost, build_costs
+from fastsim.predictors.build import build_cost, build_costs, times_notes
 from fastsim.result.metrics.objectives import DEFAULTS, Objective, parse_all
 from fastsim.result.metrics.replicates import HIGH, LOW
 from fastsim.simulation.many import simulate_many
@@ -195,7 +195,11 @@ def capacity(
         dollars_per_hour=_dollars(resolved),
         interval=(low, high) if rates else None,
         replicates=tuple(rates),
-        notes=(*notes.of_capacity(bracket, wanted, requests, rate, tolerance), *requests.notes),
+        notes=(
+            *notes.of_capacity(bracket, wanted, requests, rate, tolerance),
+            *times_notes(resolved),
+            *requests.notes,
+        ),
         probes=tuple(bracket.probes),
         summary=_summary(deployment, requests, rate) if rate else None,
         num_requests=requests.num_requests,

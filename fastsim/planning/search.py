@@ -16,6 +16,7 @@ from fastsim.planning.ranking import Ranking, ranking_of, score
 from fastsim.planning.rows import limit_of, rows_of
 from fastsim.planning.rungs import rungs
 from fastsim.planning.workers import Evaluators
+from fastsim.predictors.build import times_notes
 from fastsim.result.metrics.objectives import DEFAULTS, Objective, parse_all
 from fastsim.simulation.run import Progress
 from fastsim.sweeps.configuration import Row
@@ -174,7 +175,7 @@ def search(
         rate=rate,
         objectives=tuple(map(str, wanted)),
         limits=tuple(limit_of(candidate, row, wanted) for candidate, row in feasible[:EXPLAINED]),
-        notes=(*notes.of_search(feasible, wanted, tolerance), *_workload_notes(order)),
+        notes=(*notes.of_search(feasible, wanted, tolerance), *_said(order, feasible)),
         dropped=dropped,
         num_runs=sum(outcome["num_runs"] for outcome in journal.known.values()),
         num_simulated=sum(outcome["num_simulated"] for outcome in journal.known.values()),
@@ -182,9 +183,10 @@ def search(
     )
 
 
-def _workload_notes(order: Sequence[Candidate]) -> dict[str, None]:
-    """What was left out of the requests of the candidates, or changed, each sentence once."""
-    return dict.fromkeys(note for candidate in order for note in candidate.unit.notes)
+def _said(order: Sequence[Candidate], feasible: Sequence[tuple[Candidate, Row]]) -> dict[str, None]:
+    """What was not measured of the candidates that can serve, and what became of the requests, each sentence once."""
+    times = {note: None for candidate, _ in feasible for note in times_notes(candidate.resolved)}
+    return times | dict.fromkeys(note for candidate in order for note in candidate.unit.notes)
 
 
 def _order(candidate: Candidate, outcomes: Outcomes, ranking: Ranking, rate: float | None) -> tuple[bool, int, float]:

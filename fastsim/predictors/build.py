@@ -110,6 +110,15 @@ def known_of(resolved: "Resolved", iteration: "Iteration") -> "dict[str, Evidenc
     return evidence_of(resolved, sources_of(resolved), iteration)
 
 
+def times_notes(resolved: "Resolved") -> list[str]:
+    """What a user must know of operator times that were not measured; nothing of those given as tables:DIR or
+    vidur:DIR.
+    """
+    from fastsim.predictors.times.notes import notes_of
+
+    return [] if resolved.predictor.source.startswith(("tables:", "vidur:")) else notes_of(sources_of(resolved))
+
+
 def _built(
     resolved: "Resolved",
     tables: "Tables",

@@ -175,3 +175,12 @@ def test_the_command_prints_and_writes_it(tmp_path: Path) -> None:
     assert written["qps_per_dollar"] == pytest.approx(written["rate"] / written["dollars_per_hour"])
     as_json = CliRunner().invoke(cli, ["capacity", "--requests", "300", "--replicates", "0", "--json"])
     assert json.loads(as_json.stdout)["interval"] is None
+
+
+def test_a_rate_from_scaled_times_says_so() -> None:
+    described = Deployment.load({"model": "meta-llama/Meta-Llama-3-8B", "device": "l4", "max_model_len": 8192})
+    found = capacity(described, "chat", ["ttft:p90<5s"], num_requests=50)
+    scaled = "device: 'l4' has no measured operator times; they are scaled from those of 'l40s'"
+    assert found.rate > 0 and sum(note.startswith(scaled) for note in found.notes) == 1
+    assert found.summary and any(note.startswith(scaled) for note in found.summary["warnings"])
+    assert found.summary["operator_times"]["outside"] > 0.8

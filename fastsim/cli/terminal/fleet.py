@@ -6,14 +6,15 @@ from fastsim.cli.terminal.console import note, print_json, seconds, share, stdou
 from fastsim.deployment.description import Deployment
 from fastsim.planning.fleet import Fleet
 from fastsim.planning.search import SearchResult
+from fastsim.predictors.build import times_notes
 from fastsim.sweeps.configuration import Row
 
 
 def show(fleets: Sequence[Fleet], found: SearchResult, deployment: Deployment, load: str, as_json: bool) -> None:
     """Print a line for each kind of GPU, the cheapest first, and why the other kinds cannot serve the load."""
-    missing = _missing(fleets, found.rows)
+    missing, said = _missing(fleets, found.rows), _said(fleets, found)
     if as_json:
-        print_json({"fleets": [fleet.as_dict() for fleet in fleets], "cannot": missing})
+        print_json({"fleets": [fleet.as_dict() for fleet in fleets], "cannot": missing, "notes": said})
         return
     console = stdout()
     console.print(f"{deployment.model}, {deployment.scheduler.policy}: {load}, {', '.join(found.objectives)}\n")
@@ -34,9 +35,18 @@ def show(fleets: Sequence[Fleet], found: SearchResult, deployment: Deployment, l
         console.print(lines)
     for device, reason in missing.items():
         console.print(f"{device}: {reason}")
-    of_workload = dict.fromkeys(text for candidate in found.candidates for text in candidate.unit.notes)
-    for text in (*found.notes[: 0 if fleets else 1], *of_workload):
+    for text in said:
         note(text)
+
+
+def _said(fleets: Sequence[Fleet], found: SearchResult) -> list[str]:
+    """Why there is no fleet, what was not measured of the GPUs of a fleet, and what became of the requests."""
+    served = {fleet.device for fleet in fleets}
+    texts = dict.fromkeys(found.notes[: 0 if fleets else 1])
+    for candidate in found.candidates:
+        if candidate.resolved.device.name in served:
+            texts |= dict.fromkeys(times_notes(candidate.resolved))
+    return [*(texts | dict.fromkeys(text for candidate in found.candidates for text in candidate.unit.notes))]
 
 
 def _missing(fleets: Sequence[Fleet], rows: Sequence[Row]) -> dict[str, str]:

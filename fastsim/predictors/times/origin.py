@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 from fastsim.catalog.hardware import Device
@@ -35,14 +36,19 @@ def origin_of(device: Device, without: Sequence[str] = ()) -> Origin:
     FLOP/s, which alone decide for other vendors. ``without``: systems
     that are left out, to see how well the others stand in for them.
     """
-    measured = [load_device(name) for name in names("devices")]
-    measured = [one for one in measured if one.predictor in forest.systems() and one.predictor not in without]
-    if device.predictor in forest.systems() and device.predictor not in without:
+    measured = [one for one in _measured() if one.predictor not in without]
+    if device.predictor in {one.predictor for one in measured}:
         return Origin(str(device.predictor), device.name, "own")
     nearest = min(measured, key=lambda one: _distance(device, one))
     ratios = device.bandwidth_gb_s / nearest.bandwidth_gb_s, device.tflops["bf16"] / nearest.tflops["bf16"]
     alike = _family(device) == _family(nearest) and all(1 / TRIED <= ratio <= TRIED for ratio in ratios)
     return Origin(str(nearest.predictor), nearest.name, "architecture" if alike else "other")
+
+
+@cache
+def _measured() -> list[Device]:
+    systems = forest.systems()
+    return [one for one in map(load_device, names("devices")) if one.predictor in systems]
 
 
 def _capability(device: Device) -> tuple[int, int] | None:
