@@ -90,11 +90,13 @@ def warnings(
         sentences.append(f"max_model_len: {length} is beyond the {trained} tokens that {model.name} was made for")
     sentences += [f"model: {model.name}: {note}" for note in model.notes]
     if model.sliding_window is not None and length > model.sliding_window:
-        window = model.sliding_window
-        sentences.append(f"model: {model.name} attends to {window} tokens; its KV cache is kept for all of {length}")
+        kept = f"layers of {model.name} keep {model.sliding_window} tokens of a request"
+        fitting = "" if blocks_given else f", so that {plan.kv_tokens:,} tokens of requests of {length} fit"
+        sentences.append(f"model: {kept}{fitting}; KV blocks are counted as if all layers kept all tokens")
     if (tokens := plan.num_blocks * scheduler.block_size) < length:
         blocks = f"{plan.num_blocks} blocks hold {tokens} tokens"
-        sentences.append(f"scheduler.num_blocks: {blocks}, fewer than max_model_len {length}")
+        refuses = "an engine may refuse to start" if not blocks_given else "an engine would not start with its own"
+        sentences.append(f"scheduler.num_blocks: {blocks}, fewer than max_model_len {length}; {refuses}")
     if not scheduler.policy.chunked and scheduler.token_budget is not None and scheduler.token_budget < length:
         below = f"{scheduler.token_budget} is below max_model_len {length}"
         sentences.append(f"scheduler.{scheduler.policy.token_budget}: {below}; longer prompts can never be scheduled")
@@ -103,7 +105,7 @@ def warnings(
         if unused not in (scheduler.chunk_size, max(4096, length)):  # the latter is what it is by default
             limit = f"policy {scheduler.policy.name} bounds a batch by chunk_size, {scheduler.chunk_size}"
             sentences.append(f"scheduler.max_num_batched_tokens: {unused} changes nothing, as {limit}")
-    if blocks_given and (need := plan.kv_gib + plan.weights_gib) > device.memory_gib:
+    if blocks_given and (need := plan.kv_gib + plan.weights_gib) > device.torch_memory_gib:
         blocks = f"{plan.num_blocks} blocks and the weights are {need:.1f} GiB"
-        sentences.append(f"scheduler.num_blocks: {blocks}, {device.name} has {device.memory_gib:g}")
+        sentences.append(f"scheduler.num_blocks: {blocks}, {device.name} has {device.torch_memory_gib:g}")
     return sentences

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from fastsim.catalog.hardware import Device, Node
 from fastsim.catalog.model import Model
-from fastsim.deployment.memory.plan import blocks_that_fit
+from fastsim.deployment.memory.plan import starts
 from fastsim.deployment.memory.sizes import Layout
 from fastsim.errors import ConfigError
 
@@ -74,7 +74,7 @@ def advice(model: Model, device: Device, node: Node, layout: Layout, may_pipelin
 
     def fits(tensor: int, pipeline: int) -> bool:
         split = replace(layout, tensor_parallel_size=tensor, pipeline_parallel_size=pipeline, pipeline_layers=None)
-        return blocks_that_fit(model, device, split) > 0
+        return starts(model, device, split)
 
     tensors = tensor_sizes(model, node, layout.expert_parallel)
     pipelines = range(1, min(MOST_STAGES, model.num_layers) + 1) if may_pipeline else [1]

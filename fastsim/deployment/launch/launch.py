@@ -128,7 +128,7 @@ def _vllm(resolved: Resolved) -> Made:
 
 def _sglang(resolved: Resolved) -> Made:
     scheduler, memory = resolved.scheduler, resolved.memory
-    fraction = (memory.weights_gib + memory.kv_gib) / resolved.device.memory_gib
+    fraction = (memory.weights_gib + memory.kv_gib) / resolved.device.torch_memory_gib
     quantization, notes = _quantization(resolved)
     flags: list[Flag] = [
         ("--tensor-parallel-size", str(resolved.tensor_parallel_size)),

@@ -6,8 +6,12 @@ from fastsim.catalog.hardware import Device
 from fastsim.catalog.model import Model
 from fastsim.errors import DoesNotFitError
 
-from .sizes import BYTES, GIB, Layout, MemoryPlan, block_bytes, reserve_bytes, weight_bytes
+from .kv import longest_request, request_bytes
+from .reserve import BYTES
+from .sizes import GIB, Layout, MemoryPlan, block_bytes, reserve_bytes, weight_bytes
 from .vidur import _vidur_blocks_per_sequence, _vidur_sequence_bytes, vidur_max_batch_size, vidur_params_per_device
+
+MARGIN, MARGIN_GIB = 0.05, 0.25  # of the KV cache, by which the planner may err
 
 
 def plan(model: Model, device: Device, layout: Layout) -> MemoryPlan:
@@ -38,7 +42,7 @@ def _fullest(model: Model, device: Device, layout: Layout) -> int:
 
 
 def _free_bytes(model: Model, device: Device, layout: Layout, stage: int) -> int:
-    usable = int(device.memory_gib * GIB * layout.gpu_memory_utilization)
+    usable = int(device.torch_memory_gib * GIB * layout.gpu_memory_utilization)
     return usable - weight_bytes(model, layout, stage) - reserve_bytes(model, layout, stage)
 
 
@@ -47,26 +51,71 @@ def _plan(model: Model, device: Device, layout: Layout) -> MemoryPlan:
     size, fitting = block_bytes(model, layout, fullest), _blocks(model, device, layout, fullest)
     if fitting <= 0:
         raise DoesNotFitError(_why_not(model, device, layout, fullest))
-    num_blocks = fitting if layout.num_blocks is None else layout.num_blocks
     per_sequence = ceil(layout.max_model_len / layout.block_size)
+    num_blocks, tokens = layout.num_blocks, 0
+    if num_blocks is None:
+        check_longest(model, device, layout)
+        tokens = min(_tokens(model, device, layout, stage) for stage in range(layout.pipeline_parallel_size))
+        # Every layer is taken to keep all tokens, but a request of max_model_len fits where the engine starts.
+        num_blocks = max(fitting, min(per_sequence, tokens // layout.block_size))
     return MemoryPlan(
         num_blocks=num_blocks,
         max_batch_size=max(1, num_blocks // (per_sequence * layout.pipeline_parallel_size)),
         blocks_per_sequence=per_sequence,
         watermark_blocks=int(layout.watermark * num_blocks),
         weights_gib=weight_bytes(model, layout, fullest) / GIB,
-        kv_gib=num_blocks * size / GIB,
+        kv_gib=min(num_blocks, fitting) * size / GIB if layout.num_blocks is None else num_blocks * size / GIB,
         reserve_gib=reserve_bytes(model, layout, fullest) / GIB,
         block_bytes=size,
+        kv_tokens=tokens or num_blocks * layout.block_size,
     )
+
+
+def _tokens(model: Model, device: Device, layout: Layout, stage: int) -> int:
+    """Tokens of requests of max_model_len whose KV cache fits on a GPU of a stage."""
+    free = _free_bytes(model, device, layout, stage)
+    whole = request_bytes(model, layout, stage, layout.max_model_len)
+    if whole == block_bytes(model, layout, stage) * ceil(layout.max_model_len / layout.block_size):
+        return _blocks(model, device, layout, stage) * layout.block_size  # all layers keep all tokens
+    return int(free / whole * layout.max_model_len)
+
+
+def starts(model: Model, device: Device, layout: Layout) -> bool:
+    """Whether an engine would start: a KV block fits, and as planned the KV cache of a request of max_model_len."""
+    if layout.planner == "vidur":
+        return blocks_that_fit(model, device, layout) > 0
+    try:
+        check_longest(model, device, layout)
+    except DoesNotFitError:
+        return False
+    return blocks_that_fit(model, device, layout) > 0
+
+
+def check_longest(model: Model, device: Device, layout: Layout) -> None:
+    """Raise DoesNotFitError where the KV cache cannot hold a request of max_model_len, as an engine refuses to start.
+
+    The planner errs by a few per cent, and nothing is to be refused that an engine starts: what is missing must be more
+    than the largest error of the planner (test_reserve.py).
+    """
+    for stage in range(layout.pipeline_parallel_size):
+        free = _free_bytes(model, device, layout, stage)
+        needed = request_bytes(model, layout, stage, layout.max_model_len)
+        if needed <= max(free * (1 + MARGIN), free + MARGIN_GIB * GIB):
+            continue
+        longest = longest_request(model, layout, stage, free)
+        most = f"; the longest that fits is {longest:,} tokens" if longest else ""
+        raise DoesNotFitError(
+            f"max_model_len: a request of {layout.max_model_len:,} tokens needs {needed / GIB:.2f} GiB of KV cache per "
+            f"GPU, and {model.name} on {device.name} has room for {max(free, 0) / GIB:.2f} GiB{most}"
+        )
 
 
 def _why_not(model: Model, device: Device, layout: Layout, fullest: int) -> str:
     weights = weight_bytes(model, layout, fullest) / GIB
     reserve = reserve_bytes(model, layout, fullest) / GIB
-    usable = device.memory_gib * layout.gpu_memory_utilization
+    usable = device.torch_memory_gib * layout.gpu_memory_utilization
     missing = (block_bytes(model, layout, fullest) - _free_bytes(model, device, layout, fullest)) / GIB
-    share = f"{layout.gpu_memory_utilization:g} of {device.memory_gib:g}"
+    share = f"{layout.gpu_memory_utilization:g} of {device.torch_memory_gib:g}"
     return (
         f"model: {model.name} needs {weights:.1f} GiB of weights and {reserve:.1f} GiB to work in per GPU, "
         f"{device.name} offers {usable:.1f} GiB ({share}): {max(missing, 0.1):.1f} GiB are missing"
@@ -97,4 +146,5 @@ def _plan_vidur(model: Model, device: Device, layout: Layout) -> MemoryPlan:
         kv_gib=num_blocks * size / GIB,
         reserve_gib=device.memory_gib - usable,
         block_bytes=size,
+        kv_tokens=num_blocks * layout.block_size,
     )

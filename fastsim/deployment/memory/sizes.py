@@ -8,14 +8,10 @@ from fastsim.catalog.quantization import Quantization
 from fastsim.deployment import stages
 from fastsim.deployment.operators.decoder import Operators, operators
 
-GIB = 2**30
-BYTES = 2  # of a bf16 or fp16 element
+from . import reserve
+from .reserve import BYTES
 
-# Fitted to the KV blocks that vLLM 0.15 reported for nine models on H100 80GB (tests/deployment/test_memory.py).
-CONTEXT_GIB = 1.0  # CUDA context, libraries and allocator slack, and memory the driver keeps for itself
-COMMUNICATION_GIB = 0.35  # NCCL and all-reduce buffers under tensor parallelism; aiconfigurator: 342-392 MiB
-LOGIT_COPIES = 9  # of float32[max_num_seqs, vocab_size]: logits, sorted values and int64 indices, probabilities,
-# cumulated probabilities, scattered logits, noise: what a vLLM sampler with top-k and top-p holds at once
+GIB = 2**30
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,36 +46,46 @@ class MemoryPlan:
     kv_gib: float
     reserve_gib: float  # holds neither weights nor KV cache
     block_bytes: int  # of one KV block on one GPU
+    kv_tokens: int  # of requests of max_model_len that fit at once: what vLLM logs as the size of its KV cache
 
 
 def block_bytes(model: Model, layout: Layout, stage: int = 0) -> int:
     """Bytes of one KV block on one GPU of a stage: keys and values of ``block_size`` tokens, for its layers and
     heads.
     """
-    return _stage(model, layout, stage).kv_bytes_per_token() * layout.block_size
+    return stage_operators(model, layout, stage).kv_bytes_per_token() * layout.block_size
 
 
 def weight_bytes(model: Model, layout: Layout, stage: int) -> int:
     """Bytes of the weights on one GPU of a stage: its layers, the embedding on the first stage, the head on the last.
 
     Tensor parallelism divides the matrices. Where there are more ranks than KV heads, these are replicated, as in vLLM.
-    Norms, routers, learned positions and the compression of a latent KV cache are not divided. The embedding is in 16
-    bits, and so are the encoders of images and sound, which the first stage holds.
+    Norms, routers, learned and rotary positions and the compression of a latent KV cache are not divided. The embedding
+    is in 16 bits, and so are the encoders of images and sound, which the first stage holds.
     """
-    ops = _stage(model, layout, stage)
+    ops = stage_operators(model, layout, stage)
     total = ops.weight_bytes()
     vocabulary = BYTES * ops.embedding.weights
     first, last = stage == 0, stage == layout.pipeline_parallel_size - 1
     if first:
         total += vocabulary + BYTES * model.position_embeddings * model.hidden_size
         total += BYTES * -(-model.tower_parameters // layout.tensor_parallel_size)
+    if ops.attentions:
+        total += rope_bytes(model)
     if last:
         head = int(ops.lm_head.weight_bytes())
         total += BYTES * ops.final_norm.weights + (0 if first and model.tie_word_embeddings else head)
     return total
 
 
-def _stage(model: Model, layout: Layout, stage: int) -> Operators:
+def rope_bytes(model: Model) -> int:
+    """Bytes of the cosines and sines of all positions, which rotary embeddings look up; all layers share them."""
+    if model.position_embeddings:
+        return 0
+    return BYTES * model.max_position_embeddings * (model.qk_rope_head_dim or model.head_dim)
+
+
+def stage_operators(model: Model, layout: Layout, stage: int) -> Operators:
     """The operators of the layers of a stage."""
     cut = layout.pipeline_layers or stages.cut(model.num_layers, layout.pipeline_parallel_size)
     return operators(
@@ -95,20 +101,15 @@ def _stage(model: Model, layout: Layout, stage: int) -> Operators:
 def reserve_bytes(model: Model, layout: Layout, stage: int) -> int:
     """Bytes on one GPU that can hold neither weights nor KV cache, as vLLM's profile run finds them.
 
-    They are the CUDA context; the buffers of collectives; for every token of the largest iteration its hidden state,
-    its residual and the outputs of the gate and up projections (for a layer of experts also the experts' outputs); and
-    on the last stage the float32 logits of max_num_seqs sequences, in as many copies as sampling holds. The states of
-    linear mixers are kept for max_num_seqs sequences.
+    They are what CUDA takes, the buffers of collectives, and the peak of a run of the largest iteration: that of its
+    layers, or on the last stage that of the sampler, if it is higher. The states of linear mixers are kept for
+    max_num_seqs sequences.
     """
-    tp = layout.tensor_parallel_size
-    reserve = CONTEXT_GIB + (COMMUNICATION_GIB if tp > 1 else 0)
-    projections = 2 if model.gated_mlp else 1
-    width = projections * model.intermediate_size // tp
-    if model.num_experts:
-        expert = 2 * model.moe_intermediate_size // (1 if layout.expert_parallel else tp) + model.hidden_size
-        width = model.num_experts_per_tok * expert
-    activations = BYTES * layout.max_iteration_tokens * (2 * model.hidden_size + width)
-    last = stage == layout.pipeline_parallel_size - 1
-    logits = 4 * LOGIT_COPIES * layout.max_num_seqs * model.vocab_size if last else 0
-    states = layout.max_num_seqs * _stage(model, layout, stage).state_bytes_per_sequence()
-    return int(reserve * GIB) + activations + logits + states
+    ops, tokens = stage_operators(model, layout, stage), layout.max_iteration_tokens
+    alone = layout.tensor_parallel_size == 1 and layout.pipeline_parallel_size == 1
+    peak = reserve.layer_bytes(model, ops, tokens)
+    if stage == layout.pipeline_parallel_size - 1:
+        peak = max(peak, reserve.sampler_bytes(model, ops, layout.max_num_seqs, tokens))
+    states = layout.max_num_seqs * ops.state_bytes_per_sequence()
+    held = reserve.CONTEXT_GIB + (0 if alone else reserve.COMMUNICATION_GIB)
+    return int(held * GIB) + peak + states

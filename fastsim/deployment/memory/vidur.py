@@ -5,7 +5,8 @@ from math import ceil
 from fastsim.catalog.hardware import Device
 from fastsim.catalog.model import Model
 
-from .sizes import BYTES, GIB, Layout
+from .reserve import BYTES
+from .sizes import GIB, Layout
 
 
 def vidur_params_per_device(model: Model, layout: Layout) -> int:

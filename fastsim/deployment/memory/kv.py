@@ -1,0 +1,51 @@
+"""The KV cache of one request: a layer keeps all of its tokens, or with a window the last of them only.
+
+As vLLM's hybrid KV cache manager and SGLang's pool for windows do. vLLM puts layers of one kind into groups of equally
+many layers, which share one pool of blocks, so that a few layers of padding may be lost.
+"""
+
+from collections import Counter
+
+from fastsim.catalog.model import Model
+
+from .sizes import Layout, stage_operators
+
+
+def request_bytes(model: Model, layout: Layout, stage: int, tokens: int) -> int:
+    """Most bytes of KV cache that a request of so many tokens takes on one GPU of a stage.
+
+    A layer with a window holds the window and the tokens of an iteration, in blocks, and one block more because the
+    window may begin within a block.
+    """
+    blocks, total = -(-tokens // layout.block_size), 0.0
+    padding = _padding(model)
+    for attention in stage_operators(model, layout, stage).attentions:
+        held = blocks
+        if attention.window is not None and attention.window < tokens:
+            kept = min(attention.window - 1 + layout.max_iteration_tokens, tokens)
+            held = min(blocks, -(-kept // layout.block_size) + 1)
+        size = attention.count * attention.kv_bytes_per_token() * layout.block_size
+        total += held * size * padding[attention.window]
+    return int(total)
+
+
+def longest_request(model: Model, layout: Layout, stage: int, free: float) -> int:
+    """Most tokens, up to max_model_len, of a request whose KV cache takes at most ``free`` bytes on a GPU of a stage;
+    0 if not even one does.
+    """
+    low, high = 0, layout.max_model_len
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if request_bytes(model, layout, stage, middle) <= free else (low, middle - 1)
+    return low
+
+
+def _padding(model: Model) -> dict[int | None, float]:
+    """Layers of each window with the padding of vLLM's groups, over those without it.
+
+    A group has as many layers as the rarest kind, or as the most frequent one if that has less than 1.5 times as many.
+    """
+    counts = Counter(model.window(layer) for layer in range(model.num_layers) if model.mixer(layer) == "attention")
+    fewest, most = min(counts.values(), default=1), max(counts.values(), default=1)
+    size = most if most < 1.5 * fewest else fewest
+    return {window: -(-count // size) * size / count for window, count in counts.items()}
