@@ -7,6 +7,7 @@ another model, so a name is suggested only where all of them agree. Otherwise mo
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from difflib import SequenceMatcher
 
 from fastsim.errors import likeness
@@ -51,6 +52,7 @@ class Parts:
         return self.family, self.versions, self.sizes
 
 
+@lru_cache(4096)
 def parts(name: str) -> Parts:
     """Split the name of a model, without its organisation, into words, versions and sizes."""
     family, versions, sizes, stored = [], [], [], []
@@ -66,7 +68,7 @@ def parts(name: str) -> Parts:
         word, number = letters.groups() if letters else ("", token)
         if number:
             versions.append(number)
-        if word and not (number and word == "v") and not any(likeness(word, other) for other in PLAIN):
+        if word and not (number and word == "v") and not _is_plain(word):
             family.append(word)
     return Parts(tuple(family), tuple(versions), tuple(sizes), stored[0] if stored else None)
 
@@ -111,6 +113,12 @@ def suggestion(name: str, spellings: Mapping[str, str]) -> str:
 
 def _shown(entry: str, whole: bool) -> str:
     return entry if whole else entry.rpartition("/")[2]
+
+
+def _is_plain(word: str) -> bool:
+    """Whether a word is one of PLAIN, or a longer one of them with a slip."""
+    near = (other for other in PLAIN if len(other) > 4 and other[0] == word[0] and abs(len(other) - len(word)) <= 2)
+    return word in PLAIN or any(likeness(word, other) for other in near)
 
 
 def _misspelt(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
