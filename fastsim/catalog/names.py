@@ -7,8 +7,8 @@ another model, so a name is suggested only where all of them agree. Otherwise mo
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from difflib import SequenceMatcher
+from functools import lru_cache
 
 from fastsim.errors import likeness
 

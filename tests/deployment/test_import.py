@@ -68,6 +68,7 @@ def test_a_line_of_a_shell() -> None:
     [
         "python -m vllm.entrypoints.openai.api_server --model meta-llama/Llama-3.1-8B --tensor-parallel-size 2",
         "/opt/venv/bin/vllm serve meta-llama/Llama-3.1-8B --tensor-parallel 2",
+        "[Service]\nExecStart=/usr/bin/vllm serve meta-llama/Llama-3.1-8B -tp 2\nRestart=always\n",
         "vllm serve --tensor-parallel-size $TP meta-llama/Llama-3.1-8B".replace("$TP", "2"),
         "TP=2 vllm serve meta-llama/Llama-3.1-8B -tp ${TP}",
         "vllm serve ${MODEL:-meta-llama/Llama-3.1-8B} -tp=2",
@@ -266,8 +267,8 @@ def test_a_checkpoint_is_taken_as_the_model_that_it_stores() -> None:
 
 def test_models_are_known_by_the_end_of_a_path_and_by_set(tmp_path: Path) -> None:
     imported = load("vllm serve /models/Llama-3.1-8B --tokenizer x")
-    assert imported.deployment.model == "Llama-3.1-8B"
-    assert "/models/Llama-3.1-8B: taken as Llama-3.1-8B" in imported.notes
+    assert imported.deployment.model == "meta-llama/Llama-3.1-8B"
+    assert "/models/Llama-3.1-8B: taken as meta-llama/Llama-3.1-8B" in imported.notes
     shape = {"model_type": "llama", "num_hidden_layers": 2, "hidden_size": 256, "num_attention_heads": 4}
     shape |= {"intermediate_size": 512, "vocab_size": 1000, "max_position_embeddings": 512}
     (tmp_path / "config.json").write_text(json.dumps(shape))
@@ -315,7 +316,7 @@ def test_flags_that_cannot_be_represented_are_noted(flags: str, note: str) -> No
         (f"{SERVE} --dtype float32", ConfigError, "--dtype: 'float32': 32-bit activations are not simulated"),
         (f"{SERVE} --task embed", ConfigError, "models that generate nothing are not simulated"),
         (f"{SERVE} -tp 3", ConfigError, "tensor_parallel_size: 3 does not divide"),
-        ("vllm serve meta-llama/Llama-3.1-405B", DoesNotFitError, "meta-llama/Llama-3.1-405B"),
+        ("vllm serve meta-llama/Llama-3.1-405B", DoesNotFitError, "(the source names no GPU; --gpu takes another"),
         ("vllm serve deepseek-v3 -dp 8", ConfigError, "-dp: 8: the data-parallel ranks of deepseek-ai/DeepSeek-V3"),
         ("vllm bench serve --model x", ConfigError, "`vllm bench` starts no server"),
         ('vllm serve "unclosed', ConfigError, "the command cannot be split into words: no closing quotation"),

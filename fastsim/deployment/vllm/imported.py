@@ -12,13 +12,13 @@ from fastsim.deployment.vllm import command, defaults, gpus, manifest, models, s
 from fastsim.deployment.vllm.command import Flag, Flags
 from fastsim.deployment.vllm.flags import TAKEN
 from fastsim.deployment.vllm.manifest import Container
-from fastsim.errors import ConfigError
+from fastsim.errors import ConfigError, InputError
 from fastsim.files.documents import read_text, short
 
 DEFAULT_GPU = "h100"
 MAX_TEXT = 2**20  # characters
 SUFFIXES = (".yaml", ".yml", ".json", ".sh", ".txt")
-YAML = re.compile(r"\s*(---(\s|$)|[\w./\"'-]+:(\s|$)|- |\[|\{)")
+YAML = re.compile(r"\s*(---(\s|$)|[\w./\"'-]+:(\s|$)|- |\[(?!\w)|\{)")
 
 
 @dataclass(slots=True)
@@ -126,7 +126,7 @@ def _imported(found: Container, given: Flags, gpu: str | None, overrides: Sequen
     _replicas(settings, found)
     _fill(settings, given, found.command, notes)
     deployment = Deployment.load(_nested(settings), overrides)
-    _check_gpus(resolve(deployment), found, notes)
+    _check_gpus(_resolved(deployment, assumed=not (gpu or chosen.get("device") or found.gpu)), found, notes)
     return Imported(deployment, notes)
 
 
@@ -190,6 +190,16 @@ def _fill(settings: dict[str, Any], given: Flags, started: shell.Command | None,
         notes.append(f"{' and '.join(taken)}: what vLLM {version} takes on {device.name} by default")
     if limits.prefix_caching and "enable_prefix_caching" not in given.given:
         notes.append("prefix caching, which vLLM switches on by default, is not simulated")
+
+
+def _resolved(deployment: Deployment, assumed: bool) -> Resolved:
+    """The deployment as it runs; an error says so if the GPU is ``assumed``."""
+    try:
+        return resolve(deployment)
+    except InputError as problem:
+        if not assumed:
+            raise
+        raise type(problem)(f"{problem} (the source names no GPU; --gpu takes another than {DEFAULT_GPU})") from None
 
 
 def _check_gpus(resolved: Resolved, found: Container, notes: list[str]) -> None:

@@ -19,9 +19,11 @@ def known_as(name: str, given: Flags, notes: list[str]) -> tuple[str, str | None
         places.insert(0, str(given.given["hf_config_path"].value))
     for place in places:
         if _is_known(place):
-            if place != name:
-                notes.append(f"{name}: taken as {place}")
-            return place, None
+            if place == name:
+                return name, None
+            entry = spellings("models").get(load_model(place).name, place)
+            notes.append(f"{name}: taken as {entry}")
+            return entry, None
     if similar := same_shape(name.rstrip("/"), spellings("models")):
         entry, stored = similar
         said = f" with quantization {stored}; its config.json says what it leaves in 16 bits" if stored else ""

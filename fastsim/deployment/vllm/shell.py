@@ -65,7 +65,7 @@ def _segments(text: str) -> list[list[str]]:
     """The words of each command in a text, split where a shell splits them; a line that begins with - goes on."""
     text = re.sub(r"(?m)^[ \t]*#.*$", "", text)
     text = re.sub(r"[\\^`][ \t]*\r?\n", " ", text)
-    text = re.sub(r"(?m)^[ \t]*[$>][ \t]+", "", text)  # a prompt
+    text = re.sub(r"(?m)^[ \t]*(?:[$>][ \t]+|ExecStart=|command[ \t]*=)", "", text)  # a prompt, or a service's file
     text = re.sub(r"(?<!\S)\d(?=[<>])", "", text)  # the number of a stream that is redirected
     lexer = shlex.shlex(re.sub(r"\$\((\w+)\)", r"${\1}", text), posix=True, punctuation_chars=OPERATORS)
     lexer.whitespace_split, lexer.commenters, lexer.whitespace = True, "", " \t\r"
