@@ -1,7 +1,7 @@
 """Loads models, devices and nodes from the catalog (data/catalog), and models from any Hugging Face config.json."""
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -30,17 +30,21 @@ T = TypeVar("T", "Model", "Device", "Node")
 def load_model(name: str | Path) -> Model:
     """Load a model: a name or alias of the catalog, in any case, or the path of a config.json or its folder.
 
+    Names are those of models and of quantised checkpoints of them.
+
     Raises CatalogError when the name is unknown, or when the file does not describe a decoder that can be simulated.
     """
     entry = _find("models", str(name))
     if entry is not None:
         return _model(*entry)
+    if (hub_name := _checkpoint_names().get(_key("models", str(name)))) is not None:
+        return _checkpoint(hub_name)
     path = Path(name)
     if path.suffix == ".json" or _exists(path):
         from fastsim.catalog.huggingface import read_config
 
         return read_config(path)
-    hint = suggestion(str(name), spellings("models"))
+    hint = suggestion(str(name), spellings("models") | {hub: hub for hub in checkpoints()})
     raise CatalogError(f"model: {short(str(name))} is neither in the catalog nor a config.json; {hint}")
 
 
@@ -97,6 +101,16 @@ def spellings(kind: Kind) -> dict[str, str]:
     return {spelling: name for name, values in entries for spelling in (name, *values.get("aliases", ()))}
 
 
+def checkpoints() -> list[str]:
+    """Return the names of the quantised checkpoints in the catalog, in its order."""
+    return list(_checkpoints())
+
+
+def is_model(name: str) -> bool:
+    """Whether this is how the catalog writes the name of a model or of a quantised checkpoint."""
+    return name in _entries("models") or name in _checkpoints()
+
+
 def _model(name: str, values: Mapping[str, Any]) -> Model:
     if "config" in values:
         return _read(name)
@@ -127,6 +141,24 @@ def _read(name: str) -> Model:
     return read_fields(config, DATA / "catalog" / "model_configs.yaml", name, f"huggingface.co/{name} config.json")
 
 
+@cache
+def _checkpoint(name: str) -> Model:
+    """A quantised checkpoint: the shapes of a model of the catalog, with the precisions of checkpoints.yaml."""
+    from fastsim.catalog.checkpoint import checkpoint
+
+    of, values = _checkpoints()[name]
+    model, file = load_model(of), DATA / "catalog" / "checkpoints.yaml"
+    quantization, kv_cache_dtype = checkpoint(file, values, model.num_layers, model.num_experts > 0)
+    return replace(
+        model,
+        name=name,
+        quantization=quantization,
+        kv_cache_dtype=kv_cache_dtype,
+        max_position_embeddings=values.get("max_position_embeddings", model.max_position_embeddings),
+        source=f"huggingface.co/{name} config.json",
+    )
+
+
 def _node(name: str, values: Mapping[str, Any]) -> Node:
     return _build(Node, name, {"link_latency_us": 10, "pairwise": False} | dict(values))
 
@@ -148,6 +180,23 @@ def _entries(kind: Kind) -> dict[str, dict[str, Any]]:
     for path in (DATA / "catalog" / f"{file}.yaml" for file in files):
         found |= parse_yaml(path.read_text(encoding="utf-8"), path.name).values
     return found
+
+
+@cache
+def _checkpoints() -> dict[str, tuple[str, dict[str, Any]]]:
+    """For each quantised checkpoint the model that has its shapes, and how it is quantised."""
+    from fastsim.files.documents import parse_yaml
+
+    path = DATA / "catalog" / "checkpoints.yaml"
+    schemes = parse_yaml(path.read_text(encoding="utf-8"), path.name).values.values()
+    return {name: (of, values) for values in schemes for name, of in values["checkpoints"].items()}
+
+
+@cache
+def _checkpoint_names() -> dict[str, str]:
+    names = checkpoints()
+    without_organisation = {_key("models", name.rpartition("/")[2]): name for name in reversed(names)}
+    return without_organisation | {_key("models", name): name for name in names}
 
 
 @cache

@@ -4,7 +4,7 @@ import click
 
 from fastsim.cli import options
 
-KINDS = ("models", "devices", "nodes", "policies", "routers", "predictors", "metrics")
+KINDS = ("models", "checkpoints", "devices", "nodes", "policies", "routers", "predictors", "metrics")
 
 
 @click.command()
@@ -12,7 +12,8 @@ KINDS = ("models", "devices", "nodes", "policies", "routers", "predictors", "met
 @click.argument("name", required=False)
 @options.as_json
 def catalog(kind: str, name: str | None, as_json: bool) -> None:
-    """List the models, devices, nodes, policies, routers or predictors that a deployment can name, or all metrics.
+    """List what a deployment can name, or all metrics: models, quantised checkpoints of them, devices, nodes, policies,
+    routers or predictors.
 
     `catalog model NAME` prints the modules of one model, of the catalog or of a config.json: in which precision each
     is, in which layers, and the bytes of its weights.

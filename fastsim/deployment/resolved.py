@@ -164,7 +164,7 @@ def resolve(deployment: Deployment) -> Resolved:
     predictor = given.predictor.model_copy(update={"source": _source(given.predictor.source)})
     memory = _plan(given, settings, length, model, device, node)
     filled = {
-        "model": model.name if model.name in load.names("models") else str(Path(model.name).absolute()),
+        "model": model.name if load.is_model(model.name) else str(Path(model.name).absolute()),
         "device": device.name if device.name in load.names("devices") else _absolute_file(given.device),
         "node": node.name,
         "max_model_len": length,

@@ -5,12 +5,14 @@ from typing import Any
 import pytest
 
 from fastsim.catalog.checkpoint import by_module
-from fastsim.catalog.load import load_model, names
+from fastsim.catalog.load import checkpoints, load_model, names
 from fastsim.catalog.module_names import MODULES
 from fastsim.catalog.quantization import Quantization, uniform
 from fastsim.catalog.scheme import UnknownSchemeError
 from fastsim.catalog.schemes import kv_precision, scheme
 from fastsim.deployment.operators.decoder import operators
+from fastsim.deployment.resolved import Deployment, resolve
+from fastsim.errors import CatalogError
 
 ATTENTION = ("attn_pre_proj", "attn_post_proj")
 MLP = ("mlp_up_proj", "mlp_down_proj")
@@ -198,6 +200,27 @@ def test_families_that_name_their_modules_otherwise() -> None:
     assert found and {found.of(f"linear_{name}_proj", 1).name for name in ("in", "inner", "out")} == {"bf16"}
     found = by_module(scheme(delta), 2, has_experts=True, family="qwen3_next")
     assert found and found.of("linear_in_proj", 1).name == "nvfp4"
+
+
+def test_quantised_checkpoints_of_the_catalog_have_the_shapes_of_their_models() -> None:
+    bits = {"fp8": 8, "fp8_block": 8, "int8": 8, "int8_wo": 8, "int4_wo": 4, "nf4": 4, "nvfp4": 4}
+    for name in checkpoints():
+        model = load_model(name)
+        assert model.name == name and model.quantization and load_model(name.upper()) == model
+        main = "moe_experts" if model.num_experts else "mlp_up_proj"
+        width = model.quantization.of(main, model.num_layers // 2).bits
+        assert bits[model.quantization.name] <= width < 1.16 * bits[model.quantization.name], name
+        assert model.quantization.of("lm_head").name == "bf16"
+    fp8 = load_model("llama-3.1-405b-instruct-fp8")
+    assert fp8.name == "meta-llama/Llama-3.1-405B-Instruct-FP8" and fp8.quantization
+    assert [fp8.quantization.of("mlp_up_proj", layer).name for layer in (0, 1, 125)] == ["bf16", "fp8", "bf16"]
+    assert fp8.quantization.of("attn_pre_proj", 60).name == "bf16"
+    assert (fp8.kv_cache_dtype, load_model("nvidia/Llama-3.1-405B-Instruct-FP8").kv_cache_dtype) == (None, "fp8")
+    assert load_model("moonshotai/Kimi-K2-Thinking").max_position_embeddings == 262144
+    resolved = resolve(Deployment.load({"model": "qwen/qwen3-8b-awq", "device": "h100", "max_model_len": 4096}))
+    assert resolved.deployment.model == "Qwen/Qwen3-8B-AWQ" and resolved.precision == "int4_wo"
+    with pytest.raises(CatalogError, match="'Qwen/Qwen3-32B-FP8'"):
+        load_model("Qwen/Qwen3-32B-FP9")
 
 
 def test_every_gemm_of_every_model_has_published_names() -> None:

@@ -112,7 +112,7 @@ def test_an_unknown_option_is_bad_input() -> None:
 
 
 def test_catalog_lists_what_exists() -> None:
-    for kind in ("models", "devices", "nodes", "policies", "routers", "predictors", "metrics"):
+    for kind in ("models", "checkpoints", "devices", "nodes", "policies", "routers", "predictors", "metrics"):
         table = CliRunner().invoke(cli, ["catalog", kind])
         assert table.exit_code == 0, table.output
         listed = json.loads(CliRunner().invoke(cli, ["catalog", kind, "--json"]).output)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fastsim.catalog.hardware import Device
-from fastsim.catalog.load import load_device, load_model, load_node, names
+from fastsim.catalog.load import checkpoints, load_device, load_model, load_node, names
 from fastsim.cli.terminal.console import MISSING, print_json, stdout, table
 from fastsim.deployment.schedulers import POLICIES
 from fastsim.files import DATA
@@ -26,6 +26,8 @@ def rows(kind: str) -> list[dict[str, Any]]:
     """Return one mapping per entry of a kind: models, devices, nodes, policies, routers, predictors or metrics."""
     if kind == "models":
         return [_model(name) for name in names("models")]
+    if kind == "checkpoints":
+        return [_quantised(name) for name in checkpoints()]
     if kind == "devices":
         return [_device(name) for name in names("devices")]
     if kind == "nodes":
@@ -75,6 +77,13 @@ def _model(name: str) -> dict[str, Any]:
     """The fields of a model that the catalog lists."""
     model = load_model(name)
     return {**asdict(model), "quantization": model.quantization.name if model.quantization else None}
+
+
+def _quantised(name: str) -> dict[str, Any]:
+    """The precisions of a quantised checkpoint."""
+    model = load_model(name)
+    quantization = model.quantization.name if model.quantization else None
+    return {"name": name, "quantization": quantization, "kv_cache_dtype": model.kv_cache_dtype, "source": model.source}
 
 
 def _device(name: str) -> dict[str, Any]:

@@ -183,7 +183,7 @@ def _common_notes(resolved: Resolved) -> list[str]:
 def _model(resolved: Resolved) -> str:
     """The model's name on Hugging Face, or the folder of its config.json."""
     name = resolved.deployment.model
-    if name in load.names("models"):
+    if load.is_model(name):
         return name
     path = Path(name)
     return str(path.parent if path.suffix == ".json" else path)
