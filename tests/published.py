@@ -93,6 +93,18 @@ OLDER: dict[str, tuple[float, dict[str, Any]]] = {
         0.1244,
         {"model_type": "gpt2", "n_embd": 768, "n_head": 12, "n_layer": 12, "n_positions": 1024, "vocab_size": 50257},
     ),
+    "minicpm3-4b": (
+        4.07,
+        sizes(2560, 6400, 62, 40, 40, 73448, 32768)
+        | {"model_type": "minicpm3", "kv_lora_rank": 256, "q_lora_rank": 768, "qk_nope_head_dim": 64, **SILU}
+        | {"qk_rope_head_dim": 32},
+    ),
+    "phi-3-small": (
+        7.39,
+        sizes(4096, 1, 32, 32, 8, 100352, 8192)
+        | {"model_type": "phi3small", "intermediate_size": None, "ff_intermediate_size": 14336, "hidden_act": "gegelu"}
+        | {"blocksparse_block_size": 64, "tie_word_embeddings": True},
+    ),
     "command-r7b": (
         8.03,
         sizes(4096, 14336, 32, 32, 8, 256000, 8192)

@@ -7,7 +7,10 @@ from fastsim.catalog.fields import Fields, is_whole
 from fastsim.catalog.model import Heads
 
 QUERY = ("num_attention_heads", "n_head", "n_heads", "num_heads")
-KEY_VALUE = ("num_key_value_heads", "n_head_kv", "num_kv_heads", "num_query_groups", "n_kv_heads", "kv_n_heads")
+KEY_VALUE = (
+    *("num_key_value_heads", "n_head_kv", "num_kv_heads", "num_query_groups", "n_kv_heads", "kv_n_heads"),
+    *("num_attention_groups",),
+)
 HEAD_DIM = ("head_dim", "kv_channels", "attention_head_dim")
 LATENT = ("kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
 
@@ -29,7 +32,7 @@ def attention(fields: Fields, hidden: int, attends: bool) -> Attention:
     if not attends:
         return Attention(Heads(1, 1, hidden, hidden), {})
     query = fields.required(*QUERY)
-    latent = _latent(fields)
+    latent = _latent(fields, hidden // query)
     dim = latent["qk_nope_head_dim"] + latent["qk_rope_head_dim"] if latent else fields.size(*HEAD_DIM)
     if dim is None:
         if hidden % query:
@@ -41,7 +44,7 @@ def attention(fields: Fields, hidden: int, attends: bool) -> Attention:
     kv = _kv_heads(fields, query)
     if query % kv:
         raise fields.fault(fields.spelling(*KEY_VALUE), f"does not divide the {query} attention heads", kv)
-    value_dim = latent.get("v_head_dim") or fields.size("v_head_dim") or dim
+    value_dim = latent.get("v_head_dim") or fields.optional("v_head_dim") or dim
     return Attention(Heads(query, kv, dim, value_dim), latent)
 
 
@@ -85,13 +88,18 @@ def blocks(fields: Fields) -> list[dict[str, dict[str, Any]]]:
     return list(listed)
 
 
-def _latent(fields: Fields) -> dict[str, int]:
-    """The fields of Model that describe latent attention, and the indexer of sparse attention; empty without it."""
+def _latent(fields: Fields, usual: int) -> dict[str, int]:
+    """The fields of Model that describe latent attention, and the indexer of sparse attention; empty without it.
+
+    ``usual``: the width of a value's head where it is not stated, as in MiniCPM3.
+    """
     if not fields.whole("kv_lora_rank"):
         return {}
     found = {"q_lora_rank": fields.whole("q_lora_rank")}
     for name in LATENT:
         value = fields.get(name)
+        if value is None and name == "v_head_dim":
+            value = usual
         if not is_whole(value) or not 0 < value < 2**31:
             raise fields.fault(name, "is not a positive integer (e.g. 128), and latent attention needs it")
         found[name] = value
@@ -108,22 +116,28 @@ def indexed(fields: Fields, layer: int) -> bool:
     return bool(fields.get("index_topk") and fields.get("kv_lora_rank")) and not shared
 
 
-def own_heads(fields: Fields, heads: Heads, windowed: bool) -> Heads | None:
-    """The heads of layers with or without a window where a configuration says that they differ from the model's."""
-    if windowed:
+def own_heads(fields: Fields, heads: Heads, layer: int, windowed: bool) -> Heads | None:
+    """The heads of a layer, with or without a window, where a configuration says that they differ from the model's."""
+    listed = fields.whole_numbers("num_key_value_heads_per_layer")
+    if listed is not None:
+        kv = listed[layer] if layer < len(listed) else 0
+        if not kv or heads.query % kv:
+            raise fields.fault("num_key_value_heads_per_layer", f"has no divisor of {heads.query} for layer {layer}")
+        found = replace(heads, kv=kv)
+    elif windowed:
         other = fields.inner("attention_other_setting")
         found = replace(
             heads,
-            query=fields.size("swa_num_attention_heads") or other.size("num_attention_heads") or heads.query,
-            kv=fields.size("swa_num_key_value_heads") or other.size("num_attention_groups") or heads.kv,
-            dim=fields.size("swa_head_dim") or other.size("head_dim") or heads.dim,
-            value_dim=fields.size("swa_v_head_dim") or other.size("head_dim") or heads.value_dim,
+            query=fields.optional("swa_num_attention_heads") or other.optional("num_attention_heads") or heads.query,
+            kv=fields.optional("swa_num_key_value_heads") or other.optional("num_attention_groups") or heads.kv,
+            dim=fields.optional("swa_head_dim") or other.optional("head_dim") or heads.dim,
+            value_dim=fields.optional("swa_v_head_dim") or other.optional("head_dim") or heads.value_dim,
         )
     else:
-        dim = fields.size("global_head_dim")
+        dim = fields.optional("global_head_dim")
         found = replace(
             heads,
-            kv=fields.size("num_global_key_value_heads") or heads.kv,
+            kv=fields.optional("num_global_key_value_heads") or heads.kv,
             dim=dim or heads.dim,
             value_dim=dim or heads.value_dim,
             has_values=fields.get("attention_k_eq_v") is not True,

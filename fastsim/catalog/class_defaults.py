@@ -21,6 +21,7 @@ GEMMA3: Defaults = GEMMA2 | {"qk_norm": True, "sliding_window_pattern": 6}
 QWEN2: Defaults = {"use_sliding_window": False, "max_window_layers": 28}
 QWEN3: Defaults = QWEN2 | {"qk_norm": True, "head_dim": 128}
 QWEN3_NEXT: Defaults = QWEN3 | {"head_dim": 256, "attn_output_gate": True, "full_attention_interval": 4}
+FALCON: Defaults = TIED | PLAIN | {"parallel_attn": True, "max_position_embeddings": 2048}
 COHERE: Defaults = TIED | GATED | {"parallel": True}
 EXAONE4: Defaults = {"qk_norm": True, "sliding_window_pattern": 4}
 
@@ -30,8 +31,8 @@ LIKE_LLAMA = (
     "aquila arctic baichuan bailing_moe bailing_moe_v2 bamba dbrx deepseek deepseek_v2 deepseek_v3 deepseek_v32 dots1 "
     "ernie4_5_moe exaone falcon_h1 glm glm4_moe glm_moe_dsa granite granitemoe granitemoehybrid granitemoeshared "
     "hunyuan hunyuan_v1_dense hunyuan_v1_moe internlm2 internlm3 jamba kimi_k2 kimi_linear llama llama4_text mimo "
-    "mimo_v2_flash minicpm3 minimax_m2 ministral mistral mixtral nemotron-nas olmo orion phi3 phimoe seed_oss solar "
-    "deepseek_v4 falcon_mamba hymba mamba2 minimax_m3 minimax_text_01 stablelm step3p5 step3p7 xverse yi"
+    "mimo_v2_flash minimax_m2 ministral mistral mixtral nemotron-nas olmo orion phi3 phimoe seed_oss solar "
+    "deepseek_v4 falcon_mamba glm4v_moe_text hymba mamba2 minimax_m3 minimax_text_01 stablelm step3p5 step3p7 xverse yi"
 )
 CLASS_DEFAULTS: dict[str, Defaults] = {
     **{kind: {} for kind in LIKE_LLAMA.split()},
@@ -40,7 +41,9 @@ CLASS_DEFAULTS: dict[str, Defaults] = {
     **dict.fromkeys(("qwen2_5_omni_text", "qwen2_5_vl_text", "qwen2_vl_text"), QWEN2 | BIAS),
     **dict.fromkeys(("qwen3", "qwen3_moe", "qwen3_vl_text", "qwen3_vl_moe_text", "qwen3_omni_moe_text"), QWEN3),
     **dict.fromkeys(("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"), QWEN3_NEXT),
-    **dict.fromkeys(("smollm3", "ernie4_5", "mamba", "minicpm", "zamba2", "lfm2", "lfm2_moe"), TIED | GATED),
+    **dict.fromkeys(
+        ("smollm3", "ernie4_5", "mamba", "minicpm", "minicpm3", "zamba2", "lfm2", "lfm2_moe"), TIED | GATED
+    ),
     **dict.fromkeys(("opt", "biogpt"), GPT2 | {"learned_positions": 2}),
     **dict.fromkeys(("gptj", "codegen"), PLAIN | {"parallel": True}),
     **dict.fromkeys(("nemotron", "nemotron_h", "arcee"), PLAIN),
@@ -48,6 +51,7 @@ CLASS_DEFAULTS: dict[str, Defaults] = {
     "gemma": GEMMA,
     "gemma2": GEMMA2,
     "gemma3_text": GEMMA3,
+    "gemma3n_text": GEMMA3 | {"sliding_window": 512, "sliding_window_pattern": 5},
     "gemma4_text": GEMMA3,
     "phi": PLAIN | BIAS | {"parallel": True},
     "gpt2": GPT2 | {"learned_positions": 0},
@@ -57,14 +61,14 @@ CLASS_DEFAULTS: dict[str, Defaults] = {
     "persimmon": PLAIN | BIAS | {"qk_norm": True},
     "bloom": GPT2 | {"max_position_embeddings": 2048},
     "mpt": TIED | PLAIN,
-    "falcon": TIED | PLAIN | {"parallel_attn": True, "max_position_embeddings": 2048},
+    **dict.fromkeys(("falcon", "refinedweb", "refinedwebmodel"), FALCON),
     "apertus": PLAIN | {"qk_norm": True},
     "cohere": COHERE,
     "cohere2": COHERE | {"sliding_window": 4096, "sliding_window_pattern": 4},
     "exaone4": EXAONE4,
     "exaone_moe": EXAONE4,
     "chatglm": GATED | BIAS,
-    "glm4": GATED | {"sandwich": True},
+    **dict.fromkeys(("glm4", "glm4v_text"), GATED | {"sandwich": True}),
     "olmo2": {"qk_norm": True},
     "olmo3": {"qk_norm": True, "sliding_window_pattern": 4},
     "olmoe": {"qk_norm": True},

@@ -48,7 +48,7 @@ def experts(fields: Fields, hidden: int) -> Experts:
     if number is None or number < 2:
         return Experts()
     width = _needed(fields, WIDTH)
-    narrow = fields.size("moe_latent_size", "routed_expert_hidden_size") or 0
+    narrow = fields.whole("moe_latent_size", "routed_expert_hidden_size")
     return Experts(number, _needed(fields, CHOSEN), width, narrow, _shared(fields, width, hidden))
 
 
@@ -64,7 +64,7 @@ def _shared(fields: Fields, width: int, hidden: int) -> int:
     if total is not None:
         return fields.whole(*SHARED_WIDTH)
     count = _alike(fields, SHARED_COUNT) or 0
-    return count * (fields.size("moe_shared_expert_intermediate_size") or width)
+    return count * (fields.optional("moe_shared_expert_intermediate_size") or width)
 
 
 def routed(fields: Fields, number: int) -> set[int]:

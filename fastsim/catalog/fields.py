@@ -60,6 +60,10 @@ class Fields:
             raise self.fault(self.spelling(*names), "is not a whole number (e.g. 0)")
         return int(value)
 
+    def optional(self, *names: str) -> int | None:
+        """A whole number by one of its spellings; None where no spelling is stated, or where it is 0."""
+        return self.whole(*names) or None
+
     def required(self, *names: str, why: str = "the config.json of a decoder needs it") -> int:
         """A size that must be stated. Raises CatalogError."""
         value = self.size(*names)

@@ -24,7 +24,10 @@ from fastsim.errors import CatalogError
 from fastsim.files.documents import Document, short
 
 HIDDEN = ("hidden_size", "n_embd", "n_embed", "d_model", "model_dim")
-WIDTH = ("intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size", "shared_intermediate_size")
+WIDTH = (
+    *("intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size", "ff_intermediate_size"),
+    *("shared_intermediate_size",),
+)
 VOCABULARY = ("padded_vocab_size", "vocab_size")
 POSITIONS = ("max_position_embeddings", "n_positions", "seq_length", "max_seq_len", "n_ctx", "model_max_length")
 ACTIVATION = ("hidden_act", "hidden_activation", "activation_function", "mlp_hidden_act", "activation")
@@ -61,6 +64,8 @@ def read_fields(config: dict[str, Any], file: Path, name: str, source: str) -> M
     gated = _gated(fields, moe)
     windows = [layer.window for layer in kinds if layer.window is not None]
     mixing = linear(fields, hidden) if any(one.mixer == "linear" or one.linear_beside for one in kinds) else None
+    if shared := fields.whole("num_kv_shared_layers"):
+        notes.append(f"its last {shared} layers share the KV cache of others, and it is counted for all layers")
     seen, about = towers(Fields(file, config, {}, "", fields.kind), hidden)
     quantization, kv_cache_dtype = checkpoint(file, stated, number, moe.number > 0)
     positions = fields.required(*POSITIONS) if attends else fields.size(*POSITIONS) or UNBOUNDED
@@ -84,7 +89,7 @@ def read_fields(config: dict[str, Any], file: Path, name: str, source: str) -> M
         source=source,
         layers=_where_they_differ(kinds, moe),
         sandwich_norm=bool(fields.get("sandwich")),
-        attention_gate=bool(fields.get("attn_output_gate", "mla_use_output_gate")),
+        attention_gate=bool(fields.get("attn_output_gate", "attention_output_gate", "mla_use_output_gate")),
         quantization=quantization,
         kv_cache_dtype=kv_cache_dtype,
         expert_bias=fields.kind == "gpt_oss",
@@ -98,6 +103,7 @@ def read_fields(config: dict[str, Any], file: Path, name: str, source: str) -> M
         compressed_kv=bool(fields.get("compress_ratios")),
         linear=mixing,
         position_embeddings=0 if rows is None else positions + rows,
+        layer_embeddings=_layer_embeddings(fields, hidden, number),
         tower_parameters=seen,
         notes=(*notes, *about),
         refused=untimed(fields, attends),
@@ -142,14 +148,15 @@ def _gated(fields: Fields, moe: Experts) -> bool:
     if fields.kind in CLASS_DEFAULTS:
         return True
     activation = (_activation(fields.stated) or "silu").lower()
-    plain = activation.startswith(("relu", "xielu")) or ("gelu" in activation and not moe.number)
-    return not plain
+    if "glu" in activation or activation == "gegelu":
+        return True
+    return not (activation.startswith(("relu", "xielu")) or ("gelu" in activation and not moe.number))
 
 
 def _width(fields: Fields, moe: Experts, gated: bool, kinds: tuple[Layer, ...], hidden: int) -> int:
     """The width of a dense MLP. Raises CatalogError where neither a field nor the class says it."""
-    width = fields.size(*DENSE_WIDTH) or fields.size(*WIDTH) or moe.width
-    width = width or max(layer.intermediate_size for layer in kinds)
+    width = max(layer.intermediate_size for layer in kinds)
+    width = width or fields.optional(*DENSE_WIDTH) or fields.optional(*WIDTH) or moe.width
     if (
         not width and not gated and any(layer.mlp == "dense" for layer in kinds)
     ):  # the default of GPT-2's n_inner, of Falcon and of MPT
@@ -159,6 +166,12 @@ def _width(fields: Fields, moe: Experts, gated: bool, kinds: tuple[Layer, ...], 
         return fields.required(*WIDTH)
     # In the first generation of Qwen the field counts gate and up together.
     return width // 2 if fields.kind == "qwen" else width
+
+
+def _layer_embeddings(fields: Fields, hidden: int, number: int) -> int:
+    """Weights of the embeddings of each layer, of the projection to them, and of the two projections in each layer."""
+    width = fields.whole("hidden_size_per_layer_input")
+    return number * width * (fields.whole("vocab_size_per_layer_input") + 3 * hidden)
 
 
 def _where_they_differ(kinds: tuple[Layer, ...], moe: Experts) -> tuple[Layer, ...]:

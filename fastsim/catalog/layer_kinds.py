@@ -33,6 +33,7 @@ def layers(fields: Fields, number: int, heads: Heads, hidden: int, has_experts: 
         alone = []
     both, only_states = beside(fields), all(kind == "linear" for kind in kinds)
     chosen = routed(fields, number) if has_experts else set()
+    widths = fields.whole_numbers("intermediate_size") or []
     found = []
     for i in range(number):
         mlp = "experts" if i in chosen else "dense"
@@ -42,9 +43,10 @@ def layers(fields: Fields, number: int, heads: Heads, hidden: int, has_experts: 
             mlp = "none"
         attends = kinds[i] == "attention"
         window = looked[i] if attends else None
-        own = attention.own_heads(fields, heads, window is not None) if attends else None
+        own = attention.own_heads(fields, heads, i, window is not None) if attends else None
+        width = widths[i] if mlp == "dense" and i < len(widths) else 0
         chooses = attends and attention.indexed(fields, i)
-        found.append(Layer(kinds[i], window, mlp, own, 0, both and attends, chooses))  # type: ignore[arg-type]
+        found.append(Layer(kinds[i], window, mlp, own, width, both and attends, chooses))  # type: ignore[arg-type]
     return tuple(found)
 
 

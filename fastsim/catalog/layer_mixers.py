@@ -65,10 +65,10 @@ def _attends(fields: Fields) -> Callable[[int], bool] | None:
     chosen = fields.whole_numbers("attn_layer_indices", "full_attn_idxs")
     if chosen is not None:
         return lambda layer: layer in chosen
-    if period := fields.size("attn_layer_period"):
+    if period := fields.optional("attn_layer_period"):
         offset = fields.whole("attn_layer_offset")
         return lambda layer: layer % period == offset
-    if every := fields.size("full_attention_interval", "layer_group_size"):
+    if every := fields.optional("full_attention_interval", "layer_group_size"):
         return lambda layer: (layer + 1) % every == 0
     return None
 

@@ -24,8 +24,8 @@ class Linear:
     other_weights: int = 0  # of no projection, such as Mamba's decays
 
 
-def linear(fields: Fields, hidden: int) -> Linear | None:
-    """Read the linear mixer of a configuration by the fields that it states; None where there is none."""
+def linear(fields: Fields, hidden: int) -> Linear:
+    """Read the linear mixer of a configuration by the fields that it states. Raises CatalogError where none does."""
     if fields.get("linear_attn_config"):
         return _delta_attention(fields.inner("linear_attn_config"), hidden)
     if fields.get("linear_num_value_heads"):
@@ -37,9 +37,12 @@ def linear(fields: Fields, hidden: int) -> Linear | None:
     if fields.get("conv_L_cache"):
         width = fields.required("conv_L_cache")
         return Linear("short convolution", hidden, 3 * hidden, hidden, hidden, width, 0, 2)
-    if fields.get("attn_type_list", "layer_group_size"):
+    if fields.get("attn_type_list", "layer_group_size") or "minimax" in fields.kind:
         return _lightning(fields)
-    return None
+    raise fields.fault(
+        fields.spelling("layer_types", "layers_block_type"),
+        "has layers whose shapes no field states (e.g. mamba_n_heads, linear_num_value_heads)",
+    )
 
 
 def _mamba2(fields: Fields, hidden: int) -> Linear:

@@ -233,6 +233,34 @@ def test_layers_with_heads_of_their_own(tmp_path: Path) -> None:
     assert pre == [(32 + 2 * 16) * 256, (32 + 4) * 512]  # keys serve as values where attention is full
 
 
+def test_sizes_of_each_layer_where_a_list_states_them(tmp_path: Path) -> None:
+    fields = published.sizes(1024, 4096, 4, 8, 8, 32000, 8192) | published.SILU | {"model_type": "llama"}
+    model = read(
+        tmp_path, fields | {"num_key_value_heads_per_layer": [4, 2, 2, 1], "intermediate_size": [8, 8, 16, 16]}
+    )
+    assert [model.heads(layer).kv for layer in range(4)] == [4, 2, 2, 1]
+    ops = operators(model, 1)
+    assert {one.name: (one.kv_heads, one.count) for one in ops.attentions} == {
+        "attn": (4, 1),
+        "attn_2": (2, 2),
+        "attn_3": (1, 1),
+    }
+    assert [(gemm.n, gemm.count) for gemm in ops.gemms if gemm.name.startswith("mlp_up")] == [(16, 2), (32, 2)]
+    with pytest.raises(CatalogError, match=r"num_key_value_heads_per_layer: .* has no divisor of 8 for layer 1"):
+        read(tmp_path, fields | {"num_key_value_heads_per_layer": [4, 3, 2, 1]})
+    with pytest.raises(CatalogError, match=r"layer_types: .* has layers whose shapes no field states"):
+        read(tmp_path, fields | {"layer_types": ["mamba"] * 3 + ["attention"]})
+
+
+def test_embeddings_of_each_layer_are_counted(tmp_path: Path) -> None:
+    fields = published.sizes(2048, 16384, 35, 8, 2, 262400, 32768) | {"model_type": "gemma3n_text"}
+    own = {"hidden_size_per_layer_input": 256, "vocab_size_per_layer_input": 262144}
+    model = read(tmp_path, fields | own | {"num_kv_shared_layers": 15, "altup_num_inputs": 4})
+    assert model.layer_embeddings == 35 * 256 * (262144 + 3 * 2048)
+    assert parameters(model).total - parameters(read(tmp_path, fields)).total == model.layer_embeddings
+    assert "has alternating updates (AltUp)" in model.refused and "15 layers share the KV cache" in model.notes[0]
+
+
 def test_sparse_attention_has_its_memory_answered_and_its_times_refused(tmp_path: Path) -> None:
     model = read(tmp_path, SPARSE)
     assert operators(model, 8).kv_bytes_per_token() == 61 * (2 * 576 + 132)  # of the indexer 128 in fp8 and a scale

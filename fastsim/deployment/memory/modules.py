@@ -9,6 +9,7 @@ from fastsim.deployment.operators.decoder import operators
 from fastsim.deployment.operators.kinds import BYTES
 
 NORMS, POSITIONS = "norms and other vectors", "position embeddings"
+OF_LAYERS = "embeddings of each layer"
 TOWERS = "encoders of images and sound, an estimate"
 
 
@@ -52,7 +53,8 @@ def modules(model: Model) -> list[Module]:
     add(NORMS, "bf16", None, None, norm, BYTES * norm)
     add("embedding", "bf16", None, None, embedding, BYTES * embedding)
     positions = model.position_embeddings * model.hidden_size
-    for name, number in ((POSITIONS, positions), (TOWERS, model.tower_parameters)):
+    others = ((POSITIONS, positions), (OF_LAYERS, model.layer_embeddings), (TOWERS, model.tower_parameters))
+    for name, number in others:
         if number:
             add(name, "bf16", None, None, number, BYTES * number)
     if not model.tie_word_embeddings:

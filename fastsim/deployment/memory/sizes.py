@@ -69,7 +69,7 @@ def weight_bytes(model: Model, layout: Layout, stage: int) -> int:
     first, last = stage == 0, stage == layout.pipeline_parallel_size - 1
     if first:
         total += vocabulary + BYTES * model.position_embeddings * model.hidden_size
-        total += BYTES * -(-model.tower_parameters // layout.tensor_parallel_size)
+        total += BYTES * -(-(model.tower_parameters + model.layer_embeddings) // layout.tensor_parallel_size)
     if ops.attentions:
         total += rope_bytes(model)
     if last:

@@ -24,7 +24,7 @@ def parameters(model: "Model") -> Parameters:
     weights += sum(kernel.count * kernel.weights for kernel in ops.elementwise)
     vocabulary = (1 if model.tie_word_embeddings else 2) * model.vocab_size * model.hidden_size
     weights += vocabulary + ops.final_norm.weights + model.position_embeddings * model.hidden_size
-    weights += model.tower_parameters
+    weights += model.tower_parameters + model.layer_embeddings
     routed = sum(experts.count * experts.weights() for experts in ops.all_experts)
     chosen = routed * model.num_experts_per_tok // model.num_experts if routed else 0
     return Parameters(weights + routed, weights + chosen)
