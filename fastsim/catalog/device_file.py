@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from fastsim.catalog.hardware import Device
 from fastsim.errors import ConfigError
@@ -30,6 +30,11 @@ def _name(meaning: str, example: str, **default: Any) -> Any:
     )
 
 
+def _version(given: object) -> object:
+    """A version without quotes is a number in YAML."""
+    return str(given) if isinstance(given, float) else given
+
+
 class DeviceFile(BaseModel):
     """The keys of the file. They are those of the catalog's devices.yaml."""
 
@@ -37,7 +42,13 @@ class DeviceFile(BaseModel):
 
     name: str = _name("the name of the device in the rows of a profile", "my_gpu", min_length=1)
     architecture: str | None = _name("as the catalog's GPUs have it", "hopper", default=None)
-    compute_capability: str | None = _name("of NVIDIA's CUDA, in quotes", "9.0", default=None)
+    compute_capability: Annotated[str | None, BeforeValidator(_version)] = Field(
+        description="of NVIDIA's CUDA",
+        examples=["9.0"],
+        json_schema_extra={"valid": "a version such as 9.0"},
+        pattern=r"\A[0-9]{1,2}\.[0-9]\z",
+        default=None,
+    )
     memory_gib: float = _number("as the driver reports it", 80, gt=0)
     torch_memory_gib: float | None = _number(
         "as torch sees it; memory_gib less 0.6 if left out", 79.1, gt=0, default=None

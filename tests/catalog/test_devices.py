@@ -130,3 +130,14 @@ def test_what_is_not_known_of_a_gpu_is_left_out(tmp_path: Path, capsys: pytest.C
     summary(result, json=False)
     text = capsys.readouterr().out
     assert "GPU-hours, no price of this GPU is known" in text and "Energy" not in text
+
+
+@pytest.mark.parametrize(("written", "read"), [("9.0", "9.0"), ("'12.0'", "12.0"), ("null", None)])
+def test_versions_of_cuda(tmp_path: Path, written: str, read: str | None) -> None:
+    own = tmp_path / "own.yaml"
+    figures = "name: own\nmemory_gib: 79\nbandwidth_gb_s: 3000\nnum_sms: 132\ntflops: {bf16: 900}\n"
+    own.write_text(f"{figures}compute_capability: {written}\n")
+    assert load_device(str(own)).compute_capability == read
+    own.write_text(f"{figures}compute_capability: sm_90\n")
+    with pytest.raises(ConfigError, match=r"compute_capability: 'sm_90' is not a version such as 9\.0"):
+        load_device(str(own))

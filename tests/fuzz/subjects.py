@@ -103,7 +103,10 @@ QUANTILES: dict[str, Any] = WORKLOAD | {
 }
 DEVICE: dict[str, Any] = {
     "name": "mine",
+    "architecture": "hopper",
+    "compute_capability": "9.0",
     "memory_gib": 80,
+    "torch_memory_gib": 79.1,
     "bandwidth_gb_s": 3350,
     "tflops": {"bf16": 989.4, "fp8": 1979},
     "num_sms": 132,
