@@ -197,6 +197,30 @@ def test_the_values_of_a_chart() -> None:
     assert "what vLLM 0.10.1 takes" in said(load(CHART))
 
 
+LEADER = """
+spec:
+  replicas: 2
+  leaderWorkerTemplate:
+    leaderTemplate: {spec: {containers: [{image: vllm/vllm-openai, command: [sh, -c, "serving.sh leader;
+      vllm serve meta-llama/Llama-3.1-405B --tensor-parallel-size 8 --pipeline_parallel_size 2"]}]}}
+    workerTemplate: {spec: {containers: [{image: vllm/vllm-openai, command: [sh, -c, serving.sh worker]}]}}
+"""
+SERVICE = """
+modelArtifacts: {uri: "hf://Qwen/Qwen3-32B", name: Qwen/Qwen3-32B}
+decode:
+  replicas: 4
+  parallelism: {tensor: 2}
+  containers: [{image: llm-d:v1, modelCommand: vllmServe, args: [--gpu-memory-utilization=0.95]}]
+"""
+
+
+def test_groups_of_pods_and_services_of_models() -> None:
+    leader, service = load(LEADER), load(SERVICE).deployment
+    assert (leader.deployment.num_replicas, leader.deployment.pipeline_parallel_size) == (2, 2)
+    assert "containers run vLLM" not in said(leader)
+    assert (service.model, service.tensor_parallel_size, service.num_replicas) == ("Qwen/Qwen3-32B", 2, 4)
+
+
 @pytest.mark.parametrize(
     ("selector", "device"),
     [
@@ -269,6 +293,8 @@ def test_models_are_known_by_the_end_of_a_path_and_by_set(tmp_path: Path) -> Non
     imported = load("vllm serve /models/Llama-3.1-8B --tokenizer x")
     assert imported.deployment.model == "meta-llama/Llama-3.1-8B"
     assert "/models/Llama-3.1-8B: taken as meta-llama/Llama-3.1-8B" in imported.notes
+    served = load("vllm serve /data --served-model-name llama Llama-3.1-8B")
+    assert "/data: taken as meta-llama/Llama-3.1-8B" in served.notes
     shape = {"model_type": "llama", "num_hidden_layers": 2, "hidden_size": 256, "num_attention_heads": 4}
     shape |= {"intermediate_size": 512, "vocab_size": 1000, "max_position_embeddings": 512}
     (tmp_path / "config.json").write_text(json.dumps(shape))

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from published import EXPERTS, HYBRIDS, NESTED, OLDER
 
 import fastsim
+from fastsim.deployment.vllm import flags
 from fastsim.predictors.times.times import LAYER_OPERATORS
 
 from .mutations import FLOATS, NUMBERS, TEXTS, as_json, as_yaml, changed, damaged
@@ -182,7 +183,9 @@ def deployment(random: Random, folder: Path) -> list[str]:
     """A deployment file, which is launched or simulated."""
     suffix, write = random.choice(((".yaml", as_yaml), (".json", as_json)))
     file = folder / f"d{suffix}"
-    file.write_bytes(_changed_or_damaged(random, DEPLOYMENT, write))
+    words = random.sample(sorted(flags.NAMES | set(flags.SHORT)), 2) if random.random() < 0.3 else []
+    given = DEPLOYMENT | {word: random.choice((True, 2, "auto", "32k")) for word in words}
+    file.write_bytes(_changed_or_damaged(random, given, write))
     (folder / "w.csv").write_bytes(CSV)
     kubernetes = ["--kubernetes"] if random.random() < 0.5 else []
     return random.choice((["launch", str(file), *kubernetes], ["simulate", str(file), str(folder / "w.csv")]))

@@ -12,7 +12,7 @@ from fastsim.deployment.vllm import command, defaults, gpus, manifest, models, s
 from fastsim.deployment.vllm.command import Flag, Flags
 from fastsim.deployment.vllm.flags import TAKEN
 from fastsim.deployment.vllm.manifest import Container
-from fastsim.errors import ConfigError, InputError
+from fastsim.errors import ConfigError, DoesNotFitError
 from fastsim.files.documents import read_text, short
 
 DEFAULT_GPU = "h100"
@@ -193,13 +193,13 @@ def _fill(settings: dict[str, Any], given: Flags, started: shell.Command | None,
 
 
 def _resolved(deployment: Deployment, assumed: bool) -> Resolved:
-    """The deployment as it runs; an error says so if the GPU is ``assumed``."""
+    """The deployment as it runs; if it does not fit a GPU that is ``assumed``, the error says so."""
     try:
         return resolve(deployment)
-    except InputError as problem:
+    except DoesNotFitError as problem:
         if not assumed:
             raise
-        raise type(problem)(f"{problem} (the source names no GPU; --gpu takes another than {DEFAULT_GPU})") from None
+        raise DoesNotFitError(f"{problem} (the source names no GPU; --gpu takes another than {DEFAULT_GPU})") from None
 
 
 def _check_gpus(resolved: Resolved, found: Container, notes: list[str]) -> None:

@@ -88,12 +88,26 @@ def _container(node: Mapping[str, Any], around: Sequence[Mapping[str, Any]]) -> 
         words = [expanded(word, variables) for word in words]
         if isinstance(node.get("command"), str) and not image:
             command = read(" ".join(words), variables)
-        command = command or of_image(image or _flags_alone(words, node), words, variables)
+        by_chart = node.get("modelCommand") == "vllmServe"
+        command = command or of_image("vllm" if by_chart else image or _flags_alone(words, node), words, variables)
+        flat = _artifacts(around) if by_chart else {}
     elif len(around) == 1 and any(flags.spelled(key) in ("model", "tensor_parallel_size") for key in node):
         flat = dict(node)  # a file for `vllm serve --config`
     if command is None and not flat:
         return None
     return Container(command, flat, _replicas(node, around), _gpu(around), _num_gpus(node))
+
+
+def _artifacts(around: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The model and the parallelism that a chart's values give beside the container (llm-d's modelservice)."""
+    found: dict[str, Any] = {}
+    for mapping in around:
+        artifacts, parallelism = mapping.get("modelArtifacts"), mapping.get("parallelism")
+        if isinstance(artifacts, dict) and isinstance(artifacts.get("name"), str):
+            found["model"] = artifacts["name"]
+        if isinstance(parallelism, dict):
+            found |= {f"{key}_parallel_size": parallelism[key] for key in ("tensor", "data") if key in parallelism}
+    return found
 
 
 def _words(given: Any) -> list[str]:

@@ -17,6 +17,9 @@ def known_as(name: str, given: Flags, notes: list[str]) -> tuple[str, str | None
     places = [name, name.rstrip("/").rpartition("/")[2]]
     if "hf_config_path" in given.given:
         places.insert(0, str(given.given["hf_config_path"].value))
+    if "served_model_name" in given.given:  # of a model in a folder of the container
+        served = given.given["served_model_name"].value
+        places += map(str, served if isinstance(served, list) else [served])
     for place in places:
         if _is_known(place):
             if place == name:

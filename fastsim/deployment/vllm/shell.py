@@ -149,8 +149,9 @@ def of_image(image: str, words: Sequence[str], variables: Mapping[str, str], dep
     for name in OTHERS:
         if name in image:
             raise _other(name)
-    arguments = words[1:] if words[:1] == ["serve"] else words
-    return Command(tuple(arguments), variables, image) if "vllm" in image else None
+    if "vllm" not in image or not words or words[0].rpartition("/")[2] in SHELLS:
+        return None
+    return Command(tuple(words[1:] if words[0] == "serve" else words), variables, image)
 
 
 def expanded(word: str, variables: Mapping[str, str]) -> str:
