@@ -136,7 +136,7 @@ def test_a_peer_is_run_on_the_same_requests(tmp_path: Path, capsys: pytest.Captu
 def test_configurations_are_counted_by_what_is_answered(tmp_path: Path) -> None:
     from published import HYBRIDS, OLDER
 
-    for name, fields in (("a", OLDER["opt-6.7b"][1]), ("b", HYBRIDS["mamba-2.8b"][1]), ("c", {"model_type": "bert"})):
+    for name, fields in (("a", OLDER["opt-6.7b"][1]), ("b", HYBRIDS["mamba-2.8b"][1]), ("c", {"model_type": "clip"})):
         (tmp_path / f"{name}_config.json").write_text(json.dumps(fields))
     found = import_module("model_configs").rows(tmp_path, "b200")
     assert [row[1] for row in found] == ["simulated", "memory", "refused"]

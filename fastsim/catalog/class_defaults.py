@@ -55,6 +55,8 @@ CLASS_DEFAULTS: dict[str, Defaults] = {
     "gemma4_text": GEMMA3,
     "phi": PLAIN | BIAS | {"parallel": True},
     "gpt2": GPT2 | {"learned_positions": 0},
+    **dict.fromkeys(("bert", "roberta", "xlm-roberta", "camembert", "electra"), GPT2 | {"learned_positions": 0}),
+    "modernbert": TIED | GATED,
     "gpt_bigcode": GPT2 | {"learned_positions": 0, "multi_query": True},
     "gpt_neo": TIED | PLAIN | {"learned_positions": 0, "window_size": 256},
     "gpt_neox": PLAIN | BIAS,

@@ -18,7 +18,7 @@ from fastsim.catalog.layer_kinds import count, layers
 from fastsim.catalog.layer_mixers import mixers
 from fastsim.catalog.linear import linear
 from fastsim.catalog.model import Layer, Model
-from fastsim.catalog.refusals import refuse_unreadable, untimed
+from fastsim.catalog.refusals import generates, refuse_unreadable, untimed
 from fastsim.catalog.towers import decoder, towers
 from fastsim.errors import CatalogError
 from fastsim.files.documents import Document, short
@@ -100,9 +100,10 @@ def read_fields(config: dict[str, Any], file: Path, name: str, source: str) -> M
         shared_expert_intermediate_size=moe.shared,
         o_lora_rank=fields.whole("o_lora_rank"),
         o_groups=fields.whole("o_groups"),
+        generates=generates(fields),
         compressed_kv=bool(fields.get("compress_ratios")),
         linear=mixing,
-        position_embeddings=0 if rows is None else positions + rows,
+        position_embeddings=0 if rows is None else positions + rows + fields.whole("type_vocab_size"),
         layer_embeddings=_layer_embeddings(fields, hidden, number),
         tower_parameters=seen,
         notes=(*notes, *about),

@@ -84,6 +84,7 @@ class Model:
     index_head_dim: int = 0
     o_lora_rank: int = 0  # width of each group that the output of attention is compressed to; 0: it is not compressed
     o_groups: int = 0
+    generates: bool = True  # False: an encoder, which has no KV cache
     compressed_kv: bool = (
         False  # whether the KV cache of plain attention is compressed over tokens: its size is unknown
     )
@@ -126,6 +127,10 @@ class Model:
     def window(self, layer: int) -> int | None:
         """Tokens that the attention of a layer, counted from 0, looks back; None: all of them."""
         return self.layer(layer).window
+
+    def layer_kinds(self) -> list[tuple[Layer, tuple[int, ...]]]:
+        """Each kind of layer, with the layers, counted from 0, that are of this kind."""
+        return [(kind, tuple(layers)) for kind, layers in self.kinds(range(self.num_layers)).items()]
 
     def heads(self, layer: int) -> Heads:
         """The heads of a layer's attention; the layer is counted from 0."""

@@ -14,27 +14,30 @@ UNTIMED = (
     ("altup_num_inputs", "has alternating updates (AltUp)"),
     ("num_mem_blocks", "has blocks that several layers share"),
 )
-ENCODERS = ("bert", "clip", "siglip", "electra", "mpnet", "nomic_bert")
+ENCODERS = ("bert", "electra", "mpnet")
+PAIRS = ("clip", "siglip", "align")  # of an encoder of text with one of images
 
 
 def refuse_unreadable(fields: Fields) -> None:
-    """Raise CatalogError for what is no decoder of tokens: encoders, encoder-decoders, and recurrences without
-    shapes that are known.
+    """Raise CatalogError for what has no layers of a decoder: encoder-decoders, pairs of encoders, and recurrences
+    whose shapes are not known.
     """
     if fields.get("is_encoder_decoder") is True:
         raise fields.fault("is_encoder_decoder", "describes an encoder-decoder, which cannot be simulated")
-    if any(name in fields.kind for name in ENCODERS):
-        raise fields.fault("model_type", "describes an encoder, which generates no tokens and cannot be simulated")
-    named = fields.get("architectures")
-    for name in named if isinstance(named, list) else ():
-        if isinstance(name, str) and name.endswith(("ForMaskedLM", "ForTokenClassification")):
-            raise fields.fault(
-                "architectures", "describes an encoder, which generates no tokens and cannot be simulated", name
-            )
+    if fields.kind.startswith(PAIRS):
+        raise fields.fault("model_type", "describes encoders of text and images, which generate no tokens")
     if fields.kind.startswith("rwkv"):
         raise fields.fault("model_type", "describes a recurrent network (RWKV), which cannot be simulated")
     if fields.kind in ("recurrent_gemma", "longcat_flash"):
         raise fields.fault("model_type", "describes layers whose shapes are not known, which cannot be simulated")
+
+
+def generates(fields: Fields) -> bool:
+    """Whether a model generates tokens: an encoder does not."""
+    named = fields.get("architectures")
+    listed = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
+    encodes = any(name.endswith(("ForMaskedLM", "ForTokenClassification")) for name in listed)
+    return not encodes and not any(name in fields.kind for name in ENCODERS)
 
 
 def untimed(fields: Fields, attends: bool) -> str:
@@ -42,6 +45,8 @@ def untimed(fields: Fields, attends: bool) -> str:
 
     ``attends``: whether any layer has attention.
     """
+    if not generates(fields):
+        return "is an encoder, which generates no tokens"
     for name, what in UNTIMED:
         value = fields.get(name)
         if value and value != -1:

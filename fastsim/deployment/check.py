@@ -12,7 +12,7 @@ from fastsim.errors import ConfigError
 def check(deployment: Deployment, policy: Policy, model: Model, node: Node) -> None:
     """Raise ConfigError for fields of a deployment that contradict each other, its model or its node."""
     pipeline, scheduler = deployment.pipeline_parallel_size, deployment.scheduler
-    if all(model.mixer(layer) != "attention" for layer in range(model.num_layers)):
+    if not model.generates or all(kind.mixer != "attention" for kind, _ in model.layer_kinds()):
         raise ConfigError(
             f"model: {model.name} {model.refused}, and has no KV cache to schedule requests by; `fastsim catalog "
             "model` answers its weights and states"

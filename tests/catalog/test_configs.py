@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import published
 import pytest
 
@@ -18,6 +19,7 @@ from fastsim.deployment.resolved import Deployment, resolve
 from fastsim.errors import CatalogError, ConfigError
 from fastsim.predictors.build import known_of, operator_times
 from fastsim.predictors.times.iteration import Iteration
+from fastsim.predictors.times.shapes import expert_rows
 
 ALL = published.OLDER | published.EXPERTS | published.HYBRIDS | published.NESTED
 SPARSE = {"model_type": "deepseek_v32", "kv_lora_rank": 512, "q_lora_rank": 1536, "qk_nope_head_dim": 128}
@@ -280,6 +282,37 @@ def test_state_space_models_have_their_memory_answered(tmp_path: Path) -> None:
     assert operators(model, 1).state_bytes_per_sequence() == 64 * 5120 * (16 * 4 + 3 * 2)
     with pytest.raises(ConfigError, match="is a state-space model without attention, and has no KV cache"):
         resolve(Deployment(model=str(tmp_path), device="h200"))
+
+
+def test_encoders_have_their_weights_answered(tmp_path: Path) -> None:
+    fields = published.sizes(768, 3072, 12, 12, 12, 30522, 512) | {"model_type": "bert", "type_vocab_size": 2}
+    model = read(tmp_path, fields | {"architectures": ["BertForMaskedLM"], "hidden_act": "gelu"})
+    assert model.refused == "is an encoder, which generates no tokens" and not model.generates
+    assert parameters(model).total / 1e6 == pytest.approx(109.5, rel=0.01)
+    with pytest.raises(ConfigError, match="is an encoder, which generates no tokens, and has no KV cache"):
+        resolve(Deployment(model=str(tmp_path), device="h200"))
+
+
+def test_experts_without_a_gate_take_two_thirds_of_the_work(tmp_path: Path) -> None:
+    (experts,) = operators(named(tmp_path, "nemotron-3-nano-30b-a3b"), 1).all_experts
+    assert experts.projections == 2 and experts.weights() == 2 * 2688 * 1856 * 128
+    rows = expert_rows(experts, np.array([64.0]))
+    assert rows.tolist() == [[64, 2688, 1237, 128, 6, 1, 1]]
+
+
+def test_a_model_is_printed_with_what_its_layers_consist_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from fastsim.cli import run
+
+    named(tmp_path, "nemotron-3-nano-30b-a3b")
+    assert run(["catalog", "model", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "31.58 billion parameters, 58.82 GiB (3.58 billion active)" in printed
+    assert "KV cache in bf16, 6,144 bytes a token; 49,082,368 bytes of state a sequence" in printed
+    assert "Layers 5, 12, 19, 26, 33, 42: full attention with 32 heads and 2 KV heads\n" in printed
+    assert ": Mamba-2\n" in printed and ": 128 experts, 6 for a token\n" in printed
+    read(tmp_path, SPARSE)
+    assert run(["catalog", "model", str(tmp_path)]) == 0
+    assert "as it has sparse attention (index_topk 2048)" in capsys.readouterr().err
 
 
 def test_an_unknown_class_is_read_by_its_fields_and_said_so(tmp_path: Path) -> None:

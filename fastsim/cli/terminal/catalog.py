@@ -8,6 +8,7 @@ from typing import Any
 from fastsim.catalog.hardware import Device
 from fastsim.catalog.load import checkpoints, load_device, load_model, load_node, names
 from fastsim.cli.terminal.console import MISSING, print_json, stdout, table
+from fastsim.cli.terminal.model import shapes
 from fastsim.deployment.schedulers import POLICIES
 from fastsim.files import DATA
 from fastsim.result.metrics.definitions import METRICS
@@ -25,7 +26,7 @@ PREDICTORS = DATA / "predictors"
 def rows(kind: str) -> list[dict[str, Any]]:
     """Return one mapping per entry of a kind: models, devices, nodes, policies, routers, predictors or metrics."""
     if kind == "models":
-        return [_model(name) for name in names("models")]
+        return [shapes(load_model(name)) for name in names("models")]
     if kind == "checkpoints":
         return [_quantised(name) for name in checkpoints()]
     if kind == "devices":
@@ -71,12 +72,6 @@ def show(kind: str, as_json: bool) -> None:
     for row in listed:
         entries.add_row(*(_cell(row[column]) for column in columns))
     stdout().print(entries)
-
-
-def _model(name: str) -> dict[str, Any]:
-    """The fields of a model that the catalog lists."""
-    model = load_model(name)
-    return {**asdict(model), "quantization": model.quantization.name if model.quantization else None}
 
 
 def _quantised(name: str) -> dict[str, Any]:

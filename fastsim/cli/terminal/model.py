@@ -1,10 +1,11 @@
 """Print what was understood of a model: its modules with their precision and bytes, and its KV cache."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import pairwise
 from typing import Any
 
 from fastsim.catalog.load import load_model
+from fastsim.catalog.model import Model
 from fastsim.cli.terminal.console import MISSING, note, number, print_json, stdout, table
 from fastsim.deployment.memory.modules import modules
 from fastsim.deployment.operators.decoder import operators
@@ -17,20 +18,25 @@ def described(name: str) -> dict[str, Any]:
     """A model of the catalog or of a config.json as JSON: its shapes, its modules, and the sums over them."""
     model = load_model(name)
     found = modules(model)
-    shapes = asdict(model)
-    shapes["quantization"] = model.quantization.name if model.quantization else None
     cache = model.kv_cache_dtype or "bf16"
     ops, counted = operators(model, 1, kv_precision=cache), parameters(model)
     return {
-        "model": shapes,
+        "model": shapes(model),
         "modules": [asdict(module) for module in found],
         "parameters": counted.total,
         "active_parameters": counted.active,
         "bytes": round(sum(module.bytes for module in found)),
         "kv_cache_dtype": cache,
-        "kv_bytes_per_token": None if model.compressed_kv else ops.kv_bytes_per_token(),
+        "kv_bytes_per_token": None if model.compressed_kv or not model.generates else ops.kv_bytes_per_token(),
         "state_bytes_per_sequence": ops.state_bytes_per_sequence(),
     }
+
+
+def shapes(model: Model) -> dict[str, Any]:
+    """The fields of a model as JSON: each kind of layer once, with the layers that are of this kind as text."""
+    fields = asdict(replace(model, layers=()))
+    fields["layers"] = [{"layers": ranges(layers), **asdict(kind)} for kind, layers in model.layer_kinds()]
+    return {**fields, "quantization": model.quantization.name if model.quantization else None}
 
 
 def show(name: str, as_json: bool) -> None:
@@ -56,6 +62,26 @@ def show(name: str, as_json: bool) -> None:
     if model["refused"]:
         note(f"its times cannot be predicted, as it {model['refused']}")
     console.print(f"\n{_sums(known)}")
+    for kind in model["layers"]:
+        console.print(f"Layers {kind['layers']}: {_consists(kind, model)}")
+
+
+def _consists(kind: dict[str, Any], model: dict[str, Any]) -> str:
+    """What a kind of layer consists of, in words: what mixes its tokens, and what follows."""
+    window, linear = kind["window"], model["linear"]
+    parts = []
+    if kind["mixer"] == "attention":
+        heads = kind["heads"] or {"query": model["num_attention_heads"], "kv": model["num_key_value_heads"]}
+        over = "full attention" if window is None else f"attention over {window:,} tokens"
+        shared = "a latent KV cache" if model["kv_lora_rank"] else f"{heads['kv']} KV heads"
+        parts.append(f"{over} with {heads['query']} heads and {shared}")
+    if linear and (kind["mixer"] == "linear" or kind["linear_beside"]):
+        parts.append(linear["kind"])
+    if kind["mlp"] == "experts":
+        parts.append(f"{model['num_experts']} experts, {model['num_experts_per_tok']} for a token")
+    elif kind["mlp"] == "dense":
+        parts.append(f"an MLP of width {kind['intermediate_size'] or model['intermediate_size']:,}")
+    return "; ".join(parts) or "nothing"
 
 
 def _sums(known: dict[str, Any]) -> str:
@@ -66,7 +92,8 @@ def _sums(known: dict[str, Any]) -> str:
     each, state = known["kv_bytes_per_token"], known["state_bytes_per_sequence"]
     cache = f"KV cache in {known['kv_cache_dtype']}, {each:,} bytes a token" if each is not None else ""
     kept = f"{state:,} bytes of state a sequence" if state else ""
-    return "; ".join(part for part in (billions, cache or "KV cache of unknown size", kept) if part)
+    unknown = "KV cache of unknown size" if known["model"]["generates"] else "no KV cache"
+    return "; ".join(part for part in (billions, cache or unknown, kept) if part)
 
 
 def ranges(layers: tuple[int, ...]) -> str:

@@ -12,9 +12,13 @@ def gemm_rows(gemm: Gemm, tokens: Floats) -> Floats:
 
 
 def expert_rows(experts: Experts, tokens: Floats) -> Floats:
-    """Shapes of the experts; the busiest GPU takes as long as if every GPU had as many tokens."""
+    """Shapes of the experts; the busiest GPU takes as long as if every GPU had as many tokens.
+
+    Measured experts have a gate: others take as long as those of the width at which they have as many weights.
+    """
     tokens = tokens * (experts.imbalance if experts.ep > 1 else 1.0)
-    sizes = (experts.hidden, experts.intermediate, experts.num_experts, experts.top_k, experts.tp, experts.ep)
+    width = round(experts.intermediate * experts.projections / 3)
+    sizes = (experts.hidden, width, experts.num_experts, experts.top_k, experts.tp, experts.ep)
     return _rows(tokens, *sizes)
 
 
