@@ -9,11 +9,14 @@ from fastsim.catalog.module_names import MODULES, Names
 from fastsim.catalog.precisions import BF16, Precision
 from fastsim.catalog.quantization import WIDE, Quantization, tabulated
 from fastsim.catalog.quantization_fields import ModelOptFile
+from fastsim.catalog.quantization_fields import Quantization as Fields
 from fastsim.catalog.scheme import Scheme, UnknownSchemeError
 from fastsim.catalog.schemes import KNOWN, kv_precision, scheme
 from fastsim.errors import CatalogError
 from fastsim.files.documents import short
 
+# Files beside config.json that say how a checkpoint is quantised, and the method that writes each.
+BESIDE = {"hf_quant_config.json": "modelopt", "quantize_config.json": "gptq", "quant_config.json": "awq"}
 MAX_LAYERS = 4096  # that are told apart; all deeper ones are like the last of them
 
 
@@ -22,15 +25,13 @@ def checkpoint(
 ) -> tuple[Quantization | None, str | None]:
     """Return the precision of every module, None where all have 16 bits; and fp8 or None for the KV cache.
 
-    They are read from ``quantization_config`` of ``config``, whose fields have been validated, or from
-    hf_quant_config.json in the same folder. Raises CatalogError for a scheme that is not known.
+    They are read from ``quantization_config`` of ``config``, whose fields have been validated, or from a file beside it
+    in which tools write it. Raises CatalogError for a scheme that is not known.
     """
-    beside = file.with_name("hf_quant_config.json")
-    place = "quantization_config" if config.get("quantization_config") else "compression_config"
-    given = config.get(place)
-    if not given and beside.exists():
-        written = read(beside, ModelOptFile)["quantization"]
-        file, place, given = beside, "quantization", {"quant_method": "modelopt", **written}
+    field = "quantization_config" if config.get("quantization_config") else "compression_config"
+    given, place = config.get(field), f"{field}."
+    if not given:
+        file, place, given = _beside(file)
     if not given:
         return None, None
     try:
@@ -39,14 +40,28 @@ def checkpoint(
         method = given.get("quant_method") or ""
         shown = str(unknown) if str(unknown).startswith(method) else f"{method} {unknown}"
         raise CatalogError(
-            f"{file}: {place}.quant_method: {short(shown)} is not a scheme that is known (known: {KNOWN}); "
+            f"{file}: {place}quant_method: {short(shown)} is not a scheme that is known (known: {KNOWN}); "
             "remove it, and set the deployment's quantization instead"
         ) from None
     try:
         found = by_module(said, num_layers, has_experts, str(config.get("model_type") or ""))
     except re.error as problem:
-        raise CatalogError(f"{file}: {place}: a module's pattern is no regular expression ({problem})") from None
+        raise CatalogError(
+            f"{file}: {place.rstrip('.')}: a module's pattern is no regular expression ({problem})"
+        ) from None
     return found, kv_precision(given)
+
+
+def _beside(file: Path) -> tuple[Path, str, dict[str, Any]]:
+    """What a file beside config.json says of the quantization, and where in it (with a dot); empty if there is none."""
+    for name, method in BESIDE.items():
+        beside = file.with_name(name)
+        if not beside.exists():
+            continue
+        if method == "modelopt":
+            return beside, "quantization.", {"quant_method": method, **read(beside, ModelOptFile)["quantization"]}
+        return beside, "", {"quant_method": method, **read(beside, Fields)}
+    return file, "", {}
 
 
 def by_module(said: Scheme, num_layers: int, has_experts: bool, family: str = "") -> Quantization | None:

@@ -111,7 +111,7 @@ class Names(Generic[T]):
         self._published = PUBLISHED | own
         self._beginnings = {module: _beginnings(names) for module, names in self._published.items()}
         self._pieces = {module: _pieces(self._published.get(module, ()), module) for module in MODULES}
-        for entry, value in entries:
+        for entry, value in ((entry.removesuffix(".weight"), value) for entry, value in entries):
             layer = None if entry.startswith("re:") else _LAYER.search(entry)
             if layer and _DECODERS.issuperset(entry[: layer.start()].split(".")):
                 number, inside = int(layer[1]), entry[layer.end() :].strip(".")

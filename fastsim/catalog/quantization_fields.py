@@ -56,6 +56,8 @@ class Quantization(_Fields):
     exclude_modules: Names = None
     exclude: Names = None
     llm_int8_skip_modules: Names = None
+    skip_modules: Names = None
+    quant_config: Table = None
     config_groups: dict[str, Modules] | None = _field("an object", {"group_0": {"weights": {"num_bits": 8}}})
     kv_cache_quant_algo: Text = None
     quantized_layers: dict[str, dict[str, Any]] | None = _field("an object", {"lm_head": {"quant_algo": "FP8"}})

@@ -13,11 +13,15 @@ from fastsim.catalog.weight_schemes import (
     fp8,
     fp_quant,
     gptq,
+    hqq,
     mxfp4,
     torchao,
 )
 
-EXCLUDED = ("modules_to_not_convert", "ignored_layers", "ignore", "exclude_modules", "exclude", "llm_int8_skip_modules")
+EXCLUDED = (
+    *("modules_to_not_convert", "ignored_layers", "ignore", "exclude_modules", "exclude"),
+    *("llm_int8_skip_modules", "skip_modules"),
+)
 
 
 METHODS: Mapping[str, Callable[[Given], Scheme]] = {
@@ -26,18 +30,22 @@ METHODS: Mapping[str, Callable[[Given], Scheme]] = {
     "compressed-tensors": compressed_tensors,
     "modelopt": modelopt,
     "mxfp4": mxfp4,
+    "mxfp8": lambda given: Scheme(precision("mxfp8")),
+    "w8a8-fp8": lambda given: Scheme(precision("fp8")),
+    "w8a8-int8": lambda given: Scheme(precision("int8")),
     "awq": awq,
     "awq-marlin": awq,
     "gptq": gptq,
     "gptq-marlin": gptq,
     "auto-round": auto_round,
     "intel/auto-round": auto_round,
+    "hqq": hqq,
     "bitsandbytes": bitsandbytes,
     "torchao": torchao,
     "quark": quark,
     "fp-quant": fp_quant,
 }
-KNOWN = "fp8, fbgemm_fp8, compressed-tensors, modelopt, mxfp4, awq, gptq, auto-round, bitsandbytes, torchao, quark"
+KNOWN = "fp8, fbgemm_fp8, compressed-tensors, modelopt, mxfp4, awq, gptq, auto-round, hqq, bitsandbytes, torchao, quark"
 KNOWN += ", fp_quant"
 
 

@@ -11,7 +11,10 @@ def compressed_tensors(given: Given) -> Scheme:
         for target in group.get("targets") or ("Linear",):
             # The name of a class, such as Linear, stands for all of its modules.
             if target[:1].isupper() and "." not in target:
-                default = kind
+                if "Expert" in target or "MoE" in target:
+                    named.append(("experts", kind))
+                else:
+                    default = kind
             else:
                 named.append((target, kind))
     return Scheme(default, tuple(named))

@@ -2,11 +2,10 @@
 
 from typing import Any
 
-from fastsim.catalog.module_names import EXPERTS
 from fastsim.catalog.precisions import BF16, Precision, precision
 from fastsim.catalog.scheme import Given, Scheme, UnknownSchemeError, first_given, flat, grouped, table
 
-EXPERTS_IN_FP4 = tuple((f"{parent}.experts", precision("mxfp4")) for parent in EXPERTS)
+EXPERTS_IN_FP4 = (("experts", precision("mxfp4")),)
 
 
 def fp8(given: Given) -> Scheme:
@@ -45,6 +44,15 @@ def gptq(given: Given) -> Scheme:
     only = [name for part in given.get("modules_in_block_to_quantize") or () for name in flat(part)]
     named += [(name, usual) for name in only]
     return Scheme(BF16 if only else usual, tuple(named), tuple(excluded))
+
+
+def hqq(given: Given) -> Scheme:
+    """Half-quadratic quantization, with a scale and a zero point of 16 bits for each group."""
+    about = table(table(given.get("quant_config")).get("weight_quant_params"))
+    bits = about.get("nbits", 4)
+    if bits not in (4, 8):
+        raise UnknownSchemeError(f"hqq {bits} bits")
+    return Scheme(grouped(f"int{bits}_wo", about.get("group_size", 64), 32))
 
 
 def auto_round(given: Given) -> Scheme:

@@ -335,6 +335,20 @@ def test_quantised_weights_beside_the_configuration(tmp_path: Path) -> None:
     beside.write_text("{}")
     with pytest.raises(CatalogError, match=r"hf_quant_config\.json: quantization: missing"):
         load_model(config(tmp_path))
+    beside.unlink()
+    files = {
+        "quantize_config.json": {"bits": 4, "group_size": 32},
+        "quant_config.json": {"w_bit": 4, "q_group_size": 128},
+    }
+    for name, given in files.items():
+        (tmp_path / name).write_text(json.dumps(given))
+        found = load_model(config(tmp_path)).quantization
+        group = given.get("group_size", given.get("q_group_size", 0))
+        assert found is not None and found.of("mlp_up_proj").bits == 4 + 20 / group
+        (tmp_path / name).write_text(json.dumps(given | {"bits": 3}))
+        with pytest.raises(CatalogError, match=rf"/{name}: quant_method: '.* 3 bits' is not a scheme"):
+            load_model(config(tmp_path))
+        (tmp_path / name).unlink()
 
 
 def test_mixtures_of_experts_and_latent_attention(tmp_path: Path) -> None:

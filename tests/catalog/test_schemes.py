@@ -47,6 +47,7 @@ def quark(weights: dict[str, Any], inputs: dict[str, Any] | None) -> dict[str, A
     return {"quant_method": "quark", "global_quant_config": {"weight": weights, "input_tensors": inputs}}
 
 
+HALF_QUADRATIC = {"weight_quant_params": {"nbits": 4, "group_size": 64}}
 NORMAL = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
 
 
@@ -86,6 +87,8 @@ NORMAL = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_
         (quark({"dtype": "fp8_e4m3", "qscheme": "per_tensor"}, {"dtype": "fp8_e4m3"}), "fp8", 8),
         (quark({"dtype": "fp4", "qscheme": "per_group", "group_size": 32}, {"dtype": "fp4"}), "mxfp4", 4.25),
         ({"quant_method": "fp_quant", "forward_dtype": "nvfp4"}, "nvfp4", 4.5),
+        ({"quant_method": "hqq", "quant_config": HALF_QUADRATIC}, "int4_wo", 4 + 32 / 64),
+        ({"quant_method": "w8a8_int8"}, "int8", 8),
     ],
 )
 def test_a_scheme_quantises_the_linear_modules_and_neither_router_nor_vocabulary(
@@ -263,6 +266,12 @@ def test_groups_of_modules_have_precisions_of_their_own() -> None:
     table = {"_default": {"_type": "Int8WeightOnlyConfig"}, "model.layers.3.mlp.up_proj": None}
     found = read(torchao("ModuleFqnToConfig", module_fqn_to_config=table))
     assert [found.of("mlp_up_proj", layer).name for layer in (2, 3)] == ["int8_wo", "bf16"]
+
+
+def test_a_class_of_experts_stands_for_them_alone() -> None:
+    found = read(tensors(FP8, {"num_bits": 8}, targets=("Llama4TextExperts",)), has_experts=True)
+    assert found.of("moe_experts", 1).name == "fp8"
+    assert {found.of(name, 1).name for name in ("attn_pre_proj", "shared_up_proj")} == {"bf16"}
 
 
 def test_the_kv_cache_of_a_checkpoint() -> None:
