@@ -130,7 +130,7 @@ def test_no_operator_of_an_iteration_is_faster_than_the_gpu(settings: tuple[str,
 
 def test_a_gpu_without_times_says_whose_they_are() -> None:
     told = explain(resolved("device=a100_40gb"), DECODE)
-    assert set(told["shares"]) == {"modelled", "outside"} and told["shares"]["outside"] > 0.8
+    assert told["shares"]["measured"] == 0 and told["shares"]["outside"] > 0.8
     (note,) = (warning for warning in told["warnings"] if warning.startswith("device:"))
     assert "'a100_40gb' has no measured operator times; they are scaled from those of 'a100'" in note
     assert told["provenance"]["scaled_from"] == "a100" and told["provenance"]["measured"] == []

@@ -25,7 +25,7 @@ def show(explained: dict[str, Any], as_json: bool) -> None:
         operators.add_row(*_cells(row))
     console.print(operators)
     low, high = explained["interval_ms"]
-    sources = ", ".join(f"{share(part, 1)} {how}" for how, part in explained["shares"].items())
+    sources = ", ".join(f"{share(part, 1)} {how}" for how, part in explained["shares"].items() if part)
     console.print(f"\nTotal {explained['total_ms']:.3f} ms ({low:.3f} to {high:.3f}); {sources}")
 
 

@@ -175,11 +175,12 @@ def kind_of(part: str) -> str:
 
 
 def shares(rows: list[Row]) -> dict[str, float]:
-    """Share of the time by how it is known: measured, outside, modelled, given."""
+    """Share of the time by how it is known: measured, modelled and outside, 0 included, or given."""
     total = math.fsum(row.ms for row in rows)
-    by_evidence: dict[str, float] = {}
+    known = {row.about.how for row in rows}
+    by_evidence = dict.fromkeys(known if "given" in known else ("measured", "modelled", "outside"), 0.0)
     for row in rows:
-        by_evidence[row.about.how] = by_evidence.get(row.about.how, 0.0) + row.ms / total
+        by_evidence[row.about.how] += row.ms / total
     return {how: round(share, 4) for how, share in sorted(by_evidence.items())}
 
 
