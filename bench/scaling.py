@@ -15,8 +15,6 @@ from datetime import date
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from fastsim.catalog.hardware import Device
 from fastsim.catalog.load import load_device, names
@@ -33,6 +31,7 @@ BESIDES = {"b300_sxm": "b300", "gb200": "gb200", "gb300": "gb300"}  # in the pac
 WEIGHTS_ALONE = ("h100_sxm", "h200_sxm", "l40s", "rtx_pro_6000_server")  # with experts in int4_wo by vLLM 0.24
 SAMPLE, LEAST, SEED = 1500, 512, 0  # rows of a table; n and k of a GEMM that a model has
 LAUNCHES_US = range(13)  # that are tried for the launch of a quantised kernel
+FEW_MODELS = 5
 TYPICAL = {"gemm": [16, 8192, 8192], "moe": [16, 4096, 1536, 128, 8, 1, 1]}
 
 
@@ -71,14 +70,6 @@ def sampled(shape: Floats, ms: Floats) -> tuple[Floats, Floats]:
         shape, ms = shape[kept], ms[kept]
     at = np.random.default_rng(SEED).permutation(len(ms))[:SAMPLE]
     return shape[at], ms[at]
-
-
-def smooth_quant() -> tuple[Floats, Floats]:
-    """int8 weights and inputs on the A100, by TensorRT-LLM: the one table of that precision."""
-    table = pq.read_table(aic.data_folder() / "a100_sxm/gemm/trtllm/1.0.0/gemm_perf.parquet")
-    table = table.filter(pc.equal(table["gemm_dtype"], "sq"))
-    shape = np.column_stack([table[name].to_numpy().astype(np.float64) for name in "mnk"])
-    return sampled(shape, table["latency"].to_numpy().astype(np.float64))
 
 
 def asked(origin: str, family: str, precision: str, device: Device, work: Precision) -> Any:
@@ -124,7 +115,6 @@ def across_precisions() -> Iterator[Pair]:
             for precision in have[1:]:
                 if (held := rows(system, family, precision)) is not None:
                     yield from derived(system, device, family, precision, have, held)
-    yield from derived("a100_sxm", MEASURED["a100_sxm"], "gemm", "int8", ["bf16"], smooth_quant())
     for system in WEIGHTS_ALONE:
         aic.SYSTEMS[system].others["moe", "int4_wo"] = ("vllm", "0.24.0")
         held = rows(system, "moe", "int4_wo", 300)
@@ -138,7 +128,7 @@ def derived(
     """One precision from 16 bits and from the nearest."""
     attention = FAMILIES[family].precision_field == "kv_cache_dtype"
     work = PRECISIONS[precision] if attention else scaled.work_of(precision, device)
-    others = [name for name in have if name != precision]
+    others = [name for name in have if name != precision and not narrow(system, family, name)]
     for source in dict.fromkeys(["bf16", scaled.nearest_precision(work, others)]):
         kind = "from_bf16" if source == "bf16" else "from_quantised"
         ms = asked(system, family, source, device, work).ms(held[0])
@@ -154,6 +144,12 @@ def slow(system: str, family: str, precision: str) -> bool:
     shape, chip = np.array([TYPICAL[family]], dtype=np.float64), scaled.chip_of(MEASURED[system])
     ms = [shipped.load(system, family, name, chip).ms(shape)[0] for name in (precision, "bf16")]
     return bool(ms[0] > 1.1 * ms[1])
+
+
+def narrow(system: str, family: str, precision: str) -> bool:
+    """Whether experts were measured in the sizes of one or two models only: mxfp4, which gpt-oss has."""
+    have = precision in shipped.precisions(system, family)
+    return family == "moe" and have and len(shipped.card(system, family, precision)["shapes"]["hidden"]) < FEW_MODELS
 
 
 def curves() -> Iterator[Pair]:
@@ -226,7 +222,7 @@ def main() -> None:
             shipped.stem(family, precision)
             for family in TYPICAL
             for precision in FORMATS
-            if slow(system, family, precision)
+            if slow(system, family, precision) or narrow(system, family, precision)
         ]
         for system in MEASURED
     }
@@ -234,8 +230,9 @@ def main() -> None:
         "level": 0.9,
         "half_width": widths,
         "launch_ms": launch_ms,
-        "slower_than_bf16": {system: found for system, found in slowest.items() if found},
-        "units": "half_width: factors; launch_ms: added to kernels derived from 16 bits",
+        "not_derived_from": {system: found for system, found in slowest.items() if found},
+        "units": "half_width: factors; launch_ms: added to kernels derived from 16 bits; not_derived_from: forests of "
+        "kernels slower than those of 16 bits, or of few models",
         "source": {"rows": aic.PROVENANCE, "by": "bench/scaling.py"},
         "date": date.today().isoformat(),
     }

@@ -32,7 +32,9 @@ PRECISIONS = {
     "bf16": Precision(2, 2, 1),
     "fp8": Precision(1, 1, 2),
     "fp8_block": Precision(1, 1, 2),
+    "int8": Precision(1, 1, 2),
     "int8_wo": Precision(1, 2, 1),
     "int4_wo": Precision(0.5, 2, 1),
     "nvfp4": Precision(0.5625, 0.5625, 4),
+    "mxfp4": Precision(0.53125, 2, 1),
 }

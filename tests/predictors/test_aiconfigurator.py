@@ -72,7 +72,7 @@ def test_every_system_has_the_families_it_is_shipped_with() -> None:
         for family in ("gemm", "decode_attention", "moe", "mla_decode"):
             assert "bf16" in aiconfigurator.precisions(name, family), (name, family)
     assert aiconfigurator.precisions("b200_sxm", "gemm") == ["bf16", "fp8", "fp8_block", "nvfp4"]
-    assert aiconfigurator.precisions("a100_sxm", "gemm") == ["bf16", "int8_wo", "int4_wo"]
+    assert aiconfigurator.precisions("a100_sxm", "gemm") == ["bf16", "int8", "int8_wo", "int4_wo"]
 
 
 @needs_aic

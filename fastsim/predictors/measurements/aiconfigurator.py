@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fastsim.errors import CatalogError, TableError, did_you_mean
-from fastsim.predictors.chip import Chip, Floats
+from fastsim.predictors.chip import PRECISIONS, Chip, Floats
 from fastsim.predictors.families import FAMILIES
 
 from .records import Records, checked
@@ -26,7 +26,11 @@ INSTALL = 'pip install "fastsim[aic]"'
 PROVENANCE = f"{PACKAGE} {VERSION} ({LICENCE}, NVIDIA aiconfigurator)"
 MIN_ROWS = 600  # fewer rows are not enough to learn from
 MAX_HEAD_DIM = 256  # wider heads run another kernel
-DTYPES = {"bf16": "bfloat16"}  # fastsim's name -> the package's, where they differ
+DTYPES = {
+    "bf16": "bfloat16",
+    "int8": "sq",
+    "mxfp4": "w4a16_mxfp4",
+}  # fastsim's name -> the package's, where they differ
 Source = tuple[str, str]  # framework, version
 
 
@@ -109,6 +113,7 @@ SYSTEMS = {
         300.0,
         *("0.14.0", "0.5.10", "1.0.0", "0.14.0"),
         {
+            ("gemm", "int8"): ("trtllm", "1.0.0"),
             ("gemm", "int8_wo"): ("trtllm", "1.0.0"),
             ("gemm", "int4_wo"): ("trtllm", "1.0.0"),
             ("moe", "bf16"): ("sglang", "0.5.10"),
@@ -221,7 +226,7 @@ def precisions(name: str, family: str) -> list[str]:
     system, usable = find_system(name), []
     if family not in FAMILIES:
         raise CatalogError(f"family: {family!r} is not one; {did_you_mean(family, FAMILIES)}")
-    for precision in ("bf16", "fp8", "fp8_block", "int8_wo", "int4_wo", "nvfp4"):
+    for precision in PRECISIONS:
         source = system.sources(family, precision)[0]
         try:
             shape, _ = _rows(name, family, precision, source)

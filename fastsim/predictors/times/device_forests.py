@@ -120,8 +120,8 @@ class Sources:
         if not places:
             raise CatalogError(f"predictor: {self.origin.system!r} has no {family} forest")
         system, root, kinship, have = places[0]
-        slow = constants()["slower_than_bf16"].get(system, []) if root is None else []
-        sound = [name for name in have if shipped.stem(family, name) not in slow]
+        unfit = constants()["not_derived_from"].get(system, []) if root is None else []
+        sound = [name for name in have if shipped.stem(family, name) not in unfit]
         return Choice(system, root, family, nearest_precision(work, sound), kinship, True)
 
     def _places(self, family: str) -> list[tuple[str, Path | None, Kinship, list[str]]]:
