@@ -1,7 +1,6 @@
 """``vidur:DIR``: a small checkout made here, and real rows where they are."""
 
 import csv
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -175,19 +174,6 @@ def test_what_is_wrong_with_a_checkout_is_said(tmp_path: Path) -> None:
     refused(root, "attention.csv: cannot be read")
     (compute / "attention.csv").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4e3d\nsize 1\n")
     refused(root, "attention.csv: is a Git LFS pointer, not the table itself; run `git lfs pull`")
-
-
-def test_the_projections_in_the_declared_table_of_the_benchmark(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "bench"))
-    path = checkout(tmp_path) / "data" / "profiling" / "compute" / "a100" / MODEL / "mlp.csv"
-    records = import_module("operators").gemm_records(path, "a100", deployed().model, 2)
-    assert {tuple(row) for row in records.shape[:, 1:].tolist()} == {
-        (6144, 4096), (4096, 2048), (11008, 4096), (4096, 5504)
-    }  # fmt: skip
-    row = (records.shape == [64, 4096, 5504]).all(axis=1)
-    assert records.ms[row] == pytest.approx(5 * 64 * 1e-4 / 2)
 
 
 @needs_shared
