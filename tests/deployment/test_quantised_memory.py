@@ -153,3 +153,12 @@ def test_layers_of_experts_in_several_precisions(tmp_path: Path) -> None:
     uniform = described(tmp_path, DEEPSEEK | {"num_hidden_layers": 6}, {"quant_method": "fp8"})
     more = mixed.operators.weight_bytes() - uniform.operators.weight_bytes()
     assert more == pytest.approx(256 * 3 * 7168 * 2048, rel=1e-9)
+
+
+def test_sparse_attention_keeps_scales_and_rope_beside_a_cache_in_fp8(tmp_path: Path) -> None:
+    sparse = DEEPSEEK | {"model_type": "deepseek_v32", "index_topk": 2048, "index_n_heads": 64, "index_head_dim": 128}
+    (tmp_path / "config.json").write_text(json.dumps(sparse))
+    model = load_model(tmp_path)
+    # As vLLM's fp8_ds_mla has it, 656 bytes: 512 in fp8, 4 scales of 4 bytes, 64 in 16 bits; with 132 of the indexer.
+    assert operators(model, 8, kv_precision="fp8").kv_bytes_per_token() == 61 * (656 + 132)
+    assert operators(model, 8).kv_bytes_per_token() == 61 * (2 * 576 + 132)

@@ -79,7 +79,7 @@ class Attention:
     precision: str = "bf16"  # of the KV cache
     latent_dim: int = 0  # width of the compressed KV that all heads share, with its rope part; 0: plain heads
     value_dim: int = 0  # of a head, where it is not head_dim
-    index_bytes: int = 0  # of a token in the cache of an indexer, which chooses the tokens of sparse attention
+    index_bytes: int = 0  # of a token, that sparse attention keeps beside the compressed KV: of its indexer, scales
     label: str = ""  # ends the name where layers with one kind of window differ in their heads
 
     @property

@@ -10,6 +10,7 @@ from .kinds import BYTES, Attention, Elementwise, Gemm, Recurrence
 from .layers import Parts, gemms_of, quantise
 
 Kinds = Mapping[Layer, Sequence[int]]
+LATENT_GROUP = 128  # elements of a latent cache in fp8 that share a float32 scale, where attention is sparse
 INDEX_SCALE_BYTES = 4  # an indexer keeps its keys in fp8, with a float32 scale of each
 
 
@@ -102,6 +103,8 @@ def _latent(
             continue
         shape = (heads, heads, dim, len(alike), None, kv_precision, rank + rope, model.v_head_dim)
         index_bytes = model.index_head_dim + INDEX_SCALE_BYTES if indexed else 0
+        if kv_precision == "fp8" and model.index_heads:  # vLLM's fp8_ds_mla, which keeps the rope part in 16 bits
+            index_bytes += rope + 4 * rank // LATENT_GROUP
         attentions.append(Attention(*shape, index_bytes, "_2" if attentions else ""))
         if indexed:
             wide = model.index_heads * model.index_head_dim
