@@ -1,15 +1,17 @@
 """Every scheme in which checkpoints are quantised, and every way in which they name the modules that are not."""
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from fastsim.catalog.checkpoint import by_module
 from fastsim.catalog.load import checkpoints, load_model, names
 from fastsim.catalog.module_names import MODULES
+from fastsim.catalog.precisions import FORMATS
 from fastsim.catalog.quantization import Quantization, uniform
 from fastsim.catalog.scheme import UnknownSchemeError
 from fastsim.catalog.schemes import kv_precision, scheme
+from fastsim.deployment.description import Quantization as QuantizationName
 from fastsim.deployment.operators.decoder import operators
 from fastsim.deployment.resolved import Deployment, resolve
 from fastsim.errors import CatalogError
@@ -224,6 +226,10 @@ def test_quantised_checkpoints_of_the_catalog_have_the_shapes_of_their_models() 
     assert resolved.deployment.model == "Qwen/Qwen3-8B-AWQ" and resolved.precision == "int4_wo"
     with pytest.raises(CatalogError, match="'Qwen/Qwen3-32B-FP8'"):
         load_model("Qwen/Qwen3-32B-FP9")
+
+
+def test_a_deployment_can_name_every_precision() -> None:
+    assert set(get_args(QuantizationName)) == set(FORMATS) - {"bf16"} | {"none"}
 
 
 def test_every_gemm_of_every_model_has_published_names() -> None:
