@@ -286,7 +286,7 @@ def space(random: Random, folder: Path) -> list[str]:
 def objective(random: Random, folder: Path) -> list[str]:
     """A latency objective, or a time to exclude."""
     option, valid = random.choice((("--slo", "ttft:p90<2s"), ("--exclude", "1s,2s")))
-    text = damaged(random, valid.encode()).decode(errors="replace")
+    text = damaged(random, valid.encode()).decode(errors="replace") if random.random() < 0.9 else valid
     return ["simulate", *_simulated(folder), option, text]
 
 
