@@ -148,7 +148,7 @@ def resolve(deployment: Deployment) -> Resolved:
     --------
     >>> resolved = fastsim.resolve(fastsim.Deployment(model="llama-2-7b", device="a100"))
     >>> resolved.node.name, resolved.max_model_len, resolved.memory.num_blocks
-    ('a100_dgx', 4096, 7460)
+    ('a100_dgx', 4096, 7490)
     """
     given = Deployment.load(deployment)  # model_copy(update=...) does not validate
     model, device = load.load_model(given.model), load.load_device(given.device)
