@@ -28,6 +28,7 @@ COMMANDS = {
     "fleet": ("fastsim.cli.fleet", "Find how many GPUs of each kind a request rate or a number of users needs."),
     "import": ("fastsim.cli.import_", "Turn a vLLM command or a Kubernetes manifest into a deployment file."),
     "launch": ("fastsim.cli.launch", "Print the command or the manifest that starts a simulated deployment."),
+    "memory": ("fastsim.cli.memory", "Show what the memory of a GPU holds, and how many tokens fit."),
     "explain": ("fastsim.cli.explain", "Break one iteration down by operator."),
     "train": ("fastsim.cli.train", "Train the forests that predict operator times."),
     "profile": ("fastsim.cli.profile", "Measure operators on a GPU, to train forests for it."),

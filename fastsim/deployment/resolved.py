@@ -9,13 +9,14 @@ from pathlib import Path
 from fastsim.catalog import load
 from fastsim.catalog.hardware import Device, Node
 from fastsim.catalog.model import Model
-from fastsim.catalog.quantization import Quantization, uniform
+from fastsim.catalog.quantization import Quantization
 from fastsim.deployment import parallelism, schedulers, stages
 from fastsim.deployment.check import check, precision_notes, warnings
 from fastsim.deployment.description import AllToAll, Deployment, Dtype, KvCacheDtype, Predictor, Scheduler
 from fastsim.deployment.memory import plan as plan_module
 from fastsim.deployment.memory.sizes import Layout, MemoryPlan
 from fastsim.deployment.operators.decoder import Operators, operators
+from fastsim.deployment.precisions import as_published, kv_precision_of, weights_of
 from fastsim.deployment.schedulers import Policy, Settings
 from fastsim.errors import ConfigError, DoesNotFitError, did_you_mean
 
@@ -46,6 +47,7 @@ class Resolved:
     max_model_len: int  # tokens of prompt and output
     gpu_memory_utilization: float
     scheduler: Settings
+    layout: Layout  # what decides how memory is used
     memory: MemoryPlan
     predictor: Predictor
     seed: int
@@ -74,12 +76,12 @@ class Resolved:
     @property
     def weights(self) -> Quantization:
         """Precision of the weights of each module."""
-        return _weights(self.model, self.quantization)
+        return weights_of(self.model, self.quantization)
 
     @property
     def kv_precision(self) -> str:
         """Precision of the KV cache, in the same words."""
-        return _kv_precision(self.kv_cache_dtype)
+        return kv_precision_of(self.kv_cache_dtype)
 
     @property
     def operators(self) -> Operators:
@@ -152,7 +154,7 @@ def resolve(deployment: Deployment) -> Resolved:
     """
     given = Deployment.load(deployment)  # model_copy(update=...) does not validate
     model, device = load.load_model(given.model), load.load_device(given.device)
-    given = _as_published(given, model)
+    given = as_published(given, model)
     node = _node(given, device)
     policy = schedulers.of(_absolute(given.scheduler.policy))
     stages.check(model.name, model.num_layers, given.pipeline_parallel_size, given.pipeline_layers)
@@ -162,7 +164,8 @@ def resolve(deployment: Deployment) -> Resolved:
     length = given.max_model_len or model.max_position_embeddings
     settings = _settings(given.scheduler, policy, length)
     predictor = given.predictor.model_copy(update={"source": _source(given.predictor.source)})
-    memory = _plan(given, settings, length, model, device, node)
+    layout = _layout(given, settings, length, model)
+    memory = _plan(layout, settings, model, device, node)
     filled = {
         "model": model.name if load.is_model(model.name) else str(Path(model.name).absolute()),
         "device": device.name if device.name in load.names("devices") else _absolute_file(given.device),
@@ -191,6 +194,7 @@ def resolve(deployment: Deployment) -> Resolved:
         max_model_len=length,
         gpu_memory_utilization=given.gpu_memory_utilization,
         scheduler=settings,
+        layout=layout,
         memory=memory,
         predictor=predictor,
         seed=given.seed,
@@ -248,8 +252,8 @@ def _source(source: str) -> str:
     return f"{kind}:{Path(folder).expanduser().absolute()}"
 
 
-def _plan(given: Deployment, scheduler: Settings, length: int, model: Model, device: Device, node: Node) -> MemoryPlan:
-    layout = Layout(
+def _layout(given: Deployment, scheduler: Settings, length: int, model: Model) -> Layout:
+    return Layout(
         tensor_parallel_size=given.tensor_parallel_size,
         pipeline_parallel_size=given.pipeline_parallel_size,
         max_model_len=length,
@@ -261,39 +265,19 @@ def _plan(given: Deployment, scheduler: Settings, length: int, model: Model, dev
         # A policy without a token budget runs at least one longest prompt at a time.
         max_iteration_tokens=max(scheduler.token_budget or length, scheduler.max_num_seqs),
         num_blocks=given.scheduler.num_blocks,
-        precision=_weights(model, given.quantization or "none"),
-        kv_precision=_kv_precision(given.kv_cache_dtype),
+        precision=weights_of(model, given.quantization or "none"),
+        kv_precision=kv_precision_of(given.kv_cache_dtype),
         expert_parallel=given.enable_expert_parallel,
         pipeline_layers=given.pipeline_layers,
     )
+
+
+def _plan(layout: Layout, scheduler: Settings, model: Model, device: Device, node: Node) -> MemoryPlan:
     try:
         return plan_module.plan(model, device, layout)
     except DoesNotFitError as error:
         way_out = parallelism.advice(model, device, node, layout, scheduler.policy.pipelines)
         raise DoesNotFitError(f"{error}; {way_out}") from None
-
-
-def _as_published(given: Deployment, model: Model) -> Deployment:
-    """The deployment with the precisions that it leaves open, which are those of the checkpoint."""
-    published = model.quantization.name if model.quantization else "none"
-    chosen = given.quantization or published
-    if (chosen, published) == ("fp8", "fp8_block"):
-        chosen = "fp8_block"  # engines call both fp8, and take the blocks from the checkpoint
-    update = {"quantization": chosen}
-    if given.kv_cache_dtype == "auto" and model.kv_cache_dtype == "fp8" and chosen == published:
-        update["kv_cache_dtype"] = "fp8"
-    return given.model_copy(update=update)
-
-
-def _weights(model: Model, quantization: str) -> Quantization:
-    """The precision of each module: as published, or one for all of them where a deployment asks for another."""
-    if model.quantization is not None and quantization == model.quantization.name:
-        return model.quantization
-    return uniform("bf16" if quantization == "none" else quantization, model.num_experts > 0)
-
-
-def _kv_precision(kv_cache_dtype: KvCacheDtype) -> str:
-    return "fp8" if kv_cache_dtype == "fp8" else "bf16"
 
 
 def _absolute(policy: str) -> str:

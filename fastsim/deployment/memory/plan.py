@@ -33,7 +33,7 @@ def blocks_that_fit(model: Model, device: Device, layout: Layout) -> int:
 
 def _blocks(model: Model, device: Device, layout: Layout, stage: int) -> int:
     """KV blocks that fit on a GPU of a stage; a stage without attention has room for one in each free byte."""
-    return _free_bytes(model, device, layout, stage) // max(1, block_bytes(model, layout, stage))
+    return free_bytes(model, device, layout, stage) // max(1, block_bytes(model, layout, stage))
 
 
 def _fullest(model: Model, device: Device, layout: Layout) -> int:
@@ -41,7 +41,7 @@ def _fullest(model: Model, device: Device, layout: Layout) -> int:
     return min(range(layout.pipeline_parallel_size), key=lambda stage: _blocks(model, device, layout, stage))
 
 
-def _free_bytes(model: Model, device: Device, layout: Layout, stage: int) -> int:
+def free_bytes(model: Model, device: Device, layout: Layout, stage: int) -> int:
     usable = int(device.torch_memory_gib * GIB * layout.gpu_memory_utilization)
     return usable - weight_bytes(model, layout, stage) - reserve_bytes(model, layout, stage)
 
@@ -73,7 +73,7 @@ def _plan(model: Model, device: Device, layout: Layout) -> MemoryPlan:
 
 def _tokens(model: Model, device: Device, layout: Layout, stage: int) -> int:
     """Tokens of requests of max_model_len whose KV cache fits on a GPU of a stage."""
-    free = _free_bytes(model, device, layout, stage)
+    free = free_bytes(model, device, layout, stage)
     whole = request_bytes(model, layout, stage, layout.max_model_len)
     if whole == block_bytes(model, layout, stage) * ceil(layout.max_model_len / layout.block_size):
         return _blocks(model, device, layout, stage) * layout.block_size  # all layers keep all tokens
@@ -98,7 +98,7 @@ def check_longest(model: Model, device: Device, layout: Layout) -> None:
     than the largest error of the planner (test_reserve.py).
     """
     for stage in range(layout.pipeline_parallel_size):
-        free = _free_bytes(model, device, layout, stage)
+        free = free_bytes(model, device, layout, stage)
         needed = request_bytes(model, layout, stage, layout.max_model_len)
         if needed <= max(free * (1 + MARGIN), free + MARGIN_GIB * GIB):
             continue
@@ -114,7 +114,7 @@ def _why_not(model: Model, device: Device, layout: Layout, fullest: int) -> str:
     weights = weight_bytes(model, layout, fullest) / GIB
     reserve = reserve_bytes(model, layout, fullest) / GIB
     usable = device.torch_memory_gib * layout.gpu_memory_utilization
-    missing = (block_bytes(model, layout, fullest) - _free_bytes(model, device, layout, fullest)) / GIB
+    missing = (block_bytes(model, layout, fullest) - free_bytes(model, device, layout, fullest)) / GIB
     share = f"{layout.gpu_memory_utilization:g} of {device.torch_memory_gib:g}"
     return (
         f"model: {model.name} needs {weights:.1f} GiB of weights and {reserve:.1f} GiB to work in per GPU, "

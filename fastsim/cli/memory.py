@@ -1,0 +1,21 @@
+"""The command `fastsim memory`."""
+
+import click
+
+from fastsim.cli import options
+
+
+@click.command()
+@click.argument("deployment", required=False)
+@options.overrides
+@options.as_json
+def memory(deployment: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Show what the memory of a GPU of DEPLOYMENT holds: weights, what the engine works in, and the KV cache.
+
+    No operator times are needed, so that every GPU of the catalog and every model has an answer.
+    """
+    from fastsim.cli.terminal.memory import show
+    from fastsim.deployment.account import account
+    from fastsim.deployment.resolved import Deployment, resolve
+
+    show(account(resolve(Deployment.load(deployment, overrides))), as_json)

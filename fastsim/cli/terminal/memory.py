@@ -1,0 +1,29 @@
+"""Print what the memory of a deployment holds."""
+
+from typing import Any
+
+from fastsim.cli.terminal.console import note, print_json, stdout, table
+
+
+def show(account: dict[str, Any], as_json: bool) -> None:
+    """Print the memory of one GPU of each stage, and the tokens of the KV cache, as text or as JSON."""
+    if as_json:
+        print_json(account)
+        return
+    for warning in account["warnings"]:
+        note(warning)
+    deployment, console = account["deployment"], stdout()
+    console.print(
+        f"{deployment['model']} on {deployment['device']}, TP {deployment['tensor_parallel_size']}, "
+        f"PP {deployment['pipeline_parallel_size']}: {account['usable_gib']:.2f} GiB of a GPU "
+        f"({deployment['gpu_memory_utilization']:g} of {account['torch_gib']:g})\n"
+    )
+    stages = table(("stage", "layers", "weights", "to work in", "KV cache", "KV bytes of a token"))
+    for number, stage in enumerate(account["stages"]):
+        sizes = [f"{stage[name]:.2f} GiB" for name in ("weights_gib", "reserve_gib", "free_gib")]
+        stages.add_row(str(number), str(stage["layers"]), *sizes, f"{stage['kv_bytes_per_token']:,}")
+    console.print(stages)
+    console.print(
+        f"\nKV cache of a replica: {account['kv_tokens']:,} tokens, {account['concurrency']:.2f} requests of "
+        f"{account['max_model_len']:,} tokens ({account['num_blocks']:,} blocks of {account['block_size']})"
+    )
