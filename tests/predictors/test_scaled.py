@@ -1,6 +1,7 @@
 """Times that were not measured: GPUs without operator data, and precisions that a GPU was not measured in."""
 
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -225,6 +226,29 @@ def test_constants_cover_every_family() -> None:
         assert 1 < width(family, "architecture") < width(family, "other")
         assert width(family, "other", "bf16") > width(family, "other") and width(family, "own", "bf16") > 1
     assert known["level"] == 0.9 and known["source"]["by"] == "bench/scaling.py"
+
+
+def test_constants_are_those_of_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "bench"))
+    scaling = import_module("scaling")
+    unfit = {
+        system: {
+            shipped.stem(family, precision)
+            for family in scaling.TYPICAL
+            for precision in FORMATS
+            if scaling.slow(system, family, precision) or scaling.narrow(system, family, precision)
+        }
+        for system in scaling.MEASURED
+    }
+    assert {system: set(found) for system, found in constants()["not_derived_from"].items()} == {
+        system: found for system, found in unfit.items() if found
+    }
+    one, two = (
+        scaling.Pair("", "", "", "", "", np.ones((n, 1)), np.ones(n), np.full(n, predicted))
+        for n, predicted in ((10, 1.1), (1000, 0.5))
+    )
+    assert scaling.quantile([one]) == pytest.approx(1.1) and scaling.quantile([one, two], 0.49) == pytest.approx(1.1)
+    assert scaling.quantile([one, two]) == pytest.approx(2)  # however many rows a pair has
 
 
 def test_all_reduce_of_a_gpu_without_curves_goes_with_its_link() -> None:
