@@ -30,8 +30,8 @@ def checkpoint(
     """
     field = "quantization_config" if config.get("quantization_config") else "compression_config"
     given, place = config.get(field), f"{field}."
-    if not given:
-        file, place, given = _beside(file)
+    if (not given or _says_nothing(given)) and (beside := _beside(file)):
+        file, place, given = beside
     if not given:
         return None, None
     try:
@@ -52,8 +52,14 @@ def checkpoint(
     return found, kv_precision(given)
 
 
-def _beside(file: Path) -> tuple[Path, str, dict[str, Any]]:
-    """What a file beside config.json says of the quantization, and where in it (with a dot); empty if there is none."""
+def _says_nothing(given: dict[str, Any]) -> bool:
+    """Whether several precisions are mixed, and those of the modules stand in the file beside config.json."""
+    mixed = str(given.get("quant_algo")).upper() == "MIXED_PRECISION"
+    return mixed and not (given.get("quantized_layers") or given.get("config_groups"))
+
+
+def _beside(file: Path) -> tuple[Path, str, dict[str, Any]] | None:
+    """What a file beside config.json says of the quantization, and where in it (with a dot); None if there is none."""
     for name, method in BESIDE.items():
         beside = file.with_name(name)
         if not beside.exists():
@@ -61,7 +67,7 @@ def _beside(file: Path) -> tuple[Path, str, dict[str, Any]]:
         if method == "modelopt":
             return beside, "quantization.", {"quant_method": method, **read(beside, ModelOptFile)["quantization"]}
         return beside, "", {"quant_method": method, **read(beside, Fields)}
-    return file, "", {}
+    return None
 
 
 def by_module(said: Scheme, num_layers: int, has_experts: bool, family: str = "") -> Quantization | None:

@@ -31,7 +31,7 @@ FORMATS: Mapping[str, Format] = {
     "int8": Format(8, 8, meaning="int8 weights and inputs (W8A8), one scale per channel"),
     "int8_wo": Format(8, 16, 128, 16, "int8 weights, inputs in 16 bits"),
     "int4_wo": Format(4, 16, 128, 16, "int4 weights, inputs in 16 bits, one scale per 128"),
-    "int4_fp8": Format(4, 8, 128, 16, "int4 weights, fp8 inputs, one scale per 128"),
+    "int4_fp8": Format(4, 8, 128, 16, "int4 weights, inputs in fp8 or int8 (W4A8), one scale per 128"),
     "nvfp4": Format(4, 4, 16, 8, "fp4 weights and inputs, one scale per 16"),
     "nvfp4_wo": Format(4, 16, 16, 8, "fp4 weights, inputs in 16 bits, one scale per 16"),
     "mxfp4": Format(4, 16, 32, 8, "fp4 weights, one scale per 32, inputs in 16 bits"),

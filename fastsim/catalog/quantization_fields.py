@@ -55,6 +55,8 @@ class Quantization(_Fields):
     ignore: Names = None
     exclude_modules: Names = None
     exclude: Names = None
+    exclude_layers: Names = None
+    data_type: Text = None
     llm_int8_skip_modules: Names = None
     skip_modules: Names = None
     quant_config: Table = None

@@ -45,9 +45,9 @@ def table(value: Any) -> Given:
     return value if isinstance(value, dict) else {}
 
 
-def first_table(value: Any) -> Given:
-    """An object, or the first of a list of them."""
-    return table(value[0] if isinstance(value, list) and value else value)
+def last_table(value: Any) -> Given:
+    """An object, or the last of a list of them."""
+    return table(value[-1] if isinstance(value, list) and value else value)
 
 
 def flat(value: Any) -> Iterable[str]:

@@ -20,6 +20,7 @@ from fastsim.catalog.weight_schemes import (
 
 EXCLUDED = (
     *("modules_to_not_convert", "ignored_layers", "ignore", "exclude_modules", "exclude"),
+    "exclude_layers",
     *("llm_int8_skip_modules", "skip_modules"),
 )
 
@@ -38,6 +39,7 @@ METHODS: Mapping[str, Callable[[Given], Scheme]] = {
     "gptq": gptq,
     "gptq-marlin": gptq,
     "auto-round": auto_round,
+    "autoround": auto_round,
     "intel/auto-round": auto_round,
     "hqq": hqq,
     "bitsandbytes": bitsandbytes,
@@ -59,6 +61,8 @@ def scheme(given: Given, expert_dtype: str = "") -> Scheme:
     method = (given.get("quant_method") or "").lower().replace("_", "-")
     if (not method and "quant_algo" in given) or method.startswith("modelopt"):
         method = "modelopt"
+    if not method and (given.get("load_in_4bit") or given.get("load_in_8bit")):
+        method = "bitsandbytes"
     read = METHODS.get(method)
     if read is None:
         raise UnknownSchemeError(method or "a quantization without quant_method")

@@ -1,7 +1,7 @@
 """Methods that describe the format of weights and inputs, of groups of modules or of each module."""
 
 from fastsim.catalog.precisions import BF16, FORMATS, Precision, precision
-from fastsim.catalog.scheme import Given, Scheme, UnknownSchemeError, first_table, grouped
+from fastsim.catalog.scheme import Given, Scheme, UnknownSchemeError, grouped, last_table
 
 
 def compressed_tensors(given: Given) -> Scheme:
@@ -33,9 +33,7 @@ def _compressed(weights: Given, inputs: Given | None) -> Precision:
     if bits == 4 and floats:
         return precision("mxfp4" if group == 32 else "nvfp4" if inputs else "nvfp4_wo")
     wide = not inputs
-    name = {(8, True): "int8_wo", (8, False): "int8", (4, True): "int4_wo"}.get((bits, wide))
-    if bits == 4 and inputs and inputs.get("type") == "float":
-        name = "int4_fp8"
+    name = {(8, True): "int8_wo", (8, False): "int8", (4, True): "int4_wo", (4, False): "int4_fp8"}.get((bits, wide))
     if name is None or floats:
         raise UnknownSchemeError(f"compressed-tensors {bits} bits")
     return grouped(name, group if weights.get("strategy") in (None, "group") else -1)
@@ -76,13 +74,16 @@ def quark(given: Given) -> Scheme:
 
 
 def _quark_kind(given: Given) -> Precision:
-    weights, wide = first_table(given.get("weight")), not given.get("input_tensors")
+    # Of weights that are quantised in two steps, the last is what is stored.
+    weights, wide = last_table(given.get("weight")), not given.get("input_tensors")
     kind = str(weights.get("dtype", "")).lower().partition("_")[0]
     if not kind:
         return BF16
-    group = weights.get("group_size") if weights.get("qscheme") == "per_group" else -1
+    grouping = kind == "fp4" or weights.get("qscheme", "per_group") == "per_group"
+    group = weights.get("group_size") if grouping else -1
+    four = "int4_wo" if wide else "int4_fp8"
     name = {"fp8": "fp8_wo" if wide else "fp8", "int8": "int8_wo" if wide else "int8"}.get(kind)
-    name = name or {"int4": "int4_wo", "uint4": "int4_wo", "fp4": "mxfp4"}.get(kind)
+    name = name or {"int4": four, "uint4": four, "fp4": "mxfp4"}.get(kind)
     if name is None:
         raise UnknownSchemeError(f"quark {kind}")
     return grouped(name, group)

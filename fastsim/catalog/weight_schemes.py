@@ -57,6 +57,9 @@ def hqq(given: Given) -> Scheme:
 
 def auto_round(given: Given) -> Scheme:
     bits, group = first_given(given, "bits", default=4), first_given(given, "group_size", default=128)
+    kind = str(given.get("data_type") or "int")
+    if kind.startswith(("mx", "nv")):
+        return Scheme(precision("nvfp4" if kind.startswith("nv") else "mxfp4" if bits == 4 else "mxfp8"))
     named, excluded = [], []
     for name, changed in (given.get("extra_config") or {}).items():
         entry = f"re:{name}" if ".*" in name else name
@@ -81,7 +84,11 @@ def bitsandbytes(given: Given) -> Scheme:
 
 TORCHAO = {"int8weightonly": "int8_wo", "int4weightonly": "int4_wo", "float8weightonly": "fp8_wo"}
 TORCHAO |= {"int8dynamicactivationint8weight": "int8", "float8dynamicactivationfloat8weight": "fp8"}
-TORCHAO |= {"float8dynamicactivationint4weight": "int4_fp8"}
+TORCHAO |= {"float8dynamicactivationint4weight": "int4_fp8", "int8dynamicactivationint4weight": "int4_fp8"}
+TORCHAO |= {"nvfp4weightonly": "nvfp4_wo", "nvfp4inference": "nvfp4", "nvfp4dynamicactivationnvfp4weight": "nvfp4"}
+TORCHAO |= {"mxfpinference": "mxfp8", "mxdynamicactivationmxweight": "mxfp8"}
+# Those whose weights have the type that they say, and the bits of their inputs.
+OF_ANY_TYPE = {"intxweightonly": 16, "int8dynamicactivationintxweight": 8}
 
 
 def torchao(given: Given) -> Scheme:
@@ -102,10 +109,18 @@ def _torchao_kind(given: Any) -> Precision:
     if given is None:
         return BF16
     kind = str(table(given).get("_type"))
-    name = TORCHAO.get(kind.lower().replace("_", "").removesuffix("config"))
+    plain = kind.lower().replace("_", "").removesuffix("config")
+    data = table(table(given).get("_data"))
+    name = TORCHAO.get(plain)
+    if plain in OF_ANY_TYPE:
+        stored = str(table(data.get("weight_dtype")).get("_data", data.get("weight_dtype"))).rpartition(".")[2]
+        wide = OF_ANY_TYPE[plain] == 16
+        name = {"int8": "int8_wo" if wide else "int8", "int4": "int4_wo" if wide else "int4_fp8"}.get(stored)
     if name is None:
         raise UnknownSchemeError(f"torchao {kind}")
-    group = table(table(given).get("_data")).get("group_size")
+    group = data.get("group_size")
+    if name.startswith(("nv", "mx")):
+        return precision(name)
     if name.startswith("int4"):  # a scale and a zero point of 16 bits each
         return grouped(name, group, 32)
     return grouped(name, group if isinstance(group, int) else -1)

@@ -335,7 +335,14 @@ def test_quantised_weights_beside_the_configuration(tmp_path: Path) -> None:
     beside.write_text("{}")
     with pytest.raises(CatalogError, match=r"hf_quant_config\.json: quantization: missing"):
         load_model(config(tmp_path))
+    mixed = {"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION"}
+    layers = {"model.layers.0.mlp.down_proj": {"quant_algo": "FP8"}}
+    beside.write_text(json.dumps({"quantization": mixed | {"quantized_layers": layers}}))
+    found = load_model(config(tmp_path, quantization_config=mixed)).quantization
+    assert found is not None and [found.of("mlp_down_proj", layer).name for layer in (0, 1)] == ["fp8", "bf16"]
     beside.unlink()
+    with pytest.raises(CatalogError, match=r"quant_method: 'modelopt MIXED_PRECISION' is not a scheme"):
+        load_model(config(tmp_path, quantization_config=mixed))
     files = {
         "quantize_config.json": {"bits": 4, "group_size": 32},
         "quant_config.json": {"w_bit": 4, "q_group_size": 128},

@@ -44,7 +44,7 @@ def torchao(kind: str, **data: Any) -> dict[str, Any]:
     return {"quant_method": "torchao", "quant_type": {"default": {"_type": kind, "_data": data}}}
 
 
-def quark(weights: dict[str, Any], inputs: dict[str, Any] | None) -> dict[str, Any]:
+def quark(weights: dict[str, Any] | list[dict[str, Any]], inputs: dict[str, Any] | None) -> dict[str, Any]:
     """A quantization_config of Quark."""
     return {"quant_method": "quark", "global_quant_config": {"weight": weights, "input_tensors": inputs}}
 
@@ -91,6 +91,12 @@ NORMAL = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_
         ({"quant_method": "fp_quant", "forward_dtype": "nvfp4"}, "nvfp4", 4.5),
         ({"quant_method": "hqq", "quant_config": HALF_QUADRATIC}, "int4_wo", 4 + 32 / 64),
         ({"quant_method": "w8a8_int8"}, "int8", 8),
+        (tensors(INT4, {"num_bits": 8, "type": "int"}), "int4_fp8", 4 + 16 / 32),
+        ({"quant_method": "auto_round", "bits": 4, "data_type": "nv_fp"}, "nvfp4", 4.5),
+        ({"load_in_8bit": True}, "int8", 8),
+        (torchao("NVFP4WeightOnlyConfig"), "nvfp4_wo", 4.5),
+        (torchao("IntxWeightOnlyConfig", weight_dtype={"_type": "torch.dtype", "_data": "int8"}), "int8_wo", 8),
+        (quark([{"dtype": "fp8_e4m3"}, {"dtype": "int4", "qscheme": "per_channel"}], {"dtype": "fp8"}), "int4_fp8", 4),
     ],
 )
 def test_a_scheme_quantises_the_linear_modules_and_neither_router_nor_vocabulary(
