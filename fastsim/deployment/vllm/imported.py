@@ -91,6 +91,8 @@ def _container(text: str, name: str) -> tuple[Container, int]:
     first = re.sub(r"\A(\s*(#.*)?\n)*", "", text)
     if YAML.match(first):
         found = manifest.containers(text, name)
+        if found and {"device", "scheduler"} & found[0].flags.keys():
+            raise ConfigError(f"{name}: is a deployment as it is; `fastsim simulate` takes it")
         if not found:
             raise ConfigError(f"{name}: no container runs vLLM ({shell.EXAMPLE})")
         return found[0], len(found)

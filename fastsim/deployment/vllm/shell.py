@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from fastsim.errors import ConfigError
 
 MAX_TEXT = 100_000  # characters of a command
+MAX_WORDS = 2000
 MAX_SHELLS = 4  # commands within commands, as in sh -c '...'
 OPERATORS = ";&|<>()\n"
 ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
@@ -44,8 +45,6 @@ def read(text: str, variables: Mapping[str, str] | None = None, image: str = "",
     """
     if len(text) > MAX_TEXT:
         raise ConfigError(f"the command has {len(text):,} characters, and at most {MAX_TEXT:,} are read")
-    if depth > MAX_SHELLS:
-        raise ConfigError(f"more than {MAX_SHELLS} shells within each other")
     known = dict(variables or {})
     for words in _segments(text):
         while words and (words[0] in ("export", "env", "sudo") or ASSIGNMENT.fullmatch(words[0])):
@@ -89,8 +88,12 @@ def _segments(text: str) -> list[list[str]]:
 
 def of_words(words: Sequence[str], variables: Mapping[str, str], image: str = "", depth: int = 0) -> Command | None:
     """The vLLM command in a list of words, or None. Raises ConfigError for the command of another engine."""
+    if depth > MAX_SHELLS:
+        raise ConfigError(f"more than {MAX_SHELLS} shells or containers within each other")
+    if len(words) > MAX_WORDS:
+        raise ConfigError(f"the command has {len(words):,} words, and at most {MAX_WORDS:,} are read")
     for index, word in enumerate(words):
-        name, after = word.rpartition("/")[2], list(words[index + 1 :])
+        name, after = word.rpartition("/")[2], words[index + 1 :]
         following = after[0] if after else ""
         if name == "vllm" and following == "serve":
             return Command(tuple(after[1:]), variables, image)
@@ -105,7 +108,7 @@ def of_words(words: Sequence[str], variables: Mapping[str, str], image: str = ""
         if name in SHELLS and (script := _script(after)) is not None:
             return read(script, variables, image, depth + 1)
         if name in RUNNERS and "run" in after:
-            return _container(after[after.index("run") + 1 :], variables, depth)
+            return _container(after[after.index("run") + 1 :], variables, depth + 1)
     return None
 
 
