@@ -84,7 +84,8 @@ def windows(fields: Fields, number: int) -> list[int | None]:
     """Tokens that attention looks back in each of ``number`` layers, None where it looks back to all of them."""
     if fields.get("use_sliding_window") is False:
         return [None] * number
-    name = next((name for name in WINDOWS if _positive(fields.get(name))), None)
+    said_null = {name for name in WINDOWS if name in fields.stated and fields.stated[name] is None}
+    name = next((name for name in WINDOWS if name not in said_null and _positive(fields.get(name))), None)
     if name is None:
         return [None] * number
     window = fields.required(name)

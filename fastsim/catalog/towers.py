@@ -5,8 +5,13 @@ from typing import Any
 
 from fastsim.catalog.fields import Fields
 
-DECODERS = ("text_config", "llm_config", "language_config", "language_model_config", "thinker_config", "llm")
+DECODERS = (
+    *("text_config", "llm_config", "language_config", "language_model_config", "thinker_config", "llm"),
+    *("text_model_config", "lm_config", "language_model"),
+)
 TOWERS = {"vision_config": "vision", "vision_tower_config": "vision", "visual": "vision", "audio_config": "audio"}
+TOWERS |= {"img_processor": "vision", "visual_tokenizer_config": "vision", "audio_processor": "audio"}
+NAMED = ("mm_vision_tower", "vision_tower")  # towers that are another checkpoint
 TOWERS |= {"audio_encoder_config": "audio", "audio_tower_config": "audio", "speech_config": "audio"}
 # What a decoder takes from the levels above it where it does not say so itself.
 INHERITED = (
@@ -30,12 +35,9 @@ def decoder(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     prefix, found = "", dict(config)
     while name := next((name for name in DECODERS if isinstance(found.get(name), dict) and found[name]), None):
         inherited = {key: found[key] for key in (*INHERITED, KIND) if found.get(key) is not None}
-        prefix, found = f"{prefix}{name}.", {**inherited, **_stated(found[name])}
+        own = {key: value for key, value in found[name].items() if value is not None or key not in inherited}
+        prefix, found = f"{prefix}{name}.", {**inherited, **own}
     return prefix, found
-
-
-def _stated(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if value is not None}
 
 
 def towers(file_fields: Fields, hidden: int) -> tuple[int, list[str]]:
@@ -45,6 +47,9 @@ def towers(file_fields: Fields, hidden: int) -> tuple[int, list[str]]:
     """
     total, sentences = 0, []
     for level in _levels(file_fields):
+        for name in NAMED:
+            if isinstance(level.get(name), str) and level.get(name):
+                sentences.append(f"its vision encoder is not simulated, and not counted, as {name} names it only")
         for name, what in TOWERS.items():
             if not isinstance(level.get(name), dict) or not level.get(name):
                 continue

@@ -207,6 +207,24 @@ def test_decoders_of_several_levels_and_towers_without_sizes(tmp_path: Path) -> 
         read(tmp_path, {"thinker_config": {"text_config": inner | {"num_attention_heads": -1}}})
 
 
+def test_towers_that_are_only_named_are_said_so(tmp_path: Path) -> None:
+    fields = published.sizes(1024, 4096, 8, 8, 8, 32000, 8192) | published.SILU | {"model_type": "llama"}
+    assert read(tmp_path, fields | {"mm_vision_tower": "x/y"}).notes == (
+        "its vision encoder is not simulated, and not counted, as mm_vision_tower names it only",
+    )
+    model = read(tmp_path, fields | {"img_processor": {"name": "clip"}})
+    assert "not counted, as img_processor does not state its sizes" in model.notes[0]
+
+
+def test_a_window_of_null_is_none(tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    fields = published.OLDER["gemma-3-27b-text"][1] | {"sliding_window": None}
+    file.write_text(json.dumps(fields))
+    assert load_model(file).sliding_window is None
+    file.write_text(json.dumps({"model_type": "gemma3", "text_config": fields}))
+    assert load_model(file).sliding_window is None
+
+
 def test_layers_found_by_search_have_their_own_widths(tmp_path: Path) -> None:
     attention, none = {"n_heads_in_group": 8, "no_op": False}, {"n_heads_in_group": None, "no_op": True}
     blocks = [
