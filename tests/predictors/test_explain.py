@@ -114,12 +114,17 @@ def test_operators_of_each_kind_are_all_there() -> None:
     assert windowed["attn_window_decode"] == 32 and "attn_window_prefill" not in windowed
 
 
-def test_layers_in_another_precision_are_operators_of_their_own(tmp_path: Path) -> None:
+def test_layers_in_another_precision_are_operators_of_their_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = {"model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336, "num_attention_heads": 32}
     config |= {"num_hidden_layers": 4, "vocab_size": 32000, "max_position_embeddings": 4096}
     config |= {"quantization_config": {"quant_method": "fp8", "modules_to_not_convert": ["model.layers.0.mlp"]}}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    rows = {row["name"]: row for row in explain(resolved(str(tmp_path)), ITERATIONS[2])["operators"]}
+    found = explain(resolved(str(tmp_path)), ITERATIONS[2])
+    show(found, as_json=False)
+    assert " mostly in fp8 on h100" in capsys.readouterr().out
+    rows = {row["name"]: row for row in found["operators"]}
     up, wide = rows["mlp_up_proj"], rows["mlp_up_proj_bf16"]
     assert (up["precision"], up["count"], wide["precision"], wide["count"]) == ("fp8", 3, "bf16", 1)
     assert wide["shape"] == up["shape"] and wide["mb"] > up["mb"] and wide["ms"] > up["ms"] / 3

@@ -34,7 +34,11 @@ def _title(explained: dict[str, Any]) -> str:
     deployment, iteration = explained["deployment"], explained["iteration"]
     chunks = [f"a chunk of {tokens} tokens after {before} cached tokens" for tokens, before in iteration["chunks"]]
     decodes = [f"{number} decodes with {kv} cached tokens each" for number, kv in iteration["decodes"]]
-    precision = "" if deployment["quantization"] == "none" else f" in {deployment['quantization']}"
+    # Router, LM head and the up-projection of a latent KV cache are in 16 bits in most checkpoints.
+    wide = ("moe_router", "lm_head", "attn_kv_up_proj")
+    used = {row["precision"] for row in explained["operators"] if row["precision"] and row["name"] not in wide}
+    mostly = "mostly " if len(used) > 1 else ""
+    precision = "" if deployment["quantization"] == "none" else f" {mostly}in {deployment['quantization']}"
     return (
         f"{deployment['model']}{precision} on {deployment['device']}, TP {deployment['tensor_parallel_size']}, "
         f"PP {deployment['pipeline_parallel_size']}: {', '.join(chunks + decodes)}\n"
