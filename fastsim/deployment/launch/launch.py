@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fastsim.catalog import load
 from fastsim.deployment import stages
+from fastsim.deployment.memory.plan import check_longest
 from fastsim.deployment.resolved import Deployment, Resolved, resolve
 from fastsim.deployment.schedulers import POLICIES, is_function
 from fastsim.errors import ConfigError, did_you_mean
@@ -52,11 +53,14 @@ class Launch:
 def launch(deployment: Deployment, engine: str = "vllm") -> Launch:
     """The command that starts one replica of ``deployment`` in ``engine`` (vllm or sglang).
 
-    Raises ConfigError for an unknown engine, and for a policy that the engine does not run.
+    Raises ConfigError for an unknown engine, and for a policy that the engine does not run, and DoesNotFitError where
+    the engine would not start because its KV cache cannot hold a request of max_model_len.
     """
     if engine not in ENGINES:
         raise ConfigError(f"engine: {engine!r} is unknown; {did_you_mean(engine, ENGINES)}")
     resolved = resolve(deployment)
+    if resolved.layout.planner == "fastsim":  # resolve takes blocks that are given as they are, but an engine does not
+        check_longest(resolved.model, resolved.device, resolved.layout)
     policy = resolved.scheduler.policy
     if engine not in policy.engines:
         shown = "a function of yours" if is_function(policy.name) else repr(policy.name)
