@@ -74,15 +74,20 @@ def parts(name: str) -> Parts:
 
 
 def same_shape(name: str, spellings: Mapping[str, str]) -> tuple[str, str | None] | None:
-    """The entry of the catalog with the words, versions and sizes of ``name``, and the precision that ``name`` says.
+    """The entry of the catalog with the words, versions and sizes of ``name``, and the precision that ``name`` adds.
 
-    ``spellings`` maps names and aliases to entries. None if no entry, or more than one, agrees.
+    ``spellings`` maps names and aliases to entries. An entry in that precision adds none. None if no entry, or more
+    than one, agrees.
     """
     wanted = parts(name)
-    found = {entry for spelling, entry in spellings.items() if wanted.family and parts(spelling).shape == wanted.shape}
-    if len(found) > 1:  # base and instruct are entries of their own
-        found = {entry for entry in found if ("instruct" in entry.lower()) == ("instruct" in name.lower())}
-    return (found.pop(), wanted.stored) if len(found) == 1 else None
+    alike = {one: entry for one, entry in spellings.items() if wanted.family and parts(one).shape == wanted.shape}
+    for stored in dict.fromkeys((wanted.stored, None)):
+        found = {entry for spelling, entry in alike.items() if parts(spelling).stored == stored}
+        if len(found) > 1:  # base and instruct are entries of their own
+            found = {entry for entry in found if ("instruct" in entry.lower()) == ("instruct" in name.lower())}
+        if found:
+            return (found.pop(), wanted.stored if stored is None else None) if len(found) == 1 else None
+    return None
 
 
 def suggestion(name: str, spellings: Mapping[str, str]) -> str:
@@ -97,16 +102,18 @@ def suggestion(name: str, spellings: Mapping[str, str]) -> str:
     for spelling, have in entries.items():
         same = have.family == wanted.family if known else _misspelt(wanted.family, have.family)
         if same or _branch(wanted.family, have.family):
-            agree = (same, wanted.sizes == have.sizes, wanted.versions == have.versions)
+            stored = have.stored in (None, wanted.stored)
+            agree = (same and stored, wanted.sizes == have.sizes, wanted.versions == have.versions)
             release = _release(wanted) == _release(have)
             like = SequenceMatcher(None, name[:200].lower(), spelling.lower()).ratio()
-            related.append((all(agree), *agree, release, like, spelling))
+            related.append((all(agree), *agree, release, have.stored == wanted.stored, like, spelling))
     related.sort(reverse=True)
     if not related:
         return "`fastsim catalog models` lists what the catalog has"
     if related[0][0]:
-        stored = f" with quantization {wanted.stored}" if wanted.stored else ""
-        return f"did you mean {_shown(related[0][-1], whole)!r}{stored}?"
+        meant = related[0][-1]
+        adds = wanted.stored is not None and entries[meant].stored is None
+        return f"did you mean {_shown(meant, whole)!r}{f' with quantization {wanted.stored}' if adds else ''}?"
     listed = list(dict.fromkeys(spellings[entry[-1]] for entry in related))[:LISTED]
     return "of this family the catalog has " + ", ".join(repr(_shown(entry, whole)) for entry in listed)
 

@@ -220,6 +220,17 @@ def test_a_checkpoint_has_the_shapes_of_the_model_that_it_stores(name: str, foun
         assert suggestion(name, {entry: entry for entry in CATALOG}).endswith(f"with quantization {found[1]}?")
 
 
+def test_a_checkpoint_that_the_catalog_has_comes_before_the_model_that_it_stores() -> None:
+    catalog = {name: name for name in ("a/Llama-3.1-8B", "a/Llama-3.1-8B-Instruct-FP8", "a/Qwen3-8B-FP8")}
+    assert same_shape("b/Meta-Llama-3.1-8B-FP8", catalog) == ("a/Llama-3.1-8B-Instruct-FP8", None)
+    assert same_shape("b/Llama-3.1-8B-AWQ", catalog) == ("a/Llama-3.1-8B", "int4_wo")
+    assert same_shape("b/Llama-3.1-8B-Instruct", catalog) == ("a/Llama-3.1-8B", None)
+    assert same_shape("b/Qwen3-8B", catalog) is None
+    assert suggestion("Llama-3.1-8B-Instrct-FP8", catalog) == "did you mean 'Llama-3.1-8B-Instruct-FP8'?"
+    assert suggestion("Llama-3.1-8B-NVFP4", catalog) == "did you mean 'Llama-3.1-8B' with quantization nvfp4?"
+    assert suggestion("Qwen3-8B", catalog) == "of this family the catalog has 'Qwen3-8B-FP8'"
+
+
 def test_a_configuration_is_read_as_the_catalog_has_it(tmp_path: Path) -> None:
     file = config(tmp_path)
     known = load_model("Llama-3.1-8B")

@@ -1,6 +1,6 @@
 """The model that a command names, as the catalog knows it."""
 
-from fastsim.catalog.load import load_model, spellings
+from fastsim.catalog.load import checkpoints, load_model, spellings
 from fastsim.catalog.names import same_shape
 from fastsim.deployment.vllm.command import Flags
 from fastsim.deployment.vllm.shell import EXAMPLE
@@ -20,14 +20,15 @@ def known_as(name: str, given: Flags, notes: list[str]) -> tuple[str, str | None
     if "served_model_name" in given.given:  # of a model in a folder of the container
         served = given.given["served_model_name"].value
         places += map(str, served if isinstance(served, list) else [served])
+    known = spellings("models") | {hub: hub for hub in checkpoints()}
     for place in places:
         if _is_known(place):
             if place == name:
                 return name, None
-            entry = spellings("models").get(load_model(place).name, place)
+            entry = known.get(load_model(place).name, place)
             notes.append(f"{name}: taken as {entry}")
             return entry, None
-    if similar := same_shape(name.rstrip("/"), spellings("models")):
+    if similar := same_shape(name.rstrip("/"), known):
         entry, stored = similar
         said = f" with quantization {stored}; its config.json says what it leaves in 16 bits" if stored else ""
         notes.append(f"{name}: taken as {entry}{said}")
