@@ -284,9 +284,9 @@ def test_ranks_and_pods_are_replicas() -> None:
 
 
 def test_a_checkpoint_is_taken_as_the_model_that_it_stores() -> None:
-    imported = load("vllm serve someone/Meta-Llama-3.1-8B-Instruct-W8A8 --quantization compressed-tensors -tp 1")
-    assert (imported.deployment.model, imported.deployment.quantization) == ("meta-llama/Llama-3.1-8B", "int8")
-    assert "taken as meta-llama/Llama-3.1-8B with quantization int8; its config.json says what it" in said(imported)
+    imported = load("vllm serve someone/Meta-Llama-3.1-8B-Instruct-MXFP4 --quantization compressed-tensors -tp 1")
+    assert (imported.deployment.model, imported.deployment.quantization) == ("meta-llama/Llama-3.1-8B", "mxfp4")
+    assert "taken as meta-llama/Llama-3.1-8B with quantization mxfp4; its config.json says what it" in said(imported)
 
 
 def test_models_are_known_by_the_end_of_a_path_and_by_set(tmp_path: Path) -> None:
