@@ -128,6 +128,11 @@ class Model:
         """Tokens that the attention of a layer, counted from 0, looks back; None: all of them."""
         return self.layer(layer).window
 
+    @property
+    def num_full_attention_layers(self) -> int:
+        """Layers whose attention looks back to all tokens."""
+        return sum(len(layers) for kind, layers in self.layer_kinds() if kind.mixer == "attention" and not kind.window)
+
     def layer_kinds(self) -> list[tuple[Layer, tuple[int, ...]]]:
         """Each kind of layer, with the layers, counted from 0, that are of this kind."""
         return [(kind, tuple(layers)) for kind, layers in self.kinds(range(self.num_layers)).items()]

@@ -80,6 +80,7 @@ def test_windows(name: str, full: range, window: int, tmp_path: Path) -> None:
     model = named(tmp_path, name)
     assert [layer for layer in range(model.num_layers) if model.window(layer) is None] == list(full)
     assert {model.window(layer) for layer in range(model.num_layers)} == {None, window}
+    assert model.num_full_attention_layers == len(full)
     counts = {attention.window: attention.count for attention in operators(model, 1).attentions}
     assert counts == {None: len(full), window: model.num_layers - len(full)}
 
@@ -285,6 +286,8 @@ def test_embeddings_of_each_layer_are_counted(tmp_path: Path) -> None:
 def test_sparse_attention_has_its_memory_answered_and_its_times_refused(tmp_path: Path) -> None:
     model = read(tmp_path, SPARSE)
     assert operators(model, 8).kv_bytes_per_token() == 61 * (2 * 576 + 132)  # of the indexer 128 in fp8 and a scale
+    # vLLM's fp8_ds_mla: 512 in fp8 with four float32 scales, and the rope's 64 in 16 bits.
+    assert operators(model, 8, kv_precision="fp8").kv_bytes_per_token() == 61 * (656 + 132)
     shared = read(tmp_path, SPARSE | {"indexer_types": [*["full"] * 31, *["shared"] * 30]})
     assert operators(shared, 8).kv_bytes_per_token() == 61 * 2 * 576 + 31 * 132
     one = resolve(Deployment(model=str(tmp_path), device="h200", tensor_parallel_size=8, max_model_len=4096))
