@@ -3,6 +3,7 @@
 No measurement of an iteration is needed: both sides are composed of operator times in the same way.
 """
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -10,9 +11,10 @@ import numpy as np
 from fastsim.catalog.load import load_device, names
 from fastsim.deployment.resolved import Deployment, Resolved, resolve
 from fastsim.predictors.build import sources_of
-from fastsim.predictors.tables.by_operator import iteration_ms
+from fastsim.predictors.tables.by_operator import breakdown, by_operator, interval
 from fastsim.predictors.tables.compose import fastsim_tables
 from fastsim.predictors.times.estimate import estimate
+from fastsim.predictors.times.evidence import evidence_of
 from fastsim.predictors.times.iteration import Iteration
 from fastsim.predictors.times.origin import Origin, origin_of
 from fastsim.predictors.times.reach import reach_of
@@ -31,19 +33,22 @@ ITERATIONS = {
 }
 
 
-def milliseconds(resolved: Resolved, origin: Origin) -> list[float]:
-    """What the kernel would charge for each iteration with the operator times of ``origin``, ms."""
-    sources = replace(sources_of(resolved), system=origin.system, origin=origin)
+def composed(resolved: Resolved, origin: Origin) -> list[tuple[float, float, float]]:
+    """Time of each iteration with the operator times of ``origin``, and its 90 % interval, ms."""
+    system = origin.system if origin.kinship == "own" else ""
+    sources = replace(sources_of(resolved), system=system, origin=origin)
     times = estimate(resolved, sources, reach_of(resolved))
     sizes = (resolved.tensor_parallel_size, resolved.layers_per_stage, resolved.scheduler.max_num_seqs)
-    tables = fastsim_tables(times, *sizes, resolved.device.skew)
-    return [iteration_ms(tables, iteration, 1) for iteration in ITERATIONS.values()]
+    tables = by_operator(times, fastsim_tables(times, *sizes, resolved.device.skew), *sizes)
+    rows = [breakdown(tables, evidence_of(resolved, sources, one), one, 1) for one in ITERATIONS.values()]
+    return [(math.fsum(row.ms for row in each), *interval(each)) for each in rows]
 
 
 def main() -> None:
-    """Print scaled over own times, %, and the mean absolute error by nearness."""
+    """Print scaled over own times, %, and by kinship the mean absolute error and the share inside the intervals."""
     measured = [device for device in map(load_device, names("devices")) if origin_of(device).kinship == "own"]
     off: dict[str, list[list[float]]] = {}
+    held: dict[str, list[bool]] = {}
     print(f"{'device':14}{'from':14}{'kinship':14}{'model':24}" + "".join(f"{name:>14}" for name in ITERATIONS))
     for device in measured:
         own = origin_of(device)
@@ -52,17 +57,18 @@ def main() -> None:
         for label, (model, quantization, tp) in MODELS.items():
             described = {"model": model, "device": device.name, "max_model_len": 4096, "quantization": quantization}
             resolved = resolve(Deployment.load(described | {"tensor_parallel_size": tp}, SETTINGS))
-            truth = milliseconds(resolved, own)
+            truth = [ms for ms, _, _ in composed(resolved, own)]
             for origin in dict.fromkeys(origins):
-                errors = [
-                    100 * (ms / right - 1) for ms, right in zip(milliseconds(resolved, origin), truth, strict=True)
-                ]
+                scaled = composed(resolved, origin)
+                errors = [100 * (ms / right - 1) for (ms, _, _), right in zip(scaled, truth, strict=True)]
+                inside = [low <= right <= high for (_, low, high), right in zip(scaled, truth, strict=True)]
+                held.setdefault(origin.kinship, []).extend(inside)
                 off.setdefault(origin.kinship, []).append(errors)
                 shown = "".join(f"{error:+14.1f}" for error in errors)
                 print(f"{device.name:14}{origin.device:14}{origin.kinship:14}{label:24}{shown}", flush=True)
     for kinship, every in off.items():
         shown = "".join(f"{error:14.1f}" for error in np.mean(np.abs(every), axis=0))
-        print(f"mean absolute error, %: {kinship:14}{shown}")
+        print(f"mean absolute error, %: {kinship:14}{shown}   in their intervals {np.mean(held[kinship]):.0%}")
 
 
 if __name__ == "__main__":
