@@ -26,6 +26,7 @@ from fastsim.simulation.faults import explain_end
 from fastsim.simulation.lanes import finish, get_ready, kernel_of, lay_out_whole, limits_of
 from fastsim.simulation.layout import Arena, Stream
 from fastsim.simulation.run import Progress
+from fastsim.simulation.windows import with_windows
 from fastsim.workload import Workload
 from fastsim.workload.too_long import check_too_long, within
 
@@ -135,6 +136,7 @@ def simulate_many(
             if (id(workload), length) not in fitting:
                 fitting[id(workload), length] = within(workload, length, too_long)
             workload = fitting[id(workload), length]
+            resolved = with_windows(resolved, workload)
             check_fit(resolved, workload)
         except Exception as error:  # recorded, so that the other jobs go on
             runs[number] = Run(error=error)

@@ -21,6 +21,7 @@ from fastsim.simulation.check import check_fit
 from fastsim.simulation.faults import explain_end, explain_fault
 from fastsim.simulation.lanes import SLICE, get_ready, kernel_of, lay_out_whole, limits_of
 from fastsim.simulation.layout import Arena, Stream
+from fastsim.simulation.windows import with_windows
 from fastsim.workload import Workload
 
 # Iterations before the objectives are checked for the first time; every further slice is twice as long as the one
@@ -64,6 +65,7 @@ class Prober:
     """
 
     def __init__(self, resolved: Resolved, cost: Cost, unit: Workload, arena: Arena | None = None) -> None:
+        resolved = with_windows(resolved, unit)
         check_fit(resolved, unit)
         self.resolved = resolved
         self.num_simulated = 0  # requests

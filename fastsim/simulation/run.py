@@ -27,6 +27,7 @@ from fastsim.simulation.custom.policy import with_functions
 from fastsim.simulation.faults import explain_end
 from fastsim.simulation.lanes import Columns, Kernel, finish, get_ready, kernel_of, lay_out, limits_of
 from fastsim.simulation.layout import Stream
+from fastsim.simulation.windows import with_windows
 from fastsim.workload import Workload
 from fastsim.workload.loading import load as load_workload
 from fastsim.workload.too_long import within
@@ -113,6 +114,7 @@ def simulate(
     resolved = resolve(deployment)
     kernel = kernel_of(resolved, scheduler, router)
     workload = within(load_workload(workload, seed=deployment.seed), resolved.max_model_len, too_long)
+    resolved = with_windows(resolved, workload)
     check_fit(resolved, workload)
     parsed = parse_all(objectives)
     check_exclude(workload.arrived_at, exclude)

@@ -6,27 +6,38 @@ many layers, which share one pool of blocks, so that a few layers of padding may
 
 from collections import Counter
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fastsim.catalog.model import Model
 
 from .sizes import Layout, stage_operators
 
+Tokens = NDArray[np.int64]
 
-def request_bytes(model: Model, layout: Layout, stage: int, tokens: int) -> int:
-    """Most bytes of KV cache that a request of so many tokens takes on one GPU of a stage.
+
+def request_bytes(model: Model, layout: Layout, stage: int, tokens: Tokens) -> Tokens:
+    """Most bytes of KV cache that requests of so many tokens, int64[n], take on one GPU of a stage, int64[n].
 
     A layer with a window holds the window and the tokens of an iteration, in blocks, and one block more because the
     window may begin within a block.
     """
-    blocks, total = -(-tokens // layout.block_size), 0.0
+    blocks = -(-tokens // layout.block_size)
+    total = np.zeros(tokens.shape)
     padding = _padding(model)
     for attention in stage_operators(model, layout, stage).attentions:
         held = blocks
-        if attention.window is not None and attention.window < tokens:
-            kept = min(attention.window - 1 + layout.max_iteration_tokens, tokens)
-            held = min(blocks, -(-kept // layout.block_size) + 1)
+        if attention.window is not None:
+            most = attention.window - 1 + layout.max_iteration_tokens
+            held = np.minimum(blocks, -(-np.minimum(most, tokens) // layout.block_size) + 1)
         size = attention.count * attention.kv_bytes_per_token() * layout.block_size
         total += held * size * padding[attention.window]
-    return int(total)
+    return total.astype(np.int64)
+
+
+def bytes_of(model: Model, layout: Layout, stage: int, tokens: int) -> int:
+    """The same of one request."""
+    return int(request_bytes(model, layout, stage, np.array([tokens]))[0])
 
 
 def longest_request(model: Model, layout: Layout, stage: int, free: float) -> int:
@@ -36,7 +47,7 @@ def longest_request(model: Model, layout: Layout, stage: int, free: float) -> in
     low, high = 0, layout.max_model_len
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if request_bytes(model, layout, stage, middle) <= free else (low, middle - 1)
+        low, high = (middle, high) if bytes_of(model, layout, stage, middle) <= free else (low, middle - 1)
     return low
 
 

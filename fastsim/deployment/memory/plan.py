@@ -6,7 +6,7 @@ from fastsim.catalog.hardware import Device
 from fastsim.catalog.model import Model
 from fastsim.errors import DoesNotFitError
 
-from .kv import longest_request, request_bytes
+from .kv import bytes_of, longest_request
 from .reserve import BYTES
 from .sizes import GIB, Layout, MemoryPlan, block_bytes, reserve_bytes, weight_bytes
 from .vidur import _vidur_blocks_per_sequence, _vidur_sequence_bytes, vidur_max_batch_size, vidur_params_per_device
@@ -74,7 +74,7 @@ def _plan(model: Model, device: Device, layout: Layout) -> MemoryPlan:
 def _tokens(model: Model, device: Device, layout: Layout, stage: int) -> int:
     """Tokens of requests of max_model_len whose KV cache fits on a GPU of a stage."""
     free = free_bytes(model, device, layout, stage)
-    whole = request_bytes(model, layout, stage, layout.max_model_len)
+    whole = bytes_of(model, layout, stage, layout.max_model_len)
     if whole == block_bytes(model, layout, stage) * ceil(layout.max_model_len / layout.block_size):
         return _blocks(model, device, layout, stage) * layout.block_size  # all layers keep all tokens
     return int(free / whole * layout.max_model_len)
@@ -99,7 +99,7 @@ def check_longest(model: Model, device: Device, layout: Layout) -> None:
     """
     for stage in range(layout.pipeline_parallel_size):
         free = free_bytes(model, device, layout, stage)
-        needed = request_bytes(model, layout, stage, layout.max_model_len)
+        needed = bytes_of(model, layout, stage, layout.max_model_len)
         if needed <= max(free * (1 + MARGIN), free + MARGIN_GIB * GIB):
             continue
         longest = longest_request(model, layout, stage, free)
