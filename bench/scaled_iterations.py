@@ -1,6 +1,7 @@
 """Whole iterations whose times are scaled or derived, beside measured ones: python bench/scaled_iterations.py.
 
-Each measured GPU is scaled from the others, and measured precisions are derived from others of their GPU. No measurement of an iteration is needed: both sides are composed of operator times in the same way.
+Each measured GPU is scaled from the others, and measured precisions are derived from others of their GPU. No iteration
+need be measured for it: both sides are composed of operator times in the same way.
 """
 
 import math
