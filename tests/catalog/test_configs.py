@@ -9,16 +9,18 @@ import numpy as np
 import published
 import pytest
 
-from fastsim.catalog.load import _entries, load_model, names
+from fastsim.catalog.load import _entries, load_device, load_model, names
 from fastsim.catalog.model import Model
 from fastsim.deployment.memory.modules import modules
 from fastsim.deployment.memory.sizes import rope_bytes
 from fastsim.deployment.operators.decoder import operators
+from fastsim.deployment.operators.kinds import Recurrence
 from fastsim.deployment.operators.parameters import parameters
 from fastsim.deployment.resolved import Deployment, resolve
 from fastsim.errors import CatalogError, ConfigError
 from fastsim.predictors.build import known_of, operator_times
 from fastsim.predictors.times.iteration import Iteration
+from fastsim.predictors.times.recurrence import OUTSIDE, prefill_formula
 from fastsim.predictors.times.shapes import expert_rows
 
 ALL = published.OLDER | published.EXPERTS | published.HYBRIDS | published.NESTED
@@ -168,6 +170,17 @@ def test_a_stage_of_a_hybrid_without_attention_bounds_no_kv_blocks(tmp_path: Pat
     cut = (4, 48)  # the first layer with attention is the sixth
     one = resolve(Deployment(model=str(tmp_path), device="h200", pipeline_parallel_size=2, pipeline_layers=cut))
     assert one.memory.block_bytes == 16 * 6 * 2 * 2 * 2 * 128
+
+
+@pytest.mark.parametrize(
+    ("heads", "tokens", "measured"),
+    [(16, 128, 0.0461), (16, 8192, 0.5548), (16, 32768, 2.1754), (64, 1024, 0.1824), (64, 32768, 5.5561)],
+)
+def test_prefills_of_gated_delta_nets_lie_in_their_interval(heads: int, tokens: int, measured: float) -> None:
+    """The times, ms, are those of SGLang 0.5.14 on an H100 in the tables of aiconfigurator-core 0.12.0."""
+    state = Recurrence(heads * 128 * 128, 4, 0, 512 * heads)
+    predicted = prefill_formula(state, np.array([float(tokens)]), load_device("h100").bandwidth_gb_s)[0]
+    assert measured / OUTSIDE < predicted < measured * OUTSIDE
 
 
 def test_hybrids_are_timed_by_a_roofline_outside_of_what_was_measured(tmp_path: Path) -> None:
