@@ -18,6 +18,8 @@ INHERITED = (
     "tie_word_embeddings",
     "vocab_size",
     "quantization_config",
+    "compression_config",
+    "expert_dtype",
     "pad_vocab_size_multiple",
     "is_encoder_decoder",
 )

@@ -162,3 +162,17 @@ def test_sparse_attention_keeps_scales_and_rope_beside_a_cache_in_fp8(tmp_path: 
     # As vLLM's fp8_ds_mla has it, 656 bytes: 512 in fp8, 4 scales of 4 bytes, 64 in 16 bits; with 132 of the indexer.
     assert operators(model, 8, kv_precision="fp8").kv_bytes_per_token() == 61 * (656 + 132)
     assert operators(model, 8).kv_bytes_per_token() == 61 * (2 * 576 + 132)
+
+
+def test_a_nested_decoder_is_quantised_as_the_whole_file_says(tmp_path: Path) -> None:
+    ignore = ["lm_head", "re:.*vision_tower.*", "model.language_model.layers.0.mlp.down_proj"]
+    given = {"quant_method": "fp8", "ignored_layers": ignore, "kv_cache_scheme": {"num_bits": 8, "type": "float"}}
+    whole = {"model_type": "mistral3", "text_config": LLAMA_70B, "quantization_config": given}
+    (tmp_path / "config.json").write_text(json.dumps(whole))
+    model = load_model(tmp_path)
+    assert model.quantization and model.kv_cache_dtype == "fp8"
+    assert [model.quantization.of("mlp_down_proj", layer).name for layer in (0, 1)] == ["bf16", "fp8"]
+    assert model.quantization.of("attn_pre_proj", 79).name == "fp8"
+    older = {key: value for key, value in whole.items() if key != "quantization_config"}
+    (tmp_path / "config.json").write_text(json.dumps(older | {"compression_config": given}))
+    assert load_model(tmp_path).quantization == model.quantization
