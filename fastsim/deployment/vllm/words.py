@@ -13,13 +13,17 @@ from fastsim.files.documents import Document, Key, short
 from fastsim.files.schema import value_of
 
 # What other words for a policy lead to; the policies themselves are in schedulers.POLICIES.
-POLICIES = {
-    "fcfs": "is the order in which all policies admit requests; name how batches are formed",
-    "priority": "is not simulated: requests are admitted in order of arrival",
-} | dict.fromkeys(
-    ("v1", "vllm_v1", "vllm-v1", "chunked_prefill"),
-    "is not among them; the nearest is sarathi, with chunk_size as vLLM's max_num_batched_tokens (policy vllm is "
-    "vLLM v0, which batches whole prompts)",
+POLICIES = (
+    {
+        "fcfs": "is the order in which all policies admit requests; name how batches are formed",
+        "priority": "is not simulated: requests are admitted in order of arrival",
+    }
+    | dict.fromkeys(("v0", "vllm_v0", "vllm-v0"), "is called vllm")
+    | dict.fromkeys(
+        ("v1", "vllm_v1", "vllm-v1", "chunked_prefill"),
+        "is unknown; the nearest is sarathi, with chunk_size as vLLM's max_num_batched_tokens, and vllm is vLLM v0, "
+        "which batches whole prompts",
+    )
 )
 
 
