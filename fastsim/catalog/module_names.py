@@ -46,7 +46,8 @@ PUBLISHED: dict[str, tuple[str, ...]] = {
         ATTENTION, ("q_a_proj", "kv_a_proj_with_mqa", "fused_qkv_a_proj", "fused_qkv_a_proj_with_mqa", "wq_a", "wkv")
     ),
     "attn_q_proj": _joined(ATTENTION, ("q_b_proj", "q_proj", "wq_b")),
-    "attn_kv_up_proj": _joined(ATTENTION, ("kv_b_proj",)),
+    "attn_kv_up_proj": _joined(ATTENTION, ("kv_b_proj",)),  # its two halves, which engines keep in 16 bits
+    "attn_kv_b_proj": _joined(ATTENTION, ("kv_b_proj",)),  # as it is published
     "attn_out_down_proj": _joined(ATTENTION, ("wo_a",)),
     "attn_gate_proj": _joined(ATTENTION, ("g_proj",)),
     "attn_index_q_proj": _joined(ATTENTION, ("indexer.wq_b",)),

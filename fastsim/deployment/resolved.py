@@ -14,6 +14,7 @@ from fastsim.deployment import parallelism, schedulers, stages
 from fastsim.deployment.check import check, precision_notes, warnings
 from fastsim.deployment.description import AllToAll, Deployment, Dtype, KvCacheDtype, Predictor, Scheduler
 from fastsim.deployment.memory import plan as plan_module
+from fastsim.deployment.memory.loaded import padding_of
 from fastsim.deployment.memory.sizes import Layout, MemoryPlan
 from fastsim.deployment.operators.decoder import Operators, operators
 from fastsim.deployment.precisions import as_published, kv_precision_of, weights_of
@@ -164,7 +165,7 @@ def resolve(deployment: Deployment) -> Resolved:
     length = given.max_model_len or model.max_position_embeddings
     settings = _settings(given.scheduler, policy, length)
     predictor = given.predictor.model_copy(update={"source": _source(given.predictor.source)})
-    layout = _layout(given, settings, length, model)
+    layout = _layout(given, settings, length, model, device)
     memory = _plan(layout, settings, model, device, node)
     filled = {
         "model": model.name if load.is_model(model.name) else str(Path(model.name).absolute()),
@@ -252,7 +253,7 @@ def _source(source: str) -> str:
     return f"{kind}:{Path(folder).expanduser().absolute()}"
 
 
-def _layout(given: Deployment, scheduler: Settings, length: int, model: Model) -> Layout:
+def _layout(given: Deployment, scheduler: Settings, length: int, model: Model, device: Device) -> Layout:
     return Layout(
         tensor_parallel_size=given.tensor_parallel_size,
         pipeline_parallel_size=given.pipeline_parallel_size,
@@ -269,6 +270,7 @@ def _layout(given: Deployment, scheduler: Settings, length: int, model: Model) -
         kv_precision=kv_precision_of(given.kv_cache_dtype),
         expert_parallel=given.enable_expert_parallel,
         pipeline_layers=given.pipeline_layers,
+        padding=padding_of(device.compute_capability),
     )
 
 

@@ -106,7 +106,7 @@ def test_every_golden_plan_of_vidur() -> None:
 
 
 def whole_weights(model: Model) -> int:
-    """Bytes of every parameter of a model, matrix by matrix."""
+    """Bytes of every parameter of a model, matrix by matrix; the up-projection of a latent KV is held twice."""
     hidden, head = model.hidden_size, model.head_dim
     queries, values = model.num_attention_heads * head, model.num_key_value_heads * head
     attention = [hidden * queries, 2 * hidden * values, queries * hidden]
@@ -114,7 +114,7 @@ def whole_weights(model: Model) -> int:
     if model.kv_lora_rank:
         heads, rank = model.num_attention_heads, model.kv_lora_rank
         attention = [hidden * (model.q_lora_rank + rank + model.qk_rope_head_dim)]
-        attention += [(model.q_lora_rank or hidden) * queries, rank * heads * (model.qk_nope_head_dim + 128)]
+        attention += [(model.q_lora_rank or hidden) * queries, 2 * rank * heads * (model.qk_nope_head_dim + 128)]
         attention += [heads * 128 * hidden]
     mlp = hidden * model.intermediate_size * (3 if model.gated_mlp else 2)
     experts = 3 * hidden * (model.num_experts * model.moe_intermediate_size + model.shared_expert_intermediate_size)

@@ -73,15 +73,38 @@ def test_405b_as_meta_publishes_it(tmp_path: Path) -> None:
 
 def test_gpt_oss_has_experts_in_4_bits_and_all_else_in_16(tmp_path: Path) -> None:
     given = {"quant_method": "mxfp4", "modules_to_not_convert": ["model.layers.*.self_attn", "lm_head"]}
-    for layers, experts, logged in ((24, 32, 13.47), (36, 128, 64.38)):  # GiB that vLLM 0.11 logs on H100
+    # GB of the files on Hugging Face, and GiB that vLLM 0.11 logs on H100
+    for layers, experts, files, logged in ((24, 32, 13.76, 13.47), (36, 128, 65.25, 64.38)):
         config = GPT_OSS | {"num_hidden_layers": layers, "num_local_experts": experts}
-        (tmp_path / "config.json").write_text(json.dumps(config | {"quantization_config": given}))
-        model = load_model(tmp_path)
-        ops = operators(model, 1, precision=model.quantization or "bf16")
-        each = 3 * 2880 * 3072 / 2 + 3 * 2880 * 2880 / 32 + 2 * 3 * 2880  # padded values, scales, biases
+        served = described(tmp_path, config, given, device="h200")
+        ops = operators(served.model, 1, precision=served.weights)
+        each = 3 * 2880 * 2880 * 4.25 / 8 + 2 * 3 * 2880  # with the biases
         assert ops.experts and ops.experts.weight_bytes() == pytest.approx(experts * each)
-        whole = sum(module.bytes for module in modules(model)) / GIB
-        assert whole == pytest.approx(logged, rel=0.006)
+        assert sum(module.bytes for module in modules(served.model)) == pytest.approx(files * 1e9, rel=0.005)
+        assert served.memory.weights_gib == pytest.approx(logged, rel=0.005)
+
+
+def test_experts_in_mxfp4_are_padded_as_the_kernels_of_a_gpu_want_them(tmp_path: Path) -> None:
+    given, config = {"quant_method": "mxfp4"}, GPT_OSS | {"num_hidden_layers": 24, "num_local_experts": 32}
+    weights = {
+        device: described(tmp_path, config, given, device=device).memory.weights_gib
+        for device in ("a100", "h100", "b200")
+    }
+    # vLLM logs 13.7153 GiB where Marlin has matrices of 5888 x 3072 and 3072 x 2944.
+    assert weights["a100"] == pytest.approx(13.7153, rel=0.003)
+    marlin = 24 * 32 * 4.25 / 8 * (5888 * 3072 + 3072 * 2944)
+    flashinfer = 24 * 32 * 4.25 / 8 * 3 * 3072**2
+    assert weights["b200"] - weights["a100"] == pytest.approx((flashinfer - marlin) / GIB)
+    hopper = 24 * 32 * 3 * (2880 * 3072 / 2 + 2880 * 2880 / 32)
+    assert weights["a100"] - weights["h100"] == pytest.approx((marlin - hopper) / GIB)
+
+
+def test_latent_attention_is_held_twice() -> None:
+    """A log of vLLM 0.12, DeepSeek-R1 on 8 H200, has 79.74 GiB of weights."""
+    settings = {"model": "deepseek-ai/DeepSeek-R1", "device": "h200", "tensor_parallel_size": 8, "max_model_len": 8192}
+    served = resolve(Deployment.load(settings))
+    assert served.memory.weights_gib == pytest.approx(79.739, rel=0.004)
+    assert (served.memory.block_bytes // 16, served.kv_precision) == (70_272, "bf16")
 
 
 def test_projections_of_latent_attention_that_nvfp4_leaves_out(tmp_path: Path) -> None:
@@ -93,6 +116,7 @@ def test_projections_of_latent_attention_that_nvfp4_leaves_out(tmp_path: Path) -
     (tmp_path / "hf_quant_config.json").unlink()
     whole = described(tmp_path, DEEPSEEK, quantization="nvfp4", device="b200", tensor_parallel_size=8)
     kept = 61 * (7168 * (1536 + 576) + 1536 * 128 * 192 / 8)  # the down-projections are on every GPU
+    kept += 61 * 512 * 128 * 256 / 8  # kv_b_proj, beside its halves in 16 bits
     more = served.memory.weights_gib - whole.memory.weights_gib
     assert more == pytest.approx(kept * (2 - 4.5 / 8) / GIB, rel=1e-6)
     assert (served.kv_precision, served.memory.block_bytes) == ("fp8", 16 * 61 * 576)

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fastsim.catalog.model import Model
-from fastsim.catalog.quantization import Quantization
+from fastsim.catalog.quantization import Quantization, uniform
 from fastsim.deployment import stages
 from fastsim.deployment.operators.decoder import Operators, operators
 
 from . import reserve
+from .loaded import TRITON, Padding, added_bytes
 from .reserve import BYTES
 
 GIB = 2**30
@@ -32,6 +33,7 @@ class Layout:
     kv_precision: str = "bf16"
     expert_parallel: bool = False
     pipeline_layers: tuple[int, ...] | None = None  # of each stage; None: as vLLM cuts them
+    padding: Padding = TRITON  # of experts in mxfp4
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +63,14 @@ def weight_bytes(model: Model, layout: Layout, stage: int) -> int:
 
     Tensor parallelism divides the matrices. Where there are more ranks than KV heads, these are replicated, as in vLLM.
     Norms, routers, learned and rotary positions and the compression of a latent KV cache are not divided. The embedding
-    is in 16 bits, and so are the encoders of images and sound, which the first stage holds.
+    is in 16 bits, and so are the encoders of images and sound, which the first stage holds. What an engine adds when it
+    loads them counts too.
     """
     ops = stage_operators(model, layout, stage)
-    total = ops.weight_bytes()
+    weights = (
+        uniform(layout.precision, model.num_experts > 0) if isinstance(layout.precision, str) else layout.precision
+    )
+    total = ops.weight_bytes() + added_bytes(model, ops, weights, _layers(model, layout, stage), layout.padding)
     vocabulary = BYTES * ops.embedding.weights
     first, last = stage == 0, stage == layout.pipeline_parallel_size - 1
     if first:
@@ -87,15 +93,19 @@ def rope_bytes(model: Model) -> int:
 
 def stage_operators(model: Model, layout: Layout, stage: int) -> Operators:
     """The operators of the layers of a stage."""
-    cut = layout.pipeline_layers or stages.cut(model.num_layers, layout.pipeline_parallel_size)
     return operators(
         model,
         layout.tensor_parallel_size,
         precision=layout.precision,
         kv_precision=layout.kv_precision,
         expert_parallel=layout.expert_parallel,
-        layers=stages.ranges(cut)[stage],
+        layers=_layers(model, layout, stage),
     )
+
+
+def _layers(model: Model, layout: Layout, stage: int) -> range:
+    cut = layout.pipeline_layers or stages.cut(model.num_layers, layout.pipeline_parallel_size)
+    return stages.ranges(cut)[stage]
 
 
 def reserve_bytes(model: Model, layout: Layout, stage: int) -> int:

@@ -147,9 +147,6 @@ class Experts:
         hidden, width = self.hidden, self.width()
         bytes_each = WEIGHT_BYTES[self.precision] if self.bits is None else self.bits / 8
         size = self.projections * hidden * width * bytes_each
-        if self.precision == "mxfp4":
-            # vLLM's kernels want the hidden size in multiples of 256, and pad the weights with it, without the scales.
-            size += self.projections * (_padded(hidden, 256) * _padded(width, 64) - hidden * width) / 2
         size += BYTES * ((self.projections - 1) * width + hidden) * self.bias
         return size * -(-self.num_experts // self.ep)
 
@@ -158,10 +155,6 @@ class Experts:
         each = self.projections * self.hidden * self.width()
         each += ((self.projections - 1) * self.width() + self.hidden) * self.bias
         return each * -(-self.num_experts // self.ep)
-
-
-def _padded(size: int, multiple: int) -> int:
-    return -(-size // multiple) * multiple
 
 
 @dataclass(frozen=True, slots=True)
