@@ -158,6 +158,19 @@ def test_a_users_own_gpu_is_simulated(tmp_path: Path) -> None:
     assert 50 < ms < 90  # 15 GB of weights and 2 GB of KV at 300 GB/s
 
 
+@pytest.mark.parametrize(("bandwidth", "kinship"), [(3350, "own"), (2500, "architecture"), (1000, "other")])
+def test_shared_forests_are_a_gpus_own_only_with_its_figures(tmp_path: Path, bandwidth: int, kinship: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        f"{{name: mine, memory_gib: 80, bandwidth_gb_s: {bandwidth}, tflops: {{bf16: 989.4}}, num_sms: 132, "
+        "predictor: h100_sxm}"
+    )
+    asked = sources(load_device(str(path)))
+    assert asked.origin.kinship == kinship and asked.choice("gemm", "bf16").kinship == kinship
+    told = explain(resolved(f"device={path}", "node=pcie_gen5"), DECODE)
+    assert (told["shares"]["measured"] > 0.5) == (kinship == "own")
+
+
 def test_weights_alone_read_fewer_bytes_at_the_rate_of_16_bits() -> None:
     plain, narrow = ([milliseconds(one, f"quantization={q}") for one in (DECODE, PREFILL)] for q in ("none", "int4_wo"))
     assert 1.5 < plain[0] / narrow[0] < 3.5 and 0.95 < narrow[1] / plain[1] < 1.1

@@ -127,9 +127,9 @@ class Sources:
     def _places(self, family: str) -> list[tuple[str, Path | None, Kinship, list[str]]]:
         """Where forests of a family are: system, folder, kinship and precisions, the nearest first."""
         places: list[tuple[str, Path | None, Kinship]] = [(self.system, self.root, "own")] if self.root else []
-        places.append((self.system, None, "own"))
         if self.origin.system != self.system:
-            places.append((self.origin.system, None, self.origin.kinship))
+            places.append((self.system, None, "own"))  # a device that was measured in part
+        places.append((self.origin.system, None, self.origin.kinship))
         found = [(*place, shipped.precisions(place[0], family, place[1])) for place in places]
         return [one for one in found if one[3]]
 

@@ -12,7 +12,8 @@ from fastsim.predictors.forests import forest
 
 Kinship = Literal["own", "architecture", "other"]
 FAMILIES_OF_CHIPS = 10  # from this major version of the compute capability on, its minor versions run the same kernels
-TRIED = 1.5  # how far bandwidth and FLOP/s were apart on the pairs of one architecture whose error is known
+TRIED = 1.5  # how far figures were apart on the pairs of one architecture whose error is known
+SAME = 1.02  # how far the figures of one GPU may be apart in two sources
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +34,25 @@ def origin_of(device: Device, without: Sequence[str] = ()) -> Origin:
 
     The nearest has the same compute capability, or else an architecture of the same name and major version, or else
     it is also a chip for data centres, or for graphics. Of several, the nearest version counts, then bandwidth and
-    FLOP/s, which alone decide for other vendors. ``without``: systems
-    that are left out, to see how well the others stand in for them.
+    FLOP/s, which alone decide for other vendors. A file may also name the system whose forests a GPU shares: its own
+    times they are only with the same figures. ``without``: systems that are left out, to see how well the others
+    stand in for them.
     """
     measured = [one for one in _measured() if one.predictor not in without]
-    if device.predictor in {one.predictor for one in measured}:
-        return Origin(str(device.predictor), device.name, "own")
-    nearest = min(measured, key=lambda one: _distance(device, one))
-    ratios = device.bandwidth_gb_s / nearest.bandwidth_gb_s, device.tflops["bf16"] / nearest.tflops["bf16"]
-    alike = _family(device) == _family(nearest) and all(1 / TRIED <= ratio <= TRIED for ratio in ratios)
-    return Origin(str(nearest.predictor), nearest.name, "architecture" if alike else "other")
+    shared = [one for one in measured if one.predictor == device.predictor]
+    nearest = min(shared or measured, key=lambda one: _distance(device, one))
+    pairs = zip(_figures(device), _figures(nearest), strict=True)
+    apart = max(max(one / other, other / one) for one, other in pairs)
+    kinship: Kinship = "other"
+    if shared and apart <= SAME:
+        kinship = "own"
+    elif apart <= TRIED and (shared or _family(device) == _family(nearest)):
+        kinship = "architecture"
+    return Origin(str(nearest.predictor), nearest.name, kinship)
+
+
+def _figures(device: Device) -> tuple[float, float, int]:
+    return device.bandwidth_gb_s, device.tflops["bf16"], device.num_sms
 
 
 @cache
