@@ -1,6 +1,7 @@
 """Reads the precision of each module of a checkpoint, and of its KV cache, from its Hugging Face files."""
 
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,7 @@ def _beside(file: Path) -> tuple[Path, str, dict[str, Any]] | None:
     return None
 
 
+@lru_cache(maxsize=64)  # a sweep reads the same file for every configuration
 def by_module(said: Scheme, num_layers: int, has_experts: bool, family: str = "") -> Quantization | None:
     """The precision of every module in every layer of a model_type; None where all have 16 bits.
 
