@@ -64,8 +64,6 @@ def read_fields(config: dict[str, Any], file: Path, name: str, source: str) -> M
     gated = _gated(fields, moe)
     windows = [layer.window for layer in kinds if layer.window is not None]
     mixing = linear(fields, hidden) if any(one.mixer == "linear" or one.linear_beside for one in kinds) else None
-    if shared := fields.whole("num_kv_shared_layers"):
-        notes.append(f"its last {shared} layers share the KV cache of others, and it is counted for all layers")
     seen, about = towers(Fields(file, config, {}, "", fields.kind), hidden)
     quantization, kv_cache_dtype = checkpoint(file, stated, number, moe.number > 0)
     positions = fields.required(*POSITIONS) if attends else fields.size(*POSITIONS) or UNBOUNDED

@@ -45,8 +45,9 @@ def layers(fields: Fields, number: int, heads: Heads, hidden: int, has_experts: 
         window = looked[i] if attends else None
         own = attention.own_heads(fields, heads, i, window is not None) if attends else None
         width = widths[i] if mlp == "dense" and i < len(widths) else 0
+        reads = attends and i >= number - fields.whole("num_kv_shared_layers")
         chooses = attends and attention.indexed(fields, i)
-        found.append(Layer(kinds[i], window, mlp, own, width, both and attends, chooses))  # type: ignore[arg-type]
+        found.append(Layer(kinds[i], window, mlp, own, width, both and attends, reads, chooses))  # type: ignore[arg-type]
     return tuple(found)
 
 

@@ -36,6 +36,7 @@ class Layer:
     heads: Heads | None = None  # None: those of the model
     intermediate_size: int = 0  # of a dense MLP; 0: that of the model
     linear_beside: bool = False  # whether a linear mixer runs beside attention, as in Falcon-H1
+    shares_kv: bool = False  # whether attention reads the KV cache of another layer, as in Gemma-3n
     indexed: bool = False  # whether an indexer of its own chooses the tokens of sparse attention
 
     @property

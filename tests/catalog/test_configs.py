@@ -290,10 +290,17 @@ def test_sizes_of_each_layer_where_a_list_states_them(tmp_path: Path) -> None:
 def test_embeddings_of_each_layer_are_counted(tmp_path: Path) -> None:
     fields = published.sizes(2048, 16384, 35, 8, 2, 262400, 32768) | {"model_type": "gemma3n_text"}
     own = {"hidden_size_per_layer_input": 256, "vocab_size_per_layer_input": 262144}
+    plain = read(tmp_path, fields)
     model = read(tmp_path, fields | own | {"num_kv_shared_layers": 15, "altup_num_inputs": 4})
     assert model.layer_embeddings == 35 * 256 * (262144 + 3 * 2048)
-    assert parameters(model).total - parameters(read(tmp_path, fields)).total == model.layer_embeddings
-    assert "has alternating updates (AltUp)" in model.refused and "15 layers share the KV cache" in model.notes[0]
+    assert parameters(model).total - parameters(plain).total == model.layer_embeddings
+    assert "has alternating updates (AltUp)" in model.refused
+    ops = operators(model, 1)  # the last 15 layers read the KV caches of others
+    assert ops.kv_bytes_per_token() == 20 * 2 * 2 * 2 * 256
+    assert sum(one.count for one in ops.attentions if one.shares_kv) == 15
+    assert sum(one.count for one in ops.attentions) == 35
+    one = resolve(Deployment(model=str(tmp_path), device="h200", max_model_len=4096))
+    assert one.memory.num_blocks > 0
 
 
 def test_sparse_attention_has_its_memory_answered_and_its_times_refused(tmp_path: Path) -> None:

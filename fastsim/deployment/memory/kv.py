@@ -30,8 +30,8 @@ def request_bytes(model: Model, layout: Layout, stage: int, tokens: Tokens) -> T
         if attention.window is not None:
             most = attention.window - 1 + layout.max_iteration_tokens
             held = np.minimum(blocks, -(-np.minimum(most, tokens) // layout.block_size) + 1)
-        size = attention.count * attention.kv_bytes_per_token() * layout.block_size
-        total += held * size * padding[attention.window]
+        size = attention.count * attention.kept_bytes_per_token() * layout.block_size
+        total += held * size * padding.get(attention.window, 1.0)
     return total.astype(np.int64)
 
 
@@ -56,7 +56,10 @@ def _padding(model: Model) -> dict[int | None, float]:
 
     A group has as many layers as the rarest kind, or as the most frequent one if that has less than 1.5 times as many.
     """
-    counts = Counter(model.window(layer) for layer in range(model.num_layers) if model.mixer(layer) == "attention")
+    counts = Counter[int | None]()
+    for kind, layers in model.layer_kinds():
+        if kind.mixer == "attention" and not kind.shares_kv:
+            counts[kind.window] += len(layers)
     fewest, most = min(counts.values(), default=1), max(counts.values(), default=1)
     size = most if most < 1.5 * fewest else fewest
     return {window: -(-count // size) * size / count for window, count in counts.items()}

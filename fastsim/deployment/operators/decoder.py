@@ -56,7 +56,7 @@ class Operators:
 
     def kv_bytes_per_token(self) -> int:
         """Bytes that one token takes in the KV cache of all layers, on one GPU."""
-        return sum(attention.count * attention.kv_bytes_per_token() for attention in self.attentions)
+        return sum(attention.count * attention.kept_bytes_per_token() for attention in self.attentions)
 
     def state_bytes_per_sequence(self) -> int:
         """Bytes that the linear mixers of all layers keep of one sequence, on one GPU."""

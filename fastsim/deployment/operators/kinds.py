@@ -80,6 +80,7 @@ class Attention:
     latent_dim: int = 0  # width of the compressed KV that all heads share, with its rope part; 0: plain heads
     value_dim: int = 0  # of a head, where it is not head_dim
     index_bytes: int = 0  # of a token, that sparse attention keeps beside the compressed KV: of its indexer, scales
+    shares_kv: bool = False  # whether it reads the KV cache of another layer, and keeps none
     label: str = ""  # ends the name where layers with one kind of window differ in their heads
 
     @property
@@ -87,8 +88,12 @@ class Attention:
         """A name that tells windowed attention from full attention in one model."""
         return ("attn" if self.window is None else "attn_window") + self.label
 
+    def kept_bytes_per_token(self) -> int:
+        """Bytes that one token takes in the KV cache of one layer."""
+        return 0 if self.shares_kv else self.kv_bytes_per_token()
+
     def kv_bytes_per_token(self) -> int:
-        """Bytes of the keys and values of one token in one layer."""
+        """Bytes of the keys and values of one token that one layer reads."""
         width = self.latent_dim or self.kv_heads * (self.head_dim + (self.value_dim or self.head_dim))
         return KV_BYTES[self.precision] * width + self.index_bytes
 

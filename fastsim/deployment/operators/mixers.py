@@ -28,21 +28,21 @@ def attention_parts(
         return gemms, small, ()
     if model.kv_lora_rank:
         return _latent(model, tp, attending, weights, kv_precision)
-    groups = Counter[tuple[int | None, Heads]]()
+    groups = Counter[tuple[int | None, Heads, bool]]()
     by_heads: dict[Heads, list[int]] = {}
     for kind, layers in attending.items():
-        groups[kind.window, model.heads_of(kind)] += len(layers)
+        groups[kind.window, model.heads_of(kind), kind.shares_kv] += len(layers)
         by_heads.setdefault(model.heads_of(kind), []).extend(layers)
     for heads, layers in by_heads.items():
         more, kernels = _plain(model, tp, heads, layers, weights)
         gemms, small = gemms + more, small + kernels
     attentions, names = [], Counter[bool]()
-    for (window, heads), count in sorted(groups.items(), key=lambda group: group[0][0] is not None):
+    for (window, heads, shared), count in sorted(groups.items(), key=lambda group: group[0][0] is not None):
         names[window is None] += 1
         number = names[window is None]
         kv_heads, value_dim = max(1, heads.kv // tp), heads.value_dim if heads.value_dim != heads.dim else 0
         shape = (-(-heads.query // tp), kv_heads, heads.dim, count, window, kv_precision, 0, value_dim)
-        attentions.append(Attention(*shape, label="" if number == 1 else f"_{number}"))
+        attentions.append(Attention(*shape, shares_kv=shared, label="" if number == 1 else f"_{number}"))
     return gemms, small, tuple(attentions)
 
 
@@ -105,7 +105,7 @@ def _latent(
         index_bytes = model.index_head_dim + INDEX_SCALE_BYTES if indexed else 0
         if kv_precision == "fp8" and model.index_heads:  # vLLM's fp8_ds_mla, which keeps the rope part in 16 bits
             index_bytes += rope + 4 * rank // LATENT_GROUP
-        attentions.append(Attention(*shape, index_bytes, "_2" if attentions else ""))
+        attentions.append(Attention(*shape, index_bytes, label="_2" if attentions else ""))
         if indexed:
             wide = model.index_heads * model.index_head_dim
             gemms += gemms_of("attn_index_q_proj", wide, width, alike, weights)
