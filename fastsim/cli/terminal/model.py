@@ -63,7 +63,8 @@ def show(name: str, as_json: bool) -> None:
         note(f"its times cannot be predicted, as it {model['refused']}")
     console.print(f"\n{_sums(known)}")
     for kind in model["layers"]:
-        console.print(f"Layers {kind['layers']}: {_consists(kind, model)}")
+        word = "Layer" if kind["layers"].isdecimal() else "Layers"
+        console.print(f"{word} {kind['layers']}: {_consists(kind, model)}")
 
 
 def _consists(kind: dict[str, Any], model: dict[str, Any]) -> str:
