@@ -244,6 +244,12 @@ HYBRIDS: dict[str, tuple[float, dict[str, Any]]] = {
         | {"layer_types": ["full_attention" if i in (2, 6, 10, 14, 18, 21) else "conv" for i in range(24)]}
         | {"moe_intermediate_size": 1792, "conv_L_cache": 3},
     ),
+    "lfm2-1.2b": (
+        1.17,
+        sizes(2048, 12288, 16, 32, 8, 65536, 128000)
+        | {"model_type": "lfm2", "block_auto_adjust_ff_dim": True, "block_multiple_of": 256, "conv_L_cache": 3}
+        | {"full_attn_idxs": [2, 5, 8, 10, 12, 14]},
+    ),
     "mamba-2.8b": (
         2.77,
         {"model_type": "mamba", "hidden_size": 2560, "num_hidden_layers": 64, "state_size": 16, "expand": 2}

@@ -26,7 +26,7 @@ from fastsim.files.documents import Document, short
 HIDDEN = ("hidden_size", "n_embd", "n_embed", "d_model", "model_dim")
 WIDTH = (
     *("intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size", "ff_intermediate_size"),
-    *("shared_intermediate_size",),
+    *("block_ff_dim", "shared_intermediate_size"),
 )
 VOCABULARY = ("padded_vocab_size", "vocab_size")
 POSITIONS = ("max_position_embeddings", "n_positions", "seq_length", "max_seq_len", "n_ctx", "model_max_length")
@@ -163,6 +163,9 @@ def _width(fields: Fields, moe: Experts, gated: bool, kinds: tuple[Layer, ...], 
         width = int((ratio if isinstance(ratio, int | float) and 0 < ratio < 100 else 4) * hidden)
     if not width and any(layer.mlp == "dense" for layer in kinds):
         return fields.required(*WIDTH)
+    if fields.get("block_auto_adjust_ff_dim"):  # as in LFM2: two thirds, rounded up
+        multiple = fields.optional("block_multiple_of") or 256
+        width = -(-int(2 * width / 3) // multiple) * multiple
     # In the first generation of Qwen the field counts gate and up together.
     return width // 2 if fields.kind == "qwen" else width
 
