@@ -8,7 +8,7 @@ from fastsim.deployment.memory.sizes import MemoryPlan
 from fastsim.deployment.schedulers import Policy, Settings
 from fastsim.errors import ConfigError
 
-ALL_TOKENS = "KV blocks are counted as if all layers kept all tokens"
+BY_LENGTH = "how many KV blocks a simulation has depends on the lengths of its requests"
 
 
 def check(deployment: Deployment, policy: Policy, model: Model, node: Node) -> None:
@@ -94,7 +94,7 @@ def warnings(
     if model.sliding_window is not None and length > model.sliding_window:
         kept = f"layers of {model.name} keep {model.sliding_window} tokens of a request"
         fitting = "" if blocks_given else f", so that {plan.kv_tokens:,} tokens of requests of {length} fit"
-        sentences.append(f"model: {kept}{fitting}; {ALL_TOKENS}")
+        sentences.append(f"model: {kept}{fitting}; {BY_LENGTH}")
     if (tokens := plan.num_blocks * scheduler.block_size) < length:
         blocks = f"{plan.num_blocks} blocks hold {tokens} tokens"
         refuses = "an engine may refuse to start" if not blocks_given else "an engine would not start with its own"

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fastsim.deployment.check import ALL_TOKENS
+from fastsim.deployment.check import BY_LENGTH
 from fastsim.deployment.memory.kv import bytes_of, request_bytes
 from fastsim.deployment.memory.plan import free_bytes
 from fastsim.deployment.resolved import Resolved
@@ -68,5 +68,5 @@ def _with_blocks(resolved: Resolved, number: int) -> Resolved:
         resolved,
         memory=memory,
         deployment=resolved.deployment.model_copy(update={"scheduler": scheduler}),
-        warnings=tuple(warning.replace(ALL_TOKENS, said) for warning in resolved.warnings),
+        warnings=tuple(warning.replace(BY_LENGTH, said) for warning in resolved.warnings),
     )

@@ -226,7 +226,7 @@ def test_warnings() -> None:
     windowed = resolved("model=Mistral-7B-v0.1", "max_model_len=8192").warnings
     (attends,) = windowed
     assert attends.startswith("model: layers of mistralai/Mistral-7B-v0.1 keep 4096 tokens of a request, so that ")
-    assert attends.endswith("fit; KV blocks are counted as if all layers kept all tokens")
+    assert attends.endswith("fit; how many KV blocks a simulation has depends on the lengths of its requests")
     (few,) = resolved("scheduler.num_blocks=10").warnings
     assert few == (
         "scheduler.num_blocks: 10 blocks hold 160 tokens, fewer than max_model_len 4096; an engine would not start "

@@ -51,6 +51,8 @@ def test_weights_are_those_that_vllm_logs() -> None:
     model = load_model("llama-3-8b")
     assert weight_bytes(model, layout(), 0) / GIB == pytest.approx(14.96, abs=0.005)
     assert weight_bytes(model, layout(2), 0) / GIB == pytest.approx(7.48, abs=0.005)
+    # vLLM 0.8.5: issue 17469, "Model loading took 14.2474 GiB"
+    assert weight_bytes(load_model("Qwen3-30B-A3B"), layout(4), 0) / GIB == pytest.approx(14.2474, abs=0.005)
     # With the cosines and sines of 131,072 positions: case of vLLM 0.11 in test_reserve.py.
     assert weight_bytes(load_model("llama-3.1-8b"), layout(), 0) / GIB == pytest.approx(14.99, abs=0.005)
 

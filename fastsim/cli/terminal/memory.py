@@ -23,7 +23,10 @@ def show(account: dict[str, Any], as_json: bool) -> None:
         sizes = [f"{stage[name]:.2f} GiB" for name in ("weights_gib", "reserve_gib", "free_gib")]
         stages.add_row(str(number), str(stage["layers"]), *sizes, f"{stage['kv_bytes_per_token']:,}")
     console.print(stages)
+    blocks = f" ({account['num_blocks']:,} blocks of {account['block_size']})"
+    if account["num_blocks"] * account["block_size"] != account["kv_tokens"]:  # windows: see the note
+        blocks = ""
     console.print(
         f"\nKV cache of a replica: {account['kv_tokens']:,} tokens, {account['concurrency']:.2f} requests of "
-        f"{account['max_model_len']:,} tokens ({account['num_blocks']:,} blocks of {account['block_size']})"
+        f"{account['max_model_len']:,} tokens{blocks}"
     )
