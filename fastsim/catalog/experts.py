@@ -84,7 +84,7 @@ def _listed(fields: Fields, number: int) -> set[int] | None:
     types = fields.get("mlp_layer_types")
     if isinstance(types, list):
         return {i for i, kind in enumerate(types[:number]) if kind != "dense"}
-    flags = fields.whole_numbers("moe_layer_freq")
+    flags = fields.of_each_layer("moe_layer_freq")
     if flags is not None:
         return {i for i, flag in enumerate(flags[:number]) if flag}
     chosen = fields.whole_numbers("moe_layers")

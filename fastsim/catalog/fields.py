@@ -72,13 +72,17 @@ class Fields:
         return value
 
     def whole_numbers(self, *names: str) -> list[int] | None:
-        """A list of whole numbers; None where the field is no list. Raises CatalogError for other entries."""
+        """A list of whole numbers; None where it is not stated. Raises CatalogError for anything else."""
         value = self.get(*names)
-        if not isinstance(value, list):
+        if value is None:
             return None
-        if not all(is_whole(one) and 0 <= one < LARGEST for one in value):
+        if not isinstance(value, list) or not all(is_whole(one) and 0 <= one < LARGEST for one in value):
             raise self.fault(self.spelling(*names), "is not a list of whole numbers (e.g. [0, 1])")
         return value
+
+    def of_each_layer(self, name: str) -> list[int] | None:
+        """A list of whole numbers, one for each layer; None where the field is a number for all of them."""
+        return self.whole_numbers(name) if isinstance(self.get(name), list) else None
 
     def inner(self, *names: str) -> "Fields":
         """The fields of an object within this one; without any where it is not stated."""

@@ -33,7 +33,7 @@ def layers(fields: Fields, number: int, heads: Heads, hidden: int, has_experts: 
         alone = []
     both, only_states = beside(fields), all(kind == "linear" for kind in kinds)
     chosen = routed(fields, number) if has_experts else set()
-    widths = fields.whole_numbers("intermediate_size") or []
+    widths = fields.of_each_layer("intermediate_size") or []
     found = []
     for i in range(number):
         mlp = "experts" if i in chosen else "dense"
