@@ -3,7 +3,7 @@
 from typing import Any
 
 from fastsim.deployment.memory.kv import longest_request
-from fastsim.deployment.memory.plan import free_bytes
+from fastsim.deployment.memory.plan import free_bytes, states_bytes
 from fastsim.deployment.memory.sizes import GIB, block_bytes, reserve_bytes, weight_bytes
 from fastsim.deployment.resolved import Resolved
 from fastsim.errors import ConfigError
@@ -32,6 +32,7 @@ def account(resolved: Resolved) -> dict[str, Any]:
                 "layers": resolved.pipeline_layers[stage],
                 "weights_gib": weight_bytes(model, layout, stage) / GIB,
                 "reserve_gib": reserve_bytes(model, layout, stage) / GIB,
+                "states_gib": states_bytes(model, device, layout, stage) / GIB,
                 "free_gib": free[stage] / GIB,
                 "kv_bytes_per_token": block_bytes(model, layout, stage) // layout.block_size,
             }

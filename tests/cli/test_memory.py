@@ -30,7 +30,7 @@ def test_every_stage_has_a_row() -> None:
     two = json.loads(ran_json("model=deepseek-v3", "tensor_parallel_size=8", "pipeline_parallel_size=2"))
     assert [stage["layers"] for stage in two["stages"]] == [31, 30]
     for stage in two["stages"]:
-        held = stage["weights_gib"] + stage["reserve_gib"] + stage["free_gib"]
+        held = stage["weights_gib"] + stage["reserve_gib"] + stage["states_gib"] + stage["free_gib"]
         assert held == pytest.approx(two["usable_gib"], abs=1e-6)
     assert two["gpus"] == 16 and two["concurrency"] == pytest.approx(two["kv_tokens"] / 8192)
 
@@ -49,3 +49,12 @@ def test_windows_hold_more_tokens_than_blocks_of_all_layers() -> None:
     windowed = json.loads(ran_json("model=google/gemma-3-27b-it", "max_model_len=131072", "scheduler.chunk_size=8192"))
     all_layers = windowed["stages"][0]["free_gib"] * 2**30 / windowed["stages"][0]["kv_bytes_per_token"]
     assert windowed["kv_tokens"] > 131072 > all_layers  # 52 of 62 layers keep 1,024 tokens and those of a chunk
+
+
+def test_states_of_linear_mixers_leave_room_for_the_kv_cache() -> None:
+    hybrid = ("model=Qwen/Qwen3-Next-80B-A3B-Instruct", "tensor_parallel_size=4", "max_model_len=32768")
+    (few,) = json.loads(ran_json(*hybrid, "scheduler.max_num_seqs=128"))["stages"]
+    (many,) = json.loads(ran_json(*hybrid, "scheduler.max_num_seqs=2048"))["stages"]
+    # 36 layers keep a float32 or bf16 state of 128 x 128 for each of 32 heads, and the tokens of a convolution.
+    assert few["states_gib"] == pytest.approx(128 * 36 * (32 * 128 * 128 * 2) / 4 / 2**30, rel=0.15)
+    assert many["states_gib"] == pytest.approx(0.9 * many["free_gib"], rel=1e-3) and many["free_gib"] > 0

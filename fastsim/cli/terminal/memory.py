@@ -18,9 +18,12 @@ def show(account: dict[str, Any], as_json: bool) -> None:
         f"PP {deployment['pipeline_parallel_size']}: {account['usable_gib']:.2f} GiB of a GPU "
         f"({deployment['gpu_memory_utilization']:g} of {account['torch_gib']:g})\n"
     )
-    stages = table(("stage", "layers", "weights", "to work in", "KV cache", "KV bytes of a token"))
+    parts = {"weights": "weights_gib", "to work in": "reserve_gib", "KV cache": "free_gib"}
+    if any(stage["states_gib"] for stage in account["stages"]):
+        parts["linear states"] = "states_gib"
+    stages = table(("stage", "layers", *parts, "KV bytes of a token"))
     for number, stage in enumerate(account["stages"]):
-        sizes = [f"{stage[name]:.2f} GiB" for name in ("weights_gib", "reserve_gib", "free_gib")]
+        sizes = [f"{stage[name]:.2f} GiB" for name in parts.values()]
         stages.add_row(str(number), str(stage["layers"]), *sizes, f"{stage['kv_bytes_per_token']:,}")
     console.print(stages)
     blocks = f" ({account['num_blocks']:,} blocks of {account['block_size']})"

@@ -8,9 +8,10 @@ from fastsim.errors import DoesNotFitError
 
 from .kv import bytes_of, longest_request
 from .reserve import BYTES
-from .sizes import GIB, Layout, MemoryPlan, block_bytes, reserve_bytes, weight_bytes
+from .sizes import GIB, Layout, MemoryPlan, block_bytes, reserve_bytes, stage_operators, weight_bytes
 from .vidur import _vidur_blocks_per_sequence, _vidur_sequence_bytes, vidur_max_batch_size, vidur_params_per_device
 
+STATES_TO_KV = 0.9  # of the memory that linear mixers and KV cache share
 MARGIN, MARGIN_GIB = 0.05, 0.25  # of the KV cache, by which the planner may err
 
 
@@ -42,6 +43,22 @@ def _fullest(model: Model, device: Device, layout: Layout) -> int:
 
 
 def free_bytes(model: Model, device: Device, layout: Layout, stage: int) -> int:
+    """Bytes for the KV cache on a GPU of a stage; negative where not even the weights fit."""
+    return _pool_bytes(model, device, layout, stage) - states_bytes(model, device, layout, stage)
+
+
+def states_bytes(model: Model, device: Device, layout: Layout, stage: int) -> int:
+    """Bytes that the states of linear mixers take on a GPU of a stage: for max_num_seqs sequences, if there is room.
+
+    They share a pool with the KV cache, of which they get no more than SGLang gives them (mamba_full_memory_ratio).
+    """
+    state = stage_operators(model, layout, stage).state_bytes_per_sequence()
+    most = int(_pool_bytes(model, device, layout, stage) * STATES_TO_KV / (1 + STATES_TO_KV))
+    return min(layout.max_num_seqs * state, max(most, state))
+
+
+def _pool_bytes(model: Model, device: Device, layout: Layout, stage: int) -> int:
+    """Bytes for the KV cache and the states of linear mixers."""
     usable = int(device.torch_memory_gib * GIB * layout.gpu_memory_utilization)
     return usable - weight_bytes(model, layout, stage) - reserve_bytes(model, layout, stage)
 
@@ -65,7 +82,7 @@ def _plan(model: Model, device: Device, layout: Layout) -> MemoryPlan:
         watermark_blocks=int(layout.watermark * num_blocks),
         weights_gib=weight_bytes(model, layout, fullest) / GIB,
         kv_gib=min(num_blocks, fitting) * size / GIB if layout.num_blocks is None else num_blocks * size / GIB,
-        reserve_gib=reserve_bytes(model, layout, fullest) / GIB,
+        reserve_gib=(reserve_bytes(model, layout, fullest) + states_bytes(model, device, layout, fullest)) / GIB,
         block_bytes=size,
         kv_tokens=tokens or num_blocks * layout.block_size,
     )
@@ -98,7 +115,8 @@ def check_longest(model: Model, device: Device, layout: Layout) -> None:
     than the largest error of the planner (test_reserve.py).
     """
     for stage in range(layout.pipeline_parallel_size):
-        free = free_bytes(model, device, layout, stage)
+        state = stage_operators(model, layout, stage).state_bytes_per_sequence()
+        free = _pool_bytes(model, device, layout, stage) - state  # of one request
         needed = bytes_of(model, layout, stage, layout.max_model_len)
         if needed <= max(free * (1 + MARGIN), free + MARGIN_GIB * GIB):
             continue
@@ -112,7 +130,7 @@ def check_longest(model: Model, device: Device, layout: Layout) -> None:
 
 def _why_not(model: Model, device: Device, layout: Layout, fullest: int) -> str:
     weights = weight_bytes(model, layout, fullest) / GIB
-    reserve = reserve_bytes(model, layout, fullest) / GIB
+    reserve = (reserve_bytes(model, layout, fullest) + states_bytes(model, device, layout, fullest)) / GIB
     usable = device.torch_memory_gib * layout.gpu_memory_utilization
     missing = (block_bytes(model, layout, fullest) - free_bytes(model, device, layout, fullest)) / GIB
     share = f"{layout.gpu_memory_utilization:g} of {device.torch_memory_gib:g}"

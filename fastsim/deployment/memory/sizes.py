@@ -112,14 +112,12 @@ def reserve_bytes(model: Model, layout: Layout, stage: int) -> int:
     """Bytes on one GPU that can hold neither weights nor KV cache, as vLLM's profile run finds them.
 
     They are what CUDA takes, the buffers of collectives, and the peak of a run of the largest iteration: that of its
-    layers, or on the last stage that of the sampler, if it is higher. The states of linear mixers are kept for
-    max_num_seqs sequences.
+    layers, or on the last stage that of the sampler, if it is higher.
     """
     ops, tokens = stage_operators(model, layout, stage), layout.max_iteration_tokens
     alone = layout.tensor_parallel_size == 1 and layout.pipeline_parallel_size == 1
     peak = reserve.layer_bytes(model, ops, tokens)
     if stage == layout.pipeline_parallel_size - 1:
         peak = max(peak, reserve.sampler_bytes(model, ops, layout.max_num_seqs, tokens))
-    states = layout.max_num_seqs * ops.state_bytes_per_sequence()
     held = reserve.CONTEXT_GIB + (0 if alone else reserve.COMMUNICATION_GIB)
-    return int(held * GIB) + peak + states
+    return int(held * GIB) + peak
