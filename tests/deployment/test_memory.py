@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from published import TYPED
 
 from fastsim.catalog.load import load_device, load_model
-from fastsim.catalog.model import Model
+from fastsim.catalog.model import Heads, Layer, Model
+from fastsim.deployment.memory.kv import bytes_of, longest_request
 from fastsim.deployment.memory.plan import blocks_that_fit, plan
 from fastsim.deployment.memory.sizes import GIB, Layout, MemoryPlan, block_bytes, rope_bytes, weight_bytes
 from fastsim.errors import DoesNotFitError
@@ -246,3 +247,19 @@ def test_more_gpus_or_more_memory_never_hold_less(given: Layout, name: str) -> N
 def test_a_plan_is_plain_data() -> None:
     planned: MemoryPlan = plan(load_model("phi-2"), load_device("a40"), layout())
     assert all(isinstance(getattr(planned, name), int | float) for name in MemoryPlan.__slots__)
+
+
+def test_tokens_of_a_hybrid_are_those_that_vllm_logs() -> None:
+    # Gemma-4-31B with TP 2 and 8,192 tokens of an iteration, vLLM of May 2026: "Available KV cache memory: 10.12 GiB",
+    # "GPU KV cache size: 169,314 tokens", "Maximum concurrency for 163,840 tokens per request: 1.03x", and about
+    # 172,544 as the longest max_model_len. Of 60 layers ten have no window, and 4 KV heads of 512 instead of 16 of 256.
+    windowed = Layer(window=1024, heads=Heads(32, 16, 256, 256))
+    whole = Layer(heads=Heads(32, 4, 512, 512))
+    gemma = replace(
+        load_model("google/gemma-3-27b-it"), num_layers=60, layers=((windowed,) * 5 + (whole,)) * 10, quantization=None
+    )
+    given = layout(2, max_model_len=163_840, max_iteration_tokens=8192)
+    tokens = 10.12 * GIB / bytes_of(gemma, given, 0, 163_840) * 163_840
+    assert tokens == pytest.approx(169_314, rel=0.005)
+    longest = longest_request(gemma, replace(given, max_model_len=262_144), 0, 10.12 * GIB)
+    assert longest == pytest.approx(172_544, rel=0.01)
