@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastsim.deployment.check import BY_LENGTH
-from fastsim.deployment.memory.kv import bytes_of, request_bytes
+from fastsim.deployment.memory.kv import Tokens, bytes_of, request_bytes
 from fastsim.deployment.memory.plan import free_bytes
 from fastsim.deployment.resolved import Resolved
 from fastsim.workload import Workload
@@ -22,22 +22,22 @@ DECODED = (1 / 6, 1 / 2, 5 / 6)  # shares of a request's outputs at which its me
 def with_windows(resolved: Resolved, workload: Workload) -> Resolved:
     """The deployment with as many KV blocks as hold what fits of these requests.
 
-    While a request decodes, it takes blocks for all its tokens, and bytes by layer: of all tokens, or of the window and
-    an iteration. The memory that is free, over the mean of the bytes of a block, weighted by how long requests stay, is
-    the number of blocks. Blocks that the user gave stay as they are, and so does a model without windows.
+    A request takes blocks for all its tokens, and bytes by layer: of all tokens, or of the window and what an iteration
+    adds. The memory that is free, over the mean of the bytes of a block, weighted by how long requests stay, is the
+    number of blocks. Blocks that the user gave stay as they are, and so does a model without windows.
     """
     layout, model = resolved.layout, resolved.model
     stages = range(layout.pipeline_parallel_size)
     windows = {each.window for stage in stages for each in resolved.stage_operators(stage).attentions} - {None}
     if not windows or layout.planner != "fastsim" or layout.num_blocks is not None or workload.num_requests == 0:
         return resolved
-    tokens, weights = _held(resolved, workload)
+    tokens, chunk, weights = _held(resolved, workload)
     blocks, longest = -(-tokens // layout.block_size), int(tokens.max())
     fitting, whole = [], True
     for stage in stages:
         free = free_bytes(model, resolved.device, layout, stage)
         whole = whole and bytes_of(model, layout, stage, longest) <= free
-        if taken := float(weights @ request_bytes(model, layout, stage, tokens)):
+        if taken := float(weights @ request_bytes(model, layout, stage, tokens, chunk)):
             fitting.append(int(free * float(weights @ blocks) / taken))
     number = max(1, min(fitting))
     if whole:  # a request that fits alone is not refused because the others are short
@@ -45,13 +45,16 @@ def with_windows(resolved: Resolved, workload: Workload) -> Resolved:
     return _with_blocks(resolved, number)
 
 
-def _held(resolved: Resolved, workload: Workload) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Tokens that requests hold, and how long they hold them, in tokens decoded; both [3 * requests]."""
+def _held(resolved: Resolved, workload: Workload) -> tuple[Tokens, Tokens, NDArray[np.float64]]:
+    """Tokens that requests hold, tokens that an iteration adds, and for how many iterations; all [4 * requests]."""
     prompts, outputs = workload.num_prompt_tokens.astype(np.int64), workload.num_output_tokens.astype(np.int64)
+    most = np.minimum(prompts, resolved.layout.max_iteration_tokens)
+    tokens = np.concatenate([prompts, *(prompts + (share * outputs).astype(np.int64) for share in DECODED)])
     if not resolved.scheduler.policy.blocks_grow:  # every request has memory for max_model_len tokens
-        return np.full(3 * prompts.size, resolved.max_model_len), np.tile(outputs.astype(np.float64), 3)
-    tokens = np.concatenate([prompts + (share * outputs).astype(np.int64) for share in DECODED])
-    return tokens, np.tile(outputs.astype(np.float64), 3)
+        tokens = np.full(tokens.size, resolved.max_model_len)
+    chunk = np.concatenate([most, np.ones(len(DECODED) * outputs.size, np.int64)])
+    iterations = np.concatenate([-(-prompts // most), *[outputs / len(DECODED)] * len(DECODED)])
+    return tokens, chunk, iterations
 
 
 def _with_blocks(resolved: Resolved, number: int) -> Resolved:

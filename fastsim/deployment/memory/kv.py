@@ -16,11 +16,11 @@ from .sizes import Layout, stage_operators
 Tokens = NDArray[np.int64]
 
 
-def request_bytes(model: Model, layout: Layout, stage: int, tokens: Tokens) -> Tokens:
-    """Most bytes of KV cache that requests of so many tokens, int64[n], take on one GPU of a stage, int64[n].
+def request_bytes(model: Model, layout: Layout, stage: int, tokens: Tokens, chunk: int | Tokens) -> Tokens:
+    """Bytes of KV cache that requests of so many tokens, int64[n], take on one GPU of a stage, int64[n].
 
-    A layer with a window holds the window and the tokens of an iteration, in blocks, and one block more because the
-    window may begin within a block.
+    A layer with a window holds the window and the ``chunk`` of tokens that an iteration adds, in blocks, and one block
+    more because the window may begin within a block.
     """
     blocks = -(-tokens // layout.block_size)
     total = np.zeros(tokens.shape)
@@ -28,7 +28,7 @@ def request_bytes(model: Model, layout: Layout, stage: int, tokens: Tokens) -> T
     for attention in stage_operators(model, layout, stage).attentions:
         held = blocks
         if attention.window is not None:
-            most = attention.window - 1 + layout.max_iteration_tokens
+            most = attention.window - 1 + chunk
             held = np.minimum(blocks, -(-np.minimum(most, tokens) // layout.block_size) + 1)
         size = attention.count * attention.kept_bytes_per_token() * layout.block_size
         total += held * size * padding.get(attention.window, 1.0)
@@ -36,8 +36,8 @@ def request_bytes(model: Model, layout: Layout, stage: int, tokens: Tokens) -> T
 
 
 def bytes_of(model: Model, layout: Layout, stage: int, tokens: int) -> int:
-    """The same of one request."""
-    return int(request_bytes(model, layout, stage, np.array([tokens]))[0])
+    """Most bytes that a request of so many tokens takes: in the iteration that completes its last prompt chunk."""
+    return int(request_bytes(model, layout, stage, np.array([tokens]), layout.max_iteration_tokens)[0])
 
 
 def longest_request(model: Model, layout: Layout, stage: int, free: float) -> int:
