@@ -49,9 +49,10 @@ NONE = -1  # the null id of requests, batches and stages
     SEQUENCE,  # stage starts so far; orders stage ends at equal times
     TBT_COUNT,  # gaps between output tokens
     KEPT_BATCH,  # batch that has just ended and whose members are still resident in it, NONE when there is none
+    LAST_ARRIVED,  # last request of the stream that has arrived
     SHIFT,  # how many times the bins of the series have been folded
     NUM_COUNTS,
-) = range(34)
+) = range(35)
 
 # Columns of Batches.features.
 (
@@ -95,8 +96,12 @@ NONE = -1  # the null id of requests, batches and stages
     LEFT,  # iterations until the kernel comes back
     LOGGED,  # rows written to the log
     LEFT_OVER,  # prompts in scratch that got no tokens in the batch being formed (sarathi)
+    NEXT_IN_LOOP,  # first request of the closed loop that has no arrival time yet, NONE when there is none
+    LATER,  # requests in State.later
+    DIRECT,  # 1 where one replica serves all requests, and those in State.later come to it without a router
+    TURN,  # requests that round_robin has routed (replicas/route.py)
     NUM_CURSORS,
-) = range(9)
+) = range(13)
 
 # Columns of State.moments.
 (
@@ -134,13 +139,13 @@ class Limits(NamedTuple):
     max_num_batched_tokens: int  # of a batch: vllm, lightllm
     chunk_size: int  # tokens of a batch: sarathi
     max_waiting_iters: int  # decode iterations between two attempts to admit: lightllm
-    router: int  # ROUTED, LEAST_OUTSTANDING, LEAST_WAITING or CUSTOM; the same for all pools
+    router: int  # as in replicas/route.py; the same for all pools
 
 
 class Requests(NamedTuple):
     """Struct of arrays, one entry per request, in any order; times in seconds, NaN where not yet."""
 
-    arrived_at: Floats  # of this simulation alone: a kernel may write when a request arrives that is still to come
+    arrived_at: Floats  # of a request that follows another NaN, or when its client wants to send it, until it is known
     total: Ints  # prompt and output tokens
     prefill: Ints  # tokens to process before the next output token: the prompt, or all tokens so far after a restart
     processed: Ints  # tokens processed; the first output token counts when the prefill is complete
@@ -156,6 +161,10 @@ class Requests(NamedTuple):
     detail: Floats  # breakdown.DETAIL or NO_DETAIL
     replica: Ints  # NONE before the request is routed
     next: Ints  # next to arrive on the same replica; of those that no router has seen, next to arrive at all
+    follower: (
+        Ints  # which arrives once this one has finished, NONE or LOOP (memory/followers.py); [0] where all is known
+    )
+    think: Floats  # s, from the end of the request that it follows to its arrival; [0] where all is known
 
 
 class Replicas(NamedTuple):
@@ -240,3 +249,4 @@ class State(NamedTuple):
     cursor: Longs  # [NUM_CURSORS]
     moments: Floats  # [NUM_MOMENTS] s
     scratch: Longs  # [2, W * S + W] working memory of a policy while it forms a batch
+    later: Ints  # [N] heap of requests that follow others and are to arrive, the next on top; [0] where all is known

@@ -9,6 +9,7 @@ from reference import breakdown as reference_breakdown
 from reference import core as reference
 from reference import counts as reference_measures
 from reference.core import Outcome, Settings
+from reference.state import Request
 from strategies import Case
 
 from fastsim.kernels import state
@@ -19,6 +20,7 @@ from fastsim.kernels.state import Limits, State
 from fastsim.result.breakdown import breakdown_columns
 from fastsim.result.metrics.counts import measures_of
 from fastsim.simulation import layout
+from fastsim.workload.following import LOOP, Following
 
 Kernel = Callable[[State, tuple[Cost, ...], tuple[Limits, ...]], int]
 
@@ -43,6 +45,20 @@ def limits_of(settings: Settings) -> Limits:
     )
 
 
+def following_of(requests: list[Request]) -> Following | None:
+    """Which requests follow others; None where none does."""
+    if all(request.follows is None for request in requests):
+        return None
+    follower = np.full(len(requests), LOOP, np.int32)
+    for i, request in enumerate(requests):
+        if request.follows is not None and request.follows != LOOP:
+            follower[request.follows] = i
+    first = [i for i, request in enumerate(requests) if request.follows is None]
+    loop = [i for i, request in enumerate(requests) if request.follows == LOOP]
+    think = np.array([request.think for request in requests])
+    return Following(follower, think, np.array(first, np.int32), np.array(loop, np.int32))
+
+
 def lay_out(case: Case, log_rows: int, detail: bool = True) -> tuple[State, Limits]:
     requests, settings, _ = case
     limits = limits_of(settings)
@@ -50,16 +66,23 @@ def lay_out(case: Case, log_rows: int, detail: bool = True) -> tuple[State, Limi
         np.array([r.arrived_at for r in requests]),
         np.array([r.num_prompt_tokens for r in requests]),
         np.array([r.num_output_tokens for r in requests]),
+        following_of(requests),
     )
+    if stream.following and settings.num_replicas > 1 and limits.router == route.ROUTED:
+        router = route.ROUND_ROBIN if settings.router == "round_robin" else route.ASSIGNED
+        limits = limits._replace(router=router)
     arena = layout.Arena()
     arrays = layout.lay_out_requests(stream, arena, detail)
     replicas = layout.lay_out_replicas(settings.num_replicas, limits, arena, detail)
     batches = layout.lay_out_batches(settings.num_replicas, limits, arena)
-    if limits.router == route.ROUTED:
+    if stream.following:
+        arrays.replica[:] = [r.replica_id for r in requests]
+    elif limits.router == route.ROUTED:
         turn = np.arange(len(requests)) % settings.num_replicas
         given = np.array([r.replica_id for r in requests])
         layout.assign(arrays, replicas, turn if settings.router == "round_robin" else given)
-    return layout.lay_out_lane(arrays, replicas, batches, limits, 0, settings.num_replicas, log_rows, arena), limits
+    last, following = settings.num_replicas, stream.following
+    return layout.lay_out_lane(arrays, replicas, batches, limits, 0, last, log_rows, arena, following), limits
 
 
 def kernel_of(settings: Settings) -> Kernel:
@@ -131,6 +154,7 @@ def assert_equals_twin(
     assert sorted(rows, key=lambda row: row[:2]) == sorted(map(tuple, twin.iterations), key=lambda row: row[:2])
     columns = lane.requests
     for i, request in enumerate(twin.requests):
+        np.testing.assert_array_equal(columns.arrived_at[i], request.arrived_at)
         got = (columns.scheduled_at[i], columns.started_at[i], columns.first_token_at[i], columns.finished_at[i])
         expected = (request.scheduled_at, request.started_at, request.first_token_at, request.finished_at)
         np.testing.assert_array_equal(got, expected)
@@ -138,7 +162,8 @@ def assert_equals_twin(
         if not np.isnan(request.finished_at):
             assert abs(columns.execution_time[i] - request.execution_time) < 1e-9
         assert columns.restarts[i] == request.num_restarts
-        assert columns.replica[i] == request.replica_id
+        if math.isfinite(request.scheduled_at):
+            assert columns.replica[i] == request.replica_id
     assert_breaks_down(lane, twin, case.cost)
     assert_measured(lane, twin, case)
     gaps = [gap for request in twin.requests for gap in request.token_gaps]

@@ -6,11 +6,13 @@ preemption, full pipelines, waiting queues and ties.
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 from hypothesis import strategies as st
-from reference.state import Request, Settings
+from reference.state import LOOP, Request, Settings
 
 from fastsim.deployment import schedulers
 from fastsim.kernels.cost import COMPOSE_FASTSIM, COMPOSE_VIDUR, Cost, FastsimTables, Floats, VidurTables
@@ -69,6 +71,24 @@ def streams(draw: st.DrawFn, max_requests: int = 16, num_replicas: int = 1, kind
     replicas = draw(st.lists(st.integers(0, num_replicas - 1), min_size=count, max_size=count))
     rows = zip(draw(arrivals(count, kind)), draw(lengths(count)), replicas, strict=True)
     return [Request(time, prompt, output, replica) for time, (prompt, output), replica in rows]
+
+
+@st.composite
+def followers(draw: st.DrawFn, requests: list[Request]) -> list[Request]:
+    """The same requests, of which some arrive only once others have finished: later turns, and those of a loop."""
+    free, stream = [0], requests[:1]
+    for i, request in enumerate(requests[1:], 1):
+        kind = draw(st.sampled_from(["first", "turn", "turn", "loop", "loop"]))
+        think = draw(st.sampled_from([0.0, 0.0, TICK, 3 * TICK, 0.011, 0.7]))
+        if kind == "turn" and free:
+            before = free.pop(draw(st.integers(0, len(free) - 1)))
+            request = replace(request, arrived_at=math.nan, follows=before, think=think)
+        elif kind == "loop":
+            sent_at = draw(st.sampled_from([math.nan, math.nan, request.arrived_at]))
+            request = replace(request, arrived_at=sent_at, follows=LOOP, think=think)
+        stream.append(request)
+        free.append(i)
+    return stream
 
 
 @st.composite
@@ -211,12 +231,20 @@ def costs(draw: st.DrawFn, requests: list[Request], settings: Settings, kind: st
 
 
 @st.composite
-def cases(draw: st.DrawFn, policy: str | None = None, router: str | None = None, max_requests: int = 16) -> Case:
-    """Requests, settings and a cost that go together; what is not given is drawn."""
+def cases(
+    draw: st.DrawFn,
+    policy: str | None = None,
+    router: str | None = None,
+    max_requests: int = 16,
+    follow: bool = False,
+) -> Case:
+    """Requests, settings and a cost that go together; what is not given is drawn. ``follow``: some follow others."""
     policy = policy or draw(st.sampled_from(POLICIES))
     num_replicas = draw(st.sampled_from([1, 1, 2, 3]))
     router = router or draw(st.sampled_from(ROUTERS))
     kind = draw(st.sampled_from(COST_KINDS))
     requests = draw(streams(max_requests, num_replicas, "grid" if kind == "clockwork" else None))
+    if follow:
+        requests = draw(followers(requests))
     settings = draw(settings_for(requests, policy, router, num_replicas))
     return Case(requests, settings, draw(costs(requests, settings, kind)))

@@ -13,6 +13,9 @@ from fastsim.cli import options
 @options.unit
 @options.too_long
 @options.slos
+@click.option(
+    "--users", is_flag=True, help="Find how many users can wait for their answers at once, instead of a rate."
+)
 @click.option("--requests", type=int, help="Requests per run.  [default: 16,000, or all of a file]")
 @click.option(
     "--tolerance", type=float, default=0.01, show_default=True, help="Relative error of the rate, e.g. 0.01 for 1 %."
@@ -30,6 +33,7 @@ def capacity(
     unit: str | None,
     too_long: str,
     slos: tuple[str, ...],
+    users: bool,
     requests: int | None,
     tolerance: float,
     replicates: int,
@@ -38,7 +42,7 @@ def capacity(
     as_json: bool,
     out: Path | None,
 ) -> None:
-    """Find the highest request rate at which DEPLOYMENT meets its objectives.
+    """Find the highest request rate, or number of users, at which DEPLOYMENT meets its objectives.
 
     The default objectives are scheduling_delay:p99<5s, ttft:p90<2s and tbt:p99<200ms.
     """
@@ -60,6 +64,7 @@ def capacity(
             num_requests=requests,
             tolerance=tolerance,
             replicates=replicates,
+            users=users or None,
             too_long=too_long,
             unit=unit,
             progress=progress,

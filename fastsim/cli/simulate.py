@@ -17,6 +17,8 @@ from fastsim.cli import options
 @options.unit
 @options.too_long
 @click.option("--rate", type=float, help="Mean arrivals per second; scales the arrival times of a file.")
+@click.option("--users", type=int, help="Users who each wait for their answer before they send the next request.")
+@click.option("--max-concurrency", type=int, help="Requests that the clients have in flight at most.")
 @click.option("--requests", type=int, help="Number of requests.")
 @click.option("--iterations", is_flag=True, help="Also keep every batch, in iterations.parquet.")
 @click.option(
@@ -41,6 +43,8 @@ def simulate(
     unit: str | None,
     too_long: str,
     rate: float | None,
+    users: int | None,
+    max_concurrency: int | None,
     requests: int | None,
     iterations: bool,
     replicates: int,
@@ -78,7 +82,15 @@ def simulate(
     objectives, excluded = parse_all(slos, "--slo"), parse_exclude(exclude)
     described = Deployment.load(deployment, overrides)
     check_deployment(described, deployment, overrides, policies)
-    stream = load(workload or named or "chat", rate=rate, num_requests=requests, seed=described.seed, unit=unit)
+    stream = load(
+        workload or named or "chat",
+        rate=rate,
+        num_requests=requests,
+        seed=described.seed,
+        unit=unit,
+        users=users,
+        max_concurrency=max_concurrency,
+    )
     with progress_module.progress(f"Simulating {stream.num_requests:,} requests") as progress:
         result = run(
             described,

@@ -1,4 +1,4 @@
-"""The highest rate that passes: bracket it, then halve the bracket on a logarithmic scale."""
+"""The highest rate, or number of users, that passes: bracket it, then halve the bracket."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -53,4 +53,37 @@ def highest_rate(
         passes(rate)
     while bracket.low and bracket.high and bracket.high.rate > bracket.low.rate * (1 + tolerance):
         passes(sqrt(bracket.low.rate * bracket.high.rate))
+    return bracket
+
+
+def most_users(at: Callable[[int], Probed], guess: int, most: int, tolerance: float) -> Bracket:
+    """Bracket the highest number of users that passes; the upper end is at most ``1 + tolerance`` times the lower.
+
+    ``at`` simulates a number of users; every number below one that passes is taken to pass too. The search starts at
+    ``guess`` and ends at ``most``.
+    """
+    bracket = Bracket()
+
+    def passes(users: int) -> bool:
+        probed = at(users)
+        bracket.probes.append(probed)
+        if probed.met:
+            bracket.low = probed
+        else:
+            bracket.high = probed
+        return probed.met
+
+    users = min(guess, most)
+    up = passes(users)
+    while up and users < most:
+        users = min(most, 2 * users)
+        up = passes(users)
+    while not up and bracket.low is None and users > 1:
+        users = max(1, users // 2)
+        passes(users)
+    while bracket.low and bracket.high:
+        low, high = bracket.low.users or 0, bracket.high.users or 0
+        if high - low <= max(1.0, tolerance * low):
+            break
+        passes((low + high) // 2)
     return bracket

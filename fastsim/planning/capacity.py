@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from fastsim.deployment.resolved import Deployment, Resolved, resolve
 from fastsim.errors import ConfigError
 from fastsim.planning import notes
-from fastsim.planning.bracket import highest_rate
+from fastsim.planning.bracket import Bracket, highest_rate, most_users
 from fastsim.predictors.build import build_cost, build_costs, times_notes
 from fastsim.result.metrics.objectives import DEFAULTS, Objective, parse_all
 from fastsim.result.metrics.replicates import HIGH, LOW
@@ -21,12 +22,13 @@ from fastsim.simulation.many import simulate_many
 from fastsim.simulation.probe import Probed, Prober
 from fastsim.simulation.run import Progress
 from fastsim.workload import Workload
-from fastsim.workload.loading import is_description, synthesise
+from fastsim.workload.loading import is_description, is_loop, synthesise
 from fastsim.workload.loading import load as load_workload
 from fastsim.workload.too_long import within
 
 NUM_REQUESTS = 16_000  # of a workload that is drawn from a description
 TOLERANCE = 0.01
+ROUNDS = 10  # requests that each user sends in a run, at least
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,14 @@ class Capacity:
     Attributes
     ----------
     rate : float
-        The highest rate tried that meets all objectives, requests/s; 0 if no rate does.
+        The highest rate tried that meets all objectives, requests/s; 0 if no rate does. With users, the requests that
+        finish per second.
+    users : int or None
+        The highest number of users tried that meets all objectives, who each wait for their answer before they send the
+        next request; 0 if no number does. None if the rate was looked for.
     above : float or None
-        The lowest rate tried that does not, requests/s, at most ``1 + tolerance`` times ``rate``. None: every rate
-        meets the objectives, and ``rate`` is the ceiling.
+        The lowest rate tried that does not, requests/s, or number of users; at most ``1 + tolerance`` times the highest
+        that does. None: every one meets the objectives.
     tolerance : float
         As given.
     objectives : tuple of str
@@ -71,6 +77,7 @@ class Capacity:
     """
 
     rate: float
+    users: int | None
     above: float | None
     tolerance: float
     objectives: tuple[str, ...]
@@ -106,11 +113,12 @@ def capacity(
     num_requests: int | None = None,
     tolerance: float = TOLERANCE,
     replicates: int = 0,
+    users: bool | None = None,
     too_long: str = "refuse",
     unit: str | None = None,
     progress: Progress | None = None,
 ) -> Capacity:
-    """Find the highest rate at which a deployment serves a workload within its objectives.
+    """Find the highest rate, or number of users, at which a deployment serves a workload within its objectives.
 
     Every rate is simulated with the same requests; only the gaps between their arrivals are scaled. The same
     arguments give the same capacity, to the bit, on any number of cores.
@@ -132,6 +140,9 @@ def capacity(
     replicates : int
         How many more times to search, with operator times drawn from their 90 % intervals and, for a preset or
         description, with requests of other seeds. They give ``interval``. From 0 to 1,000, by default 0.
+    users : bool, optional
+        Whether to find the number of users who each wait for their answer before they send the next request, instead of
+        a rate. By default True for a closed loop and False for any other workload.
     too_long : str
         What becomes of requests with more tokens than max_model_len, as for ``simulate``; the rates are those of the
         requests that are left. By default ``"refuse"``.
@@ -165,28 +176,42 @@ def capacity(
         deployment = Deployment.load(deployment)
     wanted = parse_all(objectives, "--slo") or DEFAULTS
     resolved = resolve(deployment)
-    stream = unit_requests(workload, num_requests, deployment.seed, unit)
-    requests = fitting(stream, resolved, too_long)
+    if not is_description(workload):
+        workload = load_workload(workload, unit=unit)
+    loop = is_loop(workload)
+    users = loop if users is None else users
+    if loop and not users:
+        raise ConfigError("users: a closed loop has a number of users and no rate to look for (valid: true)")
+    stream = unit_requests(workload, num_requests, deployment.seed, users)
+    requests = fitting(stream, resolved, too_long, users)
     prober = Prober(resolved, build_cost(resolved).cost, requests)
     ceiling = prober.throughput()
-    bracket = highest_rate(lambda rate: prober.at(rate, wanted), ceiling, ceiling, tolerance)
+    search = partial(_most_users if users else _highest_rate, objectives=wanted, tolerance=tolerance)
+    bracket = search(prober, guess=ceiling)
     if progress:
         progress(1 / (1 + replicates))
     # Where every rate passes, the deployment still finishes no more than its ceiling.
-    rate = ceiling if bracket.high is None else bracket.low.rate if bracket.low else 0.0
+    rate = ceiling if bracket.high is None and not users else bracket.low.rate if bracket.low else 0.0
     probers, rates = [prober], []
     if replicates and rate:
-        others = _replicates(resolved, workload, stream, replicates, too_long)
+        others = _replicates(resolved, workload, stream, replicates, too_long, users)
+        again = partial(_users_again if users else _search_again, objectives=wanted, tolerance=tolerance)
+        guess = bracket.low.users if users and bracket.low and bracket.low.users else rate
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for other_rate in pool.map(lambda other: _search_again(other, wanted, rate, tolerance), others):
+            for other_rate in pool.map(lambda other: again(other, guess=guess), others):
                 rates.append(other_rate)
                 if progress:
                     progress((1 + len(rates)) / (1 + replicates))
         probers += others
+    best = None
+    if rate:
+        best = requests.with_users(bracket.low.users or 1) if users and bracket.low else at_rate(requests, rate)
+    of_bracket = notes.of_users if users else notes.of_capacity
     low, high = np.quantile(rates, (LOW, HIGH)).tolist() if rates else (0.0, 0.0)
     return Capacity(
         rate=rate,
-        above=bracket.high.rate if bracket.high else None,
+        users=None if not users else bracket.low.users if bracket.low else 0,
+        above=None if bracket.high is None else bracket.high.users if users else bracket.high.rate,
         tolerance=tolerance,
         objectives=tuple(map(str, wanted)),
         limited_by=bracket.high.broken if bracket.high else (),
@@ -196,12 +221,12 @@ def capacity(
         interval=(low, high) if rates else None,
         replicates=tuple(rates),
         notes=(
-            *notes.of_capacity(bracket, wanted, requests, rate, tolerance),
+            *of_bracket(bracket, wanted, requests, rate, tolerance),
             *times_notes(resolved),
             *requests.notes,
         ),
         probes=tuple(bracket.probes),
-        summary=_summary(deployment, requests, rate) if rate else None,
+        summary=_summary(deployment, best) if best else None,
         num_requests=requests.num_requests,
         num_runs=sum(each.num_runs for each in probers),
         num_simulated=sum(each.num_simulated for each in probers),
@@ -223,18 +248,33 @@ def check(tolerance: float, replicates: int) -> None:
 
 
 def unit_requests(
-    workload: Workload | str | Path | Mapping[str, Any], num_requests: int | None, seed: int, unit: str | None = None
+    workload: Workload | str | Path | Mapping[str, Any], num_requests: int | None, seed: int, users: bool = False
 ) -> Workload:
-    """Load a workload at 1 request/s; NUM_REQUESTS are drawn of a description unless ``num_requests`` is given."""
+    """Load a workload at 1 request/s, or, if ``users`` are looked for, at any rate.
+
+    NUM_REQUESTS are drawn of a description unless ``num_requests`` is given.
+    """
     if num_requests is None and is_description(workload):
         num_requests = NUM_REQUESTS
-    return load_workload(workload, rate=1.0, num_requests=num_requests, seed=seed, unit=unit)
+    return load_workload(workload, rate=None if users else 1.0, num_requests=num_requests, seed=seed)
 
 
-def fitting(unit: Workload, resolved: Resolved, too_long: str) -> Workload:
-    """The requests of a workload at 1 request/s that a deployment takes, at 1 request/s too."""
+def fitting(unit: Workload, resolved: Resolved, too_long: str, users: bool) -> Workload:
+    """The requests of a workload that a deployment takes, again at 1 request/s unless ``users`` are looked for."""
     within_it = within(unit, resolved.max_model_len, too_long)
-    return within_it if within_it.num_requests == unit.num_requests else within_it.at_rate(1.0)
+    return within_it if users or within_it.num_requests == unit.num_requests else within_it.at_rate(1.0)
+
+
+def _highest_rate(prober: Prober, guess: float, objectives: Sequence[Objective], tolerance: float) -> Bracket:
+    """Bracket the highest rate; without replicates ``guess`` is the ceiling."""
+    return highest_rate(lambda rate: prober.at(rate, objectives), guess, guess, tolerance)
+
+
+def _most_users(prober: Prober, guess: float, objectives: Sequence[Objective], tolerance: float) -> Bracket:
+    """Bracket the highest number of users, at most a tenth of the requests that they send in a run."""
+    slots = prober.resolved.num_replicas * prober.resolved.scheduler.max_num_seqs
+    most = max(1, prober.num_requests // ROUNDS)
+    return most_users(lambda users: prober.with_users(users, objectives), slots, most, tolerance)
 
 
 def at_rate(unit: Workload, rate: float) -> Workload:
@@ -248,29 +288,38 @@ def _replicates(
     unit: Workload,
     number: int,
     too_long: str,
+    users: bool,
 ) -> list[Prober]:
     """Probers of the same deployment with operator times drawn anew and, for a description, with other requests."""
     seed = resolved.seed
     costs = [built.cost for built in build_costs(resolved, number, seed)]
     if isinstance(workload, Workload) or not is_description(workload):
-        requests = fitting(unit, resolved, too_long)
+        requests = fitting(unit, resolved, too_long, users)
         return [Prober(resolved, cost, requests) for cost in costs]
     streams = (
-        synthesise(workload, rate=1.0, num_requests=unit.num_requests, seed=seed + 1 + index) for index in range(number)
+        synthesise(workload, rate=None if users else 1.0, num_requests=unit.num_requests, seed=seed + 1 + index)
+        for index in range(number)
     )
-    drawn = (fitting(stream, resolved, too_long) for stream in streams)
+    drawn = (fitting(stream, resolved, too_long, users) for stream in streams)
     return [Prober(resolved, cost, stream) for cost, stream in zip(costs, drawn, strict=True)]
 
 
-def _search_again(prober: Prober, objectives: Sequence[Objective], guess: float, tolerance: float) -> float:
+def _users_again(prober: Prober, guess: float, objectives: Sequence[Objective], tolerance: float) -> float:
+    """The most users of a replicate."""
+    most = max(1, prober.num_requests // ROUNDS)
+    bracket = most_users(lambda users: prober.with_users(users, objectives), int(guess), most, tolerance)
+    return float(bracket.low.users or 0) if bracket.low else 0.0
+
+
+def _search_again(prober: Prober, guess: float, objectives: Sequence[Objective], tolerance: float) -> float:
     """The capacity of a replicate, requests/s."""
     bracket = highest_rate(lambda rate: prober.at(rate, objectives), guess, guess, tolerance, step=1.05)
     return bracket.low.rate if bracket.low else 0.0
 
 
-def _summary(deployment: Deployment, unit: Workload, rate: float) -> dict[str, Any]:
-    """The summary of a simulation at ``rate``."""
-    run = simulate_many([(deployment, at_rate(unit, rate))])[0]
+def _summary(deployment: Deployment, workload: Workload) -> dict[str, Any]:
+    """The summary of a simulation."""
+    run = simulate_many([(deployment, workload)])[0]
     if run.summary is None:
         assert run.error is not None
         raise run.error

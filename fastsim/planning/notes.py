@@ -32,16 +32,26 @@ def of_capacity(
             "the rate given is what the deployment finishes, so use more requests"
         )
         return
-    for objective in objectives:
-        quantile = QUANTILES.get(objective.statistic)
-        above = unit.num_requests * (1 - quantile) if quantile else FEW
-        if above < FEW - 1e-6:
-            enough = f"{FEW / (1 - (quantile or 0)):,.0f}"
-            yield (
-                f"{objective}: {above:.2g} of {unit.num_requests:,} requests lie above this quantile; "
-                f"use {enough} or more"
-            )
+    yield from _of_quantiles(objectives, unit)
     yield from _of_overload(objectives, unit, rate, tolerance, "the run")
+
+
+def of_users(
+    bracket: Bracket, objectives: Sequence[Objective], unit: Workload, rate: float, tolerance: float
+) -> Iterator[str]:
+    """Notes on a number of users; ``rate``: the requests/s that finish with so many, 0 if no number serves."""
+    if not rate:
+        reasons = ", ".join(
+            f"{name} is {_seconds(bracket.probes[-1].figures.get(name))}" for name in bracket.probes[-1].broken
+        )
+        yield f"not even a single user is served within the objectives: {reasons}"
+        return
+    if bracket.high is None and bracket.low is not None:
+        yield (
+            f"all numbers up to {bracket.low.users:,} users meet the objectives; more of them than a tenth of the "
+            f"{unit.num_requests:,} requests show no steady state, so use more requests"
+        )
+    yield from _of_quantiles(objectives, unit)
 
 
 def of_search(
@@ -57,6 +67,19 @@ def of_search(
     if ties:
         yield f"{ties} more {'is' if ties == 1 else 'are'} within {TIE:.0%} of the winner, which is too close to call"
     yield from _of_overload(objectives, winner.unit, row["capacity"], tolerance, "the winner's run")
+
+
+def _of_quantiles(objectives: Sequence[Objective], unit: Workload) -> Iterator[str]:
+    """A note for each objective whose quantile hardly any request lies above."""
+    for objective in objectives:
+        quantile = QUANTILES.get(objective.statistic)
+        above = unit.num_requests * (1 - quantile) if quantile else FEW
+        if above < FEW - 1e-6:
+            enough = f"{FEW / (1 - (quantile or 0)):,.0f}"
+            yield (
+                f"{objective}: {above:.2g} of {unit.num_requests:,} requests lie above this quantile; "
+                f"use {enough} or more"
+            )
 
 
 def hidden_overload(objectives: Sequence[Objective], unit: Workload, rate: float) -> float | None:

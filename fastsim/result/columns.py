@@ -30,6 +30,9 @@ REQUESTS = (
     Column("num_restarts", "int32", "", "times it was preempted and had to compute its tokens again"),
 )
 
+# Of workloads that have sessions.
+SESSION = Column("session_id", "int64", "", "session that it is a turn of")
+
 # The parts of e2e, in the order of a request's life; they add up to it. Host time and the time lost to preemption are
 # parts of their own, which the other parts do not include.
 BREAKDOWN = (

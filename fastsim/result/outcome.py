@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from fastsim.kernels.state import Replicas, Requests
 from fastsim.result.breakdown import breakdown_columns
 from fastsim.result.metrics.counts import Measures
+from fastsim.workload import Workload
 
 
 class Outcome(NamedTuple):
@@ -28,6 +29,19 @@ def release(requests: Requests, arrived_at: NDArray[np.float64]) -> Requests:
     """
     empty = np.empty(0, np.int32)
     return requests._replace(arrived_at=arrived_at, prefill=empty, blocks=empty, next=empty)
+
+
+def with_sessions(columns: dict[str, NDArray[Any]], workload: Workload) -> dict[str, NDArray[Any]]:
+    """Return the columns with that of sessions if the workload has them, and with the rows in order of arrival.
+
+    Requests that follow others are in another order before.
+    """
+    if workload.session_id is not None:
+        columns = {**columns, "session_id": workload.session_id}
+    if workload.following is None:
+        return columns
+    order = np.argsort(columns["arrived_at"], kind="stable")
+    return {name: values[order] for name, values in columns.items()}
 
 
 def request_columns(

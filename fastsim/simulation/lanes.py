@@ -16,7 +16,7 @@ from fastsim.errors import TooLargeError
 from fastsim.kernels import state
 from fastsim.kernels.cost import Cost
 from fastsim.kernels.exits import Exit
-from fastsim.kernels.replicas.route import CUSTOM, LEAST_OUTSTANDING, LEAST_WAITING, ROUTED
+from fastsim.kernels.replicas.route import ASSIGNED, CUSTOM, LEAST_OUTSTANDING, LEAST_WAITING, ROUND_ROBIN, ROUTED
 from fastsim.kernels.state import Limits, State
 from fastsim.simulation import layout
 from fastsim.simulation.check import check_size, described
@@ -70,9 +70,15 @@ def kernel_of(
     return run
 
 
-def limits_of(resolved: Resolved) -> Limits:
-    """Return the limits of a deployment on batches and memory, as the kernel reads them."""
+def limits_of(resolved: Resolved, workload: Workload | None = None) -> Limits:
+    """Return the limits of a deployment on batches and memory, as the kernel reads them.
+
+    Where requests of ``workload`` follow others, no router can choose replicas beforehand.
+    """
     scheduler, memory = resolved.scheduler, resolved.memory
+    router = CUSTOM if is_function(resolved.router) else ROUTERS.get(resolved.router, ROUTED)
+    if router == ROUTED and resolved.num_replicas > 1 and workload is not None and workload.following is not None:
+        router = ROUND_ROBIN if resolved.router == "round_robin" else ASSIGNED
     return Limits(
         num_stages=resolved.pipeline_parallel_size,
         num_blocks=memory.num_blocks,
@@ -85,7 +91,7 @@ def limits_of(resolved: Resolved) -> Limits:
         max_num_batched_tokens=scheduler.max_num_batched_tokens,
         chunk_size=scheduler.chunk_size,
         max_waiting_iters=scheduler.max_waiting_iters,
-        router=CUSTOM if is_function(resolved.router) else ROUTERS.get(resolved.router, ROUTED),
+        router=router,
     )
 
 
@@ -98,7 +104,7 @@ def lay_out(
     ``log_rows`` is the room for rows in the log of each thread; ``detail`` keeps where the time of each request goes.
     """
     number = resolved.num_replicas
-    num_lanes = min(number, os.cpu_count() or 1) if limits.router == ROUTED else 1
+    num_lanes = min(number, os.cpu_count() or 1) if limits.router == ROUTED and not stream.following else 1
     whole = lay_out_whole(resolved, limits, workload, stream, layout.Arena(), log_rows, detail)
     bounds = np.linspace(0, number, num_lanes + 1).astype(int)
     if num_lanes == 1:
@@ -147,9 +153,11 @@ def lay_out_whole(
         batches = layout.lay_out_batches(number, limits, arena)
     except MemoryError:  # the system may give no such piece at once, even if little of it would be written
         raise TooLargeError(f"{described(resolved)} need a larger piece of memory than the system gives") from None
-    if limits.router == ROUTED:
+    if limits.router == ASSIGNED:
+        requests.replica[:] = assignment(resolved, workload)
+    elif limits.router == ROUTED and not stream.following:
         layout.assign(requests, replicas, assignment(resolved, workload))
-    return layout.lay_out_lane(requests, replicas, batches, limits, 0, number, log_rows, arena)
+    return layout.lay_out_lane(requests, replicas, batches, limits, 0, number, log_rows, arena, stream.following)
 
 
 def assignment(resolved: Resolved, workload: Workload) -> NDArray[np.integer]:

@@ -13,6 +13,8 @@ from fastsim.kernels.accounts import counts as measure
 from fastsim.kernels.replicas.route import ROUTED
 from fastsim.kernels.replicas.tournament import winner_tree
 from fastsim.kernels.state import Batches, Limits, Log, Replicas, Requests, State, Tally
+from fastsim.workload import Workload
+from fastsim.workload.following import Following
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.integer]
@@ -38,14 +40,23 @@ class Arena:
 
 
 class Stream(NamedTuple):
-    """The arrays that all simulations of a workload read and none changes; n requests in order of arrival."""
+    """The arrays that all simulations of a workload read and none changes; n requests.
 
-    arrived_at: Floats  # float64[n], s, ascending
+    Requests are in order of arrival where no request follows another.
+    """
+
+    arrived_at: Floats  # float64[n], s; NaN where it is not known before the simulation
     total: NDArray[np.int32]  # int32[n], prompt and output tokens; writable, as kernels are compiled for that
     num_prompt_tokens: NDArray[np.int32]  # int32[n]
+    following: Following | None = None
 
 
-def share(arrived_at: Floats, num_prompt_tokens: Integers, num_output_tokens: Integers) -> Stream:
+def share(
+    arrived_at: Floats,
+    num_prompt_tokens: Integers,
+    num_output_tokens: Integers,
+    following: Following | None = None,
+) -> Stream:
     """Return a workload's arrays in the form that simulations start from, which all of them may share.
 
     Parameters
@@ -54,9 +65,11 @@ def share(arrived_at: Floats, num_prompt_tokens: Integers, num_output_tokens: In
         Arrival times in seconds, ascending. The result shares this memory.
     num_prompt_tokens, num_output_tokens : int[n]
         Prompt and output tokens of each request, at least 1.
+    following : Following, optional
+        Which requests follow others. By default none do.
     """
     total = np.add(num_prompt_tokens, num_output_tokens, dtype=np.int32, casting="same_kind")
-    return Stream(arrived_at, total, num_prompt_tokens.astype(np.int32))
+    return Stream(arrived_at, total, num_prompt_tokens.astype(np.int32), following)
 
 
 @lru_cache(maxsize=256)
@@ -70,11 +83,18 @@ def bytes_each(num_stages: int, max_num_seqs: int, block_size: int, detail: bool
     return sum(np.asarray(column).nbytes for column in requests), sum(column.nbytes for column in (*replicas, *batches))
 
 
+def stream_of(workload: Workload) -> Stream:
+    """Return the arrays of a workload that simulations start from."""
+    columns = workload.arrived_at, workload.num_prompt_tokens, workload.num_output_tokens
+    return share(*columns, workload.following)
+
+
 def lay_out_requests(stream: Stream, arena: Arena, detail: bool = False) -> Requests:
     """Return the columns of requests that are yet to arrive; ``detail`` also keeps where the time of each one goes."""
     number = len(stream.arrived_at)
     arrived_at, prefill = arena.take("arrived_at", number), arena.take("prefill", number, np.int32)
     arrived_at[:], prefill[:] = stream.arrived_at, stream.num_prompt_tokens
+    following = stream.following
     never = {
         name: arena.take(name, number, value=math.nan)
         for name in ("scheduled_at", "started_at", "first_token_at", "last_token_at", "finished_at")
@@ -91,6 +111,8 @@ def lay_out_requests(stream: Stream, arena: Arena, detail: bool = False) -> Requ
         detail=breakdown.DETAIL if detail else breakdown.NO_DETAIL,
         replica=arena.take("replica", number, np.int32, state.NONE),
         next=arena.take("next", number, np.int32, state.NONE),
+        follower=following.follower if following else arena.take("follower", 0, np.int32),
+        think=following.think if following else arena.take("think", 0),
         **never,
     )
 
@@ -190,10 +212,12 @@ def lay_out_lane(
     last: int,
     log_rows: int,
     arena: Arena,
+    following: Following | None = None,
 ) -> State:
     """Return the state of one thread, which simulates the replicas from ``first`` up to, but not including, ``last``.
 
-    ``log_rows`` is the number of rows that its log of iterations has room for; 0 keeps no log.
+    ``log_rows`` is the number of rows that its log of iterations has room for; 0 keeps no log. Where requests follow
+    others (``following``), one thread simulates all replicas.
     """
     cursor = arena.take("cursor", state.NUM_CURSORS, np.int64)
     cursor[[state.REPLICA, state.FIRST]] = first
@@ -202,13 +226,16 @@ def lay_out_lane(
     moments = arena.take("moments", state.NUM_MOMENTS)
     moments[state.HORIZON] = math.inf
     if number:
-        moments[state.ORIGIN] = requests.arrived_at[0]
-    cursor[state.NEXT_REQUEST] = state.NONE
-    if limits.router != ROUTED and number:
+        moments[state.ORIGIN] = requests.arrived_at[following.first[0] if following else 0]
+    cursor[[state.NEXT_REQUEST, state.NEXT_IN_LOOP]] = state.NONE
+    if following:
+        _link(requests, replicas, limits, following, cursor)
+    elif limits.router != ROUTED and number:
         # All wait for the router, in order of arrival.
         requests.next[:-1] = np.arange(1, number)
         cursor[state.NEXT_REQUEST] = 0
-        moments[state.HORIZON] = requests.arrived_at[0]
+    if cursor[state.NEXT_REQUEST] != state.NONE:
+        moments[state.HORIZON] = moments[state.ORIGIN]
     return State(
         requests=requests,
         replicas=replicas,
@@ -219,7 +246,26 @@ def lay_out_lane(
         cursor=cursor,
         moments=moments,
         scratch=arena.take("scratch", (2, limits.max_num_seqs * (limits.num_stages + 1)), np.int64),
+        later=arena.take("later", number if following else 0, np.int32),
     )
+
+
+def _link(
+    requests: Requests, replicas: Replicas, limits: Limits, following: Following, cursor: NDArray[np.int64]
+) -> None:
+    """Make lists of the requests that come first and of the closed loop; the first go to the router if there is one."""
+    for ids in (following.first, following.loop):
+        requests.next[ids[:-1]] = ids[1:]
+    if following.loop.size:
+        cursor[state.NEXT_IN_LOOP] = following.loop[0]
+    if limits.router != ROUTED:
+        cursor[state.NEXT_REQUEST] = following.first[0]
+        return
+    cursor[state.DIRECT] = 1
+    requests.replica[following.first] = 0
+    replicas.counts[0, [state.HEAD, state.COMING]] = following.first[0]
+    replicas.counts[0, state.TAIL] = following.first[-1]
+    replicas.counts[0, state.UNSEEN] = following.first.size
 
 
 def assign(requests: Requests, replicas: Replicas, replica_of: Integers) -> None:

@@ -18,7 +18,7 @@ from fastsim.predictors.build import Built, build_cost
 from fastsim.predictors.times.reach import reach_of
 from fastsim.result.metrics.counts import measures_of
 from fastsim.result.metrics.summary import add_details, summarise
-from fastsim.result.outcome import request_columns
+from fastsim.result.outcome import request_columns, with_sessions
 from fastsim.result.result import config_of, request_table, warnings_of
 from fastsim.simulation import layout
 from fastsim.simulation.check import check_fit
@@ -142,9 +142,7 @@ def simulate_many(
             runs[number] = Run(error=error)
             continue
         if id(workload) not in streams:
-            streams[id(workload)] = layout.share(
-                workload.arrived_at, workload.num_prompt_tokens, workload.num_output_tokens
-            )
+            streams[id(workload)] = layout.stream_of(workload)
         stream = streams[id(workload)]
         prepared.append(_Job(number, resolved, workload, stream, tables_key(resolved), estimate(resolved, workload)))
     prepared.sort(key=lambda job: -job.cost)
@@ -201,7 +199,7 @@ def _run(job: _Job, tables: _Tables, arena: Arena, keep: bool, detail: bool, sto
         resolved, stream = job.resolved, job.stream
         built = tables.of(job)
         tables_s = time.perf_counter() - began
-        limits, kernel = limits_of(resolved), kernel_of(resolved)
+        limits, kernel = limits_of(resolved, job.workload), kernel_of(resolved)
         lane = lay_out_whole(resolved, limits, job.workload, stream, arena, detail=detail)
         get_ready(kernel, lane, built.cost, limits)
         started = time.perf_counter()
@@ -209,6 +207,7 @@ def _run(job: _Job, tables: _Tables, arena: Arena, keep: bool, detail: bool, sto
         kernel_s = time.perf_counter() - started
         explain_end(resolved, lane)
         columns = request_columns(lane.requests, stream.num_prompt_tokens, limits.num_stages)
+        columns = with_sessions(columns, job.workload)
         summary = summarise(resolved, columns, lane.replicas, lane.tbt, built.provenance)
         if measures := measures_of([lane]):
             add_details(summary, resolved, built.operators, columns, lane.replicas, measures)
@@ -239,7 +238,7 @@ def estimate(resolved: Resolved, workload: Workload) -> float:
     stages = resolved.pipeline_parallel_size
     num_output_tokens = float(workload.num_output_tokens.sum())
     step = stages * resolved.memory.weights_gib * GIB / (resolved.device.bandwidth_gb_s * 1e9)
-    span = float(workload.arrived_at[-1] - workload.arrived_at[0])
+    span = workload.span
     steps = max(
         num_output_tokens / resolved.scheduler.max_num_seqs, min(num_output_tokens, resolved.num_replicas * span / step)
     )

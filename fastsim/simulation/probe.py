@@ -31,14 +31,15 @@ FIRST_SLICE = 4096
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """The outcome of a simulation at one rate."""
+    """The outcome of a simulation at one rate, or with one number of users."""
 
-    rate: float  # requests/s
+    rate: float  # requests/s; with users, the requests that finish
     num_requests: int
     met: bool  # whether all objectives are met
     figures: dict[str, float | None]  # by objective, s; None if nothing was measured, or the run ended before
     broken: tuple[str, ...]  # objectives that are not met; of a run that ended early, the one that ended it
     simulated: int  # requests that had finished when the run ended
+    users: int | None = None  # who each wait for their answer before they send the next request
 
 
 class Prober:
@@ -71,8 +72,8 @@ class Prober:
         self.num_simulated = 0  # requests
         self.num_runs = 0
         self._cost, self._unit, self._arena = cost, unit, arena or Arena()
-        self._limits, self._kernel = limits_of(resolved), kernel_of(resolved)
-        self._stream = layout.share(unit.arrived_at, unit.num_prompt_tokens, unit.num_output_tokens)
+        self._limits, self._kernel = limits_of(resolved, unit), kernel_of(resolved)
+        self._stream = layout.stream_of(unit)
         self._ready = False
         # After a restart in the middle of a prompt, the rest of the prompt counts as output tokens.
         policy = resolved.scheduler.policy
@@ -91,15 +92,28 @@ class Prober:
         Raises StuckError if a request can never be scheduled, and TableError if the tables have no time for a batch.
         """
         stream = self._stream._replace(arrived_at=self._stream.arrived_at / rate)
+        return self._probe(stream, objectives, rate, None)
+
+    def with_users(self, users: int, objectives: Sequence[Objective]) -> Probed:
+        """Simulate with a number of users, who each wait for their answer before they send the next request.
+
+        Raises the same as ``at``.
+        """
+        return self._probe(layout.stream_of(self._unit.with_users(users)), objectives, 0.0, users)
+
+    def _probe(self, stream: Stream, objectives: Sequence[Objective], rate: float, users: int | None) -> Probed:
         lane, lost = self._run(stream, objectives)
-        finished = int(np.count_nonzero(lane.requests.finished_at >= 0.0))
+        finished_at = lane.requests.finished_at
+        finished = int(np.count_nonzero(finished_at >= 0.0))
         self.num_simulated += finished
         self.num_runs += 1
+        if users is not None:
+            rate = finished / float(np.nanmax(finished_at)) if finished else 0.0
         if lost is not None:
-            return Probed(rate, self.num_requests, False, {str(lost): None}, (str(lost),), finished)
+            return Probed(rate, self.num_requests, False, {str(lost): None}, (str(lost),), finished, users)
         figures = {str(objective): _figure(objective, lane, stream) for objective in objectives}
         broken = tuple(str(each) for each in objectives if holds(each, figures[str(each)]) is False)
-        return Probed(rate, self.num_requests, not broken, figures, broken, finished)
+        return Probed(rate, self.num_requests, not broken, figures, broken, finished, users)
 
     def throughput(self) -> float:
         """Return the requests/s that finish while the queue is never empty, which no lasting rate can exceed.
@@ -107,7 +121,7 @@ class Prober:
         All requests arrive at the start. The rate is measured between the first and the last fifth of the requests to
         finish, while batches are full. Raises StuckError and TableError as ``at`` does.
         """
-        stream = self._stream._replace(arrived_at=np.zeros(self.num_requests))
+        stream = self._stream._replace(arrived_at=np.zeros(self.num_requests), following=None)
         lane, _ = self._run(stream, ())
         self.num_simulated += self.num_requests
         self.num_runs += 1

@@ -19,7 +19,7 @@ from fastsim.result.metrics.objectives import Objective, parse_all
 from fastsim.result.metrics.replicates import intervals
 from fastsim.result.metrics.summary import summarise
 from fastsim.result.metrics.window import check_exclude
-from fastsim.result.outcome import Outcome, release, request_columns
+from fastsim.result.outcome import Outcome, release, request_columns, with_sessions
 from fastsim.result.result import Result, wrap
 from fastsim.simulation import layout
 from fastsim.simulation.check import check_fit
@@ -120,8 +120,8 @@ def simulate(
     check_exclude(workload.arrived_at, exclude)
     built = build_cost(resolved)
     tables_s = time.perf_counter() - began
-    limits = limits_of(resolved)
-    stream = layout.share(workload.arrived_at, workload.num_prompt_tokens, workload.num_output_tokens)
+    limits = limits_of(resolved, workload)
+    stream = layout.stream_of(workload)
     job = Job(resolved, kernel, limits, workload, stream, progress)
     outcome, kernel_s = run(job, built.cost, iterations, detail)
     timing = {"tables_s": tables_s, "kernel_s": kernel_s, "write_s": 0.0, "total_s": 0.0}
@@ -177,11 +177,13 @@ def run(job: Job, cost: Cost, iterations: bool = False, detail: bool = False) ->
     drained, kernel_s = run_lanes(job.kernel, lanes, cost, limits, job.workload, job.progress)
     logs = [np.concatenate(columns) for columns in zip(*drained, strict=True)] if iterations else None
     explain_end(resolved, lanes[0])
-    requests, replicas = release(lanes[0].requests, job.stream.arrived_at), lanes[0].replicas
+    arrived_at = lanes[0].requests.arrived_at if job.stream.following else job.stream.arrived_at
+    requests, replicas = release(lanes[0].requests, arrived_at), lanes[0].replicas
     tbt = np.sum([lane.tbt for lane in lanes], axis=0)
     measures = measures_of(lanes)
     del lanes
     columns = request_columns(requests, job.stream.num_prompt_tokens, limits.num_stages)
+    columns = with_sessions(columns, job.workload)
     return Outcome(columns, replicas, tbt, logs, measures), kernel_s
 
 

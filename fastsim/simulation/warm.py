@@ -54,7 +54,7 @@ def compile_kernel(policy: str) -> Warmed:
     began = time.perf_counter()
     resolved = resolve(Deployment.load(None, [f"scheduler.policy={policy}"]))
     workload = Workload(np.zeros(1), np.ones(1, np.int64), np.ones(1, np.int64))
-    stream = layout.share(workload.arrived_at, workload.num_prompt_tokens, workload.num_output_tokens)
+    stream = layout.stream_of(workload)
     limits = limits_of(resolved)
     module, made = import_module(f"fastsim.kernels.schedulers.{policy}"), False
     runs = [run for run in (module.run, getattr(module, "run_stages", None)) if run]  # lightllm has no pipelines

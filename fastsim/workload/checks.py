@@ -14,12 +14,19 @@ MAX_TIME = 1e10  # s; later than this, float64 no longer tells apart the times o
 Rows = NDArray[np.int64] | None
 
 
-def check_times(values: Any, place: str, column: str, rows: Rows = None) -> NDArray[np.float64]:
+def check_times(
+    values: Any, place: str, column: str, rows: Rows = None, *, may_lack: bool = False
+) -> NDArray[np.float64]:
     """Return ``values`` as arrival times, float64[n], s. Raises WorkloadError at the first that is not valid.
 
-    ``rows``: int64[n], the rows of the file that they come from, from 0; None if these are all rows.
+    ``rows``: int64[n], the rows of the file that they come from, from 0; None if these are all rows. ``may_lack``: a
+    time may be NaN, but not all of them.
     """
     times = _numbers(values, place, column).astype(np.float64, copy=False)
+    if may_lack and not np.isnan(times).all() and bool((lacking := np.isnan(times)).any()):
+        given = np.flatnonzero(~lacking)
+        check_times(times[given], place, column, given if rows is None else rows[given])
+        return times
     if not (times[0] >= 0 and times[-1] <= MAX_TIME and bool((times[1:] >= times[:-1]).all())):
         wanted = f"a time in seconds from 0 to {MAX_TIME:g} (e.g. 0.25){_unit_of(times)}"
         refuse(~((times >= 0) & (times <= MAX_TIME)), times, place, column, wanted, rows)
@@ -55,6 +62,28 @@ def check_replicas(values: Any, place: str, column: str, rows: Rows = None) -> N
     wanted = "a replica, counted from 0 (e.g. 3)"
     refuse(~((replicas >= 0) & (replicas < 2**31)), replicas, place, column, wanted, rows)
     return _whole(replicas, place, column, wanted, rows).astype(np.int32, copy=False)
+
+
+def check_sessions(values: Any, place: str, column: str, rows: Rows = None) -> NDArray[np.int64]:
+    """Return ``values`` as sessions, int64[n]. Raises WorkloadError at the first that is no whole number."""
+    sessions = _numbers(values, place, column)
+    wanted = "the number of a session (e.g. 7)"
+    refuse(~(np.abs(sessions.astype(np.float64)) < 2**53), sessions, place, column, wanted, rows)
+    return _whole(sessions, place, column, wanted, rows).astype(np.int64, copy=False)
+
+
+def check_think_times(values: Any, place: str, column: str, rows: Rows = None) -> NDArray[np.float64]:
+    """Return ``values`` as think times, float64[n], s or NaN. Raises WorkloadError at the first that is not valid."""
+    times = _numbers(values, place, column).astype(np.float64, copy=False)
+    wanted = f"a time in seconds from 0 to {MAX_TIME:g} (e.g. 5)"
+    refuse(~((times >= 0) & (times <= MAX_TIME) | np.isnan(times)), times, place, column, wanted, rows)
+    return times
+
+
+def check_concurrency(value: object, place: str) -> None:
+    """Raise WorkloadError unless ``value`` is a number of requests in flight, from 1."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value < 2**31:
+        raise WorkloadError(f"{place}: max_concurrency: {value!r} is not a whole number from 1 (e.g. 64)")
 
 
 def check_rate(rate: float, place: str) -> None:

@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def some(table: Table, name: str, rows: Rows) -> Any:
-    """Some rows of a column. Raises WorkloadError at the first cell that is empty."""
+def some(table: Table, name: str, rows: Rows, may_lack: bool = False) -> Any:
+    """Some rows of a column. Raises WorkloadError at the first cell that is empty, unless cells ``may_lack``."""
     column = table.columns[name]
     if rows is not None:
         column = column.take(rows)
-    if column.null_count:
+    if column.null_count and may_lack and is_text(column.type):
+        return column.fill_null("nan")
+    if column.null_count and not may_lack:
         if is_text(column.type):
             raise _not_a_number(column, table.place, name, rows)
         row = int(np.flatnonzero(column.is_null().to_numpy())[0])
@@ -35,7 +37,7 @@ def numbers(table: Table, name: str, rows: Rows) -> NDArray[Any]:
 
 def as_numbers(column: Any, place: str, name: str, rows: Rows) -> NDArray[Any]:
     if is_number(column.type):
-        values: NDArray[Any] = column.to_numpy()
+        values: NDArray[Any] = column.to_numpy() if not column.null_count else column.cast("float64").to_numpy()
         return values
     raise _not_a_number(column, place, name, rows)
 

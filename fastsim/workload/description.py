@@ -16,6 +16,7 @@ from fastsim.workload.workload import MAX_REQUESTS
 # ``description`` and ``examples`` complete the message "... is not DESCRIPTION (e.g. EXAMPLE)".
 Tokens = Annotated[int, Field(ge=1, le=MAX_TOKENS, description="a whole number from 1 to 10 million", examples=[512])]
 Rate = Annotated[float, Field(ge=1e-9, le=1e9, description="requests per second from 1e-9 to 1e9", examples=[2.0])]
+Seconds = Annotated[float, Field(ge=0, le=1e9, description="a time in seconds from 0 to 1e9", examples=[5.0])]
 File = Annotated[str, Field(min_length=1, max_length=4096, description="the name of a file", examples=["requests.csv"])]
 
 
@@ -157,8 +158,29 @@ class TraceGaps(_Settings):
     )  # of the file's times; by default that of its layout
 
 
+class Exponential(_Settings):
+    """Times are independent and exponential."""
+
+    kind: Literal["exponential"]
+    mean: Seconds
+
+
+class ClosedLoop(_Settings):
+    """As many users as ``concurrency``, who each wait for their answer, think, and send the next request of the stream.
+
+    The first requests arrive evenly over ``ramp_up``.
+    """
+
+    kind: Literal["closed_loop"]
+    concurrency: int = Field(ge=1, lt=2**31, description="a whole number of users from 1", examples=[64])
+    think_time: Seconds | Exponential = Field(
+        0.0, description="a time in seconds, or a distribution", examples=[{"kind": "exponential", "mean": 5.0}]
+    )
+    ramp_up: Seconds = Field(0.0, examples=[10.0])
+
+
 Lengths = FixedLengths | UniformLengths | ZipfLengths | QuantileLengths | TraceLengths
-Gaps = StaticGaps | PoissonGaps | GammaGaps | TraceGaps
+Gaps = StaticGaps | PoissonGaps | GammaGaps | TraceGaps | ClosedLoop
 L = TypeVar("L", bound=Lengths)
 G = TypeVar("G", bound=Gaps)
 
@@ -172,6 +194,9 @@ class Description(_Settings, Generic[L, G]):
     max_tokens: int | None = Field(
         None, ge=2, le=2 * MAX_TOKENS, description="a whole number from 2 to 20 million", examples=[4096]
     )  # of prompt and output together; longer requests shrink to it in proportion
+    max_concurrency: int | None = Field(
+        None, ge=1, lt=2**31, description="a whole number of requests from 1", examples=[64]
+    )  # that the clients have in flight at most
     seed: int = Field(0, ge=0, lt=2**63, description="an integer from 0", examples=[0])
     about: str | None = Field(None, description="text", examples=["chat, short answers"])
 
@@ -184,8 +209,16 @@ def parse(
     File names in it are relative to the document. Raises ConfigError when the description is not valid.
     """
     values = document.values | dict(asked or {})
+    if "gaps" not in values and "concurrency" in values:
+        values["gaps"] = {"kind": "closed_loop", "concurrency": values.pop("concurrency")}
     values.setdefault("gaps", {"kind": "poisson"})
     if rate is not None and isinstance(values["gaps"], dict):
+        if values["gaps"].get("kind") == "closed_loop":
+            where = document.where(("gaps",))
+            raise ConfigError(
+                f"{where}: rate: {rate:g} cannot be given to a closed loop, whose requests arrive when others have "
+                "finished; change its concurrency"
+            )
         values["gaps"] = values["gaps"] | {"rate": rate}
     document = replace(document, values=values)
     kinds = [_kind(document, section, group) for section, group in (("lengths", Lengths), ("gaps", Gaps))]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fastsim.errors import WorkloadError
-from fastsim.workload.layouts import GUIDELLM, SHAREGPT, VIDUR, VLLM, Layout, recognise
+from fastsim.workload.layouts import GUIDELLM, MORE, SHAREGPT, VIDUR, VLLM, Layout, recognise
 from fastsim.workload.tables import LISTED, Table, short
 
 JSON_LINE = 2**24  # characters of the longest line that is read
@@ -88,7 +88,7 @@ class Rows:
         self._look_for(VIDUR)
 
     def _look_for(self, layout: Layout) -> None:
-        names = (*layout.names, "replica_id", *(("block_size",) if layout.hashes == "block_hashes" else ()))
+        names = (*layout.names, *MORE, *(("block_size",) if layout.hashes == "block_hashes" else ()))
         self._wanted = [(name, name.split(".")) for name in dict.fromkeys(names)]
 
     def add_all(self, objects: Iterable[Any], layout: Layout | None = None) -> None:
@@ -183,9 +183,9 @@ def _cell(value: Any, name: str, layout: Layout, place: str) -> int | float | st
     """The value of a column. Raises WorkloadError if it is neither a number nor, among times, a date."""
     if name == layout.error:
         return bool(value)
-    if value is None and layout.measured:
+    if value is None and (layout.measured or name in ("arrived_at", *MORE)):
         return None
-    if isinstance(value, str) and name in layout.arrived_at and len(value) <= TEXT:
+    if isinstance(value, str) and name in (*layout.arrived_at, "session_id") and len(value) <= TEXT:
         return value
     if isinstance(value, int | float) and not isinstance(value, bool) and (value != value or abs(value) < 2**63):
         return value

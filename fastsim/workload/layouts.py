@@ -95,6 +95,9 @@ GUIDELLM = Layout(
 )
 SHAREGPT = Layout("ShareGPT conversations", (), ("prompt",), ("answer",), measured=True)  # text, not tokens
 
+# Read beside the columns of a layout, where a file has them.
+MORE = ("replica_id", "session_id", "think_time")
+
 # Of two that match, the first is taken.
 LAYOUTS = (
     OWN,

@@ -1,6 +1,7 @@
 """Loads workloads from files, presets and descriptions."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ def load(
     num_requests: int | None = None,
     seed: int = 0,
     unit: str | None = None,
+    users: int | None = None,
+    max_concurrency: int | None = None,
 ) -> Workload:
     """Load a workload from a file or a preset, or draw it from a description.
 
@@ -44,6 +47,11 @@ def load(
         Seed of a description that has none. By default 0.
     unit : str, optional
         The unit of the arrival times in a file: ``"s"``, ``"ms"``, ``"us"`` or ``"ns"``. By default that of its layout.
+    users : int, optional
+        Users who send the requests, and wait for each answer before they send the next; see ``Workload.with_users``. By
+        default requests arrive as the workload says.
+    max_concurrency : int, optional
+        Requests that clients have in flight at most; see ``Workload``. By default as the workload says.
 
     Returns
     -------
@@ -73,8 +81,11 @@ def load(
     document = None if isinstance(spec, Workload) else _description(spec)
     if unit is not None and (document is not None or isinstance(spec, Workload)):
         raise ConfigError(f"unit: {unit} is for a file of requests; in a description it is a key of gaps of kind trace")
+    if users is not None and rate is not None:
+        raise ConfigError(f"rate: {rate:g} and users: {users} exclude each other, as users wait for their answers")
     if document is not None:
-        return _draw(document, spec, rate, num_requests, document.values.get("seed", seed))
+        drawn = _draw(document, spec, rate, num_requests, document.values.get("seed", seed))
+        return _held_back(drawn, users, max_concurrency)
     if isinstance(spec, Workload):
         workload = spec
     else:
@@ -83,7 +94,14 @@ def load(
         workload = read.requests(str(spec), unit)
     if num_requests is not None:
         workload = workload.head(num_requests)
-    return workload if rate is None else workload.at_rate(rate)
+    return _held_back(workload if rate is None else workload.at_rate(rate), users, max_concurrency)
+
+
+def _held_back(workload: Workload, users: int | None, max_concurrency: int | None) -> Workload:
+    """The same requests, sent by users who wait for their answers, or by clients that hold them back."""
+    if max_concurrency is not None:
+        workload = replace(workload, max_concurrency=max_concurrency)
+    return workload if users is None else workload.with_users(users)
 
 
 def synthesise(
@@ -109,6 +127,16 @@ def is_description(spec: "str | Path | Workload | Mapping[str, Any]") -> bool:
     if isinstance(spec, Mapping) or (isinstance(spec, str) and spec in presets()):
         return True
     return not isinstance(spec, Workload) and Path(spec).suffix.lower() in DESCRIBED and not _holds_requests(Path(spec))
+
+
+def is_loop(spec: "str | Path | Workload | Mapping[str, Any]") -> bool:
+    """Whether ``spec`` is a closed loop, or the description of one: users who wait for their answers."""
+    if isinstance(spec, Workload):
+        return spec.is_loop
+    document = _description(spec)
+    values = document.values if document is not None else {}
+    gaps = values.get("gaps", {"kind": "closed_loop"} if "concurrency" in values else None)
+    return isinstance(gaps, Mapping) and gaps.get("kind") == "closed_loop"
 
 
 def is_workload(name: str) -> bool:

@@ -9,7 +9,15 @@ from numpy.typing import NDArray
 from fastsim.errors import WorkloadError
 from fastsim.workload import files
 from fastsim.workload.blocks import BlockHashes
-from fastsim.workload.checks import Rows, check_lengths, check_replicas, check_times, refuse
+from fastsim.workload.checks import (
+    Rows,
+    check_lengths,
+    check_replicas,
+    check_sessions,
+    check_think_times,
+    check_times,
+    refuse,
+)
 from fastsim.workload.columns import as_numbers, dates, is_number, is_text, numbers, some
 from fastsim.workload.layouts import OWN, SHAREGPT, UNITS, VIDUR
 from fastsim.workload.origin import Origin
@@ -32,22 +40,24 @@ def requests(path: str, unit: str | None = None) -> Workload:
     layout, place = table.layout, table.place
     names = [table.find(column) for column in COLUMNS]
     rows, origin = _complete(table, *names[1:])
-    times = _times(table, names[0], unit, rows)
+    sessions, think = _sessions(table, rows)
+    times = _times(table, names[0], unit, rows, may_lack=think is not None)
     order = None
     if layout not in (OWN, VIDUR) and not (times[1:] >= times[:-1]).all():
         order = np.argsort(times, kind="stable")
         rows = order if rows is None else rows[order]
         times = times[order]
-    times = check_times(times, place, names[0], rows)
+    times = check_times(times, place, names[0], rows, may_lack=think is not None)
     prompts, outputs = (check_lengths(numbers(table, name, rows), place, name, rows) for name in names[1:])
     replicas = None
     if "replica_id" in table.columns.column_names:
         replicas = check_replicas(numbers(table, "replica_id", rows), place, "replica_id", rows)
     _ask_for_unit(table, times, names[0], unit)
     hashes = _hashes(table, prompts, rows)
-    gap = _doubtful_gap(times) if unit is None and layout in (OWN, VIDUR) else 0.0
+    gap = _doubtful_gap(times[~np.isnan(times)]) if unit is None and layout in (OWN, VIDUR) else 0.0
     origin = replace(origin, sorted=order is not None, hashed=hashes is not None, mean_gap=gap)
-    workload = Workload(times, prompts, outputs, replicas, place, hashes, origin)
+    users = _users(times, sessions, think)
+    workload = Workload(times, prompts, outputs, replicas, place, hashes, origin, sessions, think, users)
     if table.recorded is not None:
         digest, earlier = table.recorded
         if digest in (workload.digest, replace(workload, replica_id=None, block_hashes=None).digest):
@@ -107,12 +117,43 @@ def _not_zero(column: Any) -> NDArray[np.bool_]:
     return np.asarray(column.fill_null(1).to_numpy() != 0)
 
 
-def _times(table: Table, name: str, unit: str | None, rows: Rows) -> NDArray[np.float64]:
-    """The arrival times of some rows, float64[n], s, in their order. Dates and clocks count from the earliest."""
+def _sessions(table: Table, rows: Rows) -> tuple[NDArray[np.int64] | None, NDArray[np.float64] | None]:
+    """The sessions, int64[n], and think times, float64[n], s, of some rows; None where the file has none."""
+    names, sessions, think = table.columns.column_names, None, None
+    if "session_id" in names:
+        column = table.columns["session_id"]
+        column = (column if rows is None else column.take(rows)).combine_chunks()
+        if is_text(column.type):
+            column = column.dictionary_encode().indices
+        alone = column.is_null().to_numpy(zero_copy_only=False)  # requests of no session
+        values = as_numbers(column.fill_null(0) if alone.any() else column, table.place, "session_id", rows)
+        sessions = check_sessions(values, table.place, "session_id", rows)
+        if alone.any():
+            sessions = np.where(alone, sessions.min() - np.cumsum(alone), sessions)
+    if "think_time" in names and table.columns["think_time"].null_count < table.columns.num_rows:
+        column = some(table, "think_time", rows, may_lack=True)
+        think = check_think_times(as_numbers(column, table.place, "think_time", rows), table.place, "think_time", rows)
+    return sessions, think
+
+
+def _users(
+    times: NDArray[np.float64], sessions: NDArray[np.int64] | None, think: NDArray[np.float64] | None
+) -> int | None:
+    """The users of a closed loop, as many as requests arrive by themselves; None where the file is no closed loop."""
+    if think is None or sessions is not None or not np.isnan(times).any():
+        return None
+    return int(np.count_nonzero(~np.isnan(times)))
+
+
+def _times(table: Table, name: str, unit: str | None, rows: Rows, may_lack: bool = False) -> NDArray[np.float64]:
+    """The arrival times of some rows, float64[n], s, in their order. Dates and clocks count from the earliest.
+
+    ``may_lack``: an empty cell becomes NaN.
+    """
     import pyarrow as pa
 
     layout, place = table.layout, table.place
-    column = some(table, name, rows)
+    column = some(table, name, rows, may_lack)
     if is_text(column.type):
         column = dates(column, place, name, rows)
     if pa.types.is_date(column.type):

@@ -14,10 +14,11 @@ from fastsim.errors import WorkloadError
 from fastsim.files.memory import check_memory
 from fastsim.workload import read
 from fastsim.workload.description import (
+    ClosedLoop,
     Description,
+    Exponential,
     FixedLengths,
     GammaGaps,
-    Gaps,
     Lengths,
     PoissonGaps,
     QuantileLengths,
@@ -50,7 +51,13 @@ def draw(described: "Description[Any, Any]", name: str) -> Workload:
     prompts, outputs, origin = draw_lengths(described.lengths, number, for_lengths)
     if described.max_tokens is not None:
         _shrink(prompts, outputs, described.max_tokens)
-    return Workload(draw_arrivals(described.gaps, number, for_gaps), prompts, outputs, name=name, origin=origin)
+    think, most = None, described.max_concurrency
+    if isinstance(described.gaps, ClosedLoop):
+        arrived_at, think = draw_loop(described.gaps, number, for_gaps)
+        most = described.gaps.concurrency
+    else:
+        arrived_at = draw_arrivals(described.gaps, number, for_gaps)
+    return Workload(arrived_at, prompts, outputs, name=name, origin=origin, think_time=think, max_concurrency=most)
 
 
 def draw_lengths(lengths: Lengths, number: int, rng: np.random.Generator) -> tuple[Integers, Integers, Origin | None]:
@@ -84,7 +91,9 @@ def draw_lengths(lengths: Lengths, number: int, rng: np.random.Generator) -> tup
     return both[0], both[1], origin
 
 
-def draw_arrivals(gaps: Gaps, number: int, rng: np.random.Generator) -> Floats:
+def draw_arrivals(
+    gaps: StaticGaps | PoissonGaps | GammaGaps | TraceGaps, number: int, rng: np.random.Generator
+) -> Floats:
     """Draw arrival times, float64[number], s. The first request arrives one gap after 0, or at 0 from a trace."""
     match gaps:
         case TraceGaps():
@@ -100,6 +109,16 @@ def draw_arrivals(gaps: Gaps, number: int, rng: np.random.Generator) -> Floats:
             np.cumsum(arrived_at, out=arrived_at)
     arrived_at /= gaps.rate or 1.0
     return arrived_at
+
+
+def draw_loop(loop: ClosedLoop, number: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """Draw arrival times and think times, float64[number] each, s: the users' first requests have an arrival time."""
+    users = min(loop.concurrency, number)
+    arrived_at = np.full(number, np.nan)
+    arrived_at[:users] = np.arange(users) * (loop.ramp_up / loop.concurrency)
+    if isinstance(loop.think_time, Exponential):
+        return arrived_at, loop.think_time.mean * rng.standard_exponential(number)
+    return arrived_at, np.full(number, loop.think_time)
 
 
 def _from_file(both: Integers, lengths: TraceLengths, rng: np.random.Generator) -> Origin:

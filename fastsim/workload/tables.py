@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from fastsim.errors import WorkloadError
-from fastsim.workload.layouts import LAYOUTS, VIDUR, Layout, recognise
+from fastsim.workload.layouts import LAYOUTS, MORE, VIDUR, Layout, recognise
 from fastsim.workload.origin import Origin
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def layout_of(names: Iterable[str]) -> Layout:
 def wanted(layout: Layout, names: list[str], place: str) -> list[str]:
     """The columns of a file that are read. Raises WorkloadError if one of them is there twice."""
     counted = Counter(names)
-    found = [name for name in dict.fromkeys((*layout.names, "replica_id")) if name in counted]
+    found = [name for name in dict.fromkeys((*layout.names, *MORE)) if name in counted]
     for name in found:
         if counted[name] > 1:
             raise WorkloadError(f"{place}: column {name} is there {counted[name]} times; keep one")

@@ -3,8 +3,10 @@
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastsim.errors import ConfigError, WorkloadError, did_you_mean
+from fastsim.workload.following import NONE, previous_turns
 from fastsim.workload.origin import Origin
 from fastsim.workload.workload import Workload
 
@@ -51,5 +53,28 @@ def within(workload: Workload, max_model_len: int, too_long: str) -> Workload:
             f"{workload.name}: all {number:,} requests have more tokens than max_model_len {max_model_len:,}, so none "
             "is left; clip them (too_long clip) or set a longer max_model_len"
         )
-    kept = workload.take(np.flatnonzero(~long))
+    kept = _without(workload, long)
+    number = workload.num_requests - kept.num_requests
     return replace(kept, origin=replace(origin, dropped=number, max_model_len=max_model_len))
+
+
+def _without(workload: Workload, long: NDArray[np.bool_]) -> Workload:
+    """Return the workload without some requests, bool[n], and without the turns that follow them in their sessions.
+
+    In a closed loop the next requests take their places.
+    """
+    if workload.following is None:
+        return workload.take(np.flatnonzero(~long))
+    before = previous_turns(workload.num_requests, workload.session_id, workload.think_time)
+    gone = long.copy()
+    for request in np.flatnonzero(before != NONE):
+        gone[request] |= gone[before[request]]
+    if gone.all():
+        raise WorkloadError(
+            f"{workload.name}: no session is left without its too long turns; clip them (too_long clip)"
+        )
+    arrived_at = workload.arrived_at.copy()
+    entries = np.flatnonzero((before == NONE) & ~gone)[: workload.max_concurrency]
+    if np.isnan(arrived_at[entries]).any():
+        arrived_at[entries] = workload.arrived_at[workload.following.first[: len(entries)]]
+    return replace(workload, arrived_at=arrived_at).take(np.flatnonzero(~gone))

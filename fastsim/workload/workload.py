@@ -10,7 +10,16 @@ from numpy.typing import NDArray
 
 from fastsim.errors import WorkloadError
 from fastsim.workload.blocks import BlockHashes, check_hashes
-from fastsim.workload.checks import check_lengths, check_rate, check_replicas, check_times
+from fastsim.workload.checks import (
+    check_concurrency,
+    check_lengths,
+    check_rate,
+    check_replicas,
+    check_sessions,
+    check_think_times,
+    check_times,
+)
+from fastsim.workload.following import NONE, Following, check_following, follow, previous_turns
 from fastsim.workload.origin import Origin
 
 MAX_REQUESTS = 10**9
@@ -26,7 +35,7 @@ class Workload:
     Parameters
     ----------
     arrived_at : float64[num_requests]
-        Arrival times, s: from 0 to 1e10, ascending.
+        Arrival times, s: from 0 to 1e10, ascending. NaN where a request arrives only once another has finished.
     num_prompt_tokens : int64[num_requests]
         Tokens of each prompt, 1 to 10 million.
     num_output_tokens : int64[num_requests]
@@ -40,6 +49,15 @@ class Workload:
         default None.
     origin : Origin, optional
         The layout of the file that the requests come from, and how many of them were left out. By default None.
+    session_id : int64[num_requests], optional
+        The session of each request, such as one conversation. By default None.
+    think_time : float64[num_requests], optional
+        For a request whose ``arrived_at`` is NaN: how long after the end of the request before it, of the same session,
+        it arrives, s. NaN for requests that arrive by themselves. By default None.
+    max_concurrency : int, optional
+        Requests that the clients have in flight at most: further ones wait, in their order, until another has finished.
+        Their ``arrived_at`` is when a client wants to send them; NaN: as soon as it may, ``think_time`` after that end.
+        By default None, which is no limit.
 
     Raises
     ------
@@ -65,13 +83,25 @@ class Workload:
     name: str = "workload"
     block_hashes: BlockHashes | None = None
     origin: Origin | None = None
+    session_id: NDArray[np.int64] | None = None
+    think_time: NDArray[np.float64] | None = None
+    max_concurrency: int | None = None
 
     def __post_init__(self) -> None:
-        checked: dict[str, NDArray[Any]] = {"arrived_at": check_times(self.arrived_at, self.name, "arrived_at")}
+        waits = self.think_time is not None or self.max_concurrency is not None
+        checked: dict[str, NDArray[Any]] = {
+            "arrived_at": check_times(self.arrived_at, self.name, "arrived_at", may_lack=waits)
+        }
         for column in COLUMNS[1:]:
             checked[column] = check_lengths(getattr(self, column), self.name, column)
         if self.replica_id is not None:
             checked["replica_id"] = check_replicas(self.replica_id, self.name, "replica_id")
+        if self.session_id is not None:
+            checked["session_id"] = check_sessions(self.session_id, self.name, "session_id")
+        if self.think_time is not None:
+            checked["think_time"] = check_think_times(self.think_time, self.name, "think_time")
+        if self.max_concurrency is not None:
+            check_concurrency(self.max_concurrency, self.name)
         for column, values in checked.items():
             if len(values) != len(checked["arrived_at"]):
                 raise WorkloadError(
@@ -81,6 +111,8 @@ class Workload:
             view = values.view()
             view.flags.writeable = False
             object.__setattr__(self, column, view)
+        if waits:
+            check_following(self.name, self.arrived_at, self.session_id, self.think_time, self.max_concurrency)
         if self.block_hashes is not None:
             num_tokens = self.num_prompt_tokens + self.num_output_tokens
             object.__setattr__(self, "block_hashes", check_hashes(self.block_hashes, num_tokens, self.name))
@@ -91,20 +123,34 @@ class Workload:
 
     @property
     def rate(self) -> float | None:
-        """Mean rate from the first arrival to the last, requests/s; None when all requests arrive at once."""
-        span = float(self.arrived_at[-1] - self.arrived_at[0])
-        return (self.num_requests - 1) / span if span > 0 else None
+        """Mean rate from the first arrival to the last, requests/s; None when all requests arrive at once.
+
+        Later turns of sessions count as if they arrived among the first turns. In a closed loop there is no rate.
+        """
+        return (self.num_requests - 1) / self.span if self.span > 0 and not self.is_loop else None
+
+    @property
+    def span(self) -> float:
+        """The time from the first arrival that is known to the last, s."""
+        return float(np.nanmax(self.arrived_at) - np.nanmin(self.arrived_at))
+
+    @cached_property
+    def following(self) -> Following | None:
+        """Which requests arrive only once others have finished; None where all arrive by themselves."""
+        return follow(self.num_requests, self.session_id, self.think_time, self.max_concurrency)
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the arrays as hex digits; workloads with equal arrays have equal digests, whatever their names."""
         hashed = sha256()
-        for column in (*COLUMNS, "replica_id"):
+        for column in (*COLUMNS, "replica_id", "session_id", "think_time"):
             values = getattr(self, column)
             if values is not None:
                 little_endian = values.astype(values.dtype.newbyteorder("<"), copy=False)
                 hashed.update(f"{column}:{len(values)}:".encode())
                 hashed.update(np.ascontiguousarray(little_endian).data)
+        if self.max_concurrency is not None:
+            hashed.update(f"max_concurrency:{self.max_concurrency}:".encode())
         if self.block_hashes is not None:
             hashed.update(f"block_hashes:{self.block_hashes.block_size}:".encode())
             for values in (self.block_hashes.offsets, self.block_hashes.values):
@@ -157,9 +203,10 @@ class Workload:
         hashes = self.block_hashes
         if hashes is not None:
             hashes = hashes.take(np.arange(self.num_requests)[rows])
-        replica = None if self.replica_id is None else self.replica_id[rows]
+        optional = {name: getattr(self, name) for name in ("replica_id", "session_id", "think_time")}
         columns = {column: getattr(self, column)[rows] for column in COLUMNS}
-        return replace(self, **columns, replica_id=replica, block_hashes=hashes)
+        columns |= {name: values[rows] for name, values in optional.items() if values is not None}
+        return replace(self, **columns, block_hashes=hashes)
 
     def at_rate(self, rate: float) -> Self:
         """Change the mean rate: the gaps between arrivals all grow or shrink by the same factor.
@@ -186,6 +233,11 @@ class Workload:
         5.0
         """
         check_rate(rate, f"{self.name}: rate")
+        if self.rate is None and self.max_concurrency is not None:
+            raise WorkloadError(
+                f"{self.name}: rate: {rate:g} cannot be given to a closed loop, whose requests arrive when others have "
+                f"finished; change its concurrency (now {self.max_concurrency})"
+            )
         if self.rate is None:
             raise WorkloadError(
                 f"{self.name}: rate: {rate:g} cannot be reached by stretching, as all requests arrive at once "
@@ -194,6 +246,50 @@ class Workload:
         first = self.arrived_at[0]
         origin = None if self.origin is None else replace(self.origin, mean_gap=0.0)  # no doubt is left
         return replace(self, arrived_at=first + (self.arrived_at - first) * (self.rate / rate), origin=origin)
+
+    @property
+    def is_loop(self) -> bool:
+        """Whether a fixed number of users wait for their answers, so that there is no rate of arrivals."""
+        following = self.following if self.max_concurrency is not None else None
+        return following is not None and bool(np.isnan(self.arrived_at[following.loop]).any())
+
+    def with_users(self, users: int) -> Self:
+        """Let a number of users send the requests, who each wait for their answer before they send the next.
+
+        Parameters
+        ----------
+        users : int
+            How many users there are: as many requests, or sessions, are in flight.
+
+        Returns
+        -------
+        Workload
+            The same requests. The think times stay, which are 0 s where there are none; the first requests arrive
+            within the same time as before if this is a closed loop, else at once.
+
+        Raises
+        ------
+        errors.WorkloadError
+            When there are fewer requests, or sessions, than users.
+
+        Examples
+        --------
+        >>> loop = fastsim.load_workload("chat", num_requests=100).with_users(8)
+        >>> loop.max_concurrency, loop.is_loop
+        (8, True)
+        """
+        entries = np.flatnonzero(previous_turns(self.num_requests, self.session_id, self.think_time) == NONE)
+        if not 1 <= users <= len(entries):
+            raise WorkloadError(
+                f"{self.name}: users: {users:,} is not a number from 1 to the {len(entries):,} requests or sessions "
+                f"that they send (e.g. {min(len(entries), 64)})"
+            )
+        ramp_up = self.span * self.max_concurrency / max(1, self.max_concurrency - 1) if self.max_concurrency else 0.0
+        arrived_at = np.full(self.num_requests, np.nan)
+        arrived_at[entries[:users]] = np.arange(users) * ((ramp_up if self.is_loop else 0.0) / users)
+        think = np.zeros(self.num_requests) if self.think_time is None else self.think_time.copy()
+        think[entries] = np.nan_to_num(think[entries])
+        return replace(self, arrived_at=arrived_at, think_time=think, max_concurrency=users)
 
     def describe(self) -> dict[str, Any]:
         """Summarise the workload in figures that JSON can hold.
@@ -204,13 +300,15 @@ class Workload:
             The number of requests, their span (s) and rate (requests/s), the coefficient of variation of the gaps, and
             mean and quantiles of prompts, outputs, their sum (tokens) and their ratio.
         """
-        gaps = np.diff(self.arrived_at)
+        gaps = np.diff(self.arrived_at[~np.isnan(self.arrived_at)])
         return {
             "name": self.name,
             "num_requests": self.num_requests,
-            "span_s": float(self.arrived_at[-1] - self.arrived_at[0]),
+            "span_s": self.span,
             "rate_per_s": self.rate,
             "gap_cv": float(gaps.std() / gaps.mean()) if self.rate is not None else None,
+            "num_sessions": None if self.session_id is None else len(np.unique(self.session_id)),
+            "max_concurrency": self.max_concurrency,
             "num_prompt_tokens": _spread(self.num_prompt_tokens) | {"total": int(self.num_prompt_tokens.sum())},
             "num_output_tokens": _spread(self.num_output_tokens) | {"total": int(self.num_output_tokens.sum())},
             "num_tokens": _spread(self.num_prompt_tokens + self.num_output_tokens)

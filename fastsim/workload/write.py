@@ -3,12 +3,16 @@
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from fastsim.errors import OutputError
 from fastsim.files.writing import writing
 from fastsim.workload.files import SUFFIXES
+from fastsim.workload.layouts import MORE
 from fastsim.workload.workload import COLUMNS, Workload
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 ROWS = 65_536  # rows that are turned into text at once
 
@@ -33,21 +37,28 @@ def save(workload: Workload, path: str | Path) -> None:
 
 
 def _names(workload: Workload) -> list[str]:
-    return [*COLUMNS] if workload.replica_id is None else [*COLUMNS, "replica_id"]
+    return [*COLUMNS, *(name for name in MORE if getattr(workload, name) is not None)]
+
+
+def _columns(workload: Workload) -> "pa.Table":
+    """The columns as a table, where times that are not known are empty."""
+    import pyarrow as pa
+
+    return pa.table({name: pa.array(getattr(workload, name), from_pandas=True) for name in _names(workload)})
 
 
 def _csv(workload: Workload, file: IO[bytes]) -> None:
-    from pyarrow import csv, table
+    from pyarrow import csv
 
-    columns = table({name: getattr(workload, name) for name in _names(workload)})
+    columns = _columns(workload)
     file.write((",".join(columns.column_names) + "\n").encode())
     csv.write_csv(columns, file, csv.WriteOptions(include_header=False))
 
 
 def _parquet(workload: Workload, file: IO[bytes]) -> None:
-    from pyarrow import LargeListArray, field, parquet, table
+    from pyarrow import LargeListArray, field, parquet
 
-    columns = table({name: getattr(workload, name) for name in _names(workload)})
+    columns = _columns(workload)
     hashes = workload.block_hashes
     if hashes is not None:
         lists = LargeListArray.from_arrays(hashes.offsets, hashes.values)
@@ -66,7 +77,8 @@ def _jsonl(workload: Workload, file: IO[bytes]) -> None:
         cells: list[list[Any]] = [getattr(workload, name)[rows].tolist() for name in names]
         if hashes is not None:
             cells.append([hashes[request].tolist() for request in range(*rows.indices(workload.num_requests))])
-        file.write("".join(line % values for values in zip(*cells, strict=True)).encode())
+        text = "".join(line % values for values in zip(*cells, strict=True))
+        file.write((text.replace(": nan", ": null") if workload.think_time is not None else text).encode())
 
 
 def _slices(number: int) -> Iterator[slice]:

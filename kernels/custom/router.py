@@ -1,14 +1,17 @@
 """The parts around a user's routing function: the view it gets of the replicas, and sending a request to one."""
 
+import math
 from typing import NamedTuple
 
+import numpy as np
+
 from .._jit import inlined
-from ..replicas.arrivals import append, next_arrival, take_next
+from ..memory.followers import depends
+from ..replicas.arrivals import append, next_arrival, next_unrouted, take_next
 from ..state import (
     FIRST,
     FREE,
     HORIZON,
-    NEXT_REQUEST,
     NONE,
     PRESENT,
     REPLICA,
@@ -61,7 +64,7 @@ class Arrival(NamedTuple):
 @inlined
 def arrival_due(state: State) -> bool:
     """Whether a request arrives at the horizon that no router has seen."""
-    return bool(state.cursor[NEXT_REQUEST] != NONE and next_arrival(state) == state.moments[HORIZON])
+    return bool(next_unrouted(state) != NONE and next_arrival(state) == state.moments[HORIZON])
 
 
 @inlined
@@ -88,24 +91,30 @@ def cluster_view(state: State, limits: tuple[Limits, ...], router: RouterState) 
 @inlined
 def arrival(state: State, router: RouterState) -> Arrival:
     """The request that is due."""
-    request = state.cursor[NEXT_REQUEST]
+    request = next_unrouted(state)
     return Arrival(request, router.num_prompt_tokens[request], router.num_output_tokens[request])
 
 
 @inlined
 def route_to(state: State, router: RouterState, replica: int) -> bool:
     """Send the request that is due to a replica; False when no replica has that number."""
-    request, number = state.cursor[NEXT_REQUEST], state.replicas.counts.shape[0]
+    request, number = next_unrouted(state), state.replicas.counts.shape[0]
     if replica < 0 or replica >= number:
         router.trouble[0], router.trouble[1] = BAD_REPLICA, request
         router.trouble[2], router.trouble[3] = replica, number
         return False
     append(state, replica, take_next(state))
+    state.replicas.quiet_until[replica] = min(state.replicas.quiet_until[replica], state.moments[HORIZON])
     return True
 
 
 @inlined
 def next_horizon(state: State) -> None:
-    """Let every replica go on until the next request arrives."""
+    """Let every replica go on until the next request arrives, or the next may finish that another follows."""
     state.moments[HORIZON] = next_arrival(state)
+    if depends(state.requests):
+        for r in range(state.replicas.quiet_until.size):
+            quiet = state.replicas.quiet_until[r]
+            if quiet < math.inf and quiet <= state.moments[HORIZON]:
+                state.moments[HORIZON] = np.nextafter(quiet, math.inf)
     state.cursor[REPLICA] = state.cursor[FIRST]

@@ -7,6 +7,7 @@ from ..accounts.breakdown import SINCE, count_chunk, count_decode, detailed, oth
 from ..accounts.histogram import bin_of
 from ..cost import COMPOSE_FASTSIM, Cost, batch_ms, host_seconds, prefill_chunk_ms
 from ..memory.blocks import release
+from ..memory.followers import finish
 from ..memory.queues import move
 from ..state import (
     CLOCK,
@@ -22,7 +23,6 @@ from ..state import (
     PREFILL_KV,
     PREFILL_PAIRS,
     PREFILL_SQUARES,
-    PRESENT,
     REPLICA,
     RUNNING,
     SLOT,
@@ -100,7 +100,7 @@ def advance_members(state: State, cost: Cost) -> None:
     keep their order. The finished ones come after them and still hold their memory.
     """
     r, slot = state.cursor[REPLICA], state.cursor[SLOT]
-    requests, counts, times = state.requests, state.replicas.counts[r], state.replicas.times[r]
+    requests, times = state.requests, state.replicas.times[r]
     processed, prefill, total = requests.processed, requests.prefill, requests.total
     execution_time, last_token_at = requests.execution_time, requests.last_token_at
     request, tokens = state.batches.request[r, slot], state.batches.tokens[r, slot]
@@ -139,8 +139,7 @@ def advance_members(state: State, cost: Cost) -> None:
                 count_gaps(state, now - run_start, run_length)
                 run_start, run_length = previous, 1
         if after == total[member]:
-            requests.finished_at[member] = now
-            counts[PRESENT] -= 1
+            finish(state, r, member, now)
         if after != total[member]:
             request[left], request[i] = member, request[left]
             left += 1

@@ -13,6 +13,7 @@ from .._jit import inlined
 from ..accounts.breakdown import detailed, enter_group, leave_group
 from ..cost import Cost
 from ..memory.blocks import blocks_for, release
+from ..memory.followers import finish
 from ..state import (
     CHUNKED,
     CLOCK,
@@ -24,7 +25,6 @@ from ..state import (
     GROUPED,
     LAST_END,
     LONGEST,
-    PRESENT,
     REPLICA,
     RUNNING,
     SKIPPED,
@@ -116,9 +116,8 @@ def finish_due(state: State, cost: Cost, limits: Limits, r: int, grows: bool, st
         longest_left = longest_left or requests.processed[request] == counts[LONGEST]
         counts[GROUP] -= 1
         counts[GROUP_KV] -= total
-        counts[PRESENT] -= 1
         requests.processed[request] = total
-        requests.finished_at[request] = times[CLOCK]
+        finish(state, r, request, times[CLOCK])
         if detailed(requests):
             leave_group(state, r, request, times[CLOCK])
         requests.execution_time[request] += times[WORK] + times[WORK_LOW]

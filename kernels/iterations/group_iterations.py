@@ -9,11 +9,13 @@ from ..accounts.log import full, record
 from ..cost import Cost, host_seconds, stage_seconds
 from ..exits import Ending, Exit
 from ..memory.blocks import release
+from ..memory.followers import depends, finish
 from ..memory.queues import arrive
 from ..state import (
     CHUNKED,
     CLOCK,
     COMING,
+    DIRECT,
     FORM_DUE,
     FREE,
     GROUP,
@@ -36,7 +38,6 @@ from ..state import (
     OTHER,
     OUTCOME,
     PEAK,
-    PRESENT,
     REPLICA,
     WAITING,
     Limits,
@@ -109,9 +110,7 @@ def _run_alone(state: State, cost: Cost, limits: Limits, most: int, grows: bool,
     """
     r, requests = state.cursor[REPLICA], state.requests
     counts, times = state.replicas.counts[r], state.replicas.times[r]
-    arrival = math.inf
-    if counts[WAITING] == 0 and counts[COMING] != NONE:
-        arrival = requests.arrived_at[counts[COMING]]
+    arrival = _next_to_matter(state, r)
     last = counts[ITERATIONS] + most
     while True:
         number = counts[GROUP]
@@ -121,6 +120,10 @@ def _run_alone(state: State, cost: Cost, limits: Limits, most: int, grows: bool,
         finish_due(state, cost, limits, r, grows, static)
         if static and counts[GROUP] == 0:
             free_static_batch(state, r)
+        if depends(requests) and counts[GROUP] < number:
+            if not state.cursor[DIRECT]:
+                break
+            arrival = _next_to_matter(state, r)
         if (
             times[CLOCK] >= arrival
             or (counts[GROUP] < number and (counts[GROUP] == 0 or counts[WAITING] + counts[CHUNKED] > 0))
@@ -130,9 +133,17 @@ def _run_alone(state: State, cost: Cost, limits: Limits, most: int, grows: bool,
             or full(state)
         ):
             break
-    arrive(requests.arrived_at, requests.next, counts, times[CLOCK])
+    arrive(state, r, times[CLOCK])
     counts[FORM_DUE] = 1
     return Exit.FORM
+
+
+@inlined
+def _next_to_matter(state: State, r: int) -> float:
+    """When the next request arrives, s, which may join the group at once; infinite while another waits before it."""
+    counts = state.replicas.counts[r]
+    waits = counts[WAITING] > 0 or counts[COMING] == NONE
+    return math.inf if waits else float(state.requests.arrived_at[counts[COMING]])
 
 
 @inlined
@@ -188,8 +199,7 @@ def retire_group(state: State, cost: Cost, limits: Limits, grows: bool, static: 
         if requests.processed[member] < requests.total[member]:
             join(state, limits, r, member)
             continue
-        requests.finished_at[member] = now
-        counts[PRESENT] -= 1
+        finish(state, r, member, now)
         if static:
             append_running(state, r, member)
         else:

@@ -13,6 +13,7 @@ from .._jit import inlined
 from ..accounts.breakdown import DECODE_HOST, DECODE_WAIT, OTHER_WORK, count_chunk, detailed, other_seconds
 from ..cost import Cost, host_seconds
 from ..memory.blocks import blocks_for, release
+from ..memory.followers import finish
 from ..memory.queues import move
 from ..state import (
     ALIGNED,
@@ -30,7 +31,6 @@ from ..state import (
     NUM_SEQS,
     NUM_SUMS,
     PEAK,
-    PRESENT,
     REPLICA,
     RUNNING,
     SLOT,
@@ -156,8 +156,7 @@ def retire_residents(state: State, cost: Cost, limits: Limits, grows: bool, stat
             features[NUM_RESIDENTS] += 1
             _add_resident(state, limits, r, slot, member, grows)
             continue
-        requests.finished_at[member] = now
-        counts[PRESENT] -= 1
+        finish(state, r, member, now)
         if not static:
             release(requests.blocks, counts, member)
     features[NUM_LISTED] = begun
@@ -215,8 +214,7 @@ def _finish_due(state: State, limits: Limits, r: int, slot: int, grows: bool, st
             residents[left] = member
             left += 1
             continue
-        requests.finished_at[member] = now
-        counts[PRESENT] -= 1
+        finish(state, r, member, now)
         if not static:
             release(requests.blocks, counts, member)
     features[NUM_RESIDENTS] = left

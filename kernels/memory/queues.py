@@ -4,7 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._jit import inlined
-from ..state import COMING, HEAD, NONE, PREEMPTED, PRESENT, UNSEEN, WAITING
+from ..state import COMING, DIRECT, HEAD, LAST_ARRIVED, LATER, NONE, PREEMPTED, PRESENT, UNSEEN, WAITING, State
+from .followers import bring_soonest
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
@@ -12,15 +13,21 @@ Longs = NDArray[np.int64]
 
 
 @inlined
-def arrive(arrived_at: Floats, following: Ints, counts: Longs, now: float) -> bool:
-    """Queue the requests of the stream that have arrived by ``now``, s; returns whether there was any."""
+def arrive(state: State, r: int, now: float) -> bool:
+    """Queue the requests of a replica's stream that have arrived by ``now``, s; returns whether there was any."""
+    arrived_at, following, counts = state.requests.arrived_at, state.requests.next, state.replicas.counts[r]
     request = counts[COMING]
     before = counts[WAITING]
     while request != NONE and arrived_at[request] <= now:
+        counts[LAST_ARRIVED] = request
         request = following[request]
         counts[WAITING] += 1
         counts[PRESENT] += 1
         counts[UNSEEN] -= 1
+        if state.cursor[DIRECT] and state.cursor[LATER] > 0:
+            counts[COMING] = request
+            bring_soonest(arrived_at, following, state.later, state.cursor, counts)
+            request = counts[COMING]
     counts[COMING] = request
     return bool(counts[WAITING] > before)
 

@@ -11,6 +11,7 @@ from ..accounts.counts import count_stage, count_time
 from ..accounts.log import full, record
 from ..cost import Cost, stage_seconds
 from ..exits import Exit
+from ..memory.followers import depends, held
 from ..memory.queues import arrive
 from ..state import (
     CLOCK,
@@ -149,8 +150,7 @@ def next_moment(state: State) -> float:
 @inlined
 def _move_clock(state: State, limits: Limits) -> int:
     """Move the clock to the next arrival or stage end and add the events they cause; FORM, else why it cannot."""
-    r, requests = state.cursor[REPLICA], state.requests
-    counts, replicas = state.replicas.counts[r], state.replicas
+    r, replicas = state.cursor[REPLICA], state.replicas
     time = next_moment(state)
     if time == math.inf:
         return Exit.DONE
@@ -166,9 +166,17 @@ def _move_clock(state: State, limits: Limits) -> int:
         _end_stage(state, stage)
         stage = _earliest_stage(state)
     # The arrival was created before the stage ends, but the event it causes comes after those that they cause.
-    if arrive(requests.arrived_at, requests.next, counts, time):
+    # Where requests follow others it waits for those that may arrive at the same time.
+    if not depends(state.requests) and arrive(state, r, time):
         _push(state, SCHEDULE_REPLICA, 0, 0)
     return Exit.FORM
+
+
+@inlined
+def _has_arrived(state: State, r: int) -> bool:
+    """Whether a request has arrived by the clock that is not in the queue yet."""
+    coming = state.replicas.counts[r, COMING]
+    return bool(coming != NONE and state.requests.arrived_at[coming] <= state.replicas.times[r, CLOCK])
 
 
 @inlined
@@ -185,6 +193,8 @@ def next_pipeline_event(state: State, cost: Cost, limits: Limits) -> int:
                 return Exit.FORM
         if full(state):
             return Exit.BUDGET
+        if counts[EVENTS] == 0 and depends(state.requests) and _has_arrived(state, r):
+            _push(state, SCHEDULE_REPLICA, 0, 0)
         if counts[EVENTS] == 0:
             reason = _move_clock(state, limits)
             if reason != Exit.FORM:
@@ -192,6 +202,10 @@ def next_pipeline_event(state: State, cost: Cost, limits: Limits) -> int:
             continue
         ring = replicas.events[r]
         event = ring[counts[EVENTS_HEAD]]
+        if event % NUM_KINDS == SCHEDULE_REPLICA and depends(state.requests):
+            if held(state, replicas.times[r, CLOCK]):
+                return Exit.UNTIL
+            arrive(state, r, replicas.times[r, CLOCK])
         counts[EVENTS_HEAD] = (counts[EVENTS_HEAD] + 1) % ring.size
         counts[EVENTS] -= 1
         kind, batch = event % NUM_KINDS, event // NUM_KINDS

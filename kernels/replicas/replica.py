@@ -8,6 +8,7 @@ from ..accounts.log import full, record
 from ..cost import Cost, stage_seconds
 from ..exits import Ending, Exit
 from ..iterations.batches import sum_members
+from ..memory.followers import depends, held
 from ..memory.queues import arrive
 from ..state import (
     CLOCK,
@@ -57,6 +58,10 @@ def next_event(state: State, cost: Cost, limits: Limits) -> int:
     if limits.num_stages > 1:
         return next_pipeline_event(state, cost, limits)
     if counts[FORM_DUE]:
+        if held(state, times[CLOCK]):
+            return Exit.UNTIL
+        if depends(state.requests):
+            arrive(state, r, times[CLOCK])
         counts[FORM_DUE] = 0
         return Exit.FORM
     busy = counts[IN_FLIGHT] > 0
@@ -70,7 +75,11 @@ def next_event(state: State, cost: Cost, limits: Limits) -> int:
         return Exit.UNTIL
     times[CLOCK] = time
     cursor[SLOT] = 0
-    arrive(state.requests.arrived_at, state.requests.next, counts, time)
+    if not (busy and depends(state.requests)):  # those that follow a request of this batch may come before these
+        arrive(state, r, time)
+    if not busy and held(state, time):
+        counts[FORM_DUE] = 1
+        return Exit.UNTIL
     if not busy:
         return Exit.FORM
     counts[IN_FLIGHT] = 0

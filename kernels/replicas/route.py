@@ -6,13 +6,20 @@ anything else happens at that time.
 
 import math
 
+import numpy as np
+
 from .._jit import inlined
 from ..cost import Cost
 from ..exits import Ending, Exit
 from ..iterations.fast_forward import next_finish
+from ..memory.followers import depends
 from ..state import (
+    CLOCK,
     COMING,
+    DIRECT,
+    EVENTS,
     FIRST,
+    FORM_DUE,
     GROUPED,
     HORIZON,
     IN_FLIGHT,
@@ -22,6 +29,7 @@ from ..state import (
     OUTCOME,
     PRESENT,
     REPLICA,
+    TURN,
     UNSEEN,
     WAITING,
     Limits,
@@ -34,10 +42,11 @@ from .pools import Stages, cost_of, limits_of
 from .replica import next_event
 from .tournament import replay
 
-# Limits.router. ROUTED: the shell has assigned every request beforehand. LEAST_OUTSTANDING and LEAST_WAITING: the next
-# request goes to the replica with the fewest requests present or waiting. CUSTOM: a function of the user's routes each
-# request once every replica has been advanced to the horizon.
-ROUTED, LEAST_OUTSTANDING, LEAST_WAITING, CUSTOM = range(4)
+# Limits.router. ROUTED: the shell has put every request into the stream of its replica. LEAST_OUTSTANDING and
+# LEAST_WAITING: the next request goes to the replica with the fewest requests present or waiting. CUSTOM: a function of
+# the user's routes each request once every replica has been advanced to the horizon. ROUND_ROBIN and ASSIGNED, where
+# requests follow others: the next request goes to the next replica in turn, or to the one that the shell has assigned.
+ROUTED, LEAST_OUTSTANDING, LEAST_WAITING, CUSTOM, ROUND_ROBIN, ASSIGNED = range(6)
 
 
 @inlined
@@ -56,6 +65,9 @@ def _quiet_until(state: State, cost: Cost, limits: Limits, r: int, grows: bool, 
     counts = state.replicas.counts[r]
     if counts[OUTCOME] != Ending.GOING:
         return math.inf
+    if depends(state.requests) and (counts[FORM_DUE] or counts[EVENTS] > 0):
+        # A batch that is held: it is formed after everything that happens at the same time elsewhere.
+        return float(np.nextafter(state.replicas.times[r, CLOCK], math.inf))
     if limits.num_stages > 1:
         return next_moment(state)
     if counts[IN_FLIGHT] == 0:
@@ -66,23 +78,53 @@ def _quiet_until(state: State, cost: Cost, limits: Limits, r: int, grows: bool, 
     if counts[WAITING] > 0:
         if not refusal_lasts:
             return end
-    elif limits.router == LEAST_WAITING:
+    elif limits.router == LEAST_WAITING and not depends(state.requests):
         return math.inf
     return next_finish(state, cost, limits, r, grows)
 
 
 @inlined
-def _route_next(state: State) -> None:
+def _choose(state: State, limits: Limits, request: int) -> int:
+    """The replica that a request goes to."""
+    if limits.router == ASSIGNED:
+        return int(state.requests.replica[request])
+    if limits.router == ROUND_ROBIN:
+        state.cursor[TURN] += 1
+        return int((state.cursor[TURN] - 1) % state.replicas.load.size)
+    return int(state.replicas.lightest[1])
+
+
+@inlined
+def _route_next(state: State, limits: Limits) -> None:
     """Route the request that arrives at the horizon, if there is one, and move the horizon to the next arrival."""
     cursor, replicas, moments = state.cursor, state.replicas, state.moments
     if moments[HORIZON] == next_arrival(state):
-        best = replicas.lightest[1]
-        append(state, best, take_next(state))
+        request = take_next(state)
+        best = _choose(state, limits, request)
+        append(state, best, request)
         replay(replicas.lightest, replicas.load, best, replicas.load[best] + 1.0)
         replay(replicas.soonest, replicas.quiet_until, best, moments[HORIZON])
     moments[HORIZON] = next_arrival(state)
-    if moments[HORIZON] == math.inf:
+    if moments[HORIZON] == math.inf and not depends(state.requests):
         cursor[REPLICA] = cursor[FIRST]
+
+
+@inlined
+def _let_on(state: State, limits: Limits) -> bool:
+    """Let the replica on that may finish a request first, but not beyond that time; else route the next arrival.
+
+    This is for requests that follow others: what finishes on any replica may be the next arrival on all. False when
+    nothing is left to happen.
+    """
+    soonest = state.replicas.soonest[1]
+    quiet, arrival = state.replicas.quiet_until[soonest], next_arrival(state)
+    if quiet < math.inf and quiet <= arrival:
+        state.moments[HORIZON] = np.nextafter(quiet, math.inf)
+        state.cursor[REPLICA] = soonest
+    elif arrival < math.inf:
+        state.moments[HORIZON] = arrival
+        _route_next(state, limits)
+    return bool(quiet < math.inf or arrival < math.inf)
 
 
 @inlined
@@ -101,7 +143,12 @@ def next_turn(
             event = next_event(state, cost_of(state, costs, r), limits_of(state, limits, r, stages))
             if event not in (Exit.UNTIL, Exit.DONE):
                 return event
-        if state.moments[HORIZON] == math.inf or limits[0].router == CUSTOM:
+        alone = state.moments[HORIZON] == math.inf and (cursor[DIRECT] or not depends(state.requests))
+        if alone or limits[0].router == CUSTOM:
+            if depends(state.requests) and not alone:
+                own = limits_of(state, limits, r, stages)
+                quiet = _quiet_until(state, cost_of(state, costs, r), own, r, grows, refusal_lasts)
+                replicas.quiet_until[r] = quiet
             if r >= cursor[LAST] - 1:
                 return Exit.DONE
             cursor[REPLICA] = r + 1
@@ -113,7 +160,10 @@ def next_turn(
             replay(replicas.soonest, replicas.quiet_until, r, quiet)
             cursor[REPLICA] = NONE
         soonest = replicas.soonest[1]
-        if replicas.quiet_until[soonest] < state.moments[HORIZON]:
+        if depends(state.requests):
+            if not _let_on(state, limits[0]):
+                return Exit.DONE
+        elif replicas.quiet_until[soonest] < state.moments[HORIZON]:
             cursor[REPLICA] = soonest
         else:
-            _route_next(state)
+            _route_next(state, limits[0])

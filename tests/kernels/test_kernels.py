@@ -45,6 +45,25 @@ def test_equals_the_twin(policy: str) -> None:
         assert seen["pipelines"] > EXAMPLES // 5
 
 
+@pytest.mark.parametrize("policy", POLICIES)
+def test_equals_the_twin_where_requests_follow_others(policy: str) -> None:
+    seen: Counter[str] = Counter()
+
+    @QUIET
+    @given(cases(policy, follow=True))
+    def check(case: Case) -> None:
+        twin = assert_equals_twin(case)
+        seen["cases"] += 1
+        seen["pipelines"] += case.settings.num_stages > 1
+        seen["clusters"] += case.settings.num_replicas > 1
+        seen["followed"] += sum(r.follows is not None and r.arrived_at >= 0 for r in twin.requests)
+
+    check()
+    print(f"{policy}: {dict(seen)}")
+    assert seen["followed"] > 3 * seen["cases"]
+    assert seen["clusters"] > EXAMPLES // 5
+
+
 @settings(QUIET, max_examples=EXAMPLES // 2)
 @given(cases(), st.integers(1, 9), st.integers(1, 9))
 def test_slices_equal_one_run(case: Case, slice_length: int, log_rows: int) -> None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from reference.cost import cost_stage_seconds, vidur_stage_seconds
 from reference.policies import FORM, end_batch
-from reference.state import Batch, Entry, Replica, Request, Restart, Settings
+from reference.state import LOOP, Batch, Entry, Replica, Request, Restart, Settings
 
 __all__ = [
     "Batch",
@@ -89,6 +89,15 @@ def simulate(requests: Sequence[Request], settings: Settings, stage_seconds: Sta
     )
 
 
+class Event(NamedTuple):
+    time: float
+    rank: int  # 0: an arrival, which comes before everything else at its time
+    number: int  # in order of creation
+    happens: Callable[[], None]
+    replica_id: int | None
+    forms: bool  # whether a batch may be formed
+
+
 class Simulation:
     """The clock and the events; each event is a method that may create others, at this time or later."""
 
@@ -101,6 +110,8 @@ class Simulation:
                 num_prompt_tokens=r.num_prompt_tokens,
                 num_output_tokens=r.num_output_tokens,
                 replica_id=r.replica_id,
+                follows=r.follows,
+                think=r.think,
                 id=i,
                 prefill=r.num_prompt_tokens,
                 decode=r.num_output_tokens,
@@ -116,21 +127,65 @@ class Simulation:
         self.num_events = 0
         self.formed: list[Formed] = []
         self.spans: list[Span] = []
-        self.events: list[tuple[float, int, Callable[[], None]]] = []
+        self.events: list[Event] = []
+        self.followers = {request.follows: request for request in self.requests if request.follows is not None}
+        self.loop = [request for request in self.requests if request.follows == LOOP]
+        self.due: list[Request] = []  # arrive at this very time, as others have just finished
 
-    def at(self, time: float, event: Callable[[], None]) -> None:
-        heapq.heappush(self.events, (time, self.num_events, event))
+    def at(self, time: float, event: Callable[[], None], replica: Replica | None = None, forms: bool = False) -> None:
+        """Let an event happen: of a replica, or an arrival, which comes first at its time."""
+        rank = 0 if replica is None else 1
+        heapq.heappush(self.events, Event(time, rank, self.num_events, event, replica.id if replica else None, forms))
         self.num_events += 1
 
     def run(self) -> None:
         for request in self.requests:
-            self.at(request.arrived_at, partial(self.arrive, request))
+            if request.follows is None:
+                self.at(request.arrived_at, partial(self.arrive, request))
         while self.events:
-            time, _, event = heapq.heappop(self.events)
+            time = self.events[0].time
             if time > self.time:
                 self.spans += [self.span(replica, time) for replica in self.replicas]
             self.time = time
-            event()
+            if self.followers:
+                self.hold_formations()
+            while self.events and self.events[0].time == time:
+                heapq.heappop(self.events).happens()
+
+    def hold_formations(self) -> None:
+        """Let everything happen that comes before a batch is formed, on all replicas; then requests arrive.
+
+        So a request that follows another at once can be in any batch that is formed at that time.
+        """
+        held, waits = [], set()
+        while self.events and self.events[0].time == self.time:
+            event = heapq.heappop(self.events)
+            if event.forms:
+                waits.add(event.replica_id)
+            if event.rank == 0 or event.replica_id in waits:
+                held.append(event)
+            else:
+                event.happens()
+        for event in held:
+            heapq.heappush(self.events, event)
+        for request in self.due:
+            self.arrive(request)
+        self.due = []
+
+    def follow(self, finished: Request) -> None:
+        """Let the request arrive that follows a finished one."""
+        follower = self.followers.get(finished.id)
+        if follower is None and self.loop:
+            follower = self.loop.pop(0)
+        if follower is None:
+            return
+        time = self.time + follower.think
+        if not follower.arrived_at > time:  # a client may want to send it later
+            follower.arrived_at = time
+        if follower.arrived_at == self.time:
+            self.due.append(follower)
+        else:
+            self.at(follower.arrived_at, partial(self.arrive, follower))
 
     def span(self, replica: Replica, until: float) -> Span:
         busy = sum(stage.is_busy for stage in replica.stages)
@@ -143,15 +198,17 @@ class Simulation:
 
     def route(self) -> None:
         chosen = set()
-        for request in self.unrouted:
+        for request in sorted(self.unrouted, key=lambda request: request.id):
             request.replica_id = self.choose(request)
             replica = self.replicas[request.replica_id]
             replica.waiting.append(request)
             replica.num_outstanding += 1
             chosen.add(request.replica_id)
         self.unrouted = []
-        for replica_id in sorted(chosen):
-            self.at(self.time, partial(self.schedule, self.replicas[replica_id]))
+        for replica in (self.replicas[replica_id] for replica_id in sorted(chosen)):
+            # As late as a batch that ends at this time.
+            forms = partial(self.at, self.time, partial(self.schedule, replica), replica, forms=True)
+            self.at(self.time, forms, replica)
 
     def choose(self, request: Request) -> int:
         self.num_routed += 1
@@ -181,7 +238,7 @@ class Simulation:
                 for request in batch.requests:
                     if math.isnan(request.scheduled_at):
                         request.scheduled_at = self.time
-                self.at(self.time, partial(self.arrive_at_stage, replica, 0, batch))
+                self.at(self.time, partial(self.arrive_at_stage, replica, 0, batch), replica)
             elif replica.num_batches or replica.outcome != "done":
                 return
             elif len(self.restarts) == num_restarts:
@@ -192,7 +249,7 @@ class Simulation:
 
     def arrive_at_stage(self, replica: Replica, stage_id: int, batch: Batch) -> None:
         replica.stages[stage_id].queue.append(batch)
-        self.at(self.time, partial(self.schedule_stage, replica, stage_id))
+        self.at(self.time, partial(self.schedule_stage, replica, stage_id), replica)
 
     def schedule_stage(self, replica: Replica, stage_id: int) -> None:
         stage = replica.stages[stage_id]
@@ -220,23 +277,25 @@ class Simulation:
                 self.settings.num_blocks - replica.num_free,
             )
         )
-        self.at(end, partial(self.end_stage, replica, stage_id, batch, seconds))
+        self.at(end, partial(self.end_stage, replica, stage_id, batch, seconds), replica)
 
     def end_stage(self, replica: Replica, stage_id: int, batch: Batch, seconds: float) -> None:
         replica.stages[stage_id].is_busy = False
         for request in batch.requests:
             request.execution_time += seconds
-        self.at(self.time, partial(self.schedule_stage, replica, stage_id))
+        self.at(self.time, partial(self.schedule_stage, replica, stage_id), replica)
         if stage_id == self.settings.num_stages - 1:
-            self.at(self.time, partial(self.end_batch, replica, batch))
+            self.at(self.time, partial(self.end_batch, replica, batch), replica)
         else:
-            self.at(self.time, partial(self.arrive_at_stage, replica, stage_id + 1, batch))
+            self.at(self.time, partial(self.arrive_at_stage, replica, stage_id + 1, batch), replica)
 
     def end_batch(self, replica: Replica, batch: Batch) -> None:
         for request, entry in zip(batch.requests, batch.entries, strict=True):
             request.batches.append(batch)
             request.advance(self.time, entry.tokens)
             replica.num_outstanding -= request.is_finished
+            if request.is_finished:
+                self.follow(request)
         replica.num_batches -= 1
         end_batch(replica, batch.requests)
-        self.at(self.time, partial(self.schedule, replica))
+        self.at(self.time, partial(self.schedule, replica), replica, forms=True)

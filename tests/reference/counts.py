@@ -66,7 +66,7 @@ def work(twin: Outcome, replica_id: int) -> Work:
 
 def over_time(twin: Outcome, settings: Settings) -> tuple[int, NDArray[np.float64]]:
     """The width of a bin in ticks, and [replica, bin, busy, running, kv, prefill tokens, decode tokens]."""
-    origin = twin.requests[0].arrived_at
+    origin = min(request.arrived_at for request in twin.requests if request.arrived_at >= 0)
 
     def tick(time: float) -> int:
         return int((time - origin) * TICKS)

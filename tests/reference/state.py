@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 NEVER = math.nan
+LOOP = -2
 
 
 @dataclass
@@ -17,6 +18,8 @@ class Request:
     num_prompt_tokens: int
     num_output_tokens: int
     replica_id: int = 0  # read by the routers pinned and random, overwritten by the others
+    follows: int | None = None  # the request whose end it waits for; LOOP: any end that no request follows
+    think: float = 0.0  # s, after that end
     id: int = -1  # position in the stream
     prefill: int = 0  # prompt, and after a restart everything computed before it
     decode: int = 0  # prefill + decode never changes

@@ -36,9 +36,10 @@ def show(capacity: Capacity, deployment: Deployment, workload: str, out: Path | 
     )
     console.print(*_lines(capacity), sep="\n")
     console.print()
-    probes = table(("rate", *capacity.objectives, ""))
-    for probed in sorted(capacity.probes, key=lambda probed: probed.rate):
-        probes.add_row(number(probed.rate), *(_cell(probed, name) for name in capacity.objectives), _verdict(probed))
+    probes = table(("rate" if capacity.users is None else "users", *capacity.objectives, ""))
+    for probed in sorted(capacity.probes, key=lambda probed: (probed.users or 0, probed.rate)):
+        tried = number(probed.rate) if probed.users is None else f"{probed.users:,}"
+        probes.add_row(tried, *(_cell(probed, name) for name in capacity.objectives), _verdict(probed))
     console.print(probes)
     console.print(
         f"\n{capacity.num_runs} simulations, {capacity.num_simulated:,} requests, {capacity.seconds:.2f} s"
@@ -54,9 +55,11 @@ def _lines(capacity: Capacity) -> list[str]:
     if capacity.interval is not None:
         low, high = capacity.interval
         interval = f"; 90 % interval of {len(capacity.replicates)} replicates: {number(low, 3)} to {number(high, 3)}"
-    lines = [
-        f"Capacity    {number(capacity.rate)} requests/s (within {share(capacity.tolerance, 1)}{interval})",
-    ]
+    within = f"(within {share(capacity.tolerance, 1)}{interval})"
+    if capacity.users is None:
+        lines = [f"Capacity    {number(capacity.rate)} requests/s {within}"]
+    else:
+        lines = [f"Capacity    {capacity.users:,} users {within}", f"Rate        {number(capacity.rate)} requests/s"]
     if capacity.qps_per_dollar is None:
         lines.append("Per dollar  not given: no price of this GPU is known")
     else:

@@ -1,0 +1,95 @@
+"""Which requests arrive only once others have finished: later turns of sessions, and requests of a closed loop."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastsim.errors import WorkloadError
+
+NONE, LOOP = -1, -2
+
+
+class Following(NamedTuple):
+    """The order of arrival of n requests, as far as it is known before a simulation."""
+
+    follower: NDArray[np.int32]  # int32[n], the request that arrives after each, NONE, or LOOP for the next of ``loop``
+    think: NDArray[np.float64]  # float64[n], s, from the end of the request before to the arrival
+    first: NDArray[np.int32]  # requests whose arrival is known from the start, in order of arrival
+    loop: NDArray[np.int32]  # requests that wait until one of those in flight has finished, in their order
+
+
+def follow(
+    number: int, session: NDArray[np.int64] | None, think: NDArray[np.float64] | None, max_concurrency: int | None
+) -> Following | None:
+    """Return which of ``number`` requests follow others; None where all arrive by themselves.
+
+    A request with a think time follows the request before it of its session. All others enter from outside: with
+    ``max_concurrency``, all but the first so many of these wait until another has finished. The other arguments are the
+    columns of a Workload.
+    """
+    if think is None and max_concurrency is None:
+        return None
+    follower = np.full(number, NONE, np.int32)
+    before = previous_turns(number, session, think)
+    turns = np.flatnonzero(before != NONE)
+    follower[before[turns]] = turns
+    entries = np.flatnonzero(before == NONE).astype(np.int32)
+    first, loop = entries, entries[:0]
+    if max_concurrency is not None:
+        first, loop = np.split(entries, [max_concurrency])
+        follower[follower == NONE] = LOOP
+    return Following(follower, np.zeros(number) if think is None else np.nan_to_num(think), first, loop)
+
+
+def previous_turns(
+    number: int, session: NDArray[np.int64] | None, think: NDArray[np.float64] | None
+) -> NDArray[np.int64]:
+    """Return the request that each of ``number`` requests follows in its session, int64[number]; NONE where it enters.
+
+    A request without a think time arrives at a time of its own, even if its session has earlier requests.
+    """
+    before = np.full(number, NONE)
+    if session is None or think is None:
+        return before
+    order = np.argsort(session, kind="stable")
+    same = session[order[1:]] == session[order[:-1]]
+    before[order[1:][same]] = order[:-1][same]
+    before[np.isnan(think)] = NONE
+    return before
+
+
+def check_following(
+    place: str,
+    arrived_at: NDArray[np.float64],
+    session: NDArray[np.int64] | None,
+    think: NDArray[np.float64] | None,
+    max_concurrency: int | None,
+) -> None:
+    """Raise WorkloadError for the first request of which nothing says when it arrives, or two things do.
+
+    ``place`` is what messages call the workload; the other arguments are columns of a Workload.
+    """
+    known = ~np.isnan(arrived_at)
+    if think is not None and max_concurrency is None and (row := _first(known & ~np.isnan(think))) is not None:
+        raise WorkloadError(
+            f"{place}: data row {row + 1}: think_time: {think[row]:g} is given, and arrived_at {arrived_at[row]:g} "
+            "too; leave one of them empty"
+        )
+    entries = previous_turns(len(arrived_at), session, think) == NONE
+    lost = entries & ~known
+    if max_concurrency is not None:
+        lost[np.flatnonzero(entries)[max_concurrency:]] = False
+    if (row := _first(lost)) is None:
+        return
+    if think is None or np.isnan(think[row]):
+        raise WorkloadError(f"{place}: data row {row + 1}: arrived_at is empty, and think_time too; give one")
+    of = "" if session is None else f" of session {session[row]}"
+    raise WorkloadError(
+        f"{place}: data row {row + 1}: think_time: {think[row]:g} needs an earlier request{of} to follow; give its "
+        "arrived_at instead"
+    )
+
+
+def _first(flags: NDArray[np.bool_]) -> int | None:
+    return int(flags.argmax()) if flags.any() else None
