@@ -50,7 +50,7 @@ def test_a_policy_equals_its_twin(policy: Any, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(runner, "ROOM", 0)  # so that queues have to grow
 
     @QUIET
-    @given(cases(LIKE[policy]), st.sampled_from([1, 7, 1 << 40]))
+    @given(cases(LIKE[policy]) | cases(LIKE[policy], follow=True), st.sampled_from([1, 7, 1 << 40]))
     def check(case: Case, slice_length: int) -> None:
         twin = check_equal(case, Runner(policy, None), slice_length)
         seen["cases"] += 1
@@ -78,7 +78,7 @@ def test_a_router_equals_its_twin(scheduler: Any, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(reference.Simulation, "choose", choose)
 
     @settings(QUIET, max_examples=EXAMPLES // 2)
-    @given(cases(name, "least_outstanding"))
+    @given(cases(name, "least_outstanding") | cases(name, "least_outstanding", follow=True))
     def check(case: Case) -> None:
         twin = check_equal(case, Runner(scheduler, most_memory))
         seen["cases"] += 1
