@@ -200,7 +200,10 @@ def model(random: Random, folder: Path) -> list[str]:
 
 
 def command(random: Random, folder: Path) -> list[str]:
-    """A vLLM command, or a manifest with one."""
+    """A vLLM command, or a manifest with one; one in ten commands is left whole."""
+    if random.random() < 0.1:
+        (folder / "start.txt").write_text(LINE)
+        return ["import", str(folder / "start.txt")]
     words = [random.choice(TEXTS) if random.random() < 0.1 else word for word in LINE.split()]
     pod = {"spec": {"replicas": 2, "containers": [{"image": "vllm/vllm-openai:v0.11.0", "args": words[2:]}]}}
     write = random.choice((as_yaml, as_json))
