@@ -7,7 +7,7 @@ import json
 import stat
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from reprlib import Repr
@@ -33,6 +33,7 @@ class Document:
     source: str = ""  # a file name, or "" for values that come from Python
     lines: Mapping[Key, int] = field(default_factory=dict)  # counted from 1; only YAML has them
     overridden: frozenset[Key] = frozenset()  # keys that --set has set
+    place: Key = ()  # of these values in the file, where they are a part of it
 
     def __post_init__(self) -> None:
         waiting: list[tuple[Key, Any]] = [((), self.values)]
@@ -56,12 +57,20 @@ class Document:
 
     def where(self, key: Key) -> str:
         """How errors name a key: ``deploy.yaml:7: scheduler.max_num_seqs``, as far as it is known."""
+        key = (*self.place, *key)
         dotted = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in key).lstrip(".")
         if any(key[: len(prefix)] == prefix for prefix in self.overridden):
             return f"--set {dotted}"
         line = self.lines.get(key) or self.lines.get(key[:-1])
         source = f"{self.source}:{line}" if line and self.source else self.source
         return ": ".join(part for part in (source, dotted) if part)
+
+    def part(self, *key: str | int) -> "Document":
+        """The group of settings at ``key``, of which errors say where it is in the file."""
+        values: Any = self.values
+        for name in key:
+            values = values[name]
+        return replace(self, values=values, place=(*self.place, *key))
 
 
 def read(path: str | Path) -> Document:

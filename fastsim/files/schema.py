@@ -55,7 +55,7 @@ def validate(schema: type[M], document: Document) -> M:
     """Make a value of ``schema`` from a document. Raises ConfigError with a sentence for each of the first faults.
 
     A sentence says "... is not" and then ``json_schema_extra["valid"]`` of the field, or its description, and shows
-    the first of its examples.
+    the first of its examples; or what the ValueError of a check of the schema says.
     """
     from pydantic import ValidationError
 
@@ -86,6 +86,8 @@ def _sentence(schema: "type[BaseModel]", document: Document, fault: "ErrorDetail
         choices = [choice for part in get_args(info.annotation) for choice in get_args(part) or [part]]
         choices = [choice for choice in choices if isinstance(choice, str)]
         return f"{where}: {short(value)} is unknown; {did_you_mean(value, choices)}"
+    if fault["type"] == "value_error" and (said := str(fault["ctx"]["error"])):
+        return f"{where}: {said}" if where else said
     valid = ((info.json_schema_extra or {}).get("valid") or info.description) if info else None
     return f"{where}: {short(value)} is not {valid or 'valid'}{example}"
 
@@ -115,11 +117,12 @@ def _section(schema: "type[BaseModel]", key: Key) -> "type[BaseModel] | None":
     """The group of settings at ``key``; None if that is a single setting, or none."""
     section: Any = schema
     for part in key:
-        info = section.model_fields.get(str(part))
-        section = info.annotation if info else None
-        if not hasattr(section, "model_fields"):
-            return None
-    return section  # type: ignore[no-any-return]
+        if isinstance(part, int):  # of a list of groups
+            section = next(iter(get_args(section)), None)
+        else:
+            info = section.model_fields.get(part) if hasattr(section, "model_fields") else None
+            section = info.annotation if info else None
+    return section if hasattr(section, "model_fields") else None
 
 
 def _paths(schema: "type[BaseModel]", prefix: str = "") -> list[str]:

@@ -31,7 +31,8 @@ DRAWN: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("kind", DRAWN)
 def test_common_random_numbers(kind: str, gaps: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Another rate keeps the lengths and stretches the gaps; a longer stream begins with the shorter one."""
-    monkeypatch.setattr("fastsim.workload.synthetic.SLICE", 64)
+    for module in ("tokens", "arrivals"):
+        monkeypatch.setattr(f"fastsim.workload.{module}.SLICE", 64)
     spec = {"lengths": DRAWN[kind], "gaps": gaps, "num_requests": 300, "seed": 5}
     slow, fast, short = load(spec), load(spec, rate=8.0), load(spec, num_requests=77)
     np.testing.assert_allclose(slow.arrived_at, 4 * fast.arrived_at, rtol=1e-14)
@@ -127,7 +128,8 @@ def test_more_requests_than_fit_in_memory(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_lengths_and_gaps_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastsim.workload.synthetic.SLICE", 4)
+    for module in ("tokens", "arrivals"):
+        monkeypatch.setattr(f"fastsim.workload.{module}.SLICE", 4)
     file(tmp_path, "num_prefill_tokens,num_decode_tokens\n5,1\n6,2\n7,3\n", "lengths.csv")
     file(tmp_path, "arrived_at\n10\n11\n14\n", "times.csv")
     text = "lengths: {kind: trace, file: lengths.csv, order: file}\ngaps: {kind: trace, file: times.csv}\n"
