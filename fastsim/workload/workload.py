@@ -19,8 +19,10 @@ from fastsim.workload.checks import (
     check_think_times,
     check_times,
 )
+from fastsim.workload.figures import blocks, sessions, spread
 from fastsim.workload.following import NONE, Following, check_following, follow, previous_turns
 from fastsim.workload.origin import Origin
+from fastsim.workload.reuse import HitCurve, hit_curve
 
 MAX_REQUESTS = 10**9
 COLUMNS = ("arrived_at", "num_prompt_tokens", "num_output_tokens")
@@ -138,6 +140,13 @@ class Workload:
     def following(self) -> Following | None:
         """Which requests arrive only once others have finished; None where all arrive by themselves."""
         return follow(self.num_requests, self.session_id, self.think_time, self.max_concurrency)
+
+    @cached_property
+    def hit_curve(self) -> HitCurve | None:
+        """What a prefix cache would hit, by its size; None without block_hashes."""
+        if self.block_hashes is None:
+            return None
+        return hit_curve(self.block_hashes, self.num_prompt_tokens, self.num_output_tokens)
 
     @cached_property
     def digest(self) -> str:
@@ -297,30 +306,28 @@ class Workload:
         Returns
         -------
         dict
-            The number of requests, their span (s) and rate (requests/s), the coefficient of variation of the gaps, and
-            mean and quantiles of prompts, outputs, their sum (tokens) and their ratio.
+            The number of requests, their span (s) and rate (requests/s), the coefficient of variation of the gaps; mean
+            and quantiles of prompts, outputs, their sum (tokens) and their ratio; turns and think times (s) of
+            sessions; and what a prefix cache would hit, by its size.
         """
         gaps = np.diff(self.arrived_at[~np.isnan(self.arrived_at)])
+        session, hashes, curve = self.session_id, self.block_hashes, self.hit_curve
+        prompts, outputs = self.num_prompt_tokens, self.num_output_tokens
         return {
             "name": self.name,
             "num_requests": self.num_requests,
             "span_s": self.span,
             "rate_per_s": self.rate,
             "gap_cv": float(gaps.std() / gaps.mean()) if self.rate is not None else None,
-            "num_sessions": None if self.session_id is None else len(np.unique(self.session_id)),
+            "num_sessions": None if session is None else len(np.unique(session)),
+            "sessions": None if session is None else sessions(session, self.think_time, prompts, outputs),
             "max_concurrency": self.max_concurrency,
-            "num_prompt_tokens": _spread(self.num_prompt_tokens) | {"total": int(self.num_prompt_tokens.sum())},
-            "num_output_tokens": _spread(self.num_output_tokens) | {"total": int(self.num_output_tokens.sum())},
-            "num_tokens": _spread(self.num_prompt_tokens + self.num_output_tokens)
-            | {"total": int(self.num_prompt_tokens.sum() + self.num_output_tokens.sum())},
-            "prompt_output_ratio": _spread(self.num_prompt_tokens / self.num_output_tokens),
+            "num_prompt_tokens": spread(prompts) | {"total": int(prompts.sum())},
+            "num_output_tokens": spread(outputs) | {"total": int(outputs.sum())},
+            "num_tokens": spread(prompts + outputs) | {"total": int(prompts.sum() + outputs.sum())},
+            "prompt_output_ratio": spread(prompts / outputs),
             "sha256": self.digest,
             "layout": self.origin.layout or None if self.origin is not None else None,
-            "block_hashes": None if self.block_hashes is None else self.block_hashes.describe(),
+            "block_hashes": None if hashes is None or curve is None else blocks(hashes, curve),
             "notes": list(self.notes),
         }
-
-
-def _spread(values: NDArray[Any]) -> dict[str, float]:
-    median, p90, p99 = np.quantile(values, (0.5, 0.9, 0.99)).tolist()
-    return {"mean": float(values.mean()), "median": median, "p90": p90, "p99": p99, "max": values.max().item()}

@@ -40,12 +40,36 @@ def test_layouts_and_what_was_left_out_are_said(tmp_path: Path) -> None:
     said = run("describe", path)
     assert "2 requests in 0.5 s" in said.stdout.replace("\n", " ")
     assert "Layout: Mooncake\nBlocks: 4 hashes of blocks of 512 tokens, 3 of them different\n" in said.stdout
+    assert [*said.stdout.splitlines()[-1].split()][-12:] == [
+        "24.9",
+        "%",
+        "24.9",
+        "%",
+        "24.9",
+        "%",
+        "24.9",
+        "%",
+        "24.9",
+        "%",
+        "24.9",
+        "%",
+    ]
     assert "1 request without output is left out" in said.stderr
     assert "hits of the prefix cache are not simulated" in said.stderr.replace("\n", " ")
     said = run("convert", path, tmp_path / "requests.csv")
     assert "the layout is Mooncake" in said.stderr.replace("\n", " ")
     assert "CSV has no lists, so the hashes of blocks are left out" in said.stderr.replace("\n", " ")
     assert "500 s, 0.002 requests/s" in run("describe", path, "--unit", "s").stdout.replace("\n", " ")
+
+
+def test_sessions_are_said(tmp_path: Path) -> None:
+    path = tmp_path / "requests.csv"
+    path.write_text(
+        "arrived_at,num_prompt_tokens,num_output_tokens,session_id,think_time\n0,100,10,1,\n0,100,10,2,\n,150,10,1,3\n"
+    )
+    said = run("describe", path).stdout.replace("\n", " ")
+    assert "Sessions: 2 with 1.5 turns on average, 2 at most; think times of 3 s on average, 3 s in the median" in said
+    assert "40 new prompt tokens in a later turn's median" in said
 
 
 def test_describe_as_json() -> None:

@@ -1,8 +1,11 @@
 """Print the arrival rate and the lengths of a workload."""
 
+from math import inf
 from pathlib import Path
+from typing import Any
 
 from fastsim.cli.terminal.console import note, number, print_json, stdout, table
+from fastsim.workload.reuse import SIZES
 from fastsim.workload.workload import Workload
 
 ROWS = (
@@ -29,6 +32,8 @@ def show(workload: Workload, as_json: bool) -> None:
         cells = (figures[key].get(column) for column in COLUMNS)
         lengths.add_row(title, *("" if cell is None else number(cell, 3) for cell in cells))
     stdout().print(lengths)
+    if turns := figures["sessions"]:
+        _sessions(turns, figures["num_sessions"])
     if figures["layout"]:
         stdout().print(f"Layout: {figures['layout']}")
     if blocks := figures["block_hashes"]:
@@ -36,8 +41,33 @@ def show(workload: Workload, as_json: bool) -> None:
             f"Blocks: {blocks['num_hashes']:,} hashes of blocks of {blocks['block_size']:,} tokens, "
             f"{blocks['num_different']:,} of them different"
         )
+        _hits(workload)
     for sentence in workload.notes:
         note(sentence)
+
+
+def _sessions(figures: dict[str, Any], num_sessions: int) -> None:
+    """Print how many turns sessions have, how long users think, and how many tokens a turn adds."""
+    turns, think, new = (figures[key] for key in ("turns", "think_time_s", "num_new_tokens"))
+    said = f"Sessions: {num_sessions:,} with {number(turns['mean'], 3)} turns on average, {turns['max']:,} at most"
+    if think is not None:
+        said += (
+            f"; think times of {number(think['mean'], 3)} s on average, {number(think['median'], 3)} s in the median"
+        )
+    if new is not None:
+        said += f"; {number(new['median'], 3)} new prompt tokens in a later turn's median"
+    stdout().print(said)
+
+
+def _hits(workload: Workload) -> None:
+    """Print the share of prompt tokens that a prefix cache would hit, by its size."""
+    curve = workload.hit_curve
+    if curve is None:
+        return
+    hits = table(("tokens in a prefix cache (LRU)", *(f"{size:,}" for size in SIZES), "unbounded"))
+    shares = (curve.share(size) for size in (*SIZES, inf))
+    hits.add_row("share of prompt tokens that it hits", *(f"{100 * share:.1f} %" for share in shares))
+    stdout().print(hits)
 
 
 def notes(workload: Workload, target: str) -> None:
