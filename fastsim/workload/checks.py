@@ -51,6 +51,8 @@ def _unit_of(times: NDArray[np.float64]) -> str:
 def check_lengths(values: Any, place: str, column: str, rows: Rows = None) -> NDArray[np.int64]:
     """Return ``values`` as tokens, int64[n], 1 to 10 million. Raises WorkloadError at the first that is not valid."""
     lengths = _numbers(values, place, column)
+    if lengths.dtype == np.int64 and lengths.min() >= 1 and lengths.max() <= MAX_TOKENS:
+        return lengths
     wanted = f"a whole number of tokens from 1 to {MAX_TOKENS:,} (e.g. 512)"
     refuse(~((lengths >= 1) & (lengths <= MAX_TOKENS)), lengths, place, column, wanted, rows)
     return _whole(lengths, place, column, wanted, rows).astype(np.int64, copy=False)
