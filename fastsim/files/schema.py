@@ -66,14 +66,15 @@ def validate(schema: type[M], document: Document) -> M:
     except RecursionError:
         raise ConfigError(f"{document.source or 'settings'}: nested too deeply") from None
     faults.sort(key=lambda fault: document.lines.get(fault["loc"], 0))
-    sentences = [_sentence(schema, document, fault) for fault in faults[:SHOWN_ERRORS]]
-    if len(faults) > SHOWN_ERRORS:
-        sentences.append(f"and {len(faults) - SHOWN_ERRORS} more")
+    sentences = list(dict.fromkeys(_sentence(schema, document, fault) for fault in faults))
+    if len(sentences) > SHOWN_ERRORS:
+        sentences[SHOWN_ERRORS:] = [f"and {len(sentences) - SHOWN_ERRORS} more"]
     raise ConfigError("; ".join(sentences))
 
 
 def _sentence(schema: "type[BaseModel]", document: Document, fault: "ErrorDetails") -> str:
-    key, where = fault["loc"], document.where(fault["loc"])
+    key, place = fault["loc"], _place(schema, document, fault["loc"])
+    where = document.where(place)
     if fault["type"] in ("extra_forbidden", "invalid_key"):
         return f"{where}: unknown key; {_near(schema, key)}"
     info = describe(schema, key)
@@ -81,6 +82,10 @@ def _sentence(schema: "type[BaseModel]", document: Document, fault: "ErrorDetail
     if fault["type"] == "missing":
         return f"{where}: missing{example}"
     value = fault["input"]
+    if fault["type"] == "union_tag_invalid":
+        kinds = [kind.strip("' ") for kind in fault["ctx"]["expected_tags"].split(",")]
+        kind = fault["ctx"]["tag"]
+        return f"{document.where((*place, 'kind'))}: {short(kind)} is unknown; {did_you_mean(kind, kinds)}"
     if fault["type"] == "literal_error" and isinstance(value, str):
         # The choices of a field that may be null are one level deeper.
         choices = [choice for part in get_args(info.annotation) for choice in get_args(part) or [part]]
@@ -90,6 +95,24 @@ def _sentence(schema: "type[BaseModel]", document: Document, fault: "ErrorDetail
         return f"{where}: {said}" if where else said
     valid = ((info.json_schema_extra or {}).get("valid") or info.description) if info else None
     return f"{where}: {short(value)} is not {valid or 'valid'}{example}"
+
+
+def _place(schema: "type[BaseModel]", document: Document, key: Key) -> Key:
+    """The key of a fault in the document: without the kinds that chose a class, and as far as the document has it."""
+    place: Key = ()
+    section: Any = schema
+    values: Any = document.values
+    for index, part in enumerate(key):
+        if tagged := _of_kind(section, part):
+            section = tagged
+            continue
+        if index and isinstance(part, str) and not isinstance(values, dict):
+            break
+        place += (part,)
+        section = _inner(section, part)
+        held = isinstance(values, list) and isinstance(part, int) and part < len(values)
+        values = values[part] if held else values.get(part, {}) if isinstance(values, dict) else {}
+    return place
 
 
 def _near(schema: "type[BaseModel]", key: Key) -> str:
@@ -117,12 +140,25 @@ def _section(schema: "type[BaseModel]", key: Key) -> "type[BaseModel] | None":
     """The group of settings at ``key``; None if that is a single setting, or none."""
     section: Any = schema
     for part in key:
-        if isinstance(part, int):  # of a list of groups
-            section = next(iter(get_args(section)), None)
-        else:
-            info = section.model_fields.get(part) if hasattr(section, "model_fields") else None
-            section = info.annotation if info else None
+        section = _of_kind(section, part) or _inner(section, part)
     return section if hasattr(section, "model_fields") else None
+
+
+def _inner(section: Any, part: str | int) -> Any:
+    """The type of a setting of a group, or of an item of a list; None if there is none."""
+    if isinstance(part, int):
+        return next(iter(get_args(section)), None)
+    info = section.model_fields.get(part) if hasattr(section, "model_fields") else None
+    return info.annotation if info else None
+
+
+def _of_kind(section: Any, part: str | int) -> "type[BaseModel] | None":
+    """The class of a union whose ``kind`` is ``part``; None if the type is no union, or has no such class."""
+    for one in get_args(section):
+        kind = getattr(one, "model_fields", {}).get("kind")
+        if kind is not None and part in get_args(kind.annotation):
+            return one  # type: ignore[no-any-return]
+    return None
 
 
 def _paths(schema: "type[BaseModel]", prefix: str = "") -> list[str]:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from fastsim.errors import WorkloadError
 from fastsim.workload import read
-from fastsim.workload.fields import Exponential
+from fastsim.workload.checks import MAX_TIME
+from fastsim.workload.fields import Exponential, FixedTime, LognormalTime
 from fastsim.workload.gaps import (
     ClosedLoop,
     DiurnalGaps,
@@ -68,9 +69,19 @@ def draw_loop(loop: ClosedLoop, number: int, rng: np.random.Generator) -> tuple[
     users = min(loop.concurrency, number)
     arrived_at = np.full(number, np.nan)
     arrived_at[:users] = np.arange(users) * (loop.ramp_up / loop.concurrency)
-    if isinstance(loop.think_time, Exponential):
-        return arrived_at, loop.think_time.mean * rng.standard_exponential(number)
-    return arrived_at, np.full(number, loop.think_time)
+    return arrived_at, draw_times(loop.think_time, number, rng)
+
+
+def draw_times(times: FixedTime | Exponential | LognormalTime, number: int, rng: np.random.Generator) -> Floats:
+    """Draw times, float64[number], s."""
+    match times:
+        case FixedTime():
+            return np.full(number, times.seconds)
+        case Exponential():
+            drawn = times.mean * rng.standard_exponential(number)
+        case LognormalTime():
+            drawn = times.median * np.exp(times.sigma * rng.standard_normal(number))
+    return np.minimum(drawn, MAX_TIME)
 
 
 def _inverse(gaps: Scheduled, masses: Floats, rng: np.random.Generator) -> Floats:

@@ -34,7 +34,19 @@ class Range(Settings):
         return self
 
 
+def _as_range(value: Any) -> Any:
+    return {"min": value, "max": value} if isinstance(value, int | float) else value
+
+
 Span = Annotated[Range, Field(description="a range whose min is at most its max", examples=[{"min": 64, "max": 1024}])]
+SpanOrNumber = Annotated[Span, BeforeValidator(_as_range)]
+
+
+class FixedTime(Settings):
+    """All times are equal."""
+
+    kind: Literal["fixed"]
+    seconds: Seconds
 
 
 class Exponential(Settings):
@@ -42,6 +54,29 @@ class Exponential(Settings):
 
     kind: Literal["exponential"]
     mean: Seconds
+
+
+class LognormalTime(Settings):
+    """Times are independent and lognormal; ``sigma`` is the standard deviation of their natural log."""
+
+    kind: Literal["lognormal"]
+    median: Seconds
+    sigma: float = Field(gt=0, le=10, description="a number above 0 and up to 10", examples=[0.8])
+
+
+def _as_fixed(value: Any) -> Any:
+    return {"kind": "fixed", "seconds": value} if isinstance(value, int | float) else value
+
+
+Times = Annotated[
+    FixedTime | Exponential | LognormalTime,
+    Field(
+        discriminator="kind",
+        description="a time in seconds, or a distribution",
+        examples=[{"kind": "exponential", "mean": 5.0}],
+    ),
+    BeforeValidator(_as_fixed),
+]
 
 
 def ascending(values: Any) -> Any:

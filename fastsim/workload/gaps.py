@@ -8,7 +8,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from fastsim.workload.fields import Duration, Exponential, File, Level, Rate, Seconds, Settings
+from fastsim.workload.fields import Duration, File, FixedTime, Level, Rate, Seconds, Settings, Times
 
 
 class StaticGaps(Settings):
@@ -204,9 +204,7 @@ class ClosedLoop(Settings):
 
     kind: Literal["closed_loop"]
     concurrency: int = Field(ge=1, lt=2**31, description="a whole number of users from 1", examples=[64])
-    think_time: Seconds | Exponential = Field(
-        0.0, description="a time in seconds, or a distribution", examples=[{"kind": "exponential", "mean": 5.0}]
-    )
+    think_time: Times = FixedTime(kind="fixed", seconds=0.0)
     ramp_up: Seconds = Field(0.0, examples=[10.0])
 
 
