@@ -53,8 +53,11 @@ def convert(source: str, target: str, unit: str | None) -> None:
 def synthesise(description: str, requests: int | None, rate: float | None, seed: int | None, out: str) -> None:
     """Draw a synthetic workload from DESCRIPTION, a file or a preset, and write it."""
     from fastsim.cli import interrupt
+    from fastsim.cli.terminal.workload import notes
     from fastsim.workload import loading
     from fastsim.workload.write import save
 
     interrupt.writes(out)
-    save(loading.synthesise(description, rate=rate, num_requests=requests, seed=seed), out)
+    workload = loading.synthesise(description, rate=rate, num_requests=requests, seed=seed)
+    notes(workload, out)
+    save(workload, out)

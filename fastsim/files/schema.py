@@ -148,8 +148,14 @@ def _inner(section: Any, part: str | int) -> Any:
     """The type of a setting of a group, or of an item of a list; None if there is none."""
     if isinstance(part, int):
         return next(iter(get_args(section)), None)
-    info = section.model_fields.get(part) if hasattr(section, "model_fields") else None
-    return info.annotation if info else None
+    fields: Any = getattr(section, "model_fields", {})
+    return _group(fields[part].annotation) if part in fields else None
+
+
+def _group(kind: Any) -> Any:
+    """The type of a setting; that of a group that may be null is the group."""
+    groups = [one for one in get_args(kind) if hasattr(one, "model_fields")]
+    return groups[0] if len(groups) == 1 and len(get_args(kind)) == 2 and type(None) in get_args(kind) else kind
 
 
 def _of_kind(section: Any, part: str | int) -> "type[BaseModel] | None":

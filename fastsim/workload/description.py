@@ -3,16 +3,18 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, Self, TypeVar, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fastsim.errors import ConfigError, did_you_mean
-from fastsim.files.documents import Document, short
+from fastsim.files.documents import Document, Key, short
 from fastsim.files.schema import validate
+from fastsim.workload.blocks import BLOCK_SIZE, MAX_BLOCK_SIZE
 from fastsim.workload.checks import MAX_TOKENS
+from fastsim.workload.conversations import Prefix, Sessions
 from fastsim.workload.fields import Settings
-from fastsim.workload.gaps import Gaps
+from fastsim.workload.gaps import ClosedLoop, Gaps
 from fastsim.workload.lengths import Lengths
 from fastsim.workload.workload import MAX_REQUESTS
 
@@ -28,11 +30,30 @@ class Description(Settings):
     max_tokens: int | None = Field(
         None, ge=2, le=2 * MAX_TOKENS, description="a whole number from 2 to 20 million", examples=[4096]
     )  # of prompt and output together; longer requests shrink to it in proportion
+    prefix: list[Prefix] | None = None  # that prompts begin with, in this order
+    sessions: Sessions | None = None
+    block_size: int = Field(
+        BLOCK_SIZE, ge=1, le=MAX_BLOCK_SIZE, description="a whole number of tokens from 1 to 1,048,576", examples=[16]
+    )  # of the hashes that requests with a prefix or sessions have
     max_concurrency: int | None = Field(
         None, ge=1, lt=2**31, description="a whole number of requests from 1", examples=[64]
     )  # that the clients have in flight at most
     seed: int = Field(0, ge=0, lt=2**63, description="an integer from 0", examples=[0])
     about: str | None = Field(None, description="text", examples=["chat, short answers"])
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.sessions is not None and self.sessions.fan_out > 1 and isinstance(self.gaps, ClosedLoop):
+            raise ValueError(
+                f"sessions.fan_out: {self.sessions.fan_out} branches begin at the same time, which the users of a "
+                "closed loop cannot do; give gaps with a rate, or fan_out: 1"
+            )
+        return self
+
+    @property
+    def prefixes(self) -> tuple[Prefix, ...]:
+        """The texts that prompts begin with."""
+        return tuple(self.prefix or ())
 
 
 def parse(document: Document, rate: float | None = None, asked: Mapping[str, Any] | None = None) -> Description:
@@ -47,7 +68,14 @@ def parse(document: Document, rate: float | None = None, asked: Mapping[str, Any
     if rate is not None and isinstance(values["gaps"], dict):
         values["gaps"] = _at_rate(values["gaps"], rate, document.where(("gaps",)))
     document = replace(document, values=values)
-    groups = {section: chosen(document, section, group) for section, group in (("lengths", Lengths), ("gaps", Gaps))}
+    groups: dict[str, Any] = {
+        section: chosen(document, (section,), group) for section, group in (("lengths", Lengths), ("gaps", Gaps))
+    }
+    prefix = values.get("prefix")
+    if isinstance(prefix, list):
+        groups["prefix"] = [chosen(document, ("prefix", index), Prefix) for index in range(len(prefix))]
+    elif prefix is not None:
+        groups["prefix"] = [chosen(document, ("prefix",), Prefix)]
     return validate(Description, replace(document, values=values | groups))
 
 
@@ -61,9 +89,10 @@ def _at_rate(gaps: dict[str, Any], rate: float, where: str) -> dict[str, Any]:
     return gaps | {"rate": rate}
 
 
-def chosen(document: Document, section: str, group: Any) -> Settings:
-    """The section of a document as a value of the class that its ``kind`` names. Raises ConfigError."""
-    return _moved(validate(_kind(document, section, group), document.part(section)), Path(document.source).parent)
+def chosen(document: Document, key: Key, group: Any) -> Settings:
+    """The group of settings at ``key`` as a value of the class that its ``kind`` names. Raises ConfigError."""
+    folder = Path(document.source).parent
+    return _moved(validate(_kind(document, key, group), document.part(*key)), folder)
 
 
 def _moved(settings: S, folder: Path) -> S:
@@ -78,19 +107,21 @@ def _moved(settings: S, folder: Path) -> S:
     return settings.model_copy(update=moved)
 
 
-def _kind(document: Document, section: str, group: Any) -> type[Settings]:
+def _kind(document: Document, key: Key, group: Any) -> type[Settings]:
     """Return the class for the ``kind`` that a section of the document names. Raises ConfigError."""
     kinds: dict[str, type[Settings]] = {
         get_args(one.model_fields["kind"].annotation)[0]: one for one in get_args(group)
     }
-    settings = document.values.get(section)
+    settings: Any = document.values
+    for name in key:
+        settings = settings.get(name) if isinstance(settings, dict) else settings[name]
     if not isinstance(settings, dict):
-        found = "missing" if section not in document.values else f"{short(settings)} is not a group of settings"
-        raise ConfigError(f"{document.where((section,))}: {found} (e.g. kind: {next(iter(kinds))})")
+        found = "missing" if key[0] not in document.values else f"{short(settings)} is not a group of settings"
+        raise ConfigError(f"{document.where(key)}: {found} (e.g. kind: {next(iter(kinds))})")
     if "kind" not in settings:
-        raise ConfigError(f"{document.where((section,))}: kind is missing; valid: {', '.join(kinds)}")
+        raise ConfigError(f"{document.where(key)}: kind is missing; valid: {', '.join(kinds)}")
     kind = settings["kind"]
     if kind not in list(kinds):
-        where = document.where((section, "kind"))
+        where = document.where((*key, "kind"))
         raise ConfigError(f"{where}: {short(kind)} is unknown; {did_you_mean(short(kind), kinds)}")
     return kinds[kind]

@@ -26,7 +26,7 @@ class Origin:
     estimated : bool
         Whether tokens are estimated from text.
     hashed : bool
-        Whether the file has hashes of blocks.
+        Whether the requests have hashes of blocks.
     mean_gap : float
         The mean time between two arrivals, s, where it is so long that the unit of the times may be another; else 0.
     dropped, clipped : int
@@ -64,7 +64,7 @@ class Origin:
                 "tokens are estimated, as one per 4 bytes of text; for exact ones count them with the model's tokenizer"
             )
         if self.hashed:
-            said.append("the file has hashes of blocks, but hits of the prefix cache are not simulated")
+            said.append("the requests have hashes of blocks, but hits of the prefix cache are not simulated")
         if self.mean_gap:
             said.append(
                 f"requests arrive {self.mean_gap:,.0f} s apart on average; if their times are in milliseconds, say "

@@ -11,9 +11,11 @@ from fastsim.workload.arrivals import draw_arrivals, draw_loop
 from fastsim.workload.description import Description
 from fastsim.workload.gaps import ClosedLoop
 from fastsim.workload.tokens import draw_lengths, shrink
+from fastsim.workload.turns import draw_sharing
 from fastsim.workload.workload import Workload
 
 BYTES = 48  # of memory for a request while it is drawn and checked
+SHARING_BYTES = 300  # of one with a prefix, without its hashes
 
 
 def draw(described: Description, name: str) -> Workload:
@@ -23,7 +25,11 @@ def draw(described: Description, name: str) -> Workload:
     """
     number = described.num_requests
     check_memory(number, f"num_requests: {number:,} requests", BYTES)
-    for_lengths, for_gaps = map(np.random.default_rng, np.random.SeedSequence(described.seed).spawn(2))
+    seeds = np.random.SeedSequence(described.seed).spawn(6)
+    if described.prefix or described.sessions:
+        check_memory(number, f"num_requests: {number:,} requests", SHARING_BYTES)
+        return draw_sharing(described, seeds, name)
+    for_lengths, for_gaps = map(np.random.default_rng, seeds[:2])
     prompts, outputs, origin = draw_lengths(described.lengths, number, for_lengths)
     if described.max_tokens is not None:
         shrink(prompts, outputs, described.max_tokens)

@@ -71,12 +71,13 @@ def zipf(number: int, exponent: float) -> Floats:
     return cumulative
 
 
-def shrink(prompts: Integers, outputs: Integers, max_tokens: int) -> None:
+def shrink(prompts: Integers, outputs: Integers, max_tokens: int | Integers) -> None:
     """Shrink requests that have more than ``max_tokens`` in total, in proportion and in place."""
     long = np.flatnonzero(prompts + outputs > max_tokens)
+    most = max_tokens if isinstance(max_tokens, int) else max_tokens[long]
     prompt, output = prompts[long], outputs[long]
-    outputs[long] = np.clip(output * max_tokens // (prompt + output), 1, max_tokens - 1)
-    prompts[long] = max_tokens - outputs[long]
+    outputs[long] = np.clip(output * most // (prompt + output), 1, most - 1)
+    prompts[long] = most - outputs[long]
 
 
 def rank_correlation(first: Integers, second: Integers) -> float:
