@@ -1,6 +1,7 @@
 """A fleet serves what was asked for, and one replica fewer does not."""
 
 import json
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -52,3 +53,32 @@ def test_the_command() -> None:
     hopeless = CliRunner().invoke(cli, [*arguments, "--slo", "tbt:p50<1ms"])
     assert hopeless.exit_code == 0
     assert "h100: no number of replicas meets tbt:p50<1ms" in hopeless.stdout
+
+
+def test_users_who_wait_are_served_by_enough_replicas(tmp_path: Path) -> None:
+    loop = tmp_path / "loop.yaml"
+    loop.write_text(
+        "lengths: {kind: fixed, num_prompt_tokens: 512, num_output_tokens: 64}\n"
+        "gaps: {kind: closed_loop, concurrency: 8}\n"
+    )
+    arguments = [
+        "fleet",
+        "--workload",
+        str(loop),
+        "--gpu",
+        "h100",
+        "--requests",
+        "1000",
+        "--slo",
+        "e2e:p90<1s",
+        "--json",
+    ]
+    ran = CliRunner().invoke(cli, [*arguments, "--users", "100"])
+    assert ran.exit_code == 0, ran.output
+    (made,) = json.loads(ran.stdout)["fleets"]
+    whole = Deployment.load(made["deployment"])
+    users = fastsim.load_workload(loop, num_requests=1000).with_users(100)
+    assert fastsim.simulate(whole, users).summary["latency"]["e2e"]["p90"] < 1
+    refused = CliRunner().invoke(cli, [*arguments, "--rate", "5"])
+    assert isinstance(refused.exception, ConfigError)
+    assert "a closed loop has no rate; give the whole number of its users" in str(refused.exception)

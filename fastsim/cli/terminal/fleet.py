@@ -16,8 +16,25 @@ def show(fleets: Sequence[Fleet], found: SearchResult, deployment: Deployment, l
     if as_json:
         print_json({"fleets": [fleet.as_dict() for fleet in fleets], "cannot": missing, "notes": said})
         return
+    _print(fleets, missing, f"{deployment.model}, {deployment.scheduler.policy}: {load}, {', '.join(found.objectives)}")
+    for text in said:
+        note(text)
+
+
+def show_for_users(
+    fleets: Sequence[Fleet], missing: dict[str, str], deployment: Deployment, load: str, as_json: bool
+) -> None:
+    """Print a line for each kind of GPU, the cheapest first, and why the other kinds cannot serve the users."""
+    if as_json:
+        print_json({"fleets": [fleet.as_dict() for fleet in fleets], "cannot": missing, "notes": []})
+        return
+    _print(fleets, missing, f"{deployment.model}, {deployment.scheduler.policy}: {load}")
+
+
+def _print(fleets: Sequence[Fleet], missing: dict[str, str], title: str) -> None:
+    """Print a title, a line for each fleet, and why other kinds of GPU have none."""
     console = stdout()
-    console.print(f"{deployment.model}, {deployment.scheduler.policy}: {load}, {', '.join(found.objectives)}\n")
+    console.print(f"{title}\n")
     if fleets:
         heads = ("GPUs", "kind", "TP", "replicas", "$/hour", "$/1M requests", "margin", *fleets[0].figures)
         lines = table(heads, left=("kind",))
@@ -35,8 +52,6 @@ def show(fleets: Sequence[Fleet], found: SearchResult, deployment: Deployment, l
         console.print(lines)
     for device, reason in missing.items():
         console.print(f"{device}: {reason}")
-    for text in said:
-        note(text)
 
 
 def _said(fleets: Sequence[Fleet], found: SearchResult) -> list[str]:
