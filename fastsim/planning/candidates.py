@@ -15,7 +15,12 @@ from fastsim.workload.loading import is_description
 
 from .budget import Budget
 
-FOUND_BY_SEARCH = ("workload.rate", "workload.num_requests", "workload.seed")  # fields that a space may not vary
+FOUND_BY_SEARCH = (
+    "workload.rate",
+    "workload.users",
+    "workload.num_requests",
+    "workload.seed",
+)  # fields that a space may not vary
 
 
 @dataclass(frozen=True, slots=True)

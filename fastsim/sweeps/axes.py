@@ -11,7 +11,14 @@ from fastsim.errors import ConfigError, did_you_mean
 from fastsim.files.documents import Document, Key, short
 from fastsim.files.schema import describe
 
-WORKLOAD_FIELDS = ("workload", "workload.rate", "workload.num_requests", "workload.seed")
+WORKLOAD_FIELDS = (
+    "workload",
+    "workload.rate",
+    "workload.users",
+    "workload.max_concurrency",
+    "workload.num_requests",
+    "workload.seed",
+)
 RANGE_KEYS = ("from", "to", "step", "factor", "num", "spacing")
 RANGE = "e.g. {from: 32, to: 512, factor: 2}"
 MAX_VALUES = 100_000  # of one axis

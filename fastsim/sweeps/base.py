@@ -25,10 +25,12 @@ from fastsim.workload.workload import MAX_REQUESTS
 
 from .configuration import Configuration, digest, workload_name
 
-WORKLOAD_KEYS = ("source", "rate", "num_requests", "seed", "unit", "too_long")
+WORKLOAD_KEYS = ("source", "rate", "users", "max_concurrency", "num_requests", "seed", "unit", "too_long")
 # Of the keys of a workload: their types, least and greatest value, and what completes "is not".
 NUMBERS: dict[str, tuple[Any, float, float, str]] = {
     "rate": ((int, float), 1e-9, 1e9, "requests per second from 1e-9 to 1e9 (e.g. 2.0)"),
+    "users": (int, 1, 2**31 - 1, "a whole number of users from 1 (e.g. 64)"),
+    "max_concurrency": (int, 1, 2**31 - 1, "a whole number of requests from 1 (e.g. 64)"),
     "num_requests": (int, 1, MAX_REQUESTS, "a whole number from 1 to 1e9 (e.g. 1000)"),
     "seed": (int, 0, 2**63 - 1, "an integer from 0 (e.g. 0)"),
 }
@@ -204,7 +206,7 @@ def _fitting(workload: Workload, max_model_len: int, too_long: str) -> Workload:
 
 
 def _check_number(key: str, value: Any, where: str) -> None:
-    """Raise ConfigError if a rate, number of requests or seed is not within its limits."""
+    """Raise ConfigError if a number of a workload is not within its limits."""
     if value is None:
         return
     kinds, least, most, valid = NUMBERS[key]
