@@ -94,3 +94,23 @@ class MicroBatches:
         return float(summary["timing"]["kernel_s"] / summary["totals"]["iterations"] * 1e9)
 
     track_ns.unit = "ns"  # type: ignore[attr-defined]
+
+
+class ClosedLoops:
+    """Users who wait for their answers, and the same requests as an open stream at the times that came to pass."""
+
+    params = (["closed", "open"], [16, 256], [1, 4])
+    param_names = ("stream", "users", "replicas")
+
+    def setup(self, stream: str, users: int, replicas: int) -> None:
+        self.deployment = Deployment.load(None, [f"num_replicas={replicas}", "router.policy=least_outstanding"])
+        loop = load("chat", num_requests=20 * users, users=users)
+        result = fastsim.simulate(self.deployment, loop)
+        lengths = result.column("num_prompt_tokens"), result.column("num_output_tokens")
+        self.workload = loop if stream == "closed" else Workload(result.column("arrived_at"), *lengths)
+
+    def track_kernel_ms(self, stream: str, users: int, replicas: int) -> float:
+        summary = fastsim.simulate(self.deployment, self.workload, detail=False).summary
+        return float(summary["timing"]["kernel_s"] * 1e3)
+
+    track_kernel_ms.unit = "ms"  # type: ignore[attr-defined]
