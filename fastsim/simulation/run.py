@@ -117,13 +117,16 @@ def simulate(
     resolved = with_windows(resolved, workload)
     check_fit(resolved, workload)
     parsed = parse_all(objectives)
-    check_exclude(workload.arrived_at, exclude)
+    if workload.following is None:
+        check_exclude(workload.arrived_at, exclude)
     built = build_cost(resolved)
     tables_s = time.perf_counter() - began
     limits = limits_of(resolved, workload)
     stream = layout.stream_of(workload)
     job = Job(resolved, kernel, limits, workload, stream, progress)
     outcome, kernel_s = run(job, built.cost, iterations, detail)
+    if workload.following is not None:
+        check_exclude(outcome.columns["arrived_at"], exclude)
     timing = {"tables_s": tables_s, "kernel_s": kernel_s, "write_s": 0.0, "total_s": 0.0}
     result = wrap(resolved, workload, built, outcome, timing, parsed, exclude)
     if replicates:

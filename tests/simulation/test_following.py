@@ -154,6 +154,13 @@ def test_what_says_nothing_of_an_arrival_or_two_things_is_refused() -> None:
         fastsim.load_workload({"lengths": LENGTHS, "gaps": {"kind": "closed_loop", "concurrency": 4}}, rate=2.0)
 
 
+def test_a_warm_up_leaves_out_the_first_arrivals_that_came_to_pass() -> None:
+    whole, later = (fastsim.simulate(None, loop(8), exclude=(first, 0.0)).summary for first in (0.0, 0.5))
+    assert later["latency"]["ttft"]["max"] < whole["latency"]["ttft"]["max"]  # the burst at the start
+    with pytest.raises(ConfigError, match="a warm-up of 1000 s and a cool-down of 0 s leave nothing of the"):
+        fastsim.simulate(None, loop(8), exclude=(1000.0, 0.0))
+
+
 def test_capacity_finds_users() -> None:
     found = fastsim.capacity(None, loop(4, 400), ["e2e:p90<400ms"], tolerance=0.1)
     assert found.users is not None

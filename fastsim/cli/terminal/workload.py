@@ -26,7 +26,12 @@ def show(workload: Workload, as_json: bool) -> None:
     rate = "all at once" if figures["rate_per_s"] is None else f"{number(figures['rate_per_s'])} requests/s"
     span, spread = number(figures["span_s"]), number(figures["gap_cv"], 3)
     gaps = "" if figures["gap_cv"] is None else f", gaps with a coefficient of variation of {spread}"
-    stdout().print(f"{workload.name}: {workload.num_requests:,} requests in {span} s, {rate}{gaps}")
+    most = workload.max_concurrency
+    if workload.is_loop:
+        came = f", sent by {most:,} users who wait for their answers"
+    else:
+        came = f" in {span} s, {rate}{gaps}" + (f", at most {most:,} in flight" if most else "")
+    stdout().print(f"{workload.name}: {workload.num_requests:,} requests{came}")
     lengths = table(("", *(column.replace("p9", "P9") for column in COLUMNS)))
     for title, key in ROWS:
         cells = (figures[key].get(column) for column in COLUMNS)
