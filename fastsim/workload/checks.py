@@ -9,6 +9,7 @@ from fastsim.errors import ConfigError, WorkloadError, did_you_mean
 from fastsim.workload.layouts import UNITS
 
 MAX_TOKENS = 10_000_000  # of one prompt or one output; a larger number is taken for a mistake in a file
+MAX_NAME = 100  # characters of the name of a tenant
 MAX_TIME = 1e10  # s; later than this, float64 no longer tells apart the times of two iterations
 
 Rows = NDArray[np.int64] | None
@@ -64,6 +65,25 @@ def check_replicas(values: Any, place: str, column: str, rows: Rows = None) -> N
     wanted = "a replica, counted from 0 (e.g. 3)"
     refuse(~((replicas >= 0) & (replicas < 2**31)), replicas, place, column, wanted, rows)
     return _whole(replicas, place, column, wanted, rows).astype(np.int32, copy=False)
+
+
+def check_priorities(values: Any, place: str, column: str, rows: Rows = None) -> NDArray[np.int32]:
+    """Return ``values`` as priorities, int32[n]. Raises WorkloadError at the first that is not valid."""
+    priorities = _numbers(values, place, column)
+    wanted = "a priority, of which lower ones go first (e.g. 0)"
+    refuse(~((priorities >= -(2**31)) & (priorities < 2**31)), priorities, place, column, wanted, rows)
+    return _whole(priorities, place, column, wanted, rows).astype(np.int32, copy=False)
+
+
+def check_tenants(values: Any, place: str, column: str, rows: Rows = None) -> NDArray[np.str_]:
+    """Return ``values`` as names of tenants, str[n]. Raises WorkloadError at the first that is not valid."""
+    names = np.asarray(values)
+    if names.dtype.kind != "U" or names.ndim != 1:
+        raise WorkloadError(f"{place}: {column} is of type {names.dtype}, not names (e.g. interactive)")
+    bad = {name for name in set(names.tolist()) if len(name) > MAX_NAME or not name.isprintable()}
+    wanted = f"a name of at most {MAX_NAME} printable characters (e.g. interactive)"
+    refuse(np.isin(names, list(bad)) if bad else np.zeros(1, bool), names.astype("U60"), place, column, wanted, rows)
+    return names
 
 
 def check_sessions(values: Any, place: str, column: str, rows: Rows = None) -> NDArray[np.int64]:

@@ -185,7 +185,7 @@ def _cell(value: Any, name: str, layout: Layout, place: str) -> int | float | st
         return bool(value)
     if value is None and (layout.measured or name in ("arrived_at", *MORE)):
         return None
-    if isinstance(value, str) and name in (*layout.arrived_at, "session_id") and len(value) <= TEXT:
+    if isinstance(value, str) and name in (*layout.arrived_at, "session_id", "tenant") and len(value) <= TEXT:
         return value
     if isinstance(value, int | float) and not isinstance(value, bool) and (value != value or abs(value) < 2**63):
         return value

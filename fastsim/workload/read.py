@@ -12,6 +12,7 @@ from fastsim.workload.blocks import BlockHashes
 from fastsim.workload.checks import (
     Rows,
     check_lengths,
+    check_priorities,
     check_replicas,
     check_sessions,
     check_think_times,
@@ -57,7 +58,8 @@ def requests(path: str, unit: str | None = None) -> Workload:
     gap = _doubtful_gap(times[~np.isnan(times)]) if unit is None and layout in (OWN, VIDUR) else 0.0
     origin = replace(origin, sorted=order is not None, hashed=hashes is not None, mean_gap=gap)
     users = _users(times, sessions, think)
-    workload = Workload(times, prompts, outputs, replicas, place, hashes, origin, sessions, think, users)
+    sent = _priorities(table, rows), _tenants(table, rows)
+    workload = Workload(times, prompts, outputs, replicas, place, hashes, origin, sessions, think, users, *sent)
     if table.recorded is not None:
         digest, earlier = table.recorded
         if digest in (workload.digest, replace(workload, replica_id=None, block_hashes=None).digest):
@@ -130,10 +132,35 @@ def _sessions(table: Table, rows: Rows) -> tuple[NDArray[np.int64] | None, NDArr
         sessions = check_sessions(values, table.place, "session_id", rows)
         if alone.any():
             sessions = np.where(alone, sessions.min() - np.cumsum(alone), sessions)
-    if "think_time" in names and table.columns["think_time"].null_count < table.columns.num_rows:
+    if _has(table, "think_time"):
         column = some(table, "think_time", rows, may_lack=True)
         think = check_think_times(as_numbers(column, table.place, "think_time", rows), table.place, "think_time", rows)
     return sessions, think
+
+
+def _priorities(table: Table, rows: Rows) -> NDArray[np.int32] | None:
+    """The priorities of some rows, int32[n], of which empty ones are 0; None where the file has none."""
+    if not _has(table, "priority"):
+        return None
+    values = as_numbers(some(table, "priority", rows, may_lack=True), table.place, "priority", rows)
+    return check_priorities(np.where(np.isnan(values), 0, values), table.place, "priority", rows)
+
+
+def _has(table: Table, name: str) -> bool:
+    """Whether a file has values in a column."""
+    names = table.columns.column_names
+    return name in names and table.columns[name].null_count < table.columns.num_rows
+
+
+def _tenants(table: Table, rows: Rows) -> NDArray[np.str_] | None:
+    """The names of tenants of some rows, str[n], which may be empty; None where the file has none."""
+    if not _has(table, "tenant"):
+        return None
+    column = table.columns["tenant"]
+    if not (is_text(column.type) or is_number(column.type)):
+        raise WorkloadError(f"{table.place}: column tenant: {column.type} is no text (e.g. interactive)")
+    names = (column if rows is None else column.take(rows)).cast("string").fill_null("")
+    return np.array(names.to_pylist(), np.str_)
 
 
 def _users(

@@ -13,14 +13,17 @@ from fastsim.workload.blocks import BlockHashes, check_hashes
 from fastsim.workload.checks import (
     check_concurrency,
     check_lengths,
+    check_priorities,
     check_rate,
     check_replicas,
     check_sessions,
+    check_tenants,
     check_think_times,
     check_times,
 )
 from fastsim.workload.figures import blocks, sessions, spread
 from fastsim.workload.following import NONE, Following, check_following, follow, previous_turns
+from fastsim.workload.layouts import MORE
 from fastsim.workload.origin import Origin
 from fastsim.workload.reuse import HitCurve, hit_curve
 
@@ -60,6 +63,11 @@ class Workload:
         Requests that the clients have in flight at most: further ones wait, in their order, until another has finished.
         Their ``arrived_at`` is when a client wants to send them; NaN: as soon as it may, ``think_time`` after that end.
         By default None, which is no limit.
+    priority : int32[num_requests], optional
+        The priority of each request, of which lower ones go first. Priorities are kept, but not simulated yet. By
+        default None.
+    tenant : str[num_requests], optional
+        The name of the tenant that sends each request. By default None.
 
     Raises
     ------
@@ -88,6 +96,8 @@ class Workload:
     session_id: NDArray[np.int64] | None = None
     think_time: NDArray[np.float64] | None = None
     max_concurrency: int | None = None
+    priority: NDArray[np.int32] | None = None
+    tenant: NDArray[np.str_] | None = None
 
     def __post_init__(self) -> None:
         waits = self.think_time is not None or self.max_concurrency is not None
@@ -102,6 +112,10 @@ class Workload:
             checked["session_id"] = check_sessions(self.session_id, self.name, "session_id")
         if self.think_time is not None:
             checked["think_time"] = check_think_times(self.think_time, self.name, "think_time")
+        if self.priority is not None:
+            checked["priority"] = check_priorities(self.priority, self.name, "priority")
+        if self.tenant is not None:
+            checked["tenant"] = check_tenants(self.tenant, self.name, "tenant")
         if self.max_concurrency is not None:
             check_concurrency(self.max_concurrency, self.name)
         for column, values in checked.items():
@@ -152,9 +166,11 @@ class Workload:
     def digest(self) -> str:
         """SHA-256 of the arrays as hex digits; workloads with equal arrays have equal digests, whatever their names."""
         hashed = sha256()
-        for column in (*COLUMNS, "replica_id", "session_id", "think_time"):
+        for column in (*COLUMNS, *MORE):
             values = getattr(self, column)
             if values is not None:
+                if column == "tenant":  # as wide as its longest name
+                    values = values.astype(f"U{max(1, int(np.strings.str_len(values).max()))}")
                 little_endian = values.astype(values.dtype.newbyteorder("<"), copy=False)
                 hashed.update(f"{column}:{len(values)}:".encode())
                 hashed.update(np.ascontiguousarray(little_endian).data)
@@ -169,7 +185,10 @@ class Workload:
     @property
     def notes(self) -> tuple[str, ...]:
         """What was left out or changed between the file and this workload, one sentence each."""
-        return self.origin.notes() if self.origin is not None else ()
+        notes = self.origin.notes() if self.origin is not None else ()
+        if self.priority is None or (self.priority == self.priority[0]).all():
+            return notes
+        return (*notes, "the requests have priorities, but these are not simulated yet")
 
     def head(self, num_requests: int) -> Self:
         """Take the first requests.
@@ -212,7 +231,7 @@ class Workload:
         hashes = self.block_hashes
         if hashes is not None:
             hashes = hashes.take(np.arange(self.num_requests)[rows])
-        optional = {name: getattr(self, name) for name in ("replica_id", "session_id", "think_time")}
+        optional = {name: getattr(self, name) for name in MORE}
         columns = {column: getattr(self, column)[rows] for column in COLUMNS}
         columns |= {name: values[rows] for name, values in optional.items() if values is not None}
         return replace(self, **columns, block_hashes=hashes)

@@ -1,5 +1,6 @@
 """Writes workloads to files in fastsim's own columns. A file appears whole or not at all."""
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from fastsim.workload.workload import COLUMNS, Workload
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from numpy.typing import NDArray
 
 ROWS = 65_536  # rows that are turned into text at once
 
@@ -69,16 +71,23 @@ def _parquet(workload: Workload, file: IO[bytes]) -> None:
 
 def _jsonl(workload: Workload, file: IO[bytes]) -> None:
     names, hashes = _names(workload), workload.block_hashes
-    keys = [f'"{name}": %r' for name in names]
+    keys = [f'"{name}": %s' for name in names]
     if hashes is not None:
         keys += [f'"block_size": {hashes.block_size}', '"block_hashes": %r']
     line = "{" + ", ".join(keys) + "}\n"
     for rows in _slices(workload.num_requests):
-        cells: list[list[Any]] = [getattr(workload, name)[rows].tolist() for name in names]
+        cells: list[list[Any]] = [_as_json(getattr(workload, name)[rows]) for name in names]
         if hashes is not None:
             cells.append([hashes[request].tolist() for request in range(*rows.indices(workload.num_requests))])
-        text = "".join(line % values for values in zip(*cells, strict=True))
-        file.write((text.replace(": nan", ": null") if workload.think_time is not None else text).encode())
+        file.write("".join(line % values for values in zip(*cells, strict=True)).encode())
+
+
+def _as_json(values: "NDArray[Any]") -> list[Any]:
+    """Values as JSON has them; times that are not known are null."""
+    if values.dtype.kind == "U":
+        return [json.dumps(name) for name in values.tolist()]
+    cells: list[Any] = values.tolist()
+    return ["null" if value != value else value for value in cells] if values.dtype.kind == "f" else cells
 
 
 def _slices(number: int) -> Iterator[slice]:
