@@ -133,7 +133,11 @@ def describe(schema: "type[BaseModel]", key: Key) -> Any:
     while key and isinstance(key[-1], int):
         key = key[:-1]
     section = _section(schema, key[:-1])
-    return section.model_fields.get(str(key[-1])) if section and key else None
+    info = section.model_fields.get(str(key[-1])) if section and key else None
+    if info is None or info.description:
+        return info
+    inner = [note for part in get_args(info.annotation) for note in getattr(part, "__metadata__", ())]
+    return next((note for note in inner if getattr(note, "description", None)), info)  # of a setting that may be null
 
 
 def _section(schema: "type[BaseModel]", key: Key) -> "type[BaseModel] | None":

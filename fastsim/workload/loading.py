@@ -166,13 +166,13 @@ def _check(rate: float | None, num_requests: int | None, seed: int | None) -> No
 
 
 def _draw(document: "Document", spec: Any, rate: float | None, num_requests: int | None, seed: int) -> Workload:
-    from fastsim.workload import synthetic
-    from fastsim.workload.description import parse
+    from fastsim.workload import mixture, synthetic
+    from fastsim.workload.tenants import Mixture, parse
 
     asked = {"num_requests": num_requests, "seed": seed}
     described = parse(document, rate, {key: value for key, value in asked.items() if value is not None})
     name = "synthetic" if isinstance(spec, Mapping) else str(spec)
-    return synthetic.draw(described, name)
+    return mixture.draw_mixed(described, name) if isinstance(described, Mixture) else synthetic.draw(described, name)
 
 
 def _description(spec: str | Path | Mapping[str, Any]) -> "Document | None":

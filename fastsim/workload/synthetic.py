@@ -18,14 +18,14 @@ BYTES = 48  # of memory for a request while it is drawn and checked
 SHARING_BYTES = 300  # of one with a prefix, without its hashes
 
 
-def draw(described: Description, name: str) -> Workload:
-    """Draw the workload of a description.
+def draw(described: Description, name: str, seed: np.random.SeedSequence | None = None) -> Workload:
+    """Draw the workload of a description; ``seed`` is by default its own.
 
     Raises WorkloadError for a file that the description names, and TooLargeError for more requests than fit in memory.
     """
     number = described.num_requests
     check_memory(number, f"num_requests: {number:,} requests", BYTES)
-    seeds = np.random.SeedSequence(described.seed).spawn(6)
+    seeds = (seed or np.random.SeedSequence(described.seed)).spawn(6)
     if described.prefix or described.sessions:
         check_memory(number, f"num_requests: {number:,} requests", SHARING_BYTES)
         return draw_sharing(described, seeds, name)

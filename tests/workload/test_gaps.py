@@ -145,6 +145,7 @@ REFUSED = [
         "gaps.steps[0].durtion: unknown key; did you mean 'duration'?",
     ),
     ("piecewise", {"steps": STEPS[:2], "repeat": False}, "gaps: steps: the last rate is 0"),
+    ("mmpp", {"rate": -1}, "gaps.rate: -1 is not requests per second from 1e-9 to 1e9 (e.g. 2.0)"),
     ("diurnal", {"trough": 5.0}, "gaps: trough: 5 is above the peak of 4; swap them"),
     ("diurnal", {"period": "day"}, "gaps.period: 'day' is not seconds from 0.001 to 1e9"),
     ("ramp", {"end_rate": 0}, "gaps.end_rate: 0 is not requests per second from 1e-9"),

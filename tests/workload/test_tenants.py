@@ -1,13 +1,15 @@
-"""Columns of tenants and priorities: they are kept by files, and refused where they are not valid."""
+"""Tenants and priorities: their columns are kept by files, and descriptions mix the requests of several tenants."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from streams import file
+from laws import exponential, far
+from streams import FIXED, POISSON, file
 
-from fastsim.errors import WorkloadError
+from fastsim.errors import ConfigError, WorkloadError
 from fastsim.workload import Workload
 from fastsim.workload.loading import load
 from fastsim.workload.write import save
@@ -46,3 +48,79 @@ def test_refused_columns(tmp_path: Path) -> None:
     assert empty.tenant is not None and empty.tenant.tolist() == ["a", ""]
     with pytest.raises(WorkloadError, match="tenant is of type int64, not names"):
         small(tenant=np.arange(3))
+
+
+TENANTS: list[dict[str, Any]] = [
+    {"name": "interactive", "share": 3, "priority": -1, "sessions": {"turns": 3, "think_time": 2.0}},
+    {"name": "batch", "share": 1, "lengths": FIXED | {"num_prompt_tokens": 4000}, "gaps": {"kind": "gamma", "cv": 3.0}},
+    {"name": "retrieval", "share": 2, "prefix": {"kind": "system_prompt", "num_tokens": 64}},
+]
+MIXED: dict[str, Any] = {"lengths": FIXED, "gaps": POISSON, "tenants": TENANTS, "num_requests": 30_000, "seed": 2}
+
+
+def test_shares_of_tenants() -> None:
+    stream = load(MIXED)
+    assert stream.tenant is not None and stream.priority is not None and stream.block_hashes is not None
+    assert stream.session_id is not None
+    assert stream.rate == pytest.approx(2.0, rel=0.03)
+    for tenant, share in zip(TENANTS, (1 / 2, 1 / 6, 1 / 3), strict=True):
+        of = stream.tenant == tenant["name"]
+        assert of.mean() == pytest.approx(share, rel=0.06)
+        assert set(stream.priority[of]) == {tenant.get("priority", 0)}
+    batch, interactive = stream.tenant == "batch", stream.tenant == "interactive"
+    assert set(stream.num_prompt_tokens[batch]) == {4000}
+    gaps = np.diff(stream.arrived_at[batch])
+    assert gaps.std() / gaps.mean() == pytest.approx(3.0, rel=0.1)
+    assert (np.bincount(np.unique(stream.session_id[interactive], return_inverse=True)[1])[:-1] == 3).mean() > 0.999
+    assert len(np.unique(stream.session_id[~interactive])) == (~interactive).sum()
+    assert not set(stream.session_id[interactive]) & set(stream.session_id[~interactive])
+    shared = {tuple(stream.block_hashes[int(row)][:4]) for row in np.flatnonzero(stream.tenant == "retrieval")}
+    others = {value for row in np.flatnonzero(interactive) for value in stream.block_hashes[int(row)].tolist()}
+    assert len(shared) == 1 and not others & set(next(iter(shared)))
+
+
+def test_a_longer_mixture_begins_with_the_shorter_one() -> None:
+    long = load(MIXED | {"num_requests": 900})
+    for number in (1, 2, 7, 400):
+        assert load(MIXED | {"num_requests": number}).digest == long.head(number).digest
+    rates = [{key: value for key, value in tenant.items() if key != "share"} | {"rate": 3.0} for tenant in TENANTS]
+    assert load(MIXED | {"tenants": rates}, rate=2.0).rate == pytest.approx(2.0, rel=0.03)
+    assert load(MIXED | {"tenants": rates}).rate == pytest.approx(9.0, rel=0.03)
+
+
+def test_poisson_streams_make_a_poisson_stream() -> None:
+    tenants = [{"name": "a", "rate": 1.5}, {"name": "b", "gaps": {"kind": "poisson", "rate": 0.5}}]
+    stream = load({"lengths": FIXED, "tenants": tenants, "num_requests": 20_000})
+    assert stream.priority is None and stream.session_id is None and stream.block_hashes is None
+    assert far(2 * np.diff(stream.arrived_at), exponential) < 1.95
+    one = load({"lengths": FIXED, "tenants": [TENANTS[2], TENANTS[0] | {"share": 0}], "gaps": POISSON})
+    assert one.tenant is not None and set(one.tenant) == {"retrieval"}
+
+
+REFUSED: list[tuple[Any, str]] = [
+    ([], "tenants: [] is not a list of 1 to 1,000 tenants (e.g. name: interactive, share: 1)"),
+    ("x", "tenants: 'x' is not a list of 1 to 1,000 tenants"),
+    (["x"], "tenants[0]: 'x' is not a group of settings"),
+    ([{"share": 1}], "tenants[0].name: missing (e.g. interactive)"),
+    ([{"name": "a"}], "tenants[0]: how many of the requests it sends is missing (e.g. share: 0.5, or rate: 2.0)"),
+    ([{"name": "a", "share": 0}], "tenants: the shares sum to 0; give one of them above 0 (e.g. 1)"),
+    ([{"name": "a", "share": -1}], "tenants[0].share: -1 is not a number from 0 to 1e9 (e.g. 0.5)"),
+    ([{"name": "a", "rate": -1}], "tenants[0].rate: -1 is not requests per second from 1e-9"),
+    ([{"name": "a", "share": 1}, {"name": "b", "rate": 1}], "tenants[1]: where one tenant has a share, all need one"),
+    ([{"name": "a", "share": 1}, {"name": "a", "share": 1}], "tenants[1].name: 'a' is there twice; rename one"),
+    ([{"name": "a", "share": 1, "seed": 1}], "tenants[0].seed: belongs beside tenants, not in one of them"),
+    ([{"name": "a", "share": 1, "lenghts": FIXED}], "tenants[0].lenghts: unknown key; did you mean 'lengths'?"),
+    ([{"name": "a", "share": 1, "priority": 0.5}], "tenants[0].priority: 0.5 is not a whole number (e.g. 0)"),
+    ([{"name": "a", "share": 1, "lengths": {"kind": "x"}}], "tenants[0].lengths.kind: 'x' is unknown"),
+    (
+        [{"name": "a", "rate": 1, "gaps": {"kind": "closed_loop", "concurrency": 2}}],
+        "tenants[0].gaps: rate: 1 cannot be given to a closed loop",
+    ),
+]
+
+
+@pytest.mark.parametrize(("tenants", "said"), REFUSED)
+def test_refused_tenants(tenants: Any, said: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(said)) as refused:
+        load({"lengths": FIXED, "gaps": POISSON, "tenants": tenants})
+    assert "\n" not in str(refused.value)
