@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from fastsim.simulation.run import simulate
     from fastsim.sweeps.sweep import sweep
     from fastsim.workload import Workload
+    from fastsim.workload.closeness import closeness
+    from fastsim.workload.like import synthesise_like
     from fastsim.workload.loading import load as load_workload
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "Workload",
     "__version__",
     "capacity",
+    "closeness",
     "load_workload",
     "policy",
     "resolve",
@@ -38,6 +41,7 @@ __all__ = [
     "simulate_many",
     "sort_by",
     "sweep",
+    "synthesise_like",
 ]
 
 _HOME = {
@@ -45,6 +49,7 @@ _HOME = {
     "Result": ("fastsim.result.result", "Result"),
     "Workload": ("fastsim.workload", "Workload"),
     "capacity": ("fastsim.planning.capacity", "capacity"),
+    "closeness": ("fastsim.workload.closeness", "closeness"),
     "load_workload": ("fastsim.workload", "load"),
     "policy": ("fastsim.simulation.custom.policy", "policy"),
     "resolve": ("fastsim.deployment.resolved", "resolve"),
@@ -53,6 +58,7 @@ _HOME = {
     "simulate_many": ("fastsim.simulation.many", "simulate_many"),
     "sort_by": ("fastsim.kernels.custom.view", "sort_by"),
     "sweep": ("fastsim.sweeps.sweep", "sweep"),
+    "synthesise_like": ("fastsim.workload.like", "synthesise_like"),
 }
 
 

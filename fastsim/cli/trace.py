@@ -45,19 +45,47 @@ def convert(source: str, target: str, unit: str | None) -> None:
 
 
 @trace.command()
-@click.argument("description")
-@click.option("--requests", type=int, help="Number of requests.  [default: the description's, else 1000]")
-@click.option("--rate", type=float, help="Mean requests per second.  [default: the description's]")
+@click.argument("description", required=False)
+@click.option("--like", metavar="TRACE", help="Draw requests with the statistics of this file of requests instead.")
+@click.option("--requests", type=int, help="Number of requests.  [default: that of DESCRIPTION or TRACE, else 1000]")
+@click.option("--rate", type=float, help="Mean requests per second.  [default: that of DESCRIPTION or TRACE]")
 @click.option("--seed", type=int, help="Seed of the random streams.  [default: the description's, else 0]")
 @click.option("--out", default="-", help="CSV, Parquet or JSONL file to write.  [default: CSV on standard output]")
-def synthesise(description: str, requests: int | None, rate: float | None, seed: int | None, out: str) -> None:
-    """Draw a synthetic workload from DESCRIPTION, a file or a preset, and write it."""
+@options.unit
+def synthesise(
+    description: str | None,
+    like: str | None,
+    requests: int | None,
+    rate: float | None,
+    seed: int | None,
+    out: str,
+    unit: str | None,
+) -> None:
+    """Draw a synthetic workload from DESCRIPTION, a file or a preset, and write it.
+
+    With --like TRACE the requests have the rate over time, the bursts, the lengths, the sessions and the recurring
+    prefixes of TRACE, but none of its requests. A table says how close they are.
+    """
     from fastsim.cli import interrupt
+    from fastsim.cli.terminal import closeness
     from fastsim.cli.terminal.workload import notes
+    from fastsim.errors import ConfigError
     from fastsim.workload import loading
+    from fastsim.workload.like import synthesise_like
     from fastsim.workload.write import save
 
     interrupt.writes(out)
+    if (description is None) == (like is None):
+        raise ConfigError("give either DESCRIPTION or --like TRACE, and not both (e.g. --like requests.csv)")
+    if like is not None:
+        trace = loading.load(like, unit=unit)
+        drawn = synthesise_like(trace, num_requests=requests, seed=seed or 0)
+        save(drawn if rate is None else drawn.at_rate(rate), out)
+        closeness.show(trace, drawn, out == "-")
+        return
+    if unit is not None:
+        raise ConfigError(f"--unit {unit} is for the file of --like TRACE; in a description it is a key of gaps")
+    assert description is not None
     workload = loading.synthesise(description, rate=rate, num_requests=requests, seed=seed)
     notes(workload, out)
     save(workload, out)

@@ -64,7 +64,7 @@ def hit_curve(hashes: BlockHashes, num_prompt_tokens: Integers, num_output_token
     blocks = (num_prompt_tokens + num_output_tokens) // size
     source, target, first, length = runs(hashes)
     looked_up = np.minimum(length, num_prompt_tokens[target] // size - first)  # the rest lies in the outputs
-    ranks = _ranks(source, target, length, blocks)
+    ranks = used_since(source, target, length, blocks)
     kept = looked_up > 0
     ranks, looked_up = ranks[kept], looked_up[kept]
     # The blocks of a run lie next to each other in the order of eviction, so each needs one block more than the last.
@@ -94,12 +94,12 @@ def runs(hashes: BlockHashes) -> tuple[Integers, Integers, Integers, Integers]:
     return before[at], request[at], at - hashes.offsets[request[at]], length
 
 
-def _ranks(source: Integers, target: Integers, length: Integers, blocks: Integers) -> Integers:
-    """The blocks that were used later than the first block of each run when its request is looked up, int64[num_runs].
+def used_since(source: Integers, target: Integers, length: Integers, blocks: Integers) -> Integers:
+    """Return the blocks used later than the first block of each run when its request is looked up, int64[num_runs].
 
-    Of the blocks of ``source``, those that it was still the last to use begin with this one. So later used are the
-    ``blocks`` of all requests between source and target, less those that a request before target took over from one
-    after source.
+    ``blocks``: int64[num_requests], the full blocks of each request; the other arguments are those of ``runs``. Of the
+    blocks of ``source``, those that it was still the last to use begin with this one. So later used are the ``blocks``
+    of all requests between source and target, less those that a request before target took over from one after source.
     """
     used = np.concatenate([[0], np.cumsum(blocks)])
     between: Integers = used[target] - used[source + 1]

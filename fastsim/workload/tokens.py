@@ -80,7 +80,7 @@ def shrink(prompts: Integers, outputs: Integers, max_tokens: int | Integers) -> 
     prompts[long] = most - outputs[long]
 
 
-def rank_correlation(first: Integers, second: Integers) -> float:
+def rank_correlation(first: Integers | Floats, second: Integers | Floats) -> float:
     """Spearman's rank correlation; equal values have their mean rank. 0 where all values of one are equal."""
     ranks = []
     for values in (first, second):
