@@ -102,6 +102,52 @@ QUANTILES: dict[str, Any] = WORKLOAD | {
         "correlation": 0.2,
     }
 }
+SHARED: dict[str, Any] = WORKLOAD | {
+    "prefix": [
+        {"kind": "system_prompt", "number": 3, "exponent": 1.0, "num_tokens": 40},
+        {"kind": "documents", "number": 9, "num_tokens": {"min": 5, "max": 50}, "per_request": 3},
+        {"kind": "examples", "number": 2, "num_tokens": 20, "shots": {"min": 1, "max": 4}},
+    ],
+    "sessions": {
+        "turns": {"kind": "geometric", "mean": 3.0},
+        "think_time": {"kind": "lognormal", "median": 2.0, "sigma": 0.5},
+        "context": {"min": 5, "max": 9},
+        "fan_out": 2,
+    },
+    "block_size": 16,
+}
+TENANTS: dict[str, Any] = WORKLOAD | {
+    "tenants": [
+        {
+            "name": "chat",
+            "share": 0.6,
+            "priority": -1,
+            "gaps": {"kind": "mmpp", "states": [{"rate": 4.0, "mean_dwell": 3.0}, {"rate": 0.0, "mean_dwell": 5.0}]},
+            "sessions": {"turns": 3, "think_time": 1.5},
+        },
+        {
+            "name": "batch",
+            "share": 0.4,
+            "lengths": {
+                "kind": "empirical",
+                "num_prompt_tokens": {"edges": [1, 11, 101], "weights": [2, 1]},
+                "num_output_tokens": {"edges": [1, 9], "weights": [1]},
+            },
+            "gaps": {"kind": "piecewise", "steps": [{"duration": 10.0, "rate": 3.0}], "repeat": True},
+        },
+        {
+            "name": "others",
+            "share": 0.1,
+            "lengths": {
+                "kind": "lognormal",
+                "num_prompt_tokens": {"median": 300, "sigma": 1.0, "max": 2000},
+                "num_output_tokens": {"mean": 30, "sigma": 0.5},
+                "correlation": -0.2,
+            },
+            "gaps": {"kind": "diurnal", "trough": 0.5, "peak": 4.0, "period": 600.0},
+        },
+    ]
+}
 DEVICE: dict[str, Any] = {
     "name": "mine",
     "architecture": "hopper",
@@ -272,7 +318,7 @@ def published(random: Random, folder: Path) -> list[str]:
 
 def workload(random: Random, folder: Path) -> list[str]:
     """A description of a workload."""
-    described = random.choice((WORKLOAD, QUANTILES))
+    described = random.choice((WORKLOAD, QUANTILES, SHARED, TENANTS))
     (folder / "w.yaml").write_bytes(_changed_or_damaged(random, described, as_yaml))
     return ["trace", random.choice(("describe", "synthesise")), str(folder / "w.yaml")]
 
