@@ -10,8 +10,8 @@ def trace() -> None:
     """Describe, convert and synthesise workloads.
 
     A workload is a CSV, Parquet, JSONL or JSON file of requests (`-` reads CSV from standard input), a YAML, TOML or
-    JSON file that describes a synthetic workload, or a preset: chat, code, summarisation or translation. The layouts of
-    published traces and of benchmarks are recognised by their columns.
+    JSON file that describes a synthetic workload, or a preset: agent, chat, code, reasoning, retrieval, summarisation
+    or translation. The layouts of published traces and of benchmarks are recognised by their columns.
     """
 
 

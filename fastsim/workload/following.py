@@ -59,6 +59,26 @@ def previous_turns(
     return before
 
 
+def earliest(
+    arrived_at: NDArray[np.float64], session: NDArray[np.int64] | None, think: NDArray[np.float64] | None
+) -> NDArray[np.float64]:
+    """Return when each request would arrive if no answer took any time, float64[n], s; NaN in a closed loop.
+
+    The arguments are columns of a Workload.
+    """
+    if session is None or think is None or not np.isnan(arrived_at).any():
+        return arrived_at
+    before = previous_turns(len(arrived_at), session, think)
+    order = np.argsort(session, kind="stable")
+    steps = np.where(before == NONE, arrived_at, think)[order]
+    begins = np.flatnonzero(before[order] == NONE)
+    total = np.cumsum(np.nan_to_num(steps))
+    lengths = np.diff(begins, append=len(order))
+    times = np.empty(len(order))
+    times[order] = total - np.repeat((total - steps)[begins], lengths)
+    return times
+
+
 def check_following(
     place: str,
     arrived_at: NDArray[np.float64],

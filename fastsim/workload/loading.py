@@ -35,8 +35,8 @@ def load(
     ----------
     spec : str, Path, Workload or mapping
         One of: a CSV, Parquet, JSONL or JSON file of requests in a layout of ``fastsim.workload.layouts`` (``"-"`` is
-        CSV on standard input); the name of a preset, which is chat, code, summarisation or translation; a description
-        of a synthetic workload, as a mapping or as a YAML, TOML or JSON file; a Workload.
+        CSV on standard input); the name of a preset: agent, chat, code, reasoning, retrieval, summarisation or
+        translation; a description of a synthetic workload, as a mapping or as a YAML, TOML or JSON file; a Workload.
     rate : float, optional
         Mean arrival rate, requests/s. It replaces the rate of a description, and stretches the gaps of a recorded
         workload. By default the rate stays as it is.

@@ -22,7 +22,7 @@ from fastsim.workload.checks import (
     check_times,
 )
 from fastsim.workload.figures import blocks, sessions, spread
-from fastsim.workload.following import NONE, Following, check_following, follow, previous_turns
+from fastsim.workload.following import NONE, Following, check_following, earliest, follow, previous_turns
 from fastsim.workload.layouts import MORE
 from fastsim.workload.origin import Origin
 from fastsim.workload.reuse import HitCurve, hit_curve
@@ -158,9 +158,14 @@ class Workload:
     @cached_property
     def hit_curve(self) -> HitCurve | None:
         """What a prefix cache would hit, by its size; None without block_hashes."""
-        if self.block_hashes is None:
+        hashes, prompts, outputs = self.block_hashes, self.num_prompt_tokens, self.num_output_tokens
+        if hashes is None:
             return None
-        return hit_curve(self.block_hashes, self.num_prompt_tokens, self.num_output_tokens)
+        times = earliest(self.arrived_at, self.session_id, self.think_time)
+        if (times[1:] < times[:-1]).any():  # sessions take turns, as if answers took no time
+            order = np.argsort(times, kind="stable")
+            hashes, prompts, outputs = hashes.take(order), prompts[order], outputs[order]
+        return hit_curve(hashes, prompts, outputs)
 
     @cached_property
     def digest(self) -> str:

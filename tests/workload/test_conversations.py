@@ -13,9 +13,10 @@ from streams import FIXED, POISSON, file
 
 from fastsim.errors import ConfigError, WorkloadError
 from fastsim.files.documents import Document
-from fastsim.workload import Workload
+from fastsim.workload import BlockHashes, Workload
 from fastsim.workload.conversations import NO_SESSIONS
 from fastsim.workload.description import parse
+from fastsim.workload.following import earliest
 from fastsim.workload.loading import load
 from fastsim.workload.prefixes import choose, draw_texts, whole
 from fastsim.workload.tokens import zipf
@@ -219,6 +220,24 @@ def test_a_closed_loop_of_sessions() -> None:
     assert stream.max_concurrency == 5 and stream.is_loop and stream.think_time is not None
     assert np.flatnonzero(~np.isnan(stream.arrived_at)).tolist() == [0, 2, 4, 6, 8]
     assert stream.think_time[10:14].tolist() == [3.0, 1.0, 3.0, 1.0]
+
+
+def test_sessions_take_turns_in_a_cache() -> None:
+    """Two sessions that begin together and think equally long share a cache that is large enough for one of them."""
+    stream = Workload(
+        np.array([0.0, np.nan, np.nan, 0.0, np.nan, np.nan]),
+        np.array([32, 64, 96] * 2),
+        np.full(6, 16),
+        session_id=np.array([0, 0, 0, 1, 1, 1]),
+        think_time=np.array([np.nan, 1.0, 1.0] * 2),
+        block_hashes=BlockHashes.of([[0, 1, 2], range(5), range(7), [10, 11, 12], range(10, 15), range(10, 17)]),
+    )
+    assert earliest(stream.arrived_at, stream.session_id, stream.think_time).tolist() == [0, 1, 2, 0, 1, 2]
+    alone = stream.take(np.arange(3))
+    assert stream.hit_curve is not None and alone.hit_curve is not None
+    assert stream.hit_curve.share() == alone.hit_curve.share() == (48 + 80) / 192
+    assert alone.hit_curve.share(80) == alone.hit_curve.share()
+    assert stream.hit_curve.share(80) < stream.hit_curve.share()
 
 
 def test_files_keep_sessions_and_hashes(tmp_path: Path) -> None:

@@ -238,7 +238,7 @@ def test_places_that_are_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         (tmp_path / "none.csv", "none.csv: no such file"),
         (tmp_path / "none.yaml", "none.yaml: no such file"),
         ("summarization", "neither a file nor a preset; did you mean 'summarisation'?"),
-        ("xyz", "valid: chat, code, summarisation, translation"),
+        ("xyz", "valid: agent, chat, code, reasoning, retrieval, summarisation, translation"),
         ("a\0b.csv", "cannot be read"),
     ]
     for path, said in cases:

@@ -106,7 +106,7 @@ def figures_of(tokens: np.ndarray[Any, Any]) -> tuple[float, float, float]:
     return float(tokens.mean()), float(np.median(tokens)), float(np.quantile(tokens, 0.9))
 
 
-@pytest.mark.parametrize("name", presets())
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_presets_match_the_published_figures(name: str) -> None:
     prompt, output, ratio = PUBLISHED[name]
     stream = load(name, num_requests=100_000)
@@ -117,8 +117,27 @@ def test_presets_match_the_published_figures(name: str) -> None:
         assert (stream.num_prompt_tokens + stream.num_output_tokens).max() <= 4096
 
 
+@pytest.mark.parametrize(
+    ("name", "number", "figures"), [("agent", 23_608, (8596, 182, 0.59)), ("retrieval", 3993, (15_325, 149, 0.66))]
+)
+def test_presets_with_prefixes_match_the_published_figures(
+    name: str, number: int, figures: tuple[float, float, float]
+) -> None:
+    """Table 2 of the Mooncake paper: mean prompt and output, and the share of tokens that a cache hits."""
+    stream = load(name, num_requests=number)
+    assert stream.hit_curve is not None
+    means = stream.num_prompt_tokens.mean(), stream.num_output_tokens.mean()
+    assert (*means, stream.hit_curve.share()) == pytest.approx(figures, rel=0.03)
+
+
+def test_reasoning_has_the_lengths_of_a_benchmark() -> None:
+    stream = load("reasoning", num_requests=20_000)
+    assert (stream.num_prompt_tokens.min(), stream.num_prompt_tokens.max()) == (819, 1024)
+    assert (stream.num_output_tokens.min(), stream.num_output_tokens.max()) == (6553, 8192)
+
+
 def test_presets_by_default() -> None:
-    assert presets() == ("chat", "code", "summarisation", "translation")
+    assert presets() == ("agent", "chat", "code", "reasoning", "retrieval", "summarisation", "translation")
     stream = load("chat", rate=2.0, num_requests=5000, seed=1)
     assert (stream.num_requests, stream.name) == (5000, "chat")
     assert stream.rate == pytest.approx(2.0, rel=0.05)
