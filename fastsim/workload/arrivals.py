@@ -137,19 +137,21 @@ def _of_cosine(gaps: DiurnalGaps, masses: Floats) -> Floats:
     whole, y = np.divmod(omega * masses / gaps.mean + (begin - e * np.sin(begin)), 2 * pi)
     grid = np.linspace(0, 2 * pi, GRID + 1)
     at = np.clip(np.searchsorted(grid - e * np.sin(grid), y, side="right") - 1, 0, GRID - 1)
-    low, high = grid[at], grid[at + 1]
+    found = np.empty(len(y))
+    left, low, high = np.arange(len(y)), grid[at], grid[at + 1]
     x = (low + high) / 2
     for _ in range(60):
-        error = x - e * np.sin(x) - y
+        error = x - e * np.sin(x) - y[left]
         low, high = np.where(error <= 0, x, low), np.where(error >= 0, x, high)
         with np.errstate(divide="ignore", invalid="ignore"):
             new = x - error / (1 - e * np.cos(x))
         new = np.where((new > low) & (new < high), new, (low + high) / 2)
-        moved = np.abs(new - x) > 1e-13
-        if not moved.any():
+        found[left] = new
+        moves = np.abs(new - x) > 1e-13
+        if not moves.any():
             break
-        x = np.where(moved, new, x)  # others stay, so that no time depends on those drawn with it
-    times: Floats = (2 * pi * whole + x - begin) / omega
+        left, low, high, x = left[moves], low[moves], high[moves], new[moves]
+    times: Floats = (2 * pi * whole + found - begin) / omega
     return np.maximum(times, 0)
 
 

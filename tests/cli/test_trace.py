@@ -133,3 +133,21 @@ def test_synthesise_like_a_trace(tmp_path: Path) -> None:
     assert len(said.stdout.splitlines()) == 61 and "rank correlation" in said.stderr
     for arguments in ((), ("chat", "--like", source), ("chat", "--unit", "s")):
         assert isinstance(failed("synthesise", *arguments), ConfigError)
+
+
+def test_synthesise_prefixes_sessions_and_tenants(tmp_path: Path) -> None:
+    path = tmp_path / "mixed.yaml"
+    path.write_text(
+        "lengths: {kind: fixed, num_prompt_tokens: 40, num_output_tokens: 9}\n"
+        "gaps: {kind: weibull, rate: 2, shape: 0.7}\n"
+        "tenants:\n"
+        "  - {name: chat, share: 1, prefix: {kind: system_prompt, num_tokens: 64}, sessions: {turns: 3}}\n"
+        "  - {name: batch, share: 1, priority: 5}\n"
+    )
+    said = run("synthesise", path, "--requests", "30", "--out", tmp_path / "mixed.parquet")
+    assert "hits of the prefix cache are not simulated" in said.stderr.replace("\n", " ")
+    assert "priorities, but these are not simulated yet" in said.stderr.replace("\n", " ")
+    stream = load(tmp_path / "mixed.parquet")
+    assert stream.digest == load(path, num_requests=30).digest
+    assert stream.tenant is not None and set(stream.tenant) == {"chat", "batch"}
+    assert "lists" in run("synthesise", path, "--requests", "30", "--out", tmp_path / "mixed.csv").stderr
