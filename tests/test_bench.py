@@ -102,6 +102,23 @@ def test_the_synthesised_trace_has_the_statistics_of_the_trace() -> None:
     assert drawn.rate == pytest.approx(5.53, rel=0.05)
 
 
+def test_files_of_requests_are_timed_and_weighed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    traces = import_module("traces")
+    assert [name for name, seconds in traces.reading(500, runs=1) if seconds > 0] == [
+        "own.csv",
+        "own.parquet",
+        "azure.csv",
+    ]
+    command, mib = next(traces.peaks(500))
+    assert command == "convert requests.parquet requests.csv" and 30 < mib < 2048
+    path = tmp_path / "requests.jsonl"
+    line = '{{"timestamp": {}, "input_length": {}, "output_length": 5, "hash_ids": [{}]}}\n'
+    path.write_text("".join(line.format(1000 * k, 512 + k, k % 2) for k in range(60)))
+    traces.main([str(path)])
+    shown = capsys.readouterr().out
+    assert "hits of a cache of 1,000,000 tokens 91.4 %" in shown and "'kolmogorov_smirnov'" in shown
+
+
 PEER = """
 import csv, pathlib, sys
 rows = list(csv.DictReader(open(sys.argv[1])))

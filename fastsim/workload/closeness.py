@@ -22,7 +22,7 @@ class Closeness:
     kolmogorov_smirnov : dict of str to float
         The largest difference between the two distributions of num_prompt_tokens, num_output_tokens and gap.
     rate : float
-        The mean difference of the two shares of requests that have arrived, over the trace's time; 0 where unknown.
+        The mean difference of the shares of requests that have arrived, over the time in which requests of both arrive.
     rank_correlation : tuple of float
         Spearman's, of prompt and output tokens.
     gap_cv : tuple of float or None
@@ -92,20 +92,18 @@ def closeness(trace: Workload, other: Workload) -> Closeness:
 
 def distance(first: NDArray[Any], second: NDArray[Any]) -> float:
     """The statistic of the Kolmogorov-Smirnov test of two samples: the largest difference of their distributions."""
-    values = np.concatenate([first, second])
-    shares = [np.searchsorted(np.sort(each), values, side="right") / len(each) for each in (first, second)]
+    first, second = np.sort(first), np.sort(second)
+    values = np.union1d(first, second)
+    shares = [np.searchsorted(each, values, side="right") / len(each) for each in (first, second)]
     return float(np.abs(shares[0] - shares[1]).max())
 
 
 def _of_rates(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """The mean difference, over the time of the first, between the shares that have arrived of those in this time."""
-    end = first[-1] if len(first) else 0.0
-    second = second[second <= end]
-    if not len(second) or not end > first[0]:
-        return 0.0
+    """The mean difference between the shares that have arrived, over the time in which requests of both arrive."""
+    end = min(first[-1], second[-1])
     at = np.linspace(first[0], end, 1001)
-    shares = [np.searchsorted(each, at, side="right") / len(each) for each in (first, second)]
-    return float(np.abs(shares[0] - shares[1]).mean())
+    arrived = [np.searchsorted(each, at, side="right") for each in (first, second)]
+    return float(np.abs(arrived[0] / arrived[0][-1] - arrived[1] / max(1, arrived[1][-1])).mean())
 
 
 def _dispersions(first: NDArray[np.float64], second: NDArray[np.float64]) -> dict[int, tuple[float, float]]:
