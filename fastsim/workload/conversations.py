@@ -97,6 +97,8 @@ class Sessions(Settings):
     complete. A session whose next turn would have more than ``max_tokens`` forgets its messages and answers, and goes
     on.
 
+    The rate of the gaps counts all turns; gaps of a trace without a rate are those between the beginnings of sessions.
+
     With a ``fan_out`` above 1, so many sessions begin at the same time, and have the prefix and the ``context`` in
     common: they are the parallel branches of one task. A branch is a session of its own, as a request can follow only
     one other.

@@ -80,13 +80,13 @@ def parse(document: Document, rate: float | None = None, asked: Mapping[str, Any
 
 
 def _at_rate(gaps: dict[str, Any], rate: float, where: str) -> dict[str, Any]:
-    """The settings of gaps with another mean rate. Raises ConfigError for a closed loop."""
+    """The settings of gaps with another mean rate, in place of a scale. Raises ConfigError for a closed loop."""
     if gaps.get("kind") == "closed_loop":
         raise ConfigError(
             f"{where}: rate: {rate:g} cannot be given to a closed loop, whose requests arrive when others have "
             "finished; change its concurrency"
         )
-    return gaps | {"rate": rate}
+    return {key: value for key, value in gaps.items() if key != "scale"} | {"rate": rate}
 
 
 def chosen(document: Document, key: Key, group: Any) -> Settings:

@@ -195,6 +195,12 @@ class TraceGaps(Settings):
         None, description="a unit of time: s, ms, us or ns", examples=["ms"]
     )  # of the file's times; by default that of its layout
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.rate is not None and self.scale != 1:
+            raise ValueError(f"scale: {self.scale:g} and rate: {self.rate:g} exclude each other; leave out one of them")
+        return self
+
 
 class ClosedLoop(Settings):
     """As many users as ``concurrency``, who each wait for their answer, think, and send the next request of the stream.

@@ -27,6 +27,17 @@ class Texts(NamedTuple):
         return total
 
 
+def most_texts(prefix: Prefix) -> int:
+    """The most texts that the prefix of a request has."""
+    match prefix:
+        case SystemPrompt():
+            return 1
+        case Documents():
+            return prefix.per_request
+        case Examples():
+            return prefix.shots.max
+
+
 def draw_texts(prefixes: tuple[Prefix, ...], number: int, seed: np.random.SeedSequence) -> Texts:
     """Draw the texts in front of ``number`` prompts, those of one prefix after those of the other."""
     texts = [np.zeros((number, 0), np.int64)]

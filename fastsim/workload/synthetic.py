@@ -10,12 +10,14 @@ from fastsim.files.memory import check_memory
 from fastsim.workload.arrivals import draw_arrivals, draw_loop
 from fastsim.workload.description import Description
 from fastsim.workload.gaps import ClosedLoop
+from fastsim.workload.prefixes import most_texts
 from fastsim.workload.tokens import draw_lengths, shrink
 from fastsim.workload.turns import draw_sharing
 from fastsim.workload.workload import Workload
 
 BYTES = 48  # of memory for a request while it is drawn and checked
 SHARING_BYTES = 300  # of one with a prefix, without its hashes
+TEXT_BYTES = 100  # of each text in a prefix
 
 
 def draw(described: Description, name: str, seed: np.random.SeedSequence | None = None) -> Workload:
@@ -27,7 +29,8 @@ def draw(described: Description, name: str, seed: np.random.SeedSequence | None 
     check_memory(number, f"num_requests: {number:,} requests", BYTES)
     seeds = (seed or np.random.SeedSequence(described.seed)).spawn(6)
     if described.prefix or described.sessions:
-        check_memory(number, f"num_requests: {number:,} requests", SHARING_BYTES)
+        texts = sum(most_texts(prefix) for prefix in described.prefixes)
+        check_memory(number, f"num_requests: {number:,} requests", SHARING_BYTES + TEXT_BYTES * texts)
         return draw_sharing(described, seeds, name)
     for_lengths, for_gaps = map(np.random.default_rng, seeds[:2])
     prompts, outputs, origin = draw_lengths(described.lengths, number, for_lengths)

@@ -1,5 +1,6 @@
 """A workload: when each request arrives, and how many prompt and output tokens it has."""
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
@@ -332,7 +333,7 @@ class Workload:
         dict
             The number of requests, their span (s) and rate (requests/s), the coefficient of variation of the gaps; mean
             and quantiles of prompts, outputs, their sum (tokens) and their ratio; turns and think times (s) of
-            sessions; and what a prefix cache would hit, by its size.
+            sessions; the requests of each tenant; and what a prefix cache would hit, by its size.
         """
         gaps = np.diff(self.arrived_at[~np.isnan(self.arrived_at)])
         session, hashes, curve = self.session_id, self.block_hashes, self.hit_curve
@@ -345,6 +346,7 @@ class Workload:
             "gap_cv": float(gaps.std() / gaps.mean()) if self.rate is not None else None,
             "num_sessions": None if session is None else len(np.unique(session)),
             "sessions": None if session is None else sessions(session, self.think_time, prompts, outputs),
+            "tenants": None if self.tenant is None else dict(Counter(self.tenant.tolist())),
             "max_concurrency": self.max_concurrency,
             "num_prompt_tokens": spread(prompts) | {"total": int(prompts.sum())},
             "num_output_tokens": spread(outputs) | {"total": int(outputs.sum())},

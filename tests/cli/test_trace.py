@@ -150,4 +150,6 @@ def test_synthesise_prefixes_sessions_and_tenants(tmp_path: Path) -> None:
     stream = load(tmp_path / "mixed.parquet")
     assert stream.digest == load(path, num_requests=30).digest
     assert stream.tenant is not None and set(stream.tenant) == {"chat", "batch"}
+    assert "Requests by tenant: " in run("describe", tmp_path / "mixed.parquet").output
+    assert sum(stream.describe()["tenants"].values()) == 30
     assert "lists" in run("synthesise", path, "--requests", "30", "--out", tmp_path / "mixed.csv").stderr

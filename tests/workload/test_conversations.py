@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from streams import FIXED, POISSON, file
 
-from fastsim.errors import ConfigError, WorkloadError
+from fastsim.errors import ConfigError, TooLargeError, WorkloadError
+from fastsim.files import memory
 from fastsim.files.documents import Document
 from fastsim.workload import BlockHashes, Workload
 from fastsim.workload.conversations import NO_SESSIONS
@@ -282,6 +283,15 @@ def test_refused_conversations(spec: dict[str, Any], said: str, tmp_path: Path) 
     with pytest.raises(ConfigError, match=re.escape(said)) as refused:
         load({"lengths": UNIFORM, "gaps": POISSON} | spec)
     assert "\n" not in str(refused.value)
+
+
+def test_texts_count_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "free_memory", lambda: 2**30)
+    prefix = {"kind": "examples", "num_tokens": 5, "shots": 1000}
+    with pytest.raises(TooLargeError, match=r"num_requests: 100,000 requests need about 9\.3 GiB"):
+        drawn(prefix, None, 100_000)
+    with pytest.raises(TooLargeError, match=r"block_hashes: [\d,]+ hashes need about"):
+        drawn({"kind": "system_prompt", "num_tokens": 900_000}, None, 1000)
 
 
 def test_a_prefix_that_leaves_no_room(tmp_path: Path) -> None:

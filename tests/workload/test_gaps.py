@@ -129,6 +129,8 @@ def test_scale_of_a_trace(tmp_path: Path) -> None:
     assert load({"lengths": FIXED, "gaps": gaps, "num_requests": 4}).arrived_at.tolist() == [0, 0.5, 2, 3]
     assert load({"lengths": FIXED, "gaps": gaps, "num_requests": 2}).arrived_at.tolist() == [0, 0.5]
     assert load({"lengths": FIXED, "gaps": gaps, "num_requests": 2}, rate=1.0).arrived_at.tolist() == [0, 0.5]
+    with pytest.raises(ConfigError, match=r"gaps: scale: 0\.5 and rate: 2 exclude each other"):
+        load({"lengths": FIXED, "gaps": gaps | {"rate": 2.0}})
 
 
 REFUSED = [

@@ -109,6 +109,9 @@ def test_columns_of_a_file_are_independent(tmp_path: Path) -> None:
     counts = np.bincount(np.searchsorted(np.sort(known[0]), stream.num_prompt_tokens), minlength=500)
     assert counts.max() < 4 * NUMBER / 500
     assert stream.num_output_tokens.max() <= 1000
+    text = f"lengths: {{kind: empirical, num_prompt_tokens: {{file: {Path(name).name}}}, num_output_tokens: {BINS}}}\n"
+    spec = file(tmp_path, text + f"gaps: {POISSON}\nnum_requests: {NUMBER}\nseed: 1\n", "spec.yaml")
+    assert load(spec).digest == stream.digest  # names are relative to the description
     with pytest.raises(WorkloadError, match=r"none\.csv: no such file"):
         drawn("empirical", {"file": str(tmp_path / "none.csv")})
 

@@ -41,6 +41,9 @@ def show(workload: Workload, as_json: bool) -> None:
         _sessions(turns, figures["num_sessions"])
     if figures["layout"]:
         stdout().print(f"Layout: {figures['layout']}")
+    if tenants := figures["tenants"]:
+        shown = ", ".join(f"{name or 'none'} {count:,}" for name, count in tenants.items())
+        stdout().print(f"Requests by tenant: {shown}")
     if blocks := figures["block_hashes"]:
         stdout().print(
             f"Blocks: {blocks['num_hashes']:,} hashes of blocks of {blocks['block_size']:,} tokens, "
