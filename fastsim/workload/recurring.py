@@ -7,13 +7,12 @@ from numpy.typing import NDArray
 
 from fastsim.workload.blocks import BlockHashes
 from fastsim.workload.following import NONE
+from fastsim.workload.history import History
 from fastsim.workload.reuse import runs, used_since
 
 ALIKE = 64  # requests of a trace with a similar number of blocks, among which a pattern is taken
 MOSTLY = 0.5  # a shared prefix that is longer than this share of a request grows with it
 FIXED = 0.02  # the share of requests with as many shared blocks from which on these do not grow
-NEAR = 8  # a request is first looked for within this part of the requests since
-TRIES = 4  # and then three more times, each time in a stretch that is four times as wide
 
 Integers = NDArray[np.int64]
 
@@ -44,6 +43,8 @@ class Recurrence:
         Whether many requests share as many blocks, as they do of a system prompt.
     continues : bool[n]
         Whether that earlier request is the turn before in the same session.
+    goes_on : bool[n]
+        Whether a turn comes after it.
     follows : float
         The share of later turns that continue the turn before.
     """
@@ -58,6 +59,7 @@ class Recurrence:
     left: Integers
     fixed: NDArray[np.bool_]
     continues: NDArray[np.bool_]
+    goes_on: NDArray[np.bool_]
     follows: float
 
 
@@ -80,7 +82,9 @@ def fit(hashes: BlockHashes, prompts: Integers, outputs: Integers, before: Integ
     fixed = equal[which] >= max(3, FIXED * len(hashes))
     follows = float(continues.sum() / max(1, np.count_nonzero(before != NONE)))
     full = (prompts if of_prompts else prompts + outputs) // size
-    return Recurrence(size, of_prompts, full, listed, depth, since, begin, left, fixed, continues, follows)
+    return Recurrence(
+        size, of_prompts, full, listed, depth, since, begin, left, fixed, continues, _go_on(before), follows
+    )
 
 
 def draw(
@@ -94,25 +98,25 @@ def draw(
     number = len(prompts)
     full = (prompts if like.of_prompts else prompts + outputs) // like.block_size
     continuing = (before != NONE) & (rng.random(number) < like.follows)
-    patterns = np.empty(number, np.int64)
-    for which in (True, False):
-        patterns[continuing == which] = _alike(like.full, like.continues == which, full[continuing == which], rng)
-    swaps = Swaps(full, continuing)
+    goes_on = _go_on(before)
+    patterns = _patterns(like, full, continuing, goes_on, rng)
+    swaps = [Swaps(full, ~continuing & (goes_on == on)) for on in (False, True)]
     history = History((prompts + outputs) // like.block_size)
     for request in range(number):
         if not continuing[request]:
-            swaps.make_possible(request, patterns, like.since, history.total)
+            swaps[int(goes_on[request])].make_possible(request, patterns, like.since, history.total)
         pattern = int(patterns[request])
-        share = int(full[request]) / max(1, int(like.full[pattern]))
+        num_blocks, of = int(full[request]), int(like.full[pattern])
         listed, depth, left = (int(column[pattern]) for column in (like.listed, like.depth, like.left))
         source = NONE
+        share = (listed - depth) / (of - depth) if of > depth else 1.0  # of the blocks that are new, those with a hash
         if continuing[request]:
             source = int(before[request])
             depth = round(int(history.length[source]) * depth / (depth + left))
         elif depth > MOSTLY * listed and not like.fixed[pattern]:
-            depth = round(depth * share)
-        listed = min(int(full[request]), round(listed * share))
-        depth = min(depth, listed)
+            depth = round(depth * num_blocks / of)
+        depth = min(depth, num_blocks)
+        listed = depth + round(share * (num_blocks - depth))
         if depth and request and source == NONE:
             since = int(like.since[pattern])
             if since >= history.total:
@@ -122,14 +126,21 @@ def draw(
     return BlockHashes(np.concatenate(history.lists), offsets(history.length), like.block_size)
 
 
-class Swaps:
-    """Exchanges the patterns of requests with about as many blocks, ``full``: int64[n], where one is not yet possible.
+def _go_on(before: Integers) -> NDArray[np.bool_]:
+    """Whether a turn comes after each request, bool[n]."""
+    goes_on = np.zeros(len(before), bool)
+    goes_on[before[before != NONE]] = True
+    return goes_on
 
-    Those that continue a turn, bool[n], keep theirs.
+
+class Swaps:
+    """Exchanges patterns of requests with about as many blocks, ``full``: int64[n], where one is not yet possible.
+
+    ``among``: bool[n], the requests that may exchange them.
     """
 
-    def __init__(self, full: Integers, continuing: NDArray[np.bool_]) -> None:
-        rows = np.flatnonzero(~continuing)
+    def __init__(self, full: Integers, among: NDArray[np.bool_]) -> None:
+        rows = np.flatnonzero(among)
         self._order = rows[np.argsort(full[rows], kind="stable")]
         self._place = np.zeros(len(full), np.int64)
         self._place[self._order] = np.arange(len(rows))
@@ -144,6 +155,23 @@ class Swaps:
         if len(near):
             other = near[np.abs(self._place[near] - place).argmin()]
             patterns[[request, other]] = patterns[[other, request]]
+
+
+def _patterns(
+    like: Recurrence,
+    full: Integers,
+    continuing: NDArray[np.bool_],
+    goes_on: NDArray[np.bool_],
+    rng: np.random.Generator,
+) -> Integers:
+    """A request of the trace for each request, int64[n]: one that continues, and goes on, as that does."""
+    patterns = np.empty(len(full), np.int64)
+    for which in (True, False):
+        for on in (True, False):
+            rows = (continuing == which) & (goes_on == on)
+            among = (like.continues == which) & (like.goes_on == on)
+            patterns[rows] = _alike(like.full, among if among.any() else like.continues == which, full[rows], rng)
+    return patterns
 
 
 def _alike(known: Integers, among: NDArray[np.bool_], full: Integers, rng: np.random.Generator) -> Integers:
@@ -161,74 +189,6 @@ def _alike(known: Integers, among: NDArray[np.bool_], full: Integers, rng: np.ra
     chosen = np.empty(len(full), np.int64)
     chosen[order[np.lexsort((order, group))]] = pool[places[np.lexsort((pool[places], group))]]
     return chosen
-
-
-class History:
-    """The blocks of all requests so far, and which request used each of them last.
-
-    ``num_blocks``: int64[n], the full blocks of each request, with hash or without.
-    """
-
-    def __init__(self, num_blocks: Integers) -> None:
-        number = len(num_blocks)
-        self.lists: list[Integers] = []
-        self.length = np.zeros(number, np.int64)  # blocks with a hash
-        self.start = np.zeros(number, np.int64)  # the blocks from here on were last used by the request itself
-        self.total = 0  # blocks in use
-        self._num_blocks = num_blocks
-        self._user = np.zeros(int(num_blocks.sum()), np.int64)  # by hash
-        self._next = 0
-        self._tree = [0] * (number + 1)  # a Fenwick tree of the blocks that each request was the last to use
-
-    def find(self, request: int, since: int, depth: int, first: int, left: int) -> int:
-        """The request that was the last to use its blocks from ``first`` to ``depth``, and has ``left`` more.
-
-        Of those, one with about ``since`` blocks used after it; where there is none nearby, the one with most blocks.
-        """
-        aim = max(0, min(self._at(self.total - since), request) - 1)
-        reach = (request - aim) // NEAR + 2
-        for _ in range(TRIES):
-            low, high = max(0, aim - reach), min(request, aim + reach + 1)
-            length, start = self.length[low:high], self.start[low:high]
-            fits = (start < depth) & (length >= depth)
-            if fits.any():
-                unlike = (np.abs(length - depth - left) + np.abs(start - first)) / (depth + left)
-                unlike += np.abs(np.arange(low, high) - aim) / reach
-                return low + int(np.where(fits, unlike, np.inf).argmin())
-            reach *= 4
-        return low + int(length.argmax())
-
-    def add(self, request: int, num_blocks: int, source: int, depth: int) -> None:
-        """Add a request whose first ``depth`` blocks are those of ``source``, as far as that has them."""
-        old = self.lists[source][:depth] if source != NONE else np.zeros(0, np.int64)
-        users = self._user[old]
-        for end in np.append(np.flatnonzero(np.diff(users)), len(old) - 1).tolist() if len(old) else ():
-            user = int(users[end])
-            self._count(user, int(self.start[user]) - end - 1)
-            self.start[user] = end + 1
-        new = np.arange(self._next, self._next + num_blocks - len(old))
-        self._next += len(new)
-        self.lists.append(np.concatenate([old, new]))
-        self.length[request] = num_blocks
-        self._user[self.lists[-1]] = request
-        self._count(request, int(self._num_blocks[request]))
-
-    def _count(self, request: int, num_blocks: int) -> None:
-        self.total += num_blocks
-        at = request + 1
-        while at < len(self._tree):
-            self._tree[at] += num_blocks
-            at += at & -at
-
-    def _at(self, num_blocks: int) -> int:
-        """How many requests, from the first on, were the last to use ``num_blocks`` blocks at most."""
-        at, step = 0, 1 << len(self._tree).bit_length()
-        while step:
-            if at + step < len(self._tree) and self._tree[at + step] <= num_blocks:
-                at += step
-                num_blocks -= self._tree[at]
-            step >>= 1
-        return at
 
 
 def offsets(counts: Integers) -> Integers:

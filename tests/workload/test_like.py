@@ -108,6 +108,12 @@ def test_sessions_and_their_prefixes() -> None:
         assert shares[1] == pytest.approx(shares[0], abs=0.05)
 
 
+def test_prefixes_where_only_shared_blocks_have_hashes() -> None:
+    trace = load("agent", num_requests=1000)
+    for shares in closeness(trace, synthesise_like(trace, seed=1)).hit_share.values():
+        assert shares[1] == pytest.approx(shares[0], abs=0.05)
+
+
 def test_turns_that_arrive_at_times_of_their_own() -> None:
     times, session = np.arange(90) / 7, np.arange(90) // 3
     trace = Workload(times, np.tile([10, 30, 60], 30), np.full(90, 10), session_id=session)
