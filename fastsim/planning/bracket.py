@@ -20,6 +20,15 @@ class Bracket:
     high: Probed | None = None  # None: every rate passes
     probes: list[Probed] = field(default_factory=list)
 
+    def add(self, probed: Probed) -> bool:
+        """Narrow the bracket by what was tried next; returns whether it passes."""
+        self.probes.append(probed)
+        if probed.met:
+            self.low = probed
+        else:
+            self.high = probed
+        return probed.met
+
 
 def highest_rate(
     at: Callable[[float], Probed], guess: float, ceiling: float, tolerance: float, step: float = 1.3
@@ -33,13 +42,7 @@ def highest_rate(
     bracket = Bracket()
 
     def passes(rate: float) -> bool:
-        probed = at(rate)
-        bracket.probes.append(probed)
-        if probed.met:
-            bracket.low = probed
-        else:
-            bracket.high = probed
-        return probed.met
+        return bracket.add(at(rate))
 
     rate, lowest, highest = guess, guess / GIVE_UP_BELOW, STOP_ABOVE * ceiling
     up = passes(rate)
@@ -65,13 +68,7 @@ def most_users(at: Callable[[int], Probed], guess: int, most: int, tolerance: fl
     bracket = Bracket()
 
     def passes(users: int) -> bool:
-        probed = at(users)
-        bracket.probes.append(probed)
-        if probed.met:
-            bracket.low = probed
-        else:
-            bracket.high = probed
-        return probed.met
+        return bracket.add(at(users))
 
     users = min(guess, most)
     up = passes(users)
