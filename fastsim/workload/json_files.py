@@ -81,6 +81,7 @@ class Rows:
         self.number = 0
         self.columns: dict[str, list[Any]] = {}
         self.firsts: dict[str, Any] = {}  # the first value of each column
+        self._numbers: dict[str, list[Any]] = {}  # the columns whose first value is a number
         self.names: dict[str, None] = {}
         self.hashes, self.offsets = array("q"), array("q", [0])
         self.block_size: int | None = None
@@ -110,10 +111,12 @@ class Rows:
                 self._look_for(self.layout)
         layout = self.layout or VIDUR
         for name, path in self._wanted:
-            value = _dig(values, name, path)
+            value = values.get(name, MISSING) if len(path) == 1 else _dig(values, name, path)
             if value is MISSING:
                 continue
-            if name == layout.hashes:
+            if (type(value) is int or type(value) is float) and name in self._numbers and abs(value) < 2**63:
+                self._numbers[name].append(value)
+            elif name == layout.hashes:
                 self._add_hashes(value, f"{place}: {name}")
             elif name == "block_size":
                 self._set_block_size(value, f"{place}: {name}")
@@ -137,6 +140,8 @@ class Rows:
         if cell is None:
             return
         first = self.firsts.setdefault(name, cell)
+        if type(first) is int or type(first) is float:
+            self._numbers[name] = self.columns[name]
         if isinstance(cell, str) != isinstance(first, str):
             raise WorkloadError(f"{place}: {short(cell)} is not of the same kind as {short(first)} before")
 

@@ -39,7 +39,7 @@ def test_layouts_and_what_was_left_out_are_said(tmp_path: Path) -> None:
     )
     said = run("describe", path)
     assert "2 requests in 0.5 s" in said.stdout.replace("\n", " ")
-    assert "Layout: Mooncake\nBlocks: 4 hashes of blocks of 512 tokens, 3 of them different\n" in said.stdout
+    assert "Layout: Mooncake\nBlocks: 4 hashes of blocks of 512 tokens, 3 of them different; 50.0 % of" in said.stdout
     assert said.stdout.splitlines()[-1].count("24.9 %") == 6
     assert "1 request without output is left out" in said.stderr
     assert "hits of the prefix cache are not simulated" in said.stderr.replace("\n", " ")

@@ -47,7 +47,8 @@ def show(workload: Workload, as_json: bool) -> None:
     if blocks := figures["block_hashes"]:
         stdout().print(
             f"Blocks: {blocks['num_hashes']:,} hashes of blocks of {blocks['block_size']:,} tokens, "
-            f"{blocks['num_different']:,} of them different"
+            f"{blocks['num_different']:,} of them different; "
+            f"{100 * blocks['share_of_requests_that_reuse']:.1f} % of requests share some with an earlier one"
         )
         _hits(workload)
     for sentence in workload.notes:
