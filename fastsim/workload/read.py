@@ -55,7 +55,8 @@ def requests(path: str, unit: str | None = None) -> Workload:
         replicas = check_replicas(numbers(table, "replica_id", rows), place, "replica_id", rows)
     _ask_for_unit(table, times, names[0], unit)
     hashes = _hashes(table, prompts, rows)
-    gap = _doubtful_gap(times[~np.isnan(times)]) if unit is None and layout in (OWN, VIDUR) else 0.0
+    known = times if think is None else times[~np.isnan(times)]
+    gap = _doubtful_gap(known) if unit is None and layout in (OWN, VIDUR) else 0.0
     origin = replace(origin, sorted=order is not None, hashed=hashes is not None, mean_gap=gap)
     users = _users(times, sessions, think)
     sent = _priorities(table, rows), _tenants(table, rows)
@@ -113,9 +114,11 @@ def _complete(table: Table, prompt: str, output: str) -> tuple[Rows, Origin]:
 
 
 def _not_zero(column: Any) -> NDArray[np.bool_]:
-    """Where a column of numbers is not 0, bool[n]; everywhere, if it holds anything else."""
-    if not is_number(column.type):
-        return np.ones(len(column), bool)
+    """Where a column of numbers is not 0, bool[n]; bool[1] where it is nowhere 0, or holds anything else."""
+    import pyarrow.compute as pc
+
+    if not is_number(column.type) or (pc.min(column).as_py() or 0) > 0:
+        return np.ones(1, bool)
     return np.asarray(column.fill_null(1).to_numpy() != 0)
 
 
