@@ -12,7 +12,8 @@ import time
 import numpy as np
 
 from fastsim import Deployment, simulate_many
-from fastsim.planning.capacity import at_rate, capacity, unit_requests
+from fastsim.planning.capacity import capacity
+from fastsim.planning.stream import at_rate, unit_requests
 from fastsim.result.metrics.objectives import DEFAULTS, met
 
 LLAMA, LARGE = "meta-llama/Llama-2-7b-hf", "meta-llama/Llama-2-70b-hf"

@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from fastsim.deployment.resolved import Deployment, Resolved, resolve
 from fastsim.errors import ConfigError
 from fastsim.planning import notes
 from fastsim.planning.bracket import Bracket, highest_rate, most_users
+from fastsim.planning.stream import at_rate, fitting, unit_requests
 from fastsim.predictors.build import build_cost, build_costs, times_notes
 from fastsim.result.metrics.objectives import DEFAULTS, Objective, parse_all
 from fastsim.result.metrics.replicates import HIGH, LOW
@@ -24,9 +25,7 @@ from fastsim.simulation.run import Progress
 from fastsim.workload import Workload
 from fastsim.workload.loading import is_description, is_loop, synthesise
 from fastsim.workload.loading import load as load_workload
-from fastsim.workload.too_long import within
 
-NUM_REQUESTS = 16_000  # of a workload that is drawn from a description
 TOLERANCE = 0.01
 ROUNDS = 10  # requests that each user sends in a run, at least
 
@@ -187,7 +186,8 @@ def capacity(
     prober = Prober(resolved, build_cost(resolved).cost, requests)
     ceiling = prober.throughput()
     search = partial(_most_users if users else _highest_rate, objectives=wanted, tolerance=tolerance)
-    bracket = search(prober, guess=ceiling)
+    slots = resolved.num_replicas * resolved.scheduler.max_num_seqs
+    bracket = search(prober, guess=slots if users else ceiling)
     if progress:
         progress(1 / (1 + replicates))
     # Where every rate passes, the deployment still finishes no more than its ceiling.
@@ -195,11 +195,10 @@ def capacity(
     probers, rates = [prober], []
     if replicates and rate:
         others = _replicates(resolved, workload, stream, replicates, too_long, users)
-        again = partial(_users_again if users else _search_again, objectives=wanted, tolerance=tolerance)
-        guess = bracket.low.users if users and bracket.low and bracket.low.users else rate
+        guess = _found(bracket, users) if users else rate
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for other_rate in pool.map(lambda other: again(other, guess=guess), others):
-                rates.append(other_rate)
+            for other in pool.map(lambda other: search(other, guess=guess, step=1.05), others):
+                rates.append(_found(other, users))
                 if progress:
                     progress((1 + len(rates)) / (1 + replicates))
         probers += others
@@ -247,39 +246,29 @@ def check(tolerance: float, replicates: int) -> None:
         raise ConfigError(f"replicates: {replicates} is not a whole number from 0 to 1,000 (e.g. 8)")
 
 
-def unit_requests(
-    workload: Workload | str | Path | Mapping[str, Any], num_requests: int | None, seed: int, users: bool = False
-) -> Workload:
-    """Load a workload at 1 request/s, or, if ``users`` are looked for, at any rate.
+def _highest_rate(
+    prober: Prober, guess: float, objectives: Sequence[Objective], tolerance: float, step: float = 1.3
+) -> Bracket:
+    """Bracket the highest rate, beginning at ``guess``, requests/s."""
+    return highest_rate(lambda rate: prober.at(rate, objectives), guess, guess, tolerance, step)
 
-    NUM_REQUESTS are drawn of a description unless ``num_requests`` is given.
+
+def _most_users(
+    prober: Prober, guess: float, objectives: Sequence[Objective], tolerance: float, step: float = 1.3
+) -> Bracket:
+    """Bracket the highest number of users, at most a tenth of the requests that they send in a run.
+
+    The numbers that are tried begin at ``guess`` and double, whatever the ``step``.
     """
-    if num_requests is None and is_description(workload):
-        num_requests = NUM_REQUESTS
-    return load_workload(workload, rate=None if users else 1.0, num_requests=num_requests, seed=seed)
-
-
-def fitting(unit: Workload, resolved: Resolved, too_long: str, users: bool) -> Workload:
-    """The requests of a workload that a deployment takes, again at 1 request/s unless ``users`` are looked for."""
-    within_it = within(unit, resolved.max_model_len, too_long)
-    return within_it if users or within_it.num_requests == unit.num_requests else within_it.at_rate(1.0)
-
-
-def _highest_rate(prober: Prober, guess: float, objectives: Sequence[Objective], tolerance: float) -> Bracket:
-    """Bracket the highest rate; without replicates ``guess`` is the ceiling."""
-    return highest_rate(lambda rate: prober.at(rate, objectives), guess, guess, tolerance)
-
-
-def _most_users(prober: Prober, guess: float, objectives: Sequence[Objective], tolerance: float) -> Bracket:
-    """Bracket the highest number of users, at most a tenth of the requests that they send in a run."""
-    slots = prober.resolved.num_replicas * prober.resolved.scheduler.max_num_seqs
     most = max(1, prober.num_requests // ROUNDS)
-    return most_users(lambda users: prober.with_users(users, objectives), slots, most, tolerance)
+    return most_users(lambda users: prober.with_users(users, objectives), int(guess), most, tolerance)
 
 
-def at_rate(unit: Workload, rate: float) -> Workload:
-    """Scale the arrivals of a workload at 1 request/s to ``rate``; a description at that rate gives the same bits."""
-    return replace(unit, arrived_at=unit.arrived_at / rate)
+def _found(bracket: Bracket, users: bool) -> float:
+    """The highest rate, requests/s, or number of users that passes; 0 if none does."""
+    if bracket.low is None:
+        return 0.0
+    return float(bracket.low.users or 0) if users else bracket.low.rate
 
 
 def _replicates(
@@ -302,19 +291,6 @@ def _replicates(
     )
     drawn = (fitting(stream, resolved, too_long, users) for stream in streams)
     return [Prober(resolved, cost, stream) for cost, stream in zip(costs, drawn, strict=True)]
-
-
-def _users_again(prober: Prober, guess: float, objectives: Sequence[Objective], tolerance: float) -> float:
-    """The most users of a replicate."""
-    most = max(1, prober.num_requests // ROUNDS)
-    bracket = most_users(lambda users: prober.with_users(users, objectives), int(guess), most, tolerance)
-    return float(bracket.low.users or 0) if bracket.low else 0.0
-
-
-def _search_again(prober: Prober, guess: float, objectives: Sequence[Objective], tolerance: float) -> float:
-    """The capacity of a replicate, requests/s."""
-    bracket = highest_rate(lambda rate: prober.at(rate, objectives), guess, guess, tolerance, step=1.05)
-    return bracket.low.rate if bracket.low else 0.0
 
 
 def _summary(deployment: Deployment, workload: Workload) -> dict[str, Any]:

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 from fastsim.planning.candidates import Candidate
-from fastsim.planning.capacity import at_rate
 from fastsim.planning.ranking import Ranking, dollars_at, score
 from fastsim.planning.rungs import Outcome, Rung
+from fastsim.planning.stream import at_rate
 from fastsim.result.metrics.definitions import flatten
 from fastsim.result.metrics.objectives import Objective
 from fastsim.simulation.many import simulate_many

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 from fastsim.planning import notes
 from fastsim.planning.budget import parse_budget
 from fastsim.planning.candidates import Candidate, candidates
-from fastsim.planning.capacity import NUM_REQUESTS, TOLERANCE, check
+from fastsim.planning.capacity import TOLERANCE, check
 from fastsim.planning.halving import Outcomes, halve
 from fastsim.planning.journal import Journal
 from fastsim.planning.ranking import Ranking, ranking_of, score
 from fastsim.planning.rows import limit_of, rows_of
 from fastsim.planning.rungs import rungs
+from fastsim.planning.stream import NUM_REQUESTS
 from fastsim.planning.workers import Evaluators
 from fastsim.predictors.build import times_notes
 from fastsim.result.metrics.objectives import DEFAULTS, Objective, parse_all

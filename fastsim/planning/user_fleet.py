@@ -8,8 +8,9 @@ from typing import Any
 from fastsim.catalog import load
 from fastsim.deployment.resolved import Deployment, resolve
 from fastsim.errors import ConfigError, InputError
-from fastsim.planning.capacity import NUM_REQUESTS, ROUNDS, TOLERANCE, capacity
+from fastsim.planning.capacity import ROUNDS, TOLERANCE, capacity
 from fastsim.planning.fleet import SIZES, STEPS, Fleet, known_devices
+from fastsim.planning.stream import NUM_REQUESTS
 from fastsim.result.metrics.objectives import DEFAULTS, Objective, met, parse_all, value
 from fastsim.simulation.many import simulate_many
 from fastsim.simulation.run import Progress

@@ -13,8 +13,9 @@ from fastsim.cli import cli
 from fastsim.deployment.resolved import Deployment, resolve
 from fastsim.errors import ConfigError, WorkloadError
 from fastsim.planning.bracket import highest_rate
-from fastsim.planning.capacity import at_rate, capacity, unit_requests
+from fastsim.planning.capacity import capacity
 from fastsim.planning.notes import hidden_overload
+from fastsim.planning.stream import at_rate, unit_requests
 from fastsim.predictors.build import build_cost
 from fastsim.result.metrics.objectives import DEFAULTS, met, parse, value
 from fastsim.simulation.probe import Probed, Prober

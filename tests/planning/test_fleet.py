@@ -10,8 +10,8 @@ import fastsim
 from fastsim.cli import cli
 from fastsim.deployment.resolved import Deployment
 from fastsim.errors import CatalogError, ConfigError
-from fastsim.planning.capacity import at_rate, unit_requests
 from fastsim.planning.fleet import fleets, rate_of
+from fastsim.planning.stream import at_rate, unit_requests
 from fastsim.result.metrics.objectives import DEFAULTS, met
 
 
