@@ -29,6 +29,16 @@ def sessions(
     }
 
 
+def lengths(prompts: NDArray[np.int64], outputs: NDArray[np.int64]) -> dict[str, Any]:
+    """Return the spread of prompt and output tokens, of their sum and of their ratio."""
+    return {
+        "num_prompt_tokens": spread(prompts) | {"total": int(prompts.sum())},
+        "num_output_tokens": spread(outputs) | {"total": int(outputs.sum())},
+        "num_tokens": spread(prompts + outputs) | {"total": int(prompts.sum() + outputs.sum())},
+        "prompt_output_ratio": spread(prompts / outputs),
+    }
+
+
 def blocks(hashes: BlockHashes, curve: HitCurve) -> dict[str, Any]:
     """Return how many blocks recur, and the share of prompt tokens that a cache hits by its size."""
     _, target, _, length = runs(hashes)

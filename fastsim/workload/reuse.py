@@ -58,6 +58,16 @@ class HitCurve:
         return {"unbounded": self.share(), "by_cache_size": points}
 
 
+def in_turns(
+    times: NDArray[np.float64], hashes: BlockHashes, prompts: Integers, outputs: Integers
+) -> tuple[BlockHashes, Integers, Integers]:
+    """Return the hashes and lengths in order of ``times``, float64[num_requests]: sessions take turns."""
+    if not (times[1:] < times[:-1]).any():
+        return hashes, prompts, outputs
+    order = np.argsort(times, kind="stable")
+    return hashes.take(order), prompts[order], outputs[order]
+
+
 def hit_curve(hashes: BlockHashes, num_prompt_tokens: Integers, num_output_tokens: Integers) -> HitCurve:
     """Return what a prefix cache hits of requests with these hashes and lengths, which are int64[num_requests] each."""
     size = hashes.block_size

@@ -3,7 +3,6 @@
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cached_property
-from hashlib import sha256
 from typing import Any, Self
 
 import numpy as np
@@ -22,11 +21,12 @@ from fastsim.workload.checks import (
     check_think_times,
     check_times,
 )
-from fastsim.workload.figures import blocks, sessions, spread
+from fastsim.workload.digest import digest
+from fastsim.workload.figures import blocks, lengths, sessions
 from fastsim.workload.following import NONE, Following, check_following, earliest, follow, previous_turns
 from fastsim.workload.layouts import MORE
 from fastsim.workload.origin import Origin
-from fastsim.workload.reuse import HitCurve, hit_curve
+from fastsim.workload.reuse import HitCurve, hit_curve, in_turns
 
 MAX_REQUESTS = 10**9
 COLUMNS = ("arrived_at", "num_prompt_tokens", "num_output_tokens")
@@ -162,31 +162,15 @@ class Workload:
         hashes, prompts, outputs = self.block_hashes, self.num_prompt_tokens, self.num_output_tokens
         if hashes is None:
             return None
-        times = earliest(self.arrived_at, self.session_id, self.think_time)
-        if (times[1:] < times[:-1]).any():  # sessions take turns, as if answers took no time
-            order = np.argsort(times, kind="stable")
-            hashes, prompts, outputs = hashes.take(order), prompts[order], outputs[order]
-        return hit_curve(hashes, prompts, outputs)
+        return hit_curve(
+            *in_turns(earliest(self.arrived_at, self.session_id, self.think_time), hashes, prompts, outputs)
+        )
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the arrays as hex digits; workloads with equal arrays have equal digests, whatever their names."""
-        hashed = sha256()
-        for column in (*COLUMNS, *MORE):
-            values = getattr(self, column)
-            if values is not None:
-                if column == "tenant":  # as wide as its longest name
-                    values = values.astype(f"U{max(1, int(np.strings.str_len(values).max()))}")
-                little_endian = values.astype(values.dtype.newbyteorder("<"), copy=False)
-                hashed.update(f"{column}:{len(values)}:".encode())
-                hashed.update(np.ascontiguousarray(little_endian).data)
-        if self.max_concurrency is not None:
-            hashed.update(f"max_concurrency:{self.max_concurrency}:".encode())
-        if self.block_hashes is not None:
-            hashed.update(f"block_hashes:{self.block_hashes.block_size}:".encode())
-            for values in (self.block_hashes.offsets, self.block_hashes.values):
-                hashed.update(np.ascontiguousarray(values.astype("<i8", copy=False)).data)
-        return hashed.hexdigest()
+        columns = {column: getattr(self, column) for column in (*COLUMNS, *MORE)}
+        return digest(columns, self.max_concurrency, self.block_hashes)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -348,10 +332,7 @@ class Workload:
             "sessions": None if session is None else sessions(session, self.think_time, prompts, outputs),
             "tenants": None if self.tenant is None else dict(Counter(self.tenant.tolist())),
             "max_concurrency": self.max_concurrency,
-            "num_prompt_tokens": spread(prompts) | {"total": int(prompts.sum())},
-            "num_output_tokens": spread(outputs) | {"total": int(outputs.sum())},
-            "num_tokens": spread(prompts + outputs) | {"total": int(prompts.sum() + outputs.sum())},
-            "prompt_output_ratio": spread(prompts / outputs),
+            **lengths(prompts, outputs),
             "sha256": self.digest,
             "layout": self.origin.layout or None if self.origin is not None else None,
             "block_hashes": None if hashes is None or curve is None else blocks(hashes, curve),
