@@ -1,7 +1,6 @@
 """The cheapest fleet of each kind of GPU for users who wait for their answers."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from math import ceil
 from typing import Any
 
@@ -17,7 +16,6 @@ from fastsim.simulation.run import Progress
 from fastsim.workload import Workload
 from fastsim.workload.loading import is_description
 from fastsim.workload.loading import load as load_workload
-from fastsim.workload.too_long import within
 
 
 def fleets_for_users(
@@ -111,8 +109,7 @@ def _fleet(deployment: Deployment, stream: Workload, wanted: Sequence[Objective]
     for number in range(first, first + STEPS):
         whole = deployment.model_copy(update={"num_replicas": number})
         resolved = resolve(whole)
-        fitting = within(stream, resolved.max_model_len, too_long)
-        run = simulate_many([(resolved, replace(fitting, max_concurrency=users))])[0]
+        run = simulate_many([(resolved, stream)], too_long=too_long)[0]
         if run.summary is None:
             assert run.error is not None
             raise run.error
