@@ -12,6 +12,8 @@ MAX_TOKENS = 10_000_000  # of one prompt or one output; a larger number is taken
 MAX_NAME = 100  # characters of the name of a tenant
 MAX_TIME = 1e10  # s; later than this, float64 no longer tells apart the times of two iterations
 
+TRUTH = "true or false (e.g. true)"
+
 Rows = NDArray[np.int64] | None
 
 
@@ -73,6 +75,34 @@ def check_priorities(values: Any, place: str, column: str, rows: Rows = None) ->
     wanted = "a priority, of which lower ones go first (e.g. 0)"
     refuse(~((priorities >= -(2**31)) & (priorities < 2**31)), priorities, place, column, wanted, rows)
     return _whole(priorities, place, column, wanted, rows).astype(np.int32, copy=False)
+
+
+def check_limits(
+    values: Any, outputs: NDArray[np.int64], place: str, column: str, rows: Rows = None
+) -> NDArray[np.int64]:
+    """Return ``values`` as limits of outputs, int64[n], tokens. Raises WorkloadError at the first that is not valid.
+
+    ``outputs``: int64[n], the tokens that the requests generate, which no limit is below.
+    """
+    limits = check_lengths(values, place, column, rows)
+    below = limits[: len(outputs)] < outputs[: len(limits)]
+    if below.any():
+        row = int(below.argmax())
+        raise WorkloadError(
+            f"{place}: data row {row_number(row, rows)}: {column}: {limits[row]} is below the request's output of "
+            f"{outputs[row]} tokens (e.g. {outputs[row]})"
+        )
+    return limits
+
+
+def check_stops(values: Any, place: str, column: str, rows: Rows = None) -> NDArray[np.bool_]:
+    """Return ``values``, which may be 0 and 1, as bool[n]. Raises WorkloadError at the first that is neither."""
+    stops = np.asarray(values)
+    if stops.dtype.kind == "b" and stops.ndim == 1:
+        return stops
+    stops = _numbers(stops, place, column)
+    refuse((stops != 0) & (stops != 1), stops, place, column, TRUTH, rows)
+    return stops.astype(np.bool_)
 
 
 def check_tenants(values: Any, place: str, column: str, rows: Rows = None) -> NDArray[np.str_]:

@@ -6,12 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastsim.errors import WorkloadError
-from fastsim.workload.checks import Rows, row_number
+from fastsim.workload.checks import TRUTH, Rows, row_number
 from fastsim.workload.csv_files import date_type
 from fastsim.workload.tables import Table, short
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+WORDS = {"true": True, "1": True, "false": False, "0": False, "nan": None}  # where a column is text
 
 
 def some(table: Table, name: str, rows: Rows, may_lack: bool = False) -> Any:
@@ -40,6 +42,23 @@ def as_numbers(column: Any, place: str, name: str, rows: Rows) -> NDArray[Any]:
         values: NDArray[Any] = column.to_numpy() if not column.null_count else column.cast("float64").to_numpy()
         return values
     raise _not_a_number(column, place, name, rows)
+
+
+def truths(column: Any, lacking: NDArray[np.bool_], place: str, name: str, rows: Rows) -> NDArray[Any]:
+    """A column of true or false, or of numbers, with what ``lacking``, bool[n], says in place of empty cells."""
+    import pyarrow as pa
+
+    if is_text(column.type):
+        texts = [text.strip().lower() for text in column.to_pylist()]
+        bad = next((row for row, text in enumerate(texts) if text not in WORDS), None)
+        if bad is not None:
+            where = f"{place}: data row {row_number(bad, rows)}: {name}"
+            raise WorkloadError(f"{where}: {short(column[bad].as_py())} is not {TRUTH}")
+        column = pa.array([WORDS[text] for text in texts])
+    if not (pa.types.is_boolean(column.type) or is_number(column.type)):
+        raise WorkloadError(f"{place}: column {name}: values of type {column.type} are not {TRUTH}")
+    empty = column.is_null().to_numpy(zero_copy_only=False)
+    return np.where(empty, lacking, column.fill_null(pa.scalar(0).cast(column.type)).to_numpy(zero_copy_only=False))
 
 
 def _not_a_number(column: Any, place: str, name: str, rows: Rows, valid: str = "a number (e.g. 512)") -> WorkloadError:

@@ -76,8 +76,8 @@ def _numbers(layout: Layout, names: list[str], cells: list[str]) -> "dict[str, p
     """The types of columns: numbers, or dates and times where the first row has one."""
     import pyarrow as pa
 
-    kinds = dict.fromkeys((*layout.names, "replica_id", "think_time", "priority"), pa.float64())
-    kinds["tenant"] = pa.string()
+    kinds = dict.fromkeys((*layout.names, "replica_id", "think_time", "priority", "max_tokens"), pa.float64())
+    kinds["tenant"], kinds["ends_by_stop"] = pa.string(), pa.bool_()
     for name, cell in zip(names, cells, strict=False):
         if name in layout.arrived_at and (kind := date_type(cell)):
             kinds[name] = kind

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fastsim.errors import WorkloadError
+from fastsim.workload.checks import TRUTH
 from fastsim.workload.layouts import GUIDELLM, MORE, SHAREGPT, VIDUR, VLLM, Layout, recognise
 from fastsim.workload.tables import LISTED, Table, short
 
@@ -192,6 +193,10 @@ def _cell(value: Any, name: str, layout: Layout, place: str) -> int | float | st
         return None
     if isinstance(value, str) and name in (*layout.arrived_at, "session_id", "tenant") and len(value) <= TEXT:
         return value
+    if name == "ends_by_stop":
+        if not isinstance(value, int) or value not in (0, 1):
+            raise WorkloadError(f"{place}: {short(value)} is not {TRUTH}")
+        return bool(value)
     if isinstance(value, int | float) and not isinstance(value, bool) and (value != value or abs(value) < 2**63):
         return value
     raise WorkloadError(f"{place}: {short(value)} is not a number (e.g. 512)")

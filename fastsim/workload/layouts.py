@@ -96,7 +96,7 @@ GUIDELLM = Layout(
 SHAREGPT = Layout("ShareGPT conversations", (), ("prompt",), ("answer",), measured=True)  # text, not tokens
 
 # Read beside the columns of a layout, where a file has them.
-MORE = ("replica_id", "session_id", "think_time", "priority", "tenant")
+MORE = ("replica_id", "session_id", "think_time", "priority", "tenant", "max_tokens", "ends_by_stop")
 
 # Of two that match, the first is taken.
 LAYOUTS = (

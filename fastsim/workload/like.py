@@ -1,6 +1,7 @@
 """Draws workloads like a trace: its statistics, and none of its requests."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,8 +47,8 @@ def synthesise_like(trace: Workload, *, num_requests: int | None = None, seed: i
     """Draw a workload with the statistics of ``trace`` and none of its requests.
 
     The rate over time, the unevenness of gaps, prompt and output tokens and their rank correlation, the turns, pauses
-    and growth of sessions, and how blocks of tokens recur are those of the trace. Tenants and priorities are as
-    frequent as in the trace, whatever the lengths; replicas are left out.
+    and growth of sessions, and how blocks of tokens recur are those of the trace. Tenants, priorities and
+    ends by a stop token are as frequent as in the trace, whatever the lengths; replicas are left out.
 
     Parameters
     ----------
@@ -153,7 +154,7 @@ def _timed(
     passed -= passed[entries][conversation]
     about = np.nan_to_num(arrived_at[entries], nan=np.inf)[conversation] + passed
     order = np.argsort(about, kind="stable")
-    # A conversation has the tenant and the priority of one of the trace, whatever its lengths.
+    # A conversation has the tenant, the priority and the kind of end of one of the trace, whatever its lengths.
     of = rng.choice(np.flatnonzero(before == NONE), len(entries))[conversation][order]
     return Workload(
         (about if think is None else arrived_at)[order],
@@ -165,7 +166,20 @@ def _timed(
         max_concurrency=trace.max_concurrency,
         priority=None if trace.priority is None else trace.priority[of],
         tenant=None if trace.tenant is None else trace.tenant[of],
+        **_ends(trace, of, tokens[1][order]),
     )
+
+
+def _ends(trace: Workload, of: Integers, outputs: Integers) -> dict[str, Any]:
+    """The columns max_tokens and ends_by_stop of requests that end as the rows ``of`` do; none where it has none."""
+    limits, stops = trace.max_tokens, trace.ends_by_stop
+    columns: dict[str, Any] = {}
+    if limits is not None:
+        by_stop = limits > trace.num_output_tokens if stops is None else stops
+        columns["max_tokens"] = np.where(by_stop[of], np.maximum(limits[of], outputs), outputs)
+    if stops is not None:
+        columns["ends_by_stop"] = stops[of]
+    return columns
 
 
 def _arrivals(trace: Workload, before: Integers, number: int, rng: np.random.Generator) -> Floats:

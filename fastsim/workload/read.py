@@ -10,16 +10,19 @@ from fastsim.errors import WorkloadError
 from fastsim.workload import files
 from fastsim.workload.blocks import BlockHashes
 from fastsim.workload.checks import (
+    MAX_TOKENS,
     Rows,
     check_lengths,
+    check_limits,
     check_priorities,
     check_replicas,
     check_sessions,
+    check_stops,
     check_think_times,
     check_times,
     refuse,
 )
-from fastsim.workload.columns import as_numbers, dates, is_number, is_text, numbers, some
+from fastsim.workload.columns import as_numbers, dates, is_number, is_text, numbers, some, truths
 from fastsim.workload.layouts import OWN, SHAREGPT, UNITS, VIDUR
 from fastsim.workload.origin import Origin
 from fastsim.workload.tables import Table
@@ -59,7 +62,7 @@ def requests(path: str, unit: str | None = None) -> Workload:
     gap = _doubtful_gap(known) if unit is None and layout in (OWN, VIDUR) else 0.0
     origin = replace(origin, sorted=order is not None, hashed=hashes is not None, mean_gap=gap)
     users = _users(times, sessions, think)
-    sent = _priorities(table, rows), _tenants(table, rows)
+    sent = _priorities(table, rows), _tenants(table, rows), *_ends(table, outputs, rows)
     workload = Workload(times, prompts, outputs, replicas, place, hashes, origin, sessions, think, users, *sent)
     if table.recorded is not None:
         digest, earlier = table.recorded
@@ -147,6 +150,27 @@ def _priorities(table: Table, rows: Rows) -> NDArray[np.int32] | None:
         return None
     values = as_numbers(some(table, "priority", rows, may_lack=True), table.place, "priority", rows)
     return check_priorities(np.where(np.isnan(values), 0, values), table.place, "priority", rows)
+
+
+def _ends(
+    table: Table, outputs: NDArray[np.int64], rows: Rows
+) -> tuple[NDArray[np.int64] | None, NDArray[np.bool_] | None]:
+    """The limits of the outputs of some rows, int64[n], and whether these end by a stop token, bool[n].
+
+    None where the file has none; an empty cell is what the lack of the column means, see Workload.
+    """
+    limits = values = stops = None
+    if _has(table, "max_tokens"):
+        values = as_numbers(some(table, "max_tokens", rows, may_lack=True), table.place, "max_tokens", rows)
+    if _has(table, "ends_by_stop"):
+        column = some(table, "ends_by_stop", rows, may_lack=True)
+        above = np.zeros(len(outputs), bool) if values is None else values > outputs
+        stops = check_stops(truths(column, above, table.place, "ends_by_stop", rows), table.place, "ends_by_stop", rows)
+    if values is not None:
+        unlimited = outputs if stops is None else np.where(stops, MAX_TOKENS, outputs)
+        values = np.where(np.isnan(values), unlimited, values) if values.dtype.kind == "f" else values
+        limits = check_limits(values, outputs, table.place, "max_tokens", rows)
+    return limits, stops
 
 
 def _has(table: Table, name: str) -> bool:

@@ -13,10 +13,12 @@ from fastsim.workload.blocks import BlockHashes, check_hashes
 from fastsim.workload.checks import (
     check_concurrency,
     check_lengths,
+    check_limits,
     check_priorities,
     check_rate,
     check_replicas,
     check_sessions,
+    check_stops,
     check_tenants,
     check_think_times,
     check_times,
@@ -69,6 +71,12 @@ class Workload:
         default None.
     tenant : str[num_requests], optional
         The name of the tenant that sends each request. By default None.
+    max_tokens : int64[num_requests], optional
+        The limit of each output that the engine knows, tokens: num_output_tokens or more. By default None: the limit is
+        num_output_tokens, or 10 million where the request ends by a stop token.
+    ends_by_stop : bool[num_requests], optional
+        Whether the engine learns that a request has ended only from a stop token, its last output token, and not from
+        a limit that it knows. By default None: where max_tokens is above num_output_tokens.
 
     Raises
     ------
@@ -99,6 +107,8 @@ class Workload:
     max_concurrency: int | None = None
     priority: NDArray[np.int32] | None = None
     tenant: NDArray[np.str_] | None = None
+    max_tokens: NDArray[np.int64] | None = None
+    ends_by_stop: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         waits = self.think_time is not None or self.max_concurrency is not None
@@ -117,6 +127,11 @@ class Workload:
             checked["priority"] = check_priorities(self.priority, self.name, "priority")
         if self.tenant is not None:
             checked["tenant"] = check_tenants(self.tenant, self.name, "tenant")
+        if self.max_tokens is not None:
+            outputs = checked["num_output_tokens"]
+            checked["max_tokens"] = check_limits(self.max_tokens, outputs, self.name, "max_tokens")
+        if self.ends_by_stop is not None:
+            checked["ends_by_stop"] = check_stops(self.ends_by_stop, self.name, "ends_by_stop")
         if self.max_concurrency is not None:
             check_concurrency(self.max_concurrency, self.name)
         for column, values in checked.items():

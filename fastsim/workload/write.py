@@ -86,6 +86,8 @@ def _as_json(values: "NDArray[Any]") -> list[Any]:
     """Values as JSON has them; times that are not known are null."""
     if values.dtype.kind == "U":
         return [json.dumps(name) for name in values.tolist()]
+    if values.dtype.kind == "b":
+        return ["true" if value else "false" for value in values]
     cells: list[Any] = values.tolist()
     return ["null" if value != value else value for value in cells] if values.dtype.kind == "f" else cells
 

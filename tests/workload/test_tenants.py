@@ -1,4 +1,4 @@
-"""Tenants and priorities: their columns are kept by files, and descriptions mix the requests of several tenants."""
+"""Tenants, priorities and ends: files keep their columns, and descriptions mix the requests of several tenants."""
 
 import re
 from pathlib import Path
@@ -13,6 +13,8 @@ from fastsim.errors import ConfigError, WorkloadError
 from fastsim.workload import Workload
 from fastsim.workload.loading import load
 from fastsim.workload.write import save
+
+FIRST = "arrived_at,num_prompt_tokens,num_output_tokens,"
 
 
 def small(**more: Any) -> Workload:
@@ -35,19 +37,66 @@ def test_files_keep_tenants_and_priorities(tmp_path: Path) -> None:
 
 
 def test_refused_columns(tmp_path: Path) -> None:
-    header = "arrived_at,num_prompt_tokens,num_output_tokens,"
     with pytest.raises(
         WorkloadError, match=r"data row 2: priority: 1\.5 is not a priority, of which lower ones go fir"
     ):
-        load(file(tmp_path, f"{header}priority\n0,5,5,1\n1,5,5,1.5\n"))
+        load(file(tmp_path, f"{FIRST}priority\n0,5,5,1\n1,5,5,1.5\n"))
     with pytest.raises(WorkloadError, match="data row 1: priority: 'high' is not a number"):
-        load(file(tmp_path, f"{header}priority\n0,5,5,high\n"))
+        load(file(tmp_path, f"{FIRST}priority\n0,5,5,high\n"))
     with pytest.raises(WorkloadError, match=r"data row 2: tenant: 'xxxx.* is not a name of at most 100 printable"):
-        load(file(tmp_path, f"{header}tenant\n0,5,5,a\n1,5,5,{'x' * 101}\n"))
-    empty = load(file(tmp_path, f"{header}tenant\n0,5,5,a\n1,5,5,\n"))
+        load(file(tmp_path, f"{FIRST}tenant\n0,5,5,a\n1,5,5,{'x' * 101}\n"))
+    empty = load(file(tmp_path, f"{FIRST}tenant\n0,5,5,a\n1,5,5,\n"))
     assert empty.tenant is not None and empty.tenant.tolist() == ["a", ""]
     with pytest.raises(WorkloadError, match="tenant is of type int64, not names"):
         small(tenant=np.arange(3))
+
+
+def test_files_keep_how_requests_end(tmp_path: Path) -> None:
+    stream = small(max_tokens=np.array([2, 100, 7]), ends_by_stop=np.array([False, True, False]))
+    for suffix in ("csv", "parquet", "jsonl"):
+        save(stream, tmp_path / f"w.{suffix}")
+        back = load(tmp_path / f"w.{suffix}")
+        assert back.digest == stream.digest
+        assert back.ends_by_stop is not None and back.ends_by_stop.tolist() == [False, True, False]
+    taken = stream.take(np.array([1, 2])).with_users(1)
+    assert taken.max_tokens is not None and taken.max_tokens.tolist() == [100, 7]
+    assert taken.digest != small(max_tokens=stream.max_tokens).take(np.array([1, 2])).with_users(1).digest
+    ends = "max_tokens,ends_by_stop\n"
+    empty = load(file(tmp_path, f"{FIRST}{ends}0,5,5,,True\n1,5,5,,false\n1,5,5,9,\n1,5,5,5,\n1,0,0,,x\n"))
+    assert empty.max_tokens is not None and empty.max_tokens.tolist() == [10_000_000, 5, 9, 5]
+    assert empty.ends_by_stop is not None and empty.ends_by_stop.tolist() == [True, False, True, False]
+    line = '{"arrived_at":0,"num_prompt_tokens":5,"num_output_tokens":6,"ends_by_stop":%s}\n'
+    mixed = load(file(tmp_path, line % "true" + line % "0" + line % "null", "w.jsonl"))
+    assert mixed.max_tokens is None and mixed.ends_by_stop is not None
+    assert mixed.ends_by_stop.tolist() == [True, False, False]
+
+
+REFUSED_ENDS = [
+    (
+        "max_tokens\n0,5,0,9\n0,5,5,9\n1,5,5,4\n",
+        "data row 3: max_tokens: 4 is below the request's output of 5 tokens (e.g. 5)",
+    ),
+    ("max_tokens\n0,5,5,9.5\n", "data row 1: max_tokens: 9.5 is not a whole number of tokens from 1 to 10,000,000"),
+    ("max_tokens\n0,5,5,all\n", "data row 1: max_tokens: 'all' is not a number (e.g. 512)"),
+    ("ends_by_stop\n0,5,5,true\n1,5,5,length\n", "data row 2: ends_by_stop: 'length' is not true or false (e.g. true)"),
+    ("ends_by_stop\n0,5,5,1\n1,5,5,2\n", "data row 2: ends_by_stop: 2 is not true or false (e.g. true)"),
+]
+
+
+@pytest.mark.parametrize(("rows", "said"), REFUSED_ENDS)
+def test_refused_ends(tmp_path: Path, rows: str, said: str) -> None:
+    path = file(tmp_path, FIRST + rows)
+    with pytest.raises(WorkloadError, match="^" + re.escape(f"{path}: {said}")):
+        load(path)
+
+
+def test_refused_arrays_of_ends() -> None:
+    with pytest.raises(WorkloadError, match=r"workload: data row 1: max_tokens: 1 is below the request's output of 2"):
+        small(max_tokens=np.ones(3, np.int64))
+    with pytest.raises(WorkloadError, match="workload: ends_by_stop has 2 values and arrived_at 3"):
+        small(ends_by_stop=np.ones(2, bool))
+    with pytest.raises(WorkloadError, match="ends_by_stop is of type <U1, not numbers"):
+        small(ends_by_stop=np.array(["a", "b", "c"]))
 
 
 TENANTS: list[dict[str, Any]] = [
