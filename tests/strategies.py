@@ -17,7 +17,7 @@ from reference.state import LOOP, Request, Settings
 from fastsim.deployment import schedulers
 from fastsim.kernels.cost import COMPOSE_FASTSIM, COMPOSE_VIDUR, Cost, FastsimTables, Floats, VidurTables
 
-POLICIES = tuple(schedulers.POLICIES)
+POLICIES = tuple(policy for policy in schedulers.POLICIES if policy != "vllm_v1")  # which the twin does not know yet
 ROUTERS = ("round_robin", "random", "pinned", "least_outstanding", "least_waiting")
 COST_KINDS = ("vidur", "fastsim", "clockwork")
 TICK = 0.125  # s, a power of two: clockwork arrivals and stage times meet exactly

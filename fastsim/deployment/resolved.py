@@ -163,7 +163,7 @@ def resolve(deployment: Deployment) -> Resolved:
         given = given.model_copy(update={"pipeline_parallel_size": len(given.pipeline_layers)})
     check(given, policy, model, node)
     length = given.max_model_len or model.max_position_embeddings
-    settings = _settings(given.scheduler, policy, length)
+    settings = _settings(given.scheduler, policy, length, given.pipeline_parallel_size)
     predictor = given.predictor.model_copy(update={"source": _source(given.predictor.source)})
     layout = _layout(given, settings, length, model, device)
     memory = _plan(layout, settings, model, device, node)
@@ -217,7 +217,7 @@ def _node(deployment: Deployment, device: Device) -> Node:
     return node
 
 
-def _settings(given: Scheduler, policy: Policy, max_model_len: int) -> Settings:
+def _settings(given: Scheduler, policy: Policy, max_model_len: int, num_stages: int) -> Settings:
     return Settings(
         policy=policy,
         max_num_seqs=given.max_num_seqs,
@@ -226,6 +226,15 @@ def _settings(given: Scheduler, policy: Policy, max_model_len: int) -> Settings:
         block_size=given.block_size or policy.block_size,
         watermark=given.watermark,
         max_waiting_iters=10 if given.max_waiting_iters is None else given.max_waiting_iters,
+        release=None,
+        scheduling_policy="fcfs",
+        enable_prefix_caching=False,
+        enable_chunked_prefill=policy.chunked,
+        async_scheduling=False,
+        long_prefill_token_threshold=0,
+        scheduler_reserve_full_isl=False,
+        empty_step_sleep_s=0.0,
+        batch_queue_depth=num_stages,
     )
 
 

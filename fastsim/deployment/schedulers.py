@@ -4,7 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-PolicyName = Literal["vllm", "sarathi", "orca", "lightllm", "faster_transformer"]
+from fastsim.deployment.engines import Release
+
+PolicyName = Literal["vllm", "sarathi", "orca", "lightllm", "faster_transformer", "vllm_v1"]
+SchedulingPolicy = Literal["fcfs", "priority"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,17 @@ POLICIES: Mapping[str, Policy] = {
             preempts=False,
             pipelines=True,
         ),
+        Policy(
+            name="vllm_v1",
+            meaning="vLLM V1: one list of requests in order of admission, prompts in chunks, by release of the engine",
+            token_budget="max_num_batched_tokens",
+            chunked=True,
+            blocks_grow=True,
+            keeps_watermark=True,
+            preempts=True,
+            pipelines=True,
+            engines=("vllm",),
+        ),
     )
 }
 
@@ -136,6 +150,16 @@ class Settings:
     block_size: int  # tokens of a KV block
     watermark: float  # share of the KV blocks that admission leaves free
     max_waiting_iters: int  # decode iterations between prefills (lightllm)
+    # The others are vllm_v1's; of other policies they hold what comes closest.
+    release: Release | None  # whose rules hold; None for other policies
+    scheduling_policy: SchedulingPolicy
+    enable_prefix_caching: bool
+    enable_chunked_prefill: bool
+    async_scheduling: bool
+    long_prefill_token_threshold: int  # most tokens of a request in a batch; 0: as many as the batch holds
+    scheduler_reserve_full_isl: bool  # whether a request is admitted only if all its tokens so far have room
+    empty_step_sleep_s: float  # how long the engine sleeps after a step that scheduled nothing, s
+    batch_queue_depth: int  # batches in flight
 
     @property
     def token_budget(self) -> int | None:

@@ -8,11 +8,10 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from fastsim.cli import cli
-from fastsim.deployment import schedulers
 from fastsim.simulation import warm
 from fastsim.simulation.warm import Warmed
 
-POLICIES = tuple(schedulers.POLICIES)
+POLICIES = warm.KERNELS
 ROOT = Path(__file__).resolve().parents[2]
 
 
