@@ -84,6 +84,20 @@ def replicas(run: Run) -> list[Block]:
     ]
 
 
+def tenants(run: Run) -> list[Block]:
+    """Return a row for each tenant, if the summary holds them."""
+    listed = run.summary.get("tenants") or []
+    shown = [(name, key) for name in ("ttft", "tpot", "e2e") for key in ("p50", "p99")]
+    counts = ("requests", "finished", "prompt_tokens", "output_tokens")
+    rows: list[list[Cell | str]] = []
+    for entry in listed:
+        figures = [entry["latency"][name][key] for name, key in shown]
+        cells = [Cell(number(entry[name]), entry[name]) for name in counts]
+        rows.append([entry["tenant"] or NOTHING, *cells, *(Cell(seconds(value), value) for value in figures)])
+    head = ["tenant", *map(title, counts), *(f"{title(name)} {statistic(key)}" for name, key in shown)]
+    return [Table(head, rows, "Figures of each tenant", filtered=len(rows) > 12)] if rows else []
+
+
 def _of_replica(key: str, value: Any) -> Cell:
     """A figure of a replica, or a list with one figure for each of its stages."""
     values = value if isinstance(value, list) else [value]

@@ -61,7 +61,7 @@ def _one(run: Run) -> list[Section]:
     latency, request, batch = (provenance.distributions(run, name) for name in ("latency", "request", "batch"))
     return [
         answers(run),
-        Section("Latency", [charts.latencies([run]), latency], FAST),
+        Section("Latency", [charts.latencies([run]), latency, *provenance.tenants(run)], FAST),
         Section("Over time", [charts.over_time([run])]),
         Section("Slow requests", [charts.tail([run]), *provenance.slowest(run)], SLOW),
         Section(

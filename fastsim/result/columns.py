@@ -30,8 +30,14 @@ REQUESTS = (
     Column("num_restarts", "int32", "", "times it was preempted and had to compute its tokens again"),
 )
 
-# Of workloads that have sessions.
-SESSION = Column("session_id", "int64", "", "session that it is a turn of")
+# Of workloads that have these columns; they are as in the workload.
+WORKLOAD = (
+    Column("session_id", "int64", "", "session that it is a turn of"),
+    Column("tenant", "str", "", "name of the tenant that sends it"),
+    Column("priority", "int32", "", "priority, of which lower ones go first"),
+    Column("max_tokens", "int64", "tokens", "limit of its output that the engine knows"),
+    Column("ends_by_stop", "bool", "", "whether only a stop token tells the engine that it has ended"),
+)
 
 # The parts of e2e, in the order of a request's life; they add up to it. Host time and the time lost to preemption are
 # parts of their own, which the other parts do not include.

@@ -6,6 +6,7 @@ RESAMPLES times. Quantiles of a draw are looked up on a grid of EDGES values: ex
 more values than that, and within 0.05 % of rank otherwise.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,7 @@ def compare(a: Result, b: Result, top: int = 10) -> dict[str, Any]:
     InputError
         The results are not of the same requests.
     """
+    a, b = _by_id(a), _by_id(b)
     _check_same_requests(a, b)
     blocks = np.arange(a.requests.num_rows) * BLOCKS // max(BLOCKS, a.requests.num_rows)
     # Every column uses the same draws, and so do any two results with as many requests.
@@ -75,6 +77,12 @@ def compare(a: Result, b: Result, top: int = 10) -> dict[str, Any]:
         },
         "worse": _worse(a, b, top),
     }
+
+
+def _by_id(result: Result) -> Result:
+    """Return the result with its requests by request_id: those that follow others are in order of their arrival."""
+    ids = result.column("request_id")
+    return result if (np.diff(ids) > 0).all() else replace(result, requests=result.requests.take(np.argsort(ids)))
 
 
 def _check_same_requests(a: Result, b: Result) -> None:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from fastsim.kernels.state import Replicas, Requests
 from fastsim.result.breakdown import breakdown_columns
+from fastsim.result.columns import WORKLOAD
 from fastsim.result.metrics.counts import Measures
 from fastsim.workload import Workload
 
@@ -31,13 +32,13 @@ def release(requests: Requests, arrived_at: NDArray[np.float64]) -> Requests:
     return requests._replace(arrived_at=arrived_at, prefill=empty, blocks=empty, next=empty)
 
 
-def with_sessions(columns: dict[str, NDArray[Any]], workload: Workload) -> dict[str, NDArray[Any]]:
-    """Return the columns with that of sessions if the workload has them, and with the rows in order of arrival.
+def with_workload(columns: dict[str, NDArray[Any]], workload: Workload) -> dict[str, NDArray[Any]]:
+    """Return the columns with those of columns.WORKLOAD that the workload has, and with the rows in order of arrival.
 
     Requests that follow others are in another order before.
     """
-    if workload.session_id is not None:
-        columns = {**columns, "session_id": workload.session_id}
+    known = {column.name: getattr(workload, column.name) for column in WORKLOAD}
+    columns = {**columns, **{name: values for name, values in known.items() if values is not None}}
     if workload.following is None:
         return columns
     order = np.argsort(columns["arrived_at"], kind="stable")

@@ -61,7 +61,11 @@ def digest_of(requests: pa.Table, iterations: pa.Table | None, summary: dict[str
         if table is not None:
             for name, column in zip(table.column_names, table.columns, strict=True):
                 hashed.update(f"{name}:{column.type}:{len(column)}:".encode())
-                if pa.types.is_primitive(column.type):  # as all columns of a result are
+                if pa.types.is_string(column.type):  # as the names of tenants are
+                    encoded = column.cast("large_string").combine_chunks().dictionary_encode()
+                    hashed.update(json.dumps(encoded.dictionary.to_pylist()).encode())
+                    hashed.update(np.ascontiguousarray(encoded.indices.to_numpy(zero_copy_only=False)).data)
+                elif pa.types.is_primitive(column.type):  # as all others are
                     hashed.update(np.ascontiguousarray(column.to_numpy()).data)
     return hashed.hexdigest()
 

@@ -18,7 +18,7 @@ from fastsim.predictors.build import Built, build_cost
 from fastsim.predictors.times.reach import reach_of
 from fastsim.result.metrics.counts import measures_of
 from fastsim.result.metrics.summary import add_details, summarise
-from fastsim.result.outcome import request_columns, with_sessions
+from fastsim.result.outcome import request_columns, with_workload
 from fastsim.result.result import config_of, request_table, warnings_of
 from fastsim.simulation import layout
 from fastsim.simulation.check import check_fit
@@ -207,7 +207,7 @@ def _run(job: _Job, tables: _Tables, arena: Arena, keep: bool, detail: bool, sto
         kernel_s = time.perf_counter() - started
         explain_end(resolved, lane)
         columns = request_columns(lane.requests, stream.num_prompt_tokens, limits.num_stages)
-        columns = with_sessions(columns, job.workload)
+        columns = with_workload(columns, job.workload)
         summary = summarise(resolved, columns, lane.replicas, lane.tbt, built.provenance)
         if measures := measures_of([lane]):
             add_details(summary, resolved, built.operators, columns, lane.replicas, measures)

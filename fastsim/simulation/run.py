@@ -19,7 +19,7 @@ from fastsim.result.metrics.objectives import Objective, parse_all
 from fastsim.result.metrics.replicates import intervals
 from fastsim.result.metrics.summary import summarise
 from fastsim.result.metrics.window import check_exclude
-from fastsim.result.outcome import Outcome, release, request_columns, with_sessions
+from fastsim.result.outcome import Outcome, release, request_columns, with_workload
 from fastsim.result.result import Result, wrap
 from fastsim.simulation import layout
 from fastsim.simulation.check import check_fit
@@ -186,7 +186,7 @@ def run(job: Job, cost: Cost, iterations: bool = False, detail: bool = False) ->
     measures = measures_of(lanes)
     del lanes
     columns = request_columns(requests, job.stream.num_prompt_tokens, limits.num_stages)
-    columns = with_sessions(columns, job.workload)
+    columns = with_workload(columns, job.workload)
     return Outcome(columns, replicas, tbt, logs, measures), kernel_s
 
 

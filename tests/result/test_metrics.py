@@ -30,7 +30,8 @@ def test_the_readme_lists_the_declared_metrics() -> None:
 def test_names_are_unique_and_have_a_meaning() -> None:
     names = [metric.name for metric in METRICS]
     assert len(set(names)) == len(names)
-    assert {metric.kind for metric in METRICS} == {"distribution", "scalar", "share", "group", "by replica", "series"}
+    kinds = {"distribution", "scalar", "share", "group", "by replica", "by tenant", "series"}
+    assert {metric.kind for metric in METRICS} == kinds
     assert all(metric.meaning and not metric.meaning.endswith(".") for metric in METRICS)
 
 

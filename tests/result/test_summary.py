@@ -1,5 +1,6 @@
 """The details of a summary, compared with sums over the requests and iterations."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from fastsim.result.store import as_json
 from fastsim.workload import Workload
 from fastsim.workload.loading import load
 
-CHAT = load("chat", rate=12.0, num_requests=600, seed=3)
+CHAT = replace(load("chat", rate=12.0, num_requests=600, seed=3), tenant=np.resize(["a", "b", "b"], 600))
 # Two replicas of two stages, with little memory: queues, preemption and bubbles.
 FIELDS = ["num_replicas=2", "pipeline_parallel_size=2", "scheduler.num_blocks=900", "scheduler.max_num_seqs=32"]
 

@@ -2,16 +2,20 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastsim.cli.terminal import console
-from fastsim.cli.terminal.console import counted, dollars, note, number, seconds, share, stdout, table
+from fastsim.cli.terminal.console import MISSING, counted, dollars, note, number, seconds, share, stdout, table
 from fastsim.report.words import statistic, title
 from fastsim.result.metrics.definitions import LATENCIES
 from fastsim.result.result import Result
 from fastsim.result.store import as_json
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
 STATISTICS = ("mean", "p50", "p90", "p99")
+MOST_TENANTS = 10
 
 
 def summary(result: Result, json: bool) -> None:
@@ -32,6 +36,9 @@ def summary(result: Result, json: bool) -> None:
         )
     output.print(latencies)
     output.print()
+    if tenants := result.summary.get("tenants"):
+        output.print(_tenants(tenants))
+        output.print()
     output.print(*_lines(result), sep="\n")
 
 
@@ -52,6 +59,19 @@ def _title(result: Result) -> str:
         f"PP {deployment['pipeline_parallel_size']}, {counted(deployment['num_replicas'], 'replica')}), "
         f"{deployment['scheduler']['policy']}; {workload['num_requests']:,} requests of {workload['name']}\n"
     )
+
+
+def _tenants(listed: list[dict[str, Any]]) -> "Table":
+    """A table of the tenants with the most requests."""
+    shown = (("ttft", "p50"), ("ttft", "p99"), ("tpot", "p99"), ("e2e", "p99"))
+    head = ("tenant", "requests", *(f"{title(name)} {statistic(key)}" for name, key in shown))
+    tenants = table(head, left=("tenant",))
+    for entry in listed[:MOST_TENANTS]:
+        figures = [seconds(entry["latency"][name][key]) for name, key in shown]
+        tenants.add_row(entry["tenant"] or MISSING, number(entry["requests"]), *figures)
+    if len(listed) > MOST_TENANTS:
+        tenants.add_row(f"and {len(listed) - MOST_TENANTS} others, in summary.json")
+    return tenants
 
 
 def _lines(result: Result) -> Iterator[str]:

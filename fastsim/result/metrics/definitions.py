@@ -18,14 +18,14 @@ STATISTICS: dict[str, float | None] = {
 QUANTILES = {name: share for name, share in STATISTICS.items() if share is not None}
 
 DISTRIBUTION, SCALAR, SHARE = "distribution", "scalar", "share"
-REPLICAS, SERIES, GROUP = "by replica", "series", "group"
+REPLICAS, TENANTS, SERIES, GROUP = "by replica", "by tenant", "series", "group"
 
 
 class Metric(NamedTuple):
     """``name``: the dotted key in summary.json.
 
-    ``kind``: distribution (the figures of STATISTICS), scalar, share (0 to 1), by replica (a list), series (a value
-    per interval of time) or group (figures by the name of what they are of).
+    ``kind``: distribution (the figures of STATISTICS), scalar, share (0 to 1), by replica or by tenant (a list), series
+    (a value per interval of time) or group (figures by the name of what they are of).
     """
 
     name: str
@@ -120,6 +120,12 @@ SCALARS = (
     Metric("verdict", "", "what the deployment is short of, and the margin to saturation", GROUP),
     Metric("operators", "s", "GPU time by operator over the run, all stages; attention is what remains", GROUP),
     Metric("replicas", "", "by replica: requests, batches, restarts, KV, and by stage busy and MFU", REPLICAS),
+    Metric(
+        "tenants",
+        "",
+        "by tenant, the 100 with most requests: requests, finished, prompt and output tokens, latency",
+        TENANTS,
+    ),
     Metric("series.time", "s", "start of each interval; they are as long as series.interval_s says", SERIES),
     Metric("series.interval_s", "s", "length of an interval; the last may be shorter"),
     Metric("series.arrivals", "requests/s", "requests that arrive", SERIES),
@@ -222,7 +228,7 @@ def headline(name: str) -> Headline:
 
 
 # Parts of summary.json that are no figures of the deployment, or not one each.
-APART = ("definitions", "warnings", "replicates", "replicas", "series", "timing")
+APART = ("definitions", "warnings", "replicates", "replicas", "tenants", "series", "timing")
 
 
 def flatten(summary: Mapping[str, Any]) -> dict[str, float | int | None]:

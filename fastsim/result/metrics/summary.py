@@ -23,6 +23,7 @@ from fastsim.result.metrics.objectives import DEFAULTS, missed
 from fastsim.result.metrics.operator_time import operator_time
 from fastsim.result.metrics.pressure import pressure
 from fastsim.result.metrics.requests import by_request, mean_breakdown
+from fastsim.result.metrics.tenants import by_tenant
 from fastsim.result.metrics.time_series import interval_edges, run_series
 from fastsim.result.metrics.utilisation import busy_seconds, by_replica, bytes_moved, utilisation
 from fastsim.result.metrics.verdict import verdict
@@ -108,6 +109,8 @@ def summarise(
         summary["excluded"] = {"warm_up_s": exclude[0], "cool_down_s": exclude[1], "requests": num_excluded}
     if known := provenance.get("known"):
         summary["operator_times"] = known
+    if "tenant" in columns:
+        summary["tenants"] = by_tenant(columns, kept)
     summary["definitions"] = definitions(summary)
     summary["definitions"]["cost.dollars"] = (
         f"not given: no list price of {resolved.device.name} is known"
