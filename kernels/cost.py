@@ -1,4 +1,4 @@
-"""Time of one iteration of one pipeline stage: look-ups and additions in dense tables of milliseconds."""
+"""Time of an iteration of one pipeline stage: look-ups and additions in dense tables of ms, or a sum of terms in ns."""
 
 import math
 from typing import NamedTuple
@@ -11,16 +11,31 @@ from .state import (
     DECODE_KV,
     LONGEST_KV,
     NUM_DECODES,
+    NUM_PREFILL_TOKENS,
     NUM_PREFILLS,
+    NUM_SEQS,
     NUM_TOKENS,
     PREFILL_KV,
     PREFILL_SQUARES,
 )
 
-COMPOSE_VIDUR, COMPOSE_FASTSIM = 0, 1
+COMPOSE_VIDUR, COMPOSE_FASTSIM, COMPOSE_AFFINE = 0, 1, 2
 
 Floats = NDArray[np.float64]
 Longs = NDArray[np.int64]
+
+# Entries of Cost.affine: the time of a batch on every stage is a sum of these terms.
+(
+    CONSTANT_NS,
+    PER_TOKEN_NS,
+    PER_SEQUENCE_NS,
+    PER_CONTEXT_TOKEN_NS,  # of all tokens of its sequences, those of the batch included
+    PER_PREFILL_TOKEN_NS,
+    PER_DECODE_NS,
+    TICK_S,  # a stage takes as many of these as the sum has whole microseconds; 0: the sum itself
+    NUM_AFFINE,
+) = range(8)
+NO_AFFINE = np.zeros(NUM_AFFINE)
 
 
 class VidurTables(NamedTuple):
@@ -63,13 +78,17 @@ class FastsimTables(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """Both compositions in one type, so that each policy is compiled once; one of the two is unused."""
+    """All compositions in one type, so that each policy is compiled once; only one of them is used.
 
-    compose: int  # COMPOSE_VIDUR or COMPOSE_FASTSIM
+    Beside an affine sum, ``kv_step`` of both tables is 1, so that sums of KV tokens are not rounded.
+    """
+
+    compose: int  # COMPOSE_VIDUR, COMPOSE_FASTSIM or COMPOSE_AFFINE
     num_stages: int
     vidur: VidurTables
     fastsim: FastsimTables
     shares: Floats  # [num_stages] time of the layers of a stage over the mean of all stages; fastsim's composition
+    affine: Floats = NO_AFFINE  # [NUM_AFFINE] ns, and s of a tick
 
 
 @inlined
@@ -132,6 +151,26 @@ def _fastsim_decode_ms(tables: FastsimTables, num_decodes: int, decode_kv: int, 
 
 
 @inlined
+def _affine_ns(affine: Floats, num_tokens: int, num_seqs: int, prefill_tokens: int, num_decodes: int) -> float:
+    """The terms of a batch that do not depend on its context, ns."""
+    return float(
+        affine[CONSTANT_NS]
+        + affine[PER_TOKEN_NS] * num_tokens
+        + affine[PER_SEQUENCE_NS] * num_seqs
+        + affine[PER_PREFILL_TOKEN_NS] * prefill_tokens
+        + affine[PER_DECODE_NS] * num_decodes
+    )
+
+
+@inlined
+def _affine_seconds(affine: Floats, ns: float) -> float:
+    """A sum of terms in s; with ticks a whole number of them, so that no time is rounded if a tick is a power of 2."""
+    if affine[TICK_S] > 0.0:
+        return float(math.floor(ns / 1000.0) * affine[TICK_S])
+    return ns * 1e-9
+
+
+@inlined
 def layers_ms(cost: Cost, num_tokens: int, decode: float, prefill: float) -> float:
     """The time of a batch's layers on a mean stage, ms, given its attention; NaN where a table has no entry.
 
@@ -161,9 +200,26 @@ def decode_ms(cost: Cost, num_decodes: int, decode_kv: int, longest_kv: int) -> 
 
 
 @inlined
+def decodes_alone_ms(cost: Cost, features: Longs) -> float:
+    """The same as batch_ms, if the batch had its decodes only."""
+    number, kv = features[NUM_DECODES], features[DECODE_KV]
+    if cost.compose == COMPOSE_AFFINE:
+        return float(_affine_ns(cost.affine, number, number, 0, number) + cost.affine[PER_CONTEXT_TOKEN_NS] * kv)
+    return layers_ms(cost, number, decode_ms(cost, number, kv, features[LONGEST_KV]), 0.0)
+
+
+@inlined
 def batch_ms(cost: Cost, features: Longs, prefill_ms: float) -> float:
-    """The time of a batch's layers on a mean stage, ms. ``prefill_ms``: attention of its chunks (fastsim)."""
+    """The time of a batch's layers on a mean stage, ms; of an affine sum all its terms, ns.
+
+    ``prefill_ms``: attention of its chunks (fastsim).
+    """
     prefill = prefill_ms
+    if cost.compose == COMPOSE_AFFINE:
+        prefill_tokens = features[NUM_PREFILL_TOKENS]
+        context = features[DECODE_KV] + features[PREFILL_KV] + prefill_tokens
+        ns = _affine_ns(cost.affine, features[NUM_TOKENS], features[NUM_SEQS], prefill_tokens, features[NUM_DECODES])
+        return float(ns + cost.affine[PER_CONTEXT_TOKEN_NS] * context)
     if cost.compose == COMPOSE_VIDUR:
         prefill = _vidur_prefill_ms(cost.vidur, features[NUM_PREFILLS], features[PREFILL_KV], features[PREFILL_SQUARES])
     decode = decode_ms(cost, features[NUM_DECODES], features[DECODE_KV], features[LONGEST_KV])
@@ -172,8 +228,13 @@ def batch_ms(cost: Cost, features: Longs, prefill_ms: float) -> float:
 
 @inlined
 def stage_seconds(cost: Cost, num_tokens: int, num_seqs: int, num_sampled: int, layers_ms: float, stage: int) -> float:
-    """Time of a batch on one stage, s: its layers, and the operators that only the first, last or inner stages run."""
+    """Time of a batch on one stage, s: its layers, and the operators that only the first, last or inner stages run.
+
+    ``layers_ms``: of batch_ms.
+    """
     last = stage == cost.num_stages - 1
+    if cost.compose == COMPOSE_AFFINE:
+        return _affine_seconds(cost.affine, layers_ms)
     if cost.compose == COMPOSE_VIDUR:
         send = 0.0 if last else cost.vidur.send[num_tokens]
         return float((layers_ms + send) * 1e-3 + cost.vidur.host_ms * 1e-3)
@@ -190,7 +251,9 @@ def stage_seconds(cost: Cost, num_tokens: int, num_seqs: int, num_sampled: int, 
 
 @inlined
 def host_seconds(cost: Cost, num_seqs: int) -> float:
-    """Host time in a batch, summed over stages, s."""
+    """Host time in a batch, summed over stages, s; an affine sum does not tell it apart."""
+    if cost.compose == COMPOSE_AFFINE:
+        return 0.0
     if cost.compose == COMPOSE_VIDUR:
         return cost.num_stages * cost.vidur.host_ms * 1e-3
     return float(cost.fastsim.host_ms[num_seqs]) * 1e-3
@@ -198,7 +261,9 @@ def host_seconds(cost: Cost, num_seqs: int) -> float:
 
 @inlined
 def steady_parts(cost: Cost, number: int) -> tuple[float, float, float, float, float]:
-    """The terms that stay the same, ms, while ``number`` decodes run alone on one stage."""
+    """The terms that stay the same, ms (affine: ns), while ``number`` decodes run alone on one stage."""
+    if cost.compose == COMPOSE_AFFINE:
+        return _affine_ns(cost.affine, number, number, 0, number), 0.0, 0.0, 0.0, 0.0
     if cost.compose == COMPOSE_FASTSIM:
         tables = cost.fastsim
         first = _beyond(tables.first_ms, tables.first_slope, number) + tables.host_ms[number]
@@ -218,6 +283,8 @@ def steady_parts(cost: Cost, number: int) -> tuple[float, float, float, float, f
 @inlined
 def steady_segment(cost: Cost, number: int, kv: float) -> tuple[float, float, float, float]:
     """The segment of decode attention's line that holds ``kv`` tokens: value, rise, cell, and its end in tokens."""
+    if cost.compose == COMPOSE_AFFINE:
+        return 0.0, cost.affine[PER_CONTEXT_TOKEN_NS], 0.0, math.inf
     if cost.compose == COMPOSE_FASTSIM:
         tables = cost.fastsim
         if number >= tables.decode_ms.shape[0]:
@@ -234,7 +301,9 @@ def steady_segment(cost: Cost, number: int, kv: float) -> tuple[float, float, fl
 
 @inlined
 def steady_seconds(cost: Cost, parts: tuple[float, float, float, float, float], attention: float) -> float:
-    """The same as stage_seconds of layers_ms, with the same additions in the same order."""
+    """The same as stage_seconds of batch_ms, with the same additions in the same order."""
+    if cost.compose == COMPOSE_AFFINE:
+        return _affine_seconds(cost.affine, parts[0] + attention)
     if cost.compose == COMPOSE_FASTSIM:
         return (parts[0] + attention + parts[1] + parts[2]) * 1e-3
     ms = (parts[0] + attention + parts[1] + parts[2] + parts[3] + parts[4]) * cost.vidur.num_layers

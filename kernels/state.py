@@ -205,7 +205,7 @@ class Batches(NamedTuple):
     request: Ints  # [R, B, W] members, those that are listed
     tokens: Ints  # [R, B, W] tokens that each of them computes in the batch
     features: Longs  # [R, B, NUM_FEATURES]
-    layers_ms: Floats  # [R, B] ms, the layers of a mean stage
+    layers_ms: Floats  # [R, B] ms, the layers of a mean stage; affine: ns, all of a stage
     on_stage: Floats  # [R, B] s on stages so far, by the clock
     seconds: Floats  # [R, B] s on stages so far, by the tables
     residents: Ints  # [R, B, W] members that stay from batch to batch

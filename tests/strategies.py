@@ -15,11 +15,19 @@ from hypothesis import strategies as st
 from reference.state import LOOP, Request, Settings
 
 from fastsim.deployment import schedulers
-from fastsim.kernels.cost import COMPOSE_FASTSIM, COMPOSE_VIDUR, Cost, FastsimTables, Floats, VidurTables
+from fastsim.kernels.cost import (
+    COMPOSE_AFFINE,
+    COMPOSE_FASTSIM,
+    COMPOSE_VIDUR,
+    Cost,
+    FastsimTables,
+    Floats,
+    VidurTables,
+)
 
 POLICIES = tuple(policy for policy in schedulers.POLICIES if policy != "vllm_v1")  # which the twin does not know yet
 ROUTERS = ("round_robin", "random", "pinned", "least_outstanding", "least_waiting")
-COST_KINDS = ("vidur", "fastsim", "clockwork")
+COST_KINDS = ("vidur", "fastsim", "clockwork", "affine", "ticks")
 TICK = 0.125  # s, a power of two: clockwork arrivals and stage times meet exactly
 
 
@@ -199,6 +207,14 @@ def clockwork_tables(rng: np.random.Generator, requests: list[Request]) -> Vidur
     )
 
 
+def affine_terms(rng: np.random.Generator, ticks: bool) -> Floats:
+    """Terms in ns, of which some may be 0; with ``ticks`` whole numbers, of which a batch takes one to a few ticks."""
+    if ticks:
+        return np.array([*rng.integers((1000, 0, 0, 0, 0, 0), (2500, 60, 300, 5, 60, 300)), TICK], np.float64)
+    most = np.array([2e7, 1e5, 1e6, 3e3, 1e5, 1e6, 0.0])
+    return np.asarray(rng.uniform(0.0, most) * rng.choice([0, 1, 1], 7) + [1e6, 0, 0, 0, 0, 0, 0])
+
+
 def empty_vidur() -> VidurTables:
     row, grid = np.empty(0), np.empty((0, 0))
     return VidurTables(row, row, row, row, row, row, grid, grid, 64, 1.0, 1.0, 1, 0.0)
@@ -217,12 +233,16 @@ def stage_shares(rng: np.random.Generator, num_stages: int) -> Floats:
 
 @st.composite
 def costs(draw: st.DrawFn, requests: list[Request], settings: Settings, kind: str | None = None) -> Cost:
-    """A cost that holds every batch of these requests: of kind vidur, fastsim or clockwork."""
+    """A cost that holds every batch of these requests, of one of COST_KINDS."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     kind = kind or draw(st.sampled_from(COST_KINDS))
     if kind == "fastsim":
         tables = fastsim_tables(rng, len(requests))
         return Cost(COMPOSE_FASTSIM, settings.num_stages, empty_vidur(), tables, stage_shares(rng, settings.num_stages))
+    if kind in ("affine", "ticks"):
+        vidur, ours = empty_vidur()._replace(kv_step=1), empty_fastsim()._replace(kv_step=1)
+        ones = np.ones(settings.num_stages)
+        return Cost(COMPOSE_AFFINE, settings.num_stages, vidur, ours, ones, affine_terms(rng, kind == "ticks"))
     if kind == "clockwork":
         vidur = clockwork_tables(rng, requests)
     else:
@@ -243,7 +263,7 @@ def cases(
     num_replicas = draw(st.sampled_from([1, 1, 2, 3]))
     router = router or draw(st.sampled_from(ROUTERS))
     kind = draw(st.sampled_from(COST_KINDS))
-    requests = draw(streams(max_requests, num_replicas, "grid" if kind == "clockwork" else None))
+    requests = draw(streams(max_requests, num_replicas, "grid" if kind in ("clockwork", "ticks") else None))
     if follow:
         requests = draw(followers(requests))
     settings = draw(settings_for(requests, policy, router, num_replicas))

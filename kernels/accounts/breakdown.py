@@ -9,14 +9,12 @@ import math
 import numpy as np
 
 from .._jit import inlined
-from ..cost import Cost, decode_ms, host_seconds, layers_ms, stage_seconds
+from ..cost import Cost, decodes_alone_ms, host_seconds, stage_seconds
 from ..state import (
     CLOCK,
-    DECODE_KV,
     HOST,
     IDLE,
     LAST_END,
-    LONGEST_KV,
     NUM_DECODES,
     NUM_PREFILLS,
     NUM_SEQS,
@@ -55,8 +53,7 @@ def other_seconds(cost: Cost, features: Longs, seconds: float) -> float:
     number = features[NUM_DECODES]
     if features[NUM_PREFILLS] == 0 or number == 0:
         return 0.0
-    ms = layers_ms(cost, number, decode_ms(cost, number, features[DECODE_KV], features[LONGEST_KV]), 0.0)
-    alone = 0.0
+    ms, alone = decodes_alone_ms(cost, features), 0.0
     for stage in range(cost.num_stages):
         alone += stage_seconds(cost, number, number, number, ms, stage)
     other = seconds - host_seconds(cost, features[NUM_SEQS]) - (alone - host_seconds(cost, number))

@@ -5,7 +5,7 @@ from ..accounts.breakdown import detailed
 from ..accounts.counts import BUSY, KV, RUNNING_SERIES, TICKS, bin_at, bin_end, count_run, count_stage, spread, ticks_at
 from ..accounts.histogram import bin_bounds, bin_of
 from ..accounts.log import record
-from ..cost import COMPOSE_FASTSIM, Cost, host_seconds, steady_parts, steady_seconds, steady_segment
+from ..cost import COMPOSE_AFFINE, COMPOSE_FASTSIM, Cost, host_seconds, steady_parts, steady_seconds, steady_segment
 from ..exits import Exit
 from ..state import (
     CLOCK,
@@ -65,7 +65,7 @@ def fast_forward(state: State, cost: Cost, limits: Limits, r: int, arrival: floa
     step, decode_kv, free = first_step, counts[GROUP_KV], counts[FREE]
     phase, mean, code = step % limits.block_size, decode_kv // number, Exit.ENDED
     fastsim, skew, kv_step = cost.compose == COMPOSE_FASTSIM, cost.fastsim.skew, cost.fastsim.kv_step
-    parts = steady_parts(cost, number)
+    affine, parts = cost.compose == COMPOSE_AFFINE, steady_parts(cost, number)
     value, rise, cell, segment_end = 0.0, 0.0, 0.0, -1.0
     # Sums grow one iteration after the other, so that they do not depend on where a run of iterations is cut.
     start, busy, tbt_sum = times[CLOCK], state.replicas.busy[r, 0], 0.0
@@ -87,6 +87,8 @@ def fast_forward(state: State, cost: Cost, limits: Limits, r: int, arrival: floa
         if fastsim:
             kv = decode_kv / number
             kv = kv + skew * (longest + step - kv)
+        elif affine:
+            kv = float(decode_kv)
         if not kv < segment_end:
             value, rise, cell, segment_end = steady_segment(cost, number, kv)
         seconds = steady_seconds(cost, parts, value + rise * (kv / kv_step - cell))
@@ -175,7 +177,7 @@ def next_finish(state: State, cost: Cost, limits: Limits, r: int, grows: bool) -
     step, decode_kv, free = counts[GROUP_STEP] + 1, counts[GROUP_KV] + number, counts[FREE]
     phase, mean = step % limits.block_size, decode_kv // number
     fastsim, skew, kv_step = cost.compose == COMPOSE_FASTSIM, cost.fastsim.skew, cost.fastsim.kv_step
-    parts = steady_parts(cost, number)
+    affine, parts = cost.compose == COMPOSE_AFFINE, steady_parts(cost, number)
     value, rise, cell, segment_end = 0.0, 0.0, 0.0, -1.0
     end = float(state.replicas.stage_end[r, 0])
     while step < last_step:
@@ -188,6 +190,8 @@ def next_finish(state: State, cost: Cost, limits: Limits, r: int, grows: bool) -
         if fastsim:
             kv = decode_kv / number
             kv = kv + skew * (longest + step - kv)
+        elif affine:
+            kv = float(decode_kv)
         if not kv < segment_end:
             value, rise, cell, segment_end = steady_segment(cost, number, kv)
         seconds = steady_seconds(cost, parts, value + rise * (kv / kv_step - cell))

@@ -12,6 +12,7 @@ from strategies import POLICIES, Case, cases
 
 from fastsim.kernels import _jit, state
 from fastsim.kernels.accounts import histogram
+from fastsim.kernels.cost import TICK_S
 from fastsim.kernels.exits import Ending
 
 COMPILED = not numba.config.DISABLE_JIT
@@ -119,6 +120,7 @@ def test_twice_as_fast_halves_the_times(case: Case) -> None:
             **{name: getattr(ours, name) / 2 for name in ("send_ms", "decode_ms", "prefill_ms")},
             **{name: getattr(ours, name) / 2 for name in ("token_slope", "first_slope", "send_slope")},
         ),
+        affine=case.cost.affine / ([1, 1, 1, 1, 1, 1, 2] if case.cost.affine[TICK_S] else 2),
     )
     lane, limits = lay_out(case, 0)
     fast, _ = lay_out(case, 0)

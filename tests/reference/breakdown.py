@@ -8,7 +8,7 @@ from collections.abc import Callable
 from reference.cost import cost_stage_seconds
 from reference.state import Batch, Request
 
-from fastsim.kernels.cost import COMPOSE_VIDUR, Cost
+from fastsim.kernels.cost import COMPOSE_AFFINE, COMPOSE_VIDUR, Cost
 
 NAMES = (
     "routing_wait",
@@ -24,7 +24,9 @@ NAMES = (
 
 
 def host_seconds(cost: Cost) -> Callable[[int, Batch], float]:
-    """Host time of a batch on a stage."""
+    """Host time of a batch on a stage; an affine sum does not tell it apart."""
+    if cost.compose == COMPOSE_AFFINE:
+        return lambda stage, batch: 0.0
     if cost.compose == COMPOSE_VIDUR:
         return lambda stage, batch: cost.vidur.host_ms * 1e-3
     return lambda stage, batch: float(cost.fastsim.host_ms[len(batch.entries)]) * 1e-3 if stage == 0 else 0.0

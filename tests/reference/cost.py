@@ -8,7 +8,7 @@ from typing import Any
 
 from reference.state import Batch
 
-from fastsim.kernels.cost import COMPOSE_VIDUR, Cost, FastsimTables, Floats, VidurTables
+from fastsim.kernels.cost import COMPOSE_AFFINE, COMPOSE_VIDUR, Cost, FastsimTables, Floats, VidurTables
 
 StageSeconds = Callable[[int, Batch], float]
 Tables = Mapping[str, Mapping[Any, float]]  # by operator: num_tokens or (batch_size or kv, kv or chunk²) -> ms
@@ -71,7 +71,9 @@ def vidur_stage_seconds(tables: Tables, meta: Mapping[str, Any], *, tp: int, pp:
 
 
 def cost_stage_seconds(cost: Cost) -> StageSeconds:
-    """Either composition of dense tables. Raises IndexError outside a table that does not go on."""
+    """Any composition of a Cost. Raises IndexError outside a table that does not go on."""
+    if cost.compose == COMPOSE_AFFINE:
+        return lambda stage, batch: affine_seconds([float(term) for term in cost.affine], batch)
     if cost.compose == COMPOSE_VIDUR:
         return lambda stage, batch: folded_vidur_seconds(cost.vidur, batch, stage == cost.num_stages - 1)
     return lambda stage, batch: fastsim_seconds(
@@ -111,6 +113,18 @@ def fastsim_seconds(t: FastsimTables, batch: Batch, is_first: bool, is_last: boo
     else:
         ms += table_or_line(t.send_ms, t.send_slope, n)
     return 1e-3 * ms
+
+
+def affine_seconds(terms: list[float], batch: Batch) -> float:
+    """The same on every stage. A decode's context counts the token that it computes, as that has been sampled."""
+    constant, per_token, per_sequence, per_context_token, per_prefill_token, per_decode, tick = terms
+    prefills = [entry for entry in batch.entries if not entry.is_decode]
+    prefill_tokens = sum(entry.tokens for entry in prefills)
+    context = sum(entry.processed for entry in batch.entries) + prefill_tokens
+    ns = constant + per_token * batch.num_tokens + per_sequence * len(batch.entries)
+    ns = ns + per_prefill_token * prefill_tokens + per_decode * (len(batch.entries) - len(prefills))
+    ns = ns + per_context_token * context
+    return ns // 1000 * tick if tick else ns * 1e-9
 
 
 def table_or_line(table: Floats, slope: float, n: int) -> float:

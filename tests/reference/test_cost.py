@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from reference.cost import cost_stage_seconds, vidur_stage_seconds
+from reference.cost import StageSeconds, cost_stage_seconds, vidur_stage_seconds
 from reference.state import Batch, Entry
 from strategies import empty_fastsim, empty_vidur
 
-from fastsim.kernels.cost import COMPOSE_FASTSIM, COMPOSE_VIDUR, Cost, FastsimTables
+from fastsim.kernels.cost import COMPOSE_AFFINE, COMPOSE_FASTSIM, COMPOSE_VIDUR, Cost, FastsimTables
 
 MAX_TOKENS, MAX_SEQS, MAX_KV = 256, 8, 640
 BY_TOKENS = (
@@ -192,3 +192,18 @@ def test_fastsim_counts_what_only_the_ends_of_the_pipeline_do() -> None:
     assert fastsim_ms(some, 1) == pytest.approx(layers + 0.005)
     assert fastsim_ms(some, 2) == pytest.approx(layers + 0.75)
     assert fastsim_ms(some, 0, num_stages=1) == pytest.approx(layers + 2001 + 0.09 + 0.75)
+
+
+def test_an_affine_sum_counts_tokens_sequences_and_context() -> None:
+    """Two decodes with 10 and 20 tokens before theirs, and a chunk of 8 tokens after 4 others."""
+    some = batch((11, 6, 1), (21, 6, 1), (4, 100, 8))
+    terms = [1e6, 1e3, 1e4, 10.0, 1.0, 100.0, 0.0]
+    ns = 1e6 + 1e3 * 10 + 1e4 * 3 + 10.0 * (11 + 21 + 12) + 1.0 * 8 + 100.0 * 2
+    once = affine(terms)
+    assert once(0, some) == once(1, some) == ns * 1e-9
+    assert affine([*terms[:-1], 0.5])(0, some) == 0.5 * 1040  # 1,040,648 ns are 1040 whole microseconds
+
+
+def affine(terms: list[float]) -> StageSeconds:
+    vidur, ours = empty_vidur()._replace(kv_step=1), empty_fastsim()._replace(kv_step=1)
+    return cost_stage_seconds(Cost(COMPOSE_AFFINE, 2, vidur, ours, np.ones(2), np.array(terms)))

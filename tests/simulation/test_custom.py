@@ -20,7 +20,7 @@ from user_policies import LIKE, TWINS, most_memory, newest_first, shortest_promp
 import fastsim
 from fastsim.deployment.resolved import Deployment
 from fastsim.errors import PolicyError
-from fastsim.kernels.cost import COMPOSE_FASTSIM
+from fastsim.kernels.cost import COMPOSE_VIDUR
 from fastsim.kernels.replicas import route
 from fastsim.simulation.custom import runner
 from fastsim.simulation.custom.runner import Runner
@@ -36,7 +36,7 @@ def check_equal(case: Case, kernel: Runner, slice_length: int = 1 << 40) -> refe
 
     The twin calls a queue stuck where a policy may leave requests waiting.
     """
-    chunks_anywhere = case.cost.compose == COMPOSE_FASTSIM or case.cost.vidur.kv_step == 1024
+    chunks_anywhere = case.cost.compose != COMPOSE_VIDUR or case.cost.vidur.kv_step == 1024
     assume(chunks_anywhere or kernel.scheduler is not newest_first)
     twin = reference.simulate(case.requests, case.settings, reference.cost_stage_seconds(case.cost))
     assume(set(twin.outcome) == {"done"})
