@@ -8,9 +8,11 @@ from numpy.typing import NDArray
 
 from fastsim.files.memory import check_memory
 from fastsim.workload.blocks import BlockHashes
+from fastsim.workload.gaps import ClosedLoop
 from fastsim.workload.origin import Origin
 from fastsim.workload.synthetic import draw
 from fastsim.workload.tenants import Mixture
+from fastsim.workload.users import as_sessions, interleave, numbers
 from fastsim.workload.workload import COLUMNS, Workload
 
 BYTES = 700  # of memory for a request while it is drawn and merged, without its hashes
@@ -21,15 +23,59 @@ Integers = NDArray[np.int64]
 def draw_mixed(mixed: Mixture, name: str) -> Workload:
     """Draw the first requests of all tenants.
 
-    Each tenant has random streams of its own, so a longer workload begins with the shorter one. A task of several turns
-    or branches stays together, where it begins. Raises the errors of ``synthetic.draw``.
+    Each tenant has random streams of its own, so a longer workload begins with the shorter one, unless there are users
+    who wait for their answers: these send their share of all requests. A task of several turns or branches stays
+    together, where it begins. Raises the errors of ``synthetic.draw``.
     """
     number = mixed.common.num_requests
     check_memory(number, f"num_requests: {number:,} requests", BYTES)
     seeds = np.random.SeedSequence(mixed.common.seed).spawn(len(mixed.parts))
+    closed = [isinstance(part.gaps, ClosedLoop) for part in mixed.parts]
+    if not any(closed):
+        drawn, order = _draw_open(mixed, name, seeds, number)
+        return _merged(mixed, name, drawn, order)
+    weights = [weight if waits else 0.0 for weight, waits in zip(mixed.weights, closed, strict=True)]
+    of_open = sum(weight for weight, waits in zip(mixed.weights, closed, strict=True) if not waits)
+    *sent, rest = numbers([*weights, of_open], number)
+    drawn, order = _draw_open(mixed, name, seeds, rest)
+    starts = np.concatenate([np.zeros(0) if one is None else _starts(one) for one in drawn])[order]
+    places = [_places(drawn, order)]
+    loops: list[tuple[Workload, float]] = []
+    for index, (part, count) in enumerate(zip(mixed.parts, sent, strict=True)):
+        if count:
+            loop = as_sessions(draw(part.model_copy(update={"num_requests": count}), name, seeds[index]))
+            loops.append((loop, weights[index]))
+            places.append(np.stack([np.full(count, index), np.arange(count)]))
+            drawn[index] = loop
+    tenant, row = np.concatenate(places, axis=1)[:, interleave(starts, of_open, loops)]
+    return _merged(mixed, name, drawn, _firsts(drawn)[tenant] + row)
+
+
+def _firsts(drawn: list[Workload | None]) -> Integers:
+    """The place of each tenant's first row, where the rows of one tenant lie after those of the other, int64[n]."""
+    sizes = np.array([0 if one is None else one.num_requests for one in drawn], np.int64)
+    return np.cumsum(sizes) - sizes
+
+
+def _places(drawn: list[Workload | None], order: Integers) -> Integers:
+    """The tenant, and the row among the tenant's, of each row in an order of all tenants' rows, int64[2, n]."""
+    firsts = _firsts(drawn)
+    tenant = np.searchsorted(firsts, order, side="right") - 1
+    return np.stack([tenant, order - firsts[tenant]])
+
+
+def _draw_open(
+    mixed: Mixture, name: str, seeds: list[np.random.SeedSequence], number: int
+) -> tuple[list[Workload | None], Integers]:
+    """Draw requests of the tenants whose requests arrive by themselves, and the order of the first ``number`` of these.
+
+    The order counts the rows of one tenant after those of the other.
+    """
+    drawn: list[Workload | None] = [None] * len(mixed.parts)
+    if not number:
+        return drawn, np.zeros(0, np.int64)
     expected = [number * rate / sum(mixed.rates) for rate in mixed.rates]
     counts = [min(number, ceil(each + 6 * each**0.5 + 16)) if each else 0 for each in expected]
-    drawn: list[Workload | None] = [None] * len(counts)
     while True:
         for index, (part, count) in enumerate(zip(mixed.parts, counts, strict=True)):
             known = drawn[index]
@@ -42,7 +88,7 @@ def draw_mixed(mixed: Mixture, name: str) -> Workload:
         end = np.concatenate(starts)[order[-1]]
         few = [0 < count < number and start[-1] <= end for count, start in zip(counts, starts, strict=True)]
         if not any(few):
-            return _merged(mixed, name, drawn, order)
+            return drawn, order
         counts = [min(number, 2 * count) if more else count for count, more in zip(counts, few, strict=True)]
 
 

@@ -135,6 +135,7 @@ TENANTS: dict[str, Any] = WORKLOAD | {
             },
             "gaps": {"kind": "piecewise", "steps": [{"duration": 10.0, "rate": 3.0}], "repeat": True},
         },
+        {"name": "users", "share": 0.2, "gaps": {"kind": "closed_loop", "concurrency": 2, "ramp_up": 1.0}},
         {
             "name": "others",
             "share": 0.1,

@@ -103,6 +103,29 @@ def test_a_client_that_holds_back_sends_in_order_and_no_earlier() -> None:
     np.testing.assert_array_equal(free.column("arrived_at"), wanted)
 
 
+def test_each_tenant_has_its_users_in_flight() -> None:
+    tenants = [
+        {"name": "open", "share": 1},
+        {"name": "loop", "share": 2, "concurrency": 12},
+        {"name": "chats", "share": 2, "concurrency": 4, "sessions": {"turns": 3}},
+    ]
+    described = {"lengths": LENGTHS, "gaps": {"kind": "poisson", "rate": 10.0}, "tenants": tenants}
+    workload = fastsim.load_workload(described, num_requests=500)
+    result = fastsim.simulate(fastsim.Deployment.load(None, ["num_replicas=2"]), workload)
+    assert workload.tenant is not None
+    mine = result.column("tenant") == "open"
+    np.testing.assert_array_equal(result.column("arrived_at")[mine], workload.arrived_at[workload.tenant == "open"])
+    for tenant, users in (("loop", 12), ("chats", 4)):
+        rows = np.flatnonzero(result.column("tenant") == tenant)
+        ends = [
+            result.column("finished_at")[rows[result.column("session_id")[rows] == user]]
+            for user in np.unique(result.column("session_id")[rows])
+        ]
+        assert len(ends) == users
+        moments, flying = in_flight(replace(result, requests=result.requests.take(rows)))
+        assert (flying[moments < min(each.max() for each in ends)] == users).all()
+
+
 def test_many_simulations_give_the_same_as_one() -> None:
     deployment = fastsim.Deployment.load(None, ["num_replicas=2"])
     workloads = loop(8), sessions(10, 3, 0.1)

@@ -146,6 +146,61 @@ def test_poisson_streams_make_a_poisson_stream() -> None:
     assert one.tenant is not None and set(one.tenant) == {"retrieval"}
 
 
+LOOP = {"kind": "closed_loop", "concurrency": 8, "think_time": {"kind": "exponential", "mean": 2.0}, "ramp_up": 10}
+
+
+def chains(stream: Workload, tenant: str) -> list[list[int]]:
+    """The rows of each user of a tenant."""
+    assert stream.tenant is not None and stream.session_id is not None
+    rows = np.flatnonzero(stream.tenant == tenant)
+    return [rows[stream.session_id[rows] == user].tolist() for user in np.unique(stream.session_id[rows])]
+
+
+def test_tenants_with_users_beside_tenants_with_a_rate() -> None:
+    tenants = [
+        {"name": "open", "share": 2},
+        {"name": "loop", "share": 1, "gaps": LOOP},
+        {"name": "chats", "share": 1, "concurrency": 3, "sessions": {"turns": 4, "think_time": 5.0}},
+    ]
+    stream = load({"lengths": FIXED, "gaps": POISSON, "tenants": tenants, "num_requests": 400})
+    assert stream.tenant is not None and stream.think_time is not None and stream.block_hashes is not None
+    assert [np.count_nonzero(stream.tenant == name) for name in ("open", "loop", "chats")] == [200, 100, 100]
+    known = stream.arrived_at[~np.isnan(stream.arrived_at)]
+    assert (np.diff(known) >= 0).all()
+    arrivals = stream.arrived_at[stream.tenant == "open"]
+    assert len(arrivals) / arrivals[-1] == pytest.approx(2.0, rel=0.2)
+    for tenant, users in (("loop", 8), ("chats", 3)):
+        of_users = chains(stream, tenant)
+        assert len(of_users) == users
+        for rows in of_users:
+            assert not np.isnan(stream.arrived_at[rows[0]]) and np.isnan(stream.think_time[rows[0]])
+            assert np.isnan(stream.arrived_at[rows[1:]]).all() and not np.isnan(stream.think_time[rows[1:]]).any()
+            assert np.mean(rows) == pytest.approx(200, abs=40)
+    firsts = [stream.arrived_at[rows[0]] for rows in chains(stream, "loop")]
+    assert firsts == [10 / 8 * user for user in range(8)]
+    mine = chains(stream, "chats")[1]
+    think = [0.0 if turn % 4 == 0 else 5.0 for turn in range(1, len(mine))]
+    assert stream.think_time[mine[1:]].tolist() == think
+    half = load({"lengths": FIXED, "gaps": POISSON, "tenants": tenants, "num_requests": 400}, rate=1.0)
+    np.testing.assert_allclose(half.arrived_at[half.tenant == "open"], 2 * arrivals)
+
+
+def test_tenants_that_all_have_users() -> None:
+    each = [{"name": "a", "gaps": LOOP}, {"name": "b", "concurrency": 24}]
+    stream = load({"lengths": FIXED, "tenants": each, "num_requests": 100})
+    assert stream.tenant is not None
+    assert [np.count_nonzero(stream.tenant == name) for name in "ab"] == [25, 75]
+    shared = [{"name": "a", "share": 3}, {"name": "b", "share": 1}, {"name": "c", "share": 0}]
+    stream = load({"lengths": FIXED, "concurrency": 8, "tenants": shared, "num_requests": 100})
+    assert stream.tenant is not None
+    assert [np.count_nonzero(stream.tenant == name) for name in "abc"] == [75, 25, 0]
+    assert [len(chains(stream, name)) for name in "ab"] == [6, 2]
+    one = [{"name": "a", "share": 3, "gaps": {"kind": "static", "rate": 4.0}}, {"name": "b", "share": 1}]
+    mixed = load({"lengths": FIXED, "concurrency": 2, "tenants": one, "num_requests": 100})
+    assert mixed.tenant is not None
+    assert mixed.arrived_at[mixed.tenant == "a"].tolist() == [(row + 1) / 4 for row in range(75)]
+
+
 REFUSED: list[tuple[Any, str]] = [
     ([], "tenants: [] is not a list of 1 to 1,000 tenants (e.g. name: interactive, share: 1)"),
     ("x", "tenants: 'x' is not a list of 1 to 1,000 tenants"),
@@ -155,7 +210,10 @@ REFUSED: list[tuple[Any, str]] = [
     ([{"name": "a", "share": 0}], "tenants: the shares sum to 0; give one of them above 0 (e.g. 1)"),
     ([{"name": "a", "share": -1}], "tenants[0].share: -1 is not a number from 0 to 1e9 (e.g. 0.5)"),
     ([{"name": "a", "rate": -1}], "tenants[0].rate: -1 is not requests per second from 1e-9"),
-    ([{"name": "a", "share": 1}, {"name": "b", "rate": 1}], "tenants[1]: where one tenant has a share, all need one"),
+    (
+        [{"name": "a", "share": 1}, {"name": "b", "rate": 1}],
+        "tenants[1]: where one tenant has a share, all tenants need a share",
+    ),
     ([{"name": "a", "share": 1}, {"name": "a", "share": 1}], "tenants[1].name: 'a' is there twice; rename one"),
     ([{"name": "a", "share": 1, "seed": 1}], "tenants[0].seed: belongs beside tenants, not in one of them"),
     ([{"name": "a", "share": 1, "lenghts": FIXED}], "tenants[0].lenghts: unknown key; did you mean 'lengths'?"),
@@ -163,8 +221,13 @@ REFUSED: list[tuple[Any, str]] = [
     ([{"name": "a", "share": 1, "lengths": {"kind": "x"}}], "tenants[0].lengths.kind: 'x' is unknown"),
     (
         [{"name": "a", "rate": 1, "gaps": {"kind": "closed_loop", "concurrency": 2}}],
-        "tenants[0].gaps: rate: 1 cannot be given to a closed loop",
+        "tenants[0].rate: 1 cannot be given to users who wait; change concurrency",
     ),
+    (
+        [{"name": "a", "rate": 1}, {"name": "b", "concurrency": 2}],
+        "tenants[0]: beside users who wait for their answers, all tenants need a share, and no rate (e.g. share: 0.5)",
+    ),
+    ([{"name": "a", "concurrency": 0}], "tenants[0].gaps.concurrency: 0 is not a whole number of users from 1"),
 ]
 
 
@@ -173,3 +236,20 @@ def test_refused_tenants(tenants: Any, said: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(said)) as refused:
         load({"lengths": FIXED, "gaps": POISSON, "tenants": tenants})
     assert "\n" not in str(refused.value)
+
+
+def test_users_that_are_refused() -> None:
+    shared = [{"name": "a", "share": 3}, {"name": "b", "share": 1}]
+    with pytest.raises(ConfigError, match=r"gaps.concurrency: 1 users are too few for 2 tenants \(e.g. 2\)"):
+        load({"lengths": FIXED, "concurrency": 1, "tenants": shared})
+    with pytest.raises(ConfigError, match=r"tenants: rate: 2 cannot be given to users who wait for their answers"):
+        load({"lengths": FIXED, "concurrency": 4, "tenants": shared}, rate=2.0)
+    with pytest.raises(
+        ConfigError, match=r"tenants\[0\]: beside users who wait for their answers, all tenants need a sh"
+    ):
+        load({"lengths": FIXED, "concurrency": 4, "tenants": [{"name": "a"}, {"name": "b"}]})
+    static = [{"name": "a", "share": 3, "gaps": {"kind": "static"}}, {"name": "b", "share": 1}]
+    with pytest.raises(
+        ConfigError, match=r"tenants\[0\].gaps: a tenant beside the users of a closed loop needs a rate"
+    ):
+        load({"lengths": FIXED, "concurrency": 4, "tenants": static})
