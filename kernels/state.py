@@ -125,6 +125,66 @@ NONE = -1  # the null id of requests, batches and stages
 ) = range(10)
 
 
+# Columns of Engine.counts.
+(
+    OLDEST,  # slot of the oldest batch in flight
+    CALLS,  # calls of the scheduler so far
+    UNANNOUNCED,  # 1 when a request has finished since the last call of the scheduler
+    IDLE_CALL,  # 1 when the last pass of the engine loop scheduled no tokens
+    ROOT,  # the first waiting request by priority, NONE when none waits
+    ROWS_FREE,  # rows of the block tables that no request has
+    QUERIED,  # tokens that were looked up in the prefix cache at admission
+    HIT,  # of these, tokens that were cached
+    QUERIED_AGAIN,  # the same for requests that were preempted before
+    HIT_AGAIN,
+    EVICTED,  # cached blocks that were taken for other tokens
+    NUM_ENGINE_COUNTS,
+) = range(12)
+
+# Columns of Engine.blocks; row num_blocks is the end of the list of free blocks, before its first and after its last.
+(
+    AFTER,  # the next free block
+    BEFORE,  # the free block before
+    REFERENCES,  # requests that hold the block
+    HASH,  # identity of the tokens up to the end of the block, NO_HASH while the block is not cached
+    NEXT_ALIKE,  # the next block in the same of Engine.buckets, NONE when it is the last
+    NUM_BLOCK_COLUMNS,
+) = range(6)
+
+NO_HASH = -1
+
+
+class EngineLimits(NamedTuple):
+    """The settings of the vllm_v1 policy, and the rules of its release; flags are 0 or 1."""
+
+    max_model_len: int  # tokens of prompt and output
+    by_priority: int  # requests wait, and are preempted, by priority
+    prefix_caching: int
+    chunked_prefill: int
+    threshold: int  # most tokens of a chunk (long_prefill_token_threshold); 0: as many as the budget has
+    asynchronous: int  # a batch is scheduled while the batch before it runs
+    depth: int  # most batches in flight
+    sleep_s: float  # s, after a pass of the engine loop that scheduled no tokens
+    whole_prompt: int  # a request is admitted only if blocks for all its tokens are free
+    unhashed_first: int  # freed blocks that are not cached are the first to be taken again
+    threshold_alone: int  # the threshold holds for the only request as well
+    requester_goes_on: int  # a request that preempts itself does not end the batch, by priority
+    steps_back: int  # how the loop goes on after a victim that stands earlier, by priority: NEVER_BACK and others
+    extra_slot: int  # asynchronous: a token is scheduled after the last one too
+    skips_prompts: int  # without chunks: prompts that do not fit are passed over
+    victim_keeps_tokens: int  # a victim that has tokens in this batch keeps them, by priority
+    launches_while: int  # when the loop schedules again before the oldest batch has ended: RUNNING_BATCH and others
+    drains: int  # a preempted request waits until no batch in flight has it
+    shares_turns: int  # asynchronous pipelines: ONE_BATCH and others
+
+
+NEVER_BACK, BACK_IF_SCHEDULED, ALWAYS_BACK = range(3)
+RUNNING_BATCH, WITH_TOKENS, WITH_WORK = range(3)
+EVERY_BATCH, ONE_BATCH, TURNS = range(3)
+
+NO_ENGINE = EngineLimits(0, 0, 0, 0, 0, 0, 0, 0.0, *[0] * 11)
+
+
 class Limits(NamedTuple):
     """What bounds a batch on the replicas of a pool: a scheduler's settings, in its own words."""
 
@@ -140,6 +200,7 @@ class Limits(NamedTuple):
     chunk_size: int  # tokens of a batch: sarathi
     max_waiting_iters: int  # decode iterations between two attempts to admit: lightllm
     router: int  # as in replicas/route.py; the same for all pools
+    engine: EngineLimits = NO_ENGINE  # of the vllm_v1 policy
 
 
 class Requests(NamedTuple):
@@ -237,6 +298,39 @@ class Tally(NamedTuple):
     batch_seconds: Longs  # [histogram.NUM_BINS] batches on a stage by their time there
 
 
+class Engine(NamedTuple):
+    """What the vllm_v1 policy keeps besides; without it, and where prefixes are not cached, arrays are empty.
+
+    D batches in flight per replica, K KV blocks, M blocks of the longest request, H hashes in all.
+    """
+
+    known: Ints  # [N] prompt and output tokens that the scheduler knows
+    sampled: (
+        Ints  # [N] asynchronous: output tokens of batches in flight, which the scheduler counts before it knows them
+    )
+    limit: Ints  # [N] most tokens that the request may come to, as far as the scheduler knows
+    priority: Ints  # [N] lower is served first
+    in_batches: Ints  # [N] batches in flight that have the request
+    last_call: Longs  # [N] the last call of the scheduler in which the request was given its newest token
+    cached: Ints  # [N] tokens found in the cache at the first admission
+    registered: Ints  # [N] of its blocks, how many are full and so can be found by others
+    row: Ints  # [N] row of the block tables, NONE without one
+    hash_start: Longs  # [N + 1] first hash of each request
+    hashes: Longs  # [H] identity of the blocks of each request; equal where all tokens up to there are equal
+    private: Longs  # [N] identity of the first block for which the request has no hash, less 2; negative
+    left: Ints  # [N] heap of waiting requests by priority: the two branches, and the length of the right one
+    right: Ints
+    rank: Ints
+    samples: Ints  # [R, D, W] 1 where a member of a batch yields an output token
+    batch_start: Floats  # [R, D] s, when a batch starts on the first stage
+    batch_end: Floats  # [R, D] s, when it leaves the last
+    counts: Longs  # [R, NUM_ENGINE_COUNTS]
+    blocks: Longs  # [R, K + 1, NUM_BLOCK_COLUMNS]
+    buckets: Ints  # [R, number of buckets] first cached block of a bucket of hashes, NONE when it is empty
+    table: Ints  # [R, W, M] blocks of each row, in order of tokens
+    rows: Ints  # [R, W] rows that no request has
+
+
 class State(NamedTuple):
     """Everything that changes. Threads share requests, replicas and batches; each has the other arrays for itself."""
 
@@ -249,4 +343,5 @@ class State(NamedTuple):
     cursor: Longs  # [NUM_CURSORS]
     moments: Floats  # [NUM_MOMENTS] s
     scratch: Longs  # [2, W * S + W] working memory of a policy while it forms a batch
+    engine: Engine
     later: Ints  # [N] heap of requests that follow others and are to arrive, the next on top; [0] where all is known

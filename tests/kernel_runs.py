@@ -20,6 +20,7 @@ from fastsim.kernels.state import Limits, State
 from fastsim.result.breakdown import breakdown_columns
 from fastsim.result.metrics.counts import measures_of
 from fastsim.simulation import layout
+from fastsim.simulation.arena import Arena
 from fastsim.workload.following import LOOP, Following
 
 Kernel = Callable[[State, tuple[Cost, ...], tuple[Limits, ...]], int]
@@ -71,7 +72,7 @@ def lay_out(case: Case, log_rows: int, detail: bool = True) -> tuple[State, Limi
     if stream.following and settings.num_replicas > 1 and limits.router == route.ROUTED:
         router = route.ROUND_ROBIN if settings.router == "round_robin" else route.ASSIGNED
         limits = limits._replace(router=router)
-    arena = layout.Arena()
+    arena = Arena()
     arrays = layout.lay_out_requests(stream, arena, detail)
     replicas = layout.lay_out_replicas(settings.num_replicas, limits, arena, detail)
     batches = layout.lay_out_batches(settings.num_replicas, limits, arena)

@@ -10,7 +10,7 @@ from fastsim.errors import FastsimError
 from fastsim.planning.bracket import highest_rate
 from fastsim.predictors.build import build_cost
 from fastsim.result.metrics.objectives import Objective
-from fastsim.simulation.layout import Arena
+from fastsim.simulation.arena import Arena
 from fastsim.simulation.probe import Probed, Prober
 from fastsim.workload import Workload
 

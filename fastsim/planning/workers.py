@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastsim.errors import ClusterError
 from fastsim.planning.rungs import Outcome, evaluate
-from fastsim.simulation.layout import Arena
+from fastsim.simulation.arena import Arena
 
 if TYPE_CHECKING:
     from distributed import Client

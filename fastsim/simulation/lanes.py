@@ -19,10 +19,12 @@ from fastsim.kernels.exits import Exit
 from fastsim.kernels.replicas.route import ASSIGNED, CUSTOM, LEAST_OUTSTANDING, LEAST_WAITING, ROUND_ROBIN, ROUTED
 from fastsim.kernels.state import Limits, State
 from fastsim.simulation import layout
+from fastsim.simulation.arena import Arena
 from fastsim.simulation.check import check_size, described
 from fastsim.simulation.custom.policy import user_policy
+from fastsim.simulation.engine import engine_limits, lay_out_engine
 from fastsim.simulation.faults import explain_fault
-from fastsim.simulation.layout import Arena, Stream
+from fastsim.simulation.layout import Stream
 from fastsim.workload import Workload
 
 ROUTERS = {"least_outstanding": LEAST_OUTSTANDING, "least_waiting": LEAST_WAITING}
@@ -92,6 +94,7 @@ def limits_of(resolved: Resolved, workload: Workload | None = None) -> Limits:
         chunk_size=scheduler.chunk_size,
         max_waiting_iters=scheduler.max_waiting_iters,
         router=router,
+        engine=engine_limits(scheduler, resolved.max_model_len),
     )
 
 
@@ -105,13 +108,13 @@ def lay_out(
     """
     number = resolved.num_replicas
     num_lanes = min(number, os.cpu_count() or 1) if limits.router == ROUTED and not stream.following else 1
-    whole = lay_out_whole(resolved, limits, workload, stream, layout.Arena(), log_rows, detail)
+    whole = lay_out_whole(resolved, limits, workload, stream, Arena(), log_rows, detail)
     bounds = np.linspace(0, number, num_lanes + 1).astype(int)
     if num_lanes == 1:
         return [whole]
     arrays = whole.requests, whole.replicas, whole.batches
     return [
-        layout.lay_out_lane(*arrays, limits, int(first), int(last), log_rows, layout.Arena())
+        layout.lay_out_lane(*arrays, limits, int(first), int(last), log_rows, Arena(), engine=whole.engine)
         for first, last in pairwise(bounds)
     ]
 
@@ -151,13 +154,16 @@ def lay_out_whole(
         requests = layout.lay_out_requests(stream, arena, detail)
         replicas = layout.lay_out_replicas(number, limits, arena, detail)
         batches = layout.lay_out_batches(number, limits, arena)
+        keeps = workload if resolved.scheduler.release else None
+        engine = lay_out_engine(number, limits, keeps, arena)
     except MemoryError:  # the system may give no such piece at once, even if little of it would be written
         raise TooLargeError(f"{described(resolved)} need a larger piece of memory than the system gives") from None
     if limits.router == ASSIGNED:
         requests.replica[:] = assignment(resolved, workload)
     elif limits.router == ROUTED and not stream.following:
         layout.assign(requests, replicas, assignment(resolved, workload))
-    return layout.lay_out_lane(requests, replicas, batches, limits, 0, number, log_rows, arena, stream.following)
+    following = stream.following
+    return layout.lay_out_lane(requests, replicas, batches, limits, 0, number, log_rows, arena, following, engine)
 
 
 def assignment(resolved: Resolved, workload: Workload) -> NDArray[np.integer]:

@@ -2,7 +2,7 @@
 
 import math
 from functools import cache, lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,31 +12,14 @@ from fastsim.kernels.accounts import breakdown, histogram
 from fastsim.kernels.accounts import counts as measure
 from fastsim.kernels.replicas.route import ROUTED
 from fastsim.kernels.replicas.tournament import winner_tree
-from fastsim.kernels.state import Batches, Limits, Log, Replicas, Requests, State, Tally
+from fastsim.kernels.state import Batches, Engine, Limits, Log, Replicas, Requests, State, Tally
+from fastsim.simulation.arena import Arena
+from fastsim.simulation.engine import lay_out_engine
 from fastsim.workload import Workload
 from fastsim.workload.following import Following
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.integer]
-
-
-class Arena:
-    """Memory for one simulation at a time: the next simulation reuses the arrays of the last one."""
-
-    def __init__(self) -> None:
-        self._held: dict[str, NDArray[Any]] = {}
-
-    def take(self, name: str, shape: int | tuple[int, ...], dtype: Any = np.float64, value: float = 0) -> NDArray[Any]:
-        """Return a contiguous array filled with ``value``; it is valid until the same name is taken again."""
-        size = math.prod(shape) if isinstance(shape, tuple) else shape
-        held = self._held.get(name)
-        if held is None or held.size < size:
-            # Zeroed pages of the operating system cost nothing until they are touched.
-            self._held[name] = held = np.zeros(size, dtype) if value == 0 else np.full(size, value, dtype)
-            return held.reshape(shape)
-        view = held[:size].reshape(shape)
-        view.fill(value)
-        return view
 
 
 class Stream(NamedTuple):
@@ -75,8 +58,8 @@ def share(
 @lru_cache(maxsize=256)
 def bytes_each(num_stages: int, max_num_seqs: int, block_size: int, detail: bool) -> tuple[int, int]:
     """The memory that a simulation takes for each request and for each replica, bytes."""
-    settings = {"num_stages": num_stages, "max_num_seqs": max_num_seqs, "block_size": block_size}
-    limits, arena = Limits(**dict.fromkeys(Limits._fields, 1) | settings), Arena()
+    limits = Limits(num_stages, 1, block_size, 1, 1, max_num_seqs, 1, 1, 1, 1, 1, ROUTED)
+    arena = Arena()
     one = share(np.zeros(1), np.ones(1, np.int32), np.ones(1, np.int32))
     requests = lay_out_requests(one, arena, detail)
     replicas, batches = lay_out_replicas(1, limits, arena, detail), lay_out_batches(1, limits, arena)
@@ -164,7 +147,7 @@ _drawn_tree = cache(winner_tree)
 
 def lay_out_batches(num_replicas: int, limits: Limits, arena: Arena) -> Batches:
     """Return the places of the batches in flight, all of them free."""
-    shape = (num_replicas, limits.num_stages + (limits.num_stages > 1))
+    shape = (num_replicas, max(limits.num_stages + (limits.num_stages > 1), limits.engine.depth))
     return Batches(
         request=arena.take("batch_request", (*shape, limits.max_num_seqs), np.int32),
         tokens=arena.take("batch_tokens", (*shape, limits.max_num_seqs), np.int32),
@@ -213,11 +196,12 @@ def lay_out_lane(
     log_rows: int,
     arena: Arena,
     following: Following | None = None,
+    engine: Engine | None = None,
 ) -> State:
     """Return the state of one thread, which simulates the replicas from ``first`` up to, but not including, ``last``.
 
     ``log_rows`` is the number of rows that its log of iterations has room for; 0 keeps no log. Where requests follow
-    others (``following``), one thread simulates all replicas.
+    others (``following``), one thread simulates all replicas. ``engine`` is what the vllm_v1 policy keeps.
     """
     cursor = arena.take("cursor", state.NUM_CURSORS, np.int64)
     cursor[[state.REPLICA, state.FIRST]] = first
@@ -246,6 +230,7 @@ def lay_out_lane(
         cursor=cursor,
         moments=moments,
         scratch=arena.take("scratch", (2, limits.max_num_seqs * (limits.num_stages + 1)), np.int64),
+        engine=lay_out_engine(0, limits, None, arena) if engine is None else engine,
         later=arena.take("later", number if following else 0, np.int32),
     )
 

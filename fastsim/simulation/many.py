@@ -21,10 +21,11 @@ from fastsim.result.metrics.summary import add_details, summarise
 from fastsim.result.outcome import request_columns, with_workload
 from fastsim.result.result import config_of, request_table, warnings_of
 from fastsim.simulation import layout
+from fastsim.simulation.arena import Arena
 from fastsim.simulation.check import check_fit
 from fastsim.simulation.faults import explain_end
 from fastsim.simulation.lanes import finish, get_ready, kernel_of, lay_out_whole, limits_of
-from fastsim.simulation.layout import Arena, Stream
+from fastsim.simulation.layout import Stream
 from fastsim.simulation.run import Progress
 from fastsim.simulation.windows import with_windows
 from fastsim.workload import Workload

@@ -17,10 +17,11 @@ from fastsim.result.metrics import distribution
 from fastsim.result.metrics.definitions import QUANTILES
 from fastsim.result.metrics.objectives import Objective, holds
 from fastsim.simulation import layout
+from fastsim.simulation.arena import Arena
 from fastsim.simulation.check import check_fit
 from fastsim.simulation.faults import explain_end, explain_fault
 from fastsim.simulation.lanes import SLICE, get_ready, kernel_of, lay_out_whole, limits_of
-from fastsim.simulation.layout import Arena, Stream
+from fastsim.simulation.layout import Stream
 from fastsim.simulation.windows import with_windows
 from fastsim.workload import Workload
 

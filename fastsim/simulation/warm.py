@@ -50,6 +50,7 @@ def compile_kernel(policy: str) -> Warmed:
     from fastsim.kernels.cost import COMPOSE_FASTSIM, Cost
     from fastsim.predictors.tables.compose import NO_FASTSIM, NO_VIDUR
     from fastsim.simulation import layout
+    from fastsim.simulation.arena import Arena
     from fastsim.simulation.lanes import get_ready, lay_out_whole, limits_of
     from fastsim.workload import Workload
 
@@ -61,7 +62,7 @@ def compile_kernel(policy: str) -> Warmed:
     module, made = import_module(f"fastsim.kernels.schedulers.{policy}"), False
     runs = [run for run in (module.run, getattr(module, "run_stages", None)) if run]  # lightllm has no pipelines
     for detail in (True, False):
-        lane = lay_out_whole(resolved, limits, workload, stream, layout.Arena(), detail=detail)
+        lane = lay_out_whole(resolved, limits, workload, stream, Arena(), detail=detail)
         for run in runs:
             get_ready(run, lane, Cost(COMPOSE_FASTSIM, 1, NO_VIDUR, NO_FASTSIM, np.ones(1)), limits)
             stats = getattr(run, "stats", None)  # functions have none when Numba is switched off

@@ -83,10 +83,10 @@ def count_decode(requests: Requests, request: int, now: float, on_stage: float, 
 
 
 @inlined
-def count_restart(requests: Requests, request: int, now: float) -> None:
+def count_restart(requests: Requests, request: int, decodes: bool, now: float) -> None:
     """Count the time up to a restart; a request that is computing its tokens again continues to."""
     parts = requests.parts[request]
-    if requests.processed[request] > requests.prefill[request]:
+    if decodes:
         parts[DECODE_WAIT] += now - requests.last_token_at[request]
     elif requests.restarts[request] == 0:
         parts[CHUNK_WAIT] += now - parts[SINCE]

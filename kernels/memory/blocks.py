@@ -39,7 +39,7 @@ def release(blocks: Ints, counts: Longs, request: int) -> None:
 def preempt(requests: Requests, counts: Longs, preempted: Ints, request: int, now: float) -> None:
     """Restart a request at ``now``, s: it loses its blocks, all its tokens are to be computed, and it waits first."""
     if detailed(requests):
-        count_restart(requests, request, now)
+        count_restart(requests, request, requests.processed[request] > requests.prefill[request], now)
     requests.prefill[request] = requests.processed[request]
     requests.processed[request] = 0
     requests.restarts[request] += 1

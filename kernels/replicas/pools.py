@@ -59,4 +59,5 @@ def _with_stages(limits: Limits, num_stages: int) -> Limits:
         limits.chunk_size,
         limits.max_waiting_iters,
         limits.router,
+        limits.engine,
     )

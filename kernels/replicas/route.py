@@ -5,6 +5,7 @@ anything else happens at that time.
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -39,7 +40,6 @@ from ..state import (
 from .arrivals import append, next_arrival, take_next
 from .pipeline import next_moment
 from .pools import Stages, cost_of, limits_of
-from .replica import next_event
 from .tournament import replay
 
 # Limits.router. ROUTED: the shell has put every request into the stream of its replica. LEAST_OUTSTANDING and
@@ -47,6 +47,10 @@ from .tournament import replay
 # the user's routes each request once every replica has been advanced to the horizon. ROUND_ROBIN and ASSIGNED, where
 # requests follow others: the next request goes to the next replica in turn, or to the one that the shell has assigned.
 ROUTED, LEAST_OUTSTANDING, LEAST_WAITING, CUSTOM, ROUND_ROBIN, ASSIGNED = range(6)
+
+
+NextEvent = Callable[[State, Cost, Limits], int]
+QuietUntil = Callable[[State, Cost, Limits, int, bool, bool], float]
 
 
 @inlined
@@ -57,7 +61,7 @@ def _load(counts: Longs, limits: Limits) -> int:
 
 
 @inlined
-def _quiet_until(state: State, cost: Cost, limits: Limits, r: int, grows: bool, refusal_lasts: bool) -> float:
+def quiet_until(state: State, cost: Cost, limits: Limits, r: int, grows: bool, refusal_lasts: bool) -> float:
     """When the load of a replica may change next, s, if no request is routed to it; a lower bound.
 
     Until then the replica need not be advanced: it catches up when a request is routed to it.
@@ -129,12 +133,19 @@ def _let_on(state: State, limits: Limits) -> bool:
 
 @inlined
 def next_turn(
-    state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...], stages: Stages, grows: bool, refusal_lasts: bool
+    state: State,
+    costs: tuple[Cost, ...],
+    limits: tuple[Limits, ...],
+    stages: Stages,
+    next_event: NextEvent,
+    quiet_until: QuietUntil,
+    grows: bool,
+    refusal_lasts: bool,
 ) -> int:
     """Put cursor on the replica whose turn it is, and return its next event; DONE when all replicas are at their end.
 
-    ``grows``: decodes take blocks. ``refusal_lasts``: a request that was refused for a batch is refused again until
-    another request finishes.
+    ``next_event`` says how a replica goes on, and ``quiet_until`` how long it need not be advanced. ``grows``: decodes
+    take blocks. ``refusal_lasts``: a request that was refused for a batch is refused again until another one finishes.
     """
     cursor, replicas = state.cursor, state.replicas
     while True:
@@ -147,7 +158,7 @@ def next_turn(
         if alone or limits[0].router == CUSTOM:
             if depends(state.requests) and not alone:
                 own = limits_of(state, limits, r, stages)
-                quiet = _quiet_until(state, cost_of(state, costs, r), own, r, grows, refusal_lasts)
+                quiet = quiet_until(state, cost_of(state, costs, r), own, r, grows, refusal_lasts)
                 replicas.quiet_until[r] = quiet
             if r >= cursor[LAST] - 1:
                 return Exit.DONE
@@ -156,7 +167,7 @@ def next_turn(
         if r != NONE:
             own = limits_of(state, limits, r, stages)
             replay(replicas.lightest, replicas.load, r, float(_load(replicas.counts[r], own)))
-            quiet = _quiet_until(state, cost_of(state, costs, r), own, r, grows, refusal_lasts)
+            quiet = quiet_until(state, cost_of(state, costs, r), own, r, grows, refusal_lasts)
             replay(replicas.soonest, replicas.quiet_until, r, quiet)
             cursor[REPLICA] = NONE
         soonest = replicas.soonest[1]

@@ -7,7 +7,8 @@ from ..iterations.group_iterations import NO_LIMIT, launch_group
 from ..iterations.pipeline_decodes import make_resident
 from ..memory.queues import move
 from ..replicas.pools import Stages, one_stage, pipeline
-from ..replicas.replica import launch
+from ..replicas.replica import launch, next_event
+from ..replicas.route import quiet_until
 from ..state import GROUP, NUM_HOLDERS, REPLICA, RUNNING, SLOT, Limits, State
 from .loop import end_batch, simulate
 from .orca import admit_beside
@@ -50,7 +51,9 @@ def launch_next(state: State, cost: Cost, limits: Limits) -> int:
 @merged
 def advance(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...], stages: Stages) -> int:
     """Simulate until all is DONE, the BUDGET of iterations is used up, or a FAULT."""
-    return simulate(state, costs, limits, stages, launch_next, end_batch, GROWS, STATIC, REFUSAL_LASTS)
+    return simulate(
+        state, costs, limits, stages, next_event, quiet_until, launch_next, end_batch, GROWS, STATIC, REFUSAL_LASTS
+    )
 
 
 @kernel

@@ -8,6 +8,8 @@ from ..iterations.group_iterations import NO_LIMIT, launch_group, retire_group
 from ..memory.admission import admit
 from ..memory.prefix import blocks_to_take
 from ..replicas.pools import Stages, one_stage
+from ..replicas.replica import next_event
+from ..replicas.route import quiet_until
 from ..state import (
     ALLOCATED,
     FREE,
@@ -118,7 +120,9 @@ def launch_next(state: State, cost: Cost, limits: Limits) -> int:
 @merged
 def advance(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...], stages: Stages) -> int:
     """Simulate until all is DONE, the BUDGET of iterations is used up, or a FAULT."""
-    return simulate(state, costs, limits, stages, launch_next, retire_group, GROWS, STATIC, REFUSAL_LASTS)
+    return simulate(
+        state, costs, limits, stages, next_event, quiet_until, launch_next, retire_group, GROWS, STATIC, REFUSAL_LASTS
+    )
 
 
 @kernel

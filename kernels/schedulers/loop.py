@@ -10,7 +10,7 @@ from ..iterations.group import is_grouped
 from ..iterations.group_iterations import retire_group
 from ..iterations.pipeline_decodes import retire_residents
 from ..replicas.pools import Stages, cost_of, limits_of
-from ..replicas.route import next_turn
+from ..replicas.route import NextEvent, QuietUntil, next_turn
 from ..state import REPLICA, Limits, State
 
 
@@ -31,6 +31,8 @@ def simulate(
     costs: tuple[Cost, ...],
     limits: tuple[Limits, ...],
     stages: Stages,
+    next_event: NextEvent,
+    quiet_until: QuietUntil,
     launch_next: Callable[[State, Cost, Limits], int],
     end: Callable[[State, Cost, Limits, bool, bool], None],
     grows: bool,
@@ -43,7 +45,7 @@ def simulate(
     the batch at cursor.
     """
     while True:
-        event = next_turn(state, costs, limits, stages, grows, refusal_lasts)
+        event = next_turn(state, costs, limits, stages, next_event, quiet_until, grows, refusal_lasts)
         r = state.cursor[REPLICA]
         if event == Exit.FORM:
             if launch_next(state, cost_of(state, costs, r), limits_of(state, limits, r, stages)) == Exit.FAULT:

@@ -10,7 +10,8 @@ from ..memory.blocks import grow, make_room
 from ..memory.prefix import blocks_to_take
 from ..memory.queues import move, sort_by_arrival
 from ..replicas.pools import Stages, one_stage, pipeline
-from ..replicas.replica import launch
+from ..replicas.replica import launch, next_event
+from ..replicas.route import quiet_until
 from ..state import (
     ALLOCATED,
     CHUNKED,
@@ -177,7 +178,9 @@ def launch_next(state: State, cost: Cost, limits: Limits) -> int:
 @merged
 def advance(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...], stages: Stages) -> int:
     """Simulate until all is DONE, the BUDGET of iterations is used up, or a FAULT."""
-    return simulate(state, costs, limits, stages, launch_next, end_batch, GROWS, STATIC, REFUSAL_LASTS)
+    return simulate(
+        state, costs, limits, stages, next_event, quiet_until, launch_next, end_batch, GROWS, STATIC, REFUSAL_LASTS
+    )
 
 
 @kernel

@@ -10,6 +10,7 @@ from fastsim.deployment.resolved import Deployment, Resolved, resolve
 from fastsim.errors import CatalogError, StuckError, WorkloadError
 from fastsim.predictors.build import Built, build_cost
 from fastsim.simulation import layout, many
+from fastsim.simulation.arena import Arena
 from fastsim.workload import Workload
 from fastsim.workload.loading import load
 
@@ -136,7 +137,7 @@ def test_larger_jobs_come_first() -> None:
 
 
 def test_an_arena_reuses_its_memory() -> None:
-    arena = layout.Arena()
+    arena = Arena()
     first = arena.take("x", (4, 5), np.int32, 7)
     assert (first == 7).all()
     first[:] = 1
@@ -155,6 +156,6 @@ def test_each_simulation_writes_to_its_own_arrival_times() -> None:
     shared = layout.share(workload.arrived_at, workload.num_prompt_tokens, workload.num_output_tokens)
     assert np.shares_memory(shared.arrived_at, times)
     assert shared.total.tolist() == [8, 10]
-    requests = layout.lay_out_requests(shared, layout.Arena())
+    requests = layout.lay_out_requests(shared, Arena())
     requests.arrived_at[:] = 7.0
     assert times.tolist() == [0.0, 1.0]

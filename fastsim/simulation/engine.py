@@ -1,0 +1,166 @@
+"""What the vllm_v1 policy keeps beside requests and batches: the rules of its release, queues and KV blocks."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastsim.deployment.schedulers import Settings
+from fastsim.errors import WorkloadError
+from fastsim.kernels import state
+from fastsim.kernels.state import Engine, EngineLimits, Limits
+from fastsim.simulation.arena import Arena
+from fastsim.workload import Workload
+from fastsim.workload.blocks import BlockHashes
+
+STEPS_BACK = {"never": state.NEVER_BACK, "scheduled": state.BACK_IF_SCHEDULED, "always": state.ALWAYS_BACK}
+LAUNCHES = {"running": state.RUNNING_BATCH, "tokens": state.WITH_TOKENS, "work": state.WITH_WORK}
+PIPELINES = {"none": state.EVERY_BATCH, "one_batch": state.ONE_BATCH, "every_batch": state.EVERY_BATCH}
+PIPELINES["turns"] = state.TURNS
+
+
+def engine_limits(scheduler: Settings, max_model_len: int) -> EngineLimits:
+    """Return the settings of the vllm_v1 policy as its kernel reads them, and zeros for every other policy."""
+    release = scheduler.release
+    if release is None:
+        return state.NO_ENGINE
+    return EngineLimits(
+        max_model_len=max_model_len,
+        by_priority=int(scheduler.scheduling_policy == "priority"),
+        prefix_caching=int(scheduler.enable_prefix_caching),
+        chunked_prefill=int(scheduler.enable_chunked_prefill),
+        threshold=scheduler.long_prefill_token_threshold,
+        asynchronous=int(scheduler.async_scheduling),
+        depth=scheduler.batch_queue_depth,
+        sleep_s=float(scheduler.empty_step_sleep_s),
+        whole_prompt=int(scheduler.scheduler_reserve_full_isl),
+        unhashed_first=int(release.unhashed_first),
+        threshold_alone=int(release.threshold_alone),
+        requester_goes_on=int(release.requester_goes_on),
+        steps_back=STEPS_BACK[release.victim_steps_back],
+        extra_slot=int(release.async_extra_slot),
+        skips_prompts=int(release.skips_prompts),
+        victim_keeps_tokens=int(release.victim_keeps_tokens),
+        launches_while=LAUNCHES[release.launches_while],
+        drains=int(release.drains_before_resume),
+        shares_turns=PIPELINES[release.async_pipelines] if scheduler.async_scheduling else state.EVERY_BATCH,
+    )
+
+
+def lay_out_engine(number_of_replicas: int, limits: Limits, workload: Workload | None, arena: Arena) -> Engine:
+    """Return what the vllm_v1 policy keeps, before the first request arrives; empty arrays without a workload.
+
+    Parameters
+    ----------
+    number_of_replicas : int
+        Replicas.
+    limits : Limits
+        Limits of the policy.
+    workload : Workload, optional
+        The requests. By default None: the policy is another one.
+    arena : Arena
+        Memory for the arrays.
+    """
+    requests = workload.num_requests if workload else 0
+    replicas = number_of_replicas if workload else 0
+    caching = bool(workload and limits.engine.prefix_caching)
+    pools = replicas * caching
+    total = workload.num_prompt_tokens + workload.num_output_tokens if workload else np.zeros(0, np.int64)
+    longest = -(-int(total.max(initial=0)) // limits.block_size) + 1
+    hash_start, hashes = _hashes(workload, limits.block_size) if workload and caching else (np.zeros(1, np.int64),) * 2
+    width = limits.max_num_seqs
+
+    def of_requests(name: str, value: int = 0) -> NDArray[np.int32]:
+        return arena.take(f"engine_{name}", requests, np.int32, value)
+
+    engine = Engine(
+        known=of_requests("known"),
+        sampled=of_requests("sampled"),
+        limit=of_requests("limit"),
+        priority=of_requests("priority"),
+        in_batches=of_requests("in_batches"),
+        last_call=arena.take("engine_last_call", requests, np.int64),
+        cached=of_requests("cached"),
+        registered=of_requests("registered"),
+        row=of_requests("row", state.NONE),
+        hash_start=hash_start,
+        hashes=hashes,
+        private=arena.take("engine_private", requests, np.int64),
+        left=of_requests("left"),
+        right=of_requests("right"),
+        rank=of_requests("rank"),
+        samples=arena.take("engine_samples", (replicas, limits.engine.depth, width), np.int32),
+        batch_start=arena.take("engine_batch_start", (replicas, limits.engine.depth)),
+        batch_end=arena.take("engine_batch_end", (replicas, limits.engine.depth)),
+        counts=arena.take("engine_counts", (replicas, state.NUM_ENGINE_COUNTS), np.int64),
+        blocks=arena.room("engine_blocks", (pools, limits.num_blocks + 1, state.NUM_BLOCK_COLUMNS), np.int64),
+        buckets=arena.take("engine_buckets", (pools, _buckets(limits.num_blocks)), np.int32, state.NONE),
+        table=arena.room("engine_table", (pools, width, longest), np.int32),
+        rows=arena.take("engine_rows", (pools, width), np.int32),
+    )
+    engine.counts[:, state.ROOT] = state.NONE
+    engine.counts[:, state.ROWS_FREE] = width
+    if workload:
+        engine.known[:] = workload.num_prompt_tokens
+        engine.limit[:] = _limits_known(workload, limits.engine.max_model_len)
+        if workload.priority is not None:
+            engine.priority[:] = workload.priority
+        engine.private[1:] = -np.cumsum(-(-total[:-1] // limits.block_size))
+        engine.private[:] -= 2
+    engine.rows[:] = np.arange(width - 1, -1, -1)
+    _free_all(engine, limits.num_blocks)
+    return engine
+
+
+def _free_all(engine: Engine, num_blocks: int) -> None:
+    """Put all blocks of every replica in the list of free ones, in order."""
+    blocks = engine.blocks
+    blocks[:, :, state.AFTER] = np.arange(1, num_blocks + 2)
+    blocks[:, :, state.BEFORE] = np.arange(-1, num_blocks)
+    blocks[:, num_blocks, state.AFTER] = 0
+    blocks[:, 0, state.BEFORE] = num_blocks
+    blocks[:, :, state.REFERENCES] = 0
+    blocks[:, :, state.HASH] = state.NO_HASH
+
+
+def _buckets(num_blocks: int) -> int:
+    return 1 << (2 * num_blocks - 1).bit_length()
+
+
+def _limits_known(workload: Workload, max_model_len: int) -> NDArray[np.int64]:
+    """The tokens to which the engine expects each request to come at most, int64[n]."""
+    outputs = workload.num_output_tokens if workload.max_tokens is None else workload.max_tokens
+    limit = workload.num_prompt_tokens.astype(np.int64) + outputs
+    if workload.max_tokens is None and workload.ends_by_stop is not None:
+        limit = np.where(workload.ends_by_stop, max_model_len, limit)
+    known: NDArray[np.int64] = np.minimum(limit, max_model_len)
+    return known
+
+
+def _hashes(workload: Workload, block_size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The first hash of each request, int64[n + 1], and all hashes, none of them negative."""
+    known = workload.block_hashes
+    if known is None:
+        return np.zeros(workload.num_requests + 1, np.int64), np.zeros(0, np.int64)
+    values = known.values
+    if values.size and values.min() < 0:
+        values = np.unique(values, return_inverse=True)[1].astype(np.int64)
+    return _resized(BlockHashes(values, known.offsets, known.block_size), block_size, workload.name)
+
+
+def _resized(known: BlockHashes, block_size: int, name: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The same for another block size: the tokens of a smaller block are equal where those of the larger one are."""
+    if known.block_size == block_size:
+        return known.offsets, known.values
+    counts, most = np.diff(known.offsets), known.block_size
+    if block_size % most == 0:
+        ratio = block_size // most
+        offsets = np.concatenate([[0], np.cumsum(counts // ratio)])
+        within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], counts // ratio)
+        return offsets, known.values[np.repeat(known.offsets[:-1], counts // ratio) + (within + 1) * ratio - 1]
+    if most % block_size:
+        raise WorkloadError(
+            f"{name}: block_hashes are of blocks of {most} tokens, of which scheduler.block_size {block_size} is no "
+            f"divisor or multiple (valid: {most})"
+        )
+    ratio = most // block_size
+    dense = np.unique(known.values, return_inverse=True)[1].astype(np.int64)
+    return known.offsets * ratio, (dense[:, None] * ratio + np.arange(ratio)).ravel()
