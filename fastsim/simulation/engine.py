@@ -30,7 +30,7 @@ def engine_limits(scheduler: Settings, max_model_len: int) -> EngineLimits:
         threshold=scheduler.long_prefill_token_threshold,
         asynchronous=int(scheduler.async_scheduling),
         depth=scheduler.batch_queue_depth,
-        sleep_s=float(scheduler.empty_step_sleep_s),
+        sleep_s=float(scheduler.empty_step_sleep_s) if release.empty_step_sleep_s > 0 else 0.0,
         whole_prompt=int(scheduler.scheduler_reserve_full_isl),
         unhashed_first=int(release.unhashed_first),
         threshold_alone=int(release.threshold_alone),
