@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastsim.workload.intensity import counted
+from fastsim.workload.ranks import distance, rank_correlation
 from fastsim.workload.reuse import SIZES
-from fastsim.workload.tokens import rank_correlation
 from fastsim.workload.workload import Workload
 
 WINDOWS = (10, 100, 1000)  # mean gaps in a window in which arrivals are counted
@@ -90,14 +91,6 @@ def closeness(trace: Workload, other: Workload) -> Closeness:
     )
 
 
-def distance(first: NDArray[Any], second: NDArray[Any]) -> float:
-    """The statistic of the Kolmogorov-Smirnov test of two samples: the largest difference of their distributions."""
-    first, second = np.sort(first), np.sort(second)
-    values = np.union1d(first, second)
-    shares = [np.searchsorted(each, values, side="right") / len(each) for each in (first, second)]
-    return float(np.abs(shares[0] - shares[1]).max())
-
-
 def _of_rates(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
     """The mean difference between the shares that have arrived, over the time in which requests of both arrive."""
     end = min(first[-1], second[-1])
@@ -112,7 +105,7 @@ def _dispersions(first: NDArray[np.float64], second: NDArray[np.float64]) -> dic
         if all(len(times) >= 4 * window and times[-1] > times[0] for times in (first, second)):
             both = []
             for times in (first, second):
-                counts = np.histogram(times, len(times) // window)[0]
+                counts = counted(times, len(times) // window)
                 both.append(float(counts.var() / counts.mean()))
             found[window] = both[0], both[1]
     return found

@@ -1,13 +1,13 @@
 """Arrivals like those of a trace: the same rate over time, and gaps as uneven within it."""
 
 from dataclasses import dataclass
-from math import ceil, log
+from math import ceil, gcd, log
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastsim.workload.marginal import Law, correlated, marginal
-from fastsim.workload.tokens import rank_correlation
+from fastsim.workload.ranks import distinct, neighbours_correlation
 
 PER_BIN = 50  # arrivals in a bin of the rate curve, at least on average
 MOST_BINS = 2**10
@@ -15,6 +15,7 @@ TICKS = 2, 0.05  # requests at the same time, on average, and the coefficient of
 EVEN = 0.05  # the least index of dispersion that is assumed, so that even streams have no spurious rate curve
 GRID = 1e-3  # s: times that are multiples of this, or of more, stay so
 ANCHORS, ANCHORED = 8, 200  # times at which the clock is set to the rate curve again: 8, or fewer, 200 requests apart
+SLICE = 2**16  # times that are looked over at once
 MEMORY = 64  # gaps after which the correlation with a gap is forgotten
 
 Floats = NDArray[np.float64]
@@ -56,7 +57,8 @@ def fit(times: Floats) -> Arrivals:
     span, number = float(times[-1] - times[0]), len(times) - 1
     if not span > 0:
         return Arrivals(times[[0, -1]], np.zeros(2), np.zeros_like, np.zeros_like, 0.0, 0.0)
-    grid, tick, ticks = _grid(times), None, np.unique(times)
+    grid, tick = _grid(times), None
+    ticks = distinct(times)
     between = np.diff(ticks)
     if len(times) > TICKS[0] * len(ticks) and len(ticks) > PER_BIN and between.std() < TICKS[1] * between.mean():
         tick = marginal(between)
@@ -69,7 +71,7 @@ def fit(times: Floats) -> Arrivals:
     law = marginal(gaps)
     score = 0.0
     if number > PER_BIN:
-        score = correlated(law, law, rank_correlation(gaps[1:], gaps[:-1]))
+        score = correlated(law, law, neighbours_correlation(gaps))
     return Arrivals(edges, expected, law, marginal(np.diff(times)), score, grid, tick)
 
 
@@ -103,6 +105,15 @@ def draw(arrivals: Arrivals, number: int, rng: np.random.Generator) -> Floats:
     return np.maximum.accumulate(times)
 
 
+def counted(times: Floats, bins: int) -> NDArray[np.int64]:
+    """Arrivals in each of ``bins`` bins of equal width, int64[bins], from the first of ``times``, s, to the last.
+
+    The times ascend, so a search for the edges tells the counts of ``np.histogram``.
+    """
+    edges = np.linspace(times[0], times[-1], bins + 1)
+    return np.diff(np.append(np.searchsorted(times, edges[:-1]), len(times)))
+
+
 def _binned(times: Floats) -> NDArray[np.int64]:
     """Arrivals in bins of equal width: as many bins as tell more of the rate than chance would.
 
@@ -110,12 +121,12 @@ def _binned(times: Floats) -> NDArray[np.int64]:
     """
     best, chosen = -np.inf, np.array([len(times)])
     most = min(MOST_BINS, ceil(len(times) / PER_BIN))
-    finest = np.histogram(times, max(2, most))[0]
+    finest = counted(times, max(2, most))
     uneven = min(1.0, max(EVEN, float((np.diff(finest) ** 2).mean() / (2 * finest.mean()))))
     for bins in sorted({1, *(2**k for k in range(1, MOST_BINS.bit_length())), most}):
         if bins > most:
             break
-        counts = np.histogram(times, bins)[0]
+        counts = counted(times, bins)
         filled = counts[counts > 0]
         likelihood = float((filled * np.log(filled * bins / len(times))).sum()) / uneven
         criterion = likelihood - bins / 2 * log(len(times))
@@ -126,7 +137,11 @@ def _binned(times: Floats) -> NDArray[np.int64]:
 
 def _grid(times: Floats) -> float:
     """The step that all times are multiples of, s, as in a trace with times in whole seconds; 0 without one."""
-    ticks = np.rint(times / GRID)
-    if not np.allclose(ticks * GRID, times, rtol=0, atol=GRID / 1000):
-        return 0.0
-    return float(np.gcd.reduce(ticks.astype(np.int64))) * GRID
+    step = 0
+    for first in range(0, len(times), SLICE):
+        part = times[first : first + SLICE]
+        ticks = np.rint(part / GRID)
+        if (np.abs(ticks * GRID - part) > GRID / 1000).any():
+            return 0.0
+        step = gcd(step, int(np.gcd.reduce(ticks.astype(np.int64))))
+    return float(step) * GRID

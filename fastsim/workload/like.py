@@ -11,7 +11,7 @@ from fastsim.files.memory import check_memory
 from fastsim.workload import intensity, recurring
 from fastsim.workload.following import NONE, previous_turns
 from fastsim.workload.marginal import Law, correlated, marginal
-from fastsim.workload.tokens import rank_correlation
+from fastsim.workload.ranks import rank_correlation
 from fastsim.workload.workload import MAX_REQUESTS, Workload
 
 FEWEST = 20  # requests of a trace that statistics can be taken of

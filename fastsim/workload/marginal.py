@@ -1,11 +1,13 @@
 """The distribution of one column of a workload, from which other values of the same kind are drawn."""
 
 from collections.abc import Callable
+from math import ceil
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastsim.workload.tokens import rank_correlation
+from fastsim.workload.ranks import distinct, of_ranks, ranks
 
 KNOTS = 1000  # quantiles that are kept between two values that recur
 RECURS = 0.002  # the share of values that are equal from which on they are a point mass
@@ -24,21 +26,15 @@ def marginal(values: NDArray[np.int64] | Floats) -> Law:
     from scipy.special import ndtr  # type: ignore[import-untyped]
 
     whole = values.dtype.kind == "i"
-    ordered = np.sort(values).astype(np.float64)
+    ordered = np.sort(values)
     number = len(ordered)
-    begins = np.flatnonzero(np.diff(ordered, prepend=np.nan) != 0)
-    counts = np.diff(begins, append=number)
-    masses = counts >= max(3, RECURS * number)
+    masses, begins, ends = _masses(ordered)
     places = np.linspace(0, number - 1, min(number, KNOTS)).astype(np.int64)
     tails = np.unique(np.geomspace(1, number, 40).astype(np.int64)) - 1  # the extremes are told apart more finely
     single = np.unique(np.concatenate([places, tails, number - 1 - tails]))
-    inside = np.zeros(number, bool)
-    for begin, count in zip(begins[masses], counts[masses], strict=True):
-        inside[begin : begin + count] = True
-    single = single[~inside[single]]
-    edges = np.concatenate([begins[masses], begins[masses] + counts[masses]]).astype(np.float64)
-    shares = np.concatenate([single + 0.5, edges]) / number
-    kept = np.concatenate([ordered[single], np.tile(ordered[begins[masses]], 2)])
+    single = single[np.searchsorted(begins, single, side="right") == np.searchsorted(ends, single, side="right")]
+    shares = np.concatenate([single + 0.5, begins, ends]) / number
+    kept = np.concatenate([ordered[single], masses, masses]).astype(np.float64)
     order = np.lexsort((kept, shares))
     shares, kept = shares[order], kept[order]
 
@@ -49,6 +45,14 @@ def marginal(values: NDArray[np.int64] | Floats) -> Law:
     return law
 
 
+def _masses(ordered: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]:
+    """The values that recur so often that they are point masses, and where each begins and ends among all."""
+    least = max(3, ceil(RECURS * len(ordered)))
+    masses = distinct(ordered[least - 1 :][ordered[least - 1 :] == ordered[: len(ordered) - least + 1]])
+    begins, ends = (np.searchsorted(ordered, masses, side=side) for side in ("left", "right"))
+    return masses, begins, ends
+
+
 def correlated(first: Law, second: Law, wanted: float) -> float:
     """Return the correlation of normal scores with which two laws have the rank correlation ``wanted``.
 
@@ -56,12 +60,12 @@ def correlated(first: Law, second: Law, wanted: float) -> float:
     """
     rng = np.random.default_rng(0)
     score, other = rng.standard_normal((2, CALIBRATED))
-    ranked = first(score)
+    ranked = ranks(first(score))
     low, high = -0.999, 0.999
     for _ in range(STEPS):
         middle = (low + high) / 2
         drawn = second(middle * score + (1 - middle**2) ** 0.5 * other)
-        if rank_correlation(ranked, drawn) < wanted:
+        if of_ranks(ranked, ranks(drawn)) < wanted:
             low = middle
         else:
             high = middle

@@ -22,6 +22,7 @@ from fastsim.workload.lengths import (
     ZipfLengths,
 )
 from fastsim.workload.origin import Origin
+from fastsim.workload.ranks import rank_correlation
 
 SLICE = 2**18  # requests whose lengths are drawn at once, which limits the memory of intermediate arrays
 
@@ -78,17 +79,6 @@ def shrink(prompts: Integers, outputs: Integers, max_tokens: int | Integers) -> 
     prompt, output = prompts[long], outputs[long]
     outputs[long] = np.clip(output * most // (prompt + output), 1, most - 1)
     prompts[long] = most - outputs[long]
-
-
-def rank_correlation(first: Integers | Floats, second: Integers | Floats) -> float:
-    """Spearman's rank correlation; equal values have their mean rank. 0 where all values of one are equal."""
-    ranks = []
-    for values in (first, second):
-        _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
-        rank = (np.cumsum(counts) - (counts - 1) / 2)[places]
-        ranks.append(rank - rank.mean())
-    scale = float(np.sqrt((ranks[0] ** 2).sum() * (ranks[1] ** 2).sum()))
-    return float(ranks[0] @ ranks[1]) / scale if scale > 0 else 0.0
 
 
 def _from_file(both: Integers, lengths: TraceLengths, rng: np.random.Generator) -> Origin:

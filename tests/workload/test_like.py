@@ -7,10 +7,11 @@ import pytest
 
 from fastsim.errors import ConfigError
 from fastsim.workload import BlockHashes, Workload
-from fastsim.workload.closeness import closeness, distance
+from fastsim.workload.closeness import closeness
 from fastsim.workload.following import NONE, previous_turns
 from fastsim.workload.like import synthesise_like
 from fastsim.workload.loading import load
+from fastsim.workload.ranks import distance
 
 TRACES = Path(__file__).parents[3] / "shared/traces"
 

@@ -1,0 +1,31 @@
+"""Rank correlations and distances are those of scipy."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import ks_2samp, rankdata, spearmanr  # type: ignore[import-untyped]
+
+from fastsim.workload.ranks import COUNTED, distance, neighbours_correlation, rank_correlation, ranks
+
+VALUES = st.one_of(st.integers(-3, 3), st.integers(-COUNTED, COUNTED))
+
+
+@given(st.lists(VALUES, min_size=3, max_size=40), st.booleans())
+def test_ranks_are_those_of_scipy(values: list[int], floats: bool) -> None:
+    first = np.array(values, np.float64 if floats else np.int64)
+    assert (ranks(first) == rankdata(first)).all()
+    if len(set(values[1:])) > 1 and len(set(values[:-1])) > 1:
+        wanted = spearmanr(first[1:], first[:-1]).statistic
+        assert neighbours_correlation(first.astype(np.float64)) == pytest.approx(wanted, abs=1e-12)
+        assert rank_correlation(first[1:], first[:-1]) == pytest.approx(wanted, abs=1e-12)
+
+
+def test_equal_values_have_no_correlation() -> None:
+    assert rank_correlation(np.ones(5), np.arange(5)) == 0
+
+
+@given(st.lists(VALUES, min_size=1, max_size=40), st.lists(VALUES, min_size=1, max_size=40))
+def test_distances_are_those_of_scipy(first: list[int], second: list[int]) -> None:
+    samples = np.array(first), np.array(second, np.float64)
+    assert distance(*samples) == pytest.approx(ks_2samp(*samples, method="asymp").statistic, abs=1e-12)
