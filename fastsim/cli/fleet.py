@@ -1,5 +1,6 @@
 """The command `fastsim fleet`."""
 
+from math import isfinite
 from typing import TYPE_CHECKING
 
 import click
@@ -14,9 +15,11 @@ if TYPE_CHECKING:
 @click.argument("deployment", required=False)
 @click.option("--rate", type=float, help="Requests per second to serve.")
 @click.option(
-    "--users", type=float, help="Number of users to serve, instead of --rate; in a closed loop they wait for answers."
+    "--users", type=float, help="Number of users to serve, instead of --rate; each waits for the answer before."
 )
-@click.option("--per-user", type=float, default=1.0, show_default=True, help="Requests per user and minute.")
+@click.option(
+    "--per-user", type=float, help="Requests per user and minute, which do not wait for answers; needs --users."
+)
 @options.workload
 @options.unit
 @options.too_long
@@ -35,7 +38,7 @@ def fleet(
     deployment: str | None,
     rate: float | None,
     users: float | None,
-    per_user: float,
+    per_user: float | None,
     workload: str,
     unit: str | None,
     too_long: str,
@@ -48,19 +51,27 @@ def fleet(
 ) -> None:
     """Find how many GPUs of each kind serve a request rate, or a number of users, within the objectives.
 
-    DEPLOYMENT gives the model, the scheduler and the precision. Tensor parallel sizes 1, 2, 4 and 8 are tried.
+    DEPLOYMENT gives the model, the scheduler and the precision. Tensor parallel sizes 1, 2, 4 and 8 are tried. Users
+    send the requests of the workload, whatever their times, each once the answer to the one before has come and a think
+    time has passed, if the workload has them.
     """
     from fastsim.cli.policies import check_deployment
     from fastsim.cli.terminal import progress as progress_module
     from fastsim.cli.terminal.fleet import show as print_fleet
     from fastsim.deployment.resolved import Deployment
+    from fastsim.errors import ConfigError
     from fastsim.planning.fleet import fleets, rate_of
     from fastsim.workload.loading import is_loop
 
     described = Deployment.load(deployment, overrides)
     check_deployment(described, deployment, overrides, policies)
-    if is_loop(workload):
-        _for_users(described, workload, rate, users, slos, devices, requests, too_long, as_json)
+    loop = is_loop(workload)
+    if loop or (users is not None and rate is None and per_user is None):
+        if loop and (rate is not None or per_user is not None or users is None):
+            raise ConfigError(
+                "fleet: a closed loop has no rate; give the whole number of its users (e.g. --users 3000)"
+            )
+        _for_users(described, workload, users or 0.0, unit, slos, devices, requests, too_long, as_json)
         return
     asked = rate_of(rate, users, per_user)
     with progress_module.progress("Trying GPUs") as progress:
@@ -75,15 +86,17 @@ def fleet(
             unit=unit,
             progress=progress,
         )
-    load = f"{asked:.4g} requests/s" + (f" ({users:,.0f} users at {per_user:g} per minute each)" if users else "")
+    load = f"{asked:.4g} requests/s" + (
+        f" ({users:,.0f} users at {per_user:g} per minute each)" if users and per_user else ""
+    )
     print_fleet(made, found, described, load, as_json)
 
 
 def _for_users(
     described: "Deployment",
     workload: str,
-    rate: float | None,
-    users: float | None,
+    users: float,
+    unit: str | None,
     slos: tuple[str, ...],
     devices: tuple[str, ...],
     requests: int | None,
@@ -96,8 +109,8 @@ def _for_users(
     from fastsim.errors import ConfigError
     from fastsim.planning.user_fleet import fleets_for_users
 
-    if rate is not None or users is None or users != int(users):
-        raise ConfigError("fleet: a closed loop has no rate; give the whole number of its users (e.g. --users 3000)")
+    if not isfinite(users) or users != int(users):
+        raise ConfigError(f"users: {users:g} is not a whole number of users from 1 (e.g. 3000)")
     with progress_module.progress("Trying GPUs") as progress:
         made, missing = fleets_for_users(
             int(users),
@@ -107,6 +120,7 @@ def _for_users(
             devices=devices,
             num_requests=requests,
             too_long=too_long,
+            unit=unit,
             progress=progress,
         )
     show_for_users(made, missing, described, f"{int(users):,} users who wait for their answers", as_json)

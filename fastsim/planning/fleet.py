@@ -63,7 +63,7 @@ class Fleet:
         return asdict(self)
 
 
-def rate_of(rate: float | None, users: float | None, per_user: float) -> float:
+def rate_of(rate: float | None, users: float | None, per_user: float | None) -> float:
     """The requests/s that are given, or those of ``users`` who send ``per_user`` requests a minute each.
 
     Parameters
@@ -72,8 +72,8 @@ def rate_of(rate: float | None, users: float | None, per_user: float) -> float:
         Requests/s; None if users are given.
     users : float or None
         Number of users; None if a rate is given.
-    per_user : float
-        Requests a minute of each user.
+    per_user : float or None
+        Requests a minute of each user; None if a rate is given.
 
     Returns
     -------
@@ -83,7 +83,8 @@ def rate_of(rate: float | None, users: float | None, per_user: float) -> float:
     Raises
     ------
     errors.ConfigError
-        When both or neither of ``rate`` and ``users`` are given, or a number is not above 0.
+        When both or neither of ``rate`` and ``users`` are given, users without ``per_user`` or that without users, or a
+        number that is not above 0.
 
     Examples
     --------
@@ -93,10 +94,12 @@ def rate_of(rate: float | None, users: float | None, per_user: float) -> float:
     """
     if (rate is None) == (users is None):
         raise ConfigError("fleet: give either a rate or a number of users (e.g. --rate 50, or --users 3000)")
+    if (per_user is None) != (users is None):
+        raise ConfigError("per-user: the requests a minute belong to users (e.g. --users 3000 --per-user 2)")
     for name, value, example in (("rate", rate, "50"), ("users", users, "3000"), ("per-user", per_user, "1")):
         if value is not None and not 0 < value < 1e9:
             raise ConfigError(f"{name}: {value:g} is not a number above 0 (e.g. {example})")
-    return rate if rate is not None else float(users or 0) * per_user / 60
+    return rate if rate is not None else float(users or 0) * (per_user or 0) / 60
 
 
 def fleets(

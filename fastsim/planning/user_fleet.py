@@ -27,6 +27,7 @@ def fleets_for_users(
     devices: Sequence[str] = (),
     num_requests: int | None = None,
     too_long: str = "refuse",
+    unit: str | None = None,
     progress: Progress | None = None,
 ) -> tuple[list[Fleet], dict[str, str]]:
     """Find the cheapest fleet of each kind of GPU that serves a number of users within the objectives.
@@ -41,15 +42,17 @@ def fleets_for_users(
     deployment : Deployment
         All fields but device, node, tensor_parallel_size and num_replicas, which are what is looked for.
     workload : Workload, str or mapping
-        The requests that the users send. Think times are those of a closed loop, else 0 s.
+        The requests that the users send, see ``Workload.with_users``: a file, a preset or a description.
     objectives : sequence of str
         What the latencies must keep to. By default those of ``capacity``.
     devices : sequence of str
         GPUs to try. By default all whose operator times come with fastsim.
     num_requests : int, optional
-        Requests in each simulation. By default 16,000, or ten for each user.
+        Requests in each simulation. By default all of a file, and of others 16,000, or ten for each user.
     too_long : str
         What becomes of requests with more tokens than max_model_len, as for ``simulate``. By default ``"refuse"``.
+    unit : str, optional
+        The unit of the arrival times in a file, as for ``load_workload``. By default that of its layout.
     progress : callable, optional
         A function that is called with the share of the GPUs that are done, 0 to 1.
 
@@ -66,12 +69,12 @@ def fleets_for_users(
         When there are no users, a GPU is unknown, or the workload or an objective is not valid.
     """
     if not 1 <= users < 10**9:
-        raise ConfigError(f"users: {users:,} is not a number of users from 1 (e.g. 3000)")
+        raise ConfigError(f"users: {users:,} is not a whole number of users from 1 (e.g. 3000)")
     wanted = parse_all(objectives, "--slo") or DEFAULTS
     number = num_requests
     if number is None and is_description(workload):
         number = max(NUM_REQUESTS, ROUNDS * users)
-    stream = load_workload(workload, num_requests=number, seed=deployment.seed).with_users(users)
+    stream = load_workload(workload, num_requests=number, seed=deployment.seed, unit=unit).with_users(users)
     names = [load.load_device(name).name for name in devices] or known_devices()
     made: list[Fleet] = []
     reasons: dict[str, str] = {}

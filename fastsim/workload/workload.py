@@ -303,7 +303,7 @@ class Workload:
         Raises
         ------
         errors.WorkloadError
-            When there are fewer requests, or sessions, than users.
+            When there are fewer requests, or sessions, than users, or turns of sessions arrive at times of their own.
 
         Examples
         --------
@@ -311,6 +311,12 @@ class Workload:
         >>> loop.max_concurrency, loop.is_loop
         (8, True)
         """
+        session = self.session_id
+        if self.think_time is None and session is not None and len(np.unique(session)) < len(session):
+            raise WorkloadError(
+                f"{self.name}: users: {users:,} cannot wait for answers, as each turn of its sessions arrives at a "
+                "time of its own; give later turns a think_time in place of their arrived_at"
+            )
         entries = np.flatnonzero(previous_turns(self.num_requests, self.session_id, self.think_time) == NONE)
         if not 1 <= users <= len(entries):
             raise WorkloadError(

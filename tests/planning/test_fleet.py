@@ -1,18 +1,21 @@
 """A fleet serves what was asked for, and one replica fewer does not."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 import fastsim
 from fastsim.cli import cli
 from fastsim.deployment.resolved import Deployment
-from fastsim.errors import CatalogError, ConfigError
+from fastsim.errors import CatalogError, ConfigError, InputError
 from fastsim.planning.fleet import fleets, rate_of
 from fastsim.planning.stream import at_rate, unit_requests
 from fastsim.result.metrics.objectives import DEFAULTS, met
+from fastsim.workload.write import save
 
 
 def test_a_fleet_is_as_large_as_it_must_be() -> None:
@@ -32,8 +35,9 @@ def test_a_fleet_is_as_large_as_it_must_be() -> None:
 
 def test_rates_of_users() -> None:
     assert rate_of(None, 3000, 2.0) == 100.0
-    assert rate_of(5.0, None, 1.0) == 5.0
-    for rate, users, per_user in ((None, None, 1.0), (1.0, 1, 1.0), (0.0, None, 1.0), (None, -4, 1.0), (None, 4, 0.0)):
+    assert rate_of(5.0, None, None) == 5.0
+    refused = ((None, None, None), (1.0, 1, 1.0), (0.0, None, None), (None, -4, 1.0), (None, 4, 0.0), (None, 4, None))
+    for rate, users, per_user in refused:
         with pytest.raises(ConfigError):
             rate_of(rate, users, per_user)
 
@@ -44,7 +48,7 @@ def test_an_unknown_device_is_refused() -> None:
 
 
 def test_the_command() -> None:
-    arguments = ["fleet", "--users", "600", "--gpu", "h100", "--requests", "1000"]
+    arguments = ["fleet", "--users", "600", "--per-user", "1", "--gpu", "h100", "--requests", "1000"]
     ran = CliRunner().invoke(cli, arguments)
     assert ran.exit_code == 0, ran.output
     assert "10 requests/s (600 users at 1 per minute each)" in ran.output
@@ -82,3 +86,28 @@ def test_users_who_wait_are_served_by_enough_replicas(tmp_path: Path) -> None:
     refused = CliRunner().invoke(cli, [*arguments, "--rate", "5"])
     assert isinstance(refused.exception, ConfigError)
     assert "a closed loop has no rate; give the whole number of its users" in str(refused.exception)
+    # Requests of a file are sent by users too, whatever their times.
+    requests = tmp_path / "requests.csv"
+    save(replace(users, arrived_at=np.arange(1000.0), think_time=None, max_concurrency=None), requests)
+    of_file = [str(requests) if argument == str(loop) else argument for argument in arguments]
+    (again,) = json.loads(CliRunner().invoke(cli, [*of_file, "--users", "100"]).stdout)["fleets"]
+    assert again == made
+
+
+def test_users_that_are_refused(tmp_path: Path) -> None:
+    requests = tmp_path / "requests.csv"
+    header = "arrived_at,num_prompt_tokens,num_output_tokens,session_id\n"
+    requests.write_text(header + "".join(f"{second},512,64,{second // 2}\n" for second in range(20)))
+    for given, said in (
+        (
+            ["--users", "2"],
+            "requests.csv: users: 2 cannot wait for answers, as each turn of its sessions arrives at a ti",
+        ),
+        (["--users", "2.5"], "users: 2.5 is not a whole number of users from 1 (e.g. 3000)"),
+        (["--users", "0"], "users: 0 is not a whole number of users from 1 (e.g. 3000)"),
+        (["--rate", "2", "--per-user", "2"], "per-user: the requests a minute belong to users"),
+        (["--users", "2", "--rate", "3"], "fleet: give either a rate or a number of users"),
+    ):
+        ran = CliRunner().invoke(cli, ["fleet", "--gpu", "h100", "--workload", str(requests), *given])
+        assert isinstance(ran.exception, InputError)
+        assert said in str(ran.exception)
