@@ -1,0 +1,138 @@
+"""The obvious twin of vLLM V1: its engine loop in virtual time, around its scheduler and its KV blocks.
+
+It follows the unmodified scheduler of four releases (see releases.py) in every schedule() call, empty ones included.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Literal, NamedTuple
+
+from reference.vllm_v1.releases import Release
+from reference.vllm_v1.scheduler import Scheduler
+from reference.vllm_v1.state import Decision, Member, Request, Settings
+
+StageTime = Callable[[int, Sequence[Member]], float]  # of a stage and a batch that has tokens
+
+
+class Outcome(NamedTuple):
+    requests: list[Request]
+    decisions: list[Decision]  # one for each schedule() call
+    outcome: Literal["done", "stuck"]  # stuck: some requests never fit
+
+
+def simulate(requests: Sequence[Request], settings: Settings, release: Release, stage_time: StageTime) -> Outcome:
+    """Serve the requests; those that arrive together enter in order of their position."""
+    engine = Engine(requests, settings, release, stage_time)
+    outcome = engine.run()
+    return Outcome(engine.requests, engine.decisions, outcome)
+
+
+def queue_depth(settings: Settings, release: Release) -> int:
+    """Most batches in flight."""
+    if not settings.async_scheduling:
+        return settings.num_stages
+    if settings.num_stages == 1:
+        return 2
+    if release.pp_async is None:
+        raise ValueError(f"vLLM {release.name} has no asynchronous scheduling with a pipeline")
+    return settings.num_stages + (release.pp_async == "after_num_stages_calls")
+
+
+class Engine:
+    """One engine: requests that are still to come, a scheduler, and a queue of batches in flight."""
+
+    def __init__(
+        self, requests: Sequence[Request], settings: Settings, release: Release, stage_time: StageTime
+    ) -> None:
+        self.settings = settings
+        self.release = release
+        self.stage_time = stage_time
+        self.requests = [replace(request, id=i, token_times=[]) for i, request in enumerate(requests)]
+        self.scheduler = Scheduler(settings, release)
+        self.depth = queue_depth(settings, release)
+        self.in_flight: list[Decision] = []  # oldest first
+        self.stage_free_at: list[float] = [0] * settings.num_stages
+        self.decisions: list[Decision] = []
+        self.now: float = 0
+        self.to_come: list[tuple[float, int]] = []  # heap of arrivals: time, id
+        self.followers: dict[int, list[Request]] = {}  # by the id of the request that they follow
+        for request in self.requests:
+            if request.follows is None:
+                heapq.heappush(self.to_come, (request.arrived_at, request.id))
+            else:
+                self.followers.setdefault(request.follows, []).append(request)
+
+    def run(self) -> Literal["done", "stuck"]:
+        while True:
+            if self.is_stuck or not (self.scheduler.has_work or self.in_flight):
+                if not self.to_come:
+                    return "stuck" if self.scheduler.has_work else "done"
+                self.now = max(self.now, self.to_come[0][0])
+            while self.to_come and self.to_come[0][0] <= self.now:
+                _, id = heapq.heappop(self.to_come)
+                self.scheduler.add(self.requests[id])
+            self.turn()
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether nothing runs and the last call admitted none of the requests that wait: only an arrival helps."""
+        if self.scheduler.running or not self.scheduler.waiting or not self.decisions:
+            return False
+        last = self.decisions[-1]
+        return not (last.members or last.preempted or self.in_flight or self.scheduler.has_finished)
+
+    def turn(self) -> None:
+        """Schedule a batch if there is work, and wait for the oldest one unless there is room for more."""
+        decision = None
+        if self.scheduler.has_work:
+            decision = self.scheduler.schedule(self.now)
+            self.launch(decision)
+        if decision is None or not self.goes_on(decision):
+            self.wait()
+        if not (decision and decision.members) and self.may_sleep():
+            self.now += self.settings.empty_step_sleep
+
+    def launch(self, decision: Decision) -> None:
+        """Send a batch through the stages, each of which takes batches in order. An empty batch takes no time."""
+        self.decisions.append(decision)
+        self.in_flight.append(decision)
+        time = self.now
+        for stage in range(self.settings.num_stages):
+            started_at = max(time, self.stage_free_at[stage])
+            time = started_at + (self.stage_time(stage, decision.members) if decision.members else 0)
+            self.stage_free_at[stage] = time
+            if stage == 0:
+                decision.started_at = started_at
+        decision.ended_at = time
+
+    def goes_on(self, last: Decision) -> bool:
+        """Whether the engine schedules again before it has the results of the oldest batch."""
+        if len(self.in_flight) >= self.depth:
+            return False
+        match self.release.queue_rule:
+            case "tokens_and_oldest_runs":
+                return bool(last.members) and self.in_flight[0].ended_at > self.now
+            case "tokens":
+                return bool(last.members)
+            case "tokens_or_work":
+                return bool(last.members) or self.scheduler.has_work
+
+    def wait(self) -> None:
+        """Take the results of the oldest batch; requests that follow those it finishes are on their way."""
+        oldest = self.in_flight.pop(0)
+        self.now = oldest.updated_at = max(self.now, oldest.ended_at)
+        for finished in self.scheduler.update(oldest, self.now):
+            for request in self.followers.get(finished.id, ()):
+                request.arrived_at = max(request.arrived_at, self.now + request.think_time)
+                heapq.heappush(self.to_come, (request.arrived_at, request.id))
+
+    def may_sleep(self) -> bool:
+        match self.release.sleeps_with:
+            case "unfinished":
+                return bool(self.scheduler.requests)
+            case "work":
+                return self.scheduler.has_work
+        return False
