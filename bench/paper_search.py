@@ -65,8 +65,13 @@ def ours_of_theirs(found: SearchResult, theirs: dict[str, str]) -> float | None:
     for one in found.candidates:
         deployment = one.resolved.deployment
         scheduler, stages = deployment.scheduler, deployment.pipeline_parallel_size
-        size = deployment.tensor_parallel_size, stages, scheduler.max_num_seqs
-        if (deployment.device, scheduler.policy, *size) == wanted:
+        if (
+            deployment.device,
+            scheduler.policy,
+            deployment.tensor_parallel_size,
+            stages,
+            scheduler.max_num_seqs,
+        ) == wanted:
             same.append(capacity(deployment, one.unit).rate / one.dollars_per_hour)
     return max(same, default=None)
 

@@ -19,7 +19,7 @@ def check_deployment(described: Deployment, source: str | None, overrides: Seque
     """
     given = {override.partition("=")[0].strip() for override in overrides}
     for field, policy in zip(FIELDS, (described.scheduler.policy, described.router.policy), strict=True):
-        if not given & {field, field.partition(".")[0]}:
+        if policy is not None and not given & {field, field.partition(".")[0]}:
             _check(field, [policy], allowed, source or "the default deployment")
 
 

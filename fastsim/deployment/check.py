@@ -3,17 +3,17 @@
 from fastsim.catalog.hardware import Device, Node
 from fastsim.catalog.model import Model
 from fastsim.deployment import parallelism, stages
-from fastsim.deployment.description import Deployment
+from fastsim.deployment.description import Deployment, Predictor
 from fastsim.deployment.memory.sizes import MemoryPlan
-from fastsim.deployment.schedulers import Policy, Settings
+from fastsim.deployment.schedulers import Settings
 from fastsim.errors import ConfigError
 
 BY_LENGTH = "how many KV blocks a simulation has depends on the lengths of its requests"
 
 
-def check(deployment: Deployment, policy: Policy, model: Model, node: Node) -> None:
+def check(deployment: Deployment, settings: Settings, model: Model, node: Node) -> None:
     """Raise ConfigError for fields of a deployment that contradict each other, its model or its node."""
-    pipeline, scheduler = deployment.pipeline_parallel_size, deployment.scheduler
+    pipeline, policy = deployment.pipeline_parallel_size, settings.policy
     if not model.generates or all(kind.mixer != "attention" for kind, _ in model.layer_kinds()):
         raise ConfigError(
             f"model: {model.name} {model.refused}, and has no KV cache to schedule requests by; `fastsim catalog "
@@ -32,14 +32,15 @@ def check(deployment: Deployment, policy: Policy, model: Model, node: Node) -> N
             raise ConfigError(f"moe_imbalance: {deployment.moe_imbalance} needs enable_expert_parallel (valid: 1)")
     parallelism.check(model, node, deployment.tensor_parallel_size, deployment.enable_expert_parallel)
     _check_vidur(deployment, model)
-    if scheduler.max_num_seqs < pipeline:
+    _check_affine(deployment.predictor)
+    if settings.max_num_seqs < pipeline:
         raise ConfigError(
-            f"scheduler.max_num_seqs: {scheduler.max_num_seqs} leaves pipeline stages without a request "
+            f"scheduler.max_num_seqs: {settings.max_num_seqs} leaves pipeline stages without a request "
             f"(valid: pipeline_parallel_size {pipeline} or more)"
         )
-    if policy.block_size_is_fixed and scheduler.block_size not in (None, policy.block_size):
+    if policy.block_size_is_fixed and settings.block_size != policy.block_size:
         raise ConfigError(
-            f"scheduler.block_size: {policy.name} cannot have {scheduler.block_size} (valid: {policy.block_size})"
+            f"scheduler.block_size: {policy.name} cannot have {settings.block_size} (valid: {policy.block_size})"
         )
     if pipeline > 1 and not policy.pipelines:
         raise ConfigError(f"pipeline_parallel_size: {policy.name} cannot have {pipeline} (valid: 1)")
@@ -71,6 +72,24 @@ def _check_vidur(deployment: Deployment, model: Model) -> None:
             )
 
 
+def _check_affine(predictor: Predictor) -> None:
+    """Refuse terms that are missing, or that give some batch no time."""
+    if predictor.source != "affine":
+        return
+    if predictor.affine is None:
+        raise ConfigError("predictor.affine: missing; source affine needs its terms (e.g. {constant_ns: 2000000})")
+    if predictor.compose != "fastsim":
+        raise ConfigError(f"predictor.compose: {predictor.compose!r} has no affine times (valid: fastsim)")
+    terms = predictor.affine
+    least = terms.constant_ns + terms.per_token_ns + terms.per_sequence_ns + terms.per_context_token_ns
+    least += min(terms.per_prefill_token_ns, terms.per_decode_ns)
+    if least < (1000 if terms.tick_s else 1e-3):
+        needed = "no tick, which takes 1000 ns" if terms.tick_s else "no time"
+        raise ConfigError(
+            f"predictor.affine: a batch of one token takes {least:g} ns, {needed} (e.g. constant_ns: 2000000)"
+        )
+
+
 def precision_notes(model: Model, quantization: str) -> list[str]:
     """A sentence where a deployment asks for another precision than that in which its checkpoint is quantised."""
     if model.quantization is None or quantization == model.quantization.name:
@@ -99,7 +118,7 @@ def warnings(
         blocks = f"{plan.num_blocks} blocks hold {tokens} tokens"
         refuses = "an engine may refuse to start" if not blocks_given else "an engine would not start with its own"
         sentences.append(f"scheduler.num_blocks: {blocks}, fewer than max_model_len {length}; {refuses}")
-    if not scheduler.policy.chunked and scheduler.token_budget is not None and scheduler.token_budget < length:
+    if not scheduler.enable_chunked_prefill and scheduler.token_budget is not None and scheduler.token_budget < length:
         below = f"{scheduler.token_budget} is below max_model_len {length}"
         sentences.append(f"scheduler.{scheduler.policy.token_budget}: {below}; longer prompts can never be scheduled")
     if scheduler.policy.token_budget == "chunk_size":

@@ -5,10 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WrapValidator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WrapValidator
 
-from fastsim.deployment.schedulers import PolicyName, is_function
+from fastsim.deployment import engines
+from fastsim.deployment.schedulers import PolicyName, SchedulingPolicy, is_function
 from fastsim.deployment.vllm import words
+from fastsim.errors import ConfigError
 from fastsim.files import DATA
 from fastsim.files.documents import Document, read
 from fastsim.files.schema import ONE_LINE, validate, with_overrides
@@ -48,6 +50,14 @@ def _count(meaning: str, example: int, default: int | None, most: int, least: in
     return _setting(meaning, valid, example, default=default, ge=least, le=most)
 
 
+def _switch(meaning: str) -> Any:
+    return _setting(meaning, "true or false", True, default=None)
+
+
+def _term(meaning: str, example: int) -> Any:
+    return _setting(f"{meaning}, ns", "a number from 0 up to 1e15", example, default=0.0, ge=0, le=1e15)
+
+
 def _name(meaning: str, example: str, **default: Any) -> Any:
     return _setting(meaning, "a name", example, min_length=1, max_length=4096, pattern=ONE_LINE, **default)
 
@@ -56,7 +66,11 @@ def _or_function(policy: Any, check: Callable[[Any], Any]) -> Any:
     return policy if isinstance(policy, str) and is_function(policy) else check(policy)
 
 
-_OR_FUNCTION = (WrapValidator(_or_function), PlainSerializer(str))
+def _as_given(policy: str | None) -> str | None:
+    return policy
+
+
+_OR_FUNCTION = (WrapValidator(_or_function), PlainSerializer(_as_given))  # which pydantic would warn of
 
 
 _Layers = Annotated[int, Field(ge=1, le=2**16)]
@@ -68,6 +82,14 @@ def _numbers(value: Any) -> Any:
         parts = value.strip().removeprefix("[").removesuffix("]").split(",")
         return tuple(int(part) if part.isdecimal() else part for part in map(str.strip, parts))
     return tuple(value) if isinstance(value, list) else value
+
+
+def _release(engine: str) -> str:
+    try:
+        engines.of(engine)
+    except ConfigError as problem:
+        raise ValueError(str(problem)) from None
+    return engine
 
 
 class _Settings(BaseModel):
@@ -94,31 +116,79 @@ class Memory(_Settings):
 
 
 class Scheduler(_Settings):
-    """How a replica forms its batches. A policy ignores the limits that it does not have."""
+    """How a replica forms its batches. A policy ignores the limits that it does not have.
 
-    policy: Annotated[PolicyName, *_OR_FUNCTION] = _setting(
-        "scheduling policy, or file.py:function", "a policy", "vllm", default="sarathi"
+    Fields that are None are filled when the deployment is resolved, by the engine where there is one.
+    """
+
+    policy: Annotated[PolicyName | None, *_OR_FUNCTION] = _setting(
+        "scheduling policy, or file.py:function; null: vllm_v1 with an engine, else sarathi",
+        "a policy",
+        "vllm",
+        default=None,
     )
-    max_num_seqs: int = _count("requests that run at once, over all pipeline stages", 128, 128, 2**16)
-    max_num_batched_tokens: int | None = _count("tokens of an iteration: vllm, lightllm", 4096, None, 2**24)
+    max_num_seqs: int | None = _count("requests that run at once, over all pipeline stages", 128, None, 2**16)
+    max_num_batched_tokens: int | None = _count("tokens of an iteration: vllm_v1, vllm, lightllm", 4096, None, 2**24)
     chunk_size: int | None = _count("tokens of an iteration: sarathi", 512, None, 2**24)
     block_size: int | None = _count("tokens of a KV block", 16, None, 2**16)
-    watermark: float = _setting(
+    watermark: float | None = _setting(
         "share of the KV blocks that admission leaves free",
         "a fraction from 0 to below 1",
         0.01,
-        default=0.01,
+        default=None,
         ge=0,
         lt=1,
     )
     max_waiting_iters: int | None = _count("decodes between prefills: lightllm", 10, None, 2**31 - 1, least=0)
-    num_blocks: int | None = _count("KV blocks of a replica; null: as planned", 8192, None, 2**31 - 1)
+    num_blocks: int | None = _count(
+        "usable KV blocks of a replica, without vLLM's null block; null: as planned", 8192, None, 2**31 - 1
+    )
+    scheduling_policy: SchedulingPolicy | None = _setting(
+        "fcfs, or priority (column priority, lower first): vllm_v1", "an order", "priority", default=None
+    )
+    enable_prefix_caching: bool | None = _switch("requests share the KV blocks of equal prefixes: vllm_v1")
+    enable_chunked_prefill: bool | None = _switch("prompts are computed in chunks: vllm_v1")
+    async_scheduling: bool | None = _switch("a batch is formed while the one before it runs: vllm_v1")
+    long_prefill_token_threshold: int | None = _count(
+        "most tokens of a request in an iteration, 0: no such limit: vllm_v1", 512, None, 2**24, least=0
+    )
+    scheduler_reserve_full_isl: bool | None = _switch("only requests whose tokens all have room are admitted: vllm_v1")
+    empty_step_sleep_s: float | None = _setting(
+        "what an engine sleeps after a step without tokens, s: vllm_v1",
+        "a number from 0 up",
+        0.001,
+        default=None,
+        ge=0,
+        le=3600,
+    )
+
+
+class Affine(_Settings):
+    """The time of a batch on each stage as a sum of terms, in ns. Context: all tokens of its sequences so far."""
+
+    constant_ns: float = _term("of every batch", 2_000_000)
+    per_token_ns: float = _term("for each token that is computed", 1500)
+    per_sequence_ns: float = _term("for each sequence", 20_000)
+    per_context_token_ns: float = _term("for each token of context, those of the batch included", 3)
+    per_prefill_token_ns: float = _term("for each token of a prompt besides", 500)
+    per_decode_ns: float = _term("for each decode besides", 10_000)
+    tick_s: float | None = _setting(
+        "a stage takes as many ticks of this length as the sum has whole microseconds; null: the sum, s",
+        "a positive number up to 3600",
+        2**-20,
+        default=None,
+        gt=0,
+        le=3600,
+    )
 
 
 class Predictor(_Settings):
     """Where operator times come from, and how they are composed into the time of an iteration."""
 
-    source: str = _name("default, aic, vidur:DIR, profile:DIR or tables:DIR", "default", default="default")
+    source: str = _name("default, aic, affine, vidur:DIR, profile:DIR or tables:DIR", "default", default="default")
+    affine: Affine | None = _setting(
+        "terms of source affine", "a group of settings", {"constant_ns": 2_000_000}, default=None
+    )
     compose: Compose = _setting(
         "fastsim, or vidur (its rounding and aggregation, for parity)", "a way", "vidur", default="fastsim"
     )
@@ -138,6 +208,9 @@ class Deployment(_Settings):
     node : str, optional
         A name of ``fastsim catalog nodes``, which decides the links between GPUs. By default the first that has the
         device.
+    engine : str, optional
+        A release of vLLM, such as ``"vllm-0.19"`` (``fastsim catalog engines``), whose rules and defaults hold. By
+        default none.
     dtype : str
         Type of activations, and of weights that are not quantised: ``"bfloat16"`` (default) or ``"float16"``.
     quantization : str, optional
@@ -164,16 +237,19 @@ class Deployment(_Settings):
         Which replica a request goes to: ``policy``, by default round_robin.
     max_model_len : int, optional
         Most tokens of a request, prompt and output together. By default what the model was trained for.
-    gpu_memory_utilization : float
-        Share of the GPU memory that is used, above 0 up to 1. By default 0.9.
+    gpu_memory_utilization : float, optional
+        Share of the GPU memory that is used, above 0 up to 1. By default that of the engine, else 0.9.
     memory : Memory
         How KV blocks are planned: ``planner``, fastsim (default) or vidur.
     scheduler : Scheduler
-        How a replica forms its batches: ``policy`` (by default sarathi), ``max_num_seqs`` (128),
-        ``max_num_batched_tokens``, ``chunk_size``, ``block_size``, ``watermark`` (0.01), ``max_waiting_iters`` and
-        ``num_blocks``.
+        How a replica forms its batches: ``policy`` (by default sarathi, or vllm_v1 with an engine), ``max_num_seqs``
+        (128), ``max_num_batched_tokens``, ``chunk_size``, ``block_size``, ``watermark`` (0.01), ``max_waiting_iters``
+        and ``num_blocks``; of policy vllm_v1 ``scheduling_policy``, ``enable_prefix_caching``,
+        ``enable_chunked_prefill``, ``async_scheduling``, ``long_prefill_token_threshold``,
+        ``scheduler_reserve_full_isl`` and ``empty_step_sleep_s``. An engine has defaults of its own.
     predictor : Predictor
-        Where operator times come from (``source``), and how they make up the time of an iteration (``compose``).
+        Where operator times come from (``source``), and how they make up the time of an iteration (``compose``); with
+        source affine the terms of that time (``affine``).
     seed : int
         Seed of every random draw. By default 0.
 
@@ -185,13 +261,16 @@ class Deployment(_Settings):
     Examples
     --------
     >>> deployment = fastsim.Deployment(model="llama-3-8b", device="h100", num_replicas=2)
-    >>> deployment.scheduler.policy
+    >>> fastsim.resolve(deployment).scheduler.policy.name
     'sarathi'
     """
 
     model: str = _name("catalog name, or a path to a Hugging Face config.json", "meta-llama/Llama-2-7b-hf")
     device: str = _name("catalog name of the GPU, or a YAML file that describes one", "a100")
     node: str | None = _name("catalog name; decides the links between GPUs", "a100_dgx", default=None)
+    engine: Annotated[str, AfterValidator(_release)] | None = _name(
+        "release of vLLM whose rules and defaults hold; null: none", "vllm-0.19", default=None
+    )
     dtype: Dtype = _setting(
         "type of activations, and of weights that are not quantised", "a type", "bfloat16", default="bfloat16"
     )
@@ -231,8 +310,13 @@ class Deployment(_Settings):
     num_replicas: int = _count("copies of the model", 4, 1, 100_000)
     router: Router = _setting("router", "a group of settings", {"policy": "random"}, default=Router())
     max_model_len: int | None = _count("tokens of prompt and output", 4096, None, 2**24)
-    gpu_memory_utilization: float = _setting(
-        "share of the GPU memory in use", "a fraction above 0 up to 1", 0.9, default=0.9, gt=0, le=1
+    gpu_memory_utilization: float | None = _setting(
+        "share of the GPU memory in use; null: as the engine, else 0.9",
+        "a fraction above 0 up to 1",
+        0.9,
+        default=None,
+        gt=0,
+        le=1,
     )
     memory: Memory = _setting("memory", "a group of settings", {"planner": "vidur"}, default=Memory())
     scheduler: Scheduler = _setting("scheduler", "a group of settings", {"policy": "vllm"}, default=Scheduler())

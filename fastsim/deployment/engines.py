@@ -5,13 +5,16 @@ The others take the rules of a certified release close to them, with the default
 sources of the releases 0.8.5, 0.11.0, 0.14.1, 0.15.1, 0.19.0 and 0.33.0 were read for both.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from fastsim.catalog.hardware import Device
 from fastsim.errors import ConfigError, did_you_mean
+from fastsim.files.documents import short
 
+RELEASE = re.compile(r"(vllm-\d+\.\d+)(?:\.\d+)?")
 LARGE_GIB, LARGEST_GIB = 70, 160  # of GPU memory, from which on a server takes larger limits by default
 
 
@@ -81,11 +84,20 @@ class Release:
         """The number of the release, such as (0, 19)."""
         return tuple(map(int, self.name.removeprefix("vllm-").split(".")))
 
-    def limits(self, device: Device) -> tuple[int, int]:
-        """What `vllm serve` takes as max_num_seqs and max_num_batched_tokens by default on a GPU."""
-        if device.memory_gib < LARGE_GIB or (device.name == "a100" and not self.a100_is_large):
-            return 256, 2048
-        return 1024, self.tokens_of_largest if device.memory_gib >= LARGEST_GIB else 8192
+    def limits(
+        self, device: Device, length: int, chunked: bool, seqs: int | None = None, tokens: int | None = None
+    ) -> tuple[int, int]:
+        """What `vllm serve` takes as max_num_seqs and max_num_batched_tokens where ``seqs`` or ``tokens`` is None.
+
+        ``length``: max_model_len. ``chunked``: whether prompts are computed in chunks.
+        """
+        large = device.memory_gib >= LARGE_GIB and (device.name != "a100" or self.a100_is_large)
+        most, budget = (1024, 8192) if large else (256, 2048)
+        if large and device.memory_gib >= LARGEST_GIB:
+            budget = self.tokens_of_largest
+        if tokens is None:
+            tokens = min(budget if chunked else max(budget, length), (seqs or most) * length)
+        return seqs or min(most, tokens), tokens
 
     def is_async(self, num_stages: int) -> bool:
         """Whether scheduling is asynchronous by default, with this number of pipeline stages."""
@@ -195,11 +207,19 @@ ASSUMED = _V0_19  # whose rules policy vllm_v1 has where no engine is named
 
 def of(engine: str) -> Release:
     """The release that an engine's name means, such as vllm-0.19 or vllm-0.19.1. Raises ConfigError for any other."""
-    name, dot, patch = engine.rpartition(".")
-    plain = name if dot and patch.isdecimal() and name.count(".") == 1 else engine
-    if plain not in RELEASES:
-        raise ConfigError(f"engine: {engine!r} is unknown; {did_you_mean(engine, RELEASES)}")
-    return RELEASES[plain]
+    found = RELEASE.fullmatch(engine)
+    if found is None or found[1] not in RELEASES:
+        oldest, *_, newest = RELEASES
+        meant = did_you_mean(engine, RELEASES)
+        raise ConfigError(
+            f"{short(engine)} is unknown; {meant if meant.startswith('did') else f'valid: {oldest} to {newest}'}"
+        )
+    return RELEASES[found[1]]
+
+
+def before(version: tuple[int, ...]) -> Release | None:
+    """The newest release that is not newer than a version such as (0, 19, 1); None if there is none."""
+    return max((one for one in RELEASES.values() if one.version <= version), key=lambda one: one.version, default=None)
 
 
 def note(release: Release) -> list[str]:

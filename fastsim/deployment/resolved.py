@@ -10,20 +10,22 @@ from fastsim.catalog import load
 from fastsim.catalog.hardware import Device, Node
 from fastsim.catalog.model import Model
 from fastsim.catalog.quantization import Quantization
-from fastsim.deployment import parallelism, schedulers, stages
+from fastsim.deployment import parallelism, stages
 from fastsim.deployment.check import check, precision_notes, warnings
-from fastsim.deployment.description import AllToAll, Deployment, Dtype, KvCacheDtype, Predictor, Scheduler
+from fastsim.deployment.check_scheduler import check_scheduler, scheduler_notes
+from fastsim.deployment.description import AllToAll, Deployment, Dtype, KvCacheDtype, Predictor
 from fastsim.deployment.memory import plan as plan_module
 from fastsim.deployment.memory.loaded import padding_of
 from fastsim.deployment.memory.sizes import Layout, MemoryPlan
 from fastsim.deployment.operators.decoder import Operators, operators
 from fastsim.deployment.precisions import as_published, kv_precision_of, weights_of
-from fastsim.deployment.schedulers import Policy, Settings
+from fastsim.deployment.schedulers import Settings
+from fastsim.deployment.settings import absolute, described, policy_of, settings_of, utilization_of
 from fastsim.errors import ConfigError, DoesNotFitError, did_you_mean
 
 __all__ = ["Deployment", "Resolved", "resolve"]
 
-PREDICTORS = ("default", "aic", "vidur:DIR", "profile:DIR", "tables:DIR")
+PREDICTORS = ("default", "aic", "affine", "vidur:DIR", "profile:DIR", "tables:DIR")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +124,11 @@ def resolve(deployment: Deployment) -> Resolved:
     Some defaults depend on other fields. ``quantization`` is the precision in which the model is published, module by
     module; another one is that of every module. ``kv_cache_dtype`` is the one for which the checkpoint is calibrated,
     ``node`` the first node of the catalog that holds the device, ``max_model_len`` the number of tokens that the model
-    was trained for. Of the scheduler, ``block_size`` is 16 tokens (1 for lightllm), ``chunk_size`` 512 tokens,
-    ``max_waiting_iters`` 10, and ``max_num_batched_tokens`` the larger of 4096 and ``max_model_len``, so that every
-    prompt can be scheduled, as in vLLM v0. ``num_blocks`` is the number of KV blocks that fit in the memory of a
-    replica. Names take the spelling of the catalog, and relative paths become absolute.
+    was trained for. An ``engine`` has defaults of its own, by release and GPU (``fastsim catalog engines``). Without
+    one, of the scheduler ``max_num_seqs`` is 128, ``watermark`` 0.01, ``block_size`` 16 tokens (1 for lightllm),
+    ``chunk_size`` 512 tokens, ``max_waiting_iters`` 10, and ``max_num_batched_tokens`` the larger of 4096 and
+    ``max_model_len``, so that every prompt can be scheduled, as in vLLM v0. ``num_blocks`` is the number of KV blocks
+    that fit in the memory of a replica. Names take the spelling of the catalog, and relative paths become absolute.
 
     Parameters
     ----------
@@ -157,13 +160,14 @@ def resolve(deployment: Deployment) -> Resolved:
     model, device = load.load_model(given.model), load.load_device(given.device)
     given = as_published(given, model)
     node = _node(given, device)
-    policy = schedulers.of(_absolute(given.scheduler.policy))
     stages.check(model.name, model.num_layers, given.pipeline_parallel_size, given.pipeline_layers)
     if given.pipeline_layers is not None:
         given = given.model_copy(update={"pipeline_parallel_size": len(given.pipeline_layers)})
-    check(given, policy, model, node)
     length = given.max_model_len or model.max_position_embeddings
-    settings = _settings(given.scheduler, policy, length, given.pipeline_parallel_size)
+    settings = settings_of(given, policy_of(given), model, device, length)
+    check(given, settings, model, node)
+    check_scheduler(given, settings)
+    given = given.model_copy(update={"gpu_memory_utilization": utilization_of(given, settings)})
     predictor = given.predictor.model_copy(update={"source": _source(given.predictor.source)})
     layout = _layout(given, settings, length, model, device)
     memory = _plan(layout, settings, model, device, node)
@@ -171,9 +175,10 @@ def resolve(deployment: Deployment) -> Resolved:
         "model": model.name if load.is_model(model.name) else str(Path(model.name).absolute()),
         "device": device.name if device.name in load.names("devices") else _absolute_file(given.device),
         "node": node.name,
+        "engine": settings.release and settings.release.name,
         "max_model_len": length,
-        "scheduler": given.scheduler.model_copy(update=_described(settings, memory)),
-        "router": given.router.model_copy(update={"policy": _absolute(given.router.policy)}),
+        "scheduler": given.scheduler.model_copy(update=described(settings, memory.num_blocks)),
+        "router": given.router.model_copy(update={"policy": absolute(given.router.policy)}),
         "predictor": predictor,
     }
     return Resolved(
@@ -191,9 +196,9 @@ def resolve(deployment: Deployment) -> Resolved:
         all2all_backend=given.all2all_backend,
         moe_imbalance=given.moe_imbalance,
         num_replicas=given.num_replicas,
-        router=_absolute(given.router.policy),
+        router=absolute(given.router.policy),
         max_model_len=length,
-        gpu_memory_utilization=given.gpu_memory_utilization,
+        gpu_memory_utilization=utilization_of(given, settings),
         scheduler=settings,
         layout=layout,
         memory=memory,
@@ -201,6 +206,7 @@ def resolve(deployment: Deployment) -> Resolved:
         seed=given.seed,
         warnings=(
             *precision_notes(model, given.quantization or "none"),
+            *scheduler_notes(given, settings),
             *warnings(settings, length, given.scheduler.num_blocks is not None, model, device, memory),
         ),
     )
@@ -217,42 +223,9 @@ def _node(deployment: Deployment, device: Device) -> Node:
     return node
 
 
-def _settings(given: Scheduler, policy: Policy, max_model_len: int, num_stages: int) -> Settings:
-    return Settings(
-        policy=policy,
-        max_num_seqs=given.max_num_seqs,
-        max_num_batched_tokens=given.max_num_batched_tokens or max(4096, max_model_len),
-        chunk_size=given.chunk_size or 512,
-        block_size=given.block_size or policy.block_size,
-        watermark=given.watermark,
-        max_waiting_iters=10 if given.max_waiting_iters is None else given.max_waiting_iters,
-        release=None,
-        scheduling_policy="fcfs",
-        enable_prefix_caching=False,
-        enable_chunked_prefill=policy.chunked,
-        async_scheduling=False,
-        long_prefill_token_threshold=0,
-        scheduler_reserve_full_isl=False,
-        empty_step_sleep_s=0.0,
-        batch_queue_depth=num_stages,
-    )
-
-
-def _described(settings: Settings, memory: MemoryPlan) -> dict[str, str | int]:
-    """The settings that a description may leave open, filled."""
-    return {
-        "policy": settings.policy.name,
-        "max_num_batched_tokens": settings.max_num_batched_tokens,
-        "chunk_size": settings.chunk_size,
-        "block_size": settings.block_size,
-        "max_waiting_iters": settings.max_waiting_iters,
-        "num_blocks": memory.num_blocks,
-    }
-
-
 def _source(source: str) -> str:
     kind, _, folder = source.partition(":")
-    if source in ("default", "aic"):
+    if source in ("default", "aic", "affine"):
         return source
     if f"{kind}:DIR" not in PREDICTORS:
         kind_of = f"{kind}:DIR" if ":" in source else source
@@ -267,7 +240,7 @@ def _layout(given: Deployment, scheduler: Settings, length: int, model: Model, d
         tensor_parallel_size=given.tensor_parallel_size,
         pipeline_parallel_size=given.pipeline_parallel_size,
         max_model_len=length,
-        gpu_memory_utilization=given.gpu_memory_utilization,
+        gpu_memory_utilization=utilization_of(given, scheduler),
         planner=given.memory.planner,
         block_size=scheduler.block_size,
         watermark=scheduler.watermark,
@@ -280,6 +253,7 @@ def _layout(given: Deployment, scheduler: Settings, length: int, model: Model, d
         expert_parallel=given.enable_expert_parallel,
         pipeline_layers=given.pipeline_layers,
         padding=padding_of(device.compute_capability),
+        null_blocks=int(scheduler.release is not None),
     )
 
 
@@ -289,10 +263,6 @@ def _plan(layout: Layout, scheduler: Settings, model: Model, device: Device, nod
     except DoesNotFitError as error:
         way_out = parallelism.advice(model, device, node, layout, scheduler.policy.pipelines)
         raise DoesNotFitError(f"{error}; {way_out}") from None
-
-
-def _absolute(policy: str) -> str:
-    return str(Path(policy).absolute()) if schedulers.is_function(policy) else policy
 
 
 def _absolute_file(name: str) -> str:

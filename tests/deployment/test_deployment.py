@@ -12,29 +12,35 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from fastsim.deployment import settings
 from fastsim.deployment.resolved import Deployment, Resolved, resolve
+from fastsim.deployment.schedulers import POLICIES
 from fastsim.errors import CatalogError, ConfigError, DoesNotFitError, InputError
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 SMALL: dict[str, Any] = {"model": "llama-2-7b", "device": "a100", "max_model_len": 4096}
 
 
-def resolved(*overrides: str, **settings: Any) -> Resolved:
-    return resolve(Deployment.load(SMALL | settings, overrides))
+def resolved(*overrides: str, **given: Any) -> Resolved:
+    return resolve(Deployment.load(SMALL | given, overrides))
 
 
-def fault(*overrides: str, **settings: Any) -> str:
+def fault(*overrides: str, **given: Any) -> str:
     with pytest.raises(InputError) as caught:
-        resolved(*overrides, **settings)
+        resolved(*overrides, **given)
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+OF_VLLM_V1 = {f"scheduler.{name}" for name in settings.OF_VLLM_V1}
+OPEN = {"engine", "pipeline_layers", "predictor.affine"} | OF_VLLM_V1  # what other policies leave null
 
 
 def test_the_shipped_default_runs() -> None:
     default = resolve(Deployment.load())
     assert default.model.name == "meta-llama/Meta-Llama-3-8B" and default.device.name == "h100"
     assert default.num_gpus == 1 and default.warnings == ()
-    assert [name for name, value in flat(default.deployment).items() if value is None] == ["pipeline_layers"]
+    assert {name for name, value in flat(default.deployment).items() if value is None} == OPEN
 
 
 def flat(deployment: Deployment) -> dict[str, Any]:
@@ -49,6 +55,7 @@ def test_keys_and_their_order_are_the_contract() -> None:
         "model",
         "device",
         "node",
+        "engine",
         "dtype",
         "quantization",
         "kv_cache_dtype",
@@ -71,7 +78,15 @@ def test_keys_and_their_order_are_the_contract() -> None:
         "scheduler.watermark",
         "scheduler.max_waiting_iters",
         "scheduler.num_blocks",
+        "scheduler.scheduling_policy",
+        "scheduler.enable_prefix_caching",
+        "scheduler.enable_chunked_prefill",
+        "scheduler.async_scheduling",
+        "scheduler.long_prefill_token_threshold",
+        "scheduler.scheduler_reserve_full_isl",
+        "scheduler.empty_step_sleep_s",
         "predictor.source",
+        "predictor.affine",
         "predictor.compose",
         "seed",
     ]
@@ -137,7 +152,7 @@ def test_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 @given(
     st.sampled_from(["llama-2-7b", "qwen2.5-7b", "phi-2", "mistral-nemo"]),
     st.sampled_from(["a100", "h100", "a40", "rtx_pro_6000"]),
-    st.sampled_from(["vllm", "sarathi", "orca", "lightllm", "faster_transformer"]),
+    st.sampled_from(list(POLICIES)),
     st.sampled_from([1, 2, 3, 4, 8]),
     st.sampled_from([1, 2, 4]),
     st.integers(1, 4096),
@@ -150,7 +165,8 @@ def test_resolving_again_changes_nothing(model: str, device: str, policy: str, t
     except InputError as error:
         assert "valid: " in str(error) or "fits" in str(error) or "no parallelism" in str(error)
         return
-    assert [name for name, value in flat(once.deployment).items() if value is None] == ["pipeline_layers"]
+    left = {name for name, value in flat(once.deployment).items() if value is None}
+    assert left == (OPEN - {"engine"} - OF_VLLM_V1 if policy == "vllm_v1" else OPEN)
     assert resolve(once.deployment).deployment == once.deployment
     assert once.micro_batch_size >= 1 and once.max_batch_size >= 1 and once.memory.num_blocks >= 1
 

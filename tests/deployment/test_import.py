@@ -126,7 +126,7 @@ def test_limits_that_the_command_leaves_open(
     scheduler = imported.deployment.scheduler
     budget = scheduler.chunk_size if policy == "sarathi" else scheduler.max_num_batched_tokens
     assert (scheduler.policy, scheduler.max_num_seqs, budget) == (policy, seqs, tokens)
-    assert imported.deployment.gpu_memory_utilization == (0.92 if "0.33" in image else 0.9)
+    assert resolve(imported.deployment).gpu_memory_utilization == (0.92 if "0.33" in image else 0.9)
 
 
 POD = """

@@ -27,7 +27,8 @@ def show(account: dict[str, Any], as_json: bool) -> None:
         stages.add_row(str(number), str(stage["layers"]), *sizes, f"{stage['kv_bytes_per_token']:,}")
     console.print(stages)
     blocks = f" ({account['num_blocks']:,} blocks of {account['block_size']})"
-    if account["num_blocks"] * account["block_size"] != account["kv_tokens"]:  # windows: see the note
+    beside = account["kv_tokens"] - account["num_blocks"] * account["block_size"]  # of vLLM's null block
+    if beside not in (0, account["block_size"]):  # windows: see the note
         blocks = ""
     console.print(
         f"\nKV cache of a replica: {account['kv_tokens']:,} tokens, {account['concurrency']:.2f} requests of "

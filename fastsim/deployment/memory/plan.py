@@ -74,7 +74,7 @@ def _plan(model: Model, device: Device, layout: Layout) -> MemoryPlan:
         check_longest(model, device, layout)
         tokens = min(_tokens(model, device, layout, stage) for stage in range(layout.pipeline_parallel_size))
         # Every layer is taken to keep all tokens, but a request of max_model_len fits where the engine starts.
-        num_blocks = max(fitting, min(per_sequence, tokens // layout.block_size))
+        num_blocks = max(fitting - layout.null_blocks, min(per_sequence, tokens // layout.block_size))
     return MemoryPlan(
         num_blocks=num_blocks,
         max_batch_size=max(1, num_blocks // (per_sequence * layout.pipeline_parallel_size)),

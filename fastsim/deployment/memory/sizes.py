@@ -34,6 +34,7 @@ class Layout:
     expert_parallel: bool = False
     pipeline_layers: tuple[int, ...] | None = None  # of each stage; None: as vLLM cuts them
     padding: Padding = TRITON  # of experts in mxfp4
+    null_blocks: int = 0  # planned blocks that hold no tokens: vLLM V1 keeps one
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,15 +46,17 @@ TAKEN: Mapping[str, tuple[str, ...]] = {
     "max_num_batched_tokens": ("scheduler.max_num_batched_tokens", "scheduler.chunk_size"),
     "block_size": ("scheduler.block_size",),
     "num_gpu_blocks_override": ("scheduler.num_blocks",),
-    "enable_chunked_prefill": ("scheduler.policy",),
+    "enable_chunked_prefill": ("scheduler.enable_chunked_prefill",),
+    "enable_prefix_caching": ("scheduler.enable_prefix_caching",),
+    "scheduling_policy": ("scheduler.scheduling_policy",),
+    "async_scheduling": ("scheduler.async_scheduling",),
+    "long_prefill_token_threshold": ("scheduler.long_prefill_token_threshold",),
+    "scheduler_reserve_full_isl": ("scheduler.scheduler_reserve_full_isl",),
 }
 
 # Flags of what is not simulated: the values that leave it out, beside null, and a sentence about it.
 LOST: Mapping[str, tuple[tuple[object, ...], str]] = {
     "enforce_eager": ((False,), "eager mode is not simulated: CUDA graphs are always on"),
-    "enable_prefix_caching": ((False,), "prefix caching is not simulated: every prompt is computed whole"),
-    "scheduling_policy": (("fcfs",), "priorities are not simulated: requests are admitted in order of arrival"),
-    "async_scheduling": ((True, "auto"), "scheduling is taken to overlap with the work of the GPU"),
     "speculative_config": ((), "speculative decoding is not simulated"),
     "speculative_model": ((), "speculative decoding is not simulated"),
     "num_speculative_tokens": ((0,), "speculative decoding is not simulated"),
@@ -71,7 +73,6 @@ LOST: Mapping[str, tuple[tuple[object, ...], str]] = {
     "num_scheduler_steps": ((1,), "several steps for one call of the scheduler are not simulated"),
     "scheduler_delay_factor": ((0,), "delaying prompts on purpose is not simulated"),
     "preemption_mode": (("recompute",), "swapping is not simulated: a preempted request is computed again"),
-    "long_prefill_token_threshold": ((0,), "a limit for the chunks of long prompts is not simulated"),
     "max_num_partial_prefills": ((1,), "several prompts in chunks at once are not simulated"),
     "max_long_partial_prefills": ((1,), "several prompts in chunks at once are not simulated"),
     "scheduler_cls": ((), "a scheduler of your own is scheduler.policy, file.py:function"),
@@ -109,7 +110,7 @@ nnodes node_rank num_lookahead_slots optimization_level otlp_traces_endpoint ove
 override_neuron_config override_pooler_config pooler_config port prefix_caching_hash_algo
 profiler_config prompt_adapters pt_load_map_location quantization_param_path ray_workers_use_nsight reasoning_parser
 reasoning_parser_plugin response_role return_tokens_as_token_ids revision root_path runner safetensors_load_strategy
-scheduler_reserve_full_isl served_model_name show_hidden_metrics_for_version skip_mm_profiling skip_tokenizer_init
+served_model_name show_hidden_metrics_for_version skip_mm_profiling skip_tokenizer_init
 stream_interval structured_outputs_config swap_space task tokenizer tokenizer_mode tokenizer_revision tool_call_parser
 tool_parser_plugin tool_server trust_remote_code ubatch_size uds use_tqdm_on_load use_v2_block_manager
 uvicorn_log_level video_pruning_rate worker_cls worker_extension_cls worker_use_ray

@@ -8,6 +8,7 @@ from typing import Any
 
 from fastsim.catalog.load import load_device, load_model
 from fastsim.deployment.resolved import Deployment, Resolved, resolve
+from fastsim.deployment.settings import OF_VLLM_V1
 from fastsim.deployment.vllm import command, defaults, gpus, manifest, models, shell, words
 from fastsim.deployment.vllm.command import Flag, Flags
 from fastsim.deployment.vllm.flags import TAKEN
@@ -16,6 +17,11 @@ from fastsim.errors import ConfigError, DoesNotFitError
 from fastsim.files.documents import read_text, short
 
 DEFAULT_GPU = "h100"
+LEFT_OUT = {
+    "enable_prefix_caching": "prefix caching is not simulated: every prompt is computed whole",
+    "scheduling_policy": "priorities are not simulated: requests are admitted in order of arrival",
+    "long_prefill_token_threshold": "a limit for the chunks of long prompts is not simulated",
+}
 MAX_TEXT = 2**20  # characters
 SUFFIXES = (".yaml", ".yml", ".json", ".sh", ".txt")
 YAML = re.compile(r"\s*(---(\s|$)|[\w./\"'-]+:(\s|$)|- |\[(?!\w)|\{)")
@@ -138,6 +144,10 @@ def _settings(flag: str, one: Flag, model: str, notes: list[str]) -> dict[str, A
         meant = words.meaning(flag, one.value, model)
     except ConfigError as problem:
         raise ConfigError(f"{one.spelling}: {problem}") from None
+    if flag in OF_VLLM_V1:
+        if one.value not in (None, False, 0, "fcfs", "auto") and flag in LEFT_OUT:
+            notes.append(f"{one.spelling}: {LEFT_OUT[flag]}; left out")
+        return {}
     if meant is None or meant.unchanged:
         notes.append(f"{one.spelling}: changes nothing that is simulated")
     elif meant.lost:

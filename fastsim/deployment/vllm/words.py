@@ -16,14 +16,11 @@ from fastsim.files.schema import value_of
 POLICIES = (
     {
         "fcfs": "is the order in which all policies admit requests; name how batches are formed",
-        "priority": "is not simulated: requests are admitted in order of arrival",
+        "priority": "is a scheduler.scheduling_policy, of policy vllm_v1; name how batches are formed",
     }
     | dict.fromkeys(("v0", "vllm_v0", "vllm-v0"), "is called vllm")
-    | dict.fromkeys(
-        ("v1", "vllm_v1", "vllm-v1", "chunked_prefill"),
-        "is unknown; the nearest is sarathi, with chunk_size as vLLM's max_num_batched_tokens, and vllm is vLLM v0, "
-        "which batches whole prompts",
-    )
+    | dict.fromkeys(("v1", "vllm-v1"), "is called vllm_v1")
+    | {"chunked_prefill": "is what vllm_v1 does by default, and sarathi without an engine's rules"}
 )
 
 
@@ -68,9 +65,9 @@ def _value(name: str, value: Any, model: Any) -> Any:
             return values.max_model_len(value)
         case "data_parallel_size":
             return values.data_parallel_size(value, model)
-        case "enable_chunked_prefill":
-            return {True: "sarathi", False: "vllm"}.get(value, value) if isinstance(value, bool) else value
-        case "model":
+        case "async_scheduling" if value == "auto":
+            return None
+        case "model" | "scheduling_policy":
             return value
     return values.whole(value)
 
@@ -125,7 +122,7 @@ def _put(kept: dict[str, Any], path: Key, new: Any, document: Document, key: Key
     if not isinstance(group, dict):  # which the schema reports
         return
     name, there = str(path[-1]), group.get(str(path[-1]))
-    if None not in (there, new) and there != new and not _same_chunking(path, there, new):
+    if None not in (there, new) and there != new:
         _contradict(document.where(key), _at(document.values, key), f"{'.'.join(map(str, path))} {short(there)}")
     if there is None and (new is not None or path == key):  # null under another name leaves the setting open
         group[name] = new
@@ -135,14 +132,6 @@ def _at(given: Any, key: Key) -> Any:
     for part in key:
         given = given[part]
     return given
-
-
-def _same_chunking(path: Key, there: Any, new: Any) -> bool:
-    """Whether a policy chunks prompts as the policy does that a flag about chunking stands for."""
-    if path != ("scheduler", "policy") or not isinstance(there, str):
-        return False
-    known = schedulers.is_function(there) or there in schedulers.POLICIES
-    return not known or (new in schedulers.POLICIES and schedulers.of(there).chunked == schedulers.of(new).chunked)
 
 
 def _contradict(where: str, value: Any, other: str) -> None:
