@@ -30,6 +30,11 @@ REQUESTS = (
     Column("num_restarts", "int32", "", "times it was preempted and had to compute its tokens again"),
 )
 
+# Of the policy vllm_v1.
+ENGINE = (
+    Column("num_cached_tokens", "int32", "tokens", "tokens found in the prefix cache when it was first admitted"),
+)
+
 # Of workloads that have these columns; they are as in the workload.
 WORKLOAD = (
     Column("session_id", "int64", "", "session that it is a turn of"),
@@ -68,5 +73,10 @@ ITERATIONS = (
     Column("num_seqs", "int32", "requests", "requests in the batch"),
     Column("num_tokens", "int32", "tokens", "tokens processed"),
     Column("num_prefill_tokens", "int32", "tokens", "prompt tokens among them"),
-    Column("kv_blocks_used", "int32", "blocks", "KV blocks held on the replica when the stage starts"),
+    Column(
+        "kv_blocks_used",
+        "int32",
+        "blocks",
+        "KV blocks held on the replica when the stage starts; vllm_v1: when the batch is formed",
+    ),
 )

@@ -46,7 +46,10 @@ def with_workload(columns: dict[str, NDArray[Any]], workload: Workload) -> dict[
 
 
 def request_columns(
-    requests: Requests, num_prompt_tokens: NDArray[np.int32], num_stages: int
+    requests: Requests,
+    cached: NDArray[np.int32],
+    num_prompt_tokens: NDArray[np.int32],
+    num_stages: int,
 ) -> dict[str, NDArray[Any]]:
     """Return the columns of requests.parquet, which take over the arrays of ``requests`` to save memory.
 
@@ -54,6 +57,8 @@ def request_columns(
     ----------
     requests : kernels.state.Requests
         The requests at the end of a simulation. Their arrays hold other values afterwards.
+    cached : int32[n]
+        Tokens of each request that were found in the prefix cache; int32[0] where the policy is not vllm_v1.
     num_prompt_tokens : int32[n]
         Prompt tokens of each request.
     num_stages : int
@@ -62,7 +67,8 @@ def request_columns(
     Returns
     -------
     dict of str to array[n]
-        By name, in the order of columns.REQUESTS, then of columns.BREAKDOWN if the simulation kept detail.
+        By name, in the order of columns.REQUESTS, then of columns.ENGINE where the policy is vllm_v1, and of
+        columns.BREAKDOWN if the simulation kept detail.
     """
     # These three arrays are no longer needed, so columns of the same type are written into their memory.
     output_buffer, tpot_buffer, preempted_buffer = requests.processed, requests.last_token_at, requests.started_at
@@ -90,5 +96,6 @@ def request_columns(
         "execution_time": requests.execution_time,
         "preempted_time": preempted_time,
         "num_restarts": requests.restarts,
+        **({"num_cached_tokens": cached} if len(cached) else {}),
         **breakdown_columns(requests, num_stages),
     }

@@ -16,7 +16,7 @@ from pyarrow.csv import write_csv
 from fastsim.deployment.resolved import Resolved
 from fastsim.files.writing import replacing
 from fastsim.predictors.build import Built
-from fastsim.result.columns import BREAKDOWN, ITERATIONS, REQUESTS, WORKLOAD, Column
+from fastsim.result.columns import BREAKDOWN, ENGINE, ITERATIONS, REQUESTS, WORKLOAD, Column
 from fastsim.result.metrics.definitions import definitions
 from fastsim.result.metrics.goodput import judge
 from fastsim.result.metrics.objectives import Objective, missed
@@ -215,7 +215,7 @@ def wrap(
 
 def request_table(columns: dict[str, NDArray[Any]], config: dict[str, Any]) -> pa.Table:
     """Return the table of requests.parquet, with ``config`` in its metadata; it shares the memory of ``columns``."""
-    known = [column for column in (*REQUESTS, *BREAKDOWN, *WORKLOAD) if column.name in columns]
+    known = [column for column in (*REQUESTS, *ENGINE, *BREAKDOWN, *WORKLOAD) if column.name in columns]
     return _table(known, columns, config)
 
 
@@ -224,7 +224,8 @@ def config_of(resolved: Resolved, workload: Workload, provenance: dict[str, Any]
 
     The Parquet files carry the same in their metadata. ``provenance`` is that of the operator times.
     """
-    workload = replace(workload, block_hashes=None)  # nothing that is simulated reads them
+    if resolved.scheduler.release is None or not resolved.scheduler.enable_prefix_caching:
+        workload = replace(workload, block_hashes=None)  # nothing that is simulated reads them
     if resolved.router != "pinned":
         workload = replace(workload, replica_id=None)  # the router ignores it, so the result does not follow from it
     device = asdict(resolved.device)

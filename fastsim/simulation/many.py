@@ -207,7 +207,7 @@ def _run(job: _Job, tables: _Tables, arena: Arena, keep: bool, detail: bool, sto
         finish(kernel, lane, built.cost, limits, stop)
         kernel_s = time.perf_counter() - started
         explain_end(resolved, lane)
-        columns = request_columns(lane.requests, stream.num_prompt_tokens, limits.num_stages)
+        columns = request_columns(lane.requests, lane.engine.cached, stream.num_prompt_tokens, limits.num_stages)
         columns = with_workload(columns, job.workload)
         summary = summarise(resolved, columns, lane.replicas, lane.tbt, built.provenance)
         if measures := measures_of([lane]):

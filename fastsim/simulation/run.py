@@ -182,10 +182,11 @@ def run(job: Job, cost: Cost, iterations: bool = False, detail: bool = False) ->
     explain_end(resolved, lanes[0])
     arrived_at = lanes[0].requests.arrived_at if job.stream.following else job.stream.arrived_at
     requests, replicas = release(lanes[0].requests, arrived_at), lanes[0].replicas
+    cached = lanes[0].engine.cached
     tbt = np.sum([lane.tbt for lane in lanes], axis=0)
     measures = measures_of(lanes)
     del lanes
-    columns = request_columns(requests, job.stream.num_prompt_tokens, limits.num_stages)
+    columns = request_columns(requests, cached, job.stream.num_prompt_tokens, limits.num_stages)
     columns = with_workload(columns, job.workload)
     return Outcome(columns, replicas, tbt, logs, measures), kernel_s
 
