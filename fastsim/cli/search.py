@@ -18,6 +18,7 @@ from fastsim.cli import options
     help="What to rank by: qps_per_dollar, qps_per_watt, cost or latency.",
 )
 @click.option("--rate", type=float, help="Requests per second at which cost and latency are compared.")
+@click.option("--users", is_flag=True, help="Find how many users can wait for their answers, instead of a rate.")
 @click.option("--requests", type=int, help="Requests per full run.  [default: the space's, else 16,000]")
 @click.option(
     "--tolerance",
@@ -51,6 +52,7 @@ def search(
     slos: tuple[str, ...],
     rank: str,
     rate: float | None,
+    users: bool,
     requests: int | None,
     tolerance: float,
     pareto: str,
@@ -81,6 +83,8 @@ def search(
     from fastsim.planning.store import metrics_of, save
     from fastsim.sweeps.space import Space
 
+    if users and sensitivity:
+        raise click.UsageError("--sensitivity varies the objectives of rates; leave it or --users out")
     metrics = metrics_of(pareto, rate)
     candidates = Space.load(space, yes=yes).with_workload(unit=unit, too_long=too_long)
     check_space(candidates, policies)
@@ -90,6 +94,7 @@ def search(
 
         cluster = connect(dask)
     asked: dict[str, Any] = {"rank": rank, "rate": rate, "num_requests": requests, "tolerance": tolerance, "yes": yes}
+    asked["users"] = users
     interrupt.resumes(out, "found")
     with cluster as client, progress_module.progress("Searching") as progress:
         found = find(candidates, budget, slos, **asked, out=out, threads=threads, client=client, progress=progress)

@@ -30,7 +30,7 @@ class Candidate:
     settings: dict[str, Any]  # by dotted field: those that vary in the space, and num_replicas
     resolved: Resolved
     single: Resolved  # the same deployment with one replica
-    unit: Workload  # at 1 request/s
+    unit: Workload  # at 1 request/s, unless users are looked for
     digest: str
     single_digest: str
 
@@ -56,13 +56,15 @@ def candidates(
     num_requests: int | None,
     default_requests: int,
     *,
+    users: bool = False,
     yes: bool = False,
 ) -> tuple[list[Candidate], dict[str, int]]:
     """List the candidates of a space, and count the combinations that were left out, by reason.
 
     ``default_requests``: of a workload that is drawn from a description and does not give their number. If the space
-    does not vary ``num_replicas``, a candidate has as many replicas as the budget pays for. Raises ConfigError if the
-    space is invalid or no candidate is left.
+    does not vary ``num_replicas``, a candidate has as many replicas as the budget pays for. ``users``: whether numbers
+    of users are looked for, who send the requests at any rate. Raises ConfigError if the space is invalid or no
+    candidate is left.
     """
     space = Space.load(source, yes=yes)
     for name in FOUND_BY_SEARCH:
@@ -70,7 +72,7 @@ def candidates(
             raise ConfigError(
                 f"{space.source}: {name}: a search finds the rate of each deployment itself; leave it out"
             )
-    space = replace(space, base=replace(space.base, workload=_at_one(space, num_requests, default_requests)))
+    space = replace(space, base=replace(space.base, workload=_at_one(space, num_requests, default_requests, users)))
     by_digest: dict[str, Candidate] = {}
     num_over_budget = 0
     for configuration in space.configurations():
@@ -85,7 +87,7 @@ def candidates(
             if not fixed:
                 resolved = _with_replicas(configuration.deployment, affordable)
         single = _with_replicas(configuration.deployment, 1)
-        unit = _unit(configuration.workload)
+        unit = configuration.workload if users else _unit(configuration.workload)
         candidate = Candidate(
             settings={**configuration.settings, "num_replicas": resolved.num_replicas},
             resolved=resolved,
@@ -113,9 +115,11 @@ def _check_figures(source: str, device: Device) -> None:
             )
 
 
-def _at_one(space: Space, num_requests: int | None, default_requests: int) -> dict[str, Any]:
-    """The workload of a space at 1 request/s."""
+def _at_one(space: Space, num_requests: int | None, default_requests: int, users: bool) -> dict[str, Any]:
+    """The workload of a space at 1 request/s, or, if ``users`` are looked for, at any rate."""
     workload = {**space.base.workload, "rate": 1.0}
+    if users:
+        workload = {key: value for key, value in workload.items() if key not in ("rate", "users")}
     if num_requests is not None:
         workload["num_requests"] = num_requests
     elif is_description(workload["source"]):

@@ -27,7 +27,6 @@ from fastsim.workload.loading import is_description, is_loop, synthesise
 from fastsim.workload.loading import load as load_workload
 
 TOLERANCE = 0.01
-ROUNDS = 10  # requests that each user sends in a run, at least
 
 
 @dataclass(frozen=True)
@@ -256,12 +255,11 @@ def _highest_rate(
 def _most_users(
     prober: Prober, guess: float, objectives: Sequence[Objective], tolerance: float, step: float = 1.3
 ) -> Bracket:
-    """Bracket the highest number of users, at most a tenth of the requests that they send in a run.
+    """Bracket the highest number of users, of which each sends ROUNDS requests in a run at least.
 
     The numbers that are tried begin at ``guess`` and double, whatever the ``step``.
     """
-    most = max(1, prober.num_requests // ROUNDS)
-    return most_users(lambda users: prober.with_users(users, objectives), int(guess), most, tolerance)
+    return most_users(lambda users: prober.with_users(users, objectives), int(guess), prober.most_users, tolerance)
 
 
 def _found(bracket: Bracket, users: bool) -> float:

@@ -26,16 +26,18 @@ def halve(
     journal: Journal,
     workers: Evaluators,
     progress: Progress | None,
+    users: bool = False,
 ) -> Outcomes:
     """The outcomes of all candidates on the last of the rungs ``steps`` that each reaches.
 
-    ``rate``: the target of the ranking, requests/s. Outcomes that the journal has already are not computed again.
+    ``rate``: the target of the ranking, requests/s. ``users``: whether these are looked for.
+    Outcomes that the journal has already are not computed again.
     """
     target = rate if ranking.only_at_rate else None
     outcomes: dict[str, tuple[Rung, Outcome]] = {}
     remaining = everything
     for rung in steps:
-        tasks = _tasks(remaining, rung, objectives, target, outcomes)
+        tasks = _tasks(remaining, rung, objectives, target, outcomes, users)
         _evaluate(tasks, journal, workers, _share(progress, rung.number - 1, len(steps)))
         for candidate in remaining:
             outcomes[candidate.digest] = rung, _outcome(candidate, rung, journal)
@@ -56,6 +58,7 @@ def _tasks(
     objectives: Sequence[Objective],
     target: float | None,
     before: Outcomes,
+    users: bool,
 ) -> dict[str, dict[str, Any]]:
     """The arguments of ``evaluate`` for each outcome that a rung needs, by its key; ``before``: of earlier rungs."""
     tasks: dict[str, dict[str, Any]] = {}
@@ -71,6 +74,7 @@ def _tasks(
             "ceiling": known.ceiling * share or None,
             "known_within": before[candidate.digest][0].tolerance if candidate.digest in before else COARSE,
             "target": None if target is None else target * share,
+            "users": users,
         }
         tasks.setdefault(_key(candidate, rung), task)
     return tasks

@@ -55,17 +55,29 @@ def of_users(
 
 
 def of_search(
-    feasible: "Sequence[tuple[Candidate, Row]]", objectives: Sequence[Objective], tolerance: float
+    feasible: "Sequence[tuple[Candidate, Row]]", objectives: Sequence[Objective], tolerance: float, users: bool = False
 ) -> Iterator[str]:
-    """Notes on the ranking of a search; ``feasible``: candidates with a score above 0 and their rows, best first."""
+    """Notes on the ranking of a search; ``feasible``: candidates with a score above 0 and their rows, best first.
+
+    ``users``: whether these were looked for.
+    """
     if not feasible:
-        yield f"no configuration meets {', '.join(map(str, objectives))} at any rate"
+        least = "with any number of users" if users else "at any rate"
+        yield f"no configuration meets {', '.join(map(str, objectives))} {least}"
         return
     winner, row = feasible[0]
     close = [other for _, other in feasible[1:] if other["score"] >= (1 - TIE) * row["score"]]
     ties = sum(other["rung"] == row["rung"] for other in close)
     if ties:
         yield f"{ties} more {'is' if ties == 1 else 'are'} within {TIE:.0%} of the winner, which is too close to call"
+    if users:
+        capped = sum(not each["limited_by"] for _, each in feasible)
+        if capped:
+            yield (
+                f"{capped} of them meet the objectives with as many users as a tenth of their requests; use more "
+                "requests to tell how many they serve"
+            )
+        return
     yield from _of_overload(objectives, winner.unit, row["capacity"], tolerance, "the winner's run")
 
 

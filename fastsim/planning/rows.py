@@ -1,6 +1,7 @@
 """The rows of a search's table, and what limits its best candidates."""
 
 from collections.abc import Mapping, Sequence
+from math import ceil
 
 from fastsim.planning.candidates import Candidate
 from fastsim.planning.ranking import Ranking, dollars_at, score
@@ -10,6 +11,7 @@ from fastsim.result.metrics.definitions import flatten
 from fastsim.result.metrics.objectives import Objective
 from fastsim.simulation.many import simulate_many
 from fastsim.sweeps.configuration import Row
+from fastsim.workload import Workload
 
 BEYOND = 1.05  # times the capacity: more than a candidate can serve, as rates are found to a per cent
 
@@ -32,11 +34,18 @@ def rows_of(
         for row, candidate in zip(rows, order, strict=True)
         if outcomes[candidate.digest][0].whole and row["capacity"]
     ]
-    jobs = [(candidate.resolved, at_rate(candidate.unit, row["capacity"])) for row, candidate in best]
+    jobs = [(candidate.resolved, _served(candidate, row)) for row, candidate in best]
     for (row, _), run in zip(best, simulate_many(jobs, threads=threads), strict=True):
         if run.summary is not None:
             row |= flatten(run.summary)
     return rows
+
+
+def _served(candidate: Candidate, row: Row, share: float = 1.0) -> Workload:
+    """The requests at ``share`` times the capacity of a candidate, or with so many times its users."""
+    if "users" in row:
+        return candidate.unit.with_users(ceil(row["users"] * share))
+    return at_rate(candidate.unit, share * row["capacity"])
 
 
 def _row(candidate: Candidate, rung: Rung, outcome: Outcome, ranking: Ranking, rate: float | None) -> Row:
@@ -64,6 +73,8 @@ def _row(candidate: Candidate, rung: Rung, outcome: Outcome, ranking: Ranking, r
         "error": outcome.error,
         "digest": candidate.digest,
     }
+    if outcome.users is not None:
+        row["users"] = outcome.users
     if outcome.rate > 0 and rate is not None:
         row["dollars_per_hour_at_rate"] = dollars_at(candidate, outcome.rate, rate)
     for name, value in (outcome.figures or {}).items():
@@ -76,13 +87,14 @@ def limit_of(candidate: Candidate, row: Row, objectives: Sequence[Objective]) ->
     from fastsim.simulation.run import simulate
 
     deployment, capacity = candidate.resolved.deployment, row["capacity"]
-    summary = simulate(deployment, at_rate(candidate.unit, capacity)).summary
+    summary = simulate(deployment, _served(candidate, row)).summary
     use, restarts = summary["utilisation"], summary["totals"]["restarts"]
-    beyond = simulate(deployment, at_rate(candidate.unit, BEYOND * capacity), objectives=objectives).summary
+    beyond = simulate(deployment, _served(candidate, row, BEYOND), objectives=objectives).summary
     verdict = beyond.get("verdict", {}).get("sentence", "")
     limits = row["limited_by"] or "nothing that was asked for"
+    users = f"{row['users']:,} users, who are served " if "users" in row else ""
     sentence = (
-        f"{limits} at {capacity:.4g} requests/s; GPUs busy {use['busy']:.0%}, KV memory up to "
+        f"{limits} at {users}{capacity:.4g} requests/s; GPUs busy {use['busy']:.0%}, KV memory up to "
         f"{use['peak_kv']:.0%} full, {restarts:,} restarts."
     )
     return f"{sentence} At {BEYOND - 1:.0%} more: {verdict}" if verdict else sentence

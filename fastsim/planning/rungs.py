@@ -7,7 +7,7 @@ from typing import Any
 
 from fastsim.deployment.resolved import Resolved
 from fastsim.errors import FastsimError
-from fastsim.planning.bracket import highest_rate
+from fastsim.planning.bracket import highest_rate, most_users
 from fastsim.predictors.build import build_cost
 from fastsim.result.metrics.objectives import Objective
 from fastsim.simulation.arena import Arena
@@ -44,21 +44,23 @@ class Outcome:
     num_runs: int = 0
     num_simulated: int = 0  # requests
     error: str | None = None
+    users: int | None = None  # the most users within the objectives, where these are looked for
 
     def as_dict(self) -> dict[str, Any]:
         """The fields, as the journal keeps them."""
         return asdict(self)
 
 
-def rungs(num_requests: int, tolerance: float) -> tuple[Rung, ...]:
+def rungs(num_requests: int, tolerance: float, users: bool = False) -> tuple[Rung, ...]:
     """The rungs of a search, four unless there are few requests: coarse, fine, a quarter of the requests, all of them.
 
-    The last one finds rates within ``tolerance`` for ``num_requests``; the margins cover the error of each rung.
+    The last one finds rates within ``tolerance`` for ``num_requests``; the margins cover the error of each rung. Where
+    ``users`` are looked for it is the only one, as few requests are sent by few users.
     """
     # The first margin covers the ratio between the two ends of a coarse bracket.
     few, quarter = max(LEAST, num_requests // 16), num_requests // 4
     made = []
-    if num_requests >= 2 * LEAST:
+    if num_requests >= 2 * LEAST and not users:
         made = [Rung(1, few, False, max(COARSE, tolerance), 0.45), Rung(2, few, False, max(0.06, tolerance), 0.25)]
         if quarter > few:
             made.append(Rung(3, quarter, False, max(0.02, tolerance), 0.1))
@@ -75,9 +77,12 @@ def evaluate(
     ceiling: float | None = None,
     known_within: float = COARSE,
     target: float | None = None,
+    users: bool = False,
     arena: Arena | None = None,
 ) -> Outcome:
     """Find the highest rate of a deployment within ``objectives``, or with ``target`` try this rate only, requests/s.
+
+    With ``users``, find the highest number of users who wait for their answers instead.
 
     ``unit``: the requests at 1 request/s. ``guess`` and ``ceiling`` come from an earlier rung, which found its rate
     within ``known_within``. An input that cannot be simulated gives an outcome with an error.
@@ -89,6 +94,10 @@ def evaluate(
             tried = prober.at(target, everything)
             return _outcome(prober, tried if tried.met else None, tried.broken, 0.0)
         ceiling = ceiling or prober.throughput()
+        if users:
+            slots, most = resolved.num_replicas * resolved.scheduler.max_num_seqs, prober.most_users
+            bracket = most_users(lambda each: prober.with_users(each, everything), slots, most, tolerance)
+            return _outcome(prober, bracket.low, bracket.high.broken if bracket.high else (), ceiling)
         # The first two rates are the ends of the bracket that the answer is likely to lie in, so that two may do.
         half = sqrt(1 + known_within)
         start = ceiling / half if guess is None else guess * half
@@ -104,4 +113,5 @@ def evaluate(
 def _outcome(prober: Prober, low: Probed | None, broken: tuple[str, ...], ceiling: float) -> Outcome:
     figures = {name.partition("<")[0]: value for name, value in low.figures.items()} if low else None
     rate = low.rate if low else 0.0
-    return Outcome(rate, ceiling, broken, figures, prober.num_runs, prober.num_simulated)
+    users = low.users if low else None
+    return Outcome(rate, ceiling, broken, figures, prober.num_runs, prober.num_simulated, users=users)

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastsim.errors import ConfigError
 from fastsim.planning import notes
 from fastsim.planning.budget import parse_budget
 from fastsim.planning.candidates import Candidate, candidates
 from fastsim.planning.capacity import TOLERANCE, check
 from fastsim.planning.halving import Outcomes, halve
 from fastsim.planning.journal import Journal
-from fastsim.planning.ranking import Ranking, ranking_of, score
+from fastsim.planning.ranking import RANKINGS, Ranking, ranking_of, score
 from fastsim.planning.rows import limit_of, rows_of
 from fastsim.planning.rungs import rungs
 from fastsim.planning.stream import NUM_REQUESTS
@@ -85,6 +86,7 @@ def search(
     threads: int | None = None,
     client: "Client | None" = None,
     progress: Progress | None = None,
+    users: bool = False,
     yes: bool = False,
 ) -> SearchResult:
     """Find the configurations of a space that serve most within their objectives and a budget.
@@ -121,6 +123,9 @@ def search(
         The client of a Dask cluster whose workers simulate instead of threads.
     progress : callable, optional
         A function that is called with the share of the search that is done, 0 to 1.
+    users : bool
+        Whether to find the number of users who each wait for their answer before they send the next request, as
+        ``capacity`` does, instead of a rate. All configurations are then simulated in full. By default False.
     yes : bool
         Whether a space may have more than 100,000 combinations. By default False.
 
@@ -149,9 +154,13 @@ def search(
     """
     began = time.perf_counter()
     check(tolerance, 0)
+    if users and (rate is not None or (rank in RANKINGS and RANKINGS[rank].at_rate)):
+        raise ConfigError(
+            "users: they wait for their answers, so they have no rate to compare at; rank by qps_per_dollar"
+        )
     ranking, wanted = ranking_of(rank, rate), parse_all(objectives, "--slo") or DEFAULTS
-    everything, dropped = candidates(space, parse_budget(budget), num_requests, NUM_REQUESTS, yes=yes)
-    steps = rungs(min(candidate.unit.num_requests for candidate in everything), tolerance)
+    everything, dropped = candidates(space, parse_budget(budget), num_requests, NUM_REQUESTS, users=users, yes=yes)
+    steps = rungs(min(candidate.unit.num_requests for candidate in everything), tolerance, users)
     about = {
         "version": __version__,
         "objectives": [str(objective) for objective in wanted],
@@ -159,11 +168,12 @@ def search(
         "rate": rate,
         "tolerance": tolerance,
         "requests": [rung.num_requests for rung in steps],
+        **({"users": True} if users else {}),
     }
     workers = Evaluators(threads, client)
     journal = Journal(Path(out) if out else None, about)
     try:
-        outcomes = halve(everything, steps, wanted, ranking, rate, journal, workers, progress)
+        outcomes = halve(everything, steps, wanted, ranking, rate, journal, workers, progress, users)
     finally:
         journal.close()
     order = sorted(everything, key=lambda candidate: _order(candidate, outcomes, ranking, rate), reverse=True)
@@ -176,7 +186,7 @@ def search(
         rate=rate,
         objectives=tuple(map(str, wanted)),
         limits=tuple(limit_of(candidate, row, wanted) for candidate, row in feasible[:EXPLAINED]),
-        notes=(*notes.of_search(feasible, wanted, tolerance), *_said(order, feasible)),
+        notes=(*notes.of_search(feasible, wanted, tolerance, users), *_said(order, feasible)),
         dropped=dropped,
         num_runs=sum(outcome["num_runs"] for outcome in journal.known.values()),
         num_simulated=sum(outcome["num_simulated"] for outcome in journal.known.values()),

@@ -7,11 +7,12 @@ from typing import Any
 from fastsim.catalog import load
 from fastsim.deployment.resolved import Deployment, resolve
 from fastsim.errors import ConfigError, InputError
-from fastsim.planning.capacity import ROUNDS, TOLERANCE, capacity
+from fastsim.planning.capacity import TOLERANCE, capacity
 from fastsim.planning.fleet import SIZES, STEPS, Fleet, known_devices
 from fastsim.planning.stream import NUM_REQUESTS
 from fastsim.result.metrics.objectives import DEFAULTS, Objective, met, parse_all, value
 from fastsim.simulation.many import simulate_many
+from fastsim.simulation.probe import ROUNDS
 from fastsim.simulation.run import Progress
 from fastsim.workload import Workload
 from fastsim.workload.loading import is_description

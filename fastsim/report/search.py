@@ -59,10 +59,11 @@ def search_page(found: SearchResult, varied: Sequence[Variation], metrics: Seque
 
 def _winner(found: SearchResult, best: Row) -> Iterator[Block]:
     """The figures of the winner, what limits it and the runner-up, and notes."""
+    within = "within the objectives" + (f", of {best['users']:,} users" if best.get("users") else "")
     yield Cards(
         [
             Card("Winner", name_of(best), f"{best['num_replicas']} replicas, {best['gpus']} GPUs"),
-            Card("Capacity", f"{best['capacity']:.4g} requests/s", "within the objectives"),
+            Card("Capacity", f"{best['capacity']:.4g} requests/s", within),
             Card("Per dollar", f"{best['qps_per_dollar']:.4g} requests/s", "for $1 an hour"),
             Card("Cost", f"${best['dollars_per_hour']:.2f}/h"),
             Card("Simulations", f"{found.num_runs:,}", f"{found.num_simulated:,} requests in {found.seconds:.1f} s"),

@@ -24,10 +24,12 @@ from fastsim.simulation.lanes import SLICE, get_ready, kernel_of, lay_out_whole,
 from fastsim.simulation.layout import Stream
 from fastsim.simulation.windows import with_windows
 from fastsim.workload import Workload
+from fastsim.workload.following import NONE, previous_turns
 
 # Iterations before the objectives are checked for the first time; every further slice is twice as long as the one
 # before. With several stages, where an iteration takes longer, the first slice is shorter.
 FIRST_SLICE = 4096
+ROUNDS = 10  # requests that each user sends in a run, at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,13 @@ class Prober:
     def num_requests(self) -> int:
         """The number of requests in a probe."""
         return self._unit.num_requests
+
+    @property
+    def most_users(self) -> int:
+        """The most users that are worth a run: each sends ROUNDS requests at least, and a session at least."""
+        unit = self._unit
+        sessions = np.count_nonzero(previous_turns(unit.num_requests, unit.session_id, unit.think_time) == NONE)
+        return max(1, min(unit.num_requests // ROUNDS, int(sessions)))
 
     def at(self, rate: float, objectives: Sequence[Objective]) -> Probed:
         """Simulate at ``rate``, requests/s, until all requests are served or an objective can no longer be met.

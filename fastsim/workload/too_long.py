@@ -44,9 +44,14 @@ def within(workload: Workload, max_model_len: int, too_long: str) -> Workload:
         hashes = workload.block_hashes
         if hashes is not None:
             hashes = hashes.at_most((clipped + outputs) // hashes.block_size)
-        origin = replace(origin, clipped=number, max_model_len=max_model_len)
         return replace(
-            workload, num_prompt_tokens=clipped, num_output_tokens=outputs, block_hashes=hashes, origin=origin
+            workload,
+            num_prompt_tokens=clipped,
+            num_output_tokens=outputs,
+            block_hashes=hashes,
+            # A clipped request ends where max_model_len is reached, which the engine knows.
+            ends_by_stop=None if workload.ends_by_stop is None else workload.ends_by_stop & ~long,
+            origin=replace(origin, clipped=number, max_model_len=max_model_len),
         )
     if number == workload.num_requests:
         raise WorkloadError(

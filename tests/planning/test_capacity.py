@@ -185,3 +185,12 @@ def test_a_rate_from_scaled_times_says_so() -> None:
     assert found.rate > 0 and sum(note.startswith(scaled) for note in found.notes) == 1
     assert found.summary and any(note.startswith(scaled) for note in found.summary["warnings"])
     assert found.summary["operator_times"]["outside"] > 0.8
+
+
+def test_there_are_no_more_users_than_sessions() -> None:
+    """Sessions of 20 turns, of which every number of users up to a tenth of the requests would be too many."""
+    lengths = {"kind": "fixed", "num_prompt_tokens": 20, "num_output_tokens": 5}
+    found = capacity(
+        None, {"lengths": lengths, "sessions": {"turns": 20}}, ["e2e:p99<60s"], num_requests=400, users=True
+    )
+    assert found.users == 20

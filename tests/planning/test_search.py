@@ -59,6 +59,33 @@ def test_a_deployment_has_the_replicas_that_the_budget_pays_for(found: SearchRes
     assert {(row["device"], row["gpus"]) for row in in_dollars.rows} == {("a100", 4), ("h100", 2)}
 
 
+def test_users_are_found_as_capacity_finds_them(tmp_path: Path) -> None:
+    space = {"workload": {"source": "chat", "rate": 3}, "axes": {"device": ["a100", "h100"]}}
+    found = search(space, 2, ["tbt:p99<20ms"], num_requests=2500, users=True)
+    for one, row in zip(found.candidates, found.rows, strict=True):
+        alone = capacity(one.resolved.deployment, "chat", ["tbt:p99<20ms"], num_requests=2500, users=True)
+        assert (row["users"], row["capacity"]) == (alone.users, pytest.approx(alone.rate))
+        assert row["rung"] == 1
+    assert found.rows[0]["qps_per_dollar"] > found.rows[1]["qps_per_dollar"]
+    assert (
+        f"at {found.rows[0]['users']} users, who are served {found.rows[0]['capacity']:.4g} requests/s"
+        in found.limits[0]
+    )
+    for arguments, said in (
+        (["--rank", "cost", "--rate", "5"], "users: they wait for their answers, so they have no rate"),
+        (["--sensitivity"], "--sensitivity varies the objectives of rates"),
+    ):
+        (tmp_path / "space.yaml").write_text(json.dumps(space))
+        ran = CliRunner().invoke(cli, ["search", str(tmp_path / "space.yaml"), "--users", *arguments])
+        assert said in ran.output or said in str(ran.exception)
+    shown = CliRunner().invoke(
+        cli, ["search", str(tmp_path / "space.yaml"), "--users", "--requests", "300", "--out", str(tmp_path / "out")]
+    )
+    assert shown.exit_code == 0
+    assert "users" in shown.output
+    assert "of 30 users" in (tmp_path / "out" / "report.html").read_text()
+
+
 def test_losers_cost_little(found: SearchResult) -> None:
     second = [row for row in found.rows if row["rung"] >= 2]
     assert 8 <= len(second) < 16

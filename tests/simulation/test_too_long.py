@@ -1,6 +1,7 @@
 """Requests that are longer than a deployment takes: refused, dropped or clipped, said, and the same when replayed."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,9 @@ def test_dropped() -> None:
 
 def test_clipped() -> None:
     """Outputs become fewer, down to one, and then the prompt shorter; blocks that are no longer full have no hash."""
-    clipped = within(LONG, 100, "clip")
+    clipped = within(replace(LONG, ends_by_stop=np.ones(4, bool)), 100, "clip")
+    assert clipped.ends_by_stop is not None
+    assert clipped.ends_by_stop.tolist() == [True, False, False, False]
     assert clipped.num_prompt_tokens.tolist() == [90, 99, 99, 40]
     assert clipped.num_output_tokens.tolist() == [10, 1, 1, 60]
     assert clipped.origin == Origin(clipped=3, max_model_len=100)

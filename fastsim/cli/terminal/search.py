@@ -24,6 +24,7 @@ COLUMNS = (
     "scheduler.policy",
     "scheduler.max_num_seqs",
     "scheduler.chunk_size",
+    "users",
     "capacity",
     "qps_per_dollar",
     "dollars_per_hour_at_rate",

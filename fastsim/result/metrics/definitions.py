@@ -209,6 +209,7 @@ HEADLINES = {
         Headline("scheduler.policy", "policy"),
         Headline("scheduler.max_num_seqs", "max seqs"),
         Headline("scheduler.chunk_size", "chunk"),
+        Headline("users", "users"),
         Headline("capacity", "requests/s"),
         Headline("qps_per_dollar", "requests/s per $/h"),
         Headline("dollars_per_hour_at_rate", "$/h at rate"),
