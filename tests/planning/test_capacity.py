@@ -190,7 +190,6 @@ def test_a_rate_from_scaled_times_says_so() -> None:
 def test_there_are_no_more_users_than_sessions() -> None:
     """Sessions of 20 turns, of which every number of users up to a tenth of the requests would be too many."""
     lengths = {"kind": "fixed", "num_prompt_tokens": 20, "num_output_tokens": 5}
-    found = capacity(
-        None, {"lengths": lengths, "sessions": {"turns": 20}}, ["e2e:p99<60s"], num_requests=400, users=True
-    )
+    described = {"lengths": lengths, "sessions": {"turns": 20}, "concurrency": 4}
+    found = capacity(None, described, ["e2e:p99<60s"], num_requests=400)
     assert found.users == 20
