@@ -90,6 +90,13 @@ def _check_affine(predictor: Predictor) -> None:
         )
 
 
+def predictor_notes(predictor: Predictor) -> list[str]:
+    """A sentence where terms are given that are not used."""
+    if predictor.affine is None or predictor.source == "affine":
+        return []
+    return [f"predictor.affine: changes nothing, as predictor.source is {predictor.source}"]
+
+
 def precision_notes(model: Model, quantization: str) -> list[str]:
     """A sentence where a deployment asks for another precision than that in which its checkpoint is quantised."""
     if model.quantization is None or quantization == model.quantization.name:

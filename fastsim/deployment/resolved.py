@@ -11,7 +11,7 @@ from fastsim.catalog.hardware import Device, Node
 from fastsim.catalog.model import Model
 from fastsim.catalog.quantization import Quantization
 from fastsim.deployment import parallelism, stages
-from fastsim.deployment.check import check, precision_notes, warnings
+from fastsim.deployment.check import check, precision_notes, predictor_notes, warnings
 from fastsim.deployment.check_scheduler import check_scheduler, scheduler_notes
 from fastsim.deployment.description import AllToAll, Deployment, Dtype, KvCacheDtype, Predictor
 from fastsim.deployment.memory import plan as plan_module
@@ -207,6 +207,7 @@ def resolve(deployment: Deployment) -> Resolved:
         warnings=(
             *precision_notes(model, given.quantization or "none"),
             *scheduler_notes(given, settings),
+            *predictor_notes(predictor),
             *warnings(settings, length, given.scheduler.num_blocks is not None, model, device, memory),
         ),
     )

@@ -175,7 +175,7 @@ def _paths(schema: "type[BaseModel]", prefix: str = "") -> list[str]:
     """The dotted names of all settings."""
     paths = []
     for name, info in schema.model_fields.items():
-        inner: Any = info.annotation
+        inner = _group(info.annotation)
         paths += _paths(inner, f"{prefix}{name}.") if hasattr(inner, "model_fields") else [prefix + name]
     return paths
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastsim.errors import CatalogError
+from fastsim.predictors import affine
 
 if TYPE_CHECKING:
     from fastsim.deployment.resolved import Resolved
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from fastsim.predictors.times.iteration import Iteration
     from fastsim.predictors.times.times import Floats, OperatorTimes
 
+GIVEN = ("tables", "vidur", "affine")  # sources that say nothing of how their times are known
 CURVES = ("all_reduce", "elementwise", "moe_a2a", "send_recv")  # curves or figures, without a forest
 
 
@@ -51,6 +53,8 @@ def build_cost(resolved: "Resolved") -> Built:
     CatalogError for a device without forests, or without the precision.
     """
     began = time.perf_counter()
+    if affine.is_affine(resolved):
+        return affine.build(resolved)
     if resolved.predictor.source.startswith("tables:"):
         times, provenance = _from_tables(resolved)
         tables = _compose(resolved, times)
@@ -63,12 +67,14 @@ def build_cost(resolved: "Resolved") -> Built:
 def build_costs(resolved: "Resolved", replicates: int, seed: int) -> list[Built]:
     """Build ``replicates`` tables of a deployment, each drawn from the intervals of its operators.
 
-    ``provenance["replicate"]`` holds the number of the draw and the seed. Times given as tables:DIR or vidur:DIR
+    ``provenance["replicate"]`` holds the number of the draw and the seed. Times that are given or Vidur's
     have no interval: all their draws are alike.
     """
     from fastsim.predictors.tables.draws import drawn_tables, drawn_times, factors
 
     built, drawn = build_cost(resolved), []
+    if affine.is_affine(resolved):
+        return affine.draws(built, replicates, seed)
     times = operator_times(resolved)[0] if resolved.predictor.compose == "vidur" else None
     for number, factor in enumerate(factors(built.spread, replicates, seed)):
         began = time.perf_counter()
@@ -102,21 +108,19 @@ def operator_times(resolved: "Resolved") -> "tuple[OperatorTimes, dict[str, Any]
 
 
 def known_of(resolved: "Resolved", iteration: "Iteration") -> "dict[str, Evidence]":
-    """What is known of each operator's time in an iteration; empty for times given as tables:DIR or vidur:DIR."""
+    """What is known of each operator's time in an iteration; empty for times that are given or Vidur's."""
     from fastsim.predictors.times.evidence import evidence_of
 
-    if resolved.predictor.source.partition(":")[0] in ("tables", "vidur"):
+    if resolved.predictor.source.partition(":")[0] in GIVEN:
         return {}
     return evidence_of(resolved, sources_of(resolved), iteration)
 
 
 def times_notes(resolved: "Resolved") -> list[str]:
-    """What a user must know of operator times that were not measured; nothing of those given as tables:DIR or
-    vidur:DIR.
-    """
+    """What a user must know of operator times that were not measured; nothing of times that are given or Vidur's."""
     from fastsim.predictors.times.notes import notes_of
 
-    return [] if resolved.predictor.source.startswith(("tables:", "vidur:")) else notes_of(sources_of(resolved))
+    return [] if resolved.predictor.source.partition(":")[0] in GIVEN else notes_of(sources_of(resolved))
 
 
 def _built(

@@ -5,7 +5,9 @@ from typing import Any
 
 from fastsim.deployment.resolved import Resolved
 from fastsim.errors import ConfigError
-from fastsim.predictors.build import build_cost, known_of
+from fastsim.predictors.affine import explain as affine_times
+from fastsim.predictors.affine import is_affine
+from fastsim.predictors.build import Built, build_cost, known_of
 from fastsim.predictors.tables.by_operator import Row, breakdown, interval, shares
 from fastsim.predictors.times.iteration import Iteration, check
 
@@ -21,11 +23,25 @@ def explain(resolved: Resolved, iteration: Iteration) -> dict[str, Any]:
     if resolved.predictor.compose == "vidur":
         raise ConfigError("predictor.compose: 'vidur' cannot be explained by operator (valid: fastsim)")
     built = build_cost(resolved)
+    if is_affine(resolved):
+        return _described_iteration(resolved, iteration, built, affine_times(resolved, iteration))
     rows = breakdown(built.operators, known_of(resolved, iteration), iteration, resolved.pipeline_parallel_size)
     ops = resolved.operators
     precisions = {gemm.name: gemm.precision for gemm in (*ops.gemms, ops.lm_head)}
     precisions |= {experts.name: experts.precision for experts in ops.all_experts}
     total, (low, high) = math.fsum(row.ms for row in rows), interval(rows)
+    times = {
+        "operators": [_described(row, total, precisions.get(row.name)) for row in rows],
+        "total_ms": total,
+        "interval_ms": [low, high],
+        "shares": shares(rows),
+    }
+    return _described_iteration(resolved, iteration, built, times)
+
+
+def _described_iteration(
+    resolved: Resolved, iteration: Iteration, built: Built, times: dict[str, Any]
+) -> dict[str, Any]:
     return {
         "deployment": resolved.deployment.model_dump(mode="json"),
         "iteration": {
@@ -34,10 +50,7 @@ def explain(resolved: Resolved, iteration: Iteration) -> dict[str, Any]:
             "num_tokens": iteration.num_tokens,
             "num_seqs": iteration.num_seqs,
         },
-        "operators": [_described(row, total, precisions.get(row.name)) for row in rows],
-        "total_ms": total,
-        "interval_ms": [low, high],
-        "shares": shares(rows),
+        **times,
         "provenance": {name: value for name, value in built.provenance.items() if name != "known"},
         "warnings": [*resolved.warnings, *built.provenance.get("notes", [])],
     }

@@ -1,0 +1,74 @@
+"""Times of batches as a sum of given terms, for engines without operator data and for certification."""
+
+import math
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fastsim.deployment.description import Affine
+    from fastsim.deployment.resolved import Resolved
+    from fastsim.predictors.build import Built
+    from fastsim.predictors.times.iteration import Iteration
+
+NS = ("constant_ns", "per_token_ns", "per_sequence_ns", "per_context_token_ns", "per_prefill_token_ns", "per_decode_ns")
+COUNTED = ("batches", "tokens", "sequences", "context", "tokens", "decodes")  # what each term is multiplied by
+
+
+def is_affine(resolved: "Resolved") -> bool:
+    """Whether the times of a deployment's batches are a sum of given terms."""
+    return resolved.predictor.source == "affine"
+
+
+def terms_of(resolved: "Resolved") -> "Affine":
+    """The terms of a deployment; resolve has refused source affine without them."""
+    terms = resolved.predictor.affine
+    assert terms is not None
+    return terms
+
+
+def build(resolved: "Resolved") -> "Built":
+    """What the kernel reads, and where it comes from; no operator has a time of its own."""
+    import numpy as np
+
+    from fastsim.kernels.cost import COMPOSE_AFFINE, Cost
+    from fastsim.predictors.build import Built
+    from fastsim.predictors.tables.compose import NO_FASTSIM, NO_VIDUR
+
+    began = time.perf_counter()
+    terms, stages = terms_of(resolved), resolved.pipeline_parallel_size
+    values = np.array([*(getattr(terms, name) for name in NS), terms.tick_s or 0.0], np.float64)
+    cost = Cost(COMPOSE_AFFINE, stages, NO_VIDUR, NO_FASTSIM, np.ones(stages), values)
+    about = {"source": "affine", "compose": "affine", "affine": terms.model_dump()}
+    return Built(cost, {}, {}, about, time.perf_counter() - began)
+
+
+def draws(built: "Built", number: int, seed: int) -> "list[Built]":
+    """The same times ``number`` times: given terms have no intervals to draw from."""
+    return [
+        replace(built, provenance={**built.provenance, "replicate": {"number": one, "of": number, "seed": seed}})
+        for one in range(number)
+    ]
+
+
+def explain(resolved: "Resolved", iteration: "Iteration") -> dict[str, Any]:
+    """The part of ``explain`` about times: a row for each term, and what the kernel charges on all stages."""
+    terms, stages = terms_of(resolved), resolved.pipeline_parallel_size
+    chunks = sum(tokens for tokens, _ in iteration.chunks)
+    context = chunks + sum(before for _, before in iteration.chunks) + sum(n * kv for n, kv in iteration.decodes)
+    sizes = (1, iteration.num_tokens, iteration.num_seqs, context, chunks, iteration.num_decodes)
+    ns = [getattr(terms, name) * size for name, size in zip(NS, sizes, strict=True)]
+    ms_of_ns = 1e-6 if terms.tick_s is None else terms.tick_s  # a tick stands for 1000 ns
+    whole = math.fsum(ns)
+    total = stages * (whole if terms.tick_s is None else whole // 1000 * 1000) * ms_of_ns
+    rows = [
+        _row(name.removesuffix("_ns"), {what: size}, one * stages * ms_of_ns, stages, one / whole)
+        for name, what, size, one in zip(NS, COUNTED, sizes, ns, strict=True)
+        if one
+    ]
+    return {"operators": rows, "total_ms": total, "interval_ms": [total, total], "shares": {"given": 1.0}}
+
+
+def _row(name: str, shape: dict[str, int], ms: float, count: int, share: float) -> dict[str, Any]:
+    known = {"count": count, "precision": None, "shape": shape, "gflop": 0.0, "mb": 0.0}
+    return {"name": name, **known, "ms": ms, "low_ms": ms, "high_ms": ms, "share": share, "how": "given"}
