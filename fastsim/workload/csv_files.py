@@ -12,6 +12,9 @@ from fastsim.workload.tables import Table, layout_of, short, wanted
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from pyarrow import csv
+
+SCANNED = 2**18  # bytes that are searched at once
 
 
 def read(place: str, head: bytes, data: bytes | None) -> Table:
@@ -26,39 +29,51 @@ def read(place: str, head: bytes, data: bytes | None) -> Table:
     names, cells = _first_rows(head)
     layout = layout_of(names)
     found = [name for name in wanted(layout, names, place) if name != layout.hashes]  # CSV has no lists
-    numbers = _numbers(layout, names, cells)
-
-    def convert(kinds: dict[str, pa.DataType]) -> csv.ConvertOptions:
-        return csv.ConvertOptions(
-            null_values=[""], strings_can_be_null=True, column_types=kinds, include_columns=found or None
-        )
-
-    def source() -> Any:
-        # A relative name with a colon would be the address of a file system.
-        return Path(place).absolute() if data is None else BytesIO(data)
-
-    try:
-        # As integers pyarrow would read hexadecimal ones too.
-        columns = _with_integers(csv.read_csv(source(), convert_options=convert(numbers)), layout)
-    except pa.ArrowInvalid:
-        uneven: list[Any] = []
-
-        def note(row: Any) -> Literal["skip"]:
-            uneven.append(row)
-            return "skip"
-
-        (Path(place).read_bytes() if data is None else data).decode()  # rows that are noted must be text
-        # Row numbers are known only when a single thread reads.
-        reading, parsing = csv.ReadOptions(use_threads=False), csv.ParseOptions(invalid_row_handler=note)
-        columns = csv.read_csv(source(), reading, parsing, convert({}))
-        if uneven:
-            raise WorkloadError(
-                f"{place}: data row {uneven[0].number - 1}: {uneven[0].actual_columns} cells, where the header has "
-                f"{uneven[0].expected_columns}: {short(uneven[0].text)}"
-            ) from None
-        texts = convert(dict.fromkeys(columns.column_names, pa.string()))
-        columns = _without_hexadecimals(columns, csv.read_csv(source(), convert_options=texts))
+    numbers, integers = _numbers(layout, names, cells), _integers(layout, names, cells, place, data)
+    for kinds in (numbers | integers, numbers) if integers else (numbers,):
+        with suppress(pa.ArrowInvalid):
+            columns = _with_integers(csv.read_csv(_source(place, data), convert_options=_convert(kinds, found)), layout)
+            break
+    else:
+        columns = _by_row(place, data, found)
     return Table(place, layout, columns, names or columns.column_names)
+
+
+def _source(place: str, data: bytes | None) -> Any:
+    # A relative name with a colon would be the address of a file system.
+    return Path(place).absolute() if data is None else BytesIO(data)
+
+
+def _convert(kinds: "dict[str, pa.DataType]", found: list[str]) -> "csv.ConvertOptions":
+    from pyarrow import csv
+
+    return csv.ConvertOptions(
+        null_values=[""], strings_can_be_null=True, column_types=kinds, include_columns=found or None
+    )
+
+
+def _by_row(place: str, data: bytes | None, found: list[str]) -> "pa.Table":
+    """Read CSV with cells that are no numbers. Raises WorkloadError at the first row with too many or too few cells."""
+    import pyarrow as pa
+    from pyarrow import csv
+
+    uneven: list[Any] = []
+
+    def note(row: Any) -> Literal["skip"]:
+        uneven.append(row)
+        return "skip"
+
+    (Path(place).read_bytes() if data is None else data).decode()  # rows that are noted must be text
+    # Row numbers are known only when a single thread reads.
+    reading, parsing = csv.ReadOptions(use_threads=False), csv.ParseOptions(invalid_row_handler=note)
+    columns = csv.read_csv(_source(place, data), reading, parsing, _convert({}, found))
+    if uneven:
+        raise WorkloadError(
+            f"{place}: data row {uneven[0].number - 1}: {uneven[0].actual_columns} cells, where the header has "
+            f"{uneven[0].expected_columns}: {short(uneven[0].text)}"
+        )
+    texts = _convert(dict.fromkeys(columns.column_names, pa.string()), found)
+    return _without_hexadecimals(columns, csv.read_csv(_source(place, data), convert_options=texts))
 
 
 def _first_rows(head: bytes) -> tuple[list[str], list[str]]:
@@ -82,6 +97,24 @@ def _numbers(layout: Layout, names: list[str], cells: list[str]) -> "dict[str, p
         if name in layout.arrived_at and (kind := date_type(cell)):
             kinds[name] = kind
     return kinds
+
+
+def _integers(
+    layout: Layout, names: list[str], cells: list[str], place: str, data: bytes | None
+) -> "dict[str, pa.DataType]":
+    """The columns that are read as integers: those with a whole number in the first row, which saves a conversion.
+
+    There are none where a row has an x, as pyarrow would read hexadecimal integers too.
+    """
+    import pyarrow as pa
+
+    whole = {*layout.num_prompt_tokens, *layout.num_output_tokens, "replica_id", "priority", "max_tokens"}
+    found = [name for name, cell in zip(names, cells, strict=False) if name in whole and cell.strip().isdecimal()]
+    with Path(place).open("rb") if data is None else BytesIO(data) as file:
+        file.readline()
+        if found and any(b"x" in part or b"X" in part for part in iter(lambda: file.read(SCANNED), b"")):
+            return {}
+    return dict.fromkeys(found, pa.int64())
 
 
 def date_type(text: str) -> "pa.DataType | None":

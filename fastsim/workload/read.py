@@ -103,10 +103,10 @@ def _complete(table: Table, prompt: str, output: str) -> tuple[Rows, Origin]:
     if layout.measured:
         kept &= ~columns[output].is_null().to_numpy()
     kept &= _not_zero(columns[output])
-    with_output = int(kept.sum())
+    with_output = int(np.count_nonzero(kept))
     if layout not in (OWN, VIDUR):
         kept &= _not_zero(columns[prompt])
-    number = int(kept.sum())
+    number = int(np.count_nonzero(kept))
     if not number:
         raise WorkloadError(
             f"{table.place}: {output}: none of the {len(kept):,} requests has an output; give at least one"
@@ -216,7 +216,9 @@ def _times(table: Table, name: str, unit: str | None, rows: Rows, may_lack: bool
         if unit is not None:
             raise WorkloadError(f"{place}: {name} holds dates, so unit {unit} does not apply; leave it out")
         ticks = column.cast(pa.int64()).to_numpy()
-        return np.asarray((ticks - ticks.min()) / UNITS[column.type.unit], np.float64)
+        seconds: NDArray[np.float64] = (ticks - ticks.min()).astype(np.float64)
+        seconds /= UNITS[column.type.unit]
+        return seconds
     values = as_numbers(column, place, name, rows)
     if not (unit or layout.unit):
         raise WorkloadError(f"{place}: {name}: {values[0].item()!r} may be in any unit; say --unit s, ms, us or ns")

@@ -50,6 +50,7 @@ def test_columns_for_later_are_accepted(tmp_path: Path) -> None:
 
 def test_whole_numbers_may_be_floats(tmp_path: Path) -> None:
     assert load(file(tmp_path, HEADER + "0,512.0,1e2\n")).num_output_tokens.tolist() == [100]
+    assert load(file(tmp_path, HEADER + "0,512,10\n1,512.0,1e2\n")).num_output_tokens.tolist() == [10, 100]
 
 
 def test_byte_order_mark_and_windows_lines(tmp_path: Path) -> None:
