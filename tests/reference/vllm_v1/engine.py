@@ -107,6 +107,8 @@ class Engine:
             if stage == 0:
                 decision.started_at = started_at
         decision.ended_at = time
+        if self.settings.executor_blocks:
+            self.now = time
 
     def goes_on(self, last: Decision) -> bool:
         """Whether the engine schedules again before it has the results of the oldest batch."""

@@ -30,6 +30,9 @@ class Settings:
     scheduler_reserve_full_isl: bool = True  # read by releases with a whole-prompt check
     watermark: float = 0.0  # share of all blocks, the null block included
     empty_step_sleep: float = 0
+    executor_blocks: bool = (
+        False  # the model runs in the engine's process, so sending a batch takes as long as the batch
+    )
 
 
 @dataclass
