@@ -11,7 +11,7 @@ from fastsim.errors import ConfigError
 from fastsim.sweeps.configuration import digest
 from fastsim.sweeps.space import Space
 from fastsim.workload import Workload
-from fastsim.workload.loading import is_description
+from fastsim.workload.loading import is_description, refuse_users_of_tenants
 
 from .budget import Budget
 
@@ -118,6 +118,7 @@ def _check_figures(source: str, device: Device) -> None:
 def _at_one(space: Space, num_requests: int | None, default_requests: int, users: bool) -> dict[str, Any]:
     """The workload of a space at 1 request/s, or, if ``users`` are looked for, at any rate."""
     workload = {**space.base.workload, "rate": 1.0}
+    refuse_users_of_tenants(workload["source"])
     if users:
         workload = {key: value for key, value in workload.items() if key not in ("rate", "users")}
     if num_requests is not None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastsim.deployment.resolved import Resolved
 from fastsim.workload import Workload
-from fastsim.workload.loading import is_description
+from fastsim.workload.loading import is_description, refuse_users_of_tenants
 from fastsim.workload.loading import load as load_workload
 from fastsim.workload.too_long import within
 
@@ -19,8 +19,9 @@ def unit_requests(
 ) -> Workload:
     """Load a workload at 1 request/s, or, if ``users`` are looked for, at any rate.
 
-    NUM_REQUESTS are drawn of a description unless ``num_requests`` is given.
+    NUM_REQUESTS are drawn of a description unless ``num_requests`` is given. Raises ConfigError for tenants with users.
     """
+    refuse_users_of_tenants(workload)
     if num_requests is None and is_description(workload):
         num_requests = NUM_REQUESTS
     return load_workload(workload, rate=None if users else 1.0, num_requests=num_requests, seed=seed)

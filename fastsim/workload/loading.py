@@ -130,13 +130,32 @@ def is_description(spec: "str | Path | Workload | Mapping[str, Any]") -> bool:
 
 
 def is_loop(spec: "str | Path | Workload | Mapping[str, Any]") -> bool:
-    """Whether ``spec`` is a closed loop, or the description of one: users who wait for their answers."""
+    """Whether ``spec`` is a closed loop, or the description of one: users who wait for their answers.
+
+    A description of several tenants is none, as a number of users is not that of each tenant.
+    """
     if isinstance(spec, Workload):
         return spec.is_loop
     document = _description(spec)
     values = document.values if document is not None else {}
     gaps = values.get("gaps", {"kind": "closed_loop"} if "concurrency" in values else None)
-    return isinstance(gaps, Mapping) and gaps.get("kind") == "closed_loop"
+    return "tenants" not in values and isinstance(gaps, Mapping) and gaps.get("kind") == "closed_loop"
+
+
+def refuse_users_of_tenants(spec: "str | Path | Workload | Mapping[str, Any]") -> None:
+    """Raise ConfigError for a description of tenants with users who wait, whose requests have no rate."""
+    document = None if isinstance(spec, Workload) else _description(spec)
+    values = document.values if document is not None else {}
+    listed = values.get("tenants")
+    for group in [values, *listed] if isinstance(listed, list) else []:
+        gaps = group.get("gaps") if isinstance(group, Mapping) else None
+        if gaps is None and isinstance(group, Mapping) and "concurrency" in group:
+            gaps = {"kind": "closed_loop"}
+        if document is not None and isinstance(gaps, Mapping) and gaps.get("kind") == "closed_loop":
+            raise ConfigError(
+                f"{document.where(('tenants',))}: users who wait for their answers are among the tenants, so there is "
+                "no rate of all requests to look for; simulate them, or leave their concurrency out"
+            )
 
 
 def is_workload(name: str) -> bool:

@@ -48,7 +48,10 @@ def draw_mixed(mixed: Mixture, name: str) -> Workload:
             places.append(np.stack([np.full(count, index), np.arange(count)]))
             drawn[index] = loop
     tenant, row = np.concatenate(places, axis=1)[:, interleave(starts, of_open, loops)]
-    return _merged(mixed, name, drawn, _firsts(drawn)[tenant] + row)
+    merged = _merged(mixed, name, drawn, _firsts(drawn)[tenant] + row)
+    if rest or merged.max_concurrency is not None:
+        return merged
+    return replace(merged, max_concurrency=int(np.count_nonzero(~np.isnan(merged.arrived_at))))  # all of the users
 
 
 def _firsts(drawn: list[Workload | None]) -> Integers:

@@ -284,7 +284,11 @@ class Workload:
     def is_loop(self) -> bool:
         """Whether a fixed number of users wait for their answers, so that there is no rate of arrivals."""
         following = self.following if self.max_concurrency is not None else None
-        return following is not None and bool(np.isnan(self.arrived_at[following.loop]).any())
+        if following is None:
+            return False
+        if len(following.first) == self.max_concurrency and not len(following.loop):  # each user is a session
+            return bool(np.isnan(self.arrived_at).any())
+        return bool(np.isnan(self.arrived_at[following.loop]).any())
 
     def with_users(self, users: int) -> Self:
         """Let a number of users send the requests, who each wait for their answer before they send the next.

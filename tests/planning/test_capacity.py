@@ -15,6 +15,7 @@ from fastsim.errors import ConfigError, WorkloadError
 from fastsim.planning.bracket import highest_rate
 from fastsim.planning.capacity import capacity
 from fastsim.planning.notes import hidden_overload
+from fastsim.planning.search import search
 from fastsim.planning.stream import at_rate, unit_requests
 from fastsim.predictors.build import build_cost
 from fastsim.result.metrics.objectives import DEFAULTS, met, parse, value
@@ -185,6 +186,17 @@ def test_a_rate_from_scaled_times_says_so() -> None:
     assert found.rate > 0 and sum(note.startswith(scaled) for note in found.notes) == 1
     assert found.summary and any(note.startswith(scaled) for note in found.summary["warnings"])
     assert found.summary["operator_times"]["outside"] > 0.8
+
+
+def test_tenants_with_users_have_no_capacity() -> None:
+    lengths = {"kind": "fixed", "num_prompt_tokens": 20, "num_output_tokens": 5}
+    tenants = [{"name": "a", "share": 1}, {"name": "b", "share": 1, "concurrency": 4}]
+    described = {"lengths": lengths, "tenants": tenants, "gaps": {"kind": "poisson", "rate": 1.0}}
+    for find in (capacity, lambda _, workload: search({"workload": {"source": workload}, "axes": {"seed": [0]}})):
+        with pytest.raises(
+            ConfigError, match=r"tenants: users who wait for their answers are among the tenants, so there"
+        ):
+            find(None, described)
 
 
 def test_there_are_no_more_users_than_sessions() -> None:

@@ -190,6 +190,7 @@ def test_tenants_that_all_have_users() -> None:
     stream = load({"lengths": FIXED, "tenants": each, "num_requests": 100})
     assert stream.tenant is not None
     assert [np.count_nonzero(stream.tenant == name) for name in "ab"] == [25, 75]
+    assert (stream.is_loop, stream.max_concurrency, stream.rate) == (True, 32, None)
     shared = [{"name": "a", "share": 3}, {"name": "b", "share": 1}, {"name": "c", "share": 0}]
     stream = load({"lengths": FIXED, "concurrency": 8, "tenants": shared, "num_requests": 100})
     assert stream.tenant is not None
@@ -197,7 +198,7 @@ def test_tenants_that_all_have_users() -> None:
     assert [len(chains(stream, name)) for name in "ab"] == [6, 2]
     one = [{"name": "a", "share": 3, "gaps": {"kind": "static", "rate": 4.0}}, {"name": "b", "share": 1}]
     mixed = load({"lengths": FIXED, "concurrency": 2, "tenants": one, "num_requests": 100})
-    assert mixed.tenant is not None
+    assert mixed.tenant is not None and not mixed.is_loop
     assert mixed.arrived_at[mixed.tenant == "a"].tolist() == [(row + 1) / 4 for row in range(75)]
 
 

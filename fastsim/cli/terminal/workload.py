@@ -63,7 +63,7 @@ def _sessions(figures: dict[str, Any], num_sessions: int) -> None:
         said += (
             f"; think times of {number(think['mean'], 3)} s on average, {number(think['median'], 3)} s in the median"
         )
-    if new is not None:
+    if new is not None and new["median"] > 0:
         said += f"; {number(new['median'], 3)} new prompt tokens in a later turn's median"
     stdout().print(said)
 
