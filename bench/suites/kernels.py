@@ -1,12 +1,12 @@
 """Kernel time by policy, load, number of requests and number of replicas."""
 
 import fastsim
+from fastsim.deployment import schedulers
 from fastsim.deployment.resolved import Deployment
-from fastsim.simulation.warm import KERNELS
 from fastsim.workload import Workload
 from fastsim.workload.loading import load
 
-POLICIES = list(KERNELS)
+POLICIES = list(schedulers.POLICIES)
 # Requests per second of chat on one H100 with Llama-3-8B, and KV tokens if they are to be short.
 LOADS = {"light": (1.0, None), "saturated": (30.0, None), "preempting": (30.0, 24_000)}
 

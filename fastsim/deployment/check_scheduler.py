@@ -71,6 +71,9 @@ def scheduler_notes(given: Deployment, settings: Settings) -> list[str]:
         if threshold and not settings.enable_chunked_prefill:
             cut = f"{threshold} cuts longer prompts, although enable_chunked_prefill is false, as in vLLM"
             notes.append(f"scheduler.long_prefill_token_threshold: {cut}")
+        if settings.empty_step_sleep_s and not settings.release.empty_step_sleep_s:
+            slept = f"{settings.empty_step_sleep_s:g} changes nothing, as {settings.release.name} never sleeps"
+            notes.append(f"scheduler.empty_step_sleep_s: {slept}")
         return notes
     ignored = ("scheduler_reserve_full_isl", "empty_step_sleep_s")
     return [

@@ -96,7 +96,7 @@ class Release:
         if large and device.memory_gib >= LARGEST_GIB:
             budget = self.tokens_of_largest
         if tokens is None:
-            tokens = min(budget if chunked else max(budget, length), (seqs or most) * length)
+            tokens = max(min(budget if chunked else max(budget, length), (seqs or most) * length), seqs or 1)
         return seqs or min(most, tokens), tokens
 
     def is_async(self, num_stages: int) -> bool:

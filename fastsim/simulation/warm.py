@@ -10,8 +10,6 @@ from multiprocessing import get_context
 from fastsim.deployment.schedulers import POLICIES
 from fastsim.files.children import without_interrupts
 
-KERNELS = tuple(policy for policy in POLICIES if policy != "vllm_v1")  # whose kernel is still to come
-
 
 @dataclass(frozen=True, slots=True)
 class Warmed:
@@ -22,7 +20,7 @@ class Warmed:
     made: bool  # False if it was loaded from the cache
 
 
-def warm(policies: Sequence[str] = KERNELS) -> Iterator[Warmed]:
+def warm(policies: Sequence[str] = tuple(POLICIES)) -> Iterator[Warmed]:
     """Compile the kernels of ``policies`` on all cores, then build the tables of the default deployment.
 
     Yields each when it is ready. Whatever is in the cache is loaded instead.

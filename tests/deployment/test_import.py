@@ -22,7 +22,7 @@ SERVE = "vllm serve meta-llama/Llama-3.1-8B"
 def fields(imported: Imported) -> dict[str, Any]:
     """The fields of a deployment that were set, by dotted name."""
     given: dict[str, Any] = yaml.safe_load(imported.text)
-    scheduler: dict[str, Any] = given.pop("scheduler")
+    scheduler: dict[str, Any] = given.pop("scheduler", {})
     return given | scheduler
 
 
@@ -53,10 +53,10 @@ def test_a_line_of_a_shell() -> None:
         "tensor_parallel_size": 2,
         "pipeline_parallel_size": 1,
         "max_model_len": 32768,
-        "policy": "sarathi",
+        "engine": "vllm-0.19",
         "max_num_seqs": 64,
-        "chunk_size": 4096,
-        "watermark": 0.0,
+        "max_num_batched_tokens": 4096,
+        "enable_prefix_caching": False,
     }
     unchanged = ("--served-model-name", "--api-key", "--port", "--compilation-config", "-O3")
     assert imported.notes == [f"{flag}: changes nothing that is simulated" for flag in unchanged]
@@ -92,41 +92,39 @@ def test_ways_to_write_the_same_command(source: str) -> None:
         "model": "meta-llama/Llama-3.1-8B",
         "device": "h100",
         "tensor_parallel_size": 2,
-        "policy": "sarathi",
-        "max_num_seqs": 1024,
-        "chunk_size": 8192,
-        "watermark": 0.0,
+        "engine": "vllm-0.19",
     }
     assert "the GPU is not in the source, and h100 is taken; --gpu names another" in said(imported)
     assert "max_num_seqs 1024 and max_num_batched_tokens 8192: what vLLM 0.19 (assumed) takes" in said(imported)
-    assert "prefix caching, which vLLM switches on by default, is not simulated" in said(imported)
+    assert resolve(imported.deployment).scheduler.enable_prefix_caching
 
 
 # max_num_seqs and the tokens of a batch that `vllm serve` takes, by release and GPU (the engine's get_default_args).
 @pytest.mark.parametrize(
-    ("image", "gpu", "flags", "policy", "seqs", "tokens"),
+    ("image", "gpu", "flags", "engine", "seqs", "tokens"),
     [
-        ("vllm/vllm-openai:v0.11.0", "h100", "", "sarathi", 1024, 8192),
-        ("vllm/vllm-openai:v0.11.0", "a100", "", "sarathi", 256, 2048),
-        ("vllm/vllm-openai:v0.8.5", "a100", "", "sarathi", 1024, 8192),
-        ("vllm/vllm-openai:v0.19.0", "l40s", "", "sarathi", 256, 2048),
-        ("vllm/vllm-openai:v0.33.0", "b200", "", "sarathi", 1024, 16384),
-        ("vllm/vllm-openai:v0.19.0", "h100", "--max-num-batched-tokens 512", "sarathi", 512, 512),
-        ("vllm/vllm-openai:v0.19.0", "a100", "--max-num-seqs 4096", "sarathi", 4096, 4096),
-        ("vllm/vllm-openai:v0.19.0", "h100", "--no-enable-chunked-prefill", "vllm", 1024, 131072),
+        ("vllm/vllm-openai:v0.11.0", "h100", "", "vllm-0.11", 1024, 8192),
+        ("vllm/vllm-openai:v0.11.0", "a100", "", "vllm-0.11", 256, 2048),
+        ("vllm/vllm-openai:v0.8.5", "a100", "", "vllm-0.8", 1024, 8192),
+        ("vllm/vllm-openai:v0.19.0", "l40s", "", "vllm-0.19", 256, 2048),
+        ("vllm/vllm-openai:v0.33.0", "b200", "", "vllm-0.33", 1024, 16384),
+        ("vllm/vllm-openai:v0.19.0", "h100", "--max-num-batched-tokens 512", "vllm-0.19", 512, 512),
+        ("vllm/vllm-openai:v0.19.0", "a100", "--max-num-seqs 4096", "vllm-0.19", 4096, 4096),
+        ("vllm/vllm-openai:v0.19.0", "h100", "--no-enable-chunked-prefill", "vllm-0.19", 1024, 131072),
         ("vllm/vllm-openai:v0.6.3", "h100", "--max-model-len 4096", "vllm", 256, 4096),
         ("vllm/vllm-openai:v0.6.3", "h100", "--max-model-len 1024", "vllm", 256, 2048),
         ("vllm/vllm-openai:v0.7.0", "h100", "--enable-chunked-prefill True", "sarathi", 256, 2048),
     ],
 )
 def test_limits_that_the_command_leaves_open(
-    image: str, gpu: str, flags: str, policy: str, seqs: int, tokens: int
+    image: str, gpu: str, flags: str, engine: str, seqs: int, tokens: int
 ) -> None:
     imported = load(f"docker run {image} --model meta-llama/Llama-3.1-8B {flags}", gpu=gpu)
-    scheduler = imported.deployment.scheduler
-    budget = scheduler.chunk_size if policy == "sarathi" else scheduler.max_num_batched_tokens
-    assert (scheduler.policy, scheduler.max_num_seqs, budget) == (policy, seqs, tokens)
-    assert resolve(imported.deployment).gpu_memory_utilization == (0.92 if "0.33" in image else 0.9)
+    resolved = resolve(imported.deployment)
+    scheduler = resolved.scheduler
+    runs = scheduler.release.name if scheduler.release else scheduler.policy.name
+    assert (runs, scheduler.max_num_seqs, scheduler.token_budget) == (engine, seqs, tokens)
+    assert resolved.gpu_memory_utilization == (0.92 if "0.33" in image else 0.9)
 
 
 POD = """
@@ -165,10 +163,7 @@ def test_a_kubernetes_deployment() -> None:
         "device": "a100",
         "tensor_parallel_size": 2,
         "num_replicas": 3,
-        "policy": "sarathi",
-        "max_num_seqs": 256,
-        "chunk_size": 2048,
-        "watermark": 0.0,
+        "engine": "vllm-0.11",
     }
     assert imported.notes[-1] == "the container asks for 4 GPUs, and its command uses 2"
     assert load(POD, gpu="h100").deployment.device == "h100"
@@ -193,8 +188,9 @@ servingEngineSpec:
 def test_the_values_of_a_chart() -> None:
     deployment = load(CHART).deployment
     assert (deployment.num_replicas, deployment.tensor_parallel_size, deployment.max_model_len) == (4, 2, 16384)
-    assert (deployment.scheduler.policy, deployment.gpu_memory_utilization) == ("vllm", 0.8)
-    assert "what vLLM 0.10.1 takes" in said(load(CHART))
+    assert (deployment.engine, deployment.gpu_memory_utilization) == ("vllm-0.10", 0.8)
+    assert deployment.scheduler.enable_chunked_prefill is False
+    assert "what vLLM 0.10 takes" in said(load(CHART))
 
 
 LEADER = """
@@ -255,7 +251,9 @@ def test_a_label_of_an_unknown_gpu_is_refused() -> None:
     [
         [],
         ["tensor_parallel_size=2", "kv_cache_dtype=fp8", "dtype=float16", "seed=7", "scheduler.block_size=32"],
-        ["scheduler.policy=vllm", "max_model_len=4096", "scheduler.max_num_seqs=300"],
+        ["scheduling_policy=priority", "max_model_len=4096", "scheduler.max_num_seqs=300"],
+        ["enable_chunked_prefill=false", "async_scheduling=false", "enable_prefix_caching=false"],
+        ["long_prefill_token_threshold=256", "scheduler_reserve_full_isl=false"],
         ["model=meta-llama/Llama-2-70b-hf", "pp=2", "tp=4", "quantization=fp8", "max_model_len=4096"],
         ["scheduler.num_blocks=1234", "max_model_len=8000", "gpu_memory_utilization=0.85"],
         ["model=mixtral-8x7b", "tp=4", "enable_expert_parallel=true", "all2all_backend=deepep", "device=h200"],
@@ -263,7 +261,7 @@ def test_a_label_of_an_unknown_gpu_is_refused() -> None:
     ],
 )
 def test_what_is_launched_and_imported_is_launched_alike(overrides: list[str]) -> None:
-    described = Deployment.load(None, overrides)
+    described = Deployment.load(None, ["engine=vllm-0.19", "scheduler={}", *overrides])
     started = launch(described)
     imported = load(started.text, gpu=described.device)
     again = launch(imported.deployment)
@@ -303,7 +301,7 @@ def test_models_are_known_by_the_end_of_a_path_and_by_set(tmp_path: Path) -> Non
     given = load("vllm serve my/own-model", overrides=[f"model={tmp_path / 'config.json'}", "tp=2"])
     assert given.deployment.model == str(tmp_path / "config.json")
     assert given.deployment.tensor_parallel_size == 2
-    assert given.deployment.scheduler.max_num_seqs == 1024
+    assert resolve(given.deployment).scheduler.max_num_seqs == 1024
     experts = load("vllm serve deepseek-v3 -dp 8 -ep", gpu="h200", overrides=["num_replicas=1", "tp=8"])
     assert (experts.deployment.num_replicas, experts.deployment.tensor_parallel_size) == (1, 8)
 
@@ -314,8 +312,7 @@ def test_models_are_known_by_the_end_of_a_path_and_by_set(tmp_path: Path) -> Non
         ("--enforce-eager", "--enforce-eager: eager mode is not simulated: CUDA graphs are always on; left out"),
         ("--compilation-config.cudagraph_mode NONE", "--compilation-config: eager mode is not simulated"),
         ('--speculative-config \'{"method": "ngram"}\'', "--speculative-config: speculative decoding is not"),
-        ("--enable-prefix-caching", "--enable-prefix-caching: prefix caching is not simulated"),
-        ("--scheduling-policy priority", "--scheduling-policy: priorities are not simulated"),
+        ("--max-num-partial-prefills 2", "--max-num-partial-prefills: several prompts in chunks at once are not"),
         ("--cpu-offload-gb 8", "--cpu-offload-gb: weights in the memory of the CPU"),
         ("--enable-lora --lora-modules a=b c=d", "--enable-lora: LoRA adapters are not simulated; left out"),
         ("--config more.yaml", "--config: the file that it names is not read"),
@@ -325,6 +322,22 @@ def test_models_are_known_by_the_end_of_a_path_and_by_set(tmp_path: Path) -> Non
 )
 def test_flags_that_cannot_be_represented_are_noted(flags: str, note: str) -> None:
     assert note in said(load(f"{SERVE} {flags}"))
+
+
+def test_what_engine_v0_had_and_is_not_simulated_is_noted() -> None:
+    old = "docker run vllm/vllm-openai:v0.6.3 --model meta-llama/Llama-3.1-8B"
+    imported = load(f"{old} --enable-prefix-caching --scheduling-policy priority --async-scheduling")
+    assert "--enable-prefix-caching: prefix caching is not simulated" in said(imported)
+    assert "--scheduling-policy: priorities are not simulated" in said(imported)
+    assert resolve(imported.deployment).scheduler.policy.name == "vllm"
+
+
+def test_engines_are_those_of_the_image() -> None:
+    image = "docker run vllm/vllm-openai:v{} --model meta-llama/Llama-3.1-8B --num-gpu-blocks-override 9000"
+    assert load(image.format("0.15.1")).deployment.engine == "vllm-0.15"
+    newer = load(image.format("0.99.0"))
+    assert newer.deployment.engine == "vllm-0.33" and "0.99.0 is newer than the releases" in said(newer)
+    assert newer.deployment.scheduler.num_blocks == 8999  # one is vLLM's null block
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,19 @@ def test_vllm_gets_every_field_that_it_has_a_flag_for() -> None:
     }
 
 
+def test_an_engine_gets_the_flags_of_its_release() -> None:
+    described = deployment(engine="vllm-0.33", scheduler="{}", scheduler__num_blocks=1000)
+    described = Deployment.load(described, ["async_scheduling=false", "scheduler_reserve_full_isl=false"])
+    described = Deployment.load(described, ["long_prefill_token_threshold=512"])
+    flags = flags_of(described)
+    assert flags["--long-prefill-token-threshold"] == "512" and flags["--num-gpu-blocks-override"] == "1001"
+    assert {"--enable-prefix-caching", "--no-async-scheduling", "--no-scheduler-reserve-full-isl"} <= flags.keys()
+    assert launch(described).notes == ()
+    older = flags_of(Deployment.load(described, ["engine=vllm-0.11", "enable_prefix_caching=false"]))
+    assert "--no-enable-prefix-caching" in older and not {"--no-async-scheduling"} & older.keys()
+    assert "image: vllm/vllm-openai:v0.33.0" in manifest(launch(described))
+
+
 def test_whole_prompts_need_chunked_prefill_off() -> None:
     flags = flags_of(deployment(scheduler__policy="vllm", max_model_len=4096, scheduler__max_num_batched_tokens=5000))
     assert flags["--max-num-batched-tokens"] == "5000"

@@ -12,7 +12,6 @@ from fastsim.deployment import schedulers
 from fastsim.deployment.resolved import Deployment, resolve
 from fastsim.deployment.schedulers import POLICIES, PolicyName
 from fastsim.errors import WorkloadError
-from fastsim.simulation.warm import KERNELS
 from fastsim.workload import Workload
 
 USER = f"{Path(__file__).parents[1] / 'user_policies.py'}:shortest_prompt_first"
@@ -30,12 +29,12 @@ def stream(gap: float, prompts: list[int]) -> Workload:
 
 def test_every_policy_of_a_deployment_file_has_a_record_and_a_kernel() -> None:
     assert list(POLICIES) == list(get_args(PolicyName))
-    for name, policy in ((name, POLICIES[name]) for name in KERNELS):
+    for name, policy in POLICIES.items():
         kernel = import_module(f"fastsim.kernels.schedulers.{name}")
         assert hasattr(kernel, "run") and hasattr(kernel, "run_stages") == policy.pipelines
 
 
-@pytest.mark.parametrize("name", [*KERNELS, USER])
+@pytest.mark.parametrize("name", [*POLICIES, USER])
 def test_only_a_policy_that_cannot_chunk_refuses_prompts_beyond_its_budget(name: str) -> None:
     policy = schedulers.of(name)
     settings = {policy.token_budget: 1000} if policy.token_budget else {}

@@ -8,10 +8,11 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from fastsim.cli import cli
+from fastsim.deployment import schedulers
 from fastsim.simulation import warm
 from fastsim.simulation.warm import Warmed
 
-POLICIES = warm.KERNELS
+POLICIES = tuple(schedulers.POLICIES)
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -75,8 +75,9 @@ def objects(launch: Launch, image: str | None = None) -> list[dict[str, Any]]:
 
 def _image(launch: Launch) -> str:
     """The engine's own image for the GPU. Raises ConfigError where none is known."""
+    release = launch.resolved.scheduler.release
     if not launch.resolved.device.is_amd:
-        return IMAGES[launch.engine]
+        return f"vllm/vllm-openai:v{release.name.removeprefix('vllm-')}.0" if release else IMAGES[launch.engine]
     if launch.engine not in AMD_IMAGES:
         raise ConfigError(
             f"--image: no image of {launch.engine} for {launch.resolved.device.name} is known; name the one you use "

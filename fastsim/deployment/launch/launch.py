@@ -10,9 +10,10 @@ from pathlib import Path
 
 from fastsim.catalog import load
 from fastsim.deployment import stages
+from fastsim.deployment.engines import Release
 from fastsim.deployment.memory.plan import check_longest
 from fastsim.deployment.resolved import Deployment, Resolved, resolve
-from fastsim.deployment.schedulers import POLICIES, is_function
+from fastsim.deployment.schedulers import POLICIES, Settings, is_function
 from fastsim.errors import ConfigError, did_you_mean
 
 Flag = tuple[str, str | None]
@@ -85,7 +86,7 @@ Made = tuple[tuple[str, ...], list[Flag], list[str]]
 
 
 def _vllm(resolved: Resolved) -> Made:
-    scheduler, chunked = resolved.scheduler, resolved.scheduler.policy.chunked
+    scheduler, chunked = resolved.scheduler, resolved.scheduler.enable_chunked_prefill
     field, tokens = scheduler.policy.token_budget, scheduler.token_budget
     if tokens is not None and tokens < scheduler.max_num_seqs:
         raise ConfigError(
@@ -110,17 +111,21 @@ def _vllm(resolved: Resolved) -> Made:
         ("--max-num-seqs", str(scheduler.max_num_seqs)),
         ("--max-num-batched-tokens", str(tokens)),
         ("--enable-chunked-prefill" if chunked else "--no-enable-chunked-prefill", None),
-        ("--no-enable-prefix-caching", None),
+        *(_of_release(scheduler, scheduler.release) if scheduler.release else [("--no-enable-prefix-caching", None)]),
         ("--seed", str(resolved.seed % 2**32)),
     ]
     if _blocks_given(resolved):
-        flags.append(("--num-gpu-blocks-override", str(resolved.memory.num_blocks)))
+        flags.append(("--num-gpu-blocks-override", str(resolved.memory.num_blocks + resolved.layout.null_blocks)))
     if resolved.enable_expert_parallel:
         flags.append(("--enable-expert-parallel", None))
         if resolved.all2all_backend == "deepep":
             flags.append(("--all2all-backend", "deepep_high_throughput"))
         else:
             flags.append(("--all2all-backend", "allgather_reducescatter"))
+    if scheduler.release is not None:
+        if scheduler.watermark:
+            notes.append(f"scheduler.watermark {scheduler.watermark:g}: set it in the engine's scheduler configuration")
+        return ("vllm", "serve", _model(resolved)), flags, notes
     if chunked:
         notes.append("vLLM gives tokens to requests in order of admission, not to decodes first; mostly the same")
     else:
@@ -128,6 +133,24 @@ def _vllm(resolved: Resolved) -> Made:
     if scheduler.watermark:
         notes.append(f"scheduler.watermark {scheduler.watermark:g}: vLLM 0.19 keeps no blocks free at admission")
     return ("vllm", "serve", _model(resolved)), flags, notes
+
+
+def _of_release(scheduler: Settings, release: Release) -> list[Flag]:
+    """The flags of a scheduler of engine V1 whose defaults depend on the release, or that are not the default."""
+    flags: list[Flag] = [(_switch("enable-prefix-caching", scheduler.enable_prefix_caching), None)]
+    if scheduler.scheduling_policy != "fcfs":
+        flags.append(("--scheduling-policy", scheduler.scheduling_policy))
+    if release.has_async and (scheduler.async_scheduling or release.async_default):
+        flags.append((_switch("async-scheduling", scheduler.async_scheduling), None))
+    if scheduler.long_prefill_token_threshold:
+        flags.append(("--long-prefill-token-threshold", str(scheduler.long_prefill_token_threshold)))
+    if release.whole_prompt_check and not scheduler.scheduler_reserve_full_isl:
+        flags.append((_switch("scheduler-reserve-full-isl", False), None))
+    return flags
+
+
+def _switch(name: str, on: bool) -> str:
+    return f"--{name}" if on else f"--no-{name}"
 
 
 def _sglang(resolved: Resolved) -> Made:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fastsim.catalog.load import load_device, load_model
+from fastsim.catalog.load import load_model
+from fastsim.deployment import engines
 from fastsim.deployment.resolved import Deployment, Resolved, resolve
 from fastsim.deployment.settings import OF_VLLM_V1
 from fastsim.deployment.vllm import command, defaults, gpus, manifest, models, shell, words
@@ -17,7 +18,7 @@ from fastsim.errors import ConfigError, DoesNotFitError
 from fastsim.files.documents import read_text, short
 
 DEFAULT_GPU = "h100"
-LEFT_OUT = {
+LEFT_OUT = {  # of engine V0
     "enable_prefix_caching": "prefix caching is not simulated: every prompt is computed whole",
     "scheduling_policy": "priorities are not simulated: requests are admitted in order of arrival",
     "long_prefill_token_threshold": "a limit for the chunks of long prompts is not simulated",
@@ -132,9 +133,12 @@ def _imported(found: Container, given: Flags, gpu: str | None, overrides: Sequen
     elif stored is not None:
         settings["quantization"] = stored
     _replicas(settings, found)
-    _fill(settings, given, found.command, notes)
+    _fill(settings, found.command, notes)
     deployment = Deployment.load(_nested(settings), overrides)
-    _check_gpus(_resolved(deployment, assumed=not (gpu or chosen.get("device") or found.gpu)), found, notes)
+    resolved = _resolved(deployment, assumed=not (gpu or chosen.get("device") or found.gpu))
+    named = bool(found.command and defaults.release_of(found.command.image))
+    notes += _limits_taken(resolved, deployment, named)
+    _check_gpus(resolved, found, notes)
     return Imported(deployment, notes)
 
 
@@ -144,10 +148,6 @@ def _settings(flag: str, one: Flag, model: str, notes: list[str]) -> dict[str, A
         meant = words.meaning(flag, one.value, model)
     except ConfigError as problem:
         raise ConfigError(f"{one.spelling}: {problem}") from None
-    if flag in OF_VLLM_V1:
-        if one.value not in (None, False, 0, "fcfs", "auto") and flag in LEFT_OUT:
-            notes.append(f"{one.spelling}: {LEFT_OUT[flag]}; left out")
-        return {}
     if meant is None or meant.unchanged:
         notes.append(f"{one.spelling}: changes nothing that is simulated")
     elif meant.lost:
@@ -171,24 +171,37 @@ def _replicas(settings: dict[str, Any], found: Container) -> None:
         settings["num_replicas"] = found.num_replicas * ranks
 
 
-def _fill(settings: dict[str, Any], given: Flags, started: shell.Command | None, notes: list[str]) -> None:
-    """Set the limits that the command leaves to vLLM, and say which ones."""
-    model, device = load_model(settings["model"]), load_device(settings["device"])
-    release = defaults.release_of(started.image) if started else None
-    known = release or defaults.ASSUMED
-    v0 = defaults.is_v0(known, started.variables if started else {})
-    chunked = given.given["enable_chunked_prefill"].value if "enable_chunked_prefill" in given.given else None
+def _fill(settings: dict[str, Any], started: shell.Command | None, notes: list[str]) -> None:
+    """Set the engine that the command starts; where that is V0, the policy and the limits that come closest."""
+    named = defaults.release_of(started.image) if started else None
+    known = named or defaults.ASSUMED
+    if defaults.is_v0(known, started.variables if started else {}):
+        _fill_v0(settings, known, notes)
+        return
+    release = engines.before(known) or engines.ASSUMED
+    settings["engine"] = release.name
+    settings.pop("scheduler.chunk_size", None)
+    if isinstance(blocks := settings.get("scheduler.num_blocks"), int) and blocks > 1:
+        settings["scheduler.num_blocks"] = blocks - 1  # without vLLM's null block
+    if named is not None and named[:2] > release.version:
+        notes.append(f"vLLM {_text_of(named)} is newer than the releases that are known; {release.name} is taken")
+
+
+def _fill_v0(settings: dict[str, Any], known: defaults.Version, notes: list[str]) -> None:
+    """Set the policy that is closest to engine V0, and the limits that the command leaves open; say which ones."""
+    model = load_model(settings["model"])
+    chunked = settings.get("scheduler.enable_chunked_prefill") is True
+    for name, sentence in LEFT_OUT.items():
+        if settings.pop(f"scheduler.{name}", None) not in (None, False, 0, "fcfs"):
+            notes.append(f"--{name.replace('_', '-')}: {sentence}; left out")
+    for name in OF_VLLM_V1:
+        settings.pop(f"scheduler.{name}", None)
     length = settings.get("max_model_len", model.max_position_embeddings)
-    limits = defaults.defaults(known, device, v0, length if isinstance(length, int) else 1, chunked)
-    settings["scheduler.policy"] = "sarathi" if limits.chunked else "vllm"
-    if not v0:
-        settings["scheduler.watermark"] = 0.0
-    if limits.gpu_memory_utilization != 0.9:
-        settings.setdefault("gpu_memory_utilization", limits.gpu_memory_utilization)
+    limits = defaults.of_v0(known, length if isinstance(length, int) else 1, chunked)
+    settings["scheduler.policy"] = "sarathi" if chunked else "vllm"
+    tokens = "scheduler.chunk_size" if chunked else "scheduler.max_num_batched_tokens"
+    settings.pop("scheduler.max_num_batched_tokens" if chunked else "scheduler.chunk_size", None)
     taken = []
-    tokens = "scheduler.chunk_size" if limits.chunked else "scheduler.max_num_batched_tokens"
-    other = "scheduler.max_num_batched_tokens" if limits.chunked else "scheduler.chunk_size"
-    settings.pop(other, None)
     if "scheduler.max_num_seqs" not in settings:
         most = settings.get(tokens, limits.max_num_seqs)
         settings["scheduler.max_num_seqs"] = min(limits.max_num_seqs, most) if isinstance(most, int) else most
@@ -197,11 +210,22 @@ def _fill(settings: dict[str, Any], given: Flags, started: shell.Command | None,
         seqs = settings["scheduler.max_num_seqs"]
         settings[tokens] = max(limits.max_num_batched_tokens, seqs if isinstance(seqs, int) else 1)
         taken.append(f"max_num_batched_tokens {settings[tokens]}")
-    version = ".".join(map(str, known)) + ("" if release else " (assumed)")
     if taken:
-        notes.append(f"{' and '.join(taken)}: what vLLM {version} takes on {device.name} by default")
-    if limits.prefix_caching and "enable_prefix_caching" not in given.given:
-        notes.append("prefix caching, which vLLM switches on by default, is not simulated")
+        notes.append(f"{' and '.join(taken)}: what vLLM {_text_of(known)} takes by default")
+
+
+def _limits_taken(resolved: Resolved, deployment: Deployment, named: bool) -> list[str]:
+    """Say which limits the command leaves to the release, and what they are."""
+    if resolved.scheduler.release is None:
+        return []
+    names = ("max_num_seqs", "max_num_batched_tokens")
+    taken = [f"{name} {getattr(resolved.scheduler, name)}" for name in names if not getattr(deployment.scheduler, name)]
+    version = _text_of(resolved.scheduler.release.version) + ("" if named else " (assumed)")
+    return [f"{' and '.join(taken)}: what vLLM {version} takes on {resolved.device.name} by default"] if taken else []
+
+
+def _text_of(version: defaults.Version) -> str:
+    return ".".join(map(str, version))
 
 
 def _resolved(deployment: Deployment, assumed: bool) -> Resolved:
