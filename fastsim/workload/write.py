@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
+HASHES = "block_hashes.list.element"  # what Parquet calls the values of the lists
+SMALL = 2**32  # hashes that differ by less, as those that number the blocks do, are written as differences
 ROWS = 65_536  # rows that are turned into text at once
 
 
@@ -60,13 +62,23 @@ def _csv(workload: Workload, file: IO[bytes]) -> None:
 def _parquet(workload: Workload, file: IO[bytes]) -> None:
     from pyarrow import LargeListArray, field, parquet
 
-    columns = _columns(workload)
-    hashes = workload.block_hashes
+    columns, names, hashes = _columns(workload), _names(workload), workload.block_hashes
+    encodings = {name: "BYTE_STREAM_SPLIT" for name in names if getattr(workload, name).dtype.kind == "f"}
     if hashes is not None:
+        if len(hashes.values) and int(hashes.values.max()) - int(hashes.values.min()) < SMALL:
+            encodings[HASHES] = "DELTA_BINARY_PACKED"
         lists = LargeListArray.from_arrays(hashes.offsets, hashes.values)
         size = {"block_size": str(hashes.block_size)}
         columns = columns.append_column(field("block_hashes", lists.type, metadata=size), lists)
-    parquet.write_table(columns, file, compression="zstd")
+        names = [*names, HASHES]
+    parquet.write_table(
+        columns,
+        file,
+        # Numbers of tokens are written as few bits each, by a dictionary, and hardly get smaller by compression.
+        compression=dict.fromkeys(names, "zstd") | dict.fromkeys(COLUMNS[1:], "none"),
+        use_dictionary=[name for name in names if name not in encodings],
+        column_encoding=encodings,
+    )
 
 
 def _jsonl(workload: Workload, file: IO[bytes]) -> None:

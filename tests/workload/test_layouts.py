@@ -243,6 +243,17 @@ def test_blocks_read_back(tmp_path: Path, suffix: str, block_size: int) -> None:
     assert (len(kept), kept[0].tolist(), kept.block_size) == (2, [1, 2], block_size)
 
 
+def test_hashes_that_number_blocks_are_written_as_differences(tmp_path: Path) -> None:
+    one = np.array([10**6])
+    for first, most in ((0, 50_000), (-(2**62), 2 * 10**6)):
+        values = np.arange(60_000) + first * (np.arange(60_000) % 2)
+        hashes = BlockHashes(values, np.array([0, 60_000]), 16)
+        save(Workload(np.zeros(1), one, one, block_hashes=hashes), tmp_path / "requests.parquet")
+        read = load(tmp_path / "requests.parquet").block_hashes
+        assert read is not None and (read.values == values).all()
+        assert (tmp_path / "requests.parquet").stat().st_size < most  # bytes
+
+
 REFUSED: list[tuple[str, Any, str]] = [
     ("a.csv", AZURE_2023 + "2023-11-16 18:15:52,1,-1\n", "data row 4: GeneratedTokens: -1 is not"),
     ("a.csv", AZURE_2023 + "yesterday,1,1\n", "data row 4: TIMESTAMP: 'yesterday' is not a date and time without"),
