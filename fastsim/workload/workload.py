@@ -342,7 +342,8 @@ class Workload:
         dict
             The number of requests, their span (s) and rate (requests/s), the coefficient of variation of the gaps; mean
             and quantiles of prompts, outputs, their sum (tokens) and their ratio; turns and think times (s) of
-            sessions; the requests of each tenant; and what a prefix cache would hit, by its size.
+            sessions; the requests of each tenant; the median of max_tokens, and the share of requests that end by a
+            stop token; and what a prefix cache would hit, by its size.
         """
         gaps = np.diff(self.arrived_at[~np.isnan(self.arrived_at)])
         session, hashes, curve = self.session_id, self.block_hashes, self.hit_curve
@@ -357,6 +358,8 @@ class Workload:
             "sessions": None if session is None else sessions(session, self.think_time, prompts, outputs),
             "tenants": None if self.tenant is None else dict(Counter(self.tenant.tolist())),
             "max_concurrency": self.max_concurrency,
+            "max_tokens": None if self.max_tokens is None else float(np.median(self.max_tokens)),
+            "ends_by_stop": None if self.ends_by_stop is None else float(self.ends_by_stop.mean()),
             **lengths(prompts, outputs),
             "sha256": self.digest,
             "layout": self.origin.layout or None if self.origin is not None else None,

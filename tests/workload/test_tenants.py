@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from laws import exponential, far
 from streams import FIXED, POISSON, file
 
+from fastsim.cli import cli
 from fastsim.errors import ConfigError, WorkloadError
 from fastsim.workload import Workload
 from fastsim.workload.loading import load
@@ -58,6 +60,9 @@ def test_files_keep_how_requests_end(tmp_path: Path) -> None:
         back = load(tmp_path / f"w.{suffix}")
         assert back.digest == stream.digest
         assert back.ends_by_stop is not None and back.ends_by_stop.tolist() == [False, True, False]
+    assert (stream.describe()["max_tokens"], stream.describe()["ends_by_stop"]) == (7.0, 1 / 3)
+    said = CliRunner().invoke(cli, ["trace", "describe", str(tmp_path / "w.csv")]).stdout
+    assert "Ends: 33.3 % of requests by a stop token; max_tokens is 7 in the median" in said
     taken = stream.take(np.array([1, 2])).with_users(1)
     assert taken.max_tokens is not None and taken.max_tokens.tolist() == [100, 7]
     assert taken.digest != small(max_tokens=stream.max_tokens).take(np.array([1, 2])).with_users(1).digest

@@ -44,6 +44,8 @@ def show(workload: Workload, as_json: bool) -> None:
     if tenants := figures["tenants"]:
         shown = ", ".join(f"{name or 'none'} {count:,}" for name, count in tenants.items())
         stdout().print(f"Requests by tenant: {shown}")
+    if figures["max_tokens"] is not None or figures["ends_by_stop"] is not None:
+        _ends(figures)
     if blocks := figures["block_hashes"]:
         stdout().print(
             f"Blocks: {blocks['num_hashes']:,} hashes of blocks of {blocks['block_size']:,} tokens, "
@@ -66,6 +68,16 @@ def _sessions(figures: dict[str, Any], num_sessions: int) -> None:
     if new is not None and new["median"] > 0:
         said += f"; {number(new['median'], 3)} new prompt tokens in a later turn's median"
     stdout().print(said)
+
+
+def _ends(figures: dict[str, Any]) -> None:
+    """Print how requests end, and the limit of outputs that the engine knows."""
+    said = []
+    if figures["ends_by_stop"] is not None:
+        said.append(f"{100 * figures['ends_by_stop']:.1f} % of requests by a stop token")
+    if figures["max_tokens"] is not None:
+        said.append(f"max_tokens is {number(figures['max_tokens'])} in the median")
+    stdout().print(f"Ends: {'; '.join(said)}")
 
 
 def _hits(workload: Workload) -> None:
