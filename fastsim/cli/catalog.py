@@ -4,7 +4,7 @@ import click
 
 from fastsim.cli import options
 
-KINDS = ("models", "checkpoints", "devices", "nodes", "policies", "routers", "predictors", "metrics")
+KINDS = ("models", "checkpoints", "devices", "nodes", "engines", "policies", "routers", "predictors", "metrics")
 
 
 @click.command()
@@ -12,8 +12,11 @@ KINDS = ("models", "checkpoints", "devices", "nodes", "policies", "routers", "pr
 @click.argument("name", required=False)
 @options.as_json
 def catalog(kind: str, name: str | None, as_json: bool) -> None:
-    """List what a deployment can name, or all metrics: models, quantised checkpoints of them, devices, nodes, policies,
-    routers or predictors.
+    """List what a deployment can name, or all metrics: models, quantised checkpoints of them, devices, nodes, engines
+    (releases of vLLM), policies, routers or predictors.
+
+    `catalog engines` says what a certified release does otherwise than the certified one before it (the oldest one:
+    than the one after it), and any other release than the one whose rules it takes.
 
     `catalog model NAME` prints the modules of one model, of the catalog or of a config.json: in which precision each
     is, in which layers, and the bytes of its weights.

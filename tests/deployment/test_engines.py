@@ -1,12 +1,17 @@
 """Engines: what differs between releases of vLLM, the defaults that they fill, and what they refuse."""
 
+import dataclasses
+import json
 import re
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from fastsim.catalog.load import load_device
+from fastsim.cli import cli
 from fastsim.deployment import engines
+from fastsim.deployment.engine_words import WORDS
 from fastsim.deployment.engines import RELEASES
 from fastsim.deployment.resolved import Deployment, Resolved, resolve
 from fastsim.errors import ConfigError
@@ -170,3 +175,29 @@ def test_without_an_engine_the_policy_follows_from_chunking() -> None:
 def test_an_a100_of_40_gb_is_small_in_every_release() -> None:
     device = load_device("a100_40gb")
     assert {release.limits(device, 8192, True) for release in RELEASES.values()} == {(256, 2048)}
+
+
+def test_the_catalog_says_what_differs() -> None:
+    listed = json.loads(CliRunner().invoke(cli, ["catalog", "engines", "--json"]).output)
+    assert [row["name"] for row in listed] == list(RELEASES)
+    rules = {row["name"]: row["rules"] for row in listed}
+    assert rules["vllm-0.19"] == "certified" and rules["vllm-0.20"] == "of vllm-0.19"
+    differs = {row["name"]: row["differs"].split("; ") for row in listed}
+    assert differs["vllm-0.19"] == [
+        "admits a request only if all its tokens have room (scheduler_reserve_full_isl)",
+        "asynchronous with pipelines, a request in every batch",
+    ]
+    assert differs["vllm-0.20"] == [""]
+    assert "never sleeps after a step without tokens" in differs["vllm-0.11"]
+    assert "gpu_memory_utilization 0.92 by default" in differs["vllm-0.33"]
+    shown = CliRunner().invoke(cli, ["catalog", "engines"]).output
+    assert "vllm-0.33  certified" in shown
+
+
+def test_every_field_in_which_releases_differ_has_words() -> None:
+    """Two releases with the same words, and the same other figures, are the same."""
+    plain = {"name", "certified", "certified_as", "empty_step_sleep_s", "gpu_memory_utilization", "tokens_of_largest"}
+    fields = {field.name for field in dataclasses.fields(engines.Release)} - plain
+    assert fields == WORDS.keys()
+    for name, words in WORDS.items():
+        assert {getattr(release, name) for release in RELEASES.values()} <= words.keys()

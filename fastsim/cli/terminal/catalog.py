@@ -9,6 +9,8 @@ from fastsim.catalog.hardware import Device
 from fastsim.catalog.load import checkpoints, load_device, load_model, load_node, names
 from fastsim.cli.terminal.console import MISSING, print_json, stdout, table
 from fastsim.cli.terminal.model import shapes
+from fastsim.deployment.engine_words import differences
+from fastsim.deployment.engines import RELEASES, Release
 from fastsim.deployment.schedulers import POLICIES
 from fastsim.files import DATA
 from fastsim.result.metrics.definitions import METRICS
@@ -24,7 +26,7 @@ PREDICTORS = DATA / "predictors"
 
 
 def rows(kind: str) -> list[dict[str, Any]]:
-    """Return one mapping per entry of a kind: models, devices, nodes, policies, routers, predictors or metrics."""
+    """Return one mapping per entry of a kind, which is one of those of ``fastsim catalog``."""
     if kind == "models":
         return [shapes(load_model(name)) for name in names("models")]
     if kind == "checkpoints":
@@ -33,6 +35,8 @@ def rows(kind: str) -> list[dict[str, Any]]:
         return [_device(name) for name in names("devices")]
     if kind == "nodes":
         return [asdict(load_node(name)) for name in names("nodes")]
+    if kind == "engines":
+        return [_engine(release) for release in RELEASES.values()]
     if kind == "predictors":
         return [_card(path) for path in sorted(PREDICTORS.glob("*/*.json"))]
     if kind == "metrics":
@@ -54,6 +58,7 @@ SHOWN = {
         "quantization",
     ),
     "devices": ("name", "memory_gib", "bandwidth_gb_s", "tflops", "price_per_hour", "times"),
+    "engines": ("name", "rules", "differs"),
     "metrics": ("name", "unit", "kind", "meaning"),
     "nodes": ("name", "device", "num_devices", "link_gb_s", "network_gb_s", "pairwise"),
     "predictors": ("name", "precision", "rows", "error_near", "error_far", "in_interval", "measured_in"),
@@ -61,7 +66,7 @@ SHOWN = {
 
 
 def show(kind: str, as_json: bool) -> None:
-    """Print the entries of a kind: models, devices, nodes, policies, routers, predictors or metrics."""
+    """Print the entries of a kind, which is one of those of ``fastsim catalog``."""
     listed = rows(kind)
     if as_json:
         print_json(listed)
@@ -72,6 +77,12 @@ def show(kind: str, as_json: bool) -> None:
     for row in listed:
         entries.add_row(*(_cell(row[column]) for column in columns))
     stdout().print(entries)
+
+
+def _engine(release: Release) -> dict[str, Any]:
+    """The fields of a release, whose rules it takes, and what it does otherwise than another."""
+    rules = "certified" if release.certified else f"of {release.certified_as}"
+    return {**asdict(release), "rules": rules, "differs": "; ".join(differences(release))}
 
 
 def _quantised(name: str) -> dict[str, Any]:
