@@ -59,6 +59,38 @@ def previous_turns(
     return before
 
 
+def sent_by(
+    users: int,
+    num_requests: int,
+    session: NDArray[np.int64] | None,
+    think: NDArray[np.float64] | None,
+    ramp_up: float,
+    place: str,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return when requests arrive that a number of users send, and their think times, float64[num_requests] each, s.
+
+    ``session`` and ``think`` are columns of a Workload, which messages call ``place``. Within ``ramp_up`` seconds each
+    user sends a first request; the times of all others are NaN. Raises WorkloadError unless every user has a request
+    to send, and no turn of a session arrives at a time of its own.
+    """
+    if think is None and session is not None and len(np.unique(session)) < len(session):
+        raise WorkloadError(
+            f"{place}: users: {users:,} cannot wait for answers, as each turn of its sessions arrives at a time of its "
+            "own; give later turns a think_time in place of their arrived_at"
+        )
+    entries = np.flatnonzero(previous_turns(num_requests, session, think) == NONE)
+    if not 1 <= users <= len(entries):
+        raise WorkloadError(
+            f"{place}: users: {users:,} is not a number from 1 to the {len(entries):,} requests or sessions that they "
+            f"send (e.g. {min(len(entries), 64)})"
+        )
+    arrived_at = np.full(num_requests, np.nan)
+    arrived_at[entries[:users]] = np.arange(users) * (ramp_up / users)
+    think = np.zeros(num_requests) if think is None else think.copy()
+    think[entries] = np.nan_to_num(think[entries])
+    return arrived_at, think
+
+
 def earliest(
     arrived_at: NDArray[np.float64], session: NDArray[np.int64] | None, think: NDArray[np.float64] | None
 ) -> NDArray[np.float64]:

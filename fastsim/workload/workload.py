@@ -10,22 +10,11 @@ from numpy.typing import NDArray
 
 from fastsim.errors import WorkloadError
 from fastsim.workload.blocks import BlockHashes, check_hashes
-from fastsim.workload.checks import (
-    check_concurrency,
-    check_lengths,
-    check_limits,
-    check_priorities,
-    check_rate,
-    check_replicas,
-    check_sessions,
-    check_stops,
-    check_tenants,
-    check_think_times,
-    check_times,
-)
+from fastsim.workload.checked import checked
+from fastsim.workload.checks import check_concurrency, check_rate
 from fastsim.workload.digest import digest
 from fastsim.workload.figures import blocks, lengths, sessions
-from fastsim.workload.following import NONE, Following, check_following, earliest, follow, previous_turns
+from fastsim.workload.following import Following, check_following, earliest, follow, sent_by
 from fastsim.workload.layouts import MORE
 from fastsim.workload.origin import Origin
 from fastsim.workload.reuse import HitCurve, hit_curve, in_turns
@@ -112,37 +101,11 @@ class Workload:
 
     def __post_init__(self) -> None:
         waits = self.think_time is not None or self.max_concurrency is not None
-        checked: dict[str, NDArray[Any]] = {
-            "arrived_at": check_times(self.arrived_at, self.name, "arrived_at", may_lack=waits)
-        }
-        for column in COLUMNS[1:]:
-            checked[column] = check_lengths(getattr(self, column), self.name, column)
-        if self.replica_id is not None:
-            checked["replica_id"] = check_replicas(self.replica_id, self.name, "replica_id")
-        if self.session_id is not None:
-            checked["session_id"] = check_sessions(self.session_id, self.name, "session_id")
-        if self.think_time is not None:
-            checked["think_time"] = check_think_times(self.think_time, self.name, "think_time")
-        if self.priority is not None:
-            checked["priority"] = check_priorities(self.priority, self.name, "priority")
-        if self.tenant is not None:
-            checked["tenant"] = check_tenants(self.tenant, self.name, "tenant")
-        if self.max_tokens is not None:
-            outputs = checked["num_output_tokens"]
-            checked["max_tokens"] = check_limits(self.max_tokens, outputs, self.name, "max_tokens")
-        if self.ends_by_stop is not None:
-            checked["ends_by_stop"] = check_stops(self.ends_by_stop, self.name, "ends_by_stop")
+        columns = {column: getattr(self, column) for column in (*COLUMNS, *MORE)}
+        for column, values in checked(columns, self.name, may_lack=waits).items():
+            object.__setattr__(self, column, values)
         if self.max_concurrency is not None:
             check_concurrency(self.max_concurrency, self.name)
-        for column, values in checked.items():
-            if len(values) != len(checked["arrived_at"]):
-                raise WorkloadError(
-                    f"{self.name}: {column} has {len(values):,} values and arrived_at "
-                    f"{len(checked['arrived_at']):,}; every column needs one per request"
-                )
-            view = values.view()
-            view.flags.writeable = False
-            object.__setattr__(self, column, view)
         if waits:
             check_following(self.name, self.arrived_at, self.session_id, self.think_time, self.max_concurrency)
         if self.block_hashes is not None:
@@ -315,23 +278,11 @@ class Workload:
         >>> loop.max_concurrency, loop.is_loop
         (8, True)
         """
-        session = self.session_id
-        if self.think_time is None and session is not None and len(np.unique(session)) < len(session):
-            raise WorkloadError(
-                f"{self.name}: users: {users:,} cannot wait for answers, as each turn of its sessions arrives at a "
-                "time of its own; give later turns a think_time in place of their arrived_at"
-            )
-        entries = np.flatnonzero(previous_turns(self.num_requests, self.session_id, self.think_time) == NONE)
-        if not 1 <= users <= len(entries):
-            raise WorkloadError(
-                f"{self.name}: users: {users:,} is not a number from 1 to the {len(entries):,} requests or sessions "
-                f"that they send (e.g. {min(len(entries), 64)})"
-            )
-        ramp_up = self.span * self.max_concurrency / max(1, self.max_concurrency - 1) if self.max_concurrency else 0.0
-        arrived_at = np.full(self.num_requests, np.nan)
-        arrived_at[entries[:users]] = np.arange(users) * ((ramp_up if self.is_loop else 0.0) / users)
-        think = np.zeros(self.num_requests) if self.think_time is None else self.think_time.copy()
-        think[entries] = np.nan_to_num(think[entries])
+        ramp_up = 0.0
+        if self.is_loop and self.max_concurrency is not None:
+            ramp_up = self.span * self.max_concurrency / max(1, self.max_concurrency - 1)
+        columns = self.session_id, self.think_time
+        arrived_at, think = sent_by(users, self.num_requests, *columns, ramp_up, self.name)
         return replace(self, arrived_at=arrived_at, think_time=think, max_concurrency=users)
 
     def describe(self) -> dict[str, Any]:
