@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from fastsim.deployment.memory.sizes import GIB
 from fastsim.deployment.resolved import Deployment, Resolved, resolve
+from fastsim.deployment.settings import OF_VLLM_V1
 from fastsim.predictors.build import Built, build_cost
 from fastsim.predictors.times.reach import reach_of
 from fastsim.result.metrics.counts import measures_of
@@ -33,7 +34,13 @@ from fastsim.workload.too_long import check_too_long, within
 
 # Fields that tables do not depend on, except in how far they reach.
 SAME_TABLES = {"num_replicas": 1, "gpu_memory_utilization": 1.0, "seed": 0}
-SAME_TABLES_SCHEDULER = {"watermark": 0.0, "max_waiting_iters": 0, "num_blocks": 1, "block_size": 1}
+SAME_TABLES_SCHEDULER: dict[str, float | None] = {
+    "watermark": 0.0,
+    "max_waiting_iters": 0,
+    "num_blocks": 1,
+    "block_size": 1,
+    **dict.fromkeys(OF_VLLM_V1),
+}
 
 
 @dataclass(frozen=True, slots=True)

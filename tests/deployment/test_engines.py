@@ -166,6 +166,11 @@ def test_what_is_said() -> None:
     assert unused == ("scheduler.empty_step_sleep_s: 0.5 changes nothing, as policy sarathi has no such setting",)
 
 
+def test_memory_that_is_not_planned_is_said() -> None:
+    assert "vllm-0.33 takes the memory of CUDA graphs off its KV cache" in resolved(engine="vllm-0.33").warnings[0]
+    assert resolved("scheduler.num_blocks=1000", engine="vllm-0.33").warnings == ()
+
+
 def test_without_an_engine_the_policy_follows_from_chunking() -> None:
     assert resolved(enable_chunked_prefill=False).scheduler.policy.name == "vllm"
     assert resolved(enable_chunked_prefill=True).scheduler.policy.name == "sarathi"
