@@ -125,7 +125,7 @@ def warnings(
         blocks = f"{plan.num_blocks} blocks hold {tokens} tokens"
         refuses = "an engine may refuse to start" if not blocks_given else "an engine would not start with its own"
         sentences.append(f"scheduler.num_blocks: {blocks}, fewer than max_model_len {length}; {refuses}")
-    if not scheduler.enable_chunked_prefill and scheduler.token_budget is not None and scheduler.token_budget < length:
+    if scheduler.whole_prompts and scheduler.token_budget is not None and scheduler.token_budget < length:
         below = f"{scheduler.token_budget} is below max_model_len {length}"
         sentences.append(f"scheduler.{scheduler.policy.token_budget}: {below}; longer prompts can never be scheduled")
     if scheduler.policy.token_budget == "chunk_size":

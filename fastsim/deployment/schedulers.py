@@ -162,6 +162,11 @@ class Settings:
     batch_queue_depth: int  # batches in flight
 
     @property
+    def whole_prompts(self) -> bool:
+        """Whether a prompt is computed in one batch, so that it must fit into its token budget."""
+        return not self.enable_chunked_prefill and self.long_prefill_token_threshold == 0
+
+    @property
     def token_budget(self) -> int | None:
         """Tokens that a batch may hold; None where the policy does not bound them."""
         field = self.policy.token_budget

@@ -28,7 +28,7 @@ def check_fit(resolved: Resolved, workload: Workload) -> None:
     length = resolved.max_model_len
     _refuse(workload, num_tokens > length, lambda i: _too_long(resolved, num_tokens, i))
     budget = scheduler.token_budget
-    if budget is not None and not policy.chunked:
+    if budget is not None and scheduler.whole_prompts:
         _refuse(
             workload,
             num_prompt_tokens > budget,
@@ -39,7 +39,7 @@ def check_fit(resolved: Resolved, workload: Workload) -> None:
         )
     if policy.blocks_grow:
         size, free = scheduler.block_size, memory.num_blocks
-        if policy.keeps_watermark:
+        if policy.keeps_watermark and scheduler.release is None:  # vllm_v1 keeps none from a request that runs alone
             free -= memory.watermark_blocks
         need = -(-num_prompt_tokens // size)
         _refuse(

@@ -52,3 +52,13 @@ def test_the_verdict_on_a_users_scheduler_speaks_of_its_token_budget() -> None:
     result = fastsim.simulate(deployment(USER, max_num_batched_tokens=512), workload, detail=True)
     assert resolve(deployment(USER)).scheduler.token_budget == 4096
     assert 0.9 < result.summary["verdict"]["use"]["tokens"] <= 1
+
+
+def test_without_chunked_prefill_vllm_v1_refuses_prompts_beyond_its_budget_unless_a_threshold_cuts_them() -> None:
+    settings = {"enable_chunked_prefill": False, "max_num_batched_tokens": 1000}
+    workload = stream(0.1, [100, 2000])
+    assert "longer prompts can never be scheduled" in resolve(deployment("vllm_v1", **settings)).warnings[0]
+    with pytest.raises(WorkloadError, match=r"request 1: .*set scheduler\.max_num_batched_tokens=2000"):
+        fastsim.simulate(deployment("vllm_v1", **settings), workload)
+    cut = deployment("vllm_v1", **settings, long_prefill_token_threshold=64)
+    assert fastsim.simulate(cut, workload).requests["finished_at"].null_count == 0
