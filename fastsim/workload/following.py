@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastsim.errors import WorkloadError
+from fastsim.workload.ranks import ascending
 
 NONE, LOOP = -1, -2
 
@@ -52,7 +53,7 @@ def previous_turns(
     before = np.full(number, NONE)
     if session is None or think is None:
         return before
-    order = np.argsort(session, kind="stable")
+    order = ascending(session)
     same = session[order[1:]] == session[order[:-1]]
     before[order[1:][same]] = order[:-1][same]
     before[np.isnan(think)] = NONE
@@ -101,7 +102,7 @@ def earliest(
     if session is None or think is None or not np.isnan(arrived_at).any():
         return arrived_at
     before = previous_turns(len(arrived_at), session, think)
-    order = np.argsort(session, kind="stable")
+    order = ascending(session)
     steps = np.where(before == NONE, arrived_at, think)[order]
     begins = np.flatnonzero(before[order] == NONE)
     total = np.cumsum(np.nan_to_num(steps))

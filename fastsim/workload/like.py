@@ -11,7 +11,7 @@ from fastsim.files.memory import check_memory
 from fastsim.workload import intensity, recurring
 from fastsim.workload.following import NONE, previous_turns
 from fastsim.workload.marginal import Law, correlated, marginal
-from fastsim.workload.ranks import rank_correlation
+from fastsim.workload.ranks import ascending, rank_correlation
 from fastsim.workload.workload import MAX_REQUESTS, Workload
 
 FEWEST = 20  # requests of a trace that statistics can be taken of
@@ -112,7 +112,7 @@ def _turns(trace: Workload, before: Integers, number: int, rng: np.random.Genera
     if not (before != NONE).any():
         return np.zeros(number, np.int64)
     assert trace.session_id is not None
-    entries = before[np.argsort(trace.session_id, kind="stable")] == NONE
+    entries = before[ascending(trace.session_id)] == NONE
     turns = marginal(np.bincount(np.cumsum(entries) - 1))
     counts = np.zeros(0, np.int64)
     while counts.sum() < number:

@@ -1,4 +1,4 @@
-"""Ranks of values, their correlation, and the distance of two distributions."""
+"""Orders and ranks of values, their correlation, and the distance of two distributions."""
 
 from typing import Any
 
@@ -52,6 +52,25 @@ def _mean_ranks(counts: NDArray[np.int64]) -> Floats:
     """The mean rank of each group of equal values, in their order, that has so many of them."""
     mean: Floats = np.cumsum(counts) - (counts - 1) / 2
     return mean
+
+
+def ascending(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the positions of whole numbers in ascending order, int64[n], as ``np.argsort`` does if it is stable.
+
+    Each number is sorted in one word with its position, if both fit in it, which is many times as fast.
+    """
+    number = len(values)
+    if (values[1:] >= values[:-1]).all():
+        return np.arange(number)
+    least, bits = int(values.min()), number.bit_length()
+    if (int(values.max()) - least) >> (63 - bits):
+        return np.argsort(values, kind="stable")
+    words = values - least
+    words <<= bits
+    words |= np.arange(number)
+    words.sort()
+    words &= (1 << bits) - 1
+    return words
 
 
 def distinct(ordered: NDArray[Any]) -> NDArray[Any]:

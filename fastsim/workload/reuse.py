@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastsim.workload.blocks import BlockHashes
+from fastsim.workload.ranks import ascending
 
 SIZES = (10**3, 10**4, 10**5, 10**6, 10**7)  # tokens of the caches that tables show
 PER_DECADE = 10  # sizes of the curve that JSON holds, log-spaced
@@ -91,7 +92,7 @@ def runs(hashes: BlockHashes) -> tuple[Integers, Integers, Integers, Integers]:
     """
     hashes = hashes.chained()
     request = np.repeat(np.arange(len(hashes)), hashes.counts)
-    order = np.argsort(hashes.values, kind="stable")
+    order = ascending(hashes.values)
     before = np.full(len(order), -1)
     same = hashes.values[order[1:]] == hashes.values[order[:-1]]
     before[order[1:][same]] = request[order[:-1][same]]
@@ -125,7 +126,7 @@ def _taken(source: Integers, target: Integers, length: Integers) -> Integers:
     taken = np.zeros(len(source), np.int64)
     latest_first = np.lexsort((-target, -source))  # runs of one source do not count for each other
     for bit in range(int(target.max(initial=0)).bit_length()):
-        order = latest_first[np.argsort(target[latest_first] >> (bit + 1), kind="stable")]
+        order = latest_first[ascending(target[latest_first] >> (bit + 1))]
         half = target[order] >> bit
         counted = np.where(half & 1 == 0, length[order], 0)
         before = np.cumsum(counted) - counted

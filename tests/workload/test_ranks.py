@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import rankdata, spearmanr  # type: ignore[import-untyped]
 
-from fastsim.workload.ranks import COUNTED, distance, neighbours_correlation, rank_correlation, ranks
+from fastsim.workload.ranks import COUNTED, ascending, distance, neighbours_correlation, rank_correlation, ranks
 
 VALUES = st.one_of(st.integers(-3, 3), st.integers(-COUNTED, COUNTED))
 
@@ -19,6 +19,13 @@ def test_ranks_are_those_of_scipy(values: list[int], floats: bool) -> None:
         wanted = spearmanr(first[1:], first[:-1]).statistic
         assert neighbours_correlation(first.astype(np.float64)) == pytest.approx(wanted, abs=1e-12)
         assert rank_correlation(first[1:], first[:-1]) == pytest.approx(wanted, abs=1e-12)
+
+
+@given(st.lists(st.one_of(st.integers(-3, 3), st.integers(-(2**63), 2**63 - 1)), max_size=40))
+def test_an_order_is_that_of_a_stable_sort(values: list[int]) -> None:
+    numbers = np.array(values, np.int64)
+    for part in (numbers, numbers[np.abs(numbers) < 2**40]):
+        assert (ascending(part) == np.argsort(part, kind="stable")).all()
 
 
 def test_equal_values_have_no_correlation() -> None:
