@@ -138,8 +138,14 @@ NONE = -1  # the null id of requests, batches and stages
     QUERIED_AGAIN,  # the same for requests that were preempted before
     HIT_AGAIN,
     EVICTED,  # cached blocks that were taken for other tokens
+    ADMISSIONS,  # requests admitted so far
+    NEWEST,  # the latest admission of those that have joined the group
+    REFUSED,  # 1 when the first waiting request will be refused as long as none finishes
     NUM_ENGINE_COUNTS,
-) = range(12)
+) = range(15)
+
+# Columns of Engine.phases.
+FIRST_OF_PHASE, LAST_OF_PHASE = range(2)
 
 # Columns of Engine.blocks; row num_blocks is the end of the list of free blocks, before its first and after its last.
 (
@@ -318,12 +324,16 @@ class Engine(NamedTuple):
     hash_start: Longs  # [N + 1] first hash of each request
     hashes: Longs  # [H] identity of the blocks of each request; equal where all tokens up to there are equal
     private: Longs  # [N] identity of the first block for which the request has no hash, less 2; negative
-    left: Ints  # [N] heap of waiting requests by priority: the two branches, and the length of the right one
+    order: Ints  # [N] admissions before that of the request
+    member: Ints  # [N] iterations/engine_group.py: whether a running request is in the group
+    left: Ints  # [N] branches in the heap of waiting requests by priority; neighbours in the list of a phase
     right: Ints
-    rank: Ints
+    rank: Ints  # [N] length of the right branch
+    phases: Ints  # [R, block size, 2] members that need a block in a step modulo the block size: first and last
     samples: Ints  # [R, D, W] 1 where a member of a batch yields an output token
     batch_start: Floats  # [R, D] s, when a batch starts on the first stage
     batch_end: Floats  # [R, D] s, when it leaves the last
+    counted: Floats  # [R] s, up to when running requests and KV blocks are counted
     counts: Longs  # [R, NUM_ENGINE_COUNTS]
     blocks: Longs  # [R, K + 1, NUM_BLOCK_COLUMNS]
     buckets: Ints  # [R, number of buckets] first cached block of a bucket of hashes, NONE when it is empty

@@ -97,6 +97,15 @@ def count_time(state: State, limits: Limits, r: int, busy: int, until: float) ->
 
 
 @inlined
+def count_held(state: State, limits: Limits, r: int, until: float) -> None:
+    """Count the running requests and KV blocks of a replica of vllm_v1 from its clock to ``until``, s."""
+    if detailed(state.requests):
+        counts, since = state.replicas.counts[r], max(state.engine.counted[r], state.replicas.times[r, CLOCK])
+        running, blocks = counts[PRESENT] - counts[WAITING], limits.num_blocks - counts[FREE]
+        spread(state.replicas.series[r], counts, ticks_at(state, since), ticks_at(state, until), 0, running, blocks)
+
+
+@inlined
 def count_stage(state: State, seconds: float) -> None:
     """Count a batch on a stage by its time there, s."""
     if detailed(state.requests):

@@ -19,24 +19,34 @@ from ..state import (
     CLOCK,
     DECODE_KV,
     FORM_DUE,
+    GROUP,
+    GROUP_KV,
+    GROUP_STEP,
+    HOST,
+    IDLE,
     IDLE_CALL,
     IN_FLIGHT,
     ITERATIONS,
+    LAST_END,
     LEFT,
+    LONGEST,
     LONGEST_KV,
     NUM_DECODES,
     NUM_LISTED,
     NUM_PREFILL_TOKENS,
     NUM_PREFILLS,
+    NUM_RESIDENTS,
     NUM_SAMPLED,
     NUM_SEQS,
     NUM_TOKENS,
     OLDEST,
+    OTHER,
     OUTCOME,
     PREFILL_KV,
     PREFILL_PAIRS,
     PREFILL_SQUARES,
     PRESENT,
+    REFUSED,
     REPLICA,
     RUNNING,
     RUNNING_BATCH,
@@ -49,6 +59,8 @@ from ..state import (
     State,
 )
 from .batches import count_gaps
+from .engine_group import MEMBER, NEW, OUTSIDE, add_sums
+from .group import add_work
 
 # Engine.samples: what a member's tokens are, and whether they yield an output token.
 PART, LAST_PART, DECODE = range(3)
@@ -66,31 +78,34 @@ def launch(state: State, cost: Cost, limits: Limits, size: int, preempted: bool)
     cursor[LEFT] -= 1
     state.batches.features[r, slot, NUM_LISTED] = size
     ms = _sum_members(state, cost, limits, size)
-    if size > 0:
+    has_tokens = state.batches.features[r, slot, NUM_TOKENS] > 0
+    if has_tokens:
         counts[ITERATIONS] += 1
         count_batch(state, r, slot)
-    elif counts[IN_FLIGHT] == 0 and counts[RUNNING] == 0 and counts[WAITING] > 0 and not preempted:
+    elif counts[IN_FLIGHT] == 0 and counts[RUNNING] + counts[GROUP] == 0 and counts[WAITING] > 0 and not preempted:
         counts[OUTCOME] = Ending.STUCK
         return Exit.FORM
-    if not _run_stages(state, cost, limits, size, ms):
+    if not _run_stages(state, cost, limits, has_tokens, ms):
         return Exit.FAULT
+    counts[GROUP_STEP] += 1
+    counts[GROUP_KV] += counts[GROUP]
     counts[IN_FLIGHT] += 1
-    own[IDLE_CALL] = size == 0
-    if _schedules_on(state, limits, r, size):
+    own[IDLE_CALL] = not has_tokens
+    if _schedules_on(state, limits, r, has_tokens):
         counts[FORM_DUE] = 1
         _rest(state, limits, r)
     return Exit.FORM
 
 
 @inlined
-def _schedules_on(state: State, limits: Limits, r: int, size: int) -> bool:
-    """Whether the engine schedules again before it waits for the oldest batch, after one that lists ``size``."""
+def _schedules_on(state: State, limits: Limits, r: int, has_tokens: bool) -> bool:
+    """Whether the engine schedules again before it waits for the oldest batch."""
     counts, own, rules = state.replicas.counts[r], state.engine.counts[r], limits.engine
     if counts[IN_FLIGHT] >= rules.depth:
         return False
     if rules.launches_while == RUNNING_BATCH:
-        return bool(size > 0 and state.engine.batch_end[r, own[OLDEST]] > state.replicas.times[r, CLOCK])
-    return bool(size > 0 or (rules.launches_while == WITH_WORK and counts[PRESENT] > 0))
+        return bool(has_tokens and state.engine.batch_end[r, own[OLDEST]] > state.replicas.times[r, CLOCK])
+    return bool(has_tokens or (rules.launches_while == WITH_WORK and counts[PRESENT] > 0))
 
 
 @inlined
@@ -113,7 +128,9 @@ def _sum_members(state: State, cost: Cost, limits: Limits, size: int) -> float:
     request, tokens = state.batches.request[r, slot], state.batches.tokens[r, slot]
     features, samples, call = state.batches.features[r, slot], engine.samples[r, slot], engine.counts[r, CALLS]
     kv_step = cost.vidur.kv_step
-    num_tokens = num_decodes = decode_kv = longest_kv = 0
+    counts = state.replicas.counts[r]
+    num_tokens = num_decodes = group = int(counts[GROUP])
+    decode_kv, longest_kv = (int(counts[GROUP_KV]), int(counts[LONGEST] + counts[GROUP_STEP])) if group > 0 else (0, 0)
     num_prefills = prefill_tokens = prefill_kv = squares = pairs = num_sampled = 0
     prefill_ms = 0.0
     for i in range(size):
@@ -142,7 +159,8 @@ def _sum_members(state: State, cost: Cost, limits: Limits, size: int) -> float:
         engine.in_batches[member] += 1
         if math.isnan(requests.scheduled_at[member]):
             requests.scheduled_at[member] = state.replicas.times[r, CLOCK]
-    features[NUM_SEQS] = size
+    features[NUM_SEQS] = size + group
+    features[NUM_RESIDENTS] = group
     features[NUM_TOKENS] = num_tokens
     features[NUM_PREFILL_TOKENS] = prefill_tokens
     features[NUM_DECODES] = num_decodes
@@ -152,13 +170,13 @@ def _sum_members(state: State, cost: Cost, limits: Limits, size: int) -> float:
     features[PREFILL_KV] = prefill_kv
     features[PREFILL_SQUARES] = squares
     features[PREFILL_PAIRS] = pairs
-    features[NUM_SAMPLED] = num_sampled
-    state.replicas.counts[r, TOKENS] += num_tokens
+    features[NUM_SAMPLED] = num_sampled + group
+    counts[TOKENS] += num_tokens
     return batch_ms(cost, features, prefill_ms)
 
 
 @inlined
-def _run_stages(state: State, cost: Cost, limits: Limits, size: int, ms: float) -> bool:
+def _run_stages(state: State, cost: Cost, limits: Limits, has_tokens: bool, ms: float) -> bool:
     """Put the batch at cursor on one stage after the other; False when the tables give it no time."""
     r, slot = state.cursor[REPLICA], state.cursor[SLOT]
     replicas, batches, features = state.replicas, state.batches, state.batches.features[r, slot]
@@ -166,7 +184,7 @@ def _run_stages(state: State, cost: Cost, limits: Limits, size: int, ms: float) 
     batches.on_stage[r, slot] = batches.seconds[r, slot] = 0.0
     for stage in range(replicas.stage_end.shape[1]):
         begin, seconds = max(time, replicas.stage_end[r, stage]), 0.0
-        if size > 0:
+        if has_tokens:
             tokens, seqs, sampled = features[NUM_TOKENS], features[NUM_SEQS], features[NUM_SAMPLED]
             seconds = stage_seconds(cost, tokens, seqs, sampled, ms, stage)
             if not seconds > 0.0:
@@ -175,7 +193,7 @@ def _run_stages(state: State, cost: Cost, limits: Limits, size: int, ms: float) 
         replicas.stage_end[r, stage] = time
         if stage == 0:
             state.engine.batch_start[r, slot] = begin
-        if size > 0:
+        if has_tokens:
             batches.on_stage[r, slot] += time - begin
             batches.seconds[r, slot] += seconds
             replicas.busy[r, stage] += seconds
@@ -186,7 +204,7 @@ def _run_stages(state: State, cost: Cost, limits: Limits, size: int, ms: float) 
                 spread(replicas.series[r], counts, ticks_at(state, begin), ticks_at(state, time), 1, 0, 0)
     state.engine.batch_end[r, slot] = time
     started_at, request = state.requests.started_at, state.batches.request[r, slot]
-    for i in range(size):
+    for i in range(features[NUM_LISTED]):
         if math.isnan(started_at[request[i]]):
             started_at[request[i]] = state.engine.batch_start[r, slot]
             if detailed(state.requests):
@@ -235,16 +253,37 @@ def end_batch(state: State, cost: Cost, limits: Limits, grows: bool, static: boo
         elif not math.isnan(previous):
             count_gaps(state, now - run_start, run_length)
             run_start, run_length = previous, 1
-        if runs and limits.engine.asynchronous:
+        if runs and limits.engine.asynchronous and engine.member[member] == OUTSIDE:
             cache_full_blocks(state, limits, r, member, int(requests.processed[member] - engine.sampled[member]))
         if engine.known[member] == requests.total[member]:
             finished = finished or runs
             _finish(state, limits, r, member, runs, now)
     count_gaps(state, now - run_start, run_length)
+    _end_group(state, r, slot, now, seconds, on_stage, host, other)
     if finished:
         _close_ranks(state, r)
     counts[FORM_DUE] = 1
     _rest(state, limits, r)
+
+
+@inlined
+def _end_group(
+    state: State, r: int, slot: int, now: float, seconds: float, on_stage: float, host: float, other: float
+) -> None:
+    """Count a batch that has ended for the group, and let the sums of the group count for those that joined since."""
+    times, features, member = state.replicas.times[r], state.batches.features[r, slot], state.engine.member
+    if features[NUM_RESIDENTS] > 0:
+        count_gaps(state, now - times[LAST_END], features[NUM_RESIDENTS])
+        add_work(state, r, seconds)
+        times[HOST] += host
+        times[OTHER] += other
+        times[IDLE] += (now - times[LAST_END]) - on_stage
+    times[LAST_END] = now
+    for i in range(features[NUM_LISTED]):
+        request = state.batches.request[r, slot, i]
+        if member[request] == NEW:
+            member[request] = MEMBER
+            add_sums(state, r, request, -1.0)
 
 
 @inlined
@@ -255,6 +294,7 @@ def _finish(state: State, limits: Limits, r: int, request: int, runs: bool, now:
     else:
         drop_waiting(state, limits, r, request)
     state.engine.counts[r, UNANNOUNCED] = 1
+    state.engine.counts[r, REFUSED] = 0
     finish(state, r, request, now)
 
 

@@ -9,8 +9,7 @@ import math
 import numpy as np
 
 from .._jit import inlined
-from ..accounts.breakdown import detailed
-from ..accounts.counts import spread, ticks_at
+from ..accounts.counts import count_held
 from ..cost import Cost
 from ..exits import Ending, Exit
 from ..memory.followers import depends, held
@@ -20,7 +19,6 @@ from ..state import (
     CLOCK,
     COMING,
     FORM_DUE,
-    FREE,
     HORIZON,
     IN_FLIGHT,
     LEFT,
@@ -32,7 +30,6 @@ from ..state import (
     REPLICA,
     SLOT,
     UNANNOUNCED,
-    WAITING,
     Limits,
     State,
 )
@@ -62,7 +59,7 @@ def next_event(state: State, cost: Cost, limits: Limits) -> int:
             end = max(times[CLOCK], state.engine.batch_end[r, own[OLDEST]])
             if end >= state.moments[HORIZON]:
                 return Exit.UNTIL
-            _count_held(state, limits, r, end)
+            count_held(state, limits, r, end)
             times[CLOCK] = end
             cursor[SLOT] = own[OLDEST]
             own[OLDEST] = (own[OLDEST] + 1) % limits.engine.depth
@@ -75,15 +72,6 @@ def next_event(state: State, cost: Cost, limits: Limits) -> int:
             return Exit.UNTIL
         times[CLOCK] = max(times[CLOCK], state.requests.arrived_at[coming])
         counts[FORM_DUE] = 1
-
-
-@inlined
-def _count_held(state: State, limits: Limits, r: int, until: float) -> None:
-    """Count the running requests and KV blocks of a replica from its clock to ``until``, s."""
-    if detailed(state.requests):
-        counts, first = state.replicas.counts[r], ticks_at(state, state.replicas.times[r, CLOCK])
-        running, blocks = counts[PRESENT] - counts[WAITING], limits.num_blocks - counts[FREE]
-        spread(state.replicas.series[r], counts, first, ticks_at(state, until), 0, running, blocks)
 
 
 @inlined

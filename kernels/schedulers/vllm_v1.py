@@ -8,25 +8,40 @@ computes its tokens again later. What differs between releases of vLLM is in Eng
 from .._jit import inlined, kernel, merged
 from ..accounts.breakdown import count_restart, detailed
 from ..cost import Cost
+from ..exits import Exit
+from ..iterations.engine_ahead import next_to_matter, run_alone
 from ..iterations.engine_batches import end_batch, launch
+from ..iterations.engine_group import join_steady, leave_before_last, scatter, take_blocks_in_order
+from ..iterations.group import ID_BITS, growth_due
 from ..memory.blocks import blocks_for
 from ..memory.paged import admit_blocks, cache_full_blocks, find_cached, give_up_blocks, take_blocks
 from ..memory.waiting import first_waiting, put_back, take_waiting, wait_again
 from ..replicas.engine_loop import next_event, quiet_until
 from ..replicas.pools import Stages, one_stage, pipeline
 from ..state import (
+    ADMISSIONS,
     ALWAYS_BACK,
     BACK_IF_SCHEDULED,
     CALLS,
     CLOCK,
     FREE,
+    GROUP,
+    GROUP_STEP,
+    GROUPED,
     HIT,
     HIT_AGAIN,
+    HORIZON,
+    IN_FLIGHT,
+    NEWEST,
     NONE,
+    NUM_LISTED,
+    OLDEST,
     ONE_BATCH,
+    PEAK,
     PRESENT,
     QUERIED,
     QUERIED_AGAIN,
+    REFUSED,
     REPLICA,
     RESTARTS,
     RUNNING,
@@ -177,6 +192,43 @@ def _form_running(state: State, limits: Limits) -> tuple[int, int]:
 
 
 @inlined
+def _form_beside(state: State, limits: Limits) -> tuple[int, int]:
+    """Give tokens to the group and to the running requests that are listed.
+
+    Returns the number of listed members and what is left of the budget, and -1 instead of a number where the order
+    decides who gets blocks or tokens, which are short.
+    """
+    r, slot, counts = state.cursor[REPLICA], state.cursor[SLOT], state.replicas.counts[state.cursor[REPLICA]]
+    engine, running, computed = state.engine, state.replicas.running[r], state.requests.processed
+    members, tokens, chunks = state.batches.request[r, slot], state.batches.tokens[r, slot], state.scratch[0]
+    size, budget, threshold = 0, limits.max_num_batched_tokens - counts[GROUP], _threshold(state, limits, r)
+    growth = growth_due(state, limits, r)
+    need, newest = growth, engine.counts[r, NEWEST]
+    for place in range(counts[RUNNING]):
+        request = int(running[place])
+        due = _tokens_due(state, limits, r, request)
+        chunk = max(0, _chunk(due, threshold, budget))
+        if engine.order[request] < newest and 0 <= chunk < min(due, threshold if threshold > 0 else due):
+            return -1, 0
+        chunks[place] = chunk
+        budget -= chunk
+        if chunk > 0:
+            need += blocks_for(int(computed[request]) + chunk, limits.block_size) - int(state.requests.blocks[request])
+            members[size], tokens[size] = request, chunk
+            size += 1
+    if budget < 0 or need > counts[FREE]:
+        return -1, 0
+    counts[FREE] -= growth
+    if limits.engine.prefix_caching:
+        take_blocks_in_order(state, limits, r, counts[GROUP_STEP], counts[IN_FLIGHT], counts[RUNNING])
+    else:
+        for i in range(size):
+            take_blocks(state, limits, r, members[i], int(computed[members[i]]) + int(tokens[i]))
+    counts[PEAK] = max(counts[PEAK], limits.num_blocks - counts[FREE])
+    return size, budget
+
+
+@inlined
 def _admit(state: State, limits: Limits, size: int, budget: int) -> int:
     """Admit waiting requests to the batch at cursor, until one does not fit; returns the new size."""
     r, slot, rules = state.cursor[REPLICA], state.cursor[SLOT], limits.engine
@@ -184,7 +236,7 @@ def _admit(state: State, limits: Limits, size: int, budget: int) -> int:
     members, tokens = state.batches.request[r, slot], state.batches.tokens[r, slot]
     threshold, own = _threshold(state, limits, r), state.engine.counts[r]
     passed_over, first_passed, number = NONE, NONE, 0
-    while counts[WAITING] > 0 and budget > 0 and counts[RUNNING] < limits.max_num_seqs:
+    while counts[WAITING] > 0 and budget > 0 and counts[RUNNING] + counts[GROUP] < limits.max_num_seqs:
         request = first_waiting(state, limits, r)
         known, computed = int(engine.known[request]), int(requests.processed[request])
         hits = free = 0
@@ -208,7 +260,7 @@ def _admit(state: State, limits: Limits, size: int, budget: int) -> int:
             number += 1
             continue
         chunk = min(due, budget)
-        spare = counts[FREE] - (limits.watermark_blocks if counts[RUNNING] > 0 else 0)
+        spare = counts[FREE] - (limits.watermark_blocks if counts[RUNNING] + counts[GROUP] > 0 else 0)
         whole = min(known, rules.max_model_len)
         if rules.whole_prompt and blocks_for(whole, limits.block_size) - hits + free > spare:
             break
@@ -224,34 +276,79 @@ def _admit(state: State, limits: Limits, size: int, budget: int) -> int:
         requests.prefill[request], requests.processed[request] = known, computed
         admit_blocks(state, limits, r, request, hits, computed + chunk)
         cache_full_blocks(state, limits, r, request, min(computed + chunk, known))
+        engine.order[request] = own[ADMISSIONS]
+        own[ADMISSIONS] += 1
         state.replicas.running[r, counts[RUNNING]] = request
         counts[RUNNING] += 1
         members[size], tokens[size] = request, chunk
         size += 1
         budget -= chunk
     put_back(state, limits, r, passed_over, first_passed, number)
+    # With prefix caching, more of a request may be cached later, so that it fits.
+    full = counts[RUNNING] + counts[GROUP] == limits.max_num_seqs
+    own[REFUSED] = number == 0 and (full or not rules.prefix_caching)
     return size
 
 
 @inlined
-def form(state: State, limits: Limits) -> int:
-    """Fill the batch at cursor; returns how many requests it lists."""
+def form(state: State, limits: Limits, skew: float) -> int:
+    """Fill the batch at cursor; returns how many requests it lists, besides the group."""
     r = state.cursor[REPLICA]
-    own, restarts = state.engine.counts[r], state.replicas.counts[r, RESTARTS]
+    own, counts = state.engine.counts[r], state.replicas.counts[r]
+    restarts = counts[RESTARTS]
     own[CALLS] += 1
     own[UNANNOUNCED] = 0
-    size, budget = _form_running(state, limits)
-    if state.replicas.counts[r, RESTARTS] == restarts:
+    size, budget = -1, 0
+    if limits.num_stages == 1 and (counts[GROUPED] or _is_roomy(state, limits, r)):
+        join_steady(state, limits, r)
+        leave_before_last(state, skew, limits, r)
+        size, budget = _form_beside(state, limits)
+    if size < 0:
+        if counts[GROUPED]:
+            scatter(state, limits, r)
+        size, budget = _form_running(state, limits)
+    if counts[RESTARTS] == restarts:
         size = _admit(state, limits, size, budget)
     return size
+
+
+@inlined
+def _is_roomy(state: State, limits: Limits, r: int) -> bool:
+    """Whether budget and blocks are enough for a token of every running request."""
+    counts = state.replicas.counts[r]
+    return bool(counts[RUNNING] < limits.max_num_batched_tokens and counts[RUNNING] < counts[FREE])
+
+
+@inlined
+def _runs_alone(state: State, limits: Limits, r: int) -> bool:
+    """Whether the next iterations consist of the group alone."""
+    counts, own, flying = state.replicas.counts[r], state.engine.counts[r], state.replicas.counts[r, IN_FLIGHT]
+    if limits.num_stages > 1 or not counts[GROUPED] or counts[GROUP] == 0 or counts[RUNNING] > 0:
+        return False
+    if state.replicas.heap[r, 0] >> ID_BITS <= counts[GROUP_STEP] or (counts[WAITING] > 0 and not own[REFUSED]):
+        return False
+    if counts[GROUP] > limits.max_num_batched_tokens or counts[FREE] <= growth_due(state, limits, r):
+        return False
+    if flying != limits.engine.depth - 1:
+        return False
+    if flying == 0:
+        return True
+    # What comes in while the batch in flight runs is seen when the batch after the next is formed.
+    end = state.engine.batch_end[r, own[OLDEST]]
+    alone = state.batches.features[r, own[OLDEST], NUM_LISTED] == 0
+    return bool(alone and end < state.moments[HORIZON] and end < next_to_matter(state, limits, r))
 
 
 @merged
 def launch_next(state: State, cost: Cost, limits: Limits) -> int:
     """Form the next batch of the replica at cursor and start it; FAULT when it has no time."""
     r = state.cursor[REPLICA]
+    if _runs_alone(state, limits, r):
+        code = run_alone(state, cost, limits, r)
+        if code != Exit.ENDED:
+            return code
     restarts = state.replicas.counts[r, RESTARTS]
-    size = form(state, limits)
+    size = form(state, limits, cost.fastsim.skew)
     return launch(state, cost, limits, size, state.replicas.counts[r, RESTARTS] > restarts)
 
 

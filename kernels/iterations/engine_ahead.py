@@ -1,0 +1,95 @@
+"""Iterations of the vllm_v1 policy's group alone: many at once, up to the next decision."""
+
+import math
+
+from .._jit import inlined
+from ..accounts.counts import count_held
+from ..cost import Cost
+from ..exits import Exit
+from ..state import (
+    CALLS,
+    CLOCK,
+    COMING,
+    FORM_DUE,
+    GROUP,
+    GROUP_KV,
+    GROUP_STEP,
+    IDLE_CALL,
+    IN_FLIGHT,
+    LOGGED,
+    NONE,
+    NUM_LISTED,
+    NUM_RESIDENTS,
+    OLDEST,
+    SLOT,
+    UNANNOUNCED,
+    WAITING,
+    Limits,
+    State,
+)
+from .engine_batches import end_batch
+from .engine_group import take_blocks_in_order
+from .fast_forward import fast_forward
+from .group_iterations import NO_LIMIT
+
+
+@inlined
+def next_to_matter(state: State, limits: Limits, r: int) -> float:
+    """When the next request arrives, s, that may be admitted at once; infinite while another waits before it."""
+    counts = state.replicas.counts[r]
+    waits = counts[WAITING] > 0 and not limits.engine.by_priority
+    return math.inf if waits or counts[COMING] == NONE else float(state.requests.arrived_at[counts[COMING]])
+
+
+@inlined
+def run_alone(state: State, cost: Cost, limits: Limits, r: int) -> int:
+    """Run the group alone until something has to be decided, or an iteration reaches beyond the horizon.
+
+    Returns FORM when the next pass of the engine loop is to follow, ENDED when the next batch is to be formed before
+    more requests are taken in, and FAULT when the tables have no time for an iteration. With asynchronous scheduling
+    the batch in flight, which is the group alone too, comes first.
+    """
+    counts, times, own = state.replicas.counts[r], state.replicas.times[r], state.engine.counts[r]
+    flying, first = counts[IN_FLIGHT], counts[GROUP_STEP]
+    arrival = next_to_matter(state, limits, r)
+    if flying > 0:
+        slot = own[OLDEST]
+        count_held(state, limits, r, state.engine.batch_end[r, slot])
+        times[CLOCK] = state.engine.batch_end[r, slot]
+        counts[IN_FLIGHT] = 0
+        state.cursor[SLOT] = slot
+        end_batch(state, cost, limits, True, False)
+    own[OLDEST] = state.cursor[SLOT] = own[UNANNOUNCED] = own[IDLE_CALL] = counts[FORM_DUE] = 0
+    most = state.log.start.size - state.cursor[LOGGED] - 1 if state.log.start.size > 0 else NO_LIMIT
+    code = fast_forward(state, cost, limits, r, arrival, most, True)
+    own[CALLS] += counts[GROUP_STEP] - first
+    if code == Exit.FAULT:
+        return Exit.FAULT
+    last = counts[GROUP_STEP]
+    if code == Exit.FORM:
+        _stay_in_flight(state, r)
+        last += 1
+    else:
+        state.replicas.stage_end[r, 0] = times[CLOCK]
+    if limits.engine.prefix_caching:
+        for step in range(first, last):
+            take_blocks_in_order(state, limits, r, step, flying, 0)
+    if flying > 0:
+        counts[FORM_DUE] = code == Exit.FORM
+        return code
+    counts[FORM_DUE] = code == Exit.ENDED
+    return Exit.FORM
+
+
+@inlined
+def _stay_in_flight(state: State, r: int) -> None:
+    """Keep the iteration that fast_forward has left in flight as a batch of the engine loop."""
+    replicas, batches, engine, counts = state.replicas, state.batches, state.engine, state.replicas.counts[r]
+    start, end = replicas.times[r, CLOCK], replicas.stage_end[r, 0]
+    engine.batch_start[r, 0], engine.batch_end[r, 0] = start, end
+    engine.counted[r] = end  # fast_forward has counted what the replica holds until then
+    batches.seconds[r, 0], batches.on_stage[r, 0] = replicas.stage_seconds[r, 0], end - start
+    batches.features[r, 0, NUM_LISTED], batches.features[r, 0, NUM_RESIDENTS] = 0, counts[GROUP]
+    counts[GROUP_STEP] += 1
+    counts[GROUP_KV] += counts[GROUP]
+    engine.counts[r, CALLS] += 1

@@ -1,0 +1,276 @@
+"""The steady decodes of the vllm_v1 policy as a group: each call of the scheduler gives each member one token.
+
+So the progress of a member is implicit, as in group.py: ``processed`` holds the tokens that had been scheduled for it
+at the group's step 0. A heap orders the members by the step that yields their last token. A request joins when it is to
+decode for more than one step, and leaves before its last step; what runs besides the group is listed request by
+request. Members stand in the order in which they were admitted. When blocks or the budget are so short that the order
+decides who gets them, all members leave.
+
+With asynchronous scheduling the batch before is in flight when a batch is formed. Who leaves the group is listed in it.
+"""
+
+from .._jit import inlined
+from ..accounts.breakdown import DECODE_HOST, DECODE_WAIT, OTHER_WORK, detailed
+from ..memory.block_pool import pop_free
+from ..memory.blocks import blocks_for
+from ..memory.paged import cache_full_blocks, take_blocks
+from ..state import (
+    CALLS,
+    CHUNKED,
+    FIRST_OF_PHASE,
+    GROUP,
+    GROUP_KV,
+    GROUP_STEP,
+    GROUPED,
+    HOST,
+    IDLE,
+    IN_FLIGHT,
+    LAST_END,
+    LAST_OF_PHASE,
+    LONGEST,
+    NEWEST,
+    NONE,
+    NUM_LISTED,
+    NUM_RESIDENTS,
+    OLDEST,
+    OTHER,
+    RUNNING,
+    WORK,
+    WORK_LOW,
+    Limits,
+    State,
+)
+from .group import ID_BITS, ID_MASK, LOWEST
+from .heap import pop, push
+
+# Engine.member. NEW: the batch in flight lists the request, and the sums of the group do not count for it yet.
+OUTSIDE, MEMBER, NEW = range(3)
+
+
+@inlined
+def add_sums(state: State, r: int, request: int, sign: float) -> None:
+    """Add the sums of the group to those of a request that leaves it, or subtract them as it joins (``sign`` -1)."""
+    requests, times = state.requests, state.replicas.times[r]
+    requests.execution_time[request] += sign * (times[WORK] + times[WORK_LOW])
+    if detailed(requests):
+        requests.parts[request, DECODE_WAIT] += sign * times[IDLE]
+        requests.parts[request, DECODE_HOST] += sign * times[HOST]
+        requests.parts[request, OTHER_WORK] += sign * times[OTHER]
+
+
+@inlined
+def is_steady(state: State, r: int, request: int) -> bool:
+    """Whether a running request got a token in the last call, and is to decode for at least two more steps."""
+    requests, engine = state.requests, state.engine
+    decodes = requests.processed[request] >= requests.prefill[request]
+    newest = engine.last_call[request] == engine.counts[r, CALLS] - 1
+    return bool(decodes and newest and requests.total[request] - requests.processed[request] > 2)
+
+
+@inlined
+def join(state: State, limits: Limits, r: int, request: int) -> None:
+    """Add a running request to the group, before its next step is formed."""
+    requests, engine, counts, own = state.requests, state.engine, state.replicas.counts[r], state.engine.counts[r]
+    step, computed = counts[GROUP_STEP], int(requests.processed[request])
+    push(state.replicas.heap[r], counts[GROUP], ((step + requests.total[request] - 2 - computed) << ID_BITS) | request)
+    counts[GROUP] += 1
+    counts[GROUP_KV] += computed + 1
+    requests.processed[request] = computed - step
+    counts[LONGEST] = max(counts[LONGEST], computed - step + 1)
+    own[NEWEST] = max(own[NEWEST], engine.order[request])
+    phase = (step - computed) % limits.block_size
+    state.replicas.growth[r, phase] += 1
+    if limits.engine.prefix_caching:
+        _link(state, r, phase, request)
+    state.replicas.chunked[r, counts[CHUNKED]] = request
+    counts[CHUNKED] += 1
+    if counts[IN_FLIGHT] > 0:
+        engine.member[request] = NEW
+    else:
+        engine.member[request] = MEMBER
+        add_sums(state, r, request, -1.0)
+
+
+@inlined
+def _link(state: State, r: int, phase: int, request: int) -> None:
+    """Add a member to the list of its phase, in order of admission."""
+    engine, ends = state.engine, state.engine.phases[r, phase]
+    before = int(ends[LAST_OF_PHASE])
+    while before != NONE and engine.order[before] > engine.order[request]:
+        before = int(engine.left[before])
+    after = int(ends[FIRST_OF_PHASE]) if before == NONE else int(engine.right[before])
+    engine.left[request], engine.right[request] = before, after
+    if before == NONE:
+        ends[FIRST_OF_PHASE] = request
+    else:
+        engine.right[before] = request
+    if after == NONE:
+        ends[LAST_OF_PHASE] = request
+    else:
+        engine.left[after] = request
+
+
+@inlined
+def _unlink(state: State, r: int, phase: int, request: int) -> None:
+    """Take a member out of the list of its phase."""
+    engine, ends = state.engine, state.engine.phases[r, phase]
+    before, after = engine.left[request], engine.right[request]
+    if before == NONE:
+        ends[FIRST_OF_PHASE] = after
+    else:
+        engine.right[before] = after
+    if after == NONE:
+        ends[LAST_OF_PHASE] = before
+    else:
+        engine.left[after] = before
+
+
+@inlined
+def _leave(state: State, limits: Limits, r: int, request: int) -> None:
+    """Make a member a running request that is listed, as it is before the next step is formed."""
+    requests, engine, counts = state.requests, state.engine, state.replicas.counts[r]
+    relative = int(requests.processed[request])
+    computed, flying = relative + counts[GROUP_STEP], counts[IN_FLIGHT]
+    requests.processed[request] = computed
+    requests.blocks[request] = blocks_for(computed, limits.block_size)
+    phase = -relative % limits.block_size
+    state.replicas.growth[r, phase] -= 1
+    if limits.engine.prefix_caching:
+        _unlink(state, r, phase, request)
+    counts[GROUP] -= 1
+    counts[GROUP_KV] -= computed + 1
+    is_new = engine.member[request] == NEW
+    engine.member[request] = OUTSIDE
+    engine.last_call[request] = engine.counts[r, CALLS] - 1
+    if not is_new:
+        requests.last_token_at[request] = state.replicas.times[r, LAST_END]
+        engine.known[request] = computed + 1 - flying
+        engine.sampled[request] = engine.in_batches[request] = flying
+        add_sums(state, r, request, 1.0)
+        if flying > 0:
+            _list_in_flight(state, r, request)
+    _insert_running(state, r, request)
+
+
+@inlined
+def _list_in_flight(state: State, r: int, request: int) -> None:
+    """List a request that leaves the group in the batch in flight, of which it is a decode."""
+    slot = state.engine.counts[r, OLDEST]
+    features = state.batches.features[r, slot]
+    size = features[NUM_LISTED]
+    state.batches.request[r, slot, size] = request
+    state.batches.tokens[r, slot, size] = 1
+    state.engine.samples[r, slot, size] = 2  # engine_batches.DECODE
+    features[NUM_LISTED] += 1
+    features[NUM_RESIDENTS] -= 1
+
+
+@inlined
+def _insert_running(state: State, r: int, request: int) -> None:
+    """Put a request among the running ones that are listed, in order of admission."""
+    counts, running, order = state.replicas.counts[r], state.replicas.running[r], state.engine.order
+    place = counts[RUNNING]
+    while place > 0 and order[running[place - 1]] > order[request]:
+        running[place] = running[place - 1]
+        place -= 1
+    running[place] = request
+    counts[RUNNING] += 1
+
+
+@inlined
+def leave_before_last(state: State, cost_skew: float, limits: Limits, r: int) -> None:
+    """Let those leave the group for whom the next step is the last."""
+    counts, heap, longest_left = state.replicas.counts[r], state.replicas.heap[r], False
+    while counts[GROUP] > 0 and heap[0] >> ID_BITS == counts[GROUP_STEP]:
+        request = int(heap[0] & ID_MASK)
+        pop(heap, counts[GROUP])
+        longest_left = longest_left or state.requests.processed[request] + 1 == counts[LONGEST]
+        _leave(state, limits, r, request)
+    if longest_left and cost_skew > 0.0:
+        counts[LONGEST] = LOWEST
+        _close_up(state, r)
+        for i in range(counts[CHUNKED]):
+            counts[LONGEST] = max(counts[LONGEST], state.requests.processed[state.replicas.chunked[r, i]] + 1)
+    elif counts[CHUNKED] + counts[GROUP] > state.replicas.chunked.shape[1]:
+        _close_up(state, r)
+
+
+@inlined
+def _close_up(state: State, r: int) -> None:
+    """Remove those that have left from the list of members."""
+    counts, members, left = state.replicas.counts[r], state.replicas.chunked[r], 0
+    for i in range(counts[CHUNKED]):
+        if state.engine.member[members[i]] != OUTSIDE:
+            members[left] = members[i]
+            left += 1
+    counts[CHUNKED] = left
+
+
+@inlined
+def scatter(state: State, limits: Limits, r: int) -> None:
+    """Let all members leave the group."""
+    counts, members = state.replicas.counts[r], state.replicas.chunked[r]
+    _close_up(state, r)
+    for i in range(counts[CHUNKED]):
+        _leave(state, limits, r, members[i])
+    counts[GROUPED] = counts[GROUP] = counts[GROUP_KV] = counts[CHUNKED] = 0
+
+
+@inlined
+def join_steady(state: State, limits: Limits, r: int) -> None:
+    """Let all running requests join that may."""
+    counts, running, left = state.replicas.counts[r], state.replicas.running[r], 0
+    if not counts[GROUPED]:
+        counts[GROUPED] = 1
+        counts[LONGEST] = LOWEST
+        state.engine.counts[r, NEWEST] = NONE
+    for i in range(counts[RUNNING]):
+        request = running[i]
+        if is_steady(state, r, request):
+            if counts[CHUNKED] == members_room(state):
+                _close_up(state, r)
+            join(state, limits, r, request)
+        else:
+            running[left] = request
+            left += 1
+    counts[RUNNING] = left
+
+
+@inlined
+def members_room(state: State) -> int:
+    """How many members the list has room for."""
+    return int(state.replicas.chunked.shape[1])
+
+
+@inlined
+def take_blocks_in_order(state: State, limits: Limits, r: int, step: int, flying: int, listed: int) -> None:
+    """Give members and the first ``listed`` running requests the blocks of a step, in order of admission.
+
+    The blocks of members have been taken from the number of free ones before. ``flying``: batches in flight meanwhile.
+    The tokens of listed requests stand in scratch.
+    """
+    engine, phases, bs = state.engine, state.engine.phases[r], limits.block_size
+    taker, filler, place = phases[step % bs, FIRST_OF_PHASE], NONE, 0
+    if flying == 0 and bs > 1:
+        filler = phases[(step + 1) % bs, FIRST_OF_PHASE]  # their last block becomes full in this step
+    while taker != NONE or filler != NONE or place < listed:
+        member = taker
+        if member == NONE or (filler != NONE and engine.order[filler] < engine.order[member]):
+            member = filler
+        if place < listed:
+            request = int(state.replicas.running[r, place])
+            if member == NONE or engine.order[request] < engine.order[member]:
+                if state.scratch[0, place] > 0:
+                    held = int(state.requests.processed[request]) + int(state.scratch[0, place])
+                    take_blocks(state, limits, r, request, held)
+                    cache_full_blocks(state, limits, r, request, min(held, int(engine.known[request])))
+                place += 1
+                continue
+        computed = int(state.requests.processed[member]) + step
+        if member == taker:
+            block = pop_free(engine.blocks[r], engine.buckets[r], engine.counts[r])
+            engine.table[r, engine.row[member], computed // bs] = block
+            taker = engine.right[taker]
+        else:
+            filler = engine.right[filler]
+        cache_full_blocks(state, limits, r, member, computed + 1 - flying)
