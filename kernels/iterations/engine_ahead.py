@@ -27,7 +27,7 @@ from ..state import (
     Limits,
     State,
 )
-from .engine_batches import end_batch
+from .engine_batches import end_group
 from .engine_group import take_blocks_in_order
 from .fast_forward import fast_forward
 from .group_iterations import NO_LIMIT
@@ -57,8 +57,7 @@ def run_alone(state: State, cost: Cost, limits: Limits, r: int) -> int:
         count_held(state, limits, r, state.engine.batch_end[r, slot])
         times[CLOCK] = state.engine.batch_end[r, slot]
         counts[IN_FLIGHT] = 0
-        state.cursor[SLOT] = slot
-        end_batch(state, cost, limits, True, False)
+        end_group(state, cost, r, slot)
     own[OLDEST] = state.cursor[SLOT] = own[UNANNOUNCED] = own[IDLE_CALL] = counts[FORM_DUE] = 0
     most = state.log.start.size - state.cursor[LOGGED] - 1 if state.log.start.size > 0 else NO_LIMIT
     code = fast_forward(state, cost, limits, r, arrival, most, True)
@@ -72,8 +71,7 @@ def run_alone(state: State, cost: Cost, limits: Limits, r: int) -> int:
     else:
         state.replicas.stage_end[r, 0] = times[CLOCK]
     if limits.engine.prefix_caching:
-        for step in range(first, last):
-            take_blocks_in_order(state, limits, r, step, flying, 0)
+        take_blocks_in_order(state, limits, r, first, last, flying, 0)
     if flying > 0:
         counts[FORM_DUE] = code == Exit.FORM
         return code

@@ -259,7 +259,7 @@ def end_batch(state: State, cost: Cost, limits: Limits, grows: bool, static: boo
             finished = finished or runs
             _finish(state, limits, r, member, runs, now)
     count_gaps(state, now - run_start, run_length)
-    _end_group(state, r, slot, now, seconds, on_stage, host, other)
+    end_group(state, cost, r, slot)
     if finished:
         _close_ranks(state, r)
     counts[FORM_DUE] = 1
@@ -267,17 +267,18 @@ def end_batch(state: State, cost: Cost, limits: Limits, grows: bool, static: boo
 
 
 @inlined
-def _end_group(
-    state: State, r: int, slot: int, now: float, seconds: float, on_stage: float, host: float, other: float
-) -> None:
+def end_group(state: State, cost: Cost, r: int, slot: int) -> None:
     """Count a batch that has ended for the group, and let the sums of the group count for those that joined since."""
     times, features, member = state.replicas.times[r], state.batches.features[r, slot], state.engine.member
+    now = times[CLOCK]
     if features[NUM_RESIDENTS] > 0:
         count_gaps(state, now - times[LAST_END], features[NUM_RESIDENTS])
-        add_work(state, r, seconds)
-        times[HOST] += host
-        times[OTHER] += other
-        times[IDLE] += (now - times[LAST_END]) - on_stage
+        add_work(state, r, state.batches.seconds[r, slot])
+        if detailed(state.requests):
+            on_stage = state.batches.on_stage[r, slot]
+            times[HOST] += host_seconds(cost, features[NUM_SEQS])
+            times[OTHER] += other_seconds(cost, features, on_stage)
+            times[IDLE] += (now - times[LAST_END]) - on_stage
     times[LAST_END] = now
     for i in range(features[NUM_LISTED]):
         request = state.batches.request[r, slot, i]

@@ -9,15 +9,19 @@ decides who gets them, all members leave.
 With asynchronous scheduling the batch before is in flight when a batch is formed. Who leaves the group is listed in it.
 """
 
-from .._jit import inlined
+import numpy as np
+from numpy.typing import NDArray
+
+from .._jit import apart, inlined
 from ..accounts.breakdown import DECODE_HOST, DECODE_WAIT, OTHER_WORK, detailed
 from ..memory.block_pool import pop_free
 from ..memory.blocks import blocks_for
-from ..memory.paged import cache_full_blocks, take_blocks
+from ..memory.paged import register_full
 from ..state import (
     CALLS,
     CHUNKED,
     FIRST_OF_PHASE,
+    FREE,
     GROUP,
     GROUP_KV,
     GROUP_STEP,
@@ -42,6 +46,9 @@ from ..state import (
 )
 from .group import ID_BITS, ID_MASK, LOWEST
 from .heap import pop, push
+
+Ints = NDArray[np.int32]
+Longs = NDArray[np.int64]
 
 # Engine.member. NEW: the batch in flight lists the request, and the sums of the group do not count for it yet.
 OUTSIDE, MEMBER, NEW = range(3)
@@ -178,21 +185,21 @@ def _insert_running(state: State, r: int, request: int) -> None:
 
 
 @inlined
-def leave_before_last(state: State, cost_skew: float, limits: Limits, r: int) -> None:
-    """Let those leave the group for whom the next step is the last."""
+def leave(state: State, skew: float, limits: Limits, r: int, everyone: bool) -> None:
+    """Let those leave the group for whom the next step is the last, or ``everyone``. ``skew``: of FastsimTables."""
     counts, heap, longest_left = state.replicas.counts[r], state.replicas.heap[r], False
-    while counts[GROUP] > 0 and heap[0] >> ID_BITS == counts[GROUP_STEP]:
+    while counts[GROUP] > 0 and (everyone or heap[0] >> ID_BITS == counts[GROUP_STEP]):
         request = int(heap[0] & ID_MASK)
         pop(heap, counts[GROUP])
         longest_left = longest_left or state.requests.processed[request] + 1 == counts[LONGEST]
         _leave(state, limits, r, request)
-    if longest_left and cost_skew > 0.0:
+    if everyone:
+        counts[GROUPED] = counts[GROUP_KV] = counts[CHUNKED] = 0
+    elif longest_left and skew > 0.0:
         counts[LONGEST] = LOWEST
         _close_up(state, r)
         for i in range(counts[CHUNKED]):
             counts[LONGEST] = max(counts[LONGEST], state.requests.processed[state.replicas.chunked[r, i]] + 1)
-    elif counts[CHUNKED] + counts[GROUP] > state.replicas.chunked.shape[1]:
-        _close_up(state, r)
 
 
 @inlined
@@ -207,16 +214,6 @@ def _close_up(state: State, r: int) -> None:
 
 
 @inlined
-def scatter(state: State, limits: Limits, r: int) -> None:
-    """Let all members leave the group."""
-    counts, members = state.replicas.counts[r], state.replicas.chunked[r]
-    _close_up(state, r)
-    for i in range(counts[CHUNKED]):
-        _leave(state, limits, r, members[i])
-    counts[GROUPED] = counts[GROUP] = counts[GROUP_KV] = counts[CHUNKED] = 0
-
-
-@inlined
 def join_steady(state: State, limits: Limits, r: int) -> None:
     """Let all running requests join that may."""
     counts, running, left = state.replicas.counts[r], state.replicas.running[r], 0
@@ -227,7 +224,7 @@ def join_steady(state: State, limits: Limits, r: int) -> None:
     for i in range(counts[RUNNING]):
         request = running[i]
         if is_steady(state, r, request):
-            if counts[CHUNKED] == members_room(state):
+            if counts[CHUNKED] == state.replicas.chunked.shape[1]:
                 _close_up(state, r)
             join(state, limits, r, request)
         else:
@@ -237,40 +234,93 @@ def join_steady(state: State, limits: Limits, r: int) -> None:
 
 
 @inlined
-def members_room(state: State) -> int:
-    """How many members the list has room for."""
-    return int(state.replicas.chunked.shape[1])
+def take_blocks_in_order(state: State, limits: Limits, r: int, first: int, last: int, flying: int, listed: int) -> None:
+    """Give members their blocks of the steps from ``first`` up to, but not including, ``last``, in order of admission.
 
-
-@inlined
-def take_blocks_in_order(state: State, limits: Limits, r: int, step: int, flying: int, listed: int) -> None:
-    """Give members and the first ``listed`` running requests the blocks of a step, in order of admission.
-
-    The blocks of members have been taken from the number of free ones before. ``flying``: batches in flight meanwhile.
-    The tokens of listed requests stand in scratch.
+    The number of free blocks has been reduced by them before. In the first step, the first ``listed`` running requests
+    get blocks too, for the tokens in scratch. ``flying``: batches in flight while each step was formed.
     """
-    engine, phases, bs = state.engine, state.engine.phases[r], limits.block_size
-    taker, filler, place = phases[step % bs, FIRST_OF_PHASE], NONE, 0
-    if flying == 0 and bs > 1:
-        filler = phases[(step + 1) % bs, FIRST_OF_PHASE]  # their last block becomes full in this step
-    while taker != NONE or filler != NONE or place < listed:
-        member = taker
-        if member == NONE or (filler != NONE and engine.order[filler] < engine.order[member]):
-            member = filler
-        if place < listed:
-            request = int(state.replicas.running[r, place])
-            if member == NONE or engine.order[request] < engine.order[member]:
-                if state.scratch[0, place] > 0:
-                    held = int(state.requests.processed[request]) + int(state.scratch[0, place])
-                    take_blocks(state, limits, r, request, held)
-                    cache_full_blocks(state, limits, r, request, min(held, int(engine.known[request])))
+    engine, requests = state.engine, state.requests
+    taken = _take_in_order(
+        engine.phases[r],
+        engine.order,
+        engine.right,
+        engine.row,
+        engine.table[r],
+        engine.blocks[r],
+        engine.buckets[r],
+        engine.counts[r],
+        engine.hash_start,
+        engine.hashes,
+        engine.private,
+        engine.registered,
+        engine.known,
+        requests.processed,
+        requests.blocks,
+        state.replicas.running[r],
+        state.scratch[0],
+        limits.block_size,
+        first,
+        last,
+        flying,
+        listed,
+    )
+    state.replicas.counts[r, FREE] -= taken
+
+
+@apart
+def _take_in_order(
+    phases: Ints,
+    order: Ints,
+    right: Ints,
+    rows: Ints,
+    table: Ints,
+    blocks: Longs,
+    buckets: Ints,
+    own: Longs,
+    hash_start: Longs,
+    hashes: Longs,
+    private: Longs,
+    registered: Ints,
+    known: Ints,
+    processed: Ints,
+    held: Ints,
+    running: Ints,
+    chunks: Longs,
+    block_size: int,
+    first: int,
+    last: int,
+    flying: int,
+    listed: int,
+) -> int:
+    """The same in arrays; returns how many blocks the running requests have taken."""
+    taken, place = 0, 0
+    for step in range(first, last):
+        taker, filler = int(phases[step % block_size, FIRST_OF_PHASE]), NONE
+        if flying == 0 and block_size > 1:
+            filler = int(phases[(step + 1) % block_size, FIRST_OF_PHASE])  # the last block becomes full in this step
+        while taker != NONE or filler != NONE or place < listed:
+            request = taker
+            if request == NONE or (filler != NONE and order[filler] < order[request]):
+                request = filler
+            if place < listed and (request == NONE or order[running[place]] < order[request]):
+                request = int(running[place])
+                tokens = int(processed[request] + chunks[place])
                 place += 1
-                continue
-        computed = int(state.requests.processed[member]) + step
-        if member == taker:
-            block = pop_free(engine.blocks[r], engine.buckets[r], engine.counts[r])
-            engine.table[r, engine.row[member], computed // bs] = block
-            taker = engine.right[taker]
-        else:
-            filler = engine.right[filler]
-        cache_full_blocks(state, limits, r, member, computed + 1 - flying)
+                need, full = (tokens + block_size - 1) // block_size, min(tokens, int(known[request])) // block_size
+                for i in range(held[request], need):
+                    table[rows[request], i] = pop_free(blocks, buckets, own)
+                    taken += 1
+                held[request] = max(held[request], need)
+            else:
+                computed = int(processed[request]) + step
+                if request == taker:
+                    table[rows[request], computed // block_size] = pop_free(blocks, buckets, own)
+                    taker = int(right[taker])
+                else:
+                    filler = int(right[filler])
+                full = (computed + 1 - flying) // block_size
+            if full > registered[request]:
+                row = table[rows[request]]
+                register_full(blocks, buckets, hash_start, hashes, private, registered, request, row, full)
+    return taken

@@ -7,7 +7,7 @@ table, and blocks are taken, cached and given back one by one (block_pool.py).
 import numpy as np
 from numpy.typing import NDArray
 
-from .._jit import inlined
+from .._jit import apart, inlined
 from ..state import (
     ALLOCATED,
     FREE,
@@ -15,23 +15,79 @@ from ..state import (
     PEAK,
     REFERENCES,
     ROWS_FREE,
-    Engine,
     Limits,
     State,
 )
 from .block_pool import give_back, lookup, pop_free, register, share
 from .blocks import blocks_for
 
+Ints = NDArray[np.int32]
 Longs = NDArray[np.int64]
 
 
 @inlined
-def identity(engine: Engine, request: int, place: int) -> int:
+def identity(hash_start: Longs, hashes: Longs, private: Longs, request: int, place: int) -> int:
     """The identity of the tokens of a request up to the end of its block number ``place``, counted from 0."""
-    first = engine.hash_start[request]
-    if place < engine.hash_start[request + 1] - first:
-        return int(engine.hashes[first + place])
-    return int(engine.private[request]) - place
+    first = hash_start[request]
+    if place < hash_start[request + 1] - first:
+        return int(hashes[first + place])
+    return int(private[request]) - place
+
+
+@apart
+def _find(
+    blocks: Longs, buckets: Ints, hash_start: Longs, hashes: Longs, private: Longs, request: int, most: int
+) -> tuple[int, int]:
+    """How many of the first ``most`` blocks of a request are cached one after the other, and how many are free."""
+    hits = free = 0
+    while hits < most:
+        block = lookup(blocks, buckets, identity(hash_start, hashes, private, request, hits))
+        if block == NONE:
+            break
+        free += blocks[block, REFERENCES] == 0
+        hits += 1
+    return hits, free
+
+
+@apart
+def _share(
+    blocks: Longs, buckets: Ints, hash_start: Longs, hashes: Longs, private: Longs, request: int, hits: int, row: Ints
+) -> int:
+    """Fill the row of a request with its cached blocks; returns how many were free.
+
+    To hold a cached block does not change which block is found for the next identity.
+    """
+    free = 0
+    for place in range(hits):
+        block = lookup(blocks, buckets, identity(hash_start, hashes, private, request, place))
+        free += share(blocks, block)
+        row[place] = block
+    return free
+
+
+@apart
+def _pop(blocks: Longs, buckets: Ints, counts: Longs, row: Ints, held: int, need: int) -> None:
+    """Fill a row with new blocks from place ``held`` up to, but not including, ``need``."""
+    for place in range(held, need):
+        row[place] = pop_free(blocks, buckets, counts)
+
+
+@apart
+def register_full(
+    blocks: Longs,
+    buckets: Ints,
+    hash_start: Longs,
+    hashes: Longs,
+    private: Longs,
+    registered: Ints,
+    request: int,
+    row: Ints,
+    full: int,
+) -> None:
+    """Make the first ``full`` blocks of a request findable."""
+    for place in range(registered[request], full):
+        register(blocks, buckets, row[place], identity(hash_start, hashes, private, request, place))
+    registered[request] = max(registered[request], full)
 
 
 @inlined
@@ -43,15 +99,8 @@ def find_cached(state: State, limits: Limits, r: int, request: int) -> tuple[int
     engine = state.engine
     if not limits.engine.prefix_caching:
         return 0, 0
-    blocks, index = engine.blocks[r], engine.buckets[r]
-    most, hits, free = (engine.known[request] - 1) // limits.block_size, 0, 0
-    while hits < most:
-        block = lookup(blocks, index, identity(engine, request, hits))
-        if block == NONE:
-            break
-        free += blocks[block, REFERENCES] == 0
-        hits += 1
-    return hits, free
+    most = (engine.known[request] - 1) // limits.block_size
+    return _find(engine.blocks[r], engine.buckets[r], engine.hash_start, engine.hashes, engine.private, request, most)
 
 
 @inlined
@@ -59,20 +108,15 @@ def admit_blocks(state: State, limits: Limits, r: int, request: int, hits: int, 
     """Give a waiting request its cached blocks, the first ``hits``, and new blocks for ``tokens`` tokens in all."""
     counts, engine = state.replicas.counts[r], state.engine
     counts[ALLOCATED] += 1
-    state.requests.blocks[request] = 0
+    state.requests.blocks[request] = hits
     if limits.engine.prefix_caching:
         own = engine.counts[r]
         own[ROWS_FREE] -= 1
         row = engine.rows[r, own[ROWS_FREE]]
         engine.row[request] = row
-        blocks, index = engine.blocks[r], engine.buckets[r]
-        # Holding a cached block does not change which block is found for the next identity.
-        for place in range(hits):
-            block = lookup(blocks, index, identity(engine, request, place))
-            counts[FREE] -= share(blocks, block)
-            engine.table[r, row, place] = block
-        state.requests.blocks[request] = hits
         engine.registered[request] = hits
+        blocks, buckets, table = engine.blocks[r], engine.buckets[r], engine.table[r, row]
+        counts[FREE] -= _share(blocks, buckets, engine.hash_start, engine.hashes, engine.private, request, hits, table)
     take_blocks(state, limits, r, request, tokens)
 
 
@@ -83,9 +127,8 @@ def take_blocks(state: State, limits: Limits, r: int, request: int, tokens: int)
     held, need = int(state.requests.blocks[request]), blocks_for(tokens, limits.block_size)
     if need > held:
         if limits.engine.prefix_caching:
-            row = engine.row[request]
-            for place in range(held, need):
-                engine.table[r, row, place] = pop_free(engine.blocks[r], engine.buckets[r], engine.counts[r])
+            row = engine.table[r, engine.row[request]]
+            _pop(engine.blocks[r], engine.buckets[r], engine.counts[r], row, held, need)
         state.requests.blocks[request] = need
         counts[FREE] -= need - held
     counts[PEAK] = max(counts[PEAK], limits.num_blocks - counts[FREE])
@@ -94,13 +137,11 @@ def take_blocks(state: State, limits: Limits, r: int, request: int, tokens: int)
 @inlined
 def cache_full_blocks(state: State, limits: Limits, r: int, request: int, tokens: int) -> None:
     """Make the blocks that are full of the first ``tokens`` tokens of a running request findable."""
-    engine = state.engine
-    if limits.engine.prefix_caching:
-        full = tokens // limits.block_size
-        for place in range(engine.registered[request], full):
-            block = engine.table[r, engine.row[request], place]
-            register(engine.blocks[r], engine.buckets[r], block, identity(engine, request, place))
-        engine.registered[request] = max(engine.registered[request], full)
+    engine, full = state.engine, tokens // limits.block_size
+    if limits.engine.prefix_caching and full > engine.registered[request]:
+        blocks, buckets, row = engine.blocks[r], engine.buckets[r], engine.table[r, engine.row[request]]
+        hash_start, hashes, private = engine.hash_start, engine.hashes, engine.private
+        register_full(blocks, buckets, hash_start, hashes, private, engine.registered, request, row, full)
 
 
 @inlined

@@ -5,13 +5,15 @@ of the budget. Where blocks are short, the request admitted last is preempted, o
 computes its tokens again later. What differs between releases of vLLM is in EngineLimits.
 """
 
+from collections.abc import Callable
+
 from .._jit import inlined, kernel, merged
 from ..accounts.breakdown import count_restart, detailed
 from ..cost import Cost
 from ..exits import Exit
 from ..iterations.engine_ahead import next_to_matter, run_alone
 from ..iterations.engine_batches import end_batch, launch
-from ..iterations.engine_group import join_steady, leave_before_last, scatter, take_blocks_in_order
+from ..iterations.engine_group import join_steady, leave, take_blocks_in_order
 from ..iterations.group import ID_BITS, growth_due
 from ..memory.blocks import blocks_for
 from ..memory.paged import admit_blocks, cache_full_blocks, find_cached, give_up_blocks, take_blocks
@@ -55,6 +57,8 @@ from ..state import (
 from .loop import simulate
 
 GROWS, STATIC, REFUSAL_LASTS = True, False, False
+
+Start = Callable[[State, Cost, Limits], int]
 
 
 @inlined
@@ -220,7 +224,8 @@ def _form_beside(state: State, limits: Limits) -> tuple[int, int]:
         return -1, 0
     counts[FREE] -= growth
     if limits.engine.prefix_caching:
-        take_blocks_in_order(state, limits, r, counts[GROUP_STEP], counts[IN_FLIGHT], counts[RUNNING])
+        step = counts[GROUP_STEP]
+        take_blocks_in_order(state, limits, r, step, step + 1, counts[IN_FLIGHT], counts[RUNNING])
     else:
         for i in range(size):
             take_blocks(state, limits, r, members[i], int(computed[members[i]]) + int(tokens[i]))
@@ -299,13 +304,18 @@ def form(state: State, limits: Limits, skew: float) -> int:
     own[CALLS] += 1
     own[UNANNOUNCED] = 0
     size, budget = -1, 0
-    if limits.num_stages == 1 and (counts[GROUPED] or _is_roomy(state, limits, r)):
+    if counts[GROUPED] or _is_roomy(state, limits, r):
         join_steady(state, limits, r)
-        leave_before_last(state, skew, limits, r)
-        size, budget = _form_beside(state, limits)
+        everyone = False
+        while True:
+            leave(state, skew, limits, r, everyone)
+            if everyone:
+                break
+            size, budget = _form_beside(state, limits)
+            if size >= 0:
+                break
+            everyone = True
     if size < 0:
-        if counts[GROUPED]:
-            scatter(state, limits, r)
         size, budget = _form_running(state, limits)
     if counts[RESTARTS] == restarts:
         size = _admit(state, limits, size, budget)
@@ -323,7 +333,7 @@ def _is_roomy(state: State, limits: Limits, r: int) -> bool:
 def _runs_alone(state: State, limits: Limits, r: int) -> bool:
     """Whether the next iterations consist of the group alone."""
     counts, own, flying = state.replicas.counts[r], state.engine.counts[r], state.replicas.counts[r, IN_FLIGHT]
-    if limits.num_stages > 1 or not counts[GROUPED] or counts[GROUP] == 0 or counts[RUNNING] > 0:
+    if not counts[GROUPED] or counts[GROUP] == 0 or counts[RUNNING] > 0:
         return False
     if state.replicas.heap[r, 0] >> ID_BITS <= counts[GROUP_STEP] or (counts[WAITING] > 0 and not own[REFUSED]):
         return False
@@ -353,20 +363,34 @@ def launch_next(state: State, cost: Cost, limits: Limits) -> int:
 
 
 @merged
-def advance(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...], stages: Stages) -> int:
+def launch_staged(state: State, cost: Cost, limits: Limits) -> int:
+    """The same for a pipeline, in which all members of a batch are listed."""
+    r = state.cursor[REPLICA]
+    counts, own = state.replicas.counts[r], state.engine.counts[r]
+    restarts = counts[RESTARTS]
+    own[CALLS] += 1
+    own[UNANNOUNCED] = 0
+    size, budget = _form_running(state, limits)
+    if counts[RESTARTS] == restarts:
+        size = _admit(state, limits, size, budget)
+    return launch(state, cost, limits, size, counts[RESTARTS] > restarts)
+
+
+@merged
+def advance(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...], stages: Stages, start: Start) -> int:
     """Simulate until all is DONE, the BUDGET of iterations is used up, or a FAULT."""
     return simulate(
-        state, costs, limits, stages, next_event, quiet_until, launch_next, end_batch, GROWS, STATIC, REFUSAL_LASTS
+        state, costs, limits, stages, next_event, quiet_until, start, end_batch, GROWS, STATIC, REFUSAL_LASTS
     )
 
 
 @kernel
 def run(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...]) -> int:
     """Simulate replicas of one stage."""
-    return advance(state, costs, limits, one_stage)
+    return advance(state, costs, limits, one_stage, launch_next)
 
 
 @kernel
 def run_stages(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...]) -> int:
     """Simulate pipelines."""
-    return advance(state, costs, limits, pipeline)
+    return advance(state, costs, limits, pipeline, launch_staged)
