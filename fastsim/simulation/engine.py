@@ -16,6 +16,8 @@ LAUNCHES = {"running": state.RUNNING_BATCH, "tokens": state.WITH_TOKENS, "work":
 PIPELINES = {"none": state.EVERY_BATCH, "one_batch": state.ONE_BATCH, "every_batch": state.EVERY_BATCH}
 PIPELINES["turns"] = state.TURNS
 
+NEVER = -(1 << 40)  # the call of the scheduler that gave the newest token, before the first
+
 
 def engine_limits(scheduler: Settings, max_model_len: int) -> EngineLimits:
     """Return the settings of the vllm_v1 policy as its kernel reads them, and zeros for every other policy."""
@@ -77,7 +79,7 @@ def lay_out_engine(number_of_replicas: int, limits: Limits, workload: Workload |
         limit=of_requests("limit"),
         priority=of_requests("priority"),
         in_batches=of_requests("in_batches"),
-        last_call=arena.take("engine_last_call", requests, np.int64),
+        last_call=arena.take("engine_last_call", requests, np.int64, NEVER),
         cached=of_requests("cached"),
         registered=of_requests("registered"),
         row=of_requests("row", state.NONE),

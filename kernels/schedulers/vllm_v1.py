@@ -71,9 +71,9 @@ def _tokens_due(state: State, limits: Limits, r: int, request: int) -> int:
             return 0  # a batch in flight yields its last token
         if limits.num_stages > 1 and rules.shares_turns == ONE_BATCH:
             return 0
-        since = engine.counts[r, CALLS] - engine.last_call[request]
-        if limits.num_stages > 1 and rules.shares_turns == TURNS and since < limits.num_stages:
-            return 0
+    since = engine.counts[r, CALLS] - engine.last_call[request]
+    if limits.num_stages > 1 and rules.shares_turns == TURNS and since < limits.num_stages:
+        return 0
     due = int(engine.known[request]) + sampled - computed
     return min(due, rules.max_model_len - 1 - computed)
 
@@ -240,7 +240,7 @@ def _admit(state: State, limits: Limits, size: int, budget: int) -> int:
     requests, engine, counts = state.requests, state.engine, state.replicas.counts[r]
     members, tokens = state.batches.request[r, slot], state.batches.tokens[r, slot]
     threshold, own = _threshold(state, limits, r), state.engine.counts[r]
-    passed_over, first_passed, number = NONE, NONE, 0
+    passed_over, last_passed, number = NONE, NONE, 0
     while counts[WAITING] > 0 and budget > 0 and counts[RUNNING] + counts[GROUP] < limits.max_num_seqs:
         request = first_waiting(state, limits, r)
         known, computed = int(engine.known[request]), int(requests.processed[request])
@@ -259,9 +259,15 @@ def _admit(state: State, limits: Limits, size: int, budget: int) -> int:
                 passes = True
         if passes:
             take_waiting(state, limits, r)
-            requests.next[request] = passed_over
-            first_passed = request if passed_over == NONE else first_passed
-            passed_over = request
+            # Prompts that do not fit come back in reverse order.
+            if number == 0:
+                passed_over = last_passed = request
+            elif rules.skips_prompts:
+                requests.next[request] = passed_over
+                passed_over = request
+            else:
+                requests.next[last_passed] = request
+                last_passed = request
             number += 1
             continue
         chunk = min(due, budget)
@@ -288,7 +294,7 @@ def _admit(state: State, limits: Limits, size: int, budget: int) -> int:
         members[size], tokens[size] = request, chunk
         size += 1
         budget -= chunk
-    put_back(state, limits, r, passed_over, first_passed, number)
+    put_back(state, limits, r, passed_over, last_passed, number)
     # With prefix caching, more of a request may be cached later, so that it fits.
     full = counts[RUNNING] + counts[GROUP] == limits.max_num_seqs
     own[REFUSED] = number == 0 and (full or not rules.prefix_caching)
