@@ -32,7 +32,7 @@ NONE = -1  # the null id of requests, batches and stages
     FORM_DUE,  # 1 when a batch is to be formed now
     WAITED,  # decode iterations since the last prefill batch (lightllm)
     RESTARTS,  # restarts so far
-    RESTARTS_BEFORE,  # the same before the last formation of a batch
+    RESTARTS_BEFORE,  # the same before the last formation of a batch; vllm_v1: of one with tokens
     ITERATIONS,  # batches formed so far
     TOKENS,  # tokens processed so far
     OUTCOME,  # exits.Ending
@@ -74,8 +74,10 @@ NONE = -1  # the null id of requests, batches and stages
     STEP,  # tokens that each resident has taken since step 0
     FIRST_FINISH,  # step in which the first resident finishes
     ALIGNED,  # 1 when all residents took their last token when the batch last ended
+    NUM_PREEMPTED,  # vllm_v1: requests preempted since the batch before it was formed
+    NUM_CACHED,  # vllm_v1: tokens that the requests admitted to it found in the cache
     NUM_FEATURES,
-) = range(19)
+) = range(21)
 
 # Columns of Batches.sums.
 (
@@ -141,8 +143,9 @@ NONE = -1  # the null id of requests, batches and stages
     ADMISSIONS,  # requests admitted so far
     NEWEST,  # the latest admission of those that have joined the group
     REFUSED,  # 1 when the first waiting request will be refused as long as none finishes
+    HITS_BEFORE,  # tokens found in the cache before the last formation of a batch with tokens
     NUM_ENGINE_COUNTS,
-) = range(15)
+) = range(16)
 
 # Columns of Engine.phases.
 FIRST_OF_PHASE, LAST_OF_PHASE = range(2)
@@ -282,7 +285,7 @@ class Batches(NamedTuple):
 
 
 class Log(NamedTuple):
-    """One row per batch and stage, in order of start. No log is kept where the arrays are empty."""
+    """One row per batch and stage, those of a stage in order of start. No log is kept where the arrays are empty."""
 
     replica: Ints
     stage: Ints
@@ -292,6 +295,8 @@ class Log(NamedTuple):
     num_tokens: Ints
     num_prefill_tokens: Ints
     kv_blocks: Ints
+    num_preempted: Ints  # this and the next: empty without the vllm_v1 policy
+    num_cached_tokens: Ints
 
 
 class Tally(NamedTuple):

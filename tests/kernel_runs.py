@@ -18,6 +18,7 @@ from fastsim.kernels.exits import Ending, Exit
 from fastsim.kernels.replicas import route
 from fastsim.kernels.state import Limits, State
 from fastsim.result.breakdown import breakdown_columns
+from fastsim.result.columns import ITERATIONS
 from fastsim.result.metrics.counts import measures_of
 from fastsim.simulation import layout
 from fastsim.simulation.arena import Arena
@@ -103,7 +104,7 @@ def run(
         lane.cursor[state.LEFT] = slice_length
         code = kernel(lane, (case.cost,), (limits,))
         logged = lane.cursor[state.LOGGED]
-        rows += zip(*(column[:logged].tolist() for column in lane.log), strict=True)
+        rows += zip(*(column[:logged].tolist() for column in lane.log[: len(ITERATIONS)]), strict=True)
         lane.cursor[state.LOGGED] = 0
         if code != Exit.BUDGET:
             assert code == Exit.DONE

@@ -1,4 +1,4 @@
-"""The breakdown of each request's end-to-end time into nine parts that add up to it."""
+"""The breakdown of each request's end-to-end time into ten parts that add up to it."""
 
 import numpy as np
 
@@ -18,7 +18,7 @@ def breakdown_columns(requests: Requests, num_stages: int) -> dict[str, Floats]:
         return {}
     chunk_wait, decode_wait = times[:, accounts.CHUNK_WAIT], times[:, accounts.DECODE_WAIT]
     prefill_compute = requests.first_token_at - requests.scheduled_at
-    for column in (accounts.CHUNK_WAIT, accounts.PREFILL_HOST, accounts.LOST_PREFILL):
+    for column in (accounts.LAUNCH_WAIT, accounts.CHUNK_WAIT, accounts.PREFILL_HOST, accounts.LOST_PREFILL):
         prefill_compute -= times[:, column]
     decode_compute = requests.finished_at - requests.first_token_at
     for column in (accounts.DECODE_WAIT, accounts.OTHER_WORK, accounts.DECODE_HOST, accounts.LOST_DECODE):
@@ -28,6 +28,7 @@ def breakdown_columns(requests: Requests, num_stages: int) -> dict[str, Floats]:
     return {
         "routing_wait": zeros,
         "queue_wait": requests.scheduled_at - requests.arrived_at,
+        "launch_wait": times[:, accounts.LAUNCH_WAIT].copy(),
         "prefill_compute": prefill_compute,
         "chunk_wait": zeros if pipelined else chunk_wait.copy(),
         "decode_compute": decode_compute,

@@ -30,8 +30,8 @@ REQUESTS = (
     Column("num_restarts", "int32", "", "times it was preempted and had to compute its tokens again"),
 )
 
-# Of the policy vllm_v1.
-ENGINE = (
+# Requests and iterations have these besides where the policy is vllm_v1.
+ENGINE_REQUESTS = (
     Column("num_cached_tokens", "int32", "tokens", "tokens found in the prefix cache when it was first admitted"),
 )
 
@@ -49,6 +49,12 @@ WORKLOAD = (
 BREAKDOWN = (
     Column("routing_wait", "float64", "s", "time at the router: 0, as routers choose at once"),
     Column("queue_wait", "float64", "s", "arrival to first batch"),
+    Column(
+        "launch_wait",
+        "float64",
+        "s",
+        "vllm_v1: first batch formed to its start, as batches are formed while others run; otherwise 0",
+    ),
     Column("prefill_compute", "float64", "s", "iterations that process its chunks of the prompt"),
     Column("chunk_wait", "float64", "s", "time between its chunks in which it is in no iteration"),
     Column("decode_compute", "float64", "s", "its decode iterations, counted as if their batches held decodes only"),
@@ -79,4 +85,9 @@ ITERATIONS = (
         "blocks",
         "KV blocks held on the replica when the stage starts; vllm_v1: when the batch is formed",
     ),
+)
+
+ENGINE_ITERATIONS = (
+    Column("num_preempted", "int32", "requests", "requests preempted since the batch before it was formed"),
+    Column("num_cached_tokens", "int32", "tokens", "tokens that requests admitted to it found in the prefix cache"),
 )

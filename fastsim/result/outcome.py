@@ -67,7 +67,7 @@ def request_columns(
     Returns
     -------
     dict of str to array[n]
-        By name, in the order of columns.REQUESTS, then of columns.ENGINE where the policy is vllm_v1, and of
+        By name, in the order of columns.REQUESTS, then of columns.ENGINE_REQUESTS where the policy is vllm_v1, and of
         columns.BREAKDOWN if the simulation kept detail.
     """
     # These three arrays are no longer needed, so columns of the same type are written into their memory.

@@ -16,7 +16,15 @@ from pyarrow.csv import write_csv
 from fastsim.deployment.resolved import Resolved
 from fastsim.files.writing import replacing
 from fastsim.predictors.build import Built
-from fastsim.result.columns import BREAKDOWN, ENGINE, ITERATIONS, REQUESTS, WORKLOAD, Column
+from fastsim.result.columns import (
+    BREAKDOWN,
+    ENGINE_ITERATIONS,
+    ENGINE_REQUESTS,
+    ITERATIONS,
+    REQUESTS,
+    WORKLOAD,
+    Column,
+)
 from fastsim.result.metrics.definitions import definitions
 from fastsim.result.metrics.goodput import judge
 from fastsim.result.metrics.objectives import Objective, missed
@@ -197,12 +205,7 @@ def wrap(
     """
     config = config_of(resolved, workload, built.provenance)
     requests = request_table(outcome.columns, config)
-    iterations = None
-    if outcome.log is not None:
-        # Rows are in order of start, then of replica and stage, whichever thread wrote them.
-        order = np.lexsort((outcome.log[1], outcome.log[0], outcome.log[2]))
-        rows = [column[order] for column in outcome.log]
-        iterations = _table(ITERATIONS, dict(zip((c.name for c in ITERATIONS), rows, strict=True)), config)
+    iterations = None if outcome.log is None else _iterations(outcome.log, config)
     summary = summarise(resolved, outcome.columns, outcome.replicas, outcome.tbt, built.provenance, exclude)
     if outcome.measures is not None:
         add_details(summary, resolved, built.operators, outcome.columns, outcome.replicas, outcome.measures, exclude)
@@ -215,8 +218,16 @@ def wrap(
 
 def request_table(columns: dict[str, NDArray[Any]], config: dict[str, Any]) -> pa.Table:
     """Return the table of requests.parquet, with ``config`` in its metadata; it shares the memory of ``columns``."""
-    known = [column for column in (*REQUESTS, *ENGINE, *BREAKDOWN, *WORKLOAD) if column.name in columns]
+    known = [column for column in (*REQUESTS, *ENGINE_REQUESTS, *BREAKDOWN, *WORKLOAD) if column.name in columns]
     return _table(known, columns, config)
+
+
+def _iterations(log: Sequence[NDArray[Any]], config: dict[str, Any]) -> pa.Table:
+    """Return the table of iterations, with rows in order of start, then of replica and stage."""
+    order = np.lexsort((log[1], log[0], log[2]))
+    known = (*ITERATIONS, *ENGINE_ITERATIONS)
+    kept = {column.name: values for column, values in zip(known, log, strict=True) if len(values) == len(order)}
+    return _table(known[: len(kept)], {name: values[order] for name, values in kept.items()}, config)
 
 
 def config_of(resolved: Resolved, workload: Workload, provenance: dict[str, Any]) -> dict[str, Any]:

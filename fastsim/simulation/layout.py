@@ -162,13 +162,17 @@ def lay_out_batches(num_replicas: int, limits: Limits, arena: Arena) -> Batches:
     )
 
 
-def lay_out_log(rows: int) -> Log:
-    """Return a log with room for ``rows`` rows, one per batch and stage; a log without rows is never written."""
+def lay_out_log(rows: int, engine: bool = False) -> Log:
+    """Return a log with room for ``rows`` rows, one per batch and stage; a log without rows is never written.
 
-    def ints() -> NDArray[np.int32]:
+    ``engine`` also keeps what only the vllm_v1 policy logs.
+    """
+
+    def ints(rows: int = rows) -> NDArray[np.int32]:
         return np.zeros(rows, np.int32)
 
-    return Log(ints(), ints(), np.zeros(rows), np.zeros(rows), ints(), ints(), ints(), ints())
+    own = ints(rows * engine), ints(rows * engine)
+    return Log(ints(), ints(), np.zeros(rows), np.zeros(rows), ints(), ints(), ints(), ints(), *own)
 
 
 def lay_out_tally(limits: Limits, detail: bool, arena: Arena) -> Tally:
@@ -224,7 +228,7 @@ def lay_out_lane(
         requests=requests,
         replicas=replicas,
         batches=batches,
-        log=lay_out_log(log_rows),
+        log=lay_out_log(log_rows, engine is not None and engine.counts.size > 0),
         tally=lay_out_tally(limits, requests.parts.size > 0, arena),
         tbt=arena.take("tbt", histogram.NUM_BINS, np.int64),
         cursor=cursor,

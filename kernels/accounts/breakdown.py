@@ -33,9 +33,11 @@ from ..state import (
     DECODE_HOST,  # host time of its decode iterations
     LOST_PREFILL,  # time from restarts before the first token until all tokens are computed again
     LOST_DECODE,  # time from restarts after the first token until all tokens are computed again
-    SINCE,  # when its last chunk ended, or when it restarted
+    LAUNCH_WAIT,  # vllm_v1: time from when it was first scheduled to the start of its batch
+    SINCE,  # when its first batch started, its last chunk ended, or it restarted
+    RESTARTED_IN,  # vllm_v1: the call of the scheduler that preempted it last
     NUM_PARTS,
-) = range(9)
+) = range(11)
 
 # Requests.detail says by its type whether to count: a kernel compiled for NO_DETAIL has no code that counts.
 DETAIL, NO_DETAIL = np.empty((0, 0)), np.empty(0)
@@ -61,6 +63,23 @@ def other_seconds(cost: Cost, features: Longs, seconds: float) -> float:
 
 
 @inlined
+def count_launch(requests: Requests, request: int, start: float) -> None:
+    """Count the time from when a request was first scheduled until its batch starts, at ``start``, s."""
+    requests.parts[request, LAUNCH_WAIT] = start - requests.scheduled_at[request]
+    requests.parts[request, SINCE] = start
+
+
+@inlined
+def share_after(requests: Requests, request: int, decodes: bool, now: float, on_stage: float) -> float:
+    """The share of a batch of ``on_stage`` s on stages that lies after the batch before it of the same request.
+
+    It is less than 1 only in a pipeline that had both in flight at a time.
+    """
+    since = requests.last_token_at[request] if decodes else requests.parts[request, SINCE]
+    return float(min(1.0, (now - since) / on_stage))
+
+
+@inlined
 def count_chunk(requests: Requests, request: int, now: float, on_stage: float, host: float, completes: bool) -> None:
     """Count an iteration that computed a chunk of a prompt, ``on_stage`` s of it on stages."""
     parts = requests.parts[request]
@@ -71,6 +90,16 @@ def count_chunk(requests: Requests, request: int, now: float, on_stage: float, h
     elif completes:
         part = LOST_PREFILL if math.isnan(requests.first_token_at[request]) else LOST_DECODE
         parts[part] += now - parts[SINCE]
+        parts[SINCE] = now
+
+
+@inlined
+def count_late_token(requests: Requests, request: int, now: float) -> None:
+    """Count the first token of a restarted request, which a batch from before the restart may bring."""
+    parts = requests.parts[request]
+    if requests.restarts[request] > 0:
+        parts[LOST_PREFILL] += now - parts[SINCE]
+        parts[SINCE] = now
 
 
 @inlined
@@ -88,6 +117,8 @@ def count_restart(requests: Requests, request: int, decodes: bool, now: float) -
     parts = requests.parts[request]
     if decodes:
         parts[DECODE_WAIT] += now - requests.last_token_at[request]
+    elif requests.restarts[request] == 0 and parts[SINCE] > now:
+        parts[LAUNCH_WAIT] = now - requests.scheduled_at[request]  # its batch has not started yet
     elif requests.restarts[request] == 0:
         parts[CHUNK_WAIT] += now - parts[SINCE]
     else:

@@ -1,7 +1,17 @@
 """The log of iterations: one row per batch and stage."""
 
 from .._jit import inlined
-from ..state import FREE, LOGGED, NUM_PREFILL_TOKENS, NUM_SEQS, NUM_TOKENS, REPLICA, State
+from ..state import (
+    FREE,
+    LOGGED,
+    NUM_CACHED,
+    NUM_PREEMPTED,
+    NUM_PREFILL_TOKENS,
+    NUM_SEQS,
+    NUM_TOKENS,
+    REPLICA,
+    State,
+)
 
 
 @inlined
@@ -25,4 +35,7 @@ def record(state: State, num_blocks: int, stage: int, slot: int, start: float, e
     log.num_tokens[row] = features[NUM_TOKENS]
     log.num_prefill_tokens[row] = features[NUM_PREFILL_TOKENS]
     log.kv_blocks[row] = num_blocks - state.replicas.counts[r, FREE]
+    if log.num_preempted.size > 0:
+        log.num_preempted[row] = features[NUM_PREEMPTED]
+        log.num_cached_tokens[row] = features[NUM_CACHED]
     state.cursor[LOGGED] += 1

@@ -6,7 +6,16 @@ How long a batch is on each stage is known when it is formed, since stages serve
 import math
 
 from .._jit import inlined
-from ..accounts.breakdown import SINCE, count_chunk, count_decode, detailed, other_seconds
+from ..accounts.breakdown import (
+    RESTARTED_IN,
+    count_chunk,
+    count_decode,
+    count_late_token,
+    count_launch,
+    detailed,
+    other_seconds,
+    share_after,
+)
 from ..accounts.counts import count_batch, count_stage, spread, ticks_at
 from ..accounts.log import record
 from ..cost import COMPOSE_FASTSIM, Cost, batch_ms, host_seconds, prefill_chunk_ms, stage_seconds
@@ -22,6 +31,9 @@ from ..state import (
     GROUP,
     GROUP_KV,
     GROUP_STEP,
+    HIT,
+    HIT_AGAIN,
+    HITS_BEFORE,
     HOST,
     IDLE,
     IDLE_CALL,
@@ -31,8 +43,10 @@ from ..state import (
     LEFT,
     LONGEST,
     LONGEST_KV,
+    NUM_CACHED,
     NUM_DECODES,
     NUM_LISTED,
+    NUM_PREEMPTED,
     NUM_PREFILL_TOKENS,
     NUM_PREFILLS,
     NUM_RESIDENTS,
@@ -48,6 +62,8 @@ from ..state import (
     PRESENT,
     REFUSED,
     REPLICA,
+    RESTARTS,
+    RESTARTS_BEFORE,
     RUNNING,
     RUNNING_BATCH,
     SLOT,
@@ -82,11 +98,14 @@ def launch(state: State, cost: Cost, limits: Limits, size: int, preempted: bool)
     if has_tokens:
         counts[ITERATIONS] += 1
         count_batch(state, r, slot)
+        _count_since_before(state, r, slot)
     elif counts[IN_FLIGHT] == 0 and counts[RUNNING] + counts[GROUP] == 0 and counts[WAITING] > 0 and not preempted:
         counts[OUTCOME] = Ending.STUCK
         return Exit.FORM
     if not _run_stages(state, cost, limits, has_tokens, ms):
         return Exit.FAULT
+    # So that no batch of the group alone in this slot is taken for this one.
+    state.batches.features[r, slot, NUM_PREEMPTED] = state.batches.features[r, slot, NUM_CACHED] = 0
     counts[GROUP_STEP] += 1
     counts[GROUP_KV] += counts[GROUP]
     counts[IN_FLIGHT] += 1
@@ -95,6 +114,16 @@ def launch(state: State, cost: Cost, limits: Limits, size: int, preempted: bool)
         counts[FORM_DUE] = 1
         _rest(state, limits, r)
     return Exit.FORM
+
+
+@inlined
+def _count_since_before(state: State, r: int, slot: int) -> None:
+    """Count for a batch with tokens what has been preempted, and found in the cache, since the one before it."""
+    features, counts, own = state.batches.features[r, slot], state.replicas.counts[r], state.engine.counts[r]
+    features[NUM_PREEMPTED] = counts[RESTARTS] - counts[RESTARTS_BEFORE]
+    features[NUM_CACHED] = own[HIT] + own[HIT_AGAIN] - own[HITS_BEFORE]
+    counts[RESTARTS_BEFORE] = counts[RESTARTS]
+    own[HITS_BEFORE] = own[HIT] + own[HIT_AGAIN]
 
 
 @inlined
@@ -208,7 +237,7 @@ def _run_stages(state: State, cost: Cost, limits: Limits, has_tokens: bool, ms: 
         if math.isnan(started_at[request[i]]):
             started_at[request[i]] = state.engine.batch_start[r, slot]
             if detailed(state.requests):
-                state.requests.parts[request[i], SINCE] = state.requests.scheduled_at[request[i]]
+                count_launch(state.requests, request[i], started_at[request[i]])
     return True
 
 
@@ -223,6 +252,7 @@ def end_batch(state: State, cost: Cost, limits: Limits, grows: bool, static: boo
         state.batches.features[r, slot],
     )
     now, seconds, on_stage = state.replicas.times[r, CLOCK], state.batches.seconds[r, slot], 0.0
+    call = engine.counts[r, CALLS] - counts[IN_FLIGHT]  # that formed the batch, as every call forms one
     detail, host, other, finished = detailed(requests), 0.0, 0.0, False
     if detail:
         on_stage, host = state.batches.on_stage[r, slot], host_seconds(cost, features[NUM_SEQS])
@@ -235,16 +265,19 @@ def end_batch(state: State, cost: Cost, limits: Limits, grows: bool, static: boo
             continue
         requests.execution_time[member] += seconds
         runs = requests.blocks[member] > 0
-        if detail and runs:
+        if detail and runs and (requests.restarts[member] == 0 or call > requests.parts[member, RESTARTED_IN]):
+            share = share_after(requests, member, samples[i] == DECODE, now, on_stage)
             if samples[i] == DECODE:
-                count_decode(requests, member, now, on_stage, host, other)
+                count_decode(requests, member, now, on_stage * share, host * share, other * share)
             else:
-                count_chunk(requests, member, now, on_stage, host, samples[i] == LAST_PART)
+                count_chunk(requests, member, now, on_stage * share, host * share, samples[i] == LAST_PART)
         if samples[i] == PART:
             continue
         engine.sampled[member] -= limits.engine.asynchronous
         engine.known[member] += 1
         if math.isnan(requests.first_token_at[member]):
+            if detail:
+                count_late_token(requests, member, now)
             requests.first_token_at[member] = now
         previous = requests.last_token_at[member]
         requests.last_token_at[member] = now

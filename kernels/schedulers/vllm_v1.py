@@ -8,7 +8,7 @@ computes its tokens again later. What differs between releases of vLLM is in Eng
 from collections.abc import Callable
 
 from .._jit import inlined, kernel, merged
-from ..accounts.breakdown import count_restart, detailed
+from ..accounts.breakdown import RESTARTED_IN, count_restart, detailed
 from ..cost import Cost
 from ..exits import Exit
 from ..iterations.engine_ahead import next_to_matter, run_alone
@@ -117,7 +117,10 @@ def _preempt(state: State, limits: Limits, r: int, place: int) -> int:
         running[i] = running[i + 1]
     counts[RUNNING] -= 1
     if detailed(requests):
-        decodes = requests.processed[victim] >= requests.prefill[victim]
+        # Its prefill is complete once a batch has brought the token after it.
+        complete = state.engine.known[victim] > requests.prefill[victim]
+        decodes = complete and requests.processed[victim] >= requests.prefill[victim]
+        requests.parts[victim, RESTARTED_IN] = state.engine.counts[r, CALLS]
         count_restart(requests, victim, decodes, state.replicas.times[r, CLOCK])
     give_up_blocks(state, limits, r, victim)
     requests.processed[victim] = 0

@@ -13,6 +13,7 @@ from fastsim.kernels.cost import COMPOSE_AFFINE, COMPOSE_VIDUR, Cost
 NAMES = (
     "routing_wait",
     "queue_wait",
+    "launch_wait",
     "prefill_compute",
     "chunk_wait",
     "decode_compute",

@@ -1,0 +1,98 @@
+"""What results of policy vllm_v1 say besides: cached tokens, preemptions, and the wait of a batch for its start."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastsim
+from fastsim.deployment.resolved import Deployment, resolve
+from fastsim.result.columns import BREAKDOWN, ENGINE_ITERATIONS
+from fastsim.result.result import Result, config_of
+from fastsim.workload import Workload
+from fastsim.workload.blocks import BlockHashes
+
+
+def deployment(*overrides: str, engine: str | None = "vllm-0.19", **fields: Any) -> Deployment:
+    described = {"model": "meta-llama/Meta-Llama-3-8B", "device": "h100", "engine": engine, **fields}
+    return Deployment.load(described, overrides)
+
+
+def again() -> Workload:
+    """Three requests, each after the end of the one before: the second is the first again, the third half of it."""
+    return Workload(
+        name="again",
+        arrived_at=np.array([0.0, 10.0, 20.0]),
+        num_prompt_tokens=np.array([64, 64, 64]),
+        num_output_tokens=np.array([4, 4, 4]),
+        block_hashes=BlockHashes.of([[1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 5, 6]]),
+    )
+
+
+def test_requests_say_how_many_tokens_were_cached() -> None:
+    result = fastsim.simulate(deployment(), again(), iterations=True)
+    # The last token is computed in any case, and with it its block.
+    assert result.column("num_cached_tokens").tolist() == [0, 48, 32]
+    field = result.requests.schema.field("num_cached_tokens")
+    assert (field.type, field.metadata[b"unit"]) == ("int32", b"tokens")
+    assert result.iterations is not None
+    assert result.iterations["num_cached_tokens"].to_numpy()[::4].tolist() == [0, 48, 32]
+    uncached = fastsim.simulate(deployment("scheduler.enable_prefix_caching=false"), again())
+    assert uncached.column("num_cached_tokens").tolist() == [0, 0, 0]
+    other = fastsim.simulate(deployment(engine=None), again(), iterations=True)
+    assert "num_cached_tokens" not in other.requests.column_names
+    assert other.iterations is not None
+    assert not {column.name for column in ENGINE_ITERATIONS} & set(other.iterations.column_names)
+
+
+def test_a_result_follows_from_hashes_only_where_they_are_read() -> None:
+    def digest(deployment: Deployment, workload: Workload) -> str:
+        return str(config_of(resolve(deployment), workload, {})["workload"]["sha256"])
+
+    plain, uncached = replace(again(), block_hashes=None), deployment("scheduler.enable_prefix_caching=false")
+    assert digest(deployment(), again()) != digest(deployment(), plain)
+    assert digest(uncached, again()) == digest(uncached, plain)
+
+
+def parts_of(result: Result) -> dict[str, list[float]]:
+    """The parts of each request's time that are not 0 for all requests, in ms."""
+    parts = {column.name: np.round(result.column(column.name) * 1e3, 6) for column in BREAKDOWN}
+    return {name: values.tolist() for name, values in parts.items() if values.any()}
+
+
+def test_a_request_waits_for_the_batch_that_was_scheduled_before_its_own() -> None:
+    affine = {"source": "affine", "affine": {"constant_ns": 10_000_000}}
+    workload = Workload(np.array([0.0, 0.005]), np.array([32, 32]), np.array([5, 2]))
+    # Its batches last 10 ms. Two are scheduled at 0 ms, and the third, which the second request is in, at 10 ms.
+    lagging = fastsim.simulate(deployment(predictor=affine), workload)
+    assert parts_of(lagging) == {
+        "queue_wait": [0.0, 5.0],
+        "launch_wait": [0.0, 10.0],
+        "prefill_compute": [10.0, 10.0],
+        "decode_compute": [40.0, 10.0],
+    }
+    prompt = fastsim.simulate(deployment("scheduler.async_scheduling=false", predictor=affine), workload)
+    assert "launch_wait" not in parts_of(prompt)
+    assert prompt.column("scheduled_at").tolist() == lagging.column("scheduled_at").tolist() == [0.0, 0.01]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [(), ("pipeline_parallel_size=2",), ("pipeline_parallel_size=4", "scheduler.max_num_batched_tokens=256")],
+    ids=lambda overrides: overrides[0] if overrides else "one stage",
+)
+def test_parts_add_up_and_batches_account_for_preemptions_and_hits(overrides: tuple[str, ...]) -> None:
+    tight = deployment("scheduler.num_blocks=700", "scheduler.max_num_seqs=64", *overrides, engine="vllm-0.15")
+    result = fastsim.simulate(tight, fastsim.load_workload("chat", rate=8.0, num_requests=300), iterations=True)
+    parts = np.array([result.column(column.name) for column in BREAKDOWN])
+    np.testing.assert_allclose(parts.sum(axis=0), result.column("e2e"), rtol=0, atol=1e-9)
+    assert parts.min() > -1e-9
+    assert result.iterations is not None
+    rows = {name: result.iterations[name].to_numpy() for name in result.iterations.column_names}
+    first = rows["stage_id"] == 0
+    restarts = result.column("num_restarts").sum()
+    assert rows["num_preempted"][first].sum() == restarts == result.summary["totals"]["restarts"] > 50
+    # Requests of this workload share nothing, but find their own tokens again.
+    assert result.column("num_cached_tokens").sum() == 0
+    assert rows["num_cached_tokens"][first].sum() > 16 * restarts
