@@ -34,6 +34,7 @@ from ..state import (
     HIT_AGAIN,
     HORIZON,
     IN_FLIGHT,
+    LOGGED,
     NEWEST,
     NONE,
     NUM_LISTED,
@@ -348,7 +349,8 @@ def _runs_alone(state: State, limits: Limits, r: int) -> bool:
         return False
     if counts[GROUP] > limits.max_num_batched_tokens or counts[FREE] <= growth_due(state, limits, r):
         return False
-    if flying != limits.engine.depth - 1:
+    log_is_short = 0 < state.log.start.size < state.cursor[LOGGED] + 2
+    if flying != limits.engine.depth - 1 or log_is_short:
         return False
     if flying == 0:
         return True
