@@ -4,7 +4,7 @@ In order of arrival the queue is the part of the replica's list of requests that
 """
 
 from .._jit import inlined
-from ..state import COMING, HEAD, LAST_ARRIVED, NONE, ROOT, TAIL, WAITING, Limits, State
+from ..state import COMING, HEAD, LAST_ARRIVED, NONE, REFUSED, ROOT, TAIL, WAITING, Limits, State
 from .priority import merge, put
 
 
@@ -14,6 +14,8 @@ def rank_arrived(state: State, limits: Limits, r: int) -> None:
     if limits.engine.by_priority:
         counts, following = state.replicas.counts[r], state.requests.next
         request = counts[HEAD]
+        if request != counts[COMING]:
+            state.engine.counts[r, REFUSED] = 0
         while request != counts[COMING]:
             counts[HEAD] = following[request]
             _rank(state, r, request)

@@ -127,6 +127,7 @@ def _preempt(state: State, limits: Limits, r: int, place: int) -> int:
     requests.processed[victim] = 0
     requests.restarts[victim] += 1
     counts[RESTARTS] += 1
+    state.engine.counts[r, REFUSED] = 0
     wait_again(state, limits, r, victim)
     return int(victim)
 
@@ -301,7 +302,7 @@ def _admit(state: State, limits: Limits, size: int, budget: int) -> int:
     put_back(state, limits, r, passed_over, last_passed, number)
     # With prefix caching, more of a request may be cached later, so that it fits.
     full = counts[RUNNING] + counts[GROUP] == limits.max_num_seqs
-    own[REFUSED] = number == 0 and (full or not rules.prefix_caching)
+    own[REFUSED] = counts[WAITING] > 0 and number == 0 and (full or not rules.prefix_caching)
     return size
 
 

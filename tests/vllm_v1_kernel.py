@@ -1,0 +1,194 @@
+"""Runs the kernel of policy vllm_v1 on requests of its twin, call by call or as a whole, with the twin's clock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from reference.vllm_v1.engine import Outcome, queue_depth
+from reference.vllm_v1.recordings import Clock
+from reference.vllm_v1.releases import Release
+from reference.vllm_v1.state import Admission, Decision, Member, Request, Settings
+
+from fastsim.deployment import engines, schedulers
+from fastsim.kernels import cost as costs
+from fastsim.kernels import state
+from fastsim.kernels.cost import COMPOSE_AFFINE, NO_AFFINE, Cost
+from fastsim.kernels.exits import Ending, Exit
+from fastsim.kernels.iterations.engine_group import OUTSIDE
+from fastsim.kernels.replicas import route
+from fastsim.kernels.schedulers import vllm_v1
+from fastsim.kernels.state import Limits, State
+from fastsim.predictors.tables.compose import NO_FASTSIM, NO_VIDUR
+from fastsim.simulation import layout
+from fastsim.simulation.arena import Arena
+from fastsim.simulation.engine import engine_limits, lay_out_engine
+from fastsim.workload import Workload
+from fastsim.workload.blocks import BlockHashes
+
+TICK = 2.0**-20  # s, what a microsecond of the twin's is taken for, so that all times are exact
+
+
+class Setup(NamedTuple):
+    lane: State
+    limits: Limits
+    cost: Cost
+
+
+def workload_of(requests: Sequence[Request], block_size: int) -> Workload:
+    """The same requests as a workload; one that follows another is a turn of the same session."""
+    sessions: list[int] = []
+    for i, request in enumerate(requests):
+        sessions.append(i if request.follows is None else sessions[request.follows])
+    follow = any(request.follows is not None for request in requests)
+    return Workload(
+        np.array([np.nan if r.follows is not None else r.arrived_at * TICK for r in requests]),
+        np.array([r.num_prompt_tokens for r in requests]),
+        np.array([r.num_output_tokens for r in requests]),
+        session_id=np.array(sessions) if follow else None,
+        think_time=np.array([np.nan if r.follows is None else r.think_time * TICK for r in requests])
+        if follow
+        else None,
+        priority=np.array([r.priority for r in requests], np.int32),
+        max_tokens=np.array([r.limit for r in requests]),
+        ends_by_stop=np.array([r.ends_by_stop for r in requests]),
+        block_hashes=BlockHashes.of([list(r.block_hashes) for r in requests], block_size),
+    )
+
+
+def limits_of(settings: Settings, release: Release, router: int = route.ROUTED) -> Limits:
+    rules = engines.RELEASES[f"vllm-{release.name}"]
+    scheduler = schedulers.Settings(
+        policy=schedulers.POLICIES["vllm_v1"],
+        max_num_seqs=settings.max_num_seqs,
+        max_num_batched_tokens=settings.max_num_batched_tokens,
+        chunk_size=0,
+        block_size=settings.block_size,
+        watermark=settings.watermark,
+        max_waiting_iters=0,
+        release=rules,
+        scheduling_policy=settings.policy,
+        enable_prefix_caching=settings.enable_prefix_caching,
+        enable_chunked_prefill=settings.enable_chunked_prefill,
+        async_scheduling=settings.async_scheduling,
+        long_prefill_token_threshold=settings.long_prefill_token_threshold,
+        scheduler_reserve_full_isl=settings.scheduler_reserve_full_isl and rules.whole_prompt_check,
+        empty_step_sleep_s=settings.empty_step_sleep * TICK,
+        batch_queue_depth=queue_depth(settings, release),
+    )
+    watermark = int(settings.watermark * (settings.num_blocks + 1)) if release.has_watermark else 0
+    return Limits(
+        num_stages=settings.num_stages,
+        num_blocks=settings.num_blocks,
+        block_size=settings.block_size,
+        watermark_blocks=watermark,
+        blocks_per_sequence=0,
+        max_num_seqs=settings.max_num_seqs,
+        micro_batch_size=0,
+        max_batch_size=0,
+        max_num_batched_tokens=settings.max_num_batched_tokens,
+        chunk_size=0,
+        max_waiting_iters=0,
+        router=router,
+        engine=engine_limits(scheduler, settings.max_model_len),
+    )
+
+
+def cost_of(clock: Clock, num_stages: int) -> Cost:
+    affine = NO_AFFINE.copy()
+    affine[costs.CONSTANT_NS], affine[costs.PER_TOKEN_NS] = clock.constant, clock.per_token
+    affine[costs.PER_SEQUENCE_NS], affine[costs.PER_CONTEXT_TOKEN_NS] = clock.per_sequence, clock.per_context_token
+    affine[costs.TICK_S] = TICK
+    tables = NO_VIDUR._replace(kv_step=1), NO_FASTSIM._replace(kv_step=1)
+    return Cost(COMPOSE_AFFINE, num_stages, *tables, np.ones(num_stages), affine)
+
+
+def lay_out(
+    requests: Sequence[Request],
+    settings: Settings,
+    release: Release,
+    clock: Clock,
+    log_rows: int,
+    replica_of: Sequence[int] = (),
+    router: int = route.ROUTED,
+) -> Setup:
+    """The state before the first request; ``replica_of`` says where requests go, by default to the only replica."""
+    limits, workload, arena = limits_of(settings, release, router), workload_of(requests, settings.block_size), Arena()
+    number = max(replica_of, default=0) + 1
+    stream = layout.stream_of(workload)
+    arrays = layout.lay_out_requests(stream, arena, True)
+    replicas = layout.lay_out_replicas(number, limits, arena, True)
+    batches = layout.lay_out_batches(number, limits, arena)
+    engine = lay_out_engine(number, limits, workload, arena)
+    if router == route.ROUTED and stream.following is None:
+        layout.assign(arrays, replicas, np.array(replica_of or [0] * len(requests)))
+    lane = layout.lay_out_lane(arrays, replicas, batches, limits, 0, number, log_rows, arena, stream.following, engine)
+    return Setup(lane, limits, cost_of(clock, settings.num_stages))
+
+
+def ticks(time: float) -> int | None:
+    return None if np.isnan(time) else int(time / TICK)
+
+
+def members_of(lane: State, slot: int) -> list[tuple[int, int, int]]:
+    """(request, tokens, tokens computed before) of the batch that was formed last, in its order."""
+    counts, engine, requests = lane.replicas.counts[0], lane.engine, lane.requests
+    size, step = int(lane.batches.features[0, slot, state.NUM_LISTED]), int(counts[state.GROUP_STEP]) - 1
+    listed = zip(lane.batches.request[0, slot, :size], lane.batches.tokens[0, slot, :size], strict=True)
+    rows = [(int(request), int(tokens), int(requests.processed[request] - tokens)) for request, tokens in listed]
+    group = [int(q) for q in lane.replicas.chunked[0, : counts[state.CHUNKED]] if engine.member[q] != OUTSIDE]
+    assert len(group) == counts[state.GROUP] == lane.batches.features[0, slot, state.NUM_RESIDENTS]
+    rows += [(request, 1, int(requests.processed[request]) + step) for request in group]
+    return sorted(rows, key=lambda row: engine.order[row[0]]) if group else rows
+
+
+def serve(requests: Sequence[Request], settings: Settings, release: Release, clock: Clock) -> Outcome:
+    """What the twin returns, from the kernel, which is stopped after every call of the scheduler.
+
+    The log has room for the rows of one batch, so no iterations are run ahead.
+    """
+    lane, limits, cost = lay_out(requests, settings, release, clock, settings.num_stages)
+    run = vllm_v1.run if settings.num_stages == 1 else vllm_v1.run_stages
+    counts, own, served = lane.replicas.counts[0], lane.engine.counts[0], list(requests)
+    decisions: list[Decision] = []
+    while True:
+        restarts, scheduled_at = lane.requests.restarts.copy(), lane.requests.scheduled_at.copy()
+        calls = int(own[state.CALLS])
+        lane.cursor[state.LEFT], lane.cursor[state.LOGGED] = 1, 0
+        code = run(lane, (cost,), (limits,))
+        if own[state.CALLS] > calls and counts[state.IN_FLIGHT] > 0:
+            slot = int(own[state.OLDEST] + counts[state.IN_FLIGHT] - 1) % limits.engine.depth
+            rows = members_of(lane, slot)
+            new = [row for row in rows if np.isnan(scheduled_at[row[0]])]
+            taken = set(np.flatnonzero(lane.requests.restarts > restarts).tolist())
+            decisions.append(
+                Decision(
+                    scheduled_at=-1,
+                    num_updates_before=-1,
+                    members=[Member(served[q], tokens, before, False) for q, tokens, before in rows],
+                    admitted=[Admission(q, before) for q, _, before in new],
+                    resumed=[],
+                    preempted=sorted(taken),
+                    num_free_blocks=int(counts[state.FREE]),
+                    num_running=int(counts[state.RUNNING] + counts[state.GROUP]),
+                    num_waiting=int(counts[state.WAITING]),
+                    started_at=int(lane.engine.batch_start[0, slot] / TICK),
+                    ended_at=int(lane.engine.batch_end[0, slot] / TICK),
+                )
+            )
+        if code != Exit.BUDGET:
+            break
+    return Outcome(finished(lane, served), decisions, "done" if counts[state.OUTCOME] == Ending.GOING else "stuck")
+
+
+def finished(lane: State, requests: Sequence[Request]) -> list[Request]:
+    """The twin's requests with what the kernel made of them."""
+    columns = lane.requests
+    for i, request in enumerate(requests):
+        request.admitted_at = ticks(columns.scheduled_at[i])
+        request.first_token_at = ticks(columns.first_token_at[i])
+        request.finished_at = ticks(columns.finished_at[i])
+        request.num_preemptions = int(columns.restarts[i])
+        request.num_cached_tokens = int(lane.engine.cached[i])
+    return list(requests)
