@@ -9,7 +9,7 @@ from fastsim.report.headline import judged
 from fastsim.report.page import figures
 from fastsim.report.page.page import Block, Figure, Tabs, Text
 from fastsim.report.page.palette import LINES
-from fastsim.report.runs import Detail, Group, Run
+from fastsim.report.runs import Batches, Detail, Group, Run
 from fastsim.report.thin import Curve, Floats, Level
 from fastsim.report.words import meaning, seconds, statistic, title
 
@@ -291,4 +291,23 @@ def composition(runs: Sequence[Run]) -> Block:
             at, values = kept.kv.edges, kept.kv.high if name == "KV memory" else kept.busy
             figures.line(plot, (at[1:] + at[:-1]) / 2, values, run.name if several else "", run.number)
         tabs.append((name, [Figure(plot, f"{what}, in equal parts of the run.{missing}")]))
-    return Tabs(tabs)
+    return Tabs([*tabs, *_engine(known)])
+
+
+def _engine(known: Sequence[tuple[Run, Batches]]) -> list[tuple[str, Sequence[Block]]]:
+    """Tabs with preemptions and cached tokens over time, where a run with policy vllm_v1 has any."""
+    tabs: list[tuple[str, Sequence[Block]]] = []
+    for name, label, what, which in (
+        ("Preemptions", "requests preempted", "Requests that lost their KV blocks to others", "preempted"),
+        ("Cached tokens", "cached tokens", "Tokens that admitted requests found in the prefix cache", "cached"),
+    ):
+        drawn = [(run, kept, values) for run, kept in known if (values := getattr(kept, which)) is not None]
+        drawn = [each for each in drawn if each[2].any()]
+        if not drawn:
+            continue
+        plot = figures.plot("time in s", label, y_range=figures.from_zero())
+        for run, kept, values in drawn:
+            at = kept.kv.edges
+            figures.line(plot, (at[1:] + at[:-1]) / 2, values, run.name if len(known) > 1 else "", run.number)
+        tabs.append((name, [Figure(plot, f"{what}, in equal parts of the run.")]))
+    return tabs

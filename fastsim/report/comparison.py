@@ -25,6 +25,7 @@ ROWS = (
     "latency.scheduling_delay.p99",
     "utilisation.busy",
     "utilisation.peak_kv",
+    "cache.token_hit_rate",
     "totals.restarts",
     "cost.gpus",
     "cost.gpu_hours",

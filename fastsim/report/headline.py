@@ -18,6 +18,7 @@ KEY_FIGURES = (
     "goodput.share",
     "utilisation.busy",
     "utilisation.peak_kv",
+    "cache.token_hit_rate",
     "cost.dollars_per_million_output_tokens",
 )
 

@@ -36,6 +36,8 @@ class Batches(NamedTuple):
     decode: tuple[Floats, Floats]  # edges in tokens, number of batches
     kv: Spread  # KV blocks held when batches start
     busy: Floats  # share of busy stages in each bin
+    preempted: Floats | None  # requests preempted in each bin; None where the policy is not vllm_v1, as the next
+    cached: Floats | None  # tokens found in the prefix cache in each bin
 
 
 @dataclass(frozen=True)
@@ -207,7 +209,17 @@ def _batches(result: Result, at: Floats) -> Batches:
         decode=_histogram((column["num_tokens"] - column["num_prefill_tokens"])[first]),
         kv=spread(column["start"], column["kv_blocks_used"].astype(np.float64), at),
         busy=working,
+        preempted=_sums(column, "num_preempted", first, at),
+        cached=_sums(column, "num_cached_tokens", first, at),
     )
+
+
+def _sums(column: dict[str, Any], name: str, first: Any, at: Floats) -> Floats | None:
+    """A column of the batches that start in each bin, summed over those on the first stage; None without the column."""
+    if name not in column:
+        return None
+    counted, _ = np.histogram(column["start"][first], at, weights=column[name][first].astype(np.float64))
+    return counted
 
 
 def _histogram(values: Any) -> tuple[Floats, Floats]:

@@ -206,7 +206,7 @@ def wrap(
     config = config_of(resolved, workload, built.provenance)
     requests = request_table(outcome.columns, config)
     iterations = None if outcome.log is None else _iterations(outcome.log, config)
-    summary = summarise(resolved, outcome.columns, outcome.replicas, outcome.tbt, built.provenance, exclude)
+    summary = summarise(resolved, *outcome[:4], built.provenance, exclude)
     if outcome.measures is not None:
         add_details(summary, resolved, built.operators, outcome.columns, outcome.replicas, outcome.measures, exclude)
     summary["warnings"] = warnings_of(resolved, workload, built.provenance)

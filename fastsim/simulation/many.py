@@ -216,7 +216,7 @@ def _run(job: _Job, tables: _Tables, arena: Arena, keep: bool, detail: bool, sto
         explain_end(resolved, lane)
         columns = request_columns(lane.requests, lane.engine.cached, stream.num_prompt_tokens, limits.num_stages)
         columns = with_workload(columns, job.workload)
-        summary = summarise(resolved, columns, lane.replicas, lane.tbt, built.provenance)
+        summary = summarise(resolved, columns, lane.replicas, lane.engine.counts, lane.tbt, built.provenance)
         if measures := measures_of([lane]):
             add_details(summary, resolved, built.operators, columns, lane.replicas, measures)
         table = request_table(columns, config_of(resolved, job.workload, built.provenance)) if keep else None

@@ -132,7 +132,7 @@ def simulate(
     if replicates:
         result.summary["replicates"] = intervals(
             [
-                summarise(resolved, *run(job, drawn.cost)[0][:3], drawn.provenance, exclude)
+                summarise(resolved, *run(job, drawn.cost)[0][:4], drawn.provenance, exclude)
                 for drawn in build_costs(resolved, replicates, deployment.seed)
             ]
         )
@@ -182,13 +182,13 @@ def run(job: Job, cost: Cost, iterations: bool = False, detail: bool = False) ->
     explain_end(resolved, lanes[0])
     arrived_at = lanes[0].requests.arrived_at if job.stream.following else job.stream.arrived_at
     requests, replicas = release(lanes[0].requests, arrived_at), lanes[0].replicas
-    cached = lanes[0].engine.cached
+    cached, engines = lanes[0].engine.cached, lanes[0].engine.counts
     tbt = np.sum([lane.tbt for lane in lanes], axis=0)
     measures = measures_of(lanes)
     del lanes
     columns = request_columns(requests, cached, job.stream.num_prompt_tokens, limits.num_stages)
     columns = with_workload(columns, job.workload)
-    return Outcome(columns, replicas, tbt, logs, measures), kernel_s
+    return Outcome(columns, replicas, engines, tbt, logs, measures), kernel_s
 
 
 def run_lanes(

@@ -1,14 +1,20 @@
 """What results of policy vllm_v1 say besides: cached tokens, preemptions, and the wait of a batch for its start."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import fastsim
+from fastsim.cli import cli
 from fastsim.deployment.resolved import Deployment, resolve
+from fastsim.report.timeline import flows
 from fastsim.result.columns import BREAKDOWN, ENGINE_ITERATIONS
+from fastsim.result.metrics.definitions import METRICS
 from fastsim.result.result import Result, config_of
 from fastsim.workload import Workload
 from fastsim.workload.blocks import BlockHashes
@@ -30,20 +36,54 @@ def again() -> Workload:
     )
 
 
-def test_requests_say_how_many_tokens_were_cached() -> None:
-    result = fastsim.simulate(deployment(), again(), iterations=True)
+@pytest.fixture(scope="module")
+def cached(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a result of the policy with these requests."""
+    folder = tmp_path_factory.mktemp("run")
+    fastsim.simulate(deployment(), again(), iterations=True).save(folder)
+    return folder
+
+
+def test_requests_say_how_many_tokens_were_cached(cached: Path) -> None:
+    result = Result.load(cached)
     # The last token is computed in any case, and with it its block.
     assert result.column("num_cached_tokens").tolist() == [0, 48, 32]
     field = result.requests.schema.field("num_cached_tokens")
     assert (field.type, field.metadata[b"unit"]) == ("int32", b"tokens")
     assert result.iterations is not None
     assert result.iterations["num_cached_tokens"].to_numpy()[::4].tolist() == [0, 48, 32]
+    figures = result.summary["cache"]
+    assert (figures["token_hit_rate"], figures["request_hit_rate"]) == (80 / 192, 2 / 3)
+    assert (figures["queried_tokens"], figures["hit_tokens"], figures["evicted_blocks"]) == (192, 80, 0)
+    declared = {metric.name for metric in METRICS if metric.name.startswith("cache.")}
+    assert {f"cache.{name}" for name in figures} == declared <= set(result.summary["definitions"])
+
+
+def test_without_a_cache_nothing_is_said_of_it() -> None:
     uncached = fastsim.simulate(deployment("scheduler.enable_prefix_caching=false"), again())
     assert uncached.column("num_cached_tokens").tolist() == [0, 0, 0]
+    assert "cache" not in uncached.summary
     other = fastsim.simulate(deployment(engine=None), again(), iterations=True)
+    assert "cache" not in other.summary
     assert "num_cached_tokens" not in other.requests.column_names
     assert other.iterations is not None
     assert not {column.name for column in ENGINE_ITERATIONS} & set(other.iterations.column_names)
+
+
+def test_commands_show_the_cache(cached: Path, tmp_path: Path) -> None:
+    shown = CliRunner().invoke(cli, ["result", "show", str(cached)])
+    assert "Cache       42% of tokens and 67% of requests hit, 0 blocks evicted" in shown.stdout
+    page, timeline = tmp_path / "page.html", tmp_path / "timeline.json"
+    assert CliRunner().invoke(cli, ["report", str(cached), "-o", str(page)]).exit_code == 0
+    assert "tokens found in the prefix cache at first admission" in page.read_text().lower()
+    assert "Cached tokens" in page.read_text()
+    assert CliRunner().invoke(cli, ["timeline", str(cached), "-o", str(timeline)]).exit_code == 0
+    events = json.loads(timeline.read_text())["traceEvents"]
+    batches = [event["args"] for event in events if event.get("cat") == "batch"]
+    assert [args["cached tokens"] for args in batches][::4] == [0, 48, 32]
+    assert {args["preempted"] for args in batches} == {0}
+    begun = [event["args"] for event in events if event.get("cat") == "request" and "args" in event]
+    assert [args["cached tokens"] for args in begun] == [0, 48, 32]
 
 
 def test_a_result_follows_from_hashes_only_where_they_are_read() -> None:
@@ -72,6 +112,9 @@ def test_a_request_waits_for_the_batch_that_was_scheduled_before_its_own() -> No
         "prefill_compute": [10.0, 10.0],
         "decode_compute": [40.0, 10.0],
     }
+    columns = lagging.columns()
+    starts = np.array([0.0, 0.01, 0.02, 0.03, 0.04])
+    assert flows.first_batch(starts, columns, np.arange(2)).tolist() == [0, 2]
     prompt = fastsim.simulate(deployment("scheduler.async_scheduling=false", predictor=affine), workload)
     assert "launch_wait" not in parts_of(prompt)
     assert prompt.column("scheduled_at").tolist() == lagging.column("scheduled_at").tolist() == [0.0, 0.01]
@@ -95,4 +138,7 @@ def test_parts_add_up_and_batches_account_for_preemptions_and_hits(overrides: tu
     assert rows["num_preempted"][first].sum() == restarts == result.summary["totals"]["restarts"] > 50
     # Requests of this workload share nothing, but find their own tokens again.
     assert result.column("num_cached_tokens").sum() == 0
-    assert rows["num_cached_tokens"][first].sum() > 16 * restarts
+    cache = result.summary["cache"]
+    assert rows["num_cached_tokens"][first].sum() == cache["hit_tokens_again"] > 16 * restarts
+    assert cache["queried_tokens"] == result.column("num_prompt_tokens").sum()
+    assert cache["hit_tokens"] == cache["token_hit_rate"] == 0 < cache["evicted_blocks"]

@@ -12,6 +12,7 @@ FIGURES = (
     "goodput.share",
     "utilisation.busy",
     "utilisation.peak_kv",
+    "cache.token_hit_rate",
     "cost.dollars_per_million_output_tokens",
     "energy.joules_per_output_token",
     "totals.restarts",

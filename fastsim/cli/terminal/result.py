@@ -93,6 +93,9 @@ def _lines(result: Result) -> Iterator[str]:
         f"Use         busy {share(use['busy'])}, peak KV {share(use['peak_kv'])}, {totals['restarts']:,} restarts, "
         f"{totals['iterations']:,} iterations"
     )
+    if cache := summary.get("cache"):
+        hits = f"{share(cache['token_hit_rate'])} of tokens and {share(cache['request_hit_rate'])} of requests hit"
+        yield f"Cache       {hits}, {cache['evicted_blocks']:,} blocks evicted"
     yield from _costs(summary)
     yield from _certainty(summary)
     if verdict := summary.get("verdict"):

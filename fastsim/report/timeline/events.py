@@ -78,6 +78,7 @@ def _slices(part: Part, operators: ByOperator, shares: NDArray[np.float64]) -> I
         begin, end = ns(column["start"][rows]), ns(column["end"][rows])
         cells = {name: column[name][rows].tolist() for name in column if name not in ("start", "end")}
         times = _operators(column, rows, operators, shares, completed)
+        others = _engine(column, rows)
         bounds = np.searchsorted(step_rows, [rows[0], rows[-1] + 1])
         at = dict(zip(rows.tolist(), range(len(rows)), strict=True))
         lines = []
@@ -88,7 +89,7 @@ def _slices(part: Part, operators: ByOperator, shares: NDArray[np.float64]) -> I
                 f'{{"ph":"X","cat":"batch","name":"{_title(tokens - prompts, prompts)}","pid":{replica + 1},'
                 f'"tid":{replica * num_stages + stage + 1},"ts":{_us(ts)},"dur":{_us(dur)},"args":{{'
                 f'"requests":{cells["num_seqs"][i]},"tokens":{tokens},"prompt tokens":{prompts},'
-                f'"decodes":{tokens - prompts},"KV blocks":{cells["kv_blocks_used"][i]}{times[i]}}}}}'
+                f'"decodes":{tokens - prompts},"KV blocks":{cells["kv_blocks_used"][i]}{others[i]}{times[i]}}}}}'
             )
         for place in order[bounds[0] : bounds[1]].tolist():
             i = at[int(part.steps.row[place])]
@@ -110,6 +111,14 @@ def _title(decodes: int, prompts: int) -> str:
     if not prompts:
         return f"{decodes} decodes" if decodes != 1 else "1 decode"
     return f"{prompts} prompt tokens + {decodes} decodes" if decodes else f"{prompts} prompt tokens"
+
+
+def _engine(column: dict[str, NDArray[Any]], rows: NDArray[np.int64]) -> list[str]:
+    """The JSON ``,"preempted":..,"cached tokens":..`` for each row; empty where the policy is not vllm_v1."""
+    if "num_preempted" not in column:
+        return [""] * len(rows)
+    pairs = zip(column["num_preempted"][rows].tolist(), column["num_cached_tokens"][rows].tolist(), strict=True)
+    return [f',"preempted":{preempted},"cached tokens":{cached}' for preempted, cached in pairs]
 
 
 def _completed(part: Part) -> NDArray[np.int64]:
@@ -202,10 +211,12 @@ def _requests(part: Part) -> Iterator[tuple[int, list[str]]]:
             ]
         ).T.tolist()
         parts = [column[name][rows] for name in names]
+        cached = column["num_cached_tokens"][rows].tolist() if "num_cached_tokens" in column else None
         lines: list[str] = []
         for i, (marks, (request, replica, prompt, output, restarts)) in enumerate(zip(times, about, strict=True)):
             where = f'"cat":"request","id":{request},"pid":{max(replica, 0) + 1},"tid":0'
             args = f'"request":{request},"prompt tokens":{prompt},"output tokens":{output},"restarts":{restarts}'
+            args += f',"cached tokens":{cached[i]}' if cached else ""
             times_of_parts = ",".join(
                 f'"{name}":{part[i] * 1e3:.6g}' for name, part in zip(names, parts, strict=True) if part[i] > 0
             )

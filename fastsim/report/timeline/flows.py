@@ -61,7 +61,7 @@ def _of_replica(
     ids = np.flatnonzero(chosen & (requests["replica_id"] == replica) & np.isfinite(requests["scheduled_at"]))
     numbers = min(map(len, rows))  # a run that was cut off may have batches on its first stages only
     begins, ends = iterations["start"][rows[0]], iterations["end"][rows[-1][:numbers]]
-    begin = _place(begins, requests["scheduled_at"][ids]) if len(rows) == 1 else np.full(len(ids), NONE)
+    begin = first_batch(begins, requests, ids) if len(rows) == 1 else np.full(len(ids), NONE)
     token = _place(ends, requests["first_token_at"][ids])
     end = _place(ends, requests["finished_at"][ids])
     together = (begin != NONE) & (token != NONE) & _uninterrupted(requests, ids)
@@ -90,6 +90,20 @@ def _place(times: NDArray[np.float64], wanted: NDArray[np.float64]) -> Integers:
     there = place < len(times)
     there[there] = times[place[there]] == wanted[there]
     return np.where(there, place, NONE)
+
+
+def first_batch(begins: NDArray[np.float64], requests: Columns, ids: Integers) -> Integers:
+    """The position of the first batch of each request in the ascending starts ``begins`` of one stage, or NONE.
+
+    Policy vllm_v1 forms batches before they start, by a time that only results with a breakdown hold.
+    """
+    if "num_cached_tokens" not in requests:
+        return _place(begins, requests["scheduled_at"][ids])
+    if "launch_wait" not in requests or not len(begins):
+        return np.full(len(ids), NONE)
+    start = requests["scheduled_at"][ids] + requests["launch_wait"][ids]
+    place = np.minimum(np.searchsorted(begins, start - ROUNDING), len(begins) - 1)
+    return np.where(np.abs(begins[place] - start) <= ROUNDING, place, NONE)
 
 
 def _uninterrupted(requests: Columns, ids: Integers) -> NDArray[np.bool_]:

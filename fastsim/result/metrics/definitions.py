@@ -105,6 +105,17 @@ SCALARS = (
     Metric("utilisation.peak_running", "requests", "begun and not finished, at most"),
     Metric("utilisation.mean_queue", "requests", "arrived and not begun, mean over the span, all replicas"),
     Metric("utilisation.peak_queue", "requests", "arrived and not begun, at most"),
+    Metric(
+        "cache.token_hit_rate", "", "tokens found in the prefix cache at first admission, of those looked up", SHARE
+    ),
+    Metric(
+        "cache.request_hit_rate", "", "requests that found tokens in it at first admission, of those admitted", SHARE
+    ),
+    Metric("cache.queried_tokens", "tokens", "of prompts, looked up in the prefix cache at first admission"),
+    Metric("cache.hit_tokens", "tokens", "of these, found"),
+    Metric("cache.queried_tokens_again", "tokens", "looked up when preempted requests were admitted again"),
+    Metric("cache.hit_tokens_again", "tokens", "of these, found"),
+    Metric("cache.evicted_blocks", "blocks", "cached KV blocks that were given to other tokens"),
     Metric("cost.gpus", "GPUs", "of all replicas"),
     Metric("cost.gpu_hours", "h", "GPUs * span"),
     Metric("cost.dollars", "$", "GPU-hours at the list price of the device"),
@@ -196,6 +207,8 @@ HEADLINES = {
         Headline("goodput.share", "Goodput", "higher"),
         Headline("utilisation.busy", "Busy"),
         Headline("utilisation.peak_kv", "Peak KV"),
+        Headline("cache.token_hit_rate", "Cached tokens", "higher"),
+        Headline("cache.request_hit_rate", "Requests with cached tokens", "higher"),
         Headline("totals.restarts", "Restarts", "lower"),
         Headline("cost.gpus", "GPUs"),
         Headline("cost.gpu_hours", "GPU time"),

@@ -15,6 +15,7 @@ from fastsim.kernels.state import Replicas
 from fastsim.predictors.tables.by_operator import ByOperator
 from fastsim.result.metrics import distribution, occupancy, work
 from fastsim.result.metrics.batches import batch_distributions
+from fastsim.result.metrics.cache import cache_figures
 from fastsim.result.metrics.counts import Measures
 from fastsim.result.metrics.definitions import LATENCIES, definitions
 from fastsim.result.metrics.distribution import ratio
@@ -34,6 +35,7 @@ def summarise(
     resolved: Resolved,
     columns: Columns,
     replicas: Replicas,
+    engines: NDArray[np.int64],
     tbt: NDArray[np.int64],
     provenance: Mapping[str, Any],
     exclude: tuple[float, float] = (0.0, 0.0),
@@ -50,6 +52,8 @@ def summarise(
         The columns of requests.parquet, by name.
     replicas : kernels.state.Replicas
         The replicas at the end of the simulation.
+    engines : int64[R, NUM_ENGINE_COUNTS]
+        What their engines have counted (``kernels.state.Engine.counts``); no rows where the policy is not vllm_v1.
     tbt : int64[NUM_BINS]
         Gaps between output tokens by length, in the bins of ``kernels.accounts.histogram``.
     provenance : mapping
@@ -107,6 +111,8 @@ def summarise(
     if kept is not None:
         num_excluded = len(kept) - int(kept.sum())
         summary["excluded"] = {"warm_up_s": exclude[0], "cool_down_s": exclude[1], "requests": num_excluded}
+    if resolved.scheduler.enable_prefix_caching and len(engines):
+        summary["cache"] = cache_figures(columns, engines)
     if known := provenance.get("known"):
         summary["operator_times"] = known
     if "tenant" in columns:

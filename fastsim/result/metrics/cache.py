@@ -1,0 +1,35 @@
+"""How often requests find their tokens in the prefix cache."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastsim.arrays import Columns
+from fastsim.kernels import state
+from fastsim.result.metrics.distribution import ratio
+
+COUNTS = {
+    "queried_tokens": state.QUERIED,
+    "hit_tokens": state.HIT,
+    "queried_tokens_again": state.QUERIED_AGAIN,
+    "hit_tokens_again": state.HIT_AGAIN,
+    "evicted_blocks": state.EVICTED,
+}
+
+
+def cache_figures(columns: Columns, counted: NDArray[np.int64]) -> dict[str, float | int | None]:
+    """Return the section ``cache`` of a summary, over the whole run.
+
+    Parameters
+    ----------
+    columns : mapping of str to array[n]
+        The columns of requests.parquet, among them ``num_cached_tokens``, by name.
+    counted : int64[R, NUM_ENGINE_COUNTS]
+        What the engines of R replicas have counted (``kernels.state.Engine.counts``).
+    """
+    totals = {name: int(counted[:, column].sum()) for name, column in COUNTS.items()}
+    admitted = int(np.isfinite(columns["scheduled_at"]).sum())
+    return {
+        "token_hit_rate": ratio(totals["hit_tokens"], totals["queried_tokens"]),
+        "request_hit_rate": ratio(int((columns["num_cached_tokens"] > 0).sum()), admitted),
+        **totals,
+    }
