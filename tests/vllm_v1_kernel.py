@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -150,7 +151,8 @@ def serve(requests: Sequence[Request], settings: Settings, release: Release, clo
     """
     lane, limits, cost = lay_out(requests, settings, release, clock, settings.num_stages)
     run = vllm_v1.run if settings.num_stages == 1 else vllm_v1.run_stages
-    counts, own, served = lane.replicas.counts[0], lane.engine.counts[0], list(requests)
+    counts, own = lane.replicas.counts[0], lane.engine.counts[0]
+    served = [replace(request, id=i) for i, request in enumerate(requests)]
     decisions: list[Decision] = []
     while True:
         restarts, scheduled_at = lane.requests.restarts.copy(), lane.requests.scheduled_at.copy()

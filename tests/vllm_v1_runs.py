@@ -8,9 +8,10 @@ from reference.vllm_v1.engine import Outcome, simulate
 from reference.vllm_v1.recordings import Clock
 from reference.vllm_v1.releases import Release
 from reference.vllm_v1.state import Request, Settings
+from vllm_v1_kernel import serve
 
 Serve = Callable[[Sequence[Request], Settings, Release, Clock], Outcome]
-IMPLEMENTATIONS: dict[str, Serve] = {"twin": simulate}
+IMPLEMENTATIONS: dict[str, Serve] = {"twin": simulate, "kernel": serve}
 
 TEN_MS = Clock(10_000_000)  # every batch, on every stage
 

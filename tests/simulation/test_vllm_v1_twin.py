@@ -1,0 +1,94 @@
+"""The kernel of policy vllm_v1 against its twin, on generated requests and settings of every release."""
+
+import copy
+from collections.abc import Sequence
+from itertools import pairwise
+
+from hypothesis import given
+from reference.vllm_v1.engine import Outcome, simulate
+from reference.vllm_v1.state import Request
+from vllm_v1_kernel import TICK, finished, lay_out, serve
+from vllm_v1_strategies import Case, cases
+
+from fastsim.kernels import state
+from fastsim.kernels.exits import Ending, Exit
+from fastsim.kernels.schedulers import vllm_v1
+from fastsim.kernels.state import State
+
+REQUEST_FIELDS = ("admitted_at", "first_token_at", "finished_at", "num_preemptions")
+
+
+def facts(requests: Sequence[Request], caching: bool) -> list[tuple[object, ...]]:
+    names = (*REQUEST_FIELDS, "num_cached_tokens") if caching else REQUEST_FIELDS
+    return [tuple(getattr(request, name) for name in names) for request in requests]
+
+
+def run_whole(case: Case, log_rows: int, slice_length: int) -> tuple[State, list[tuple[int, int, int, int]]]:
+    """The state at the end, and (start, end, requests, tokens) of each batch, over all stages."""
+    lane, limits, cost = lay_out(case.requests, case.settings, case.release, case.clock, log_rows)
+    run = vllm_v1.run if case.settings.num_stages == 1 else vllm_v1.run_stages
+    rows: list[tuple[int, float, float, int, int]] = []
+    while True:
+        lane.cursor[state.LEFT], lane.cursor[state.LOGGED] = slice_length, 0
+        code = run(lane, (cost,), (limits,))
+        log, number = lane.log, lane.cursor[state.LOGGED]
+        columns = (log.stage, log.start, log.end, log.num_seqs, log.num_tokens)
+        rows += zip(*(column[:number].tolist() for column in columns), strict=True)
+        if code != Exit.BUDGET:
+            break
+    firsts = [row for row in rows if row[0] == 0]
+    lasts = [row for row in rows if row[0] == case.settings.num_stages - 1]
+    return lane, [(int(a[1] / TICK), int(b[2] / TICK), a[3], a[4]) for a, b in zip(firsts, lasts, strict=True)]
+
+
+def batches_of(twin: Outcome) -> list[tuple[float, float, int, int]]:
+    return [(d.started_at, d.ended_at, len(d.members), d.num_tokens) for d in twin.decisions if d.members]
+
+
+def assert_equals_twin(case: Case, log_rows: int = 4096, slice_length: int = 1 << 40) -> None:
+    twin = simulate(case.requests, case.settings, case.release, case.clock)
+    lane, rows = run_whole(case, log_rows, slice_length)
+    assert rows == batches_of(twin)
+    counts = lane.replicas.counts[0]
+    assert ("done" if counts[state.OUTCOME] == Ending.GOING else "stuck") == twin.outcome
+    caching = case.settings.enable_prefix_caching
+    served = finished(lane, copy.deepcopy(case.requests))
+    assert facts(served, caching) == facts(twin.requests, caching)
+    if twin.outcome == "done":
+        assert counts[state.FREE] == case.settings.num_blocks
+    times = [request.token_times for request in twin.requests]
+    gaps = [later - earlier for each in times for earlier, later in pairwise(each)]
+    assert counts[state.TBT_COUNT] == lane.tbt.sum() == len(gaps)
+    assert abs(lane.replicas.times[0, state.TBT_SUM] / TICK - sum(gaps)) < 1e-6 * (1 + sum(gaps))
+    if case.settings.num_stages == 1:
+        for i, request in enumerate(twin.requests):
+            if request.finished_at is not None:
+                work = sum(
+                    d.ended_at - d.started_at
+                    for d in twin.decisions
+                    for m in d.members
+                    if m.request.id == i and d.updated_at <= request.finished_at
+                )
+                assert abs(lane.requests.execution_time[i] / TICK - work) < 1e-3
+
+
+@given(cases())
+def test_whole_runs_equal_the_twin(case: Case) -> None:
+    assert_equals_twin(case)
+
+
+@given(cases(follow=True))
+def test_sessions_equal_the_twin(case: Case) -> None:
+    assert_equals_twin(case, log_rows=7, slice_length=5)
+
+
+@given(cases(most=6))
+def test_every_call_equals_the_twin(case: Case) -> None:
+    twin = simulate(case.requests, case.settings, case.release, case.clock)
+    outcome = serve(copy.deepcopy(case.requests), case.settings, case.release, case.clock)
+    for got, expected in zip(outcome.decisions, twin.decisions, strict=True):
+        for name in ("started_at", "ended_at", "num_free_blocks", "num_running", "num_waiting"):
+            assert getattr(got, name) == getattr(expected, name), name
+        assert sorted(got.preempted) == sorted(set(expected.preempted))
+        members = [(m.request.id, m.num_tokens, m.num_computed_before) for m in expected.members]
+        assert [(m.request.id, m.num_tokens, m.num_computed_before) for m in got.members] == members
