@@ -82,14 +82,13 @@ def limits_of(resolved: Resolved, workload: Workload | None = None) -> Limits:
     if router == ROUTED and resolved.num_replicas > 1 and workload is not None and workload.following is not None:
         router = ROUND_ROBIN if resolved.router == "round_robin" else ASSIGNED
     # The share that vLLM V1 keeps free is one of all blocks, the null block among them.
-    kept = 0
-    if scheduler.release:
-        kept = int(scheduler.watermark * (memory.num_blocks + 1)) - memory.watermark_blocks
+    null_block = scheduler.release is not None
+    watermark_blocks = int(scheduler.watermark * (memory.num_blocks + null_block))
     return Limits(
         num_stages=resolved.pipeline_parallel_size,
         num_blocks=memory.num_blocks,
         block_size=scheduler.block_size,
-        watermark_blocks=memory.watermark_blocks + kept,
+        watermark_blocks=watermark_blocks,
         blocks_per_sequence=memory.blocks_per_sequence,
         max_num_seqs=scheduler.max_num_seqs,
         micro_batch_size=resolved.micro_batch_size,
