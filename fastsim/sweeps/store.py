@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from fastsim.errors import OutputError
 from fastsim.files.writing import locked, refuse_file, write_text, writing
+from fastsim.result.metrics.cache import COUNTS
 from fastsim.result.metrics.definitions import METRICS
 from fastsim.sweeps.configuration import Row
 from fastsim.version import __version__
@@ -26,7 +27,12 @@ SWEEP = "_sweep.json"
 EVERY_S, SHARE = 1.0, 0.02
 MOST_ROWS = 5000  # of a part
 # Columns of the configurations whose summary says how much of the operator times was measured.
-OPERATOR_TIMES = tuple(f"operator_times.{kind}" for kind in ("measured", "modelled", "outside"))
+# Figures that not every configuration has, such as those of a prefix cache, each with a value of its type.
+OPTIONAL = {
+    **{f"operator_times.{kind}": 0.0 for kind in ("measured", "modelled", "outside")},
+    **{f"cache.{kind}_hit_rate": 0.0 for kind in ("token", "request")},
+    **{f"cache.{name}": 0 for name in COUNTS},
+}
 
 
 class Dataset:
@@ -114,9 +120,9 @@ class Dataset:
             return
         first = next((row for row in self._rows if row["error"] is None), None)
         if not self._figures and first is not None:
-            for name in dict.fromkeys((*first, *OPERATOR_TIMES)):
+            for name, value in (first | {name: value for name, value in OPTIONAL.items() if name not in first}).items():
                 if name not in self._schema.names:
-                    self._schema = self._schema.append(_field(name, first.get(name)))
+                    self._schema = self._schema.append(_field(name, value))
             self._figures = True
         path = self.folder / f"part-{self._part:05}.parquet"
         with writing(path) as part:

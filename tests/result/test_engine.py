@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from pyarrow import parquet
 
 import fastsim
 from fastsim.cli import cli
@@ -68,6 +69,20 @@ def test_without_a_cache_nothing_is_said_of_it() -> None:
     assert "num_cached_tokens" not in other.requests.column_names
     assert other.iterations is not None
     assert not {column.name for column in ENGINE_ITERATIONS} & set(other.iterations.column_names)
+
+
+def test_sweeps_have_the_figures_of_the_cache_where_a_configuration_has_them(tmp_path: Path) -> None:
+    space = {
+        "deployment": {"model": "meta-llama/Meta-Llama-3-8B", "device": "h100"},
+        "workload": {"source": "chat", "rate": 4, "num_requests": 20},
+        "axes": {"scheduler.policy": ["sarathi", "vllm_v1"]},
+    }
+    fastsim.sweep(space, tmp_path / "sweep")
+    table = parquet.read_table(tmp_path / "sweep").sort_by("scheduler.policy")
+    assert table["cache.token_hit_rate"].to_pylist() == [None, 0.0]
+    [none, queried] = table["cache.queried_tokens"].to_pylist()
+    assert none is None
+    assert queried == table["totals.prompt_tokens"].to_pylist()[1]
 
 
 def test_commands_show_the_cache(cached: Path, tmp_path: Path) -> None:
