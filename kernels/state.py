@@ -155,12 +155,13 @@ FIRST_OF_PHASE, LAST_OF_PHASE = range(2)
     AFTER,  # the next free block
     BEFORE,  # the free block before
     REFERENCES,  # requests that hold the block
-    HASH,  # identity of the tokens up to the end of the block, NO_HASH while the block is not cached
-    NEXT_ALIKE,  # the next block in the same of Engine.buckets, NONE when it is the last
+    CACHED,  # UNCACHED, PRIVATE or INDEXED
     NUM_BLOCK_COLUMNS,
-) = range(6)
+) = range(5)
 
-NO_HASH = -1
+# A block that is full is cached. Where only the request itself can ever find it, it is not in the index until the
+# request is preempted.
+UNCACHED, PRIVATE, INDEXED = range(3)
 
 
 class EngineLimits(NamedTuple):
@@ -340,7 +341,9 @@ class Engine(NamedTuple):
     batch_end: Floats  # [R, D] s, when it leaves the last
     counted: Floats  # [R] s, up to when running requests and KV blocks are counted
     counts: Longs  # [R, NUM_ENGINE_COUNTS]
-    blocks: Longs  # [R, K + 1, NUM_BLOCK_COLUMNS]
+    blocks: Ints  # [R, K + 1, NUM_BLOCK_COLUMNS]
+    block_hash: Longs  # [R, K] identity of the tokens up to the end of a block in the index
+    next_alike: Ints  # [R, K] the next block in the same of Engine.buckets, NONE when it is the last
     buckets: Ints  # [R, number of buckets] first cached block of a bucket of hashes, NONE when it is empty
     table: Ints  # [R, W, M] blocks of each row, in order of tokens
     rows: Ints  # [R, W] rows that no request has

@@ -97,7 +97,9 @@ def lay_out_engine(number_of_replicas: int, limits: Limits, workload: Workload |
         batch_end=arena.take("engine_batch_end", (replicas, limits.engine.depth)),
         counted=arena.take("engine_counted", replicas),
         counts=arena.take("engine_counts", (replicas, state.NUM_ENGINE_COUNTS), np.int64),
-        blocks=arena.room("engine_blocks", (pools, limits.num_blocks + 1, state.NUM_BLOCK_COLUMNS), np.int64),
+        blocks=arena.room("engine_blocks", (pools, limits.num_blocks + 1, state.NUM_BLOCK_COLUMNS), np.int32),
+        block_hash=arena.room("engine_block_hash", (pools, limits.num_blocks), np.int64),
+        next_alike=arena.room("engine_next_alike", (pools, limits.num_blocks), np.int32),
         buckets=arena.take("engine_buckets", (pools, _buckets(limits.num_blocks)), np.int32, state.NONE),
         table=arena.room("engine_table", (pools, width, longest), np.int32),
         rows=arena.take("engine_rows", (pools, width), np.int32),
@@ -124,7 +126,7 @@ def _free_all(engine: Engine, num_blocks: int) -> None:
     blocks[:, num_blocks, state.AFTER] = 0
     blocks[:, 0, state.BEFORE] = num_blocks
     blocks[:, :, state.REFERENCES] = 0
-    blocks[:, :, state.HASH] = state.NO_HASH
+    blocks[:, :, state.CACHED] = state.UNCACHED
 
 
 def _buckets(num_blocks: int) -> int:

@@ -324,7 +324,7 @@ def end_group(state: State, cost: Cost, r: int, slot: int) -> None:
 def _finish(state: State, limits: Limits, r: int, request: int, runs: bool, now: float) -> None:
     """Finish a request, which may have been preempted while its last token was on its way."""
     if runs:
-        give_up_blocks(state, limits, r, request)
+        give_up_blocks(state, limits, r, request, False)
     else:
         drop_waiting(state, limits, r, request)
     state.engine.counts[r, UNANNOUNCED] = 1

@@ -248,11 +248,12 @@ def take_blocks_in_order(state: State, limits: Limits, r: int, first: int, last:
         engine.row,
         engine.table[r],
         engine.blocks[r],
+        engine.block_hash[r],
+        engine.next_alike[r],
         engine.buckets[r],
         engine.counts[r],
         engine.hash_start,
         engine.hashes,
-        engine.private,
         engine.registered,
         engine.known,
         requests.processed,
@@ -275,12 +276,13 @@ def _take_in_order(
     right: Ints,
     rows: Ints,
     table: Ints,
-    blocks: Longs,
+    blocks: Ints,
+    block_hash: Longs,
+    next_alike: Ints,
     buckets: Ints,
     own: Longs,
     hash_start: Longs,
     hashes: Longs,
-    private: Longs,
     registered: Ints,
     known: Ints,
     processed: Ints,
@@ -308,19 +310,23 @@ def _take_in_order(
                 tokens = int(processed[request] + chunks[place])
                 place += 1
                 need, full = (tokens + block_size - 1) // block_size, min(tokens, int(known[request])) // block_size
-                for i in range(held[request], need):
-                    table[rows[request], i] = pop_free(blocks, buckets, own)
-                    taken += 1
-                held[request] = max(held[request], need)
+                if need > held[request]:
+                    row = table[rows[request]]
+                    pop_free(blocks, block_hash, next_alike, buckets, own, row, held[request], need)
+                    taken += need - held[request]
+                    held[request] = need
             else:
                 computed = int(processed[request]) + step
                 if request == taker:
-                    table[rows[request], computed // block_size] = pop_free(blocks, buckets, own)
+                    i = computed // block_size
+                    pop_free(blocks, block_hash, next_alike, buckets, own, table[rows[request]], i, i + 1)
                     taker = int(right[taker])
                 else:
                     filler = int(right[filler])
                 full = (computed + 1 - flying) // block_size
             if full > registered[request]:
                 row = table[rows[request]]
-                register_full(blocks, buckets, hash_start, hashes, private, registered, request, row, full)
+                register_full(
+                    blocks, block_hash, next_alike, buckets, hash_start, hashes, registered, request, row, full
+                )
     return taken

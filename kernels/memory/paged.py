@@ -10,15 +10,17 @@ from numpy.typing import NDArray
 from .._jit import apart, inlined
 from ..state import (
     ALLOCATED,
+    CACHED,
     FREE,
     NONE,
     PEAK,
+    PRIVATE,
     REFERENCES,
     ROWS_FREE,
     Limits,
     State,
 )
-from .block_pool import give_back, lookup, pop_free, register, share
+from .block_pool import give_back, index_private, lookup, pop_free, register, share
 from .blocks import blocks_for
 
 Ints = NDArray[np.int32]
@@ -36,12 +38,21 @@ def identity(hash_start: Longs, hashes: Longs, private: Longs, request: int, pla
 
 @apart
 def _find(
-    blocks: Longs, buckets: Ints, hash_start: Longs, hashes: Longs, private: Longs, request: int, most: int
+    blocks: Ints,
+    block_hash: Longs,
+    next_alike: Ints,
+    buckets: Ints,
+    hash_start: Longs,
+    hashes: Longs,
+    private: Longs,
+    request: int,
+    most: int,
 ) -> tuple[int, int]:
     """How many of the first ``most`` blocks of a request are cached one after the other, and how many are free."""
     hits = free = 0
     while hits < most:
-        block = lookup(blocks, buckets, identity(hash_start, hashes, private, request, hits))
+        wanted = identity(hash_start, hashes, private, request, hits)
+        block = lookup(block_hash, next_alike, buckets, wanted)
         if block == NONE:
             break
         free += blocks[block, REFERENCES] == 0
@@ -51,7 +62,16 @@ def _find(
 
 @apart
 def _share(
-    blocks: Longs, buckets: Ints, hash_start: Longs, hashes: Longs, private: Longs, request: int, hits: int, row: Ints
+    blocks: Ints,
+    block_hash: Longs,
+    next_alike: Ints,
+    buckets: Ints,
+    hash_start: Longs,
+    hashes: Longs,
+    private: Longs,
+    request: int,
+    hits: int,
+    row: Ints,
 ) -> int:
     """Fill the row of a request with its cached blocks; returns how many were free.
 
@@ -59,35 +79,35 @@ def _share(
     """
     free = 0
     for place in range(hits):
-        block = lookup(blocks, buckets, identity(hash_start, hashes, private, request, place))
+        wanted = identity(hash_start, hashes, private, request, place)
+        block = lookup(block_hash, next_alike, buckets, wanted)
         free += share(blocks, block)
         row[place] = block
     return free
 
 
 @apart
-def _pop(blocks: Longs, buckets: Ints, counts: Longs, row: Ints, held: int, need: int) -> None:
-    """Fill a row with new blocks from place ``held`` up to, but not including, ``need``."""
-    for place in range(held, need):
-        row[place] = pop_free(blocks, buckets, counts)
-
-
-@apart
 def register_full(
-    blocks: Longs,
+    blocks: Ints,
+    block_hash: Longs,
+    next_alike: Ints,
     buckets: Ints,
     hash_start: Longs,
     hashes: Longs,
-    private: Longs,
     registered: Ints,
     request: int,
     row: Ints,
     full: int,
 ) -> None:
-    """Make the first ``full`` blocks of a request findable."""
+    """Make the first ``full`` blocks of a request findable; those that only itself can find, once it is preempted."""
+    first = hash_start[request]
+    shared = hash_start[request + 1] - first
     for place in range(registered[request], full):
-        register(blocks, buckets, row[place], identity(hash_start, hashes, private, request, place))
-    registered[request] = max(registered[request], full)
+        if place < shared:
+            register(blocks, block_hash, next_alike, buckets, row[place], hashes[first + place])
+        else:
+            blocks[row[place], CACHED] = PRIVATE
+    registered[request] = full
 
 
 @inlined
@@ -100,7 +120,10 @@ def find_cached(state: State, limits: Limits, r: int, request: int) -> tuple[int
     if not limits.engine.prefix_caching:
         return 0, 0
     most = (engine.known[request] - 1) // limits.block_size
-    return _find(engine.blocks[r], engine.buckets[r], engine.hash_start, engine.hashes, engine.private, request, most)
+    blocks, buckets = engine.blocks[r], engine.buckets[r]
+    block_hash, next_alike, private = engine.block_hash[r], engine.next_alike[r], engine.private
+    hash_start, hashes = engine.hash_start, engine.hashes
+    return _find(blocks, block_hash, next_alike, buckets, hash_start, hashes, private, request, most)
 
 
 @inlined
@@ -116,7 +139,11 @@ def admit_blocks(state: State, limits: Limits, r: int, request: int, hits: int, 
         engine.row[request] = row
         engine.registered[request] = hits
         blocks, buckets, table = engine.blocks[r], engine.buckets[r], engine.table[r, row]
-        counts[FREE] -= _share(blocks, buckets, engine.hash_start, engine.hashes, engine.private, request, hits, table)
+        block_hash, next_alike, private = engine.block_hash[r], engine.next_alike[r], engine.private
+        hash_start, hashes = engine.hash_start, engine.hashes
+        counts[FREE] -= _share(
+            blocks, block_hash, next_alike, buckets, hash_start, hashes, private, request, hits, table
+        )
     take_blocks(state, limits, r, request, tokens)
 
 
@@ -128,7 +155,8 @@ def take_blocks(state: State, limits: Limits, r: int, request: int, tokens: int)
     if need > held:
         if limits.engine.prefix_caching:
             row = engine.table[r, engine.row[request]]
-            _pop(engine.blocks[r], engine.buckets[r], engine.counts[r], row, held, need)
+            blocks, buckets, own = engine.blocks[r], engine.buckets[r], engine.counts[r]
+            pop_free(blocks, engine.block_hash[r], engine.next_alike[r], buckets, own, row, held, need)
         state.requests.blocks[request] = need
         counts[FREE] -= need - held
     counts[PEAK] = max(counts[PEAK], limits.num_blocks - counts[FREE])
@@ -140,17 +168,24 @@ def cache_full_blocks(state: State, limits: Limits, r: int, request: int, tokens
     engine, full = state.engine, tokens // limits.block_size
     if limits.engine.prefix_caching and full > engine.registered[request]:
         blocks, buckets, row = engine.blocks[r], engine.buckets[r], engine.table[r, engine.row[request]]
-        hash_start, hashes, private = engine.hash_start, engine.hashes, engine.private
-        register_full(blocks, buckets, hash_start, hashes, private, engine.registered, request, row, full)
+        block_hash, next_alike, registered = engine.block_hash[r], engine.next_alike[r], engine.registered
+        hash_start, hashes = engine.hash_start, engine.hashes
+        register_full(blocks, block_hash, next_alike, buckets, hash_start, hashes, registered, request, row, full)
 
 
 @inlined
-def give_up_blocks(state: State, limits: Limits, r: int, request: int) -> None:
-    """Take all blocks from a request that finishes or is preempted; cached ones can still be found."""
+def give_up_blocks(state: State, limits: Limits, r: int, request: int, resumes: bool) -> None:
+    """Take all blocks from a request that finishes, or is preempted and ``resumes``; cached ones can still be found."""
     counts, engine = state.replicas.counts[r], state.engine
     held = int(state.requests.blocks[request])
     if limits.engine.prefix_caching:
         row, own = engine.row[request], engine.counts[r]
+        if resumes:
+            blocks, buckets, table = engine.blocks[r], engine.buckets[r], engine.table[r, row]
+            shared = int(engine.hash_start[request + 1] - engine.hash_start[request])
+            full, private = int(engine.registered[request]), int(engine.private[request])
+            block_hash, next_alike = engine.block_hash[r], engine.next_alike[r]
+            index_private(blocks, block_hash, next_alike, buckets, table, shared, full, private)
         counts[FREE] += give_back(engine.blocks[r], engine.table[r, row], held, limits.engine.unhashed_first)
         engine.rows[r, own[ROWS_FREE]] = row
         own[ROWS_FREE] += 1

@@ -123,7 +123,7 @@ def _preempt(state: State, limits: Limits, r: int, place: int) -> int:
         decodes = complete and requests.processed[victim] >= requests.prefill[victim]
         requests.parts[victim, RESTARTED_IN] = state.engine.counts[r, CALLS]
         count_restart(requests, victim, decodes, state.replicas.times[r, CLOCK])
-    give_up_blocks(state, limits, r, victim)
+    give_up_blocks(state, limits, r, victim, True)
     requests.processed[victim] = 0
     requests.restarts[victim] += 1
     counts[RESTARTS] += 1

@@ -4,9 +4,9 @@ import copy
 from collections.abc import Sequence
 from itertools import pairwise
 
-from hypothesis import given
-from reference.vllm_v1.engine import Outcome, simulate
-from reference.vllm_v1.state import Request
+from hypothesis import given, reject
+from reference.vllm_v1.engine import Engine, Outcome
+from reference.vllm_v1.state import Decision, Request
 from vllm_v1_kernel import TICK, finished, lay_out, serve
 from vllm_v1_strategies import Case, cases
 
@@ -21,6 +21,21 @@ REQUEST_FIELDS = ("admitted_at", "first_token_at", "finished_at", "num_preemptio
 def facts(requests: Sequence[Request], caching: bool) -> list[tuple[object, ...]]:
     names = (*REQUEST_FIELDS, "num_cached_tokens") if caching else REQUEST_FIELDS
     return [tuple(getattr(request, name) for name in names) for request in requests]
+
+
+def twin_of(case: Case) -> Outcome:
+    """The twin's answer; cases in which requests preempt each other for ever, as they do in vLLM, are left out."""
+    engine = Engine(case.requests, case.settings, case.release, case.clock)
+    launch = engine.launch
+
+    def counted(decision: Decision) -> None:
+        if len(engine.decisions) > 4000:
+            reject()
+        launch(decision)
+
+    engine.launch = counted  # type: ignore[method-assign]
+    outcome = engine.run()
+    return Outcome(engine.requests, engine.decisions, outcome)
 
 
 def run_whole(case: Case, log_rows: int, slice_length: int) -> tuple[State, list[tuple[int, int, int, int]]]:
@@ -46,7 +61,7 @@ def batches_of(twin: Outcome) -> list[tuple[float, float, int, int]]:
 
 
 def assert_equals_twin(case: Case, log_rows: int = 4096, slice_length: int = 1 << 40) -> None:
-    twin = simulate(case.requests, case.settings, case.release, case.clock)
+    twin = twin_of(case)
     lane, rows = run_whole(case, log_rows, slice_length)
     assert rows == batches_of(twin)
     counts = lane.replicas.counts[0]
@@ -84,7 +99,7 @@ def test_sessions_equal_the_twin(case: Case) -> None:
 
 @given(cases(most=6))
 def test_every_call_equals_the_twin(case: Case) -> None:
-    twin = simulate(case.requests, case.settings, case.release, case.clock)
+    twin = twin_of(case)
     outcome = serve(copy.deepcopy(case.requests), case.settings, case.release, case.clock)
     for got, expected in zip(outcome.decisions, twin.decisions, strict=True):
         for name in ("started_at", "ended_at", "num_free_blocks", "num_running", "num_waiting"):
