@@ -90,10 +90,11 @@ def share(blocks: Ints, block: int) -> bool:
 
 
 @apart
-def give_back(blocks: Ints, row: Ints, number: int, unhashed_first: int) -> int:
+def give_back(blocks: Ints, row: Ints, number: int, shared: int, full: int, unhashed_first: int) -> int:
     """Give up the first ``number`` blocks of a row of the block table, the last one first; returns how many get free.
 
-    They go to the end of the free list. With ``unhashed_first`` those that are not cached go to its front instead.
+    Those at places [shared, full) are cached, though not in the index unless they are already. Freed blocks go to the
+    end of the free list. With ``unhashed_first`` those that are not cached go to its front instead.
     """
     end, freed = blocks.shape[0] - 1, 0
     last = blocks[end, BEFORE]
@@ -103,6 +104,8 @@ def give_back(blocks: Ints, row: Ints, number: int, unhashed_first: int) -> int:
         if blocks[block, REFERENCES] > 0:
             continue
         freed += 1
+        if shared <= i < full and blocks[block, CACHED] == UNCACHED:
+            blocks[block, CACHED] = PRIVATE
         if unhashed_first and blocks[block, CACHED] == UNCACHED:
             after = block if last == end else blocks[end, AFTER]
             if last == end:
@@ -127,5 +130,5 @@ def index_private(
 ) -> None:
     """Put the private blocks of a request that is preempted, at places [first, full) of its row, in the index."""
     for place in range(first, full):
-        if blocks[row[place], CACHED] == PRIVATE:
+        if blocks[row[place], CACHED] == UNCACHED:
             register(blocks, block_hash, next_alike, buckets, row[place], private - place)

@@ -10,11 +10,9 @@ from numpy.typing import NDArray
 from .._jit import apart, inlined
 from ..state import (
     ALLOCATED,
-    CACHED,
     FREE,
     NONE,
     PEAK,
-    PRIVATE,
     REFERENCES,
     ROWS_FREE,
     Limits,
@@ -99,14 +97,11 @@ def register_full(
     row: Ints,
     full: int,
 ) -> None:
-    """Make the first ``full`` blocks of a request findable; those that only itself can find, once it is preempted."""
+    """Make the first ``full`` blocks of a request findable; those that only it can find wait until it is preempted."""
     first = hash_start[request]
     shared = hash_start[request + 1] - first
-    for place in range(registered[request], full):
-        if place < shared:
-            register(blocks, block_hash, next_alike, buckets, row[place], hashes[first + place])
-        else:
-            blocks[row[place], CACHED] = PRIVATE
+    for place in range(registered[request], min(full, shared)):
+        register(blocks, block_hash, next_alike, buckets, row[place], hashes[first + place])
     registered[request] = full
 
 
@@ -180,13 +175,13 @@ def give_up_blocks(state: State, limits: Limits, r: int, request: int, resumes: 
     held = int(state.requests.blocks[request])
     if limits.engine.prefix_caching:
         row, own = engine.row[request], engine.counts[r]
+        blocks, buckets, table = engine.blocks[r], engine.buckets[r], engine.table[r, row]
+        shared = int(engine.hash_start[request + 1] - engine.hash_start[request])
+        full, private = int(engine.registered[request]), int(engine.private[request])
         if resumes:
-            blocks, buckets, table = engine.blocks[r], engine.buckets[r], engine.table[r, row]
-            shared = int(engine.hash_start[request + 1] - engine.hash_start[request])
-            full, private = int(engine.registered[request]), int(engine.private[request])
             block_hash, next_alike = engine.block_hash[r], engine.next_alike[r]
             index_private(blocks, block_hash, next_alike, buckets, table, shared, full, private)
-        counts[FREE] += give_back(engine.blocks[r], engine.table[r, row], held, limits.engine.unhashed_first)
+        counts[FREE] += give_back(blocks, table, held, shared, full, limits.engine.unhashed_first)
         engine.rows[r, own[ROWS_FREE]] = row
         own[ROWS_FREE] += 1
         engine.row[request] = NONE
