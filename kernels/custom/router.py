@@ -113,8 +113,9 @@ def next_horizon(state: State) -> None:
     """Let every replica go on until the next request arrives, or the next may finish that another follows."""
     state.moments[HORIZON] = next_arrival(state)
     if depends(state.requests):
+        soonest = math.inf
         for r in range(state.replicas.quiet_until.size):
-            quiet = state.replicas.quiet_until[r]
-            if quiet < math.inf and quiet <= state.moments[HORIZON]:
-                state.moments[HORIZON] = np.nextafter(quiet, math.inf)
+            soonest = min(soonest, state.replicas.quiet_until[r])
+        if soonest < math.inf and soonest <= state.moments[HORIZON]:
+            state.moments[HORIZON] = np.nextafter(soonest, math.inf)
     state.cursor[REPLICA] = state.cursor[FIRST]

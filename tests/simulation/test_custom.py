@@ -1,5 +1,6 @@
 """Policies and routers that a user writes, compared with twins in plain Python."""
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -13,15 +14,17 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from reference import core as reference
 from reference import policies as reference_policies
-from reference.state import Request
-from strategies import Case, cases
+from reference.state import Request, Settings
+from strategies import Case, cases, empty_vidur, fastsim_tables
 from user_policies import LIKE, TWINS, most_memory, newest_first, shortest_prompt_first
 
 import fastsim
 from fastsim.deployment.resolved import Deployment
 from fastsim.errors import PolicyError
-from fastsim.kernels.cost import COMPOSE_VIDUR
+from fastsim.kernels.cost import COMPOSE_VIDUR, Cost
+from fastsim.kernels.custom.router import next_horizon
 from fastsim.kernels.replicas import route
+from fastsim.kernels.state import HORIZON
 from fastsim.simulation.custom import runner
 from fastsim.simulation.custom.runner import Runner
 from fastsim.workload.loading import load
@@ -89,6 +92,22 @@ def test_a_router_equals_its_twin(scheduler: Any, monkeypatch: pytest.MonkeyPatc
     check()
     assert seen["cases"] > EXAMPLES // 4
     assert seen["uneven"] > EXAMPLES // 20
+
+
+@pytest.mark.skipif(COMPILED, reason="a part of a kernel would be compiled for this test alone")
+def test_replicas_go_no_further_than_the_first_that_may_finish_a_request() -> None:
+    """Where several may finish one at nearly the same time, each in any order, the first sets the horizon."""
+    requests = [Request(5.0, 5, 4), Request(np.nan, 5, 4, follows=0)]
+    cost = Cost(COMPOSE_VIDUR, 1, empty_vidur(), fastsim_tables(np.random.default_rng(0), 1), np.ones(1))
+    lane, _ = kernel_runs.lay_out(Case(requests, Settings("vllm", num_replicas=3), cost), 0)
+    first, second, third = 4.0, np.nextafter(4.0, 5.0), np.nextafter(np.nextafter(4.0, 5.0), 5.0)
+    for times in itertools.permutations([first, second, third]):
+        lane.replicas.quiet_until[:] = times
+        next_horizon(lane)
+        assert lane.moments[HORIZON] == second, times  # until then, and not at that time
+    lane.replicas.quiet_until[:] = 6.0
+    next_horizon(lane)
+    assert lane.moments[HORIZON] == 5.0  # when a request arrives
 
 
 TWELVE = load("chat", rate=20.0, num_requests=12, seed=1)
