@@ -6,14 +6,17 @@ from .._jit import inlined
 from ..accounts.counts import count_held
 from ..cost import Cost
 from ..exits import Exit
+from ..memory.followers import depends, just_before
 from ..state import (
     CALLS,
     CLOCK,
     COMING,
+    DIRECT,
     FORM_DUE,
     GROUP,
     GROUP_KV,
     GROUP_STEP,
+    HORIZON,
     IDLE_CALL,
     IN_FLIGHT,
     LOGGED,
@@ -35,10 +38,17 @@ from .group_iterations import NO_LIMIT
 
 @inlined
 def next_to_matter(state: State, limits: Limits, r: int) -> float:
-    """When the next request arrives, s, that may be admitted at once; infinite while another waits before it."""
+    """When the next request arrives, s, that may be admitted at once; infinite while another waits before it.
+
+    Where requests follow others and are routed, one may arrive on any replica from just before the horizon.
+    """
     counts = state.replicas.counts[r]
-    waits = counts[WAITING] > 0 and not limits.engine.by_priority
-    return math.inf if waits or counts[COMING] == NONE else float(state.requests.arrived_at[counts[COMING]])
+    if counts[WAITING] > 0 and not limits.engine.by_priority:
+        return math.inf
+    time = math.inf if counts[COMING] == NONE else float(state.requests.arrived_at[counts[COMING]])
+    if depends(state.requests) and not state.cursor[DIRECT]:
+        time = min(time, just_before(state.moments[HORIZON]))
+    return time
 
 
 @inlined

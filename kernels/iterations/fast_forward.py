@@ -47,6 +47,9 @@ from ..state import (
 from .batches import count_gaps
 from .group import ID_BITS
 
+ROUNDING = 2.0**-30  # of the time of an iteration, by which its terms may be rounded
+EPSILON = 2.0**-52  # of a time of the clock, by which one addition may round it
+
 
 @inlined
 def fast_forward(state: State, cost: Cost, limits: Limits, r: int, arrival: float, most: int, grows: bool) -> int:
@@ -171,37 +174,35 @@ def fast_forward(state: State, cost: Cost, limits: Limits, r: int, arrival: floa
 
 @inlined
 def next_finish(state: State, cost: Cost, limits: Limits, r: int, grows: bool) -> float:
-    """When the next member of the group in flight finishes, s, if it runs on alone; earlier if memory runs short."""
-    counts, growth = state.replicas.counts[r], state.replicas.growth[r]
-    number, longest, last_step = counts[GROUP], counts[LONGEST], state.replicas.heap[r, 0] >> ID_BITS
-    step, decode_kv, free = counts[GROUP_STEP] + 1, counts[GROUP_KV] + number, counts[FREE]
-    phase, mean = step % limits.block_size, decode_kv // number
-    fastsim, skew, kv_step = cost.compose == COMPOSE_FASTSIM, cost.fastsim.skew, cost.fastsim.kv_step
-    affine, parts = cost.compose == COMPOSE_AFFINE, steady_parts(cost, number)
-    value, rise, cell, segment_end = 0.0, 0.0, 0.0, -1.0
-    end = float(state.replicas.stage_end[r, 0])
-    while step < last_step:
-        if grows:
-            if free <= growth[phase]:
-                break
-            free -= growth[phase]
-            phase = phase + 1 if phase + 1 < limits.block_size else 0
-        kv = float(mean)
-        if fastsim:
-            kv = decode_kv / number
-            kv = kv + skew * (longest + step - kv)
-        elif affine:
-            kv = float(decode_kv)
-        if not kv < segment_end:
-            value, rise, cell, segment_end = steady_segment(cost, number, kv)
-        seconds = steady_seconds(cost, parts, value + rise * (kv / kv_step - cell))
-        if not seconds > 0.0:
-            break
-        end = end + seconds
-        step += 1
-        mean += 1
-        decode_kv += number
-    return end
+    """When the next member of the group in flight finishes, s, if the group runs on alone; a lower bound.
+
+    The bound counts the iterations until then for which memory certainly suffices, and of these only as many as lie on
+    one segment of decode attention's line, where the shortest iteration is the first or the last. A bound that is too
+    early costs another look at the replica; one that is too late would be wrong. Hence the allowance for rounding.
+    """
+    counts, end = state.replicas.counts[r], float(state.replicas.stage_end[r, 0])
+    number, step = counts[GROUP], counts[GROUP_STEP] + 1
+    left = (state.replicas.heap[r, 0] >> ID_BITS) - step
+    if grows:  # in as many steps as a block has tokens each member needs one block
+        left = min(left, (counts[FREE] - 1) // number * limits.block_size)
+    if left <= 0:
+        return end
+    decode_kv, rate, kv_step = counts[GROUP_KV] + number, 1, cost.fastsim.kv_step
+    kv = float(decode_kv // number)
+    if cost.compose == COMPOSE_FASTSIM:
+        kv = decode_kv / number
+        kv = kv + cost.fastsim.skew * (counts[LONGEST] + step - kv)
+    elif cost.compose == COMPOSE_AFFINE:
+        kv, rate = float(decode_kv), number
+    parts = steady_parts(cost, number)
+    value, rise, cell, segment_end = steady_segment(cost, number, kv)
+    iterations = max(1, int(min(float(left), (segment_end - kv) / rate)))
+    first = steady_seconds(cost, parts, value + rise * (kv / kv_step - cell))
+    last = steady_seconds(cost, parts, value + rise * ((kv + (iterations - 1) * rate) / kv_step - cell))
+    seconds = min(first, last) * (1.0 - ROUNDING)
+    if not seconds > 0.0:
+        return end
+    return max(end, end + iterations * (seconds - (end + iterations * seconds) * EPSILON))
 
 
 @inlined

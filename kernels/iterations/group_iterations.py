@@ -9,7 +9,7 @@ from ..accounts.log import full, record
 from ..cost import Cost, host_seconds, stage_seconds
 from ..exits import Ending, Exit
 from ..memory.blocks import release
-from ..memory.followers import depends, finish
+from ..memory.followers import depends, finish, just_before
 from ..memory.queues import arrive
 from ..state import (
     CHUNKED,
@@ -21,6 +21,7 @@ from ..state import (
     GROUP,
     GROUP_KV,
     GROUP_STEP,
+    HORIZON,
     HOST,
     IDLE,
     IN_FLIGHT,
@@ -121,8 +122,6 @@ def _run_alone(state: State, cost: Cost, limits: Limits, most: int, grows: bool,
         if static and counts[GROUP] == 0:
             free_static_batch(state, r)
         if depends(requests) and counts[GROUP] < number:
-            if not state.cursor[DIRECT]:
-                break
             arrival = _next_to_matter(state, r)
         if (
             times[CLOCK] >= arrival
@@ -140,10 +139,17 @@ def _run_alone(state: State, cost: Cost, limits: Limits, most: int, grows: bool,
 
 @inlined
 def _next_to_matter(state: State, r: int) -> float:
-    """When the next request arrives, s, which may join the group at once; infinite while another waits before it."""
+    """When the next request arrives, s, which may join the group at once; infinite while another waits before it.
+
+    Where requests follow others and are routed, one may arrive on any replica from just before the horizon.
+    """
     counts = state.replicas.counts[r]
-    waits = counts[WAITING] > 0 or counts[COMING] == NONE
-    return math.inf if waits else float(state.requests.arrived_at[counts[COMING]])
+    if counts[WAITING] > 0:
+        return math.inf
+    time = math.inf if counts[COMING] == NONE else float(state.requests.arrived_at[counts[COMING]])
+    if depends(state.requests) and not state.cursor[DIRECT]:
+        time = min(time, just_before(state.moments[HORIZON]))
+    return time
 
 
 @inlined

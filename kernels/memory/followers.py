@@ -41,13 +41,25 @@ def depends(requests: Requests) -> bool:
 
 
 @inlined
+def just_after(time: float) -> float:
+    """The least time greater than ``time``, s, which is not negative; infinite after an infinite one."""
+    return float(np.int64(np.float64(time + 0.0).view(np.int64) + 1).view(np.float64)) if time < math.inf else time
+
+
+@inlined
+def just_before(time: float) -> float:
+    """The greatest time less than ``time``, s, which is positive."""
+    return float(np.int64(np.float64(time).view(np.int64) - 1).view(np.float64))
+
+
+@inlined
 def held(state: State, now: float) -> bool:
     """Whether a batch that is due at ``now``, s, must wait until all replicas have come so far.
 
     A request that finishes at that time on any replica may be followed at once by one that can be in the batch.
     """
     waits = depends(state.requests) and not state.cursor[DIRECT]
-    return bool(waits and np.nextafter(now, math.inf) >= state.moments[HORIZON])
+    return bool(waits and just_after(now) >= state.moments[HORIZON])
 
 
 @inlined
@@ -58,19 +70,22 @@ def finish(state: State, r: int, request: int, now: float) -> None:
     counts[PRESENT] -= 1
     if requests.follower.size > 0:
         following, arrived_at = requests.next, requests.arrived_at
-        due = _release(requests.follower, requests.think, arrived_at, following, state.cursor, request, now)
-        if due != NONE:
-            _push(state.later, state.cursor, arrived_at, due)
-            if state.cursor[DIRECT]:
-                requests.replica[due] = r
-                bring_soonest(arrived_at, following, state.later, state.cursor, counts)
+        released = requests.follower, requests.think, arrived_at, following
+        due = _release(released, state.later, state.cursor, state.moments, request, now)
+        if due != NONE and state.cursor[DIRECT]:
+            requests.replica[due] = r
+            bring_soonest(arrived_at, following, state.later, state.cursor, counts)
 
 
 @apart
 def _release(
-    follower: Ints, think: Floats, arrived_at: Floats, following: Ints, cursor: Longs, request: int, now: float
+    streams: tuple[Ints, Floats, Floats, Ints], later: Ints, cursor: Longs, moments: Floats, request: int, now: float
 ) -> int:
-    """Set when the request arrives that follows a finished one; returns it, or NONE when none follows."""
+    """Set when the request arrives that follows a finished one; returns it, or NONE when none follows.
+
+    ``streams``: follower, think, arrived_at and next of Requests. No replica is advanced beyond the arrival.
+    """
+    follower, think, arrived_at, following = streams
     due = int(follower[request])
     if due == LOOP:
         due = int(cursor[NEXT_IN_LOOP])
@@ -81,6 +96,9 @@ def _release(
     time = now + think[due]
     # What was there before is when its client wants to send it, or NaN.
     arrived_at[due] = arrived_at[due] if arrived_at[due] > time else time
+    _push(later, cursor, arrived_at, due)
+    if not cursor[DIRECT]:
+        moments[HORIZON] = min(moments[HORIZON], just_after(arrived_at[due]))
     return due
 
 

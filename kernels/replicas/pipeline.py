@@ -10,7 +10,7 @@ from .._jit import inlined
 from ..accounts.counts import count_stage, count_time
 from ..accounts.log import full, record
 from ..cost import Cost, stage_seconds
-from ..exits import Exit
+from ..exits import Ending, Exit
 from ..memory.followers import depends, held
 from ..memory.queues import arrive
 from ..state import (
@@ -22,12 +22,14 @@ from ..state import (
     HORIZON,
     IN_FLIGHT,
     IN_USE,
+    LEFT,
     NONE,
     NUM_LISTED,
     NUM_PREFILLS,
     NUM_SAMPLED,
     NUM_SEQS,
     NUM_TOKENS,
+    OUTCOME,
     REPLICA,
     SEQUENCE,
     SLOT,
@@ -185,6 +187,10 @@ def next_pipeline_event(state: State, cost: Cost, limits: Limits) -> int:
     r = state.cursor[REPLICA]
     counts, replicas = state.replicas.counts[r], state.replicas
     num_stages = replicas.stage_end.shape[1]
+    if counts[OUTCOME] != Ending.GOING:
+        return Exit.DONE
+    if state.cursor[LEFT] <= 0 or full(state):
+        return Exit.BUDGET
     while True:
         if counts[FORM_DUE]:
             counts[FORM_DUE] = 0

@@ -38,14 +38,14 @@ from ..state import (
     Limits,
     State,
 )
-from .pipeline import enter, next_pipeline_event
+from .pipeline import enter
 
 
 @inlined
 def next_event(state: State, cost: Cost, limits: Limits) -> int:
-    """Advance the replica at cursor to its next event before the horizon: FORM or ENDED, else why it stops.
+    """Advance the replica at cursor, of one stage, to its next event before the horizon: FORM or ENDED, else why not.
 
-    With one stage, a batch is formed at an arrival while no batch runs, and whenever a batch ends. Requests that arrive
+    A batch is formed at an arrival while no batch runs, and whenever a batch ends. Requests that arrive
     at the very time when a batch ends can be in the next one.
     """
     cursor = state.cursor
@@ -55,8 +55,6 @@ def next_event(state: State, cost: Cost, limits: Limits) -> int:
         return Exit.DONE
     if cursor[LEFT] <= 0 or full(state):
         return Exit.BUDGET
-    if limits.num_stages > 1:
-        return next_pipeline_event(state, cost, limits)
     if counts[FORM_DUE]:
         if held(state, times[CLOCK]):
             return Exit.UNTIL

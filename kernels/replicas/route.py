@@ -7,13 +7,11 @@ anything else happens at that time.
 import math
 from collections.abc import Callable
 
-import numpy as np
-
 from .._jit import inlined
 from ..cost import Cost
 from ..exits import Ending, Exit
 from ..iterations.fast_forward import next_finish
-from ..memory.followers import depends
+from ..memory.followers import depends, just_after
 from ..state import (
     CLOCK,
     COMING,
@@ -37,10 +35,11 @@ from ..state import (
     Longs,
     State,
 )
-from .arrivals import append, next_arrival, take_next
-from .pipeline import next_moment
+from .arrivals import append, next_arrival, next_unrouted, take_next
+from .pipeline import next_moment, next_pipeline_event
 from .pools import Stages, cost_of, limits_of
-from .tournament import replay
+from .replica import next_event
+from .tournament import replay, second
 
 # Limits.router. ROUTED: the shell has put every request into the stream of its replica. LEAST_OUTSTANDING and
 # LEAST_WAITING: the next request goes to the replica with the fewest requests present or waiting. CUSTOM: a function of
@@ -61,19 +60,23 @@ def _load(counts: Longs, limits: Limits) -> int:
 
 
 @inlined
+def _compares(limits: Limits) -> bool:
+    """Whether the router compares the loads of replicas."""
+    return limits.router in (LEAST_OUTSTANDING, LEAST_WAITING)
+
+
+@inlined
 def quiet_until(state: State, cost: Cost, limits: Limits, r: int, grows: bool, refusal_lasts: bool) -> float:
-    """When the load of a replica may change next, s, if no request is routed to it; a lower bound.
+    """When the load of a replica of one stage may change next, s, if no request is routed to it; a lower bound.
 
     Until then the replica need not be advanced: it catches up when a request is routed to it.
     """
     counts = state.replicas.counts[r]
     if counts[OUTCOME] != Ending.GOING:
         return math.inf
-    if depends(state.requests) and (counts[FORM_DUE] or counts[EVENTS] > 0):
+    if counts[FORM_DUE] and depends(state.requests):
         # A batch that is held: it is formed after everything that happens at the same time elsewhere.
-        return float(np.nextafter(state.replicas.times[r, CLOCK], math.inf))
-    if limits.num_stages > 1:
-        return next_moment(state)
+        return just_after(float(state.replicas.times[r, CLOCK]))
     if counts[IN_FLIGHT] == 0:
         return math.inf if counts[COMING] == NONE else float(state.requests.arrived_at[counts[COMING]])
     end = float(state.replicas.stage_end[r, 0])
@@ -88,6 +91,27 @@ def quiet_until(state: State, cost: Cost, limits: Limits, r: int, grows: bool, r
 
 
 @inlined
+def quiet_until_of_any(state: State, cost: Cost, limits: Limits, r: int, grows: bool, refusal_lasts: bool) -> float:
+    """The same for a replica of any number of stages."""
+    counts = state.replicas.counts[r]
+    if limits.num_stages == 1:
+        return quiet_until(state, cost, limits, r, grows, refusal_lasts)
+    if counts[OUTCOME] != Ending.GOING:
+        return math.inf
+    if depends(state.requests) and (counts[FORM_DUE] or counts[EVENTS] > 0):
+        return just_after(float(state.replicas.times[r, CLOCK]))
+    return next_moment(state)
+
+
+@inlined
+def next_event_of_any(state: State, cost: Cost, limits: Limits) -> int:
+    """Advance the replica at cursor, of any number of stages, to its next event before the horizon."""
+    if limits.num_stages > 1:
+        return next_pipeline_event(state, cost, limits)
+    return next_event(state, cost, limits)
+
+
+@inlined
 def _choose(state: State, limits: Limits, request: int) -> int:
     """The replica that a request goes to."""
     if limits.router == ASSIGNED:
@@ -99,36 +123,42 @@ def _choose(state: State, limits: Limits, request: int) -> int:
 
 
 @inlined
-def _route_next(state: State, limits: Limits) -> None:
-    """Route the request that arrives at the horizon, if there is one, and move the horizon to the next arrival."""
-    cursor, replicas, moments = state.cursor, state.replicas, state.moments
-    if moments[HORIZON] == next_arrival(state):
-        request = take_next(state)
-        best = _choose(state, limits, request)
-        append(state, best, request)
+def _route_next(state: State, limits: Limits) -> int:
+    """Route the next request to arrive; returns the replica that it goes to."""
+    replicas, request = state.replicas, next_unrouted(state)
+    arrival = state.requests.arrived_at[request]
+    best = _choose(state, limits, request)
+    append(state, best, take_next(state))
+    if _compares(limits):
         replay(replicas.lightest, replicas.load, best, replicas.load[best] + 1.0)
-        replay(replicas.soonest, replicas.quiet_until, best, moments[HORIZON])
-    moments[HORIZON] = next_arrival(state)
-    if moments[HORIZON] == math.inf and not depends(state.requests):
-        cursor[REPLICA] = cursor[FIRST]
+    replay(replicas.soonest, replicas.quiet_until, best, float(arrival))
+    return best
 
 
 @inlined
-def _let_on(state: State, limits: Limits) -> bool:
-    """Let the replica on that may finish a request first, but not beyond that time; else route the next arrival.
+def _let_on(state: State, limits: Limits, r: int, quiet: float) -> bool:
+    """Route what arrives next, then let the replica on that may finish a request first, no further than others may.
 
-    This is for requests that follow others: what finishes on any replica may be the next arrival on all. False when
-    nothing is left to happen.
+    This is for requests that follow others: what finishes on any replica may be the next arrival on all. ``r`` was
+    advanced last, and is quiet until ``quiet``, s: the tournament learns of that only if another replica is let on.
+    False when nothing is left to happen.
     """
-    soonest = state.replicas.soonest[1]
-    quiet, arrival = state.replicas.quiet_until[soonest], next_arrival(state)
-    if quiet < math.inf and quiet <= arrival:
-        state.moments[HORIZON] = np.nextafter(quiet, math.inf)
-        state.cursor[REPLICA] = soonest
-    elif arrival < math.inf:
-        state.moments[HORIZON] = arrival
-        _route_next(state, limits)
-    return bool(quiet < math.inf or arrival < math.inf)
+    replicas = state.replicas
+    others, arrival = second(replicas.soonest, replicas.quiet_until, r), next_arrival(state)
+    while arrival < min(quiet, others):
+        best = _route_next(state, limits)
+        if best == r:
+            quiet = replicas.quiet_until[r]
+        else:
+            others = min(others, replicas.quiet_until[best])
+        arrival = next_arrival(state)
+    if others < quiet:
+        replay(replicas.soonest, replicas.quiet_until, r, quiet)
+        r, quiet = replicas.soonest[1], others
+        others = second(replicas.soonest, replicas.quiet_until, r)
+    state.cursor[REPLICA] = r
+    state.moments[HORIZON] = just_after(min(others, arrival))
+    return quiet < math.inf
 
 
 @inlined
@@ -147,34 +177,38 @@ def next_turn(
     ``next_event`` says how a replica goes on, and ``quiet_until`` how long it need not be advanced. ``grows``: decodes
     take blocks. ``refusal_lasts``: a request that was refused for a batch is refused again until another one finishes.
     """
-    cursor, replicas = state.cursor, state.replicas
+    cursor, replicas, moments = state.cursor, state.replicas, state.moments
+    router, following = limits[0].router, depends(state.requests)
     while True:
         r = cursor[REPLICA]
         if r != NONE and r < cursor[LAST]:
             event = next_event(state, cost_of(state, costs, r), limits_of(state, limits, r, stages))
             if event not in (Exit.UNTIL, Exit.DONE):
                 return event
-        alone = state.moments[HORIZON] == math.inf and (cursor[DIRECT] or not depends(state.requests))
-        if alone or limits[0].router == CUSTOM:
-            if depends(state.requests) and not alone:
-                own = limits_of(state, limits, r, stages)
-                quiet = quiet_until(state, cost_of(state, costs, r), own, r, grows, refusal_lasts)
-                replicas.quiet_until[r] = quiet
+        alone = moments[HORIZON] == math.inf and (cursor[DIRECT] or not following)
+        quiet = math.inf
+        if r != NONE and not alone and (router != CUSTOM or following):
+            own = limits_of(state, limits, r, stages)
+            quiet = quiet_until(state, cost_of(state, costs, r), own, r, grows, refusal_lasts)
+            if _compares(own):
+                replay(replicas.lightest, replicas.load, r, float(_load(replicas.counts[r], own)))
+        if alone or router == CUSTOM:
+            replicas.quiet_until[r] = quiet
             if r >= cursor[LAST] - 1:
                 return Exit.DONE
             cursor[REPLICA] = r + 1
-            continue
-        if r != NONE:
-            own = limits_of(state, limits, r, stages)
-            replay(replicas.lightest, replicas.load, r, float(_load(replicas.counts[r], own)))
-            quiet = quiet_until(state, cost_of(state, costs, r), own, r, grows, refusal_lasts)
-            replay(replicas.soonest, replicas.quiet_until, r, quiet)
-            cursor[REPLICA] = NONE
-        soonest = replicas.soonest[1]
-        if depends(state.requests):
-            if not _let_on(state, limits[0]):
+        elif following:
+            if not _let_on(state, limits[0], r, quiet):
                 return Exit.DONE
-        elif replicas.quiet_until[soonest] < state.moments[HORIZON]:
-            cursor[REPLICA] = soonest
         else:
-            _route_next(state, limits[0])
+            if r != NONE:
+                replay(replicas.soonest, replicas.quiet_until, r, quiet)
+                cursor[REPLICA] = NONE
+            if replicas.quiet_until[replicas.soonest[1]] < moments[HORIZON]:
+                cursor[REPLICA] = replicas.soonest[1]
+                continue
+            if moments[HORIZON] == next_arrival(state):
+                _route_next(state, limits[0])
+            moments[HORIZON] = next_arrival(state)
+            if moments[HORIZON] == math.inf:
+                cursor[REPLICA] = cursor[FIRST]

@@ -1,5 +1,7 @@
 """A tournament among replicas: the one with the least key, the lowest id among equals, in O(log) per change."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +21,19 @@ def replay(winners: Ints, keys: Floats, player: int, key: float) -> None:
         left, right = winners[2 * node], winners[2 * node + 1]
         winners[node] = left if right == NONE or keys[left] <= keys[right] else right
         node //= 2
+
+
+@inlined
+def second(winners: Ints, keys: Floats, winner: int) -> float:
+    """The least key of the players other than the winner; infinite where there is none."""
+    least = math.inf
+    node = winners.size // 2 + winner
+    while node > 1:
+        other = winners[node ^ 1]
+        if other != NONE:
+            least = min(least, keys[other])
+        node //= 2
+    return least
 
 
 def winner_tree(num_players: int) -> Ints:

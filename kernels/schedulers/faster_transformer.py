@@ -8,7 +8,7 @@ from ..iterations.pipeline_decodes import make_resident
 from ..memory.queues import move
 from ..replicas.pools import Stages, one_stage, pipeline
 from ..replicas.replica import launch, next_event
-from ..replicas.route import quiet_until
+from ..replicas.route import next_event_of_any, quiet_until, quiet_until_of_any
 from ..state import GROUP, NUM_HOLDERS, REPLICA, RUNNING, SLOT, Limits, State
 from .loop import end_batch, simulate
 from .orca import admit_beside
@@ -41,19 +41,23 @@ def form(state: State, limits: Limits) -> int:
 
 
 @merged
-def launch_next(state: State, cost: Cost, limits: Limits) -> int:
+def launch_next(state: State, cost: Cost, limits: Limits, stages: Stages) -> int:
     """Form the next batch of the replica at cursor and start it; FAULT when it has no time."""
-    if grouped(state, limits, GROWS):
-        return launch_group(state, cost, limits, form_static(state, limits), False, NO_LIMIT, GROWS, STATIC)
-    return launch(state, cost, limits, form(state, limits))
+    if stages is not one_stage and limits.num_stages > 1:
+        return launch(state, cost, limits, form(state, limits))
+    grouped(state, limits, GROWS)  # No request is ever preempted, so decodes are always a group.
+    return launch_group(state, cost, limits, form_static(state, limits), False, NO_LIMIT, GROWS, STATIC)
 
 
 @merged
 def advance(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...], stages: Stages) -> int:
     """Simulate until all is DONE, the BUDGET of iterations is used up, or a FAULT."""
-    return simulate(
-        state, costs, limits, stages, next_event, quiet_until, launch_next, end_batch, GROWS, STATIC, REFUSAL_LASTS
-    )
+    if stages is one_stage:
+        return simulate(
+            state, costs, limits, stages, next_event, quiet_until, launch_next, end_batch, GROWS, STATIC, REFUSAL_LASTS
+        )
+    event, quiet = next_event_of_any, quiet_until_of_any
+    return simulate(state, costs, limits, stages, event, quiet, launch_next, end_batch, GROWS, STATIC, REFUSAL_LASTS)
 
 
 @kernel

@@ -4,7 +4,7 @@ from .._jit import inlined, kernel, merged
 from ..cost import Cost
 from ..exits import Ending, Exit
 from ..iterations.group import grouped
-from ..iterations.group_iterations import NO_LIMIT, launch_group, retire_group
+from ..iterations.group_iterations import NO_LIMIT, launch_group
 from ..memory.admission import admit
 from ..memory.prefix import blocks_to_take
 from ..replicas.pools import Stages, one_stage
@@ -25,7 +25,7 @@ from ..state import (
     Longs,
     State,
 )
-from .loop import simulate
+from .loop import end_group_only, simulate
 
 GROWS, STATIC, REFUSAL_LASTS = True, False, False
 
@@ -91,7 +91,7 @@ def _admit(state: State, limits: Limits) -> int:
 
 
 @merged
-def launch_next(state: State, cost: Cost, limits: Limits) -> int:
+def launch_next(state: State, cost: Cost, limits: Limits, stages: Stages) -> int:
     """Start a batch of prompts, or decode iterations of all running requests until something has to be decided."""
     grouped(state, limits, False)  # No request is ever preempted, so decodes are always a group.
     counts = state.replicas.counts[state.cursor[REPLICA]]
@@ -121,7 +121,7 @@ def launch_next(state: State, cost: Cost, limits: Limits) -> int:
 def advance(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...], stages: Stages) -> int:
     """Simulate until all is DONE, the BUDGET of iterations is used up, or a FAULT."""
     return simulate(
-        state, costs, limits, stages, next_event, quiet_until, launch_next, retire_group, GROWS, STATIC, REFUSAL_LASTS
+        state, costs, limits, stages, next_event, quiet_until, launch_next, end_group_only, GROWS, STATIC, REFUSAL_LASTS
     )
 
 

@@ -11,7 +11,7 @@ from ..memory.prefix import blocks_to_take
 from ..memory.queues import move, sort_by_arrival
 from ..replicas.pools import Stages, one_stage, pipeline
 from ..replicas.replica import launch, next_event
-from ..replicas.route import quiet_until
+from ..replicas.route import next_event_of_any, quiet_until, quiet_until_of_any
 from ..state import (
     ALLOCATED,
     CHUNKED,
@@ -118,7 +118,7 @@ def admit_beside(state: State, limits: Limits) -> int:
 def form(state: State, limits: Limits) -> int:
     """Fill the batch at cursor; returns how many requests it lists."""
     if not keep_residents(state, limits, limits.micro_batch_size, GROWS):
-        size = _form_of_all(state, limits)
+        size = form_of_all(state, limits)
         return make_resident(state, limits, size, GROWS) if limits.num_stages > 1 else size
     r, slot = state.cursor[REPLICA], state.cursor[SLOT]
     counts, features, scratch = state.replicas.counts[r], state.batches.features[r, slot], state.scratch[0]
@@ -132,7 +132,7 @@ def form(state: State, limits: Limits) -> int:
 
 
 @inlined
-def _form_of_all(state: State, limits: Limits) -> int:
+def form_of_all(state: State, limits: Limits) -> int:
     """Fill the batch at cursor from all requests that wait to run; returns its size."""
     r, slot = state.cursor[REPLICA], state.cursor[SLOT]
     requests, counts = state.requests, state.replicas.counts[r]
@@ -168,19 +168,24 @@ def _form_of_all(state: State, limits: Limits) -> int:
 
 
 @merged
-def launch_next(state: State, cost: Cost, limits: Limits) -> int:
+def launch_next(state: State, cost: Cost, limits: Limits, stages: Stages) -> int:
     """Form the next batch of the replica at cursor and start it; FAULT when it has no time."""
     if grouped(state, limits, GROWS):
         return launch_group(state, cost, limits, admit_beside(state, limits), True, NO_LIMIT, GROWS, STATIC)
+    if stages is one_stage:
+        return launch(state, cost, limits, form_of_all(state, limits))
     return launch(state, cost, limits, form(state, limits))
 
 
 @merged
 def advance(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...], stages: Stages) -> int:
     """Simulate until all is DONE, the BUDGET of iterations is used up, or a FAULT."""
-    return simulate(
-        state, costs, limits, stages, next_event, quiet_until, launch_next, end_batch, GROWS, STATIC, REFUSAL_LASTS
-    )
+    if stages is one_stage:
+        return simulate(
+            state, costs, limits, stages, next_event, quiet_until, launch_next, end_batch, GROWS, STATIC, REFUSAL_LASTS
+        )
+    event, quiet = next_event_of_any, quiet_until_of_any
+    return simulate(state, costs, limits, stages, event, quiet, launch_next, end_batch, GROWS, STATIC, REFUSAL_LASTS)
 
 
 @kernel

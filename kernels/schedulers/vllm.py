@@ -11,7 +11,7 @@ from ..memory.prefix import blocks_to_take
 from ..memory.queues import move, sort_by_arrival
 from ..replicas.pools import Stages, one_stage, pipeline
 from ..replicas.replica import launch, next_event
-from ..replicas.route import quiet_until
+from ..replicas.route import next_event_of_any, quiet_until, quiet_until_of_any
 from ..state import ALLOCATED, CLOCK, FREE, REPLICA, RUNNING, SLOT, Limits, State
 from .loop import end_batch, simulate
 
@@ -66,6 +66,13 @@ def _form_decodes(state: State, limits: Limits) -> int:
 
 
 @inlined
+def form_of_all(state: State, limits: Limits) -> int:
+    """Fill the batch at cursor with waiting prompts, else with decodes, where no decodes are resident."""
+    size = _admit(state, limits)
+    return size if size > 0 else _form_decodes(state, limits)
+
+
+@inlined
 def form(state: State, limits: Limits) -> int:
     """Fill the batch at cursor; returns how many requests it lists."""
     size = _admit(state, limits)
@@ -79,19 +86,24 @@ def form(state: State, limits: Limits) -> int:
 
 
 @merged
-def launch_next(state: State, cost: Cost, limits: Limits) -> int:
+def launch_next(state: State, cost: Cost, limits: Limits, stages: Stages) -> int:
     """Form the next batch of the replica at cursor and start it; FAULT when it has no time."""
     if grouped(state, limits, GROWS):
         return launch_group(state, cost, limits, _admit(state, limits), False, NO_LIMIT, GROWS, STATIC)
+    if stages is one_stage:
+        return launch(state, cost, limits, form_of_all(state, limits))
     return launch(state, cost, limits, form(state, limits))
 
 
 @merged
 def advance(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...], stages: Stages) -> int:
     """Simulate until all is DONE, the BUDGET of iterations is used up, or a FAULT."""
-    return simulate(
-        state, costs, limits, stages, next_event, quiet_until, launch_next, end_batch, GROWS, STATIC, REFUSAL_LASTS
-    )
+    if stages is one_stage:
+        return simulate(
+            state, costs, limits, stages, next_event, quiet_until, launch_next, end_batch, GROWS, STATIC, REFUSAL_LASTS
+        )
+    event, quiet = next_event_of_any, quiet_until_of_any
+    return simulate(state, costs, limits, stages, event, quiet, launch_next, end_batch, GROWS, STATIC, REFUSAL_LASTS)
 
 
 @kernel

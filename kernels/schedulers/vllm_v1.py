@@ -5,8 +5,6 @@ of the budget. Where blocks are short, the request admitted last is preempted, o
 computes its tokens again later. What differs between releases of vLLM is in EngineLimits.
 """
 
-from collections.abc import Callable
-
 from .._jit import inlined, kernel, merged
 from ..accounts.breakdown import RESTARTED_IN, count_restart, detailed
 from ..cost import Cost
@@ -58,8 +56,6 @@ from ..state import (
 from .loop import simulate
 
 GROWS, STATIC, REFUSAL_LASTS = True, False, False
-
-Start = Callable[[State, Cost, Limits], int]
 
 
 @inlined
@@ -362,7 +358,7 @@ def _runs_alone(state: State, limits: Limits, r: int) -> bool:
 
 
 @merged
-def launch_next(state: State, cost: Cost, limits: Limits) -> int:
+def launch_next(state: State, cost: Cost, limits: Limits, stages: Stages) -> int:
     """Form the next batch of the replica at cursor and start it; FAULT when it has no time."""
     r = state.cursor[REPLICA]
     if _runs_alone(state, limits, r):
@@ -375,7 +371,7 @@ def launch_next(state: State, cost: Cost, limits: Limits) -> int:
 
 
 @merged
-def launch_staged(state: State, cost: Cost, limits: Limits) -> int:
+def launch_staged(state: State, cost: Cost, limits: Limits, stages: Stages) -> int:
     """The same for a pipeline, in which all members of a batch are listed."""
     r = state.cursor[REPLICA]
     counts, own = state.replicas.counts[r], state.engine.counts[r]
@@ -389,20 +385,30 @@ def launch_staged(state: State, cost: Cost, limits: Limits) -> int:
 
 
 @merged
-def advance(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...], stages: Stages, start: Start) -> int:
+def end(state: State, cost: Cost, limits: Limits, stages: Stages, grows: bool, static: bool) -> None:
+    """End the batch at cursor."""
+    end_batch(state, cost, limits, grows, static)
+
+
+@merged
+def advance(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...], stages: Stages) -> int:
     """Simulate until all is DONE, the BUDGET of iterations is used up, or a FAULT."""
+    if stages is one_stage:
+        return simulate(
+            state, costs, limits, stages, next_event, quiet_until, launch_next, end, GROWS, STATIC, REFUSAL_LASTS
+        )
     return simulate(
-        state, costs, limits, stages, next_event, quiet_until, start, end_batch, GROWS, STATIC, REFUSAL_LASTS
+        state, costs, limits, stages, next_event, quiet_until, launch_staged, end, GROWS, STATIC, REFUSAL_LASTS
     )
 
 
 @kernel
 def run(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...]) -> int:
     """Simulate replicas of one stage."""
-    return advance(state, costs, limits, one_stage, launch_next)
+    return advance(state, costs, limits, one_stage)
 
 
 @kernel
 def run_stages(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...]) -> int:
     """Simulate pipelines."""
-    return advance(state, costs, limits, pipeline, launch_staged)
+    return advance(state, costs, limits, pipeline)

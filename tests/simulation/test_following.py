@@ -74,6 +74,22 @@ def test_a_closed_loop_is_the_open_stream_of_its_arrivals(policy: str) -> None:
     assert sorted(result.column("request_id")) == list(range(200))
 
 
+def test_what_finishes_on_one_replica_is_followed_at_once_on_another() -> None:
+    """Where iterations of all replicas end at the same times, the next request can be in a batch formed then."""
+    gaps = {"kind": "closed_loop", "concurrency": 4}
+    lengths = {**LENGTHS, "num_prompt_tokens": {"min": 5, "max": 40}}
+    workload = fastsim.load_workload({"lengths": lengths, "gaps": gaps}, num_requests=60, seed=30)
+    settings = ["scheduler.policy=vllm_v1", "num_replicas=3", "scheduler.async_scheduling=false"]
+    settings += ["predictor.source=affine", "predictor.affine={constant_ns: 7812500}"]
+    result = fastsim.simulate(fastsim.Deployment.load(None, [*settings, "router.policy=round_robin"]), workload)
+    columns = [result.column(name) for name in ("arrived_at", "num_prompt_tokens", "num_output_tokens", "replica_id")]
+    arrived, prompts, outputs, replica = columns
+    again = fastsim.Workload(arrived, prompts, outputs, replica_id=replica)
+    open_stream = fastsim.simulate(fastsim.Deployment.load(None, [*settings, "router.policy=pinned"]), again)
+    for name in ("scheduled_at", "first_token_at", "finished_at"):
+        np.testing.assert_array_equal(result.column(name), open_stream.column(name), err_msg=name)
+
+
 @pytest.mark.parametrize("think", [0.0, 0.5])
 def test_no_turn_starts_before_the_one_before_it_has_ended(think: float) -> None:
     workload = sessions(20, 5, think)

@@ -33,9 +33,9 @@ from fastsim.kernels.custom.view import users as _users
 
 SCHEDULER = """
 from fastsim.kernels.replicas.pools import any_stages as _any_stages, cost_of as _cost_of, limits_of as _limits_of
-from fastsim.kernels.replicas.replica import next_event as _next_event
+from fastsim.kernels.replicas.route import next_event_of_any as _next_event
 from fastsim.kernels.replicas.route import next_turn as _next_turn
-from fastsim.kernels.replicas.route import quiet_until as _quiet_until
+from fastsim.kernels.replicas.route import quiet_until_of_any as _quiet_until
 from fastsim.kernels.state import REPLICA as _REPLICA
 from fastsim.kernels.exits import Exit as _Exit
 from fastsim.kernels.custom.scheduler import (
