@@ -41,13 +41,15 @@ def check_fit(resolved: Resolved, workload: Workload) -> None:
         size, free = scheduler.block_size, memory.num_blocks
         if policy.keeps_watermark and scheduler.release is None:  # vllm_v1 keeps none from a request that runs alone
             free -= memory.watermark_blocks
-        need = -(-num_prompt_tokens // size)
+        # vLLM V1 would preempt a request that outgrows the memory again and again, without an end.
+        whole = scheduler.release is not None
+        need = -(-(num_tokens - 1 if whole else num_prompt_tokens) // size)
         _refuse(
             workload,
             need > free,
             lambda i: (
-                f"the prompt needs {need[i]} KV blocks, but a replica can give only {free}; "
-                "use more or larger GPUs, or a smaller scheduler.watermark"
+                f"{'prompt and output need' if whole else 'the prompt needs'} {need[i]} KV blocks, but a replica can "
+                f"give only {free}; use more or larger GPUs{'' if whole else ', or a smaller scheduler.watermark'}"
             ),
         )
     if resolved.router == "pinned":
