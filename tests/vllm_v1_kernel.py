@@ -191,6 +191,7 @@ def finished(lane: State, requests: Sequence[Request]) -> list[Request]:
         request.admitted_at = ticks(columns.scheduled_at[i])
         request.first_token_at = ticks(columns.first_token_at[i])
         request.finished_at = ticks(columns.finished_at[i])
+        request.finish_reason = "stop" if request.ends_by_stop else "length"
         request.num_preemptions = int(columns.restarts[i])
         request.num_cached_tokens = int(lane.engine.cached[i])
     return list(requests)

@@ -4,7 +4,7 @@ import copy
 from collections.abc import Sequence
 from itertools import pairwise
 
-from hypothesis import given, reject
+from hypothesis import given, reject, settings
 from reference.vllm_v1.engine import Engine, Outcome
 from reference.vllm_v1.state import Decision, Request
 from vllm_v1_kernel import TICK, finished, lay_out, serve
@@ -87,16 +87,19 @@ def assert_equals_twin(case: Case, log_rows: int = 4096, slice_length: int = 1 <
                 assert abs(lane.requests.execution_time[i] / TICK - work) < 1e-3
 
 
+@settings(deadline=None, max_examples=100)
 @given(cases())
 def test_whole_runs_equal_the_twin(case: Case) -> None:
     assert_equals_twin(case)
 
 
+@settings(deadline=None, max_examples=100)
 @given(cases(follow=True))
 def test_sessions_equal_the_twin(case: Case) -> None:
     assert_equals_twin(case, log_rows=7, slice_length=5)
 
 
+@settings(deadline=None, max_examples=100)
 @given(cases(most=6))
 def test_every_call_equals_the_twin(case: Case) -> None:
     twin = twin_of(case)
