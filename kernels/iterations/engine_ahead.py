@@ -13,6 +13,7 @@ from ..state import (
     COMING,
     DIRECT,
     FORM_DUE,
+    FREE,
     GROUP,
     GROUP_KV,
     GROUP_STEP,
@@ -33,7 +34,7 @@ from ..state import (
 from .engine_batches import end_group
 from .engine_group import take_blocks_in_order
 from .fast_forward import fast_forward
-from .group_iterations import NO_LIMIT
+from .group import ID_BITS
 
 
 @inlined
@@ -49,6 +50,31 @@ def next_to_matter(state: State, limits: Limits, r: int) -> float:
     if depends(state.requests) and not state.cursor[DIRECT]:
         time = min(time, just_before(state.moments[HORIZON]))
     return time
+
+
+@inlined
+def steps_with_room(state: State, limits: Limits, r: int) -> int:
+    """For how many steps the free blocks suffice, up to the last step of the member that finishes first."""
+    counts, growth, size = state.replicas.counts[r], state.replicas.growth[r], limits.block_size
+    step, free = int(counts[GROUP_STEP]), int(counts[FREE])
+    last = int(state.replicas.heap[r, 0] >> ID_BITS) + 1
+    if counts[GROUP] * ((last - step) // size + 1) <= free:
+        return last - step
+    first = step
+    while step < last and growth[step % size] < free:
+        free -= int(growth[step % size])
+        step += 1
+    return step - first
+
+
+@inlined
+def catch_up(state: State, r: int) -> None:
+    """Let the requests that left the group late have the token of the batch that had ended."""
+    slot = state.cursor[SLOT]
+    for i in range(state.batches.features[r, slot, NUM_LISTED]):
+        request = state.batches.request[r, slot, i]
+        state.engine.known[request] += 1
+        state.engine.sampled[request] -= 1
 
 
 @inlined
@@ -69,7 +95,10 @@ def run_alone(state: State, cost: Cost, limits: Limits, r: int) -> int:
         counts[IN_FLIGHT] = 0
         end_group(state, cost, r, slot)
     own[OLDEST] = state.cursor[SLOT] = own[UNANNOUNCED] = own[IDLE_CALL] = counts[FORM_DUE] = 0
-    most = state.log.start.size - state.cursor[LOGGED] - 1 if state.log.start.size > 0 else NO_LIMIT
+    # The step that is formed after these must find room as well.
+    most = steps_with_room(state, limits, r) - 1
+    if state.log.start.size > 0:
+        most = min(most, state.log.start.size - state.cursor[LOGGED] - 1)
     code = fast_forward(state, cost, limits, r, arrival, most, True)
     own[CALLS] += counts[GROUP_STEP] - first
     if code == Exit.FAULT:

@@ -133,11 +133,14 @@ def _unlink(state: State, r: int, phase: int, request: int) -> None:
 
 
 @inlined
-def _leave(state: State, limits: Limits, r: int, request: int) -> None:
-    """Make a member a running request that is listed, as it is before the next step is formed."""
+def _leave(state: State, limits: Limits, r: int, request: int, late: int) -> None:
+    """Make a member a running request that is listed, as it is before the next step is formed.
+
+    ``late``: 1 where the batch in flight has ended already, though the step is formed as if it had not.
+    """
     requests, engine, counts = state.requests, state.engine, state.replicas.counts[r]
     relative = int(requests.processed[request])
-    computed, flying = relative + counts[GROUP_STEP], counts[IN_FLIGHT]
+    computed, flying = relative + counts[GROUP_STEP], counts[IN_FLIGHT] + late
     requests.processed[request] = computed
     requests.blocks[request] = blocks_for(computed, limits.block_size)
     phase = -relative % limits.block_size
@@ -152,9 +155,10 @@ def _leave(state: State, limits: Limits, r: int, request: int) -> None:
     if not is_new:
         requests.last_token_at[request] = state.replicas.times[r, LAST_END]
         engine.known[request] = computed + 1 - flying
-        engine.sampled[request] = engine.in_batches[request] = flying
+        engine.sampled[request] = flying
+        engine.in_batches[request] = counts[IN_FLIGHT]
         add_sums(state, r, request, 1.0)
-        if flying > 0:
+        if counts[IN_FLIGHT] > 0:
             _list_in_flight(state, r, request)
     _insert_running(state, r, request)
 
@@ -185,14 +189,17 @@ def _insert_running(state: State, r: int, request: int) -> None:
 
 
 @inlined
-def leave(state: State, skew: float, limits: Limits, r: int, everyone: bool) -> None:
-    """Let those leave the group for whom the next step is the last, or ``everyone``. ``skew``: of FastsimTables."""
+def leave(state: State, skew: float, limits: Limits, r: int, everyone: bool, late: int) -> None:
+    """Let those leave the group for whom the next step is the last, or ``everyone``.
+
+    ``skew``: of FastsimTables. ``late``: as for _leave.
+    """
     counts, heap, longest_left = state.replicas.counts[r], state.replicas.heap[r], False
     while counts[GROUP] > 0 and (everyone or heap[0] >> ID_BITS == counts[GROUP_STEP]):
         request = int(heap[0] & ID_MASK)
         pop(heap, counts[GROUP])
         longest_left = longest_left or state.requests.processed[request] + 1 == counts[LONGEST]
-        _leave(state, limits, r, request)
+        _leave(state, limits, r, request, late)
     if everyone:
         counts[GROUPED] = counts[GROUP_KV] = counts[CHUNKED] = 0
     elif longest_left and skew > 0.0:

@@ -9,7 +9,7 @@ from .._jit import inlined, kernel, merged
 from ..accounts.breakdown import RESTARTED_IN, count_restart, detailed
 from ..cost import Cost
 from ..exits import Exit
-from ..iterations.engine_ahead import next_to_matter, run_alone
+from ..iterations.engine_ahead import catch_up, next_to_matter, run_alone, steps_with_room
 from ..iterations.engine_batches import end_batch, launch
 from ..iterations.engine_group import join_steady, leave, take_blocks_in_order
 from ..iterations.group import ID_BITS, growth_due
@@ -197,7 +197,7 @@ def _form_running(state: State, limits: Limits) -> tuple[int, int]:
 
 
 @inlined
-def _form_beside(state: State, limits: Limits) -> tuple[int, int]:
+def _form_beside(state: State, limits: Limits, late: int) -> tuple[int, int]:
     """Give tokens to the group and to the running requests that are listed.
 
     Returns the number of listed members and what is left of the budget, and -1 instead of a number where the order
@@ -226,7 +226,7 @@ def _form_beside(state: State, limits: Limits) -> tuple[int, int]:
     counts[FREE] -= growth
     if limits.engine.prefix_caching:
         step = counts[GROUP_STEP]
-        take_blocks_in_order(state, limits, r, step, step + 1, counts[IN_FLIGHT], counts[RUNNING])
+        take_blocks_in_order(state, limits, r, step, step + 1, counts[IN_FLIGHT] + late, counts[RUNNING])
     else:
         for i in range(size):
             take_blocks(state, limits, r, members[i], int(computed[members[i]]) + int(tokens[i]))
@@ -303,8 +303,8 @@ def _admit(state: State, limits: Limits, size: int, budget: int) -> int:
 
 
 @inlined
-def form(state: State, limits: Limits, skew: float) -> int:
-    """Fill the batch at cursor; returns how many requests it lists, besides the group."""
+def form(state: State, limits: Limits, skew: float, late: int) -> int:
+    """Fill the batch at cursor; returns how many requests it lists, besides the group. ``late``: as for leave."""
     r = state.cursor[REPLICA]
     own, counts = state.engine.counts[r], state.replicas.counts[r]
     restarts = counts[RESTARTS]
@@ -315,10 +315,10 @@ def form(state: State, limits: Limits, skew: float) -> int:
         join_steady(state, limits, r)
         everyone = False
         while True:
-            leave(state, skew, limits, r, everyone)
+            leave(state, skew, limits, r, everyone, late)
             if everyone:
                 break
-            size, budget = _form_beside(state, limits)
+            size, budget = _form_beside(state, limits, late)
             if size >= 0:
                 break
             everyone = True
@@ -344,7 +344,7 @@ def _runs_alone(state: State, limits: Limits, r: int) -> bool:
         return False
     if state.replicas.heap[r, 0] >> ID_BITS <= counts[GROUP_STEP] or (counts[WAITING] > 0 and not own[REFUSED]):
         return False
-    if counts[GROUP] > limits.max_num_batched_tokens or counts[FREE] <= growth_due(state, limits, r):
+    if counts[GROUP] > limits.max_num_batched_tokens or steps_with_room(state, limits, r) < 2:
         return False
     log_is_short = 0 < state.log.start.size < state.cursor[LOGGED] + 2
     if flying != limits.engine.depth - 1 or log_is_short:
@@ -360,14 +360,18 @@ def _runs_alone(state: State, limits: Limits, r: int) -> bool:
 @merged
 def launch_next(state: State, cost: Cost, limits: Limits, stages: Stages) -> int:
     """Form the next batch of the replica at cursor and start it; FAULT when it has no time."""
-    r = state.cursor[REPLICA]
+    r, late = state.cursor[REPLICA], 0
     if _runs_alone(state, limits, r):
         code = run_alone(state, cost, limits, r)
         if code != Exit.ENDED:
             return code
+        late = 1
     restarts = state.replicas.counts[r, RESTARTS]
-    size = form(state, limits, cost.fastsim.skew)
-    return launch(state, cost, limits, size, state.replicas.counts[r, RESTARTS] > restarts)
+    size = form(state, limits, cost.fastsim.skew, late)
+    code = launch(state, cost, limits, size, state.replicas.counts[r, RESTARTS] > restarts)
+    if late:
+        catch_up(state, r)
+    return code
 
 
 @merged
