@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fastsim.deployment.description import Affine
     from fastsim.deployment.resolved import Resolved
-    from fastsim.predictors.build import Built
+    from fastsim.predictors.built import Built
     from fastsim.predictors.times.iteration import Iteration
 
 NS = ("constant_ns", "per_token_ns", "per_sequence_ns", "per_context_token_ns", "per_prefill_token_ns", "per_decode_ns")
@@ -32,7 +32,7 @@ def build(resolved: "Resolved") -> "Built":
     import numpy as np
 
     from fastsim.kernels.cost import COMPOSE_AFFINE, Cost
-    from fastsim.predictors.build import Built
+    from fastsim.predictors.built import Built
     from fastsim.predictors.tables.compose import NO_FASTSIM, NO_VIDUR
 
     began = time.perf_counter()

@@ -3,16 +3,16 @@
 import hashlib
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastsim.errors import CatalogError
 from fastsim.predictors import affine
+from fastsim.predictors.built import Built
 
 if TYPE_CHECKING:
     from fastsim.deployment.resolved import Resolved
-    from fastsim.kernels.cost import Cost
     from fastsim.predictors.tables.by_operator import ByOperator
     from fastsim.predictors.tables.cache import Tables
     from fastsim.predictors.times.device_forests import Sources
@@ -22,27 +22,6 @@ if TYPE_CHECKING:
 
 GIVEN = ("tables", "vidur", "affine")  # sources that say nothing of how their times are known
 CURVES = ("all_reduce", "elementwise", "moe_a2a", "send_recv")  # curves or figures, without a forest
-
-
-@dataclass(frozen=True)
-class Built:
-    """The tables of a deployment, where they come from, and how long building them took.
-
-    Attributes
-    ----------
-    cost : the tables as the kernel reads them.
-    operators : tables by operator, which add up to those in ``cost``; empty with Vidur's composition, whose times are
-        not sums over operators.
-    spread : standard deviation of the logarithm of each operator's time, where its interval is known.
-    provenance : where the times come from, ready to be written as JSON.
-    seconds : time that building took, s.
-    """
-
-    cost: "Cost"
-    operators: "ByOperator"
-    spread: dict[str, float]
-    provenance: dict[str, Any]
-    seconds: float
 
 
 def build_cost(resolved: "Resolved") -> Built:

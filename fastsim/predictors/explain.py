@@ -7,7 +7,8 @@ from fastsim.deployment.resolved import Resolved
 from fastsim.errors import ConfigError
 from fastsim.predictors.affine import explain as affine_times
 from fastsim.predictors.affine import is_affine
-from fastsim.predictors.build import Built, build_cost, known_of
+from fastsim.predictors.build import build_cost, known_of
+from fastsim.predictors.built import Built
 from fastsim.predictors.tables.by_operator import Row, breakdown, interval, shares
 from fastsim.predictors.times.iteration import Iteration, check
 

@@ -15,7 +15,7 @@ from pyarrow.csv import write_csv
 
 from fastsim.deployment.resolved import Resolved
 from fastsim.files.writing import replacing
-from fastsim.predictors.build import Built
+from fastsim.predictors.built import Built
 from fastsim.result.columns import (
     BREAKDOWN,
     ENGINE_ITERATIONS,

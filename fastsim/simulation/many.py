@@ -15,7 +15,8 @@ import pyarrow as pa
 from fastsim.deployment.memory.sizes import GIB
 from fastsim.deployment.resolved import Deployment, Resolved, resolve
 from fastsim.deployment.settings import OF_VLLM_V1
-from fastsim.predictors.build import Built, build_cost
+from fastsim.predictors.build import build_cost
+from fastsim.predictors.built import Built
 from fastsim.predictors.times.reach import reach_of
 from fastsim.result.metrics.counts import measures_of
 from fastsim.result.metrics.summary import add_details, summarise

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastsim.deployment.resolved import Resolved
 from fastsim.errors import FastsimError
-from fastsim.predictors.build import Built
+from fastsim.predictors.built import Built
 from fastsim.result.metrics.definitions import flatten
 from fastsim.simulation.many import Run, estimate, simulate_many, tables_key
 from fastsim.simulation.run import Progress

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from fastsim.deployment.resolved import Resolved
 from fastsim.errors import ClusterError, FastsimError, first_line
-from fastsim.predictors.build import Built, build_cost
+from fastsim.predictors.build import build_cost
+from fastsim.predictors.built import Built
 from fastsim.simulation.many import tables_key
 from fastsim.sweeps import handover
 from fastsim.sweeps.batches import Batch, Outcome, simulate

@@ -8,7 +8,8 @@ import pytest
 import fastsim
 from fastsim.deployment.resolved import Deployment, Resolved, resolve
 from fastsim.errors import CatalogError, StuckError, WorkloadError
-from fastsim.predictors.build import Built, build_cost
+from fastsim.predictors.build import build_cost
+from fastsim.predictors.built import Built
 from fastsim.simulation import layout, many
 from fastsim.simulation.arena import Arena
 from fastsim.workload import Workload
