@@ -58,7 +58,7 @@ def steps_with_room(state: State, limits: Limits, r: int) -> int:
     counts, growth, size = state.replicas.counts[r], state.replicas.growth[r], limits.block_size
     step, free = int(counts[GROUP_STEP]), int(counts[FREE])
     last = int(state.replicas.heap[r, 0] >> ID_BITS) + 1
-    if counts[GROUP] * ((last - step) // size + 1) <= free:
+    if counts[GROUP] * ((last - step) // size + 1) < free:
         return last - step
     first = step
     while step < last and growth[step % size] < free:
