@@ -9,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .engine.state import NO_ENGINE, Engine, EngineLimits
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
 Longs = NDArray[np.int64]
@@ -127,74 +129,6 @@ NONE = -1  # the null id of requests, batches and stages
 ) = range(10)
 
 
-# Columns of Engine.counts.
-(
-    OLDEST,  # slot of the oldest batch in flight
-    CALLS,  # calls of the scheduler so far
-    UNANNOUNCED,  # 1 when a request has finished since the last call of the scheduler
-    IDLE_CALL,  # 1 when the last pass of the engine loop scheduled no tokens
-    ROOT,  # the first waiting request by priority, NONE when none waits
-    ROWS_FREE,  # rows of the block tables that no request has
-    QUERIED,  # tokens that were looked up in the prefix cache at admission
-    HIT,  # of these, tokens that were cached
-    QUERIED_AGAIN,  # the same for requests that were preempted before
-    HIT_AGAIN,
-    EVICTED,  # cached blocks that were taken for other tokens
-    ADMISSIONS,  # requests admitted so far
-    NEWEST,  # the latest admission of those that have joined the group
-    REFUSED,  # 1 when the first waiting request will be refused as long as none finishes
-    HITS_BEFORE,  # tokens found in the cache before the last formation of a batch with tokens
-    NUM_ENGINE_COUNTS,
-) = range(16)
-
-# Columns of Engine.phases.
-FIRST_OF_PHASE, LAST_OF_PHASE = range(2)
-
-# Columns of Engine.blocks; row num_blocks is the end of the list of free blocks, before its first and after its last.
-(
-    AFTER,  # the next free block
-    BEFORE,  # the free block before
-    REFERENCES,  # requests that hold the block
-    CACHED,  # UNCACHED, PRIVATE or INDEXED
-    NUM_BLOCK_COLUMNS,
-) = range(5)
-
-# A block that is full is cached. Where only the request itself can ever find it, it is not in the index until the
-# request is preempted.
-UNCACHED, PRIVATE, INDEXED = range(3)
-
-
-class EngineLimits(NamedTuple):
-    """The settings of the vllm_v1 policy, and the rules of its release; flags are 0 or 1."""
-
-    max_model_len: int  # tokens of prompt and output
-    by_priority: int  # requests wait, and are preempted, by priority
-    prefix_caching: int
-    chunked_prefill: int
-    threshold: int  # most tokens of a chunk (long_prefill_token_threshold); 0: as many as the budget has
-    asynchronous: int  # a batch is scheduled while the batch before it runs
-    depth: int  # most batches in flight
-    sleep_s: float  # s, after a pass of the engine loop that scheduled no tokens
-    whole_prompt: int  # a request is admitted only if blocks for all its tokens are free
-    unhashed_first: int  # freed blocks that are not cached are the first to be taken again
-    threshold_alone: int  # the threshold holds for the only request as well
-    requester_goes_on: int  # a request that preempts itself does not end the batch, by priority
-    steps_back: int  # how the loop goes on after a victim that stands earlier, by priority: NEVER_BACK and others
-    extra_slot: int  # asynchronous: a token is scheduled after the last one too
-    skips_prompts: int  # without chunks: prompts that do not fit are passed over
-    victim_keeps_tokens: int  # a victim that has tokens in this batch keeps them, by priority
-    launches_while: int  # when the loop schedules again before the oldest batch has ended: RUNNING_BATCH and others
-    drains: int  # a preempted request waits until no batch in flight has it
-    shares_turns: int  # asynchronous pipelines: ONE_BATCH and others
-
-
-NEVER_BACK, BACK_IF_SCHEDULED, ALWAYS_BACK = range(3)
-RUNNING_BATCH, WITH_TOKENS, WITH_WORK = range(3)
-EVERY_BATCH, ONE_BATCH, TURNS = range(3)
-
-NO_ENGINE = EngineLimits(0, 0, 0, 0, 0, 0, 0, 0.0, *[0] * 11)
-
-
 class Limits(NamedTuple):
     """What bounds a batch on the replicas of a pool: a scheduler's settings, in its own words."""
 
@@ -308,45 +242,6 @@ class Tally(NamedTuple):
     batch_tokens: Longs  # [histogram.NUM_SIZES] batches by number of tokens
     batch_prefill_tokens: Longs  # [histogram.NUM_SIZES] batches by number of prompt tokens
     batch_seconds: Longs  # [histogram.NUM_BINS] batches on a stage by their time there
-
-
-class Engine(NamedTuple):
-    """What the vllm_v1 policy keeps besides; without it, and where prefixes are not cached, arrays are empty.
-
-    D batches in flight per replica, K KV blocks, M blocks of the longest request, H hashes in all.
-    """
-
-    known: Ints  # [N] prompt and output tokens that the scheduler knows
-    sampled: (
-        Ints  # [N] asynchronous: output tokens of batches in flight, which the scheduler counts before it knows them
-    )
-    limit: Ints  # [N] most tokens that the request may come to, as far as the scheduler knows
-    priority: Ints  # [N] lower is served first
-    in_batches: Ints  # [N] batches in flight that have the request
-    last_call: Longs  # [N] the last call of the scheduler in which the request was given its newest token
-    cached: Ints  # [N] tokens found in the cache at the first admission
-    registered: Ints  # [N] of its blocks, how many are full and so can be found by others
-    row: Ints  # [N] row of the block tables, NONE without one
-    hash_start: Longs  # [N + 1] first hash of each request
-    hashes: Longs  # [H] identity of the blocks of each request; equal where all tokens up to there are equal
-    private: Longs  # [N] identity of the first block for which the request has no hash, less 2; negative
-    order: Ints  # [N] admissions before that of the request
-    member: Ints  # [N] iterations/engine_group.py: whether a running request is in the group
-    left: Ints  # [N] branches in the heap of waiting requests by priority; neighbours in the list of a phase
-    right: Ints
-    rank: Ints  # [N] length of the right branch
-    phases: Ints  # [R, block size, 2] members that need a block in a step modulo the block size: first and last
-    samples: Ints  # [R, D, W] 1 where a member of a batch yields an output token
-    batch_start: Floats  # [R, D] s, when a batch starts on the first stage
-    batch_end: Floats  # [R, D] s, when it leaves the last
-    counted: Floats  # [R] s, up to when running requests and KV blocks are counted
-    counts: Longs  # [R, NUM_ENGINE_COUNTS]
-    blocks: Ints  # [R, K + 1, NUM_BLOCK_COLUMNS]
-    block_hash: Longs  # [R, K] identity of the tokens up to the end of a block in the index
-    next_alike: Ints  # [R, K] the next block in the same of Engine.buckets, NONE when it is the last
-    buckets: Ints  # [R, number of buckets] first cached block of a bucket of hashes, NONE when it is empty
-    table: Ints  # [R, W, M] blocks of each row, in order of tokens
-    rows: Ints  # [R, W] rows that no request has
 
 
 class State(NamedTuple):

@@ -16,8 +16,9 @@ from fastsim.deployment import engines, schedulers
 from fastsim.kernels import cost as costs
 from fastsim.kernels import state
 from fastsim.kernels.cost import COMPOSE_AFFINE, NO_AFFINE, Cost
+from fastsim.kernels.engine import state as engine_state
+from fastsim.kernels.engine.state import OUTSIDE
 from fastsim.kernels.exits import Ending, Exit
-from fastsim.kernels.iterations.engine_group import OUTSIDE
 from fastsim.kernels.replicas import route
 from fastsim.kernels.schedulers import vllm_v1
 from fastsim.kernels.state import Limits, State
@@ -156,11 +157,11 @@ def serve(requests: Sequence[Request], settings: Settings, release: Release, clo
     decisions: list[Decision] = []
     while True:
         restarts, scheduled_at = lane.requests.restarts.copy(), lane.requests.scheduled_at.copy()
-        calls = int(own[state.CALLS])
+        calls = int(own[engine_state.CALLS])
         lane.cursor[state.LEFT], lane.cursor[state.LOGGED] = 1, 0
         code = run(lane, (cost,), (limits,))
-        if own[state.CALLS] > calls and counts[state.IN_FLIGHT] > 0:
-            slot = int(own[state.OLDEST] + counts[state.IN_FLIGHT] - 1) % limits.engine.depth
+        if own[engine_state.CALLS] > calls and counts[state.IN_FLIGHT] > 0:
+            slot = int(own[engine_state.OLDEST] + counts[state.IN_FLIGHT] - 1) % limits.engine.depth
             rows = members_of(lane, slot)
             new = [row for row in rows if np.isnan(scheduled_at[row[0]])]
             taken = set(np.flatnonzero(lane.requests.restarts > restarts).tolist())

@@ -9,6 +9,7 @@ from fastsim.deployment.resolved import Resolved
 from fastsim.errors import WorkloadError
 from fastsim.files.memory import check_memory
 from fastsim.kernels.state import Limits
+from fastsim.simulation import engine
 from fastsim.simulation.layout import bytes_each
 from fastsim.workload import Workload
 
@@ -73,10 +74,13 @@ def check_size(resolved: Resolved, limits: Limits, workload: Workload, detail: b
     """Raise TooLargeError if the arrays of a simulation need more memory than is free."""
     number, replicas = workload.num_requests, resolved.num_replicas
     per_request, per_replica = bytes_each(limits.num_stages, limits.max_num_seqs, limits.block_size, detail)
+    engine_per_request, engine_per_replica = engine.bytes_each(limits)
+    per_request += engine_per_request
     requests = f"{workload.name}: {number:,} requests"
     check_memory(number, requests, HELD + WITH_RESULT * per_request, held=HELD * number)
     used = min(number, replicas)  # the system gives no memory to the others, as they never write
     check_memory(used, f"{described(resolved)}, of which {used:,} serve requests,", WITH_RESULT * per_replica)
+    check_memory(replicas, f"{described(resolved)} with prefix caching", engine_per_replica)
 
 
 def described(resolved: Resolved) -> str:

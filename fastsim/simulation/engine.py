@@ -5,15 +5,24 @@ from numpy.typing import NDArray
 
 from fastsim.deployment.schedulers import Settings
 from fastsim.errors import WorkloadError
-from fastsim.kernels import state
-from fastsim.kernels.state import Engine, EngineLimits, Limits
+from fastsim.kernels.engine import state
+from fastsim.kernels.engine.state import Engine, EngineLimits
+from fastsim.kernels.state import NONE, Limits
 from fastsim.simulation.arena import Arena
 from fastsim.workload import Workload
 from fastsim.workload.blocks import BlockHashes
 
-STEPS_BACK = {"never": state.NEVER_BACK, "scheduled": state.BACK_IF_SCHEDULED, "always": state.ALWAYS_BACK}
+STEPS_BACK = {
+    "never": state.NEVER_BACK,
+    "scheduled": state.BACK_IF_SCHEDULED,
+    "always": state.ALWAYS_BACK,
+}
 LAUNCHES = {"running": state.RUNNING_BATCH, "tokens": state.WITH_TOKENS, "work": state.WITH_WORK}
-PIPELINES = {"none": state.EVERY_BATCH, "one_batch": state.ONE_BATCH, "every_batch": state.EVERY_BATCH}
+PIPELINES = {
+    "none": state.EVERY_BATCH,
+    "one_batch": state.ONE_BATCH,
+    "every_batch": state.EVERY_BATCH,
+}
 PIPELINES["turns"] = state.TURNS
 
 NEVER = -(1 << 40)  # the call of the scheduler that gave the newest token, before the first
@@ -45,6 +54,20 @@ def engine_limits(scheduler: Settings, max_model_len: int) -> EngineLimits:
         drains=int(release.drains_before_resume),
         shares_turns=PIPELINES[release.async_pipelines] if scheduler.async_scheduling else state.EVERY_BATCH,
     )
+
+
+def bytes_each(limits: Limits) -> tuple[int, int]:
+    """The memory that the policy takes for each request and, of replicas with prefix caching, for each replica, bytes.
+
+    Every replica has all its blocks from the start, those that no request comes to as well.
+    """
+    if limits.engine == state.NO_ENGINE:
+        return 0, 0
+    per_request = 4 * 13 + 8 * 3
+    if not limits.engine.prefix_caching:
+        return per_request, 0
+    per_block = 4 * state.NUM_BLOCK_COLUMNS + 12
+    return per_request, per_block * limits.num_blocks + 4 * _buckets(limits.num_blocks) + 4 * limits.max_num_seqs
 
 
 def lay_out_engine(number_of_replicas: int, limits: Limits, workload: Workload | None, arena: Arena) -> Engine:
@@ -82,7 +105,7 @@ def lay_out_engine(number_of_replicas: int, limits: Limits, workload: Workload |
         last_call=arena.take("engine_last_call", requests, np.int64, NEVER),
         cached=of_requests("cached"),
         registered=of_requests("registered"),
-        row=of_requests("row", state.NONE),
+        row=of_requests("row", NONE),
         hash_start=hash_start,
         hashes=hashes,
         private=arena.take("engine_private", requests, np.int64),
@@ -91,7 +114,7 @@ def lay_out_engine(number_of_replicas: int, limits: Limits, workload: Workload |
         left=of_requests("left"),
         right=of_requests("right"),
         rank=of_requests("rank"),
-        phases=arena.take("engine_phases", (pools, limits.block_size, 2), np.int32, state.NONE),
+        phases=arena.take("engine_phases", (pools, limits.block_size, 2), np.int32, NONE),
         samples=arena.take("engine_samples", (replicas, limits.engine.depth, width), np.int32),
         batch_start=arena.take("engine_batch_start", (replicas, limits.engine.depth)),
         batch_end=arena.take("engine_batch_end", (replicas, limits.engine.depth)),
@@ -100,11 +123,11 @@ def lay_out_engine(number_of_replicas: int, limits: Limits, workload: Workload |
         blocks=arena.room("engine_blocks", (pools, limits.num_blocks + 1, state.NUM_BLOCK_COLUMNS), np.int32),
         block_hash=arena.room("engine_block_hash", (pools, limits.num_blocks), np.int64),
         next_alike=arena.room("engine_next_alike", (pools, limits.num_blocks), np.int32),
-        buckets=arena.take("engine_buckets", (pools, _buckets(limits.num_blocks)), np.int32, state.NONE),
+        buckets=arena.take("engine_buckets", (pools, _buckets(limits.num_blocks)), np.int32, NONE),
         table=arena.room("engine_table", (pools, width, longest), np.int32),
         rows=arena.take("engine_rows", (pools, width), np.int32),
     )
-    engine.counts[:, state.ROOT] = state.NONE
+    engine.counts[:, state.ROOT] = NONE
     engine.counts[:, state.ROWS_FREE] = width
     if workload:
         engine.known[:] = workload.num_prompt_tokens

@@ -9,6 +9,7 @@ from fastsim.deployment.resolved import Resolved
 from fastsim.errors import StuckError, TableError
 from fastsim.kernels import state
 from fastsim.kernels.cost import COMPOSE_VIDUR, Cost
+from fastsim.kernels.engine import state as engine_state
 from fastsim.kernels.exits import Ending
 from fastsim.kernels.state import State
 
@@ -69,8 +70,8 @@ def _explain_stuck(resolved: Resolved, lane: State, r: int) -> NoReturn:
         lane.replicas.preempted[r, counts[state.PREEMPTED] - 1] if counts[state.PREEMPTED] else counts[state.HEAD]
     )
     scheduler = resolved.scheduler
-    if lane.engine.counts.size and lane.engine.counts[r, state.ROOT] != state.NONE:
-        request = int(lane.engine.counts[r, state.ROOT])  # first by priority
+    if lane.engine.counts.size and lane.engine.counts[r, engine_state.ROOT] != state.NONE:
+        request = int(lane.engine.counts[r, engine_state.ROOT])  # first by priority
     again = " after a restart" if requests.restarts[request] else ""
     raise StuckError(
         f"replica {r}: request {request} can never be scheduled{again}: it needs {requests.prefill[request]} "

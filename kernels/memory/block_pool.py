@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._jit import apart
-from ..state import AFTER, BEFORE, CACHED, EVICTED, INDEXED, NONE, PRIVATE, REFERENCES, UNCACHED
+from ..engine.state import AFTER, BEFORE, CACHED, EVICTED, INDEXED, PRIVATE, REFERENCES, UNCACHED
+from ..state import NONE
 
 Ints = NDArray[np.int32]
 Longs = NDArray[np.int64]

@@ -8,16 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._jit import apart, inlined
-from ..state import (
-    ALLOCATED,
-    FREE,
-    NONE,
-    PEAK,
-    REFERENCES,
-    ROWS_FREE,
-    Limits,
-    State,
-)
+from ..engine.state import REFERENCES, ROWS_FREE
+from ..state import ALLOCATED, FREE, NONE, PEAK, Limits, State
 from .block_pool import give_back, index_private, lookup, pop_free, register, share
 from .blocks import blocks_for
 

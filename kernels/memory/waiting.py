@@ -4,7 +4,8 @@ In order of arrival the queue is the part of the replica's list of requests that
 """
 
 from .._jit import inlined
-from ..state import COMING, HEAD, LAST_ARRIVED, NONE, REFUSED, ROOT, TAIL, WAITING, Limits, State
+from ..engine.state import REFUSED, ROOT
+from ..state import COMING, HEAD, LAST_ARRIVED, NONE, TAIL, WAITING, Limits, State
 from .priority import merge, put
 
 

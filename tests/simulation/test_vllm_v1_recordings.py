@@ -11,6 +11,7 @@ from reference.vllm_v1.recordings import expected, read, runs_of
 from vllm_v1_kernel import TICK, serve, workload_of
 
 import fastsim
+from fastsim.errors import TooLargeError
 
 OWN = Path(__file__).resolve().parents[1] / "data" / "vllm_v1"
 ALL = Path(__file__).resolve().parents[3] / "shared" / "golden_v1"
@@ -142,3 +143,11 @@ def test_results_equal_all_recordings(capsys: pytest.CaptureFixture[str]) -> Non
         kinds_of = ", ".join(f"{number} {name}" for name, number in sorted(counted.items()))
         print(f"\nrecordings of vLLM V1 that are equal: {kinds_of}")
     assert sum(counted[name] for name in ("0.11", "0.15", "0.19", "0.33")) == len(runs(ALL))
+
+
+def test_more_replicas_with_prefix_caching_than_memory_holds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastsim.files.memory.free_memory", lambda: 2**30)
+    deployment = deployment_of(runs(OWN)[0]).model_copy(update={"num_replicas": 100_000})
+    said = r"^num_replicas: 100,000 replicas .* with prefix caching need about .* GiB of memory, and 1 GiB are free"
+    with pytest.raises(TooLargeError, match=said):
+        fastsim.simulate(deployment, fastsim.load_workload("chat", num_requests=2))

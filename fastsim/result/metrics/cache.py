@@ -4,15 +4,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastsim.arrays import Columns
-from fastsim.kernels import state
+from fastsim.kernels.engine import state as engine_state
 from fastsim.result.metrics.distribution import ratio
 
 COUNTS = {
-    "queried_tokens": state.QUERIED,
-    "hit_tokens": state.HIT,
-    "queried_tokens_again": state.QUERIED_AGAIN,
-    "hit_tokens_again": state.HIT_AGAIN,
-    "evicted_blocks": state.EVICTED,
+    "queried_tokens": engine_state.QUERIED,
+    "hit_tokens": engine_state.HIT,
+    "queried_tokens_again": engine_state.QUERIED_AGAIN,
+    "hit_tokens_again": engine_state.HIT_AGAIN,
+    "evicted_blocks": engine_state.EVICTED,
 }
 
 

@@ -6,9 +6,10 @@ from .._jit import inlined
 from ..accounts.counts import count_held
 from ..cost import Cost
 from ..exits import Exit
+from ..iterations.fast_forward import fast_forward
+from ..iterations.group import ID_BITS
 from ..memory.followers import depends, just_before
 from ..state import (
-    CALLS,
     CLOCK,
     COMING,
     DIRECT,
@@ -18,23 +19,19 @@ from ..state import (
     GROUP_KV,
     GROUP_STEP,
     HORIZON,
-    IDLE_CALL,
     IN_FLIGHT,
     LOGGED,
     NONE,
     NUM_LISTED,
     NUM_RESIDENTS,
-    OLDEST,
     SLOT,
-    UNANNOUNCED,
     WAITING,
     Limits,
     State,
 )
-from .engine_batches import end_group
-from .engine_group import take_blocks_in_order
-from .fast_forward import fast_forward
-from .group import ID_BITS
+from .ending import end_group
+from .group_blocks import take_blocks_in_order
+from .state import CALLS, IDLE_CALL, OLDEST, UNANNOUNCED
 
 
 @inlined

@@ -24,15 +24,14 @@ from ..state import (
     LEFT,
     LOGGED,
     NONE,
-    OLDEST,
     OUTCOME,
     PRESENT,
     REPLICA,
     SLOT,
-    UNANNOUNCED,
     Limits,
     State,
 )
+from .state import IDLE_CALL, OLDEST, UNANNOUNCED, WITH_WORK
 
 
 @inlined
@@ -87,3 +86,12 @@ def quiet_until(state: State, cost: Cost, limits: Limits, r: int, grows: bool, r
     if counts[IN_FLIGHT] > 0:
         return float(max(state.replicas.times[r, CLOCK], state.engine.batch_end[r, state.engine.counts[r, OLDEST]]))
     return math.inf if counts[COMING] == NONE else float(state.requests.arrived_at[counts[COMING]])
+
+
+@inlined
+def rest(state: State, limits: Limits, r: int) -> None:
+    """Let the engine sleep at the end of a pass that scheduled no tokens while requests are unfinished."""
+    rules, own = limits.engine, state.engine.counts[r]
+    announces = rules.launches_while == WITH_WORK and own[UNANNOUNCED]
+    if own[IDLE_CALL] and rules.sleep_s > 0.0 and (state.replicas.counts[r, PRESENT] > 0 or announces):
+        state.replicas.times[r, CLOCK] += rules.sleep_s

@@ -1,45 +1,22 @@
-"""Batches of the vllm_v1 policy, from their formation to the moment when the scheduler learns their tokens.
-
-How long a batch is on each stage is known when it is formed, since stages serve batches in their order.
-"""
+"""The start of a batch of vLLM V1. How long it is on each stage is known then, as stages serve batches in order."""
 
 import math
 
 from .._jit import inlined
-from ..accounts.breakdown import (
-    RESTARTED_IN,
-    count_chunk,
-    count_decode,
-    count_late_token,
-    count_launch,
-    detailed,
-    other_seconds,
-    share_after,
-)
+from ..accounts.breakdown import count_launch, detailed
 from ..accounts.counts import count_batch, count_stage, spread, ticks_at
 from ..accounts.log import record
-from ..cost import COMPOSE_FASTSIM, Cost, batch_ms, host_seconds, prefill_chunk_ms, stage_seconds
+from ..cost import COMPOSE_FASTSIM, Cost, batch_ms, prefill_chunk_ms, stage_seconds
 from ..exits import Ending, Exit
-from ..memory.followers import finish
-from ..memory.paged import cache_full_blocks, give_up_blocks
-from ..memory.waiting import drop_waiting
 from ..state import (
-    CALLS,
     CLOCK,
     DECODE_KV,
     FORM_DUE,
     GROUP,
     GROUP_KV,
     GROUP_STEP,
-    HIT,
-    HIT_AGAIN,
-    HITS_BEFORE,
-    HOST,
-    IDLE,
-    IDLE_CALL,
     IN_FLIGHT,
     ITERATIONS,
-    LAST_END,
     LEFT,
     LONGEST,
     LONGEST_KV,
@@ -53,33 +30,35 @@ from ..state import (
     NUM_SAMPLED,
     NUM_SEQS,
     NUM_TOKENS,
-    OLDEST,
-    OTHER,
     OUTCOME,
     PREFILL_KV,
     PREFILL_PAIRS,
     PREFILL_SQUARES,
     PRESENT,
-    REFUSED,
     REPLICA,
     RESTARTS,
     RESTARTS_BEFORE,
     RUNNING,
-    RUNNING_BATCH,
     SLOT,
     TOKENS,
-    UNANNOUNCED,
     WAITING,
-    WITH_WORK,
     Limits,
     State,
 )
-from .batches import count_gaps
-from .engine_group import MEMBER, NEW, OUTSIDE, add_sums
-from .group import add_work
-
-# Engine.samples: what a member's tokens are, and whether they yield an output token.
-PART, LAST_PART, DECODE = range(3)
+from .loop import rest
+from .state import (
+    CALLS,
+    DECODE,
+    HIT,
+    HIT_AGAIN,
+    HITS_BEFORE,
+    IDLE_CALL,
+    LAST_PART,
+    OLDEST,
+    PART,
+    RUNNING_BATCH,
+    WITH_WORK,
+)
 
 
 @inlined
@@ -112,7 +91,7 @@ def launch(state: State, cost: Cost, limits: Limits, size: int, preempted: bool)
     own[IDLE_CALL] = not has_tokens
     if _schedules_on(state, limits, r, has_tokens):
         counts[FORM_DUE] = 1
-        _rest(state, limits, r)
+        rest(state, limits, r)
     return Exit.FORM
 
 
@@ -135,15 +114,6 @@ def _schedules_on(state: State, limits: Limits, r: int, has_tokens: bool) -> boo
     if rules.launches_while == RUNNING_BATCH:
         return bool(has_tokens and state.engine.batch_end[r, own[OLDEST]] > state.replicas.times[r, CLOCK])
     return bool(has_tokens or (rules.launches_while == WITH_WORK and counts[PRESENT] > 0))
-
-
-@inlined
-def _rest(state: State, limits: Limits, r: int) -> None:
-    """Let the engine sleep at the end of a pass that scheduled no tokens while requests are unfinished."""
-    rules, own = limits.engine, state.engine.counts[r]
-    announces = rules.launches_while == WITH_WORK and own[UNANNOUNCED]
-    if own[IDLE_CALL] and rules.sleep_s > 0.0 and (state.replicas.counts[r, PRESENT] > 0 or announces):
-        state.replicas.times[r, CLOCK] += rules.sleep_s
 
 
 @inlined
@@ -239,106 +209,3 @@ def _run_stages(state: State, cost: Cost, limits: Limits, has_tokens: bool, ms: 
             if detailed(state.requests):
                 count_launch(state.requests, request[i], started_at[request[i]])
     return True
-
-
-@inlined
-def end_batch(state: State, cost: Cost, limits: Limits, grows: bool, static: bool) -> None:
-    """End the batch at cursor, the oldest in flight: the scheduler learns its tokens, and requests finish."""
-    r, slot = state.cursor[REPLICA], state.cursor[SLOT]
-    requests, engine, counts = state.requests, state.engine, state.replicas.counts[r]
-    request, samples, features = (
-        state.batches.request[r, slot],
-        engine.samples[r, slot],
-        state.batches.features[r, slot],
-    )
-    now, seconds, on_stage = state.replicas.times[r, CLOCK], state.batches.seconds[r, slot], 0.0
-    call = engine.counts[r, CALLS] - counts[IN_FLIGHT]  # that formed the batch, as every call forms one
-    detail, host, other, finished = detailed(requests), 0.0, 0.0, False
-    if detail:
-        on_stage, host = state.batches.on_stage[r, slot], host_seconds(cost, features[NUM_SEQS])
-        other = other_seconds(cost, features, on_stage)
-    run_start, run_length = now, 0
-    for i in range(features[NUM_LISTED]):
-        member = request[i]
-        engine.in_batches[member] -= 1
-        if requests.finished_at[member] >= 0.0:
-            continue
-        requests.execution_time[member] += seconds
-        runs = requests.blocks[member] > 0
-        if detail and runs and (requests.restarts[member] == 0 or call > requests.parts[member, RESTARTED_IN]):
-            share = share_after(requests, member, samples[i] == DECODE, now, on_stage)
-            if samples[i] == DECODE:
-                count_decode(requests, member, now, on_stage * share, host * share, other * share)
-            else:
-                count_chunk(requests, member, now, on_stage * share, host * share, samples[i] == LAST_PART)
-        if samples[i] == PART:
-            continue
-        engine.sampled[member] -= limits.engine.asynchronous
-        engine.known[member] += 1
-        if math.isnan(requests.first_token_at[member]):
-            if detail:
-                count_late_token(requests, member, now)
-            requests.first_token_at[member] = now
-        previous = requests.last_token_at[member]
-        requests.last_token_at[member] = now
-        if previous == run_start:
-            run_length += 1
-        elif not math.isnan(previous):
-            count_gaps(state, now - run_start, run_length)
-            run_start, run_length = previous, 1
-        if runs and limits.engine.asynchronous and engine.member[member] == OUTSIDE:
-            cache_full_blocks(state, limits, r, member, int(requests.processed[member] - engine.sampled[member]))
-        if engine.known[member] == requests.total[member]:
-            finished = finished or runs
-            _finish(state, limits, r, member, runs, now)
-    count_gaps(state, now - run_start, run_length)
-    end_group(state, cost, r, slot)
-    if finished:
-        _close_ranks(state, r)
-    counts[FORM_DUE] = 1
-    _rest(state, limits, r)
-
-
-@inlined
-def end_group(state: State, cost: Cost, r: int, slot: int) -> None:
-    """Count a batch that has ended for the group, and let the sums of the group count for those that joined since."""
-    times, features, member = state.replicas.times[r], state.batches.features[r, slot], state.engine.member
-    now = times[CLOCK]
-    if features[NUM_RESIDENTS] > 0:
-        count_gaps(state, now - times[LAST_END], features[NUM_RESIDENTS])
-        add_work(state, r, state.batches.seconds[r, slot])
-        if detailed(state.requests):
-            on_stage = state.batches.on_stage[r, slot]
-            times[HOST] += host_seconds(cost, features[NUM_SEQS])
-            times[OTHER] += other_seconds(cost, features, on_stage)
-            times[IDLE] += (now - times[LAST_END]) - on_stage
-    times[LAST_END] = now
-    for i in range(features[NUM_LISTED]):
-        request = state.batches.request[r, slot, i]
-        if member[request] == NEW:
-            member[request] = MEMBER
-            add_sums(state, r, request, -1.0)
-
-
-@inlined
-def _finish(state: State, limits: Limits, r: int, request: int, runs: bool, now: float) -> None:
-    """Finish a request, which may have been preempted while its last token was on its way."""
-    if runs:
-        give_up_blocks(state, limits, r, request, False)
-    else:
-        drop_waiting(state, limits, r, request)
-    state.engine.counts[r, UNANNOUNCED] = 1
-    state.engine.counts[r, REFUSED] = 0
-    finish(state, r, request, now)
-
-
-@inlined
-def _close_ranks(state: State, r: int) -> None:
-    """Remove the finished requests from the running ones."""
-    counts, running, finished_at = state.replicas.counts[r], state.replicas.running[r], state.requests.finished_at
-    left = 0
-    for i in range(counts[RUNNING]):
-        if not finished_at[running[i]] >= 0.0:
-            running[left] = running[i]
-            left += 1
-    counts[RUNNING] = left
