@@ -3,9 +3,10 @@
 from fastsim.catalog.hardware import Device, Node
 from fastsim.catalog.model import Model
 from fastsim.deployment import parallelism, stages
-from fastsim.deployment.description import Deployment, Predictor
+from fastsim.deployment.description import Deployment
 from fastsim.deployment.memory.sizes import MemoryPlan
 from fastsim.deployment.schedulers import Settings
+from fastsim.deployment.sections import Predictor
 from fastsim.errors import ConfigError
 
 BY_LENGTH = "how many KV blocks a simulation has depends on the lengths of its requests"

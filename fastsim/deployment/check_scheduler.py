@@ -1,9 +1,10 @@
 """Refuses settings of a scheduler that its policy, or the release of its engine, does not have."""
 
 from fastsim.deployment import engines
-from fastsim.deployment.description import Deployment, Scheduler
+from fastsim.deployment.description import Deployment
 from fastsim.deployment.engines import Release
 from fastsim.deployment.schedulers import Settings, is_function
+from fastsim.deployment.sections import Scheduler
 from fastsim.errors import ConfigError
 
 

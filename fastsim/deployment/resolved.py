@@ -13,13 +13,14 @@ from fastsim.catalog.quantization import Quantization
 from fastsim.deployment import parallelism, stages
 from fastsim.deployment.check import check, precision_notes, predictor_notes, warnings
 from fastsim.deployment.check_scheduler import check_scheduler, scheduler_notes
-from fastsim.deployment.description import AllToAll, Deployment, Dtype, KvCacheDtype, Predictor
+from fastsim.deployment.description import AllToAll, Deployment, Dtype, KvCacheDtype
 from fastsim.deployment.memory import plan as plan_module
 from fastsim.deployment.memory.loaded import padding_of
 from fastsim.deployment.memory.sizes import Layout, MemoryPlan
 from fastsim.deployment.operators.decoder import Operators, operators
 from fastsim.deployment.precisions import as_published, kv_precision_of, weights_of
 from fastsim.deployment.schedulers import Settings
+from fastsim.deployment.sections import Predictor
 from fastsim.deployment.settings import absolute, described, policy_of, settings_of, utilization_of
 from fastsim.errors import ConfigError, DoesNotFitError, did_you_mean
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastsim.deployment.description import Affine
     from fastsim.deployment.resolved import Resolved
+    from fastsim.deployment.sections import Affine
     from fastsim.predictors.built import Built
     from fastsim.predictors.times.iteration import Iteration
 

@@ -1,0 +1,108 @@
+"""The groups of settings in a deployment file: router, memory, scheduler and predictor."""
+
+from typing import Annotated, Literal
+
+from fastsim.deployment.fields import OR_FUNCTION, Group, count, name, setting, switch, term
+from fastsim.deployment.schedulers import PolicyName, SchedulingPolicy
+
+RouterPolicy = Literal["round_robin", "random", "least_outstanding", "least_waiting", "pinned"]
+Planner = Literal["fastsim", "vidur"]
+Compose = Literal["fastsim", "vidur"]
+
+
+class Router(Group):
+    """Which replica a request goes to."""
+
+    policy: Annotated[RouterPolicy, *OR_FUNCTION] = setting(
+        "how a replica is chosen, or file.py:function", "a router", "random", default="round_robin"
+    )
+
+
+class Memory(Group):
+    """Which planner decides how many KV blocks there are."""
+
+    planner: Planner = setting(
+        "fastsim (as vLLM profiles) or vidur (its formula, for parity)",
+        "a planner",
+        "vidur",
+        default="fastsim",
+    )
+
+
+class Scheduler(Group):
+    """How a replica forms its batches. A policy ignores the limits that it does not have.
+
+    Fields that are None are filled when the deployment is resolved, by the engine where there is one.
+    """
+
+    policy: Annotated[PolicyName | None, *OR_FUNCTION] = setting(
+        "scheduling policy, or file.py:function; null: vllm_v1 with an engine, else sarathi",
+        "a policy",
+        "vllm",
+        default=None,
+    )
+    max_num_seqs: int | None = count("requests that run at once, over all pipeline stages", 128, None, 2**16)
+    max_num_batched_tokens: int | None = count("tokens of an iteration: vllm_v1, vllm, lightllm", 4096, None, 2**24)
+    chunk_size: int | None = count("tokens of an iteration: sarathi", 512, None, 2**24)
+    block_size: int | None = count("tokens of a KV block", 16, None, 2**16)
+    watermark: float | None = setting(
+        "share of the KV blocks that admission leaves free",
+        "a fraction from 0 to below 1",
+        0.01,
+        default=None,
+        ge=0,
+        lt=1,
+    )
+    max_waiting_iters: int | None = count("decodes between prefills: lightllm", 10, None, 2**31 - 1, least=0)
+    num_blocks: int | None = count(
+        "usable KV blocks of a replica, without vLLM's null block; null: as planned", 8192, None, 2**31 - 1
+    )
+    scheduling_policy: SchedulingPolicy | None = setting(
+        "fcfs, or priority (column priority, lower first): vllm_v1", "an order", "priority", default=None
+    )
+    enable_prefix_caching: bool | None = switch("requests share the KV blocks of equal prefixes: vllm_v1")
+    enable_chunked_prefill: bool | None = switch("prompts are computed in chunks: vllm_v1")
+    async_scheduling: bool | None = switch("a batch is formed while the one before it runs: vllm_v1")
+    long_prefill_token_threshold: int | None = count(
+        "most tokens of a request in an iteration, 0: no such limit: vllm_v1", 512, None, 2**24, least=0
+    )
+    scheduler_reserve_full_isl: bool | None = switch("only requests whose tokens all have room are admitted: vllm_v1")
+    empty_step_sleep_s: float | None = setting(
+        "what an engine sleeps after a step without tokens, s: vllm_v1",
+        "a number from 0 up",
+        0.001,
+        default=None,
+        ge=0,
+        le=3600,
+    )
+
+
+class Affine(Group):
+    """The time of a batch on each stage as a sum of terms, in ns. Context: all tokens of its sequences so far."""
+
+    constant_ns: float = term("of every batch", 2_000_000)
+    per_token_ns: float = term("for each token that is computed", 1500)
+    per_sequence_ns: float = term("for each sequence", 20_000)
+    per_context_token_ns: float = term("for each token of context, those of the batch included", 3)
+    per_prefill_token_ns: float = term("for each token of a prompt besides", 500)
+    per_decode_ns: float = term("for each decode besides", 10_000)
+    tick_s: float | None = setting(
+        "a stage takes as many ticks of this length as the sum has whole microseconds; null: the sum, s",
+        "a positive number up to 3600",
+        2**-20,
+        default=None,
+        gt=0,
+        le=3600,
+    )
+
+
+class Predictor(Group):
+    """Where operator times come from, and how they are composed into the time of an iteration."""
+
+    source: str = name("default, aic, affine, vidur:DIR, profile:DIR or tables:DIR", "default", default="default")
+    affine: Affine | None = setting(
+        "terms of source affine", "a group of settings", {"constant_ns": 2_000_000}, default=None
+    )
+    compose: Compose = setting(
+        "fastsim, or vidur (its rounding and aggregation, for parity)", "a way", "vidur", default="fastsim"
+    )
