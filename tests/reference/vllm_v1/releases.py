@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 
@@ -50,15 +50,10 @@ V0_11 = Release(
     sleeps_with="never",
 )
 
-V0_15 = Release(
+V0_15 = replace(
+    V0_11,
     name="0.15",
-    whole_prompt_check=False,
-    unhashed_blocks_first=False,
-    has_watermark=False,
-    threshold_ignored_alone=False,
     no_chunking_skips=False,
-    resume_waits_for_results=False,
-    priority_requester_goes_on=False,
     priority_victim_keeps_tokens=False,
     priority_steps_back="if_scheduled",
     async_wastes_a_slot=False,
@@ -67,35 +62,17 @@ V0_15 = Release(
     sleeps_with="unfinished",
 )
 
-V0_19 = Release(
-    name="0.19",
-    whole_prompt_check=True,
-    unhashed_blocks_first=False,
-    has_watermark=False,
-    threshold_ignored_alone=False,
-    no_chunking_skips=False,
-    resume_waits_for_results=False,
-    priority_requester_goes_on=False,
-    priority_victim_keeps_tokens=False,
-    priority_steps_back="if_scheduled",
-    async_wastes_a_slot=False,
-    pp_async="every_batch",
-    queue_rule="tokens",
-    sleeps_with="unfinished",
-)
+V0_19 = replace(V0_15, name="0.19", whole_prompt_check=True, pp_async="every_batch")
 
-V0_33 = Release(
+V0_33 = replace(
+    V0_19,
     name="0.33",
-    whole_prompt_check=True,
     unhashed_blocks_first=True,
     has_watermark=True,
     threshold_ignored_alone=True,
-    no_chunking_skips=False,
     resume_waits_for_results=True,
     priority_requester_goes_on=True,
-    priority_victim_keeps_tokens=False,
     priority_steps_back="if_earlier",
-    async_wastes_a_slot=False,
     pp_async="after_num_stages_calls",
     queue_rule="tokens_or_work",
     sleeps_with="work",
