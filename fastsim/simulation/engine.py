@@ -1,5 +1,7 @@
 """What the vllm_v1 policy keeps beside requests and batches: the rules of its release, queues and KV blocks."""
 
+from functools import cache, lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,6 +27,7 @@ PIPELINES = {
 }
 PIPELINES["turns"] = state.TURNS
 
+NO_BLOCKS = Limits(1, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0)  # of a policy that keeps nothing of its own
 NEVER = -(1 << 40)  # the call of the scheduler that gave the newest token, before the first
 
 
@@ -70,8 +73,14 @@ def bytes_each(limits: Limits) -> tuple[int, int]:
     return per_request, per_block * limits.num_blocks + 4 * _buckets(limits.num_blocks) + 4 * limits.max_num_seqs
 
 
-def lay_out_engine(number_of_replicas: int, limits: Limits, workload: Workload | None, arena: Arena) -> Engine:
-    """Return what the vllm_v1 policy keeps, before the first request arrives; empty arrays without a workload.
+@cache
+def no_engine() -> Engine:
+    """Return what the other policies have in its place: arrays without entries, which all simulations share."""
+    return _arrays(0, 0, NO_BLOCKS, Arena(), 0, (np.zeros(1, np.int64), np.zeros(0, np.int64)))
+
+
+def lay_out_engine(number_of_replicas: int, limits: Limits, workload: Workload, arena: Arena) -> Engine:
+    """Return what the vllm_v1 policy keeps, before the first request arrives.
 
     Parameters
     ----------
@@ -79,24 +88,47 @@ def lay_out_engine(number_of_replicas: int, limits: Limits, workload: Workload |
         Replicas.
     limits : Limits
         Limits of the policy.
-    workload : Workload, optional
-        The requests. By default None: the policy is another one.
+    workload : Workload
+        The requests.
     arena : Arena
         Memory for the arrays.
     """
-    requests = workload.num_requests if workload else 0
-    replicas = number_of_replicas if workload else 0
-    caching = bool(workload and limits.engine.prefix_caching)
-    pools = replicas * caching
-    total = workload.num_prompt_tokens + workload.num_output_tokens if workload else np.zeros(0, np.int64)
-    longest = -(-int(total.max(initial=0)) // limits.block_size) + 1
-    hash_start, hashes = _hashes(workload, limits.block_size) if workload and caching else (np.zeros(1, np.int64),) * 2
-    width = limits.max_num_seqs
+    total = workload.num_prompt_tokens + workload.num_output_tokens
+    num_blocks = -(-total // limits.block_size)
+    hashes = np.zeros(1, np.int64), np.zeros(0, np.int64)
+    if limits.engine.prefix_caching:
+        hashes = _hashes(workload, limits.block_size)
+    longest = int(num_blocks.max(initial=0)) + 1
+    engine = _arrays(workload.num_requests, number_of_replicas, limits, arena, longest, hashes)
+    engine.counts[:, state.ROOT] = NONE
+    engine.counts[:, state.ROWS_FREE] = limits.max_num_seqs
+    engine.known[:] = workload.num_prompt_tokens
+    engine.limit[:] = _limits_known(workload, limits.engine.max_model_len)
+    if workload.priority is not None:
+        engine.priority[:] = workload.priority
+    engine.private[1:] = -np.cumsum(num_blocks[:-1])
+    engine.private[:] -= 2
+    if limits.engine.prefix_caching:
+        engine.rows[:] = np.arange(limits.max_num_seqs - 1, -1, -1)
+        _free_all(engine, limits.num_blocks)
+    return engine
+
+
+def _arrays(
+    requests: int,
+    replicas: int,
+    limits: Limits,
+    arena: Arena,
+    longest: int,
+    hashes: tuple[NDArray[np.int64], NDArray[np.int64]],
+) -> Engine:
+    """The arrays, before anything is written; ``longest``: KV blocks of the longest request, and one."""
+    pools, width, depth = replicas * limits.engine.prefix_caching, limits.max_num_seqs, limits.engine.depth
 
     def of_requests(name: str, value: int = 0) -> NDArray[np.int32]:
         return arena.take(f"engine_{name}", requests, np.int32, value)
 
-    engine = Engine(
+    return Engine(
         known=of_requests("known"),
         sampled=of_requests("sampled"),
         limit=of_requests("limit"),
@@ -106,8 +138,8 @@ def lay_out_engine(number_of_replicas: int, limits: Limits, workload: Workload |
         cached=of_requests("cached"),
         registered=of_requests("registered"),
         row=of_requests("row", NONE),
-        hash_start=hash_start,
-        hashes=hashes,
+        hash_start=hashes[0],
+        hashes=hashes[1],
         private=arena.take("engine_private", requests, np.int64),
         order=of_requests("order"),
         member=of_requests("member"),
@@ -115,9 +147,9 @@ def lay_out_engine(number_of_replicas: int, limits: Limits, workload: Workload |
         right=of_requests("right"),
         rank=of_requests("rank"),
         phases=arena.take("engine_phases", (pools, limits.block_size, 2), np.int32, NONE),
-        samples=arena.take("engine_samples", (replicas, limits.engine.depth, width), np.int32),
-        batch_start=arena.take("engine_batch_start", (replicas, limits.engine.depth)),
-        batch_end=arena.take("engine_batch_end", (replicas, limits.engine.depth)),
+        samples=arena.take("engine_samples", (replicas, depth, width), np.int32),
+        batch_start=arena.take("engine_batch_start", (replicas, depth)),
+        batch_end=arena.take("engine_batch_end", (replicas, depth)),
         counted=arena.take("engine_counted", replicas),
         counts=arena.take("engine_counts", (replicas, state.NUM_ENGINE_COUNTS), np.int64),
         blocks=arena.room("engine_blocks", (pools, limits.num_blocks + 1, state.NUM_BLOCK_COLUMNS), np.int32),
@@ -127,18 +159,6 @@ def lay_out_engine(number_of_replicas: int, limits: Limits, workload: Workload |
         table=arena.room("engine_table", (pools, width, longest), np.int32),
         rows=arena.take("engine_rows", (pools, width), np.int32),
     )
-    engine.counts[:, state.ROOT] = NONE
-    engine.counts[:, state.ROWS_FREE] = width
-    if workload:
-        engine.known[:] = workload.num_prompt_tokens
-        engine.limit[:] = _limits_known(workload, limits.engine.max_model_len)
-        if workload.priority is not None:
-            engine.priority[:] = workload.priority
-        engine.private[1:] = -np.cumsum(-(-total[:-1] // limits.block_size))
-        engine.private[:] -= 2
-    engine.rows[:] = np.arange(width - 1, -1, -1)
-    _free_all(engine, limits.num_blocks)
-    return engine
 
 
 def _free_all(engine: Engine, num_blocks: int) -> None:
@@ -153,7 +173,7 @@ def _free_all(engine: Engine, num_blocks: int) -> None:
 
 
 def _buckets(num_blocks: int) -> int:
-    return 1 << (2 * num_blocks - 1).bit_length()
+    return 1 << max(0, 2 * num_blocks - 1).bit_length()
 
 
 def _limits_known(workload: Workload, max_model_len: int) -> NDArray[np.int64]:
@@ -168,30 +188,28 @@ def _limits_known(workload: Workload, max_model_len: int) -> NDArray[np.int64]:
 
 def _hashes(workload: Workload, block_size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The first hash of each request, int64[n + 1], and all hashes, none of them negative."""
-    known = workload.block_hashes
-    if known is None:
+    if workload.block_hashes is None:
         return np.zeros(workload.num_requests + 1, np.int64), np.zeros(0, np.int64)
-    values = known.values
-    if values.size and values.min() < 0:
-        values = np.unique(values, return_inverse=True)[1].astype(np.int64)
-    return _resized(BlockHashes(values, known.offsets, known.block_size), block_size, workload.name)
+    return _in_blocks(workload.block_hashes, block_size, workload.name)
 
 
-def _resized(known: BlockHashes, block_size: int, name: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The same for another block size: the tokens of a smaller block are equal where those of the larger one are."""
-    if known.block_size == block_size:
-        return known.offsets, known.values
-    counts, most = np.diff(known.offsets), known.block_size
-    if block_size % most == 0:
-        ratio = block_size // most
-        offsets = np.concatenate([[0], np.cumsum(counts // ratio)])
-        within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], counts // ratio)
-        return offsets, known.values[np.repeat(known.offsets[:-1], counts // ratio) + (within + 1) * ratio - 1]
-    if most % block_size:
+@lru_cache(maxsize=2)  # searches and sweeps simulate the same requests again and again
+def _in_blocks(known: BlockHashes, block_size: int, name: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The same by blocks of ``block_size``: tokens of a smaller block are equal where those of the larger one are."""
+    values, counts, most = known.values, known.counts, known.block_size
+    if block_size % most and most % block_size:
         raise WorkloadError(
             f"{name}: block_hashes are of blocks of {most} tokens, of which scheduler.block_size {block_size} is no "
             f"divisor or multiple (valid: {most})"
         )
-    ratio = most // block_size
-    dense = np.unique(known.values, return_inverse=True)[1].astype(np.int64)
-    return known.offsets * ratio, (dense[:, None] * ratio + np.arange(ratio)).ravel()
+    if block_size < most or (values.size and values.min() < 0):
+        values = np.unique(values, return_inverse=True)[1].astype(np.int64)
+    if block_size == most:
+        return known.offsets, values
+    if block_size < most:
+        ratio = most // block_size
+        return known.offsets * ratio, (values[:, None] * ratio + np.arange(ratio)).ravel()
+    ratio = block_size // most
+    offsets = np.concatenate([[0], np.cumsum(counts // ratio)])
+    within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], counts // ratio)
+    return offsets, values[np.repeat(known.offsets[:-1], counts // ratio) + (within + 1) * ratio - 1]

@@ -22,7 +22,7 @@ from fastsim.simulation import layout
 from fastsim.simulation.arena import Arena
 from fastsim.simulation.check import check_size, described
 from fastsim.simulation.custom.policy import user_policy
-from fastsim.simulation.engine import engine_limits, lay_out_engine
+from fastsim.simulation.engine import engine_limits, lay_out_engine, no_engine
 from fastsim.simulation.faults import explain_fault
 from fastsim.simulation.layout import Stream
 from fastsim.workload import Workload
@@ -157,8 +157,8 @@ def lay_out_whole(
         requests = layout.lay_out_requests(stream, arena, detail)
         replicas = layout.lay_out_replicas(number, limits, arena, detail)
         batches = layout.lay_out_batches(number, limits, arena)
-        keeps = workload if resolved.scheduler.release else None
-        engine = lay_out_engine(number, limits, keeps, arena)
+        keeps = resolved.scheduler.release is not None
+        engine = lay_out_engine(number, limits, workload, arena) if keeps else no_engine()
     except MemoryError:  # the system may give no such piece at once, even if little of it would be written
         raise TooLargeError(f"{described(resolved)} need a larger piece of memory than the system gives") from None
     if limits.router == ASSIGNED:

@@ -15,7 +15,7 @@ from fastsim.kernels.replicas.route import ROUTED
 from fastsim.kernels.replicas.tournament import winner_tree
 from fastsim.kernels.state import Batches, Limits, Log, Replicas, Requests, State, Tally
 from fastsim.simulation.arena import Arena
-from fastsim.simulation.engine import lay_out_engine
+from fastsim.simulation.engine import no_engine
 from fastsim.workload import Workload
 from fastsim.workload.following import Following
 
@@ -235,7 +235,7 @@ def lay_out_lane(
         cursor=cursor,
         moments=moments,
         scratch=arena.take("scratch", (2, limits.max_num_seqs * (limits.num_stages + 1)), np.int64),
-        engine=lay_out_engine(0, limits, None, arena) if engine is None else engine,
+        engine=no_engine() if engine is None else engine,
         later=arena.take("later", number if following else 0, np.int32),
     )
 
