@@ -24,7 +24,7 @@ def cache_figures(columns: Columns, counted: NDArray[np.int64]) -> dict[str, flo
     columns : mapping of str to array[n]
         The columns of requests.parquet, among them ``num_cached_tokens``, by name.
     counted : int64[R, NUM_ENGINE_COUNTS]
-        What the engines of R replicas have counted (``kernels.state.Engine.counts``).
+        What the engines of R replicas have counted (``kernels.engine.state.Engine.counts``).
     """
     totals = {name: int(counted[:, column].sum()) for name, column in COUNTS.items()}
     admitted = int(np.isfinite(columns["scheduled_at"]).sum())
