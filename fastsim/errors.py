@@ -43,7 +43,7 @@ class TableError(InputError):
 
 
 class StuckError(InputError):
-    """A request at the head of a queue can never be scheduled."""
+    """A request at the head of a queue can never be scheduled, or requests preempt each other for ever."""
 
 
 class PolicyError(InputError):

@@ -36,3 +36,6 @@ class Ending(IntEnum):
 
     OUT_OF_MEMORY = 2
     """Its running requests need more KV blocks than are free, and the policy (lightllm) cannot preempt."""
+
+    ENDLESS = 3
+    """Its requests preempt each other again and again (vllm_v1), and none is given a token."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+from reference.vllm_v1.engine import Ending as TwinEnding
 from reference.vllm_v1.engine import Outcome, queue_depth
 from reference.vllm_v1.recordings import Clock
 from reference.vllm_v1.releases import Release
@@ -29,6 +30,7 @@ from fastsim.simulation.engine import engine_limits, lay_out_engine
 from fastsim.workload import Workload
 from fastsim.workload.blocks import BlockHashes
 
+ENDINGS: dict[int, TwinEnding] = {Ending.GOING: "done", Ending.STUCK: "stuck", Ending.ENDLESS: "endless"}
 TICK = 2.0**-20  # s, what a microsecond of the twin's is taken for, so that all times are exact
 
 
@@ -93,7 +95,7 @@ def limits_of(settings: Settings, release: Release, router: int = route.ROUTED) 
         chunk_size=0,
         max_waiting_iters=0,
         router=router,
-        engine=engine_limits(scheduler, settings.max_model_len),
+        engine=engine_limits(scheduler, settings.max_model_len, settings.awaits_tokens),
     )
 
 
@@ -182,7 +184,7 @@ def serve(requests: Sequence[Request], settings: Settings, release: Release, clo
             )
         if code != Exit.BUDGET:
             break
-    return Outcome(finished(lane, served), decisions, "done" if counts[state.OUTCOME] == Ending.GOING else "stuck")
+    return Outcome(finished(lane, served), decisions, ENDINGS[counts[state.OUTCOME]])
 
 
 def finished(lane: State, requests: Sequence[Request]) -> list[Request]:

@@ -100,6 +100,7 @@ def cases(draw: st.DrawFn, most: int = 10, follow: bool = False) -> Case:
         scheduler_reserve_full_isl=draw(st.booleans()),
         watermark=draw(st.sampled_from([0.0, 0.0, 0.1])) if release.has_watermark else 0.0,
         empty_step_sleep=draw(st.sampled_from([0, 0, 1000])),
+        awaits_tokens=draw(st.booleans()),
     )
     clock = Clock(*draw(st.tuples(st.integers(0, 9000), st.integers(1, 90), st.integers(0, 900), st.integers(0, 30))))
     return Case(stream, settings, release, replace(clock, constant=clock.constant * 1000 + 1000))

@@ -91,10 +91,17 @@ def _check_affine(predictor: Predictor) -> None:
         )
 
 
-def predictor_notes(predictor: Predictor) -> list[str]:
-    """A sentence where terms are given that are not used."""
-    if predictor.affine is None or predictor.source == "affine":
+def predictor_notes(predictor: Predictor, scheduler: Settings, num_stages: int) -> list[str]:
+    """A sentence where terms are given that are not used, or whose clock is not that of an engine."""
+    if predictor.affine is None:
         return []
+    if predictor.source == "affine":
+        if predictor.affine.tick_s is None or num_stages == 1 or not scheduler.async_scheduling:
+            return []
+        return [
+            "predictor.affine.tick_s: with ticks, no batch waits until the tokens that it computes have left the last "
+            "stage, as in the recordings of vLLM's scheduler; without tick_s it waits, as in an engine"
+        ]
     return [f"predictor.affine: changes nothing, as predictor.source is {predictor.source}"]
 
 

@@ -208,7 +208,7 @@ def resolve(deployment: Deployment) -> Resolved:
         warnings=(
             *precision_notes(model, given.quantization or "none"),
             *scheduler_notes(given, settings),
-            *predictor_notes(predictor),
+            *predictor_notes(predictor, settings, given.pipeline_parallel_size),
             *warnings(settings, length, given.scheduler.num_blocks is not None, model, device, memory),
         ),
     )

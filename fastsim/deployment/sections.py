@@ -87,7 +87,8 @@ class Affine(Group):
     per_prefill_token_ns: float = term("for each token of a prompt besides", 500)
     per_decode_ns: float = term("for each decode besides", 10_000)
     tick_s: float | None = setting(
-        "a stage takes as many ticks of this length as the sum has whole microseconds; null: the sum, s",
+        "a stage takes as many ticks of this length as the sum has whole microseconds, on the clock of vLLM's "
+        "recordings; null: the sum, s",
         "a positive number up to 3600",
         2**-20,
         default=None,

@@ -20,6 +20,14 @@ def is_affine(resolved: "Resolved") -> bool:
     return resolved.predictor.source == "affine"
 
 
+def has_ticks(resolved: "Resolved") -> bool:
+    """Whether times are whole ticks, as on the clock of the recordings of vLLM's scheduler.
+
+    On that clock, a batch of an asynchronous pipeline starts before the tokens that it computes have been sampled.
+    """
+    return is_affine(resolved) and terms_of(resolved).tick_s is not None
+
+
 def terms_of(resolved: "Resolved") -> "Affine":
     """The terms of a deployment; resolve has refused source affine without them."""
     terms = resolved.predictor.affine

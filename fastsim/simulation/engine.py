@@ -31,8 +31,19 @@ NO_BLOCKS = Limits(1, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0)  # of a policy that keeps
 NEVER = -(1 << 40)  # the call of the scheduler that gave the newest token, before the first
 
 
-def engine_limits(scheduler: Settings, max_model_len: int) -> EngineLimits:
-    """Return the settings of the vllm_v1 policy as its kernel reads them, and zeros for every other policy."""
+def engine_limits(scheduler: Settings, max_model_len: int, awaits_tokens: bool) -> EngineLimits:
+    """Return the settings of the vllm_v1 policy as its kernel reads them, and zeros for every other policy.
+
+    Parameters
+    ----------
+    scheduler : Settings
+        The settings of the scheduler.
+    max_model_len : int
+        Most tokens of a request.
+    awaits_tokens : bool
+        Whether a batch of an asynchronous pipeline starts once the last stage has sampled the tokens that it computes.
+        The clock of the recordings lets it start before.
+    """
     release = scheduler.release
     if release is None:
         return state.NO_ENGINE
@@ -56,6 +67,7 @@ def engine_limits(scheduler: Settings, max_model_len: int) -> EngineLimits:
         launches_while=LAUNCHES[release.launches_while],
         drains=int(release.drains_before_resume),
         shares_turns=PIPELINES[release.async_pipelines] if scheduler.async_scheduling else state.EVERY_BATCH,
+        awaits_tokens=int(scheduler.async_scheduling and awaits_tokens),
     )
 
 

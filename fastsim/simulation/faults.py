@@ -25,6 +25,13 @@ def explain_end(resolved: Resolved, lane: State) -> None:
                 f"token each, but only {counts[r, state.FREE]} are free, and lightllm cannot preempt; "
                 "use a smaller scheduler.max_num_seqs, or more memory"
             )
+        if counts[r, state.OUTCOME] == Ending.ENDLESS:
+            times = counts[r, state.RESTARTS] - lane.engine.counts[r, engine_state.RESTARTS_BEFORE_TOKEN]
+            raise StuckError(
+                f"replica {r}: at {clock:.6g} s, requests have preempted each other {times:,} times since any was "
+                "given a token, and would go on for ever, as in vLLM by priority; use "
+                "scheduler.scheduling_policy fcfs, a smaller scheduler.max_num_seqs, or more memory"
+            )
         _explain_stuck(resolved, lane, int(r))
 
 

@@ -18,6 +18,7 @@ from fastsim.kernels.cost import Cost
 from fastsim.kernels.exits import Exit
 from fastsim.kernels.replicas.route import ASSIGNED, CUSTOM, LEAST_OUTSTANDING, LEAST_WAITING, ROUND_ROBIN, ROUTED
 from fastsim.kernels.state import Limits, State
+from fastsim.predictors.affine import has_ticks
 from fastsim.simulation import layout
 from fastsim.simulation.arena import Arena
 from fastsim.simulation.check import check_size, described
@@ -97,7 +98,7 @@ def limits_of(resolved: Resolved, workload: Workload | None = None) -> Limits:
         chunk_size=scheduler.chunk_size,
         max_waiting_iters=scheduler.max_waiting_iters,
         router=router,
-        engine=engine_limits(scheduler, resolved.max_model_len),
+        engine=engine_limits(scheduler, resolved.max_model_len, not has_ticks(resolved)),
     )
 
 

@@ -24,6 +24,7 @@ from ..state import (
     NONE,
     NUM_LISTED,
     NUM_RESIDENTS,
+    RESTARTS,
     SLOT,
     WAITING,
     Limits,
@@ -31,7 +32,7 @@ from ..state import (
 )
 from .ending import end_group
 from .group_blocks import take_blocks_in_order
-from .state import CALLS, IDLE_CALL, OLDEST, UNANNOUNCED
+from .state import CALLS, IDLE_CALL, OLDEST, RESTARTS_BEFORE_TOKEN, UNANNOUNCED
 
 
 @inlined
@@ -92,6 +93,7 @@ def run_alone(state: State, cost: Cost, limits: Limits, r: int) -> int:
         counts[IN_FLIGHT] = 0
         end_group(state, cost, r, slot)
     own[OLDEST] = state.cursor[SLOT] = own[UNANNOUNCED] = own[IDLE_CALL] = counts[FORM_DUE] = 0
+    own[RESTARTS_BEFORE_TOKEN] = counts[RESTARTS]
     # The step that is formed after these must find room as well.
     most = steps_with_room(state, limits, r) - 1
     if state.log.start.size > 0:

@@ -27,9 +27,11 @@ from ..state import (
     LAST_END,
     NUM_LISTED,
     NUM_RESIDENTS,
+    NUM_SAMPLED,
     NUM_SEQS,
     OTHER,
     REPLICA,
+    RESTARTS,
     RUNNING,
     SLOT,
     Limits,
@@ -37,7 +39,7 @@ from ..state import (
 )
 from .group import add_sums
 from .loop import rest
-from .state import CALLS, DECODE, LAST_PART, MEMBER, NEW, OUTSIDE, PART, REFUSED, UNANNOUNCED
+from .state import CALLS, DECODE, LAST_PART, MEMBER, NEW, OUTSIDE, PART, REFUSED, RESTARTS_BEFORE_TOKEN, UNANNOUNCED
 
 
 @inlined
@@ -103,6 +105,8 @@ def end_group(state: State, cost: Cost, r: int, slot: int) -> None:
     """Count a batch that has ended for the group, and let the sums of the group count for those that joined since."""
     times, features, member = state.replicas.times[r], state.batches.features[r, slot], state.engine.member
     now = times[CLOCK]
+    if features[NUM_RESIDENTS] > 0 or features[NUM_SAMPLED] > 0:
+        state.engine.counts[r, RESTARTS_BEFORE_TOKEN] = state.replicas.counts[r, RESTARTS]
     if features[NUM_RESIDENTS] > 0:
         count_gaps(state, now - times[LAST_END], features[NUM_RESIDENTS])
         add_work(state, r, state.batches.seconds[r, slot])

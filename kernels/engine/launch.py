@@ -56,9 +56,14 @@ from .state import (
     LAST_PART,
     OLDEST,
     PART,
+    RESTARTS_BEFORE_TOKEN,
     RUNNING_BATCH,
     WITH_WORK,
 )
+
+# Preemptions by priority without a token that are taken to go on for ever, for each KV block and request present. In
+# order of arrival there is always an end, as the first running request is preempted by no other.
+ENDLESS = 10
 
 
 @inlined
@@ -72,6 +77,7 @@ def launch(state: State, cost: Cost, limits: Limits, size: int, preempted: bool)
     counts, own = state.replicas.counts[r], state.engine.counts[r]
     cursor[LEFT] -= 1
     state.batches.features[r, slot, NUM_LISTED] = size
+    ready = _tokens_sampled(state, limits, size)
     ms = _sum_members(state, cost, limits, size)
     has_tokens = state.batches.features[r, slot, NUM_TOKENS] > 0
     if has_tokens:
@@ -81,7 +87,11 @@ def launch(state: State, cost: Cost, limits: Limits, size: int, preempted: bool)
     elif counts[IN_FLIGHT] == 0 and counts[RUNNING] + counts[GROUP] == 0 and counts[WAITING] > 0 and not preempted:
         counts[OUTCOME] = Ending.STUCK
         return Exit.FORM
-    if not _run_stages(state, cost, limits, has_tokens, ms):
+    vain = counts[RESTARTS] - own[RESTARTS_BEFORE_TOKEN]
+    if limits.engine.by_priority and vain > ENDLESS * (limits.num_blocks + counts[PRESENT]):
+        counts[OUTCOME] = Ending.ENDLESS
+        return Exit.FORM
+    if not _run_stages(state, cost, limits, has_tokens, ms, ready):
         return Exit.FAULT
     # So that no batch of the group alone in this slot is taken for this one.
     state.batches.features[r, slot, NUM_PREEMPTED] = state.batches.features[r, slot, NUM_CACHED] = 0
@@ -114,6 +124,25 @@ def _schedules_on(state: State, limits: Limits, r: int, has_tokens: bool) -> boo
     if rules.launches_while == RUNNING_BATCH:
         return bool(has_tokens and state.engine.batch_end[r, own[OLDEST]] > state.replicas.times[r, CLOCK])
     return bool(has_tokens or (rules.launches_while == WITH_WORK and counts[PRESENT] > 0))
+
+
+@inlined
+def _tokens_sampled(state: State, limits: Limits, size: int) -> float:
+    """When the last stage has sampled all tokens that the batch at cursor computes, s; 0 where none is in flight.
+
+    A request with a token in flight is in the batch of its last_call, which has not ended.
+    """
+    if not limits.engine.awaits_tokens or limits.num_stages == 1:
+        return 0.0
+    r, slot, engine, sampled_at = state.cursor[REPLICA], state.cursor[SLOT], state.engine, 0.0
+    own, request, tokens = engine.counts[r], state.batches.request[r, slot], state.batches.tokens[r, slot]
+    oldest_call = own[CALLS] - state.replicas.counts[r, IN_FLIGHT]
+    for i in range(size):
+        member = request[i]
+        if state.requests.processed[member] + tokens[i] > engine.known[member]:
+            place = (own[OLDEST] + engine.last_call[member] - oldest_call) % limits.engine.depth
+            sampled_at = max(sampled_at, float(engine.batch_end[r, place]))
+    return sampled_at
 
 
 @inlined
@@ -175,11 +204,14 @@ def _sum_members(state: State, cost: Cost, limits: Limits, size: int) -> float:
 
 
 @inlined
-def _run_stages(state: State, cost: Cost, limits: Limits, has_tokens: bool, ms: float) -> bool:
-    """Put the batch at cursor on one stage after the other; False when the tables give it no time."""
+def _run_stages(state: State, cost: Cost, limits: Limits, has_tokens: bool, ms: float, ready: float) -> bool:
+    """Put the batch at cursor on one stage after the other; False when the tables give it no time.
+
+    ``ready``: when it may start, s.
+    """
     r, slot = state.cursor[REPLICA], state.cursor[SLOT]
     replicas, batches, features = state.replicas, state.batches, state.batches.features[r, slot]
-    time = replicas.times[r, CLOCK]
+    time = max(replicas.times[r, CLOCK], ready)
     batches.on_stage[r, slot] = batches.seconds[r, slot] = 0.0
     for stage in range(replicas.stage_end.shape[1]):
         begin, seconds = max(time, replicas.stage_end[r, stage]), 0.0

@@ -6,7 +6,7 @@ from ..memory.blocks import blocks_for
 from ..memory.paged import give_up_blocks
 from ..memory.waiting import wait_again
 from ..state import CLOCK, FREE, REPLICA, RESTARTS, RUNNING, SLOT, Limits, State
-from .state import ALWAYS_BACK, BACK_IF_SCHEDULED, CALLS, REFUSED
+from .state import ALWAYS_BACK, BACK_IF_SCHEDULED, CALLS, FOR_PREFILLS, OUTRANKED, REFUSED
 
 
 @inlined
@@ -69,10 +69,13 @@ def make_room(
     Returns whether it still runs, and the request's place, the batch's size and the budget as they are then.
     """
     r, slot, rules = state.cursor[REPLICA], state.cursor[SLOT], limits.engine
-    counts = state.replicas.counts[r]
+    counts, own, priority = state.replicas.counts[r], state.engine.counts[r], state.engine.priority
+    is_prefill = int(state.requests.processed[request] < state.requests.prefill[request])
     while blocks_for(tokens, limits.block_size) - state.requests.blocks[request] > counts[FREE]:
         worst = _victim(state, limits, r)
         victim = _preempt(state, limits, r, worst)
+        own[FOR_PREFILLS] += is_prefill
+        own[OUTRANKED] += int(rules.by_priority and priority[victim] > priority[request])
         if victim == request:
             return False, place, size, budget
         given = 0

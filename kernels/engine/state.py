@@ -26,8 +26,11 @@ Longs = NDArray[np.int64]
     NEWEST,  # the latest admission of those that have joined the group
     REFUSED,  # 1 when the first waiting request will be refused as long as none finishes
     HITS_BEFORE,  # tokens found in the cache before the last formation of a batch with tokens
+    FOR_PREFILLS,  # preemptions that made room for a chunk of a prefill; all others made room for a decode
+    OUTRANKED,  # preemptions of a request with a lower priority than the one that they made room for
+    RESTARTS_BEFORE_TOKEN,  # preemptions before requests were last given an output token
     NUM_ENGINE_COUNTS,
-) = range(16)
+) = range(19)
 
 # Columns of Engine.phases.
 FIRST_OF_PHASE, LAST_OF_PHASE = range(2)
@@ -68,6 +71,7 @@ class EngineLimits(NamedTuple):
     launches_while: int  # when the loop schedules again before the oldest batch has ended: RUNNING_BATCH and others
     drains: int  # a preempted request waits until no batch in flight has it
     shares_turns: int  # asynchronous pipelines: ONE_BATCH and others
+    awaits_tokens: int  # asynchronous pipelines: a batch starts once the tokens that it computes have been sampled
 
 
 # Engine.samples: what the tokens of a member of a batch are; all but a PART yield an output token.
@@ -80,7 +84,7 @@ NEVER_BACK, BACK_IF_SCHEDULED, ALWAYS_BACK = range(3)
 RUNNING_BATCH, WITH_TOKENS, WITH_WORK = range(3)
 EVERY_BATCH, ONE_BATCH, TURNS = range(3)
 
-NO_ENGINE = EngineLimits(0, 0, 0, 0, 0, 0, 0, 0.0, *[0] * 11)
+NO_ENGINE = EngineLimits(0, 0, 0, 0, 0, 0, 0, 0.0, *[0] * 12)
 
 
 class Engine(NamedTuple):

@@ -234,3 +234,6 @@ def test_a_pipeline_and_asynchronous_scheduling(serve: Serve, release: Release) 
     assert calls[:4] == ([1, 1, 1, 1] if release is V0_19 else [1, 0, 1, 0])
     longer = run(serve, release, [Request(0, 20, 4)], num_stages=4, async_scheduling=True)
     assert len(batches(longer)) == (6 if release is V0_19 else 4)  # 0.19 sees the end two batches late
+    for stages in (2, 4):
+        awaited = run(serve, release, [Request(0, 20, 4)], num_stages=stages, async_scheduling=True, awaits_tokens=True)
+        assert starts(awaited)[:4] == [0, 10_000 * stages, 20_000 * stages, 30_000 * stages]

@@ -14,20 +14,21 @@ from reference.vllm_v1.releases import Release
 from reference.vllm_v1.scheduler import Scheduler
 from reference.vllm_v1.state import Decision, Member, Request, Settings
 
+Ending = Literal["done", "stuck", "endless"]  # some requests never fit; they preempt each other for ever
 StageTime = Callable[[int, Sequence[Member]], float]  # of a stage and a batch that has tokens
 
 
 class Outcome(NamedTuple):
     requests: list[Request]
     decisions: list[Decision]  # one for each schedule() call
-    outcome: Literal["done", "stuck"]  # stuck: some requests never fit
+    outcome: Ending
+    preemptions: tuple[int, int] = (0, 0)  # to make room for a prefill; of requests with a lower priority
 
 
 def simulate(requests: Sequence[Request], settings: Settings, release: Release, stage_time: StageTime) -> Outcome:
     """Serve the requests; those that arrive together enter in order of their position."""
     engine = Engine(requests, settings, release, stage_time)
-    outcome = engine.run()
-    return Outcome(engine.requests, engine.decisions, outcome)
+    return engine.result(engine.run())
 
 
 def queue_depth(settings: Settings, release: Release) -> int:
@@ -65,8 +66,8 @@ class Engine:
             else:
                 self.followers.setdefault(request.follows, []).append(request)
 
-    def run(self) -> Literal["done", "stuck"]:
-        while True:
+    def run(self) -> Ending:
+        while not self.is_endless:
             if self.is_stuck or not (self.scheduler.has_work or self.in_flight):
                 if not self.to_come:
                     return "stuck" if self.scheduler.has_work else "done"
@@ -75,6 +76,17 @@ class Engine:
                 _, id = heapq.heappop(self.to_come)
                 self.scheduler.add(self.requests[id])
             self.turn()
+        return "endless"
+
+    def result(self, outcome: Ending) -> Outcome:
+        counted = self.scheduler.preemptions_for_prefills, self.scheduler.preemptions_of_lower
+        return Outcome(self.requests, self.decisions, outcome, counted)
+
+    @property
+    def is_endless(self) -> bool:
+        """Whether so many requests were preempted by priority, without a token for any, that it will not end."""
+        number, present = self.scheduler.preemptions_without_token, len(self.scheduler.requests)
+        return self.settings.policy == "priority" and number > 10 * (self.settings.num_blocks + present)
 
     @property
     def is_stuck(self) -> bool:
@@ -89,6 +101,8 @@ class Engine:
         decision = None
         if self.scheduler.has_work:
             decision = self.scheduler.schedule(self.now)
+            if self.is_endless:
+                return
             self.launch(decision)
         if decision is None or not self.goes_on(decision):
             self.wait()
@@ -100,6 +114,8 @@ class Engine:
         self.decisions.append(decision)
         self.in_flight.append(decision)
         time = self.now
+        if self.settings.awaits_tokens:
+            time = max(time, self.tokens_sampled_at(decision))
         for stage in range(self.settings.num_stages):
             started_at = max(time, self.stage_free_at[stage])
             time = started_at + (self.stage_time(stage, decision.members) if decision.members else 0)
@@ -109,6 +125,23 @@ class Engine:
         decision.ended_at = time
         if self.settings.executor_blocks:
             self.now = time
+
+    def tokens_sampled_at(self, decision: Decision) -> float:
+        """When the last stage has sampled the tokens that a batch computes and the scheduler does not know yet."""
+        requests = {
+            member.request.id
+            for member in decision.members
+            if member.num_computed_before + member.num_tokens > member.request.num_tokens
+        }
+        return max(
+            (
+                batch.ended_at
+                for batch in self.in_flight
+                for member in batch.members
+                if batch is not decision and member.samples and member.request.id in requests
+            ),
+            default=0,
+        )
 
     def goes_on(self, last: Decision) -> bool:
         """Whether the engine schedules again before it has the results of the oldest batch."""

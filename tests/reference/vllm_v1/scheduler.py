@@ -21,6 +21,9 @@ class Scheduler:
         self.has_finished = False  # requests that no call has announced to the workers
         self.num_calls = 0
         self.num_updates = 0
+        self.preemptions_without_token = 0  # since the last one
+        self.preemptions_for_prefills = 0  # all others make room for a decode
+        self.preemptions_of_lower = 0  # of a request with a lower priority than the one that needs room
 
     @property
     def has_work(self) -> bool:
@@ -74,10 +77,16 @@ class Scheduler:
             num_tokens = 0 if self.must_wait(request) else self.num_wanted(request, call)
             if num_tokens > 0:
                 end = request.num_computed_tokens + num_tokens
+                is_prefill = request.num_computed_tokens < request.num_prefill_tokens
                 while self.blocks.num_needed(request, (), end) > self.blocks.num_free:
                     victim = self.choose_victim()
                     index -= self.steps_back(victim, index, call)
                     self.preempt(victim, call)
+                    self.preemptions_without_token += 1
+                    self.preemptions_for_prefills += is_prefill
+                    self.preemptions_of_lower += (
+                        self.settings.policy == "priority" and victim.priority > request.priority
+                    )
                     if victim is request:
                         break
                 if request.status == "preempted":
@@ -184,6 +193,7 @@ class Scheduler:
         else:
             call.resumed.append(Admission(request.id, num_computed))
         request.status = "running"
+        request.num_prefill_tokens = request.num_tokens
         request.num_computed_tokens = num_computed
         self.running.append(request)
         call.give(request, num_tokens)
@@ -193,6 +203,8 @@ class Scheduler:
     def update(self, decision: Decision, now: float) -> list[Request]:
         """Take the results of a batch; the requests that they finish, which free their blocks at once."""
         self.num_updates += 1
+        if any(member.samples for member in decision.members):
+            self.preemptions_without_token = 0
         finished = []
         for request, _, _, samples in decision.members:
             request.num_batches -= 1

@@ -33,6 +33,7 @@ class Settings:
     executor_blocks: bool = (
         False  # the model runs in the engine's process, so sending a batch takes as long as the batch
     )
+    awaits_tokens: bool = False  # a batch starts once the last stage has sampled the tokens that it computes
 
 
 @dataclass
@@ -55,6 +56,7 @@ class Request:
     num_computed_tokens: int = 0  # advanced when tokens are scheduled, not when they have been computed
     num_placeholders: int = 0  # asynchronous scheduling: outputs in flight
     num_batches: int = 0  # in flight, with this request
+    num_prefill_tokens: int = 0  # to compute before the next output, when it was last admitted
     sampled_in_call: int | None = None  # the last schedule() call that made it sample
 
     admitted_at: float | None = None
