@@ -52,17 +52,28 @@ def scalars(runs: Sequence[Run]) -> Table:
     )
 
 
+SLOWEST = {
+    "request_id": "request",
+    "replica_id": "replica",
+    "arrived_at": "arrived",
+    "num_prompt_tokens": "prompt",
+    "num_cached_tokens": "cached",
+    "num_output_tokens": "output",
+    "num_restarts": "restarts",
+}
+
+
 def slowest(run: Run) -> list[Block]:
     """Return a table of the slowest requests, if the detail of the run is kept."""
     if run.detail is None or not run.detail.slowest:
         return []
     parts = [key for key in run.detail.slowest[0] if key.startswith("part.")]
     parts = [key for key in parts if any(row[key] > 0 for row in run.detail.slowest)]
-    head = ["request", "replica", "arrived", "prompt", "output", "restarts", "TTFT", "E2E"]
+    counts = [name for name in SLOWEST if name in run.detail.slowest[0]]
+    head = [*(SLOWEST[name] for name in counts), "TTFT", "E2E"]
     head += [title(key.removeprefix("part.")) for key in parts]
     rows = []
     for row in run.detail.slowest:
-        counts = ("request_id", "replica_id", "arrived_at", "num_prompt_tokens", "num_output_tokens", "num_restarts")
         cells = [Cell(seconds(row[key]) if key == "arrived_at" else f"{row[key]:.0f}", row[key]) for key in counts]
         cells += [Cell(seconds(row[key]), row[key]) for key in ("ttft", "e2e", *parts)]
         rows.append(cells)

@@ -188,7 +188,8 @@ def _slowest(result: Result, kept: Any) -> list[dict[str, float]]:
     e2e = result.column("e2e")[kept]
     count = min(NUM_SLOWEST, int(np.isfinite(e2e).sum()))
     worst = np.argsort(np.where(np.isfinite(e2e), -e2e, np.inf), kind="stable")[:count]
-    columns = {name: result.column(name)[kept] for name in (*SLOW, "ttft", "e2e")}
+    cached = ("num_cached_tokens",) if "num_cached_tokens" in result.requests.column_names else ()
+    columns = {name: result.column(name)[kept] for name in (*SLOW, *cached, "ttft", "e2e")}
     columns |= {f"part.{name}": found for name, found in _parts(result, kept).items()}
     return [{name: float(values[i]) for name, values in columns.items()} for i in worst]
 

@@ -22,7 +22,7 @@ BLOCKS, RESAMPLES, EDGES = 200, 1000, 4096
 LOW, HIGH = 0.025, 0.975
 COLUMNS = ("ttft", "tpot", "e2e", "scheduling_delay")
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
-SECTIONS = ("latency", "throughput", "goodput", "utilisation", "cache", "cost", "energy", "totals")
+SECTIONS = ("latency", "throughput", "goodput", "utilisation", "cache", "preemptions", "cost", "energy", "totals")
 
 
 def compare(a: Result, b: Result, top: int = 10) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def test_commands_show_the_cache(cached: Path, tmp_path: Path) -> None:
     page, timeline = tmp_path / "page.html", tmp_path / "timeline.json"
     assert CliRunner().invoke(cli, ["report", str(cached), "-o", str(page)]).exit_code == 0
     assert "tokens found in the prefix cache at first admission" in page.read_text().lower()
-    assert "Cached tokens" in page.read_text()
+    assert "Cached tokens" in page.read_text() and ">cached<" in page.read_text()
     assert CliRunner().invoke(cli, ["timeline", str(cached), "-o", str(timeline)]).exit_code == 0
     events = json.loads(timeline.read_text())["traceEvents"]
     batches = [event["args"] for event in events if event.get("cat") == "batch"]
@@ -99,6 +99,22 @@ def test_commands_show_the_cache(cached: Path, tmp_path: Path) -> None:
     assert {args["preempted"] for args in batches} == {0}
     begun = [event["args"] for event in events if event.get("cat") == "request" and "args" in event]
     assert [args["cached tokens"] for args in begun] == [0, 48, 32]
+
+
+def test_preemptions_are_told_apart_by_what_they_made_room_for(tmp_path: Path) -> None:
+    scheduler = {"scheduling_policy": "priority", "num_blocks": 8}
+    workload = Workload(
+        np.array([0.0, 0.001]), np.array([48, 61]), np.array([40, 40]), priority=np.array([9, 0], np.int32)
+    )
+    affine = {"source": "affine", "affine": {"constant_ns": 10_000_000}}
+    result = fastsim.simulate(deployment(scheduler=scheduler, predictor=affine, max_model_len=128), workload)
+    # The second request needs a block for its decodes and takes those of the first.
+    figures = result.summary["preemptions"]
+    assert figures == {"for_decodes": 1, "for_prefills": 0, "of_lower_priority": 1}
+    assert {f"preemptions.{name}" for name in figures} <= set(result.summary["definitions"])
+    result.save(tmp_path / "run")
+    shown = CliRunner().invoke(cli, ["result", "show", str(tmp_path / "run")])
+    assert "Preempted   1 for decodes, 0 for prefills, 1 of a lower priority" in shown.stdout
 
 
 def test_a_result_follows_from_hashes_only_where_they_are_read() -> None:
@@ -151,6 +167,8 @@ def test_parts_add_up_and_batches_account_for_preemptions_and_hits(overrides: tu
     first = rows["stage_id"] == 0
     restarts = result.column("num_restarts").sum()
     assert rows["num_preempted"][first].sum() == restarts == result.summary["totals"]["restarts"] > 50
+    made_room = result.summary["preemptions"]
+    assert made_room["for_decodes"] + made_room["for_prefills"] == restarts
     # Requests of this workload share nothing, but find their own tokens again.
     assert result.column("num_cached_tokens").sum() == 0
     cache = result.summary["cache"]

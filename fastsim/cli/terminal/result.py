@@ -96,6 +96,7 @@ def _lines(result: Result) -> Iterator[str]:
     if cache := summary.get("cache"):
         hits = f"{share(cache['token_hit_rate'])} of tokens and {share(cache['request_hit_rate'])} of requests hit"
         yield f"Cache       {hits}, {cache['evicted_blocks']:,} blocks evicted"
+    yield from _preemptions(summary.get("preemptions", {}))
     yield from _costs(summary)
     yield from _certainty(summary)
     if verdict := summary.get("verdict"):
@@ -104,6 +105,14 @@ def _lines(result: Result) -> Iterator[str]:
     if unfinished:
         yield f"{unfinished:,} of {totals['requests']:,} requests did not finish"
     yield f"{totals['span_s']:,.1f} s of service simulated in {timing['kernel_s'] * 1e3:.1f} ms"
+
+
+def _preemptions(counted: dict[str, int]) -> Iterator[str]:
+    """A line that says what requests were preempted for, where any were."""
+    if not any(counted.values()):
+        return
+    lower = f", {counted['of_lower_priority']:,} of a lower priority" if "of_lower_priority" in counted else ""
+    yield f"Preempted   {counted['for_decodes']:,} for decodes, {counted['for_prefills']:,} for prefills{lower}"
 
 
 def _objectives(summary: dict[str, Any]) -> Iterator[str]:

@@ -22,6 +22,7 @@ from fastsim.result.metrics.distribution import ratio
 from fastsim.result.metrics.energy import energy
 from fastsim.result.metrics.objectives import DEFAULTS, missed
 from fastsim.result.metrics.operator_time import operator_time
+from fastsim.result.metrics.preemptions import preemption_figures
 from fastsim.result.metrics.pressure import pressure
 from fastsim.result.metrics.requests import by_request, mean_breakdown
 from fastsim.result.metrics.tenants import by_tenant
@@ -114,6 +115,9 @@ def summarise(
         summary["excluded"] = {"warm_up_s": exclude[0], "cool_down_s": exclude[1], "requests": num_excluded}
     if resolved.scheduler.enable_prefix_caching and len(engines):
         summary["cache"] = cache_figures(columns, engines)
+    if len(engines):
+        by_priority = resolved.scheduler.scheduling_policy == "priority"
+        summary["preemptions"] = preemption_figures(counts, engines, by_priority)
     if known := provenance.get("known"):
         summary["operator_times"] = known
     if "tenant" in columns:
