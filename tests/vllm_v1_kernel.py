@@ -147,24 +147,38 @@ def members_of(lane: State, slot: int) -> list[tuple[int, int, int]]:
     return sorted(rows, key=lambda row: engine.order[row[0]]) if group else rows
 
 
-def serve(requests: Sequence[Request], settings: Settings, release: Release, clock: Clock) -> Outcome:
+def serve(
+    requests: Sequence[Request],
+    settings: Settings,
+    release: Release,
+    clock: Clock,
+    durations: Sequence[int] = (),
+) -> Outcome:
     """What the twin returns, from the kernel, which is stopped after every call of the scheduler.
 
-    The log has room for the rows of one batch, so no iterations are run ahead.
+    The log has room for the rows of one batch, so no iterations are run ahead. ``durations``: of the batches that have
+    tokens, in ticks, in place of ``clock``; those beyond the last take as long as that.
     """
     lane, limits, cost = lay_out(requests, settings, release, clock, settings.num_stages)
     run = vllm_v1.run if settings.num_stages == 1 else vllm_v1.run_stages
     counts, own = lane.replicas.counts[0], lane.engine.counts[0]
     served = [replace(request, id=i) for i, request in enumerate(requests)]
+    number = 0  # of batches with tokens so far
     decisions: list[Decision] = []
     while True:
         restarts, scheduled_at = lane.requests.restarts.copy(), lane.requests.scheduled_at.copy()
         calls = int(own[engine_state.CALLS])
         lane.cursor[state.LEFT], lane.cursor[state.LOGGED] = 1, 0
+        if durations:
+            cost.affine[costs.CONSTANT_NS] = 1000 * durations[min(number, len(durations) - 1)]
         code = run(lane, (cost,), (limits,))
         if own[engine_state.CALLS] > calls and counts[state.IN_FLIGHT] > 0:
             slot = int(own[engine_state.OLDEST] + counts[state.IN_FLIGHT] - 1) % limits.engine.depth
             rows = members_of(lane, slot)
+            number += len(rows) > 0
+            if settings.executor_blocks:
+                times = lane.replicas.times[0]
+                times[state.CLOCK] = max(times[state.CLOCK], lane.engine.batch_end[0, slot])
             new = [row for row in rows if np.isnan(scheduled_at[row[0]])]
             taken = set(np.flatnonzero(lane.requests.restarts > restarts).tolist())
             decisions.append(

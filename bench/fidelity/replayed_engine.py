@@ -2,7 +2,8 @@
 
 Given when each request entered the scheduler's queue and how long each step took, the batches must be those of the
 recording: requests, tokens and computed tokens in order, preemptions, running and waiting requests, KV blocks, and the
-calls of schedule() that returned nothing. For each run it prints how many steps are equal and the first that is not.
+calls of schedule() that returned nothing. For each run it prints how many steps of the twin and of the compiled kernel
+are equal and the first that is not.
 
 It also prints for how many requests the order would be open if only an earlier time stamp were known: those that
 another step would have seen first, had every request taken the same time from that stamp to the queue.
@@ -23,9 +24,11 @@ import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 
-from reference.vllm_v1.engine import simulate
+from reference.vllm_v1.engine import Outcome, simulate
+from reference.vllm_v1.recordings import Clock
 from reference.vllm_v1.releases import RELEASES, Release
 from reference.vllm_v1.state import Member, Request, Settings
+from vllm_v1_kernel import serve
 
 TICKS = 10**7  # per second
 NEAREST = {"0.19.1": "0.19", "0.32.0": "0.33"}  # the release with recordings of its scheduler
@@ -143,7 +146,16 @@ def twin(run: Run, release: Release) -> list[Step]:
     def stage_time(stage: int, members: Sequence[Member]) -> int:
         return next(remaining, 1)
 
-    outcome = simulate(run.requests, run.settings, release, stage_time)
+    return steps_of(run, simulate(run.requests, run.settings, release, stage_time))
+
+
+def kernel(run: Run, release: Release) -> list[Step]:
+    """The steps of the compiled kernel, which is told before each call how long the next batch takes."""
+    return steps_of(run, serve(run.requests, run.settings, release, Clock(1000), run.durations))
+
+
+def steps_of(run: Run, outcome: Outcome) -> list[Step]:
+    """The batches that have tokens, as they are recorded."""
     return [
         Step(
             call,
@@ -160,7 +172,7 @@ def twin(run: Run, release: Release) -> list[Step]:
     ]
 
 
-SCHEDULERS: dict[str, Scheduler] = {"twin": twin}
+SCHEDULERS: dict[str, Scheduler] = {"twin": twin, "kernel": kernel}
 
 
 def difference(expected: Sequence[Step], got: Sequence[Step]) -> tuple[int, str]:
