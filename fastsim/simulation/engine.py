@@ -78,7 +78,7 @@ def bytes_each(limits: Limits) -> tuple[int, int]:
     """
     if limits.engine == state.NO_ENGINE:
         return 0, 0
-    per_request = 4 * 13 + 8 * 3
+    per_request = 4 * 14 + 8 * 3
     if not limits.engine.prefix_caching:
         return per_request, 0
     per_block = 4 * state.NUM_BLOCK_COLUMNS + 12
@@ -148,7 +148,8 @@ def _arrays(
         in_batches=of_requests("in_batches"),
         last_call=arena.take("engine_last_call", requests, np.int64, NEVER),
         cached=of_requests("cached"),
-        registered=of_requests("registered"),
+        cached_blocks=of_requests("cached_blocks"),
+        findable=of_requests("findable"),
         row=of_requests("row", NONE),
         hash_start=hashes[0],
         hashes=hashes[1],
@@ -174,14 +175,12 @@ def _arrays(
 
 
 def _free_all(engine: Engine, num_blocks: int) -> None:
-    """Put all blocks of every replica in the list of free ones, in order."""
+    """Put all blocks of every replica in the list of free ones, as one run."""
     blocks = engine.blocks
-    blocks[:, :, state.AFTER] = np.arange(1, num_blocks + 2)
-    blocks[:, :, state.BEFORE] = np.arange(-1, num_blocks)
-    blocks[:, num_blocks, state.AFTER] = 0
-    blocks[:, 0, state.BEFORE] = num_blocks
-    blocks[:, :, state.REFERENCES] = 0
-    blocks[:, :, state.CACHED] = state.UNCACHED
+    blocks[:, 0] = num_blocks, num_blocks, num_blocks, state.UNCACHED
+    blocks[:, num_blocks, [state.AFTER, state.BEFORE]] = 0
+    engine.counts[:, state.ENTRIES_USED] = 1
+    engine.counts[:, state.SPARE] = NONE
 
 
 def _buckets(num_blocks: int) -> int:

@@ -16,7 +16,7 @@ def admit(state: State, limits: Limits, size: int, budget: int) -> int:
     requests, engine, counts = state.requests, state.engine, state.replicas.counts[r]
     members, tokens = state.batches.request[r, slot], state.batches.tokens[r, slot]
     threshold, own = threshold_of(state, limits, r), state.engine.counts[r]
-    passed_over, last_passed, number = NONE, NONE, 0
+    passed_over, last_passed, number, refused = NONE, NONE, 0, False
     while counts[WAITING] > 0 and budget > 0 and counts[RUNNING] + counts[GROUP] < limits.max_num_seqs:
         request = first_waiting(state, limits, r)
         known, computed = int(engine.known[request]), int(requests.processed[request])
@@ -47,9 +47,11 @@ def admit(state: State, limits: Limits, size: int, budget: int) -> int:
         chunk = min(due, budget)
         spare = counts[FREE] - (limits.watermark_blocks if counts[RUNNING] + counts[GROUP] > 0 else 0)
         whole = min(known, rules.max_model_len)
-        if rules.whole_prompt and blocks_for(whole, limits.block_size) - hits + free > spare:
-            break
-        if blocks_for(computed + chunk, limits.block_size) - hits + free > spare:
+        fits = blocks_for(computed + chunk, limits.block_size) - hits + free <= spare
+        if rules.whole_prompt:
+            fits = fits and blocks_for(whole, limits.block_size) - hits + free <= spare
+        if not fits:
+            refused = number == 0
             break
         take_waiting(state, limits, r)
         if requests.processed[request] == 0:
@@ -69,7 +71,6 @@ def admit(state: State, limits: Limits, size: int, budget: int) -> int:
         size += 1
         budget -= chunk
     put_back(state, limits, r, passed_over, last_passed, number)
-    # With prefix caching, more of a request may be cached later, so that it fits.
     full = counts[RUNNING] + counts[GROUP] == limits.max_num_seqs
-    own[REFUSED] = counts[WAITING] > 0 and number == 0 and (full or not rules.prefix_caching)
+    own[REFUSED] = counts[WAITING] > 0 and (refused or (full and number == 0))
     return size

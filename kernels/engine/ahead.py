@@ -3,12 +3,12 @@
 import math
 
 from .._jit import inlined
-from ..accounts.counts import count_held
 from ..cost import Cost
 from ..exits import Exit
 from ..iterations.fast_forward import fast_forward
-from ..iterations.group import ID_BITS
+from ..iterations.group import ID_BITS, growth_due
 from ..memory.followers import depends, just_before
+from ..memory.paged import take_free
 from ..state import (
     CLOCK,
     COMING,
@@ -19,20 +19,33 @@ from ..state import (
     GROUP_KV,
     GROUP_STEP,
     HORIZON,
-    IN_FLIGHT,
+    LEFT,
     LOGGED,
     NONE,
     NUM_LISTED,
     NUM_RESIDENTS,
+    PEAK,
     RESTARTS,
+    RUNNING,
     SLOT,
     WAITING,
     Limits,
     State,
 )
-from .ending import end_group
-from .group_blocks import take_blocks_in_order
-from .state import CALLS, IDLE_CALL, OLDEST, RESTARTS_BEFORE_TOKEN, UNANNOUNCED
+from .chunks import tokens_due
+from .group import finish_members
+from .group_blocks import cache_in_order
+from .state import (
+    AHEAD,
+    CALLS,
+    IDLE_CALL,
+    LATEST_FINISH,
+    LINKED,
+    OLDEST,
+    RESTARTS_BEFORE_TOKEN,
+    UNANNOUNCED,
+    UNFORESEEN,
+)
 
 
 @inlined
@@ -51,18 +64,37 @@ def next_to_matter(state: State, limits: Limits, r: int) -> float:
 
 
 @inlined
-def steps_with_room(state: State, limits: Limits, r: int) -> int:
-    """For how many steps the free blocks suffice, up to the last step of the member that finishes first."""
+def _finishes_ahead(state: State, limits: Limits, r: int) -> bool:
+    """Whether the members that finish first may do so while the group runs alone.
+
+    With asynchronous scheduling the batch after that is formed before they finish, and must have tokens.
+    """
+    counts, own, rules = state.replicas.counts[r], state.engine.counts[r], limits.engine
+    if counts[WAITING] > 0 or depends(state.requests) or (rules.prefix_caching and own[LINKED] > 0):
+        return False
+    if not rules.asynchronous:
+        return True
+    if rules.extra_slot or own[UNFORESEEN] > 0 or (rules.prefix_caching and rules.unhashed_first):
+        return False
+    return bool(own[LATEST_FINISH] > state.replicas.heap[r, 0] >> ID_BITS)
+
+
+@inlined
+def steps_ahead(state: State, limits: Limits, r: int) -> int:
+    """How many steps the group may run alone from here, as far as blocks and the member that finishes first allow.
+
+    The step that is formed after these finds room as well.
+    """
     counts, growth, size = state.replicas.counts[r], state.replicas.growth[r], limits.block_size
     step, free = int(counts[GROUP_STEP]), int(counts[FREE])
-    last = int(state.replicas.heap[r, 0] >> ID_BITS) + 1
+    last = int(state.replicas.heap[r, 0] >> ID_BITS) - (0 if _finishes_ahead(state, limits, r) else 1)
     if counts[GROUP] * ((last - step) // size + 1) < free:
         return last - step
     first = step
-    while step < last and growth[step % size] < free:
+    while step <= last and growth[step % size] < free:
         free -= int(growth[step % size])
         step += 1
-    return step - first
+    return step - first - 1
 
 
 @inlined
@@ -76,40 +108,74 @@ def catch_up(state: State, r: int) -> None:
 
 
 @inlined
-def run_alone(state: State, cost: Cost, limits: Limits, r: int) -> int:
+def all_finish(state: State, limits: Limits, r: int) -> bool:
+    """Whether all running requests but the group finish with the batch in flight, as it knows, and no request follows.
+
+    Then the next batch has no tokens of them.
+    """
+    counts, engine, total = state.replicas.counts[r], state.engine, state.requests.total
+    if counts[RUNNING] > 0 and depends(state.requests):
+        return False
+    for i in range(counts[RUNNING]):
+        request = int(state.replicas.running[r, i])
+        finishes = engine.sampled[request] == 1 and engine.known[request] + 1 == total[request]
+        if not finishes or tokens_due(state, limits, r, request) > 0:
+            return False
+    return True
+
+
+@inlined
+def wait_for_oldest(state: State, limits: Limits, r: int) -> None:
+    """Take the blocks of the group's next step, which is formed, and runs alone as soon as the batch in flight ends."""
+    counts = state.replicas.counts[r]
+    take_free(state, limits, r, growth_due(state, limits, r))
+    counts[PEAK] = max(counts[PEAK], limits.num_blocks - counts[FREE])
+    state.engine.counts[r, AHEAD] = 1
+
+
+@inlined
+def run_alone(state: State, cost: Cost, limits: Limits, r: int, flying: int) -> int:
     """Run the group alone until something has to be decided, or an iteration reaches beyond the horizon.
 
     Returns FORM when the next pass of the engine loop is to follow, ENDED when the next batch is to be formed before
-    more requests are taken in, and FAULT when the tables have no time for an iteration. With asynchronous scheduling
-    the batch in flight, which is the group alone too, comes first.
+    more requests are taken in, and FAULT when the tables have no time for an iteration. ``flying``: 1 with asynchronous
+    scheduling, when the first step was formed before the last batch ended (wait_for_oldest).
     """
     counts, times, own = state.replicas.counts[r], state.replicas.times[r], state.engine.counts[r]
-    flying, first = counts[IN_FLIGHT], counts[GROUP_STEP]
-    arrival = next_to_matter(state, limits, r)
-    if flying > 0:
-        slot = own[OLDEST]
-        count_held(state, limits, r, state.engine.batch_end[r, slot])
-        times[CLOCK] = state.engine.batch_end[r, slot]
-        counts[IN_FLIGHT] = 0
-        end_group(state, cost, r, slot)
-    own[OLDEST] = state.cursor[SLOT] = own[UNANNOUNCED] = own[IDLE_CALL] = counts[FORM_DUE] = 0
+    arrival, logging = next_to_matter(state, limits, r), state.log.start.size > 0
+    own[OLDEST] = state.cursor[SLOT] = own[IDLE_CALL] = counts[FORM_DUE] = 0
     own[RESTARTS_BEFORE_TOKEN] = counts[RESTARTS]
-    # The step that is formed after these must find room as well.
-    most = steps_with_room(state, limits, r) - 1
-    if state.log.start.size > 0:
-        most = min(most, state.log.start.size - state.cursor[LOGGED] - 1)
-    code = fast_forward(state, cost, limits, r, arrival, most, True)
-    own[CALLS] += counts[GROUP_STEP] - first
-    if code == Exit.FAULT:
-        return Exit.FAULT
-    last = counts[GROUP_STEP]
-    if code == Exit.FORM:
-        _stay_in_flight(state, r)
-        last += 1
-    else:
+    taken = growth_due(state, limits, r) if flying > 0 else 0
+    counts[FREE] += taken
+    steps = steps_ahead(state, limits, r)
+    while True:
+        own[UNANNOUNCED] = 0
+        free, first, taken = counts[FREE] - taken, counts[GROUP_STEP], 0
+        most = min(steps, state.log.start.size - state.cursor[LOGGED] - 1) if logging else steps
+        code = fast_forward(state, cost, limits, r, arrival, most, True)
+        own[CALLS] += counts[GROUP_STEP] - first
+        if code == Exit.FAULT:
+            return Exit.FAULT
+        last = counts[GROUP_STEP]
+        if code == Exit.FORM:
+            _stay_in_flight(state, r)
+            last += 1
+        if limits.engine.prefix_caching:
+            number = free - counts[FREE]
+            counts[FREE] = free
+            take_free(state, limits, r, number)
+            cache_in_order(state, limits, r, first, last, flying, 0)
+        if code == Exit.FORM or counts[GROUP_STEP] < state.replicas.heap[r, 0] >> ID_BITS:
+            break
+        finish_members(state, cost.fastsim.skew, limits, r, flying)
+        log_is_short = logging and state.cursor[LOGGED] + 2 > state.log.start.size
+        if counts[GROUP] == 0 or times[CLOCK] >= arrival or state.cursor[LEFT] <= 0 or log_is_short:
+            break
+        steps = steps_ahead(state, limits, r)
+        if steps < 1:
+            break
+    if code == Exit.ENDED:
         state.replicas.stage_end[r, 0] = times[CLOCK]
-    if limits.engine.prefix_caching:
-        take_blocks_in_order(state, limits, r, first, last, flying, 0)
     if flying > 0:
         counts[FORM_DUE] = code == Exit.FORM
         return code

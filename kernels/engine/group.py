@@ -1,21 +1,25 @@
 """The steady decodes of the vllm_v1 policy as a group: each call of the scheduler gives each member one token.
 
 So the progress of a member is implicit, as in group.py: ``processed`` holds the tokens that had been scheduled for it
-at the group's step 0. A heap orders the members by the step that yields their last token. A request joins when it is to
-decode for more than one step, and leaves before its last step; what runs besides the group is listed request by
-request. Members stand in the order in which they were admitted. When blocks or the budget are so short that the order
-decides who gets them, all members leave.
+at the group's step 0. A heap orders the members by the step after that which yields their last token. A request joins
+when it is to decode for more than one step. It leaves before its last step, unless the group runs alone beyond that
+(ahead.py); what runs besides the group is listed request by request. Members stand in the order in which they were
+admitted. When blocks or the budget are so short that the order decides who gets them, all members leave.
 
 With asynchronous scheduling the batch before is in flight when a batch is formed. Who leaves the group is listed in it.
 """
 
 from .._jit import inlined
 from ..accounts.breakdown import DECODE_HOST, DECODE_WAIT, OTHER_WORK, detailed
-from ..iterations.group import ID_BITS, ID_MASK, LOWEST
+from ..iterations.group import ID_BITS, ID_MASK, LOWEST, growth_due
 from ..iterations.heap import pop, push
 from ..memory.blocks import blocks_for
+from ..memory.followers import finish
+from ..memory.paged import give_up_blocks
 from ..state import (
     CHUNKED,
+    CLOCK,
+    FREE,
     GROUP,
     GROUP_KV,
     GROUP_STEP,
@@ -29,13 +33,15 @@ from ..state import (
     NUM_LISTED,
     NUM_RESIDENTS,
     OTHER,
+    PEAK,
     RUNNING,
     WORK,
     WORK_LOW,
     Limits,
     State,
 )
-from .state import CALLS, DECODE, FIRST_OF_PHASE, LAST_OF_PHASE, MEMBER, NEW, NEWEST, OLDEST, OUTSIDE
+from .group_blocks import link, unlink
+from .state import CALLS, DECODE, LATEST_FINISH, MEMBER, NEW, NEWEST, OLDEST, OUTSIDE, UNANNOUNCED, UNFORESEEN
 
 
 @inlined
@@ -50,11 +56,14 @@ def add_sums(state: State, r: int, request: int, sign: float) -> None:
 
 
 @inlined
-def is_steady(state: State, r: int, request: int) -> bool:
-    """Whether a running request got a token in the last call, and is to decode for at least two more steps."""
+def is_steady(state: State, call: int, request: int) -> bool:
+    """Whether a running request got a token in the last call, and is to decode for at least two more steps.
+
+    ``call``: the number of the call that forms the next step, counted from 1.
+    """
     requests, engine = state.requests, state.engine
     decodes = requests.processed[request] >= requests.prefill[request]
-    newest = engine.last_call[request] == engine.counts[r, CALLS] - 1
+    newest = engine.last_call[request] == call - 1
     return bool(decodes and newest and requests.total[request] - requests.processed[request] > 2)
 
 
@@ -63,7 +72,10 @@ def join(state: State, limits: Limits, r: int, request: int) -> None:
     """Add a running request to the group, before its next step is formed."""
     requests, engine, counts, own = state.requests, state.engine, state.replicas.counts[r], state.engine.counts[r]
     step, computed = counts[GROUP_STEP], int(requests.processed[request])
-    push(state.replicas.heap[r], counts[GROUP], ((step + requests.total[request] - 2 - computed) << ID_BITS) | request)
+    finish_step = step + requests.total[request] - 1 - computed
+    push(state.replicas.heap[r], counts[GROUP], (finish_step << ID_BITS) | request)
+    own[LATEST_FINISH] = max(own[LATEST_FINISH], finish_step)
+    own[UNFORESEEN] += engine.limit[request] > requests.total[request]
     counts[GROUP] += 1
     counts[GROUP_KV] += computed + 1
     requests.processed[request] = computed - step
@@ -72,7 +84,7 @@ def join(state: State, limits: Limits, r: int, request: int) -> None:
     phase = (step - computed) % limits.block_size
     state.replicas.growth[r, phase] += 1
     if limits.engine.prefix_caching:
-        _link(state, r, phase, request)
+        link(state, r, phase, request)
     state.replicas.chunked[r, counts[CHUNKED]] = request
     counts[CHUNKED] += 1
     if counts[IN_FLIGHT] > 0:
@@ -83,56 +95,34 @@ def join(state: State, limits: Limits, r: int, request: int) -> None:
 
 
 @inlined
-def _link(state: State, r: int, phase: int, request: int) -> None:
-    """Add a member to the list of its phase, in order of admission."""
-    engine, ends = state.engine, state.engine.phases[r, phase]
-    before = int(ends[LAST_OF_PHASE])
-    while before != NONE and engine.order[before] > engine.order[request]:
-        before = int(engine.left[before])
-    after = int(ends[FIRST_OF_PHASE]) if before == NONE else int(engine.right[before])
-    engine.left[request], engine.right[request] = before, after
-    if before == NONE:
-        ends[FIRST_OF_PHASE] = request
-    else:
-        engine.right[before] = request
-    if after == NONE:
-        ends[LAST_OF_PHASE] = request
-    else:
-        engine.left[after] = request
-
-
-@inlined
-def _unlink(state: State, r: int, phase: int, request: int) -> None:
-    """Take a member out of the list of its phase."""
-    engine, ends = state.engine, state.engine.phases[r, phase]
-    before, after = engine.left[request], engine.right[request]
-    if before == NONE:
-        ends[FIRST_OF_PHASE] = after
-    else:
-        engine.right[before] = after
-    if after == NONE:
-        ends[LAST_OF_PHASE] = before
-    else:
-        engine.left[after] = before
-
-
-@inlined
-def _leave(state: State, limits: Limits, r: int, request: int, late: int) -> None:
-    """Make a member a running request that is listed, as it is before the next step is formed.
-
-    ``late``: 1 where the batch in flight has ended already, though the step is formed as if it had not.
-    """
+def _take_first(state: State, limits: Limits, r: int) -> int:
+    """Take the member that finishes first out of the group; returns it."""
     requests, engine, counts = state.requests, state.engine, state.replicas.counts[r]
+    heap = state.replicas.heap[r]
+    request = int(heap[0] & ID_MASK)
+    pop(heap, counts[GROUP])
     relative = int(requests.processed[request])
-    computed, flying = relative + counts[GROUP_STEP], counts[IN_FLIGHT] + late
+    computed = relative + counts[GROUP_STEP]
     requests.processed[request] = computed
     requests.blocks[request] = blocks_for(computed, limits.block_size)
     phase = -relative % limits.block_size
     state.replicas.growth[r, phase] -= 1
     if limits.engine.prefix_caching:
-        _unlink(state, r, phase, request)
+        unlink(state, limits, r, phase, request, computed)
     counts[GROUP] -= 1
     counts[GROUP_KV] -= computed + 1
+    engine.counts[r, UNFORESEEN] -= engine.limit[request] > requests.total[request]
+    return request
+
+
+@inlined
+def _leave(state: State, r: int, request: int, late: int) -> None:
+    """Make a request that was a member a running one that is listed, as it is before the next step is formed.
+
+    ``late``: 1 where the batch in flight has ended already, though the step is formed as if it had not.
+    """
+    requests, engine, counts = state.requests, state.engine, state.replicas.counts[r]
+    computed, flying = int(requests.processed[request]), counts[IN_FLIGHT] + late
     is_new = engine.member[request] == NEW
     engine.member[request] = OUTSIDE
     engine.last_call[request] = engine.counts[r, CALLS] - 1
@@ -145,6 +135,38 @@ def _leave(state: State, limits: Limits, r: int, request: int, late: int) -> Non
         if counts[IN_FLIGHT] > 0:
             _list_in_flight(state, r, request)
     _insert_running(state, r, request)
+
+
+@inlined
+def finish_members(state: State, skew: float, limits: Limits, r: int, flying: int) -> None:
+    """Finish the members that got their last token in the step that has just ended, in which the group ran alone.
+
+    ``flying``: 1 where the next step was formed before, so that its blocks are taken before theirs are free.
+    """
+    requests, engine, counts, now = (
+        state.requests,
+        state.engine,
+        state.replicas.counts[r],
+        state.replicas.times[r, CLOCK],
+    )
+    longest_left = False
+    while counts[GROUP] > 0 and state.replicas.heap[r, 0] >> ID_BITS == counts[GROUP_STEP]:
+        request = _take_first(state, limits, r)
+        computed = requests.processed[request]
+        longest_left = longest_left or computed - counts[GROUP_STEP] + 1 == counts[LONGEST]
+        engine.member[request] = OUTSIDE
+        engine.cached_blocks[request] = computed // limits.block_size
+        engine.known[request] = computed + 1
+        requests.last_token_at[request] = now
+        add_sums(state, r, request, 1.0)
+        if flying > 0:
+            used = limits.num_blocks - counts[FREE] + growth_due(state, limits, r)
+            counts[PEAK] = max(counts[PEAK], used)
+        give_up_blocks(state, limits, r, request, False)
+        engine.counts[r, UNANNOUNCED] = 1
+        finish(state, r, request, now)
+    if longest_left and skew > 0.0:
+        _find_longest(state, r)
 
 
 @inlined
@@ -179,18 +201,25 @@ def leave(state: State, skew: float, limits: Limits, r: int, everyone: bool, lat
     ``skew``: of FastsimTables. ``late``: as for _leave.
     """
     counts, heap, longest_left = state.replicas.counts[r], state.replicas.heap[r], False
-    while counts[GROUP] > 0 and (everyone or heap[0] >> ID_BITS == counts[GROUP_STEP]):
-        request = int(heap[0] & ID_MASK)
-        pop(heap, counts[GROUP])
-        longest_left = longest_left or state.requests.processed[request] + 1 == counts[LONGEST]
-        _leave(state, limits, r, request, late)
+    while counts[GROUP] > 0 and (everyone or heap[0] >> ID_BITS == counts[GROUP_STEP] + 1):
+        request = _take_first(state, limits, r)
+        relative = state.requests.processed[request] - counts[GROUP_STEP]
+        longest_left = longest_left or relative + 1 == counts[LONGEST]
+        _leave(state, r, request, late)
     if everyone:
         counts[GROUPED] = counts[GROUP_KV] = counts[CHUNKED] = 0
     elif longest_left and skew > 0.0:
-        counts[LONGEST] = LOWEST
-        _close_up(state, r)
-        for i in range(counts[CHUNKED]):
-            counts[LONGEST] = max(counts[LONGEST], state.requests.processed[state.replicas.chunked[r, i]] + 1)
+        _find_longest(state, r)
+
+
+@inlined
+def _find_longest(state: State, r: int) -> None:
+    """Find the longest member, after the one that was has left."""
+    counts = state.replicas.counts[r]
+    counts[LONGEST] = LOWEST
+    _close_up(state, r)
+    for i in range(counts[CHUNKED]):
+        counts[LONGEST] = max(counts[LONGEST], state.requests.processed[state.replicas.chunked[r, i]] + 1)
 
 
 @inlined
@@ -205,16 +234,16 @@ def _close_up(state: State, r: int) -> None:
 
 
 @inlined
-def join_steady(state: State, limits: Limits, r: int) -> None:
-    """Let all running requests join that may."""
+def join_steady(state: State, limits: Limits, r: int, call: int) -> None:
+    """Let all running requests join that may; ``call``: as for is_steady."""
     counts, running, left = state.replicas.counts[r], state.replicas.running[r], 0
     if not counts[GROUPED]:
         counts[GROUPED] = 1
         counts[LONGEST] = LOWEST
-        state.engine.counts[r, NEWEST] = NONE
+        state.engine.counts[r, NEWEST] = state.engine.counts[r, LATEST_FINISH] = NONE
     for i in range(counts[RUNNING]):
         request = running[i]
-        if is_steady(state, r, request):
+        if is_steady(state, call, request):
             if counts[CHUNKED] == state.replicas.chunked.shape[1]:
                 _close_up(state, r)
             join(state, limits, r, request)

@@ -1,56 +1,103 @@
-"""The blocks that the group of vLLM V1 takes in a step, or in many, in the order of the engine."""
+"""The blocks that the group of vLLM V1 takes and caches in a step, or in many.
+
+Blocks that no other request can find are only counted. Members with blocks that others may have as well are linked, by
+the step modulo the block size in which they need a block, so that these blocks become findable in the engine's order.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._jit import apart, inlined
-from ..memory.block_pool import pop_free
 from ..memory.paged import register_full
-from ..state import FREE, NONE, Limits, State
-from .state import FIRST_OF_PHASE
+from ..state import NONE, Limits, State
+from .state import FIRST_OF_PHASE, FLYING_BEFORE, LAST_OF_PHASE, LINKED, UNLINKED
 
 Ints = NDArray[np.int32]
 Longs = NDArray[np.int64]
 
 
 @inlined
-def take_blocks_in_order(state: State, limits: Limits, r: int, first: int, last: int, flying: int, listed: int) -> None:
-    """Give members their blocks of the steps from ``first`` up to, but not including, ``last``, in order of admission.
+def link(state: State, r: int, phase: int, request: int) -> None:
+    """Add a member to the list of its phase, in order of admission, if others may have blocks that it fills."""
+    engine, ends = state.engine, state.engine.phases[r, phase]
+    if engine.hash_start[request + 1] - engine.hash_start[request] <= engine.cached_blocks[request]:
+        engine.left[request] = UNLINKED
+        return
+    engine.counts[r, LINKED] += 1
+    before = int(ends[LAST_OF_PHASE])
+    while before != NONE and engine.order[before] > engine.order[request]:
+        before = int(engine.left[before])
+    after = int(ends[FIRST_OF_PHASE]) if before == NONE else int(engine.right[before])
+    engine.left[request], engine.right[request] = before, after
+    if before == NONE:
+        ends[FIRST_OF_PHASE] = request
+    else:
+        engine.right[before] = request
+    if after == NONE:
+        ends[LAST_OF_PHASE] = request
+    else:
+        engine.left[after] = request
 
-    The number of free blocks has been reduced by them before. In the first step, the first ``listed`` running requests
-    get blocks too, for the tokens in scratch. ``flying``: batches in flight while each step was formed.
+
+@inlined
+def unlink(state: State, limits: Limits, r: int, phase: int, request: int, computed: int) -> None:
+    """Take a member with ``computed`` tokens out of the list of its phase, and count its cached blocks."""
+    engine, ends = state.engine, state.engine.phases[r, phase]
+    full = (computed - int(engine.counts[r, FLYING_BEFORE])) // limits.block_size
+    engine.cached_blocks[request] = max(engine.cached_blocks[request], full)
+    before, after = engine.left[request], engine.right[request]
+    if before == UNLINKED:
+        return
+    engine.counts[r, LINKED] -= 1
+    if before == NONE:
+        ends[FIRST_OF_PHASE] = after
+    else:
+        engine.right[before] = after
+    if after == NONE:
+        ends[LAST_OF_PHASE] = before
+    else:
+        engine.left[after] = before
+
+
+@inlined
+def cache_in_order(state: State, limits: Limits, r: int, first: int, last: int, flying: int, listed: int) -> None:
+    """Cache what becomes full in the steps from ``first`` up to, but not including, ``last``, in order of admission.
+
+    ``flying``: batches in flight while each step was formed. In the first step, the first ``listed`` running requests
+    fill blocks too, with the tokens in scratch.
     """
-    engine, requests = state.engine, state.requests
-    taken = _take_in_order(
-        engine.phases[r],
-        engine.order,
-        engine.right,
-        engine.row,
-        engine.table[r],
-        engine.blocks[r],
-        engine.block_hash[r],
-        engine.next_alike[r],
-        engine.buckets[r],
-        engine.counts[r],
-        engine.hash_start,
-        engine.hashes,
-        engine.registered,
-        engine.known,
-        requests.processed,
-        requests.blocks,
-        state.replicas.running[r],
-        state.scratch[0],
-        limits.block_size,
-        first,
-        last,
-        flying,
-        listed,
-    )
-    state.replicas.counts[r, FREE] -= taken
+    engine = state.engine
+    engine.counts[r, FLYING_BEFORE] = flying
+    if engine.counts[r, LINKED] > 0 or listed > 0:
+        _cache_in_order(
+            engine.phases[r],
+            engine.order,
+            engine.right,
+            engine.row,
+            engine.table[r],
+            engine.blocks[r],
+            engine.block_hash[r],
+            engine.next_alike[r],
+            engine.buckets[r],
+            engine.counts[r],
+            engine.hash_start,
+            engine.hashes,
+            engine.findable,
+            engine.cached_blocks,
+            engine.known,
+            state.requests.processed,
+            state.replicas.running[r],
+            state.scratch[0],
+            limits.block_size,
+            first,
+            last,
+            flying,
+            listed,
+        )
 
 
 @apart
-def _take_in_order(
+def _cache_in_order(
     phases: Ints,
     order: Ints,
     right: Ints,
@@ -63,10 +110,10 @@ def _take_in_order(
     own: Longs,
     hash_start: Longs,
     hashes: Longs,
-    registered: Ints,
+    findable: Ints,
+    cached: Ints,
     known: Ints,
     processed: Ints,
-    held: Ints,
     running: Ints,
     chunks: Longs,
     block_size: int,
@@ -74,39 +121,31 @@ def _take_in_order(
     last: int,
     flying: int,
     listed: int,
-) -> int:
-    """The same in arrays; returns how many blocks the running requests have taken."""
-    taken, place = 0, 0
+) -> None:
+    """The same in arrays."""
+    place = 0
     for step in range(first, last):
-        taker, filler = int(phases[step % block_size, FIRST_OF_PHASE]), NONE
+        # Members that begin a block, and those whose last block becomes full now if its newest token is known.
+        beginner, filler = int(phases[step % block_size, FIRST_OF_PHASE]), NONE
         if flying == 0 and block_size > 1:
-            filler = int(phases[(step + 1) % block_size, FIRST_OF_PHASE])  # the last block becomes full in this step
-        while taker != NONE or filler != NONE or place < listed:
-            request = taker
+            filler = int(phases[(step + 1) % block_size, FIRST_OF_PHASE])
+        while beginner != NONE or filler != NONE or place < listed:
+            request = beginner
             if request == NONE or (filler != NONE and order[filler] < order[request]):
                 request = filler
             if place < listed and (request == NONE or order[running[place]] < order[request]):
                 request = int(running[place])
-                tokens = int(processed[request] + chunks[place])
+                full = min(int(processed[request] + chunks[place]), int(known[request])) // block_size
+                cached[request] = max(cached[request], full)
                 place += 1
-                need, full = (tokens + block_size - 1) // block_size, min(tokens, int(known[request])) // block_size
-                if need > held[request]:
-                    row = table[rows[request]]
-                    pop_free(blocks, block_hash, next_alike, buckets, own, row, held[request], need)
-                    taken += need - held[request]
-                    held[request] = need
             else:
-                computed = int(processed[request]) + step
-                if request == taker:
-                    i = computed // block_size
-                    pop_free(blocks, block_hash, next_alike, buckets, own, table[rows[request]], i, i + 1)
-                    taker = int(right[taker])
+                full = (int(processed[request]) + step + 1 - flying) // block_size
+                if request == beginner:
+                    beginner = int(right[beginner])
                 else:
                     filler = int(right[filler])
-                full = (computed + 1 - flying) // block_size
-            if full > registered[request]:
+            if full > findable[request]:
                 row = table[rows[request]]
                 register_full(
-                    blocks, block_hash, next_alike, buckets, hash_start, hashes, registered, request, row, full
+                    blocks, block_hash, next_alike, buckets, own, hash_start, hashes, findable, request, row, full
                 )
-    return taken

@@ -31,7 +31,7 @@ from ..state import (
     Limits,
     State,
 )
-from .state import IDLE_CALL, OLDEST, UNANNOUNCED, WITH_WORK
+from .state import AHEAD, IDLE_CALL, OLDEST, UNANNOUNCED, WITH_WORK
 
 
 @inlined
@@ -46,6 +46,8 @@ def next_event(state: State, cost: Cost, limits: Limits) -> int:
         return Exit.BUDGET
     while True:
         if counts[FORM_DUE]:
+            if own[AHEAD]:
+                return Exit.FORM
             if times[CLOCK] >= state.moments[HORIZON] or held(state, times[CLOCK]):
                 return Exit.UNTIL
             arrive(state, r, times[CLOCK])

@@ -3,10 +3,10 @@
 from .._jit import inlined
 from ..iterations.group import growth_due
 from ..memory.blocks import blocks_for
-from ..memory.paged import cache_full_blocks, take_blocks
+from ..memory.paged import cache_full_blocks, take_blocks, take_free
 from ..state import FREE, GROUP, GROUP_STEP, IN_FLIGHT, PEAK, REPLICA, RUNNING, SLOT, Limits, State
 from .chunks import cut, threshold_of, tokens_due
-from .group_blocks import take_blocks_in_order
+from .group_blocks import cache_in_order
 from .preemption import make_room
 from .state import NEWEST
 
@@ -50,8 +50,7 @@ def form_beside(state: State, limits: Limits, late: int) -> tuple[int, int]:
     engine, running, computed = state.engine, state.replicas.running[r], state.requests.processed
     members, tokens, chunks = state.batches.request[r, slot], state.batches.tokens[r, slot], state.scratch[0]
     size, budget, threshold = 0, limits.max_num_batched_tokens - counts[GROUP], threshold_of(state, limits, r)
-    growth = growth_due(state, limits, r)
-    need, newest = growth, engine.counts[r, NEWEST]
+    need, newest = growth_due(state, limits, r), engine.counts[r, NEWEST]
     for place in range(counts[RUNNING]):
         request = int(running[place])
         due = cut(tokens_due(state, limits, r, request), threshold)
@@ -66,12 +65,12 @@ def form_beside(state: State, limits: Limits, late: int) -> tuple[int, int]:
             size += 1
     if budget < 0 or need > counts[FREE]:
         return -1, 0
-    counts[FREE] -= growth
+    take_free(state, limits, r, need)
+    for i in range(size):
+        held = int(computed[members[i]]) + int(tokens[i])
+        state.requests.blocks[members[i]] = max(state.requests.blocks[members[i]], blocks_for(held, limits.block_size))
     if limits.engine.prefix_caching:
         step = counts[GROUP_STEP]
-        take_blocks_in_order(state, limits, r, step, step + 1, counts[IN_FLIGHT] + late, counts[RUNNING])
-    else:
-        for i in range(size):
-            take_blocks(state, limits, r, members[i], int(computed[members[i]]) + int(tokens[i]))
+        cache_in_order(state, limits, r, step, step + 1, counts[IN_FLIGHT] + late, counts[RUNNING])
     counts[PEAK] = max(counts[PEAK], limits.num_blocks - counts[FREE])
     return size, budget

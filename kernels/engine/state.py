@@ -25,28 +25,38 @@ Longs = NDArray[np.int64]
     ADMISSIONS,  # requests admitted so far
     NEWEST,  # the latest admission of those that have joined the group
     REFUSED,  # 1 when the first waiting request will be refused as long as none finishes
+    LATEST_FINISH,  # the largest step by which the heap has ordered a member since the group began
+    UNFORESEEN,  # members that end before the engine expects them to
+    AHEAD,  # 1 when the group's next step is formed, and runs alone once the batch in flight has ended
+    LINKED,  # members of the group that are in the list of a phase
+    FLYING_BEFORE,  # batches in flight when the last step of the group was formed
+    ENTRIES_USED,  # rows of Engine.blocks that have been in use
+    SPARE,  # the first of these that is not in use, NONE without one
     HITS_BEFORE,  # tokens found in the cache before the last formation of a batch with tokens
     FOR_PREFILLS,  # preemptions that made room for a chunk of a prefill; all others made room for a decode
     OUTRANKED,  # preemptions of a request with a lower priority than the one that they made room for
     RESTARTS_BEFORE_TOKEN,  # preemptions before requests were last given an output token
     NUM_ENGINE_COUNTS,
-) = range(19)
+) = range(26)
 
 # Columns of Engine.phases.
 FIRST_OF_PHASE, LAST_OF_PHASE = range(2)
 
+# Engine.left of a member that is in no list of a phase.
+UNLINKED = -2
+
 # Columns of Engine.blocks; row num_blocks is the end of the list of free blocks, before its first and after its last.
 (
-    AFTER,  # the next free block
-    BEFORE,  # the free block before
-    REFERENCES,  # requests that hold the block
-    CACHED,  # UNCACHED, PRIVATE or INDEXED
+    AFTER,  # the next free entry, or the next that is not in use
+    BEFORE,  # the free entry before
+    NUMBER,  # requests that hold a block that can be found; blocks of a run
+    KIND,  # UNCACHED, CACHED or INDEXED
     NUM_BLOCK_COLUMNS,
 ) = range(5)
 
-# A block that is full is cached. Where only the request itself can ever find it, it is not in the index until the
-# request is preempted.
-UNCACHED, PRIVATE, INDEXED = range(3)
+# A run of free blocks: those that are full of a request's own tokens are CACHED, as it may be preempted and resume, but
+# not in the index, as it has finished. A block in the index is an entry of its own.
+UNCACHED, CACHED, INDEXED = range(3)
 
 
 class EngineLimits(NamedTuple):
@@ -102,7 +112,8 @@ class Engine(NamedTuple):
     in_batches: Ints  # [N] batches in flight that have the request
     last_call: Longs  # [N] the last call of the scheduler in which the request was given its newest token
     cached: Ints  # [N] tokens found in the cache at the first admission
-    registered: Ints  # [N] of its blocks, how many are full and so can be found by others
+    cached_blocks: Ints  # [N] of its blocks, how many are full of known tokens and so cached
+    findable: Ints  # [N] of these, how many are in the index
     row: Ints  # [N] row of the block tables, NONE without one
     hash_start: Longs  # [N + 1] first hash of each request
     hashes: Longs  # [H] identity of the blocks of each request; equal where all tokens up to there are equal
@@ -118,9 +129,9 @@ class Engine(NamedTuple):
     batch_end: Floats  # [R, D] s, when it leaves the last
     counted: Floats  # [R] s, up to when running requests and KV blocks are counted
     counts: Longs  # [R, NUM_ENGINE_COUNTS]
-    blocks: Ints  # [R, K + 1, NUM_BLOCK_COLUMNS]
+    blocks: Ints  # [R, K + 1, NUM_BLOCK_COLUMNS] blocks that can be found, and runs of free ones that cannot
     block_hash: Longs  # [R, K] identity of the tokens up to the end of a block in the index
     next_alike: Ints  # [R, K] the next block in the same of Engine.buckets, NONE when it is the last
     buckets: Ints  # [R, number of buckets] first cached block of a bucket of hashes, NONE when it is empty
-    table: Ints  # [R, W, M] blocks of each row, in order of tokens
+    table: Ints  # [R, W, M] blocks of each row that can be found, in order of tokens
     rows: Ints  # [R, W] rows that no request has

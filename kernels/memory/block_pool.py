@@ -1,16 +1,20 @@
-"""The KV blocks of a replica one by one: which are free, in which order, and which tokens the others can find in them.
+"""The KV blocks of a replica with prefix caching: which are free, in which order, and what can be found in them.
 
 Free blocks are a list, and blocks are taken from its front. A block that is full is cached: it can be found by the
 identity of all tokens up to its end, and stays so when it is freed, until it is taken for other tokens. Cached blocks
 are found by way of an index of buckets; of blocks with the same tokens, the one that was cached first is found. This is
 how vLLM V1's BlockPool works (0.11 to 0.33), where a block's identity is a chain of hashes.
+
+Blocks that no other request can find are all alike, so that only their number counts: a request holds so many of them,
+and in the list of free blocks those that stand one after the other are one entry, a run. A block that can be found is
+an entry of its own, held or free.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._jit import apart
-from ..engine.state import AFTER, BEFORE, CACHED, EVICTED, INDEXED, PRIVATE, REFERENCES, UNCACHED
+from ..engine.state import AFTER, BEFORE, CACHED, ENTRIES_USED, EVICTED, INDEXED, KIND, NUMBER, REFUSED, SPARE, UNCACHED
 from ..state import NONE
 
 Ints = NDArray[np.int32]
@@ -27,19 +31,34 @@ def lookup(block_hash: Longs, next_alike: Ints, buckets: Ints, identity: int) ->
 
 
 @apart
-def register(blocks: Ints, block_hash: Longs, next_alike: Ints, buckets: Ints, block: int, identity: int) -> None:
-    """Make the tokens of a full block findable."""
-    blocks[block, CACHED] = INDEXED
+def _new_entry(entries: Ints, own: Longs) -> int:
+    """An entry that is not in use."""
+    entry = own[SPARE]
+    if entry == NONE:
+        entry = own[ENTRIES_USED]
+        own[ENTRIES_USED] += 1
+    else:
+        own[SPARE] = entries[entry, AFTER]
+    return int(entry)
+
+
+@apart
+def register(entries: Ints, block_hash: Longs, next_alike: Ints, buckets: Ints, own: Longs, identity: int) -> int:
+    """Make the tokens of a full block that a request holds findable; returns the block's entry."""
+    block = _new_entry(entries, own)
+    entries[block, KIND], entries[block, NUMBER] = INDEXED, 1
     block_hash[block] = identity
     next_alike[block] = NONE
+    own[REFUSED] = 0  # the first waiting request may find it
     bucket = identity & (buckets.size - 1)
     last = buckets[bucket]
     if last == NONE:
         buckets[bucket] = block
-        return
+        return block
     while next_alike[last] != NONE:
         last = next_alike[last]
     next_alike[last] = block
+    return block
 
 
 @apart
@@ -56,80 +75,80 @@ def _evict(block_hash: Longs, next_alike: Ints, buckets: Ints, block: int) -> No
 
 
 @apart
-def pop_free(
-    blocks: Ints, block_hash: Longs, next_alike: Ints, buckets: Ints, counts: Longs, row: Ints, first: int, last: int
-) -> None:
-    """Fill places [first, last) of a row of the block table with the first free blocks; there must be so many.
-
-    What they held so far can no longer be found.
-    """
-    end = blocks.shape[0] - 1
-    block = blocks[end, AFTER]
-    for place in range(first, last):
-        if blocks[block, CACHED] != UNCACHED:
-            if blocks[block, CACHED] == INDEXED:
-                _evict(block_hash, next_alike, buckets, block)
-            blocks[block, CACHED] = UNCACHED
-            counts[EVICTED] += 1
-        blocks[block, REFERENCES] = 1
-        row[place] = block
-        block = blocks[block, AFTER]
-    blocks[end, AFTER] = block
-    blocks[block, BEFORE] = end
+def pop_free(entries: Ints, block_hash: Longs, next_alike: Ints, buckets: Ints, own: Longs, number: int) -> None:
+    """Take the first ``number`` free blocks; there must be so many. What they held can no longer be found."""
+    end = entries.shape[0] - 1
+    entry = entries[end, AFTER]
+    while number > 0:
+        if entries[entry, KIND] == INDEXED:
+            _evict(block_hash, next_alike, buckets, entry)
+            taken = 1
+        else:
+            taken = min(number, entries[entry, NUMBER])
+        if entries[entry, KIND] != UNCACHED:
+            own[EVICTED] += taken
+        number -= taken
+        if entries[entry, KIND] != INDEXED and taken < entries[entry, NUMBER]:
+            entries[entry, NUMBER] -= taken
+            break
+        after = entries[entry, AFTER]
+        entries[entry, AFTER] = own[SPARE]
+        own[SPARE] = entry
+        entry = after
+    entries[end, AFTER] = entry
+    entries[entry, BEFORE] = end
 
 
 @apart
-def share(blocks: Ints, block: int) -> bool:
+def share(entries: Ints, block: int) -> bool:
     """Hold a cached block for one more request; returns whether it was free."""
-    was_free = blocks[block, REFERENCES] == 0
+    was_free = entries[block, NUMBER] == 0
     if was_free:
-        before, after = blocks[block, BEFORE], blocks[block, AFTER]
-        blocks[before, AFTER] = after
-        blocks[after, BEFORE] = before
-    blocks[block, REFERENCES] += 1
+        before, after = entries[block, BEFORE], entries[block, AFTER]
+        entries[before, AFTER] = after
+        entries[after, BEFORE] = before
+    entries[block, NUMBER] += 1
     return bool(was_free)
 
 
 @apart
-def give_back(blocks: Ints, row: Ints, number: int, shared: int, full: int, unhashed_first: int) -> int:
-    """Give up the first ``number`` blocks of a row of the block table, the last one first; returns how many get free.
-
-    Those at places [shared, full) are cached, though not in the index unless they are already. Freed blocks go to the
-    end of the free list. With ``unhashed_first`` those that are not cached go to its front instead.
-    """
-    end, freed = blocks.shape[0] - 1, 0
-    last = blocks[end, BEFORE]
-    for i in range(number - 1, -1, -1):
-        block = row[i]
-        blocks[block, REFERENCES] -= 1
-        if blocks[block, REFERENCES] > 0:
-            continue
-        freed += 1
-        if shared <= i < full and blocks[block, CACHED] == UNCACHED:
-            blocks[block, CACHED] = PRIVATE
-        if unhashed_first and blocks[block, CACHED] == UNCACHED:
-            after = block if last == end else blocks[end, AFTER]
-            if last == end:
-                last = block
-            else:
-                blocks[block, AFTER] = after
-                blocks[after, BEFORE] = block
-            blocks[block, BEFORE] = end
-            blocks[end, AFTER] = block
-        else:
-            blocks[last, AFTER] = block
-            blocks[block, BEFORE] = last
-            last = block
-    blocks[last, AFTER] = end
-    blocks[end, BEFORE] = last
-    return freed
+def _insert(entries: Ints, before: int, entry: int) -> None:
+    """Put an entry in the list of free blocks, behind another."""
+    after = entries[before, AFTER]
+    entries[entry, BEFORE], entries[entry, AFTER] = before, after
+    entries[before, AFTER] = entries[after, BEFORE] = entry
 
 
 @apart
-def index_private(
-    blocks: Ints, block_hash: Longs, next_alike: Ints, buckets: Ints, row: Ints, first: int, full: int, private: int
-) -> None:
-    """Put the private blocks of a request that is preempted, at places [first, full) of its row, in the index."""
-    for place in range(first, full):
-        if blocks[row[place], CACHED] == UNCACHED:
-            register(blocks, block_hash, next_alike, buckets, row[place], private - place)
+def _free_run(entries: Ints, own: Longs, kind: int, number: int, first: int) -> None:
+    """Put blocks that cannot be found at the end of the list of free ones, or at its front with ``first``."""
+    if number == 0:
+        return
+    end = entries.shape[0] - 1
+    neighbour = entries[end, AFTER] if first else entries[end, BEFORE]
+    if neighbour != end and entries[neighbour, KIND] == kind:
+        entries[neighbour, NUMBER] += number
+        return
+    run = _new_entry(entries, own)
+    entries[run, KIND], entries[run, NUMBER] = kind, number
+    _insert(entries, end if first else entries[end, BEFORE], run)
+
+
+@apart
+def give_back(entries: Ints, own: Longs, row: Ints, findable: int, full: int, held: int, unhashed_first: int) -> int:
+    """Give up the ``held`` blocks of a request, the last one first; returns how many get free.
+
+    The first ``findable``, which ``row`` lists, can be found; more are cached, ``full`` in all. Freed blocks go to the
+    end of the free list. With ``unhashed_first`` those that are not cached go to its front instead.
+    """
+    cached = max(full, findable)
+    _free_run(entries, own, UNCACHED, held - cached, unhashed_first)
+    _free_run(entries, own, CACHED, cached - findable, 0)
+    end, freed = entries.shape[0] - 1, held - findable
+    for place in range(findable - 1, -1, -1):
+        block = row[place]
+        entries[block, NUMBER] -= 1
+        if entries[block, NUMBER] == 0:
+            _insert(entries, entries[end, BEFORE], block)
+            freed += 1
+    return freed

@@ -8,20 +8,18 @@ computes its tokens again later. What differs between releases of vLLM is in Eng
 from .._jit import inlined, kernel, merged
 from ..cost import Cost
 from ..engine.admission import admit
-from ..engine.ahead import catch_up, next_to_matter, run_alone, steps_with_room
+from ..engine.ahead import all_finish, catch_up, next_to_matter, run_alone, steps_ahead, wait_for_oldest
 from ..engine.ending import end_batch
 from ..engine.group import join_steady, leave
 from ..engine.launch import launch
 from ..engine.loop import next_event, quiet_until
 from ..engine.running import form_beside, form_running
-from ..engine.state import CALLS, OLDEST, REFUSED, UNANNOUNCED
+from ..engine.state import AHEAD, CALLS, LINKED, OLDEST, REFUSED, UNANNOUNCED
 from ..exits import Exit
-from ..iterations.group import ID_BITS
 from ..replicas.pools import Stages, one_stage, pipeline
 from ..state import (
     FREE,
     GROUP,
-    GROUP_STEP,
     GROUPED,
     HORIZON,
     IN_FLIGHT,
@@ -49,7 +47,7 @@ def form(state: State, limits: Limits, skew: float, late: int) -> int:
     _begin_call(own)
     size, budget = -1, 0
     if counts[GROUPED] or _is_roomy(state, limits, r):
-        join_steady(state, limits, r)
+        join_steady(state, limits, r, own[CALLS])
         everyone = False
         while True:
             leave(state, skew, limits, r, everyone, late)
@@ -82,31 +80,46 @@ def _is_roomy(state: State, limits: Limits, r: int) -> bool:
 
 @inlined
 def _runs_alone(state: State, limits: Limits, r: int) -> bool:
-    """Whether the next iterations consist of the group alone."""
+    """Whether the next iterations consist of the group alone, which running requests join here that may.
+
+    With asynchronous scheduling the batch in flight may list requests that have joined, or finish with it.
+    """
     counts, own, flying = state.replicas.counts[r], state.engine.counts[r], state.replicas.counts[r, IN_FLIGHT]
-    if not counts[GROUPED] or counts[GROUP] == 0 or counts[RUNNING] > 0:
-        return False
-    if state.replicas.heap[r, 0] >> ID_BITS <= counts[GROUP_STEP] or (counts[WAITING] > 0 and not own[REFUSED]):
-        return False
-    if counts[GROUP] > limits.max_num_batched_tokens or steps_with_room(state, limits, r) < 2:
+    # What a linked member fills may be found by the first waiting request, which then fits.
+    if counts[WAITING] > 0 and (not own[REFUSED] or own[LINKED] > 0):
         return False
     log_is_short = 0 < state.log.start.size < state.cursor[LOGGED] + 2
-    if flying != limits.engine.depth - 1 or log_is_short:
+    if flying != limits.engine.depth - 1 or log_is_short or not (counts[GROUPED] or _is_roomy(state, limits, r)):
+        return False
+    if counts[RUNNING] > 0:
+        join_steady(state, limits, r, own[CALLS] + 1)
+    if counts[GROUP] == 0 or counts[GROUP] > limits.max_num_batched_tokens or steps_ahead(state, limits, r) < 1:
         return False
     if flying == 0:
-        return True
+        return bool(counts[RUNNING] == 0)
     # What comes in while the batch in flight runs is seen when the batch after the next is formed.
     end = state.engine.batch_end[r, own[OLDEST]]
-    alone = state.batches.features[r, own[OLDEST], NUM_LISTED] == 0
-    return bool(alone and end < state.moments[HORIZON] and end < next_to_matter(state, limits, r))
+    if not (end < state.moments[HORIZON] and end < next_to_matter(state, limits, r)):
+        return False
+    if state.batches.features[r, own[OLDEST], NUM_LISTED] == 0:
+        return bool(counts[RUNNING] == 0)
+    return bool(counts[WAITING] == 0 and own[LINKED] == 0 and all_finish(state, limits, r))
 
 
 @merged
 def launch_next(state: State, cost: Cost, limits: Limits, stages: Stages) -> int:
     """Form the next batch of the replica at cursor and start it; FAULT when it has no time."""
-    r, late = state.cursor[REPLICA], 0
-    if _runs_alone(state, limits, r):
-        code = run_alone(state, cost, limits, r)
+    r, late, flying = state.cursor[REPLICA], 0, 0
+    own, alone = state.engine.counts[r], state.engine.counts[r, AHEAD] > 0
+    if alone:
+        own[AHEAD], flying = 0, 1
+    elif _runs_alone(state, limits, r):
+        if state.replicas.counts[r, IN_FLIGHT] > 0:
+            wait_for_oldest(state, limits, r)
+            return Exit.FORM
+        alone = True
+    if alone:
+        code = run_alone(state, cost, limits, r, flying)
         if code != Exit.ENDED:
             return code
         late = 1

@@ -72,6 +72,7 @@ def assert_equals_twin(case: Case, log_rows: int = 4096, slice_length: int = 1 <
     caching = case.settings.enable_prefix_caching
     served = finished(lane, copy.deepcopy(case.requests))
     assert facts(served, caching) == facts(twin.requests, caching)
+    assert lane.engine.counts[0, engine_state.EVICTED] == twin.num_evicted
     if twin.outcome == "done":
         assert counts[state.FREE] == case.settings.num_blocks
     times = [request.token_times for request in twin.requests]

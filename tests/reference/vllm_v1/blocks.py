@@ -20,6 +20,7 @@ class Blocks:
         self.hash_of: dict[int, Hash] = {}
         self.blocks_with: dict[Hash, list[int]] = {}  # in order of registration
         self.table: dict[int, list[int]] = {}  # by request id
+        self.num_evicted = 0
         self.num_registered: dict[int, int] = {}  # by request id: leading blocks with a hash
 
     @property
@@ -76,6 +77,7 @@ class Blocks:
         """Forget which prefix a block holds."""
         block_hash = self.hash_of.pop(block, None)
         if block_hash is not None:
+            self.num_evicted += 1
             self.blocks_with[block_hash].remove(block)
             if not self.blocks_with[block_hash]:
                 del self.blocks_with[block_hash]

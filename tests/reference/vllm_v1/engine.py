@@ -23,6 +23,7 @@ class Outcome(NamedTuple):
     decisions: list[Decision]  # one for each schedule() call
     outcome: Ending
     preemptions: tuple[int, int] = (0, 0)  # to make room for a prefill; of requests with a lower priority
+    num_evicted: int = 0  # cached blocks that were taken for other tokens
 
 
 def simulate(requests: Sequence[Request], settings: Settings, release: Release, stage_time: StageTime) -> Outcome:
@@ -80,7 +81,7 @@ class Engine:
 
     def result(self, outcome: Ending) -> Outcome:
         counted = self.scheduler.preemptions_for_prefills, self.scheduler.preemptions_of_lower
-        return Outcome(self.requests, self.decisions, outcome, counted)
+        return Outcome(self.requests, self.decisions, outcome, counted, self.scheduler.blocks.num_evicted)
 
     @property
     def is_endless(self) -> bool:
