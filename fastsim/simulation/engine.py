@@ -110,7 +110,8 @@ def lay_out_engine(number_of_replicas: int, limits: Limits, workload: Workload, 
     hashes = np.zeros(1, np.int64), np.zeros(0, np.int64)
     if limits.engine.prefix_caching:
         hashes = _hashes(workload, limits.block_size)
-    longest = int(num_blocks.max(initial=0)) + 1
+    # Asynchronous scheduling may compute a token after the last one in every batch in flight.
+    longest = -(-(int(total.max(initial=0)) + limits.engine.depth) // limits.block_size)
     engine = _arrays(workload.num_requests, number_of_replicas, limits, arena, longest, hashes)
     engine.counts[:, state.ROOT] = NONE
     engine.counts[:, state.ROWS_FREE] = limits.max_num_seqs
@@ -134,7 +135,7 @@ def _arrays(
     longest: int,
     hashes: tuple[NDArray[np.int64], NDArray[np.int64]],
 ) -> Engine:
-    """The arrays, before anything is written; ``longest``: KV blocks of the longest request, and one."""
+    """The arrays, before anything is written; ``longest``: most KV blocks of a request."""
     pools, width, depth = replicas * limits.engine.prefix_caching, limits.max_num_seqs, limits.engine.depth
 
     def of_requests(name: str, value: int = 0) -> NDArray[np.int32]:
