@@ -33,7 +33,7 @@ from ..state import (
     State,
 )
 from .chunks import tokens_due
-from .group import finish_members
+from .group import finish_members, list_finishing
 from .group_blocks import cache_in_order
 from .state import (
     AHEAD,
@@ -147,12 +147,13 @@ def run_alone(state: State, cost: Cost, limits: Limits, r: int, flying: int) -> 
     own[RESTARTS_BEFORE_TOKEN] = counts[RESTARTS]
     taken = growth_due(state, limits, r) if flying > 0 else 0
     counts[FREE] += taken
-    steps = steps_ahead(state, limits, r)
+    steps, horizon = steps_ahead(state, limits, r), state.moments[HORIZON]
     while True:
         own[UNANNOUNCED] = 0
         free, first, taken = counts[FREE] - taken, counts[GROUP_STEP], 0
         most = min(steps, state.log.start.size - state.cursor[LOGGED] - 1) if logging else steps
         code = fast_forward(state, cost, limits, r, arrival, most, True)
+        state.moments[HORIZON] = horizon
         own[CALLS] += counts[GROUP_STEP] - first
         if code == Exit.FAULT:
             return Exit.FAULT
@@ -165,15 +166,19 @@ def run_alone(state: State, cost: Cost, limits: Limits, r: int, flying: int) -> 
             counts[FREE] = free
             take_free(state, limits, r, number)
             cache_in_order(state, limits, r, first, last, flying, 0)
-        if code == Exit.FORM or counts[GROUP_STEP] < state.replicas.heap[r, 0] >> ID_BITS:
+        if code == Exit.FORM:
+            list_finishing(state, cost.fastsim.skew, limits, r)
             break
         finish_members(state, cost.fastsim.skew, limits, r, flying)
         log_is_short = logging and state.cursor[LOGGED] + 2 > state.log.start.size
-        if counts[GROUP] == 0 or times[CLOCK] >= arrival or state.cursor[LEFT] <= 0 or log_is_short:
+        if counts[GROUP] == 0 or state.cursor[LEFT] <= 0 or log_is_short:
             break
         steps = steps_ahead(state, limits, r)
-        if steps < 1:
+        if steps < 1 or (flying == 0 and times[CLOCK] >= arrival):
             break
+        if times[CLOCK] >= arrival:
+            # The next batch was formed before: it is launched, and what has arrived is seen when it is in flight.
+            state.moments[HORIZON] = -math.inf
     if code == Exit.ENDED:
         state.replicas.stage_end[r, 0] = times[CLOCK]
     if flying > 0:

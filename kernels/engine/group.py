@@ -116,7 +116,7 @@ def _take_first(state: State, limits: Limits, r: int) -> int:
 
 
 @inlined
-def _leave(state: State, r: int, request: int, late: int) -> None:
+def _leave(state: State, limits: Limits, r: int, request: int, late: int) -> None:
     """Make a request that was a member a running one that is listed, as it is before the next step is formed.
 
     ``late``: 1 where the batch in flight has ended already, though the step is formed as if it had not.
@@ -129,7 +129,7 @@ def _leave(state: State, r: int, request: int, late: int) -> None:
     if not is_new:
         requests.last_token_at[request] = state.replicas.times[r, LAST_END]
         engine.known[request] = computed + 1 - flying
-        engine.sampled[request] = flying
+        engine.sampled[request] = flying * limits.engine.asynchronous
         engine.in_batches[request] = counts[IN_FLIGHT]
         add_sums(state, r, request, 1.0)
         if counts[IN_FLIGHT] > 0:
@@ -205,10 +205,21 @@ def leave(state: State, skew: float, limits: Limits, r: int, everyone: bool, lat
         request = _take_first(state, limits, r)
         relative = state.requests.processed[request] - counts[GROUP_STEP]
         longest_left = longest_left or relative + 1 == counts[LONGEST]
-        _leave(state, r, request, late)
+        _leave(state, limits, r, request, late)
     if everyone:
         counts[GROUPED] = counts[GROUP_KV] = counts[CHUNKED] = 0
     elif longest_left and skew > 0.0:
+        _find_longest(state, r)
+
+
+@inlined
+def list_finishing(state: State, skew: float, limits: Limits, r: int) -> None:
+    """Let those leave the group, and be listed, that get their last token from the batch in flight."""
+    counts, left = state.replicas.counts[r], False
+    while counts[GROUP] > 0 and state.replicas.heap[r, 0] >> ID_BITS == counts[GROUP_STEP]:
+        _leave(state, limits, r, _take_first(state, limits, r), 0)
+        left = True
+    if left and skew > 0.0:
         _find_longest(state, r)
 
 

@@ -13,6 +13,7 @@ from vllm_v1_strategies import Case, cases
 from fastsim.kernels import state
 from fastsim.kernels.engine import state as engine_state
 from fastsim.kernels.exits import Exit
+from fastsim.kernels.replicas import route
 from fastsim.kernels.schedulers import vllm_v1
 from fastsim.kernels.state import State
 
@@ -39,9 +40,11 @@ def twin_of(case: Case) -> Outcome:
     return engine.result(outcome)
 
 
-def run_whole(case: Case, log_rows: int, slice_length: int) -> tuple[State, list[tuple[int, int, int, int]]]:
+def run_whole(
+    case: Case, log_rows: int, slice_length: int, router: int = route.ROUTED
+) -> tuple[State, list[tuple[int, int, int, int]]]:
     """The state at the end, and (start, end, requests, tokens) of each batch, over all stages."""
-    lane, limits, cost = lay_out(case.requests, case.settings, case.release, case.clock, log_rows)
+    lane, limits, cost = lay_out(case.requests, case.settings, case.release, case.clock, log_rows, router=router)
     run = vllm_v1.run if case.settings.num_stages == 1 else vllm_v1.run_stages
     rows: list[tuple[int, float, float, int, int]] = []
     while True:
@@ -61,9 +64,11 @@ def batches_of(twin: Outcome) -> list[tuple[float, float, int, int]]:
     return [(d.started_at, d.ended_at, len(d.members), d.num_tokens) for d in twin.decisions if d.members]
 
 
-def assert_equals_twin(case: Case, log_rows: int = 4096, slice_length: int = 1 << 40) -> None:
+def assert_equals_twin(
+    case: Case, log_rows: int = 4096, slice_length: int = 1 << 40, router: int = route.ROUTED
+) -> None:
     twin = twin_of(case)
-    lane, rows = run_whole(case, log_rows, slice_length)
+    lane, rows = run_whole(case, log_rows, slice_length, router)
     assert rows == batches_of(twin)
     counts = lane.replicas.counts[0]
     assert ENDINGS[counts[state.OUTCOME]] == twin.outcome
@@ -101,6 +106,13 @@ def test_whole_runs_equal_the_twin(case: Case) -> None:
 @given(cases(follow=True))
 def test_sessions_equal_the_twin(case: Case) -> None:
     assert_equals_twin(case, log_rows=7, slice_length=5)
+
+
+@settings(deadline=None, max_examples=100)
+@given(cases())
+def test_a_replica_that_stops_at_every_arrival_equals_the_twin(case: Case) -> None:
+    """A router that looks at loads lets the replica go only as far as the next request."""
+    assert_equals_twin(case, router=route.LEAST_OUTSTANDING)
 
 
 @settings(deadline=None, max_examples=100)

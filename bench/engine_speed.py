@@ -1,0 +1,70 @@
+"""The cost of an engine's scheduler: `python bench/engine_speed.py [--azure FILE] [--mooncake FILE] [--runs 7]`.
+
+First the kernel time of vLLM V1 against that of sarathi for the Azure conversation trace on one replica, with the same
+budget of tokens, taken in turn. Then Mooncake's trace with its hashes, and many configurations, each with prefix
+caching and without.
+"""
+
+import argparse
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import traffic
+from suites.engines import configurations, kernel_seconds, requests, sarathi, sweep_seconds, vllm
+
+from fastsim.deployment.resolved import Deployment
+from fastsim.workload.loading import load
+
+MOONCAKE = traffic.TRACE.with_name("mooncake_conversation_trace.parquet")
+CACHING = {False: "without prefix caching", True: "with prefix caching"}
+
+
+def long_prompts(caching: bool) -> Deployment:
+    """vLLM 0.19 as it starts for a model that takes Mooncake's prompts."""
+    scheduler = {"enable_prefix_caching": caching}
+    return Deployment.load({"model": "llama-3.1-8b", "device": "h100", "engine": "vllm-0.19", "scheduler": scheduler})
+
+
+def compare(title: str, rows: Mapping[str, Callable[[], float]], runs: int) -> None:
+    """Print the median of each row, taken in turn, and its ratio to the first row's."""
+    for measure in rows.values():
+        measure()
+    taken = [[measure() for measure in rows.values()] for _ in range(runs)]
+    medians = [statistics.median(column) for column in zip(*taken, strict=True)]
+    print(title)
+    for name, seconds in zip(rows, medians, strict=True):
+        print(f"    {name:44} {seconds * 1e3:10,.1f} ms {seconds / medians[0]:6.2f}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the three tables."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--azure", type=Path, default=traffic.TRACE)
+    options.add_argument("--mooncake", type=Path, default=MOONCAKE)
+    options.add_argument("--runs", type=int, default=7)
+    options.add_argument("--requests", type=int, default=traffic.NUM_REQUESTS)
+    options.add_argument("--configurations", type=int, default=1000)
+    given = options.parse_args(arguments)
+    stream, name = traffic.azure(given.azure, given.requests)
+    rows = {"sarathi": partial(kernel_seconds, sarathi(), stream)}
+    for caching in (False, True):
+        for asynchronous in (False, True):
+            words = f"{CACHING[caching]}, {'a' if asynchronous else ''}synchronous"
+            rows[f"vllm-0.19 {words}"] = partial(kernel_seconds, vllm(caching, asynchronous), stream)
+    compare(f"kernel, {name}", rows, given.runs)
+    if given.mooncake.exists():
+        hashed = load(given.mooncake).head(given.requests)
+        rows = {CACHING[on]: partial(kernel_seconds, long_prompts(on), hashed) for on in (False, True)}
+        title = f"kernel, Mooncake's conversation trace ({hashed.num_requests:,} requests)"
+        compare(title, rows, max(1, given.runs // 3))
+    size = min(5000, given.requests)
+    for kind in ("chat", "shared prompts"):
+        workload, many = requests(kind, size), {on: configurations(on, given.configurations) for on in (False, True)}
+        rows = {CACHING[on]: partial(sweep_seconds, many[on], workload) for on in (False, True)}
+        compare(f"CPU, {given.configurations:,} configurations x {size:,} requests, {kind}", rows, 1)
+
+
+if __name__ == "__main__":
+    main()
