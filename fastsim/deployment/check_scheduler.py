@@ -75,11 +75,9 @@ def scheduler_notes(given: Deployment, settings: Settings) -> list[str]:
         if settings.empty_step_sleep_s and not settings.release.empty_step_sleep_s:
             slept = f"{settings.empty_step_sleep_s:g} changes nothing, as {settings.release.name} never sleeps"
             notes.append(f"scheduler.empty_step_sleep_s: {slept}")
-        if settings.release.graph_memory_counts and scheduler.num_blocks is None:
-            notes.append(
-                f"engine: {settings.release.name} takes the memory of CUDA graphs off its KV cache, often 0.3 to 1.5 "
-                "GiB, which is not planned here; scheduler.num_blocks sets what its log says, less one"
-            )
+        if scheduler.chunk_size not in (None, settings.max_num_batched_tokens):
+            limit = f"policy {policy} bounds a batch by max_num_batched_tokens, {settings.max_num_batched_tokens}"
+            notes.append(f"scheduler.chunk_size: {scheduler.chunk_size} changes nothing, as {limit}")
         return notes
     ignored = ("scheduler_reserve_full_isl", "empty_step_sleep_s")
     return [

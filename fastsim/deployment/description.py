@@ -52,7 +52,7 @@ class Deployment(Group):
         device.
     engine : str, optional
         A release of vLLM, such as ``"vllm-0.19"`` (``fastsim catalog engines``), whose rules and defaults hold. By
-        default none.
+        default vllm-0.33, or none where the scheduler has a policy other than vllm_v1.
     dtype : str
         Type of activations, and of weights that are not quantised: ``"bfloat16"`` (default) or ``"float16"``.
     quantization : str, optional
@@ -84,11 +84,11 @@ class Deployment(Group):
     memory : Memory
         How KV blocks are planned: ``planner``, fastsim (default) or vidur.
     scheduler : Scheduler
-        How a replica forms its batches: ``policy`` (by default sarathi, or vllm_v1 with an engine), ``max_num_seqs``
-        (128), ``max_num_batched_tokens``, ``chunk_size``, ``block_size``, ``watermark`` (0.01), ``max_waiting_iters``
-        and ``num_blocks``; of policy vllm_v1 ``scheduling_policy``, ``enable_prefix_caching``,
-        ``enable_chunked_prefill``, ``async_scheduling``, ``long_prefill_token_threshold``,
-        ``scheduler_reserve_full_isl`` and ``empty_step_sleep_s``. An engine has defaults of its own.
+        How a replica forms its batches: ``policy`` (by default vllm_v1), ``max_num_seqs``, ``max_num_batched_tokens``,
+        ``chunk_size``, ``block_size``, ``watermark``, ``max_waiting_iters`` and ``num_blocks``; of policy vllm_v1
+        ``scheduling_policy``, ``enable_prefix_caching``, ``enable_chunked_prefill``, ``async_scheduling``,
+        ``long_prefill_token_threshold``, ``scheduler_reserve_full_isl`` and ``empty_step_sleep_s``. ``resolve`` says
+        what their defaults are.
     predictor : Predictor
         Where operator times come from (``source``), and how they make up the time of an iteration (``compose``); with
         source affine the terms of that time (``affine``).
@@ -103,15 +103,17 @@ class Deployment(Group):
     Examples
     --------
     >>> deployment = fastsim.Deployment(model="llama-3-8b", device="h100", num_replicas=2)
-    >>> fastsim.resolve(deployment).scheduler.policy.name
-    'sarathi'
+    >>> fastsim.resolve(deployment).deployment.engine
+    'vllm-0.33'
     """
 
     model: str = name("catalog name, or a path to a Hugging Face config.json", "meta-llama/Llama-2-7b-hf")
     device: str = name("catalog name of the GPU, or a YAML file that describes one", "a100")
     node: str | None = name("catalog name; decides the links between GPUs", "a100_dgx", default=None)
     engine: Annotated[str, AfterValidator(release_name)] | None = name(
-        "release of vLLM whose rules and defaults hold; null: none", "vllm-0.19", default=None
+        "release of vLLM whose rules and defaults hold; null: vllm-0.33, or none with another policy than vllm_v1",
+        "vllm-0.19",
+        default=None,
     )
     dtype: Dtype = setting(
         "type of activations, and of weights that are not quantised", "a type", "bfloat16", default="bfloat16"
@@ -177,7 +179,8 @@ class Deployment(Group):
         ----------
         source : str, Path, mapping, Deployment or None
             A YAML, TOML or JSON file, ``"-"`` for YAML on standard input, the config.json of a result (which gives the
-            deployment that was simulated), a mapping of fields, or a deployment. By default Llama-3-8B on one H100.
+            deployment that was simulated), a mapping of fields, or a deployment. By default Llama-3-8B on one H100 in
+            vLLM 0.33.
         overrides : sequence of str
             Changes such as ``"scheduler.max_num_seqs=64"``; each value is read as YAML. By default none. Names may be
             those of vLLM's flags, as in files: ``"tp=4"``, ``"max-num-seqs=64"``.

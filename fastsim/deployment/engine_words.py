@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from fastsim.deployment.engines import RELEASES, Release
+from fastsim.deployment.memory.reserve import FROM_0_18, OF_0_17, UP_TO_0_16
 
 # By field of a release, and by its value.
 WORDS: Mapping[str, Mapping[object, str]] = {
@@ -61,6 +62,11 @@ WORDS: Mapping[str, Mapping[object, str]] = {
     "graph_memory_counts": {
         True: "CUDA graphs count as memory in use",
         False: "CUDA graphs do not count as memory in use",
+    },
+    "reserve": {
+        UP_TO_0_16: "holds 9 copies of the logits to sample",
+        OF_0_17: "holds 4 copies of the logits to sample",
+        FROM_0_18: "holds 4 copies of the logits to sample, and 1.9 GiB for the collectives of tensor parallelism",
     },
     "a100_is_large": {True: "an A100 takes the limits of an H100", False: "an A100 takes smaller limits than an H100"},
 }

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from fastsim.catalog.hardware import Device
+from fastsim.deployment.memory.reserve import FROM_0_18, OF_0_17, UP_TO_0_16, Reserve
 from fastsim.errors import ConfigError, did_you_mean
 from fastsim.files.documents import short
 
@@ -51,6 +52,7 @@ class Release:
     empty_step_sleep_s : how long an engine sleeps after a step that scheduled nothing, s.
     gpu_memory_utilization : the default.
     graph_memory_counts : whether the memory of CUDA graphs is taken off the KV cache.
+    reserve : what the engine takes on a GPU beside weights and KV cache.
     a100_is_large : whether an A100 of 80 GB takes the limits of the larger GPUs.
     tokens_of_largest : max_num_batched_tokens by default on a GPU of 160 GiB or more.
     """
@@ -76,6 +78,7 @@ class Release:
     empty_step_sleep_s: float
     gpu_memory_utilization: float
     graph_memory_counts: bool
+    reserve: Reserve
     a100_is_large: bool
     tokens_of_largest: int
 
@@ -132,6 +135,7 @@ _V0_11 = Release(
     empty_step_sleep_s=0.0,
     gpu_memory_utilization=0.9,
     graph_memory_counts=False,
+    reserve=UP_TO_0_16,
     a100_is_large=False,
     tokens_of_largest=8192,
 )
@@ -149,7 +153,12 @@ _V0_15 = replace(
     empty_step_sleep_s=0.001,
 )
 _V0_19 = replace(
-    _V0_15, name="vllm-0.19", certified_as="vllm-0.19", whole_prompt_check=True, async_pipelines="every_batch"
+    _V0_15,
+    name="vllm-0.19",
+    certified_as="vllm-0.19",
+    whole_prompt_check=True,
+    async_pipelines="every_batch",
+    reserve=FROM_0_18,
 )
 _V0_33 = replace(
     _V0_19,
@@ -195,14 +204,15 @@ RELEASES: Mapping[str, Release] = {
     for release in (
         *(_V0_8, _V0_9, _V0_10, _V0_11, _V0_12, _V0_13, _V0_14, _V0_15),
         *_like(_V0_15, 16),
-        *_like(_V0_19, 17, 18),
+        replace(_like(_V0_19, 17)[0], reserve=OF_0_17),
+        *_like(_V0_19, 18),
         _V0_19,
         *_like(_V0_19, 20, 21, 22, 23, 24, 25, 26),
         *_like(_V0_33, 27, 28, 29, 30, 31, 32),
         _V0_33,
     )
 }
-ASSUMED = _V0_19  # whose rules policy vllm_v1 has where no engine is named
+DEFAULT = _V0_33  # whose rules hold where neither an engine nor a policy of another name is given
 
 
 def of(engine: str) -> Release:

@@ -16,6 +16,7 @@ from fastsim.deployment.check_scheduler import check_scheduler, scheduler_notes
 from fastsim.deployment.description import AllToAll, Deployment, Dtype, KvCacheDtype
 from fastsim.deployment.memory import plan as plan_module
 from fastsim.deployment.memory.loaded import padding_of
+from fastsim.deployment.memory.reserve import UP_TO_0_16
 from fastsim.deployment.memory.sizes import Layout, MemoryPlan
 from fastsim.deployment.operators.decoder import Operators, operators
 from fastsim.deployment.precisions import as_published, kv_precision_of, weights_of
@@ -125,11 +126,12 @@ def resolve(deployment: Deployment) -> Resolved:
     Some defaults depend on other fields. ``quantization`` is the precision in which the model is published, module by
     module; another one is that of every module. ``kv_cache_dtype`` is the one for which the checkpoint is calibrated,
     ``node`` the first node of the catalog that holds the device, ``max_model_len`` the number of tokens that the model
-    was trained for. An ``engine`` has defaults of its own, by release and GPU (``fastsim catalog engines``). Without
-    one, of the scheduler ``max_num_seqs`` is 128, ``watermark`` 0.01, ``block_size`` 16 tokens (1 for lightllm),
-    ``chunk_size`` 512 tokens, ``max_waiting_iters`` 10, and ``max_num_batched_tokens`` the larger of 4096 and
-    ``max_model_len``, so that every prompt can be scheduled, as in vLLM v0. ``num_blocks`` is the number of KV blocks
-    that fit in the memory of a replica. Names take the spelling of the catalog, and relative paths become absolute.
+    was trained for. The ``engine`` is vllm-0.33 unless the scheduler has a policy other than vllm_v1, and has defaults
+    of its own, by release and GPU (``fastsim catalog engines``). Of the other policies ``max_num_seqs`` is 128,
+    ``watermark`` 0.01, ``block_size`` 16 tokens (1 for lightllm), ``chunk_size`` 512 tokens, ``max_waiting_iters`` 10,
+    and ``max_num_batched_tokens`` the larger of 4096 and ``max_model_len``, so that every prompt can be scheduled, as
+    in vLLM v0. ``num_blocks`` is the number of KV blocks that fit in the memory of a replica. Names take the spelling
+    of the catalog, and relative paths become absolute.
 
     Parameters
     ----------
@@ -155,7 +157,7 @@ def resolve(deployment: Deployment) -> Resolved:
     --------
     >>> resolved = fastsim.resolve(fastsim.Deployment(model="llama-2-7b", device="a100"))
     >>> resolved.node.name, resolved.max_model_len, resolved.memory.num_blocks
-    ('a100_dgx', 4096, 7490)
+    ('a100_dgx', 4096, 7578)
     """
     given = Deployment.load(deployment)  # model_copy(update=...) does not validate
     model, device = load.load_model(given.model), load.load_device(given.device)
@@ -256,6 +258,8 @@ def _layout(given: Deployment, scheduler: Settings, length: int, model: Model, d
         pipeline_layers=given.pipeline_layers,
         padding=padding_of(device.compute_capability),
         null_blocks=int(scheduler.release is not None),
+        reserve=scheduler.release.reserve if scheduler.release else UP_TO_0_16,
+        counts_graphs=scheduler.release is not None and scheduler.release.graph_memory_counts,
     )
 
 

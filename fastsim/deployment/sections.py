@@ -36,7 +36,7 @@ class Scheduler(Group):
     """
 
     policy: Annotated[PolicyName | None, *OR_FUNCTION] = setting(
-        "scheduling policy, or file.py:function; null: vllm_v1 with an engine, else sarathi",
+        "scheduling policy, or file.py:function; null: vllm_v1",
         "a policy",
         "vllm",
         default=None,

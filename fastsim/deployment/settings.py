@@ -25,15 +25,11 @@ OF_VLLM_V1 = (
 
 
 def policy_of(given: Deployment) -> Policy:
-    """The policy that a deployment names, else that of its engine, else the one that computes prompts as asked."""
-    name = given.scheduler.policy
-    if given.engine is not None:
-        if name not in (None, "vllm_v1"):
-            runs = f"{given.engine} runs policy vllm_v1, and scheduler.policy is {short(name)}"
-            raise ConfigError(f"engine: {runs}; leave one of them out, or set it to null")
-        name = "vllm_v1"
-    if name is None:
-        name = "vllm" if given.scheduler.enable_chunked_prefill is False else "sarathi"
+    """The policy that a deployment names, else vllm_v1, which engines run."""
+    name = given.scheduler.policy or "vllm_v1"
+    if given.engine is not None and name != "vllm_v1":
+        runs = f"{given.engine} runs policy vllm_v1, and scheduler.policy is {short(name)}"
+        raise ConfigError(f"engine: {runs}; set engine to null for that policy (--set engine=null), or leave it out")
     return schedulers.of(absolute(name))
 
 
@@ -46,7 +42,7 @@ def release_of(given: Deployment, policy: Policy) -> Release | None:
     """The release whose rules hold; None for the policies that are no engine's."""
     if policy.name != "vllm_v1":
         return None
-    return engines.ASSUMED if given.engine is None else engines.of(given.engine)
+    return engines.DEFAULT if given.engine is None else engines.of(given.engine)
 
 
 def settings_of(given: Deployment, policy: Policy, model: Model, device: Device, length: int) -> Settings:
@@ -123,12 +119,11 @@ def described(settings: Settings, num_blocks: int) -> dict[str, object]:
         "policy": settings.policy.name,
         "max_num_seqs": settings.max_num_seqs,
         "max_num_batched_tokens": settings.max_num_batched_tokens,
-        "chunk_size": settings.chunk_size,
         "block_size": settings.block_size,
         "watermark": settings.watermark,
         "max_waiting_iters": settings.max_waiting_iters,
         "num_blocks": num_blocks,
     }
     if settings.release is None:
-        return filled
+        return filled | {"chunk_size": settings.chunk_size}
     return filled | {name: getattr(settings, name) for name in OF_VLLM_V1}

@@ -147,8 +147,8 @@ def search(
     >>> found = fastsim.search(space, budget=2, objectives=["ttft:p90<300ms"], num_requests=1000)
     >>> for row in found.rows[:2]:
     ...     print(row["device"], row["scheduler.max_num_seqs"], f"{row['qps_per_dollar']:.1f}")
-    h100 256 7.1
-    a100 256 4.1
+    h100 256 9.2
+    a100 256 5.2
     >>> found.rows[0]["limited_by"]
     'ttft:p90<300ms'
     """

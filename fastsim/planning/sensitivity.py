@@ -53,8 +53,8 @@ class Variation:
 def name_of(row: Row) -> str:
     """A configuration in a few words: device, parallelism, scheduler and batch size."""
     policy = row["scheduler.policy"]
-    if schedulers.of(policy).token_budget == "chunk_size" and row.get("scheduler.chunk_size"):
-        policy = f"{policy} {row['scheduler.chunk_size']}"
+    if tokens := row.get(f"scheduler.{schedulers.of(policy).token_budget}"):
+        policy = f"{policy} {tokens}"
     size = f"TP {row['tensor_parallel_size']} PP {row['pipeline_parallel_size']}"
     return f"{row['device']} {size} {policy}, {row['scheduler.max_num_seqs']} seqs"
 

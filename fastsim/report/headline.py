@@ -96,9 +96,10 @@ def title(run: Run) -> str:
         f"PP {deployment.get('pipeline_parallel_size', 1)}",
         f"{replicas} replica" + ("s" if replicas != 1 else ""),
     ]
+    runs = deployment.get("engine") or deployment.get("scheduler", {}).get("policy", "")
     return (
         f"{deployment.get('model', NOTHING)} on {number(run.figures.get('cost.gpus'))} × "
-        f"{deployment.get('device', '')} ({', '.join(shape)}), {deployment.get('scheduler', {}).get('policy', '')}; "
+        f"{deployment.get('device', '')} ({', '.join(shape)}), {runs}; "
         f"{number(workload.get('num_requests'))} requests of {workload.get('name', 'a workload')} in "
         f"{seconds(run.figures.get('totals.span_s'))}"
     )

@@ -24,6 +24,7 @@ SETTINGS = (
     "num_replicas",
     "scheduler.policy",
     "scheduler.chunk_size",
+    "scheduler.max_num_batched_tokens",
     "scheduler.max_num_seqs",
 )
 FIGURES = ("capacity", "qps_per_dollar", "latency.ttft.p90", "latency.tbt.p99", "latency.e2e.mean")

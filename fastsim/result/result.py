@@ -248,6 +248,7 @@ def config_of(resolved: Resolved, workload: Workload, provenance: dict[str, Any]
             "name": workload.name,
             "num_requests": workload.num_requests,
             "sha256": workload.digest,
+            **({} if workload.block_hashes is None else {"block_hashes": True}),
             **({} if workload.origin is None else {"origin": workload.origin.as_dict()}),
         },
         "model": json.loads(json.dumps(asdict(resolved.model))),  # as it is read again: lists, not tuples

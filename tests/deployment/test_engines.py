@@ -67,12 +67,17 @@ def test_an_engine_brings_its_policy_and_its_defaults() -> None:
     assert (one.deployment.engine, one.gpu_memory_utilization) == ("vllm-0.19", 0.9)
     assert (described.policy, described.async_scheduling, described.max_num_seqs) == ("vllm_v1", True, 1024)
     assert resolve(one.deployment).deployment == one.deployment and one.warnings == ()
-    assert resolved("scheduler.policy=vllm_v1").deployment == one.deployment
+
+
+def test_without_an_engine_it_is_the_newest_certified_one() -> None:
+    newest = resolved(engine="vllm-0.33").deployment
+    assert resolved().deployment == resolved("scheduler.policy=vllm_v1").deployment == newest
+    assert resolved("scheduler.policy=sarathi").deployment.engine is None
 
 
 def test_one_planned_block_holds_no_tokens() -> None:
-    same = ("scheduler.max_num_seqs=1024", "scheduler.chunk_size=8192")
-    assert resolved(engine="vllm-0.19").memory.num_blocks == resolved(*same).memory.num_blocks - 1
+    same = ("scheduler.policy=sarathi", "scheduler.max_num_seqs=1024", "scheduler.chunk_size=8192")
+    assert resolved(engine="vllm-0.16").memory.num_blocks == resolved(*same).memory.num_blocks - 1
     assert resolved("scheduler.num_blocks=7", engine="vllm-0.19").memory.num_blocks == 7
 
 
@@ -142,10 +147,19 @@ def test_a_release_between_says_whose_rules_it_takes() -> None:
         (["engine=vllm-0.19", "scheduler.watermark=0.1"], "vllm-0.19 keeps no blocks free, not 0.1 (valid: 0)"),
         (["engine=vllm-0.8", "scheduling_policy=priority"], "vllm-0.8 has no 'priority' in engine V1 (valid: fcfs)"),
         (["engine=vllm-0.19", "scheduling_policy=lpm"], "scheduler.scheduling_policy: 'lpm' is unknown; valid: fcfs"),
-        (["scheduling_policy=priority"], "sarathi admits requests in order of arrival, and only vllm_v1 by"),
-        (["enable_prefix_caching=true"], "sarathi computes every prompt whole, and only vllm_v1 has prefix caching"),
-        (["async_scheduling=false"], "sarathi is taken to schedule while the GPU works"),
-        (["long_prefill_token_threshold=64"], "sarathi has no limit for the chunks of a long prompt"),
+        (
+            ["scheduler.policy=sarathi", "scheduling_policy=priority"],
+            "sarathi admits requests in order of arrival, and only vllm_v1 by",
+        ),
+        (
+            ["scheduler.policy=sarathi", "enable_prefix_caching=true"],
+            "sarathi computes every prompt whole, and only vllm_v1 has prefix caching",
+        ),
+        (["scheduler.policy=sarathi", "async_scheduling=false"], "sarathi is taken to schedule while the GPU works"),
+        (
+            ["scheduler.policy=sarathi", "long_prefill_token_threshold=64"],
+            "sarathi has no limit for the chunks of a long prompt",
+        ),
         (["scheduler.policy=orca", "enable_chunked_prefill=true"], "true contradicts scheduler.policy orca"),
         (
             ["scheduler.policy=sarathi", "enable_chunked_prefill=false"],
@@ -162,18 +176,25 @@ def test_what_is_refused(overrides: list[str], said: str) -> None:
 def test_what_is_said() -> None:
     cut = resolved(engine="vllm-0.19", enable_chunked_prefill=False, long_prefill_token_threshold=64)
     assert "64 cuts longer prompts, although enable_chunked_prefill is false, as in vLLM" in cut.warnings[0]
-    unused = resolved(scheduler={"empty_step_sleep_s": 0.5}).warnings
+    unused = resolved(scheduler={"policy": "sarathi", "empty_step_sleep_s": 0.5}).warnings
     assert unused == ("scheduler.empty_step_sleep_s: 0.5 changes nothing, as policy sarathi has no such setting",)
 
 
-def test_memory_that_is_not_planned_is_said() -> None:
-    assert "vllm-0.33 takes the memory of CUDA graphs off its KV cache" in resolved(engine="vllm-0.33").warnings[0]
-    assert resolved("scheduler.num_blocks=1000", engine="vllm-0.33").warnings == ()
+def test_the_memory_that_an_engine_works_in_by_release() -> None:
+    """Logs of vLLM on H100 with the limits of a server are in test_reserve.py."""
+    works_in = {name: resolved(engine=name).memory.reserve_gib for name in RELEASES}
+    assert works_in["vllm-0.8"] == works_in["vllm-0.16"] > 2 * works_in["vllm-0.17"]
+    assert works_in["vllm-0.18"] == works_in["vllm-0.20"] == pytest.approx(2.13, abs=0.01)
+    graphs = works_in["vllm-0.21"] - works_in["vllm-0.20"]
+    assert graphs == pytest.approx(0.16 + 0.018 * 32, abs=1e-6) and works_in["vllm-0.33"] == works_in["vllm-0.21"]
+    few = resolved("scheduler.max_num_seqs=8", engine="vllm-0.33").memory.reserve_gib
+    without = resolved("scheduler.max_num_seqs=8", engine="vllm-0.20").memory.reserve_gib
+    assert few - without == pytest.approx(graphs * 5 / 51, abs=1e-6)  # batches of 1, 2, 4, 8 and 16 requests
 
 
-def test_without_an_engine_the_policy_follows_from_chunking() -> None:
-    assert resolved(enable_chunked_prefill=False).scheduler.policy.name == "vllm"
-    assert resolved(enable_chunked_prefill=True).scheduler.policy.name == "sarathi"
+def test_without_an_engine_and_a_policy_chunking_does_not_change_the_policy() -> None:
+    assert resolved(enable_chunked_prefill=False).scheduler.policy.name == "vllm_v1"
+    assert not resolved(enable_chunked_prefill=False).scheduler.enable_chunked_prefill
     assert resolved("scheduler.policy=orca", enable_chunked_prefill=False).scheduler.policy.name == "orca"
 
 
@@ -191,7 +212,9 @@ def test_the_catalog_says_what_differs() -> None:
     assert differs["vllm-0.19"] == [
         "admits a request only if all its tokens have room (scheduler_reserve_full_isl)",
         "asynchronous with pipelines, a request in every batch",
+        "holds 4 copies of the logits to sample, and 1.9 GiB for the collectives of tensor parallelism",
     ]
+    assert differs["vllm-0.17"] == ["holds 4 copies of the logits to sample"]
     assert differs["vllm-0.20"] == [""]
     assert "never sleeps after a step without tokens" in differs["vllm-0.11"]
     assert "gpu_memory_utilization 0.92 by default" in differs["vllm-0.33"]

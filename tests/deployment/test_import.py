@@ -53,7 +53,7 @@ def test_a_line_of_a_shell() -> None:
         "tensor_parallel_size": 2,
         "pipeline_parallel_size": 1,
         "max_model_len": 32768,
-        "engine": "vllm-0.19",
+        "engine": "vllm-0.33",
         "max_num_seqs": 64,
         "max_num_batched_tokens": 4096,
         "enable_prefix_caching": False,
@@ -92,10 +92,10 @@ def test_ways_to_write_the_same_command(source: str) -> None:
         "model": "meta-llama/Llama-3.1-8B",
         "device": "h100",
         "tensor_parallel_size": 2,
-        "engine": "vllm-0.19",
+        "engine": "vllm-0.33",
     }
     assert "the GPU is not in the source, and h100 is taken; --gpu names another" in said(imported)
-    assert "max_num_seqs 1024 and max_num_batched_tokens 8192: what vLLM 0.19 (assumed) takes" in said(imported)
+    assert "max_num_seqs 1024 and max_num_batched_tokens 8192: what vLLM 0.33 (assumed) takes" in said(imported)
     assert resolve(imported.deployment).scheduler.enable_prefix_caching
 
 
@@ -261,7 +261,7 @@ def test_a_label_of_an_unknown_gpu_is_refused() -> None:
     ],
 )
 def test_what_is_launched_and_imported_is_launched_alike(overrides: list[str]) -> None:
-    described = Deployment.load(None, ["engine=vllm-0.19", "scheduler={}", *overrides])
+    described = Deployment.load(None, overrides)
     started = launch(described)
     imported = load(started.text, gpu=described.device)
     again = launch(imported.deployment)

@@ -31,6 +31,7 @@ def test_vllm_gets_every_field_that_it_has_a_flag_for() -> None:
         kv_cache_dtype="fp8",
         quantization="fp8",
         seed=7,
+        scheduler__policy="sarathi",
         scheduler__max_num_seqs=96,
         scheduler__chunk_size=768,
         scheduler__block_size=32,
@@ -74,11 +75,14 @@ def test_whole_prompts_need_chunked_prefill_off() -> None:
 
 def test_blocks_are_named_only_where_the_user_did() -> None:
     assert "--num-gpu-blocks-override" not in flags_of(deployment())
-    assert flags_of(deployment(scheduler__num_blocks=1234))["--num-gpu-blocks-override"] == "1234"
+    assert flags_of(deployment(scheduler__num_blocks=1234))["--num-gpu-blocks-override"] == "1235"  # a null block
+    sarathi = deployment(scheduler__num_blocks=1234, scheduler__policy="sarathi")
+    assert flags_of(sarathi)["--num-gpu-blocks-override"] == "1234"
 
 
 def test_sglang_gets_the_same_memory() -> None:
-    described = deployment(scheduler__num_blocks=1000, kv_cache_dtype="fp8", scheduler__chunk_size=256)
+    scheduler = {"scheduler__policy": "sarathi", "scheduler__num_blocks": 1000, "scheduler__chunk_size": 256}
+    described = deployment(kv_cache_dtype="fp8", **scheduler)
     flags = flags_of(described, "sglang")
     memory = launch(described, "sglang").resolved.memory
     assert flags["--max-total-tokens"] == "16000"
@@ -92,7 +96,7 @@ def test_sglang_gets_the_same_memory() -> None:
 
 
 def test_what_an_engine_cannot_be_told_is_said() -> None:
-    said = " ".join(launch(deployment(num_replicas=3, quantization="int4_wo")).notes)
+    said = " ".join(launch(deployment(num_replicas=3, quantization="int4_wo", scheduler__policy="sarathi")).notes)
     for part in ("watermark 0.01", "3 replicas", "round_robin", "quantization int4_wo"):
         assert part in said
     experts = deployment(
@@ -108,7 +112,12 @@ def test_what_an_engine_cannot_be_told_is_said() -> None:
         ({"scheduler__policy": "orca"}, "vllm", "vllm does not run 'orca'"),
         ({"scheduler__policy": "faster_transformer"}, "sglang", "sglang does not run 'faster_transformer'"),
         ({}, "vlm", "engine: 'vlm' is unknown; did you mean 'vllm'"),
-        ({"scheduler__chunk_size": 64}, "vllm", "chunk_size: vLLM refuses 64 tokens a batch with max_num_seqs 128"),
+        ({}, "sglang", r"sglang does not run 'vllm_v1' \(valid: sarathi, vllm\)"),
+        (
+            {"scheduler__policy": "sarathi", "scheduler__chunk_size": 64},
+            "vllm",
+            "chunk_size: vLLM refuses 64 tokens a batch with max_num_seqs 128",
+        ),
         (
             {"scheduler__policy": "vllm", "scheduler__max_num_batched_tokens": 1000},
             "vllm",
@@ -187,7 +196,8 @@ def check(value: Any, schema: Any) -> None:
 
 @pytest.mark.parametrize("engine", ["vllm", "sglang"])
 def test_the_manifest_is_a_deployment_and_a_service_that_belong_together(engine: str) -> None:
-    described = deployment(tensor_parallel_size=2, num_replicas=3)
+    policy = {"vllm": "vllm_v1", "sglang": "sarathi"}[engine]
+    described = deployment(tensor_parallel_size=2, num_replicas=3, scheduler__policy=policy)
     started = launch(described, engine)
     text = manifest(started)
     pods, service = yaml.safe_load_all(text)
@@ -211,7 +221,7 @@ def test_the_manifest_is_a_deployment_and_a_service_that_belong_together(engine:
 
 
 def test_stages_are_those_that_were_simulated() -> None:
-    uneven = deployment(model="Qwen/Qwen2.5-7B", pipeline_parallel_size=3)
+    uneven = deployment(model="Qwen/Qwen2.5-7B", pipeline_parallel_size=3, scheduler__policy="sarathi")
     assert launch(uneven).text.startswith("vllm serve")  # vLLM cuts 28 layers into 9, 10 and 9 itself
     sglang = "SGLANG_PP_LAYER_PARTITION=9,10,9 python3 -m sglang.launch_server"
     assert launch(uneven, "sglang").text.startswith(sglang)
@@ -270,7 +280,7 @@ def test_gpus_without_bfloat16_run_in_float16() -> None:
 
 
 def test_amd_gpus_have_their_own_resource_and_image() -> None:
-    described = deployment(model="phi-2", device="mi300x")
+    described = deployment(model="phi-2", device="mi300x", scheduler__policy="sarathi")
     text = manifest(launch(described))
     assert "amd.com/gpu" in text and "nvidia" not in text and "vllm/vllm-openai-rocm:" in text
     with pytest.raises(ConfigError, match="no image of sglang for mi300x is known"):

@@ -119,8 +119,9 @@ def test_projections_of_latent_attention_that_nvfp4_leaves_out(tmp_path: Path) -
     kept += 61 * 512 * 128 * 256 / 8  # kv_b_proj, beside its halves in 16 bits
     more = served.memory.weights_gib - whole.memory.weights_gib
     assert more == pytest.approx(kept * (2 - 4.5 / 8) / GIB, rel=1e-6)
-    assert (served.kv_precision, served.memory.block_bytes) == ("fp8", 16 * 61 * 576)
-    assert (whole.kv_precision, whole.memory.block_bytes) == ("bf16", 2 * 16 * 61 * 576)
+    assert served.scheduler.block_size == whole.scheduler.block_size == 32
+    assert (served.kv_precision, served.memory.block_bytes) == ("fp8", 32 * 61 * 576)
+    assert (whole.kv_precision, whole.memory.block_bytes) == ("bf16", 2 * 32 * 61 * 576)
 
 
 def test_int4_experts_in_groups_of_32_take_594_gb(tmp_path: Path) -> None:

@@ -60,5 +60,5 @@ def test_without_chunked_prefill_vllm_v1_refuses_prompts_beyond_its_budget_unles
     assert "longer prompts can never be scheduled" in resolve(deployment("vllm_v1", **settings)).warnings[0]
     with pytest.raises(WorkloadError, match=r"request 1: .*set scheduler\.max_num_batched_tokens=2000"):
         fastsim.simulate(deployment("vllm_v1", **settings), workload)
-    cut = deployment("vllm_v1", **settings, long_prefill_token_threshold=64)
+    cut = deployment("vllm_v1", **settings, long_prefill_token_threshold=64).model_copy(update={"engine": "vllm-0.19"})
     assert fastsim.simulate(cut, workload).requests["finished_at"].null_count == 0

@@ -135,9 +135,9 @@ def test_requests_that_did_not_finish_are_left_out(base: Result) -> None:
 
 
 def test_the_command_prints_a_table_or_json(base: Result, tmp_path: Path) -> None:
-    base.save(tmp_path / "a")
-    wanted = Deployment.load(None, ["scheduler.chunk_size=1024"])
-    fastsim.simulate(wanted, CHAT).save(tmp_path / "b")
+    smaller = Deployment.load(None, ["scheduler.max_num_batched_tokens=512"])
+    fastsim.simulate(smaller, CHAT).save(tmp_path / "a")
+    base.save(tmp_path / "b")
     call = ["compare", str(tmp_path / "a"), str(tmp_path / "b")]
     table = CliRunner().invoke(cli, call)
     assert table.exit_code == 0, table.output

@@ -35,7 +35,10 @@ def test_bins_of_all_replicas_are_as_wide_as_the_widest() -> None:
 
 def test_replicas_without_requests_cost_little() -> None:
     """Each of 100,000 replicas has 256 bins of time, which would be gigabytes to go through."""
-    many, few = (fastsim.simulate(Deployment.load(None, [f"num_replicas={n}"]), CHAT) for n in (100_000, 20))
+    many, few = (
+        fastsim.simulate(Deployment.load(None, ["scheduler.policy=sarathi", f"num_replicas={n}"]), CHAT)
+        for n in (100_000, 20)
+    )
     np.testing.assert_array_equal(many.column("e2e"), few.column("e2e"))
     assert many.summary["replicas"][:20] == few.summary["replicas"]
     assert not any(replica["iterations"] for replica in many.summary["replicas"][20:])

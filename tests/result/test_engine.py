@@ -47,6 +47,7 @@ def cached(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_requests_say_how_many_tokens_were_cached(cached: Path) -> None:
     result = Result.load(cached)
+    assert result.config["workload"]["block_hashes"] is True
     # The last token is computed in any case, and with it its block.
     assert result.column("num_cached_tokens").tolist() == [0, 48, 32]
     field = result.requests.schema.field("num_cached_tokens")
@@ -64,7 +65,7 @@ def test_without_a_cache_nothing_is_said_of_it() -> None:
     uncached = fastsim.simulate(deployment("scheduler.enable_prefix_caching=false"), again())
     assert uncached.column("num_cached_tokens").tolist() == [0, 0, 0]
     assert "cache" not in uncached.summary
-    other = fastsim.simulate(deployment(engine=None), again(), iterations=True)
+    other = fastsim.simulate(deployment("scheduler.policy=sarathi", engine=None), again(), iterations=True)
     assert "cache" not in other.summary
     assert "num_cached_tokens" not in other.requests.column_names
     assert other.iterations is not None
@@ -88,6 +89,9 @@ def test_sweeps_have_the_figures_of_the_cache_where_a_configuration_has_them(tmp
 def test_commands_show_the_cache(cached: Path, tmp_path: Path) -> None:
     shown = CliRunner().invoke(cli, ["result", "show", str(cached)])
     assert "Cache       42% of tokens and 67% of requests hit, 0 blocks evicted" in shown.stdout
+    fastsim.simulate(deployment(), replace(again(), block_hashes=None)).save(tmp_path / "alone")
+    alone = CliRunner().invoke(cli, ["result", "show", str(tmp_path / "alone")])
+    assert "vllm-0.19; 3 requests" in alone.stdout and "Cache" not in alone.stdout  # no two requests share a prefix
     page, timeline = tmp_path / "page.html", tmp_path / "timeline.json"
     assert CliRunner().invoke(cli, ["report", str(cached), "-o", str(page)]).exit_code == 0
     assert "tokens found in the prefix cache at first admission" in page.read_text().lower()

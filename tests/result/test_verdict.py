@@ -30,7 +30,7 @@ def judged(
 
 def test_of_nothing() -> None:
     verdict = judged(rate=2, prompt=500, output=100)
-    assert verdict["sentence"] == "Not saturated: the fullest limit, tokens per batch, is at 2 %."
+    assert verdict["sentence"] == "Not saturated: the fullest limit, KV blocks, is at 0 %."
     assert verdict["short_of"] == "nothing"
     assert 0.5 < verdict["margin"] <= 1
 
@@ -44,7 +44,7 @@ def test_of_batch_slots() -> None:
 
 
 def test_of_tokens_in_a_batch() -> None:
-    verdict = judged(rate=8, prompt=2000, output=4, scheduler__chunk_size=32)
+    verdict = judged(rate=8, prompt=2000, output=4, scheduler__max_num_batched_tokens=32)
     assert verdict["short_of"] == "batch slots"
     assert "tokens per batch" in verdict["sentence"]
 
@@ -69,14 +69,14 @@ def test_of_the_limit_that_makes_first_batches_late() -> None:
 
 def test_of_compute() -> None:
     """Bursts of prompts are processed before the end, at a high share of the peak FLOPs."""
-    verdict = judged(rate=15, prompt=2000, output=2, scheduler__chunk_size=4096)
+    verdict = judged(rate=15, prompt=2000, output=2, scheduler__max_num_batched_tokens=4096)
     assert verdict["short_of"] == "compute"
     assert verdict["backlog"] < 0.05
 
 
 def test_of_replicas() -> None:
     """At twice the rate, no scheduler setting lets one GPU of this kind keep up."""
-    verdict = judged(rate=30, prompt=2000, output=2, scheduler__chunk_size=4096)
+    verdict = judged(rate=30, prompt=2000, output=2, scheduler__max_num_batched_tokens=4096)
     assert verdict["short_of"] == "replicas"
     assert verdict["margin"] < -0.05
 

@@ -53,11 +53,11 @@ def written(folder: Path | None) -> None:
 def _title(result: Result) -> str:
     """The deployment and the workload, in a line."""
     deployment, workload = result.config["deployment"], result.config["workload"]
-    gpus = result.summary["cost"]["gpus"]
+    gpus, runs = result.summary["cost"]["gpus"], deployment.get("engine") or deployment["scheduler"]["policy"]
     return (
         f"{deployment['model']} on {gpus} x {deployment['device']} (TP {deployment['tensor_parallel_size']}, "
         f"PP {deployment['pipeline_parallel_size']}, {counted(deployment['num_replicas'], 'replica')}), "
-        f"{deployment['scheduler']['policy']}; {workload['num_requests']:,} requests of {workload['name']}\n"
+        f"{runs}; {workload['num_requests']:,} requests of {workload['name']}\n"
     )
 
 
@@ -93,7 +93,8 @@ def _lines(result: Result) -> Iterator[str]:
         f"Use         busy {share(use['busy'])}, peak KV {share(use['peak_kv'])}, {totals['restarts']:,} restarts, "
         f"{totals['iterations']:,} iterations"
     )
-    if cache := summary.get("cache"):
+    cache = summary.get("cache", {})
+    if cache.get("hit_tokens") or (cache and result.config["workload"].get("block_hashes")):
         hits = f"{share(cache['token_hit_rate'])} of tokens and {share(cache['request_hit_rate'])} of requests hit"
         yield f"Cache       {hits}, {cache['evicted_blocks']:,} blocks evicted"
     yield from _preemptions(summary.get("preemptions", {}))

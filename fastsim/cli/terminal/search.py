@@ -24,6 +24,7 @@ COLUMNS = (
     "scheduler.policy",
     "scheduler.max_num_seqs",
     "scheduler.chunk_size",
+    "scheduler.max_num_batched_tokens",
     "users",
     "capacity",
     "qps_per_dollar",
@@ -33,6 +34,7 @@ COLUMNS = (
     "latency.e2e.mean",
 )
 TEXTS = ("device", "scheduler.policy")
+BUDGETS = ("scheduler.chunk_size", "scheduler.max_num_batched_tokens")
 
 
 def show(
@@ -85,7 +87,8 @@ def _table(rows: Sequence[Row], more: Sequence[str] = ()) -> Any:
 def cell(name: str, row: Row) -> str:
     """Return a figure of a configuration as text; a missing figure, or a setting that its policy ignores, is -."""
     value = row.get(name)
-    if name == "scheduler.chunk_size" and schedulers.of(row["scheduler.policy"]).token_budget != "chunk_size":
+    budget = schedulers.of(row["scheduler.policy"]).token_budget
+    if name in BUDGETS and name != f"scheduler.{budget}":
         value = None  # the policy ignores it
     if value is None:
         return MISSING

@@ -84,7 +84,7 @@ def _plan(model: Model, device: Device, layout: Layout) -> MemoryPlan:
         kv_gib=min(num_blocks, fitting) * size / GIB if layout.num_blocks is None else num_blocks * size / GIB,
         reserve_gib=(reserve_bytes(model, layout, fullest) + states_bytes(model, device, layout, fullest)) / GIB,
         block_bytes=size,
-        kv_tokens=tokens or num_blocks * layout.block_size,
+        kv_tokens=tokens or (num_blocks + layout.null_blocks) * layout.block_size,
     )
 
 

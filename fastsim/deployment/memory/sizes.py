@@ -10,7 +10,7 @@ from fastsim.deployment.operators.decoder import Operators, operators
 
 from . import reserve
 from .loaded import TRITON, Padding, added_bytes
-from .reserve import BYTES
+from .reserve import BYTES, UP_TO_0_16, Reserve
 
 GIB = 2**30
 
@@ -35,6 +35,8 @@ class Layout:
     pipeline_layers: tuple[int, ...] | None = None  # of each stage; None: as vLLM cuts them
     padding: Padding = TRITON  # of experts in mxfp4
     null_blocks: int = 0  # planned blocks that hold no tokens: vLLM V1 keeps one
+    reserve: Reserve = UP_TO_0_16  # what the engine takes beside weights and KV cache
+    counts_graphs: bool = False  # whether CUDA graphs are a part of that
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +114,15 @@ def _layers(model: Model, layout: Layout, stage: int) -> range:
 def reserve_bytes(model: Model, layout: Layout, stage: int) -> int:
     """Bytes on one GPU that can hold neither weights nor KV cache, as vLLM's profile run finds them.
 
-    They are what CUDA takes, the buffers of collectives, and the peak of a run of the largest iteration: that of its
-    layers, or on the last stage that of the sampler, if it is higher.
+    They are what CUDA takes, the buffers of collectives, what experts work in, and the peak of a run of the largest
+    iteration: that of its layers, or on the last stage that of the sampler, if it is higher. Where CUDA graphs count,
+    they are the last part.
     """
     ops, tokens = stage_operators(model, layout, stage), layout.max_iteration_tokens
-    alone = layout.tensor_parallel_size == 1 and layout.pipeline_parallel_size == 1
     peak = reserve.layer_bytes(model, ops, tokens)
     if stage == layout.pipeline_parallel_size - 1:
-        peak = max(peak, reserve.sampler_bytes(model, ops, layout.max_num_seqs, tokens))
-    held = reserve.CONTEXT_GIB + (0 if alone else reserve.COMMUNICATION_GIB)
-    return int(held * GIB) + peak
+        peak = max(peak, reserve.sampler_bytes(layout.reserve, model, ops, layout.max_num_seqs, tokens))
+    peak += reserve.workspace_bytes(layout.reserve, model, ops, tokens)
+    if layout.counts_graphs:
+        peak += reserve.graph_bytes(len(_layers(model, layout, stage)), layout.max_num_seqs)
+    return peak + reserve.held_bytes(layout.reserve, layout.tensor_parallel_size, layout.pipeline_parallel_size)

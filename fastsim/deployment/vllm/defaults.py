@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 Version = tuple[int, ...]
-ASSUMED: Version = (0, 19)  # where no image names a release; `fastsim launch` writes commands for it
+ASSUMED: Version = (0, 33)  # where no image names a release
 TAG = re.compile(r":v?(\d+)\.(\d+)(?:\.(\d+))?")
 
 

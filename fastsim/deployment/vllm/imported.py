@@ -178,7 +178,7 @@ def _fill(settings: dict[str, Any], started: shell.Command | None, notes: list[s
     if defaults.is_v0(known, started.variables if started else {}):
         _fill_v0(settings, known, notes)
         return
-    release = engines.before(known) or engines.ASSUMED
+    release = engines.before(known) or engines.DEFAULT
     settings["engine"] = release.name
     settings.pop("scheduler.chunk_size", None)
     if isinstance(blocks := settings.get("scheduler.num_blocks"), int) and blocks > 1:

@@ -20,7 +20,7 @@ POLICIES = (
     }
     | dict.fromkeys(("v0", "vllm_v0", "vllm-v0"), "is called vllm")
     | dict.fromkeys(("v1", "vllm-v1"), "is called vllm_v1")
-    | {"chunked_prefill": "is what vllm_v1 does by default, and sarathi without an engine's rules"}
+    | {"chunked_prefill": "is what vllm_v1 does by default, and sarathi always"}
 )
 
 

@@ -56,11 +56,11 @@ def read(prefill: Sequence[str], decode: Sequence[str]) -> Iteration:
 def typical(resolved: Resolved) -> Iteration:
     """The iteration by which a deployment's tables are judged before anything ran.
 
-    Half of max_num_seqs requests decode, each halfway through its length (at most 2,048 tokens), beside one prompt
-    chunk of 512 tokens, or as many as a batch may hold.
+    Half of max_num_seqs requests decode (at most 128), each halfway through its length (at most 2,048 tokens), beside
+    one prompt chunk of 512 tokens, or as many as a batch may hold.
     """
     length, scheduler = resolved.max_model_len, resolved.scheduler
-    number = max(1, scheduler.max_num_seqs // 2)
+    number = min(128, max(1, scheduler.max_num_seqs // 2))
     chunks = ((min(512, length, scheduler.token_budget or length), 0),) if number < scheduler.max_num_seqs else ()
     return Iteration(chunks, ((number, min(2048, length // 2)),))
 

@@ -225,6 +225,7 @@ HEADLINES = {
         Headline("scheduler.policy", "policy"),
         Headline("scheduler.max_num_seqs", "max seqs"),
         Headline("scheduler.chunk_size", "chunk"),
+        Headline("scheduler.max_num_batched_tokens", "batch tokens"),
         Headline("users", "users"),
         Headline("capacity", "requests/s"),
         Headline("qps_per_dollar", "requests/s per $/h"),
