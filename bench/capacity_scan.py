@@ -22,7 +22,7 @@ CASES = (
     (LLAMA, "a100", "chat", {"scheduler.policy": "sarathi", "scheduler.max_num_seqs": 256}),
     (LLAMA, "h100", "summarisation", {"scheduler.policy": "sarathi", "scheduler.chunk_size": 1024}),
     (LLAMA, "h100", "translation", {"scheduler.policy": "orca", "scheduler.max_num_seqs": 32}),
-    (LLAMA, "a100", "chat", {"num_replicas": 4, "router.policy": "least_outstanding"}),
+    (LLAMA, "a100", "chat", {"scheduler.policy": "sarathi", "num_replicas": 4, "router.policy": "least_outstanding"}),
     (LLAMA, "h100", "code", {"num_replicas": 2, "max_model_len": 8192}),
     (LARGE, "h100", "chat", {"tensor_parallel_size": 4}),
     (LARGE, "a100", "summarisation", {"tensor_parallel_size": 8, "scheduler.policy": "vllm"}),

@@ -101,7 +101,7 @@ def cluster(num_requests: int, num_replicas: int, router: str, most_s: float, mo
         found: dict[str, float] = json.loads(done.stdout)
         return found
 
-    name = f"{num_requests:,} requests of chat over {num_replicas:,} replicas, {router}"
+    name = f"{num_requests:,} requests of chat over {num_replicas:,} replicas, {router}, sarathi"
     return Figure(name, most_s, measure, most_runs=3, most_mib=most_mib)
 
 
@@ -109,7 +109,7 @@ def in_child(num_requests: int, num_replicas: int, router: str) -> dict[str, flo
     """What the process of ``cluster`` prints."""
     import resource
 
-    deployment = default(f"num_replicas={num_replicas}", f"router.policy={router}")
+    deployment = default("scheduler.policy=sarathi", f"num_replicas={num_replicas}", f"router.policy={router}")
     fastsim.simulate(deployment, load("chat", num_requests=10))
     workload = load("chat", rate=6.0 * num_replicas, num_requests=num_requests)
     began, worked = time.perf_counter(), time.process_time()

@@ -103,7 +103,8 @@ class ClosedLoops:
     param_names = ("stream", "users", "replicas")
 
     def setup(self, stream: str, users: int, replicas: int) -> None:
-        self.deployment = Deployment.load(None, [f"num_replicas={replicas}", "router.policy=least_outstanding"])
+        settings = ["scheduler.policy=sarathi", f"num_replicas={replicas}", "router.policy=least_outstanding"]
+        self.deployment = Deployment.load(None, settings)
         loop = load("chat", num_requests=20 * users, users=users)
         result = fastsim.simulate(self.deployment, loop)
         lengths = result.column("num_prompt_tokens"), result.column("num_output_tokens")

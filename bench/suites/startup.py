@@ -27,7 +27,7 @@ class Startup:
 class Loading:
     """A kernel's machine code, by policy."""
 
-    params = ("vllm", "sarathi", "orca", "lightllm", "faster_transformer")
+    params = ("vllm_v1", "vllm", "sarathi", "orca", "lightllm", "faster_transformer")
     param_names = ("policy",)
 
     def setup(self, policy: str) -> None:

@@ -21,7 +21,8 @@ class Sweep:
 
     def setup(self, configurations: int, threads: int, requests: int) -> None:
         workload = load("chat", rate=3.0, num_requests=requests)
-        varied = [(f"scheduler.max_num_seqs={32 * (1 + n % 8)}", f"scheduler.watermark={0.01 + n * 1e-6:.6f}")
+        varied = [("scheduler.policy=sarathi", f"scheduler.max_num_seqs={32 * (1 + n % 8)}",
+                   f"scheduler.watermark={0.01 + n * 1e-6:.6f}")
                   for n in range(configurations)]  # fmt: skip
         self.jobs = [(Deployment.load(None, settings), workload) for settings in varied]
         fastsim.simulate_many(self.jobs[:8])

@@ -17,7 +17,11 @@ class Tables:
     param_names = ("max_num_seqs", "max_model_len")
 
     def setup(self, max_num_seqs: int, max_model_len: int) -> None:
-        settings = [f"scheduler.max_num_seqs={max_num_seqs}", f"max_model_len={max_model_len}"]
+        settings = [
+            "scheduler.policy=sarathi",
+            f"scheduler.max_num_seqs={max_num_seqs}",
+            f"max_model_len={max_model_len}",
+        ]
         self.resolved = resolve(Deployment.load(None, ["model=meta-llama/Llama-3.1-8B", *settings]))
         build_cost(self.resolved)
 

@@ -55,7 +55,8 @@ def simulate(
 ) -> None:
     """Predict how DEPLOYMENT serves WORKLOAD.
 
-    DEPLOYMENT is a YAML, TOML or JSON file, or - for standard input; the default is Llama-3-8B on one H100.
+    DEPLOYMENT is a YAML, TOML or JSON file, or - for standard input; the default is Llama-3-8B on one H100 in
+    vLLM 0.33.
     WORKLOAD is a file of requests (CSV, Parquet, JSONL, or JSON as benchmarks write it), a description, or a preset:
     chat (the default), agent, code, reasoning, retrieval, summarisation or translation. A preset or a file of requests
     may be given alone.

@@ -70,7 +70,8 @@ def scheduler_notes(given: Deployment, settings: Settings) -> list[str]:
         notes = engines.note(settings.release)
         threshold = settings.long_prefill_token_threshold
         if threshold and not settings.enable_chunked_prefill:
-            cut = f"{threshold} cuts longer prompts, although enable_chunked_prefill is false, as in vLLM"
+            which = "longer prompts" if settings.release.threshold_alone else "longer prompts that are not alone"
+            cut = f"{threshold} cuts {which}, although enable_chunked_prefill is false, as in vLLM"
             notes.append(f"scheduler.long_prefill_token_threshold: {cut}")
         if settings.empty_step_sleep_s and not settings.release.empty_step_sleep_s:
             slept = f"{settings.empty_step_sleep_s:g} changes nothing, as {settings.release.name} never sleeps"

@@ -220,7 +220,7 @@ def of(engine: str) -> Release:
     found = RELEASE.fullmatch(engine)
     if found is None or found[1] not in RELEASES:
         oldest, *_, newest = RELEASES
-        meant = did_you_mean(engine, RELEASES)
+        meant = did_you_mean(engine, RELEASES) if any(map(str.isdigit, engine)) else ""
         raise ConfigError(
             f"{short(engine)} is unknown; {meant if meant.startswith('did') else f'valid: {oldest} to {newest}'}"
         )

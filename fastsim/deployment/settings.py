@@ -45,6 +45,13 @@ def release_of(given: Deployment, policy: Policy) -> Release | None:
     return engines.DEFAULT if given.engine is None else engines.of(given.engine)
 
 
+def runs(given: Deployment) -> str:
+    """What schedules requests: an engine by its release, or a policy."""
+    policy = policy_of(given)
+    release = release_of(given, policy)
+    return policy.name if release is None else release.name
+
+
 def settings_of(given: Deployment, policy: Policy, model: Model, device: Device, length: int) -> Settings:
     """The settings of a deployment whose max_model_len is ``length``."""
     release = release_of(given, policy)

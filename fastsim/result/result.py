@@ -235,6 +235,7 @@ def config_of(resolved: Resolved, workload: Workload, provenance: dict[str, Any]
 
     The Parquet files carry the same in their metadata. ``provenance`` is that of the operator times.
     """
+    said = warnings_of(resolved, workload, provenance)
     if resolved.scheduler.release is None or not resolved.scheduler.enable_prefix_caching:
         workload = replace(workload, block_hashes=None)  # nothing that is simulated reads them
     if resolved.router != "pinned":
@@ -256,7 +257,7 @@ def config_of(resolved: Resolved, workload: Workload, provenance: dict[str, Any]
         "node": asdict(resolved.node),
         "memory": asdict(resolved.memory),
         "predictor": provenance,
-        "warnings": warnings_of(resolved, workload, provenance),
+        "warnings": said,
         "versions": {
             "fastsim": __version__,
             "python": platform.python_version(),
@@ -267,7 +268,22 @@ def config_of(resolved: Resolved, workload: Workload, provenance: dict[str, Any]
 
 def warnings_of(resolved: Resolved, workload: Workload, provenance: dict[str, Any]) -> list[str]:
     """What a user must know of the deployment, of the operator times and of the requests, one sentence each."""
-    return [*resolved.warnings, *provenance.get("notes", []), *workload.notes]
+    return [*resolved.warnings, *provenance.get("notes", []), *workload.notes, *_unread(resolved, workload)]
+
+
+def _unread(resolved: Resolved, workload: Workload) -> list[str]:
+    """A sentence for each column of the requests that users expect to count, and that the scheduler does not read."""
+    scheduler, said = resolved.scheduler, []
+    if workload.block_hashes is not None and scheduler.release is None:
+        said.append(
+            f"the requests have hashes of blocks, but policy {scheduler.policy.name} has no prefix cache (vllm_v1 has)"
+        )
+    if workload.priority is not None and scheduler.scheduling_policy != "priority" and np.ptp(workload.priority):
+        said.append(
+            "the requests have priorities, but are admitted in order of arrival; scheduler.scheduling_policy=priority, "
+            "of policy vllm_v1, admits them by these"
+        )
+    return said
 
 
 def _table(columns: Sequence[Column], arrays: dict[str, NDArray[Any]], config: dict[str, Any]) -> pa.Table:

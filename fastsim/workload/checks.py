@@ -26,7 +26,12 @@ def check_times(
     time may be NaN, but not all of them.
     """
     times = _numbers(values, place, column).astype(np.float64, copy=False)
-    if may_lack and not np.isnan(times).all() and bool((lacking := np.isnan(times)).any()):
+    if may_lack and bool((lacking := np.isnan(times)).any()):
+        if lacking.all():
+            raise WorkloadError(
+                f"{place}: {column} is empty in every row, so that every request waits for another; give the first "
+                "request of a session, or of each user, a time in seconds (e.g. 0)"
+            )
         given = np.flatnonzero(~lacking)
         check_times(times[given], place, column, given if rows is None else rows[given])
         return times

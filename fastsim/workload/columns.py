@@ -41,6 +41,8 @@ def as_numbers(column: Any, place: str, name: str, rows: Rows) -> NDArray[Any]:
     if is_number(column.type):
         values: NDArray[Any] = column.to_numpy() if not column.null_count else column.cast("float64").to_numpy()
         return values
+    if not column.type.id:  # of type null, where all cells are empty
+        return np.full(len(column), np.nan)
     raise _not_a_number(column, place, name, rows)
 
 

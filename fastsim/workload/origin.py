@@ -63,8 +63,6 @@ class Origin:
             said.append(
                 "tokens are estimated, as one per 4 bytes of text; for exact ones count them with the model's tokenizer"
             )
-        if self.hashed:
-            said.append("the requests have hashes of blocks, but hits of the prefix cache are not simulated")
         if self.mean_gap:
             said.append(
                 f"requests arrive {self.mean_gap:,.0f} s apart on average; if their times are in milliseconds, say "

@@ -42,7 +42,7 @@ class Workload:
     name : str
         What messages and results call the workload. By default ``"workload"``.
     block_hashes : BlockHashes, optional
-        The hashes of each request's blocks of tokens. They are kept, but hits of a prefix cache are not simulated. By
+        The hashes of each request's blocks of tokens, by which policy vllm_v1 finds them in its prefix cache. By
         default None.
     origin : Origin, optional
         The layout of the file that the requests come from, and how many of them were left out. By default None.
@@ -56,8 +56,8 @@ class Workload:
         Their ``arrived_at`` is when a client wants to send them; NaN: as soon as it may, ``think_time`` after that end.
         By default None, which is no limit.
     priority : int32[num_requests], optional
-        The priority of each request, of which lower ones go first. Priorities are kept, but not simulated yet. By
-        default None.
+        The priority of each request, of which lower ones go first where ``scheduling_policy`` is priority. By default
+        None.
     tenant : str[num_requests], optional
         The name of the tenant that sends each request. By default None.
     max_tokens : int64[num_requests], optional
@@ -153,10 +153,7 @@ class Workload:
     @property
     def notes(self) -> tuple[str, ...]:
         """What was left out or changed between the file and this workload, one sentence each."""
-        notes = self.origin.notes() if self.origin is not None else ()
-        if self.priority is None or (self.priority == self.priority[0]).all():
-            return notes
-        return (*notes, "the requests have priorities, but these are not simulated yet")
+        return self.origin.notes() if self.origin is not None else ()
 
     def head(self, num_requests: int) -> Self:
         """Take the first requests.

@@ -140,6 +140,7 @@ def test_a_release_between_says_whose_rules_it_takes() -> None:
     [
         (["engine=vllm-0.91"], "engine: 'vllm-0.91' is unknown; valid: vllm-0.8 to vllm-0.33"),
         (["engine=vlm-0.19"], "engine: 'vlm-0.19' is unknown; did you mean 'vllm-0.19'?"),
+        (["engine=vllm"], "engine: 'vllm' is unknown; valid: vllm-0.8 to vllm-0.33"),
         (["engine=vllm-0.19", "scheduler.policy=orca"], "engine: vllm-0.19 runs policy vllm_v1, and scheduler.policy"),
         (["engine=vllm-0.8", "async_scheduling=true"], "async_scheduling: vllm-0.8 has none; vllm-0.10 is the first"),
         (["engine=vllm-0.11", "async_scheduling=true", "pp=2"], "vllm-0.11 has none with 2 pipeline stages"),
@@ -176,6 +177,8 @@ def test_what_is_refused(overrides: list[str], said: str) -> None:
 def test_what_is_said() -> None:
     cut = resolved(engine="vllm-0.19", enable_chunked_prefill=False, long_prefill_token_threshold=64)
     assert "64 cuts longer prompts, although enable_chunked_prefill is false, as in vLLM" in cut.warnings[0]
+    newer = resolved(engine="vllm-0.33", enable_chunked_prefill=False, long_prefill_token_threshold=64)
+    assert "64 cuts longer prompts that are not alone, although" in newer.warnings[0]
     unused = resolved(scheduler={"policy": "sarathi", "empty_step_sleep_s": 0.5}).warnings
     assert unused == ("scheduler.empty_step_sleep_s: 0.5 changes nothing, as policy sarathi has no such setting",)
 

@@ -28,7 +28,7 @@ def deployment(**fields: Any) -> Deployment:
 
 
 DEPLOYMENTS = {
-    "sarathi": deployment(),
+    "sarathi": deployment(scheduler__policy="sarathi"),
     "vllm": deployment(scheduler__policy="vllm", scheduler__max_num_seqs=32),
     "replicas": deployment(num_replicas=3, router__policy="least_outstanding"),
     "stages": deployment(pipeline_parallel_size=2, scheduler__max_num_seqs=16),
@@ -75,7 +75,10 @@ def test_a_run_stopped_early_has_the_verdict_of_the_whole(name: str, slo: str) -
 
 
 def test_hopeless_runs_stop_early() -> None:
-    resolved, unit = resolve(deployment(num_replicas=4)), load("chat", rate=1.0, num_requests=8000)
+    resolved, unit = (
+        resolve(deployment(num_replicas=4, scheduler__max_num_seqs=128)),
+        load("chat", rate=1.0, num_requests=8000),
+    )
     probed = Prober(resolved, build_cost(resolved).cost, unit).at(4000.0, DEFAULTS)
     assert not probed.met
     assert probed.simulated < 4000

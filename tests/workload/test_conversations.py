@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from streams import FIXED, POISSON, file
 
+import fastsim
 from fastsim.errors import ConfigError, TooLargeError, WorkloadError
 from fastsim.files import memory
 from fastsim.files.documents import Document
@@ -246,7 +247,10 @@ def test_files_keep_sessions_and_hashes(tmp_path: Path) -> None:
     for suffix in ("parquet", "jsonl"):
         save(stream, tmp_path / f"w.{suffix}")
         assert load(tmp_path / f"w.{suffix}").digest == stream.digest
-    assert any("hits of the prefix cache are not simulated" in note for note in stream.notes)
+    sarathi = fastsim.Deployment.load(None, ["scheduler.policy=sarathi"])
+    said = "the requests have hashes of blocks, but policy sarathi has no prefix cache (vllm_v1 has)"
+    assert said in fastsim.simulate(sarathi, stream).summary["warnings"]
+    assert fastsim.simulate(None, stream).summary["warnings"] == []
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [

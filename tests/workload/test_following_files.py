@@ -1,9 +1,12 @@
 """Files of sessions and closed loops: read, written, and read again."""
 
+import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 import fastsim
 from fastsim.errors import WorkloadError
@@ -61,11 +64,27 @@ def test_what_is_written_reads_back(suffix: str, closed: bool, tmp_path: Path) -
         (SESSIONS.replace("anna,2.5", "anna,-2"), "data row 3: think_time: -2.0 is not a time in seconds"),
         (SESSIONS.replace("anna,2.5", "anna,soon"), "think_time: 'soon' is not a number"),
         (SESSIONS.replace("\n,", "\n9,"), "data row 3: think_time: 2.5 is given, and arrived_at 9 too"),
-        (SESSIONS.replace("0.0,100", ",100").replace("0.5,200", ",200"), "arrived_at"),
+        (
+            SESSIONS.replace("0.0,100", ",100").replace("0.5,200", ",200"),
+            "arrived_at is empty in every row, so that every request waits for another",
+        ),
     ],
 )
 def test_a_turn_that_cannot_arrive_is_refused(text: str, message: str, tmp_path: Path) -> None:
     file = tmp_path / "sessions.csv"
     file.write_text(text)
     with pytest.raises(WorkloadError, match=message):
+        fastsim.load_workload(file)
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_sessions_whose_turns_all_wait_for_each_other_are_refused(suffix: str, tmp_path: Path) -> None:
+    """In these files, a column without any value has no type."""
+    row = {"arrived_at": None, "num_prompt_tokens": 10, "num_output_tokens": 5, "session_id": 1, "think_time": 1.0}
+    file = tmp_path / f"loop.{suffix}"
+    if suffix == "jsonl":
+        file.write_text(f"{json.dumps(row)}\n" * 2)
+    else:
+        parquet.write_table(pa.Table.from_pylist([row] * 2), file)
+    with pytest.raises(WorkloadError, match="arrived_at is empty in every row, so that every request waits for anoth"):
         fastsim.load_workload(file)

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from laws import exponential, far
 from streams import FIXED, POISSON, file
 
+import fastsim
 from fastsim.cli import cli
 from fastsim.errors import ConfigError, WorkloadError
 from fastsim.workload import Workload
@@ -31,9 +32,13 @@ def test_files_keep_tenants_and_priorities(tmp_path: Path) -> None:
         back = load(tmp_path / f"w.{suffix}")
         assert back.digest == stream.digest
         assert back.tenant is not None and back.tenant.tolist() == names.tolist()
+    said = "the requests have priorities, but are admitted in order of arrival"
+    assert said in fastsim.simulate(None, stream).summary["warnings"][0]
+    by_priority = fastsim.Deployment.load(None, ["scheduling_policy=priority"])
+    assert fastsim.simulate(by_priority, stream).summary["warnings"] == []
     taken = stream.take(np.array([0, 2]))
     assert taken.priority is not None and taken.priority.tolist() == [2, 2]
-    assert taken.notes == () and "not simulated yet" in stream.notes[0]
+    assert taken.notes == ()
     shorter = small(tenant=np.array(["a", "b", "c"])).head(2).digest
     assert shorter == small(tenant=np.array(["a", "b", "a longer name"])).head(2).digest != small().head(2).digest
 

@@ -16,7 +16,7 @@ from fastsim.cli.terminal.console import (
     table,
 )
 from fastsim.deployment.description import Deployment
-from fastsim.deployment.settings import policy_of
+from fastsim.deployment.settings import runs
 from fastsim.files.writing import write_text
 from fastsim.planning.capacity import Capacity
 from fastsim.simulation.probe import Probed
@@ -33,7 +33,7 @@ def show(capacity: Capacity, deployment: Deployment, workload: str, out: Path | 
     console.print(
         f"{deployment.model} on {capacity.gpus} x {deployment.device} (TP {deployment.tensor_parallel_size}, "
         f"PP {deployment.pipeline_parallel_size}, {counted(deployment.num_replicas, 'replica')}), "
-        f"{policy_of(deployment).name}; {capacity.num_requests:,} requests of {workload}\n"
+        f"{runs(deployment)}; {capacity.num_requests:,} requests of {workload}\n"
     )
     console.print(*_lines(capacity), sep="\n")
     console.print()

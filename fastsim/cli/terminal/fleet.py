@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from fastsim.cli.terminal.console import note, print_json, seconds, share, stdout, table
 from fastsim.deployment.resolved import Deployment
-from fastsim.deployment.settings import policy_of
+from fastsim.deployment.settings import runs
 from fastsim.planning.fleet import Fleet
 from fastsim.planning.search import SearchResult
 from fastsim.predictors.build import times_notes
@@ -17,7 +17,7 @@ def show(fleets: Sequence[Fleet], found: SearchResult, deployment: Deployment, l
     if as_json:
         print_json({"fleets": [fleet.as_dict() for fleet in fleets], "cannot": missing, "notes": said})
         return
-    _print(fleets, missing, f"{deployment.model}, {policy_of(deployment).name}: {load}, {', '.join(found.objectives)}")
+    _print(fleets, missing, f"{deployment.model}, {runs(deployment)}: {load}, {', '.join(found.objectives)}")
     for text in said:
         note(text)
 
@@ -29,7 +29,7 @@ def show_for_users(
     if as_json:
         print_json({"fleets": [fleet.as_dict() for fleet in fleets], "cannot": missing, "notes": []})
         return
-    _print(fleets, missing, f"{deployment.model}, {policy_of(deployment).name}: {load}")
+    _print(fleets, missing, f"{deployment.model}, {runs(deployment)}: {load}")
 
 
 def _print(fleets: Sequence[Fleet], missing: dict[str, str], title: str) -> None:
