@@ -48,12 +48,12 @@ WORKLOAD = (
 # parts of their own, which the other parts do not include.
 BREAKDOWN = (
     Column("routing_wait", "float64", "s", "time at the router: 0, as routers choose at once"),
-    Column("queue_wait", "float64", "s", "arrival to first batch"),
+    Column("queue_wait", "float64", "s", "arrival until it is first put into a batch"),
     Column(
         "launch_wait",
         "float64",
         "s",
-        "vllm_v1: first batch formed to its start, as batches are formed while others run; otherwise 0",
+        "vllm_v1: from when it is first put into a batch until that starts, as others still run; otherwise 0",
     ),
     Column("prefill_compute", "float64", "s", "iterations that process its chunks of the prompt"),
     Column("chunk_wait", "float64", "s", "time between its chunks in which it is in no iteration"),

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastsim.deployment.resolved import Resolved
-from fastsim.errors import WorkloadError
+from fastsim.errors import TooLargeError, WorkloadError
 from fastsim.files.memory import check_memory
 from fastsim.kernels.state import Limits
 from fastsim.simulation import engine
@@ -80,7 +80,10 @@ def check_size(resolved: Resolved, limits: Limits, workload: Workload, detail: b
     check_memory(number, requests, HELD + WITH_RESULT * per_request, held=HELD * number)
     used = min(number, replicas)  # the system gives no memory to the others, as they never write
     check_memory(used, f"{described(resolved)}, of which {used:,} serve requests,", WITH_RESULT * per_replica)
-    check_memory(replicas, f"{described(resolved)} with prefix caching", engine_per_replica)
+    try:
+        check_memory(replicas, f"{described(resolved)} with prefix caching", engine_per_replica)
+    except TooLargeError as error:
+        raise TooLargeError(f"{error}, or set scheduler.enable_prefix_caching=false") from None
 
 
 def described(resolved: Resolved) -> str:

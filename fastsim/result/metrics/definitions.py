@@ -44,7 +44,7 @@ LATENCIES = (
     Metric("latency.tbt", "s", "time between two output tokens of a request (quantiles within 0.8 %)", DISTRIBUTION),
     Metric("latency.tpot", "s", "time per output token after the first, by request", DISTRIBUTION),
     Metric("latency.e2e", "s", "end to end: arrival to last token", DISTRIBUTION),
-    Metric("latency.scheduling_delay", "s", "arrival to first batch", DISTRIBUTION),
+    Metric("latency.scheduling_delay", "s", "arrival until it is first put into a batch", DISTRIBUTION),
 )
 
 REQUEST = (
