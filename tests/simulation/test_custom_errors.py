@@ -125,7 +125,7 @@ def lazy(replica: Any, chosen: Any, tokens: Any) -> int:
 def test_a_mistake_is_reported(function: Any, kind: str, message: str) -> None:
     given_as: dict[str, Any] = {kind: function}
     with pytest.raises(PolicyError, match=message):
-        fastsim.simulate(Deployment.load(None, ["num_replicas=2"]), TWELVE, **given_as)
+        fastsim.simulate(Deployment.load(None, ["num_replicas=2", "scheduler.policy=sarathi"]), TWELVE, **given_as)
 
 
 @pytest.mark.skipif(not COMPILED, reason="Numba is switched off")
