@@ -29,7 +29,8 @@ def policy_of(given: Deployment) -> Policy:
     name = given.scheduler.policy or "vllm_v1"
     if given.engine is not None and name != "vllm_v1":
         runs = f"{given.engine} runs policy vllm_v1, and scheduler.policy is {short(name)}"
-        raise ConfigError(f"engine: {runs}; set engine to null for that policy (--set engine=null), or leave it out")
+        left_out = f"--set engine=null --set 'scheduler={{policy: {name}}}'"
+        raise ConfigError(f"engine: {runs}; leave the engine and its settings out for that policy ({left_out})")
     return schedulers.of(absolute(name))
 
 

@@ -70,9 +70,11 @@ def test_every_policy_is_an_override_of_the_default_away(policy: str) -> None:
 
 def test_a_policy_and_an_engine_say_how_to_leave_the_engine_out() -> None:
     said = fault("engine=vllm-0.19", "scheduler.policy=orca")
-    assert said.endswith("set engine to null for that policy (--set engine=null), or leave it out")
-    left = ["scheduler.policy=orca", "engine=null"]
-    assert resolve(Deployment.load(None, ["engine=vllm-0.19", *left])).scheduler.policy.name == "orca"
+    words = "--set engine=null --set 'scheduler={policy: orca}'"
+    assert said.endswith(f"leave the engine and its settings out for that policy ({words})")
+    left = ["engine=null", "scheduler={policy: orca}"]
+    for described in (Deployment.load(None, ["engine=vllm-0.19"]), resolve(Deployment.load()).deployment):
+        assert resolve(Deployment.load(described, left)).scheduler.policy.name == "orca"
 
 
 def flat(deployment: Deployment) -> dict[str, Any]:
