@@ -6,7 +6,7 @@ from ..memory.paged import admit_blocks, cache_full_blocks, find_cached
 from ..memory.waiting import first_waiting, put_back, take_waiting
 from ..state import FREE, GROUP, NONE, REPLICA, RUNNING, SLOT, WAITING, Limits, State
 from .chunks import cut, threshold_of
-from .state import ADMISSIONS, HIT, HIT_AGAIN, QUERIED, QUERIED_AGAIN, REFUSED
+from .state import ADMISSIONS, CHUNK, HIT, HIT_AGAIN, QUERIED, QUERIED_AGAIN, REFUSED, WHOLE
 
 
 @inlined
@@ -16,7 +16,9 @@ def admit(state: State, limits: Limits, size: int, budget: int) -> int:
     requests, engine, counts = state.requests, state.engine, state.replicas.counts[r]
     members, tokens = state.batches.request[r, slot], state.batches.tokens[r, slot]
     threshold, own = threshold_of(state, limits, r), state.engine.counts[r]
-    passed_over, last_passed, number, refused = NONE, NONE, 0, False
+    passed_over, last_passed, number, refused = NONE, NONE, 0, 0
+    if own[REFUSED] == WHOLE:
+        return size
     while counts[WAITING] > 0 and budget > 0 and counts[RUNNING] + counts[GROUP] < limits.max_num_seqs:
         request = first_waiting(state, limits, r)
         known, computed = int(engine.known[request]), int(requests.processed[request])
@@ -47,11 +49,11 @@ def admit(state: State, limits: Limits, size: int, budget: int) -> int:
         chunk = min(due, budget)
         spare = counts[FREE] - (limits.watermark_blocks if counts[RUNNING] + counts[GROUP] > 0 else 0)
         whole = min(known, rules.max_model_len)
-        fits = blocks_for(computed + chunk, limits.block_size) - hits + free <= spare
-        if rules.whole_prompt:
-            fits = fits and blocks_for(whole, limits.block_size) - hits + free <= spare
-        if not fits:
-            refused = number == 0
+        if rules.whole_prompt and blocks_for(whole, limits.block_size) - hits + free > spare:
+            refused = WHOLE if number == 0 else 0
+            break
+        if blocks_for(computed + chunk, limits.block_size) - hits + free > spare:
+            refused = CHUNK if number == 0 else 0
             break
         take_waiting(state, limits, r)
         if requests.processed[request] == 0:
@@ -72,5 +74,5 @@ def admit(state: State, limits: Limits, size: int, budget: int) -> int:
         budget -= chunk
     put_back(state, limits, r, passed_over, last_passed, number)
     full = counts[RUNNING] + counts[GROUP] == limits.max_num_seqs
-    own[REFUSED] = counts[WAITING] > 0 and (refused or (full and number == 0))
+    own[REFUSED] = CHUNK if refused == 0 and counts[WAITING] > 0 and full and number == 0 else refused
     return size

@@ -24,7 +24,8 @@ Longs = NDArray[np.int64]
     EVICTED,  # cached blocks that were taken for other tokens
     ADMISSIONS,  # requests admitted so far
     NEWEST,  # the latest admission of those that have joined the group
-    REFUSED,  # 1 when the first waiting request will be refused as long as none finishes
+    REFUSED,  # CHUNK or WHOLE when the first waiting request is refused as long as none finishes, 0 otherwise
+    MISSING,  # identity of the first block that it has not found in the cache, NONE when no other has that block
     LATEST_FINISH,  # the largest step by which the heap has ordered a member since the group began
     UNFORESEEN,  # members that end before the engine expects them to
     AHEAD,  # 1 when the group's next step is formed, and runs alone once the batch in flight has ended
@@ -37,7 +38,11 @@ Longs = NDArray[np.int64]
     OUTRANKED,  # preemptions of a request with a lower priority than the one that they made room for
     RESTARTS_BEFORE_TOKEN,  # preemptions before requests were last given an output token
     NUM_ENGINE_COUNTS,
-) = range(26)
+) = range(27)
+
+# Why the first waiting request is refused: blocks for a chunk of it are not free, or no place, or blocks for all of it,
+# whatever the chunk.
+CHUNK, WHOLE = range(1, 3)
 
 # Columns of Engine.phases.
 FIRST_OF_PHASE, LAST_OF_PHASE = range(2)

@@ -14,7 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._jit import apart
-from ..engine.state import AFTER, BEFORE, CACHED, ENTRIES_USED, EVICTED, INDEXED, KIND, NUMBER, REFUSED, SPARE, UNCACHED
+from ..engine.state import (
+    AFTER,
+    BEFORE,
+    CACHED,
+    ENTRIES_USED,
+    EVICTED,
+    INDEXED,
+    KIND,
+    MISSING,
+    NUMBER,
+    REFUSED,
+    SPARE,
+    UNCACHED,
+)
 from ..state import NONE
 
 Ints = NDArray[np.int32]
@@ -49,7 +62,8 @@ def register(entries: Ints, block_hash: Longs, next_alike: Ints, buckets: Ints, 
     entries[block, KIND], entries[block, NUMBER] = INDEXED, 1
     block_hash[block] = identity
     next_alike[block] = NONE
-    own[REFUSED] = 0  # the first waiting request may find it
+    if identity == own[MISSING]:
+        own[REFUSED] = 0
     bucket = identity & (buckets.size - 1)
     last = buckets[bucket]
     if last == NONE:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._jit import apart, inlined
-from ..engine.state import NUMBER, ROWS_FREE
+from ..engine.state import MISSING, NUMBER, ROWS_FREE
 from ..state import ALLOCATED, FREE, NONE, PEAK, Limits, State
 from .block_pool import give_back, lookup, pop_free, register, share
 from .blocks import blocks_for
@@ -23,6 +23,7 @@ def _find(
     block_hash: Longs,
     next_alike: Ints,
     buckets: Ints,
+    own: Longs,
     hashes: Longs,
     private: int,
     row: Ints,
@@ -34,12 +35,14 @@ def _find(
     preempted, so that nothing else of it can be cached.
     """
     hits = free = 0
+    own[MISSING] = NONE
     if private == NONE:
         most = min(most, hashes.size)
     while hits < most:
         wanted = hashes[hits] if hits < hashes.size else private - hits
         block = lookup(block_hash, next_alike, buckets, wanted)
         if block == NONE:
+            own[MISSING] = wanted
             break
         row[hits] = block
         free += entries[block, NUMBER] == 0
@@ -112,7 +115,15 @@ def find_cached(state: State, limits: Limits, r: int, request: int) -> tuple[int
     private = engine.private[request] if state.requests.restarts[request] > 0 else NONE
     own_hashes = engine.hashes[engine.hash_start[request] : engine.hash_start[request + 1]]
     return _find(
-        engine.blocks[r], engine.block_hash[r], engine.next_alike[r], engine.buckets[r], own_hashes, private, row, most
+        engine.blocks[r],
+        engine.block_hash[r],
+        engine.next_alike[r],
+        engine.buckets[r],
+        engine.counts[r],
+        own_hashes,
+        private,
+        row,
+        most,
     )
 
 
