@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .engine.state import NO_ENGINE, Engine, EngineLimits
+from .replicas.routers import NO_ROUTING, Routing
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
@@ -143,8 +144,9 @@ class Limits(NamedTuple):
     max_num_batched_tokens: int  # of a batch: vllm, lightllm
     chunk_size: int  # tokens of a batch: sarathi
     max_waiting_iters: int  # decode iterations between two attempts to admit: lightllm
-    router: int  # as in replicas/route.py; the same for all pools
+    router: int  # as in replicas/routers.py; the same for all pools
     engine: EngineLimits = NO_ENGINE  # of the vllm_v1 policy
+    routing: Routing = NO_ROUTING  # of the router; the same for all pools
 
 
 class Requests(NamedTuple):

@@ -15,7 +15,7 @@ from strategies import Case
 from fastsim.kernels import state
 from fastsim.kernels.cost import Cost
 from fastsim.kernels.exits import Ending, Exit
-from fastsim.kernels.replicas import route
+from fastsim.kernels.replicas import routers
 from fastsim.kernels.state import Limits, State
 from fastsim.result.breakdown import breakdown_columns
 from fastsim.result.columns import ITERATIONS
@@ -26,7 +26,11 @@ from fastsim.workload.following import LOOP, Following
 
 Kernel = Callable[[State, tuple[Cost, ...], tuple[Limits, ...]], int]
 
-ROUTER = {"least_outstanding": route.LEAST_OUTSTANDING, "least_waiting": route.LEAST_WAITING}
+ROUTER = {
+    "least_outstanding": routers.LEAST_OUTSTANDING,
+    "least_waiting": routers.LEAST_WAITING,
+    "least_kv": routers.LEAST_KV,
+}
 OUTCOMES = {Ending.GOING: "done", Ending.STUCK: "stuck", Ending.OUT_OF_MEMORY: "out_of_memory"}
 
 
@@ -43,7 +47,7 @@ def limits_of(settings: Settings) -> Limits:
         max_num_batched_tokens=settings.max_num_batched_tokens,
         chunk_size=settings.chunk_size,
         max_waiting_iters=settings.max_waiting_iters,
-        router=ROUTER.get(settings.router, route.ROUTED),
+        router=ROUTER.get(settings.router, routers.ROUTED),
     )
 
 
@@ -70,8 +74,8 @@ def lay_out(case: Case, log_rows: int, detail: bool = True) -> tuple[State, Limi
         np.array([r.num_output_tokens for r in requests]),
         following_of(requests),
     )
-    if stream.following and settings.num_replicas > 1 and limits.router == route.ROUTED:
-        router = route.ROUND_ROBIN if settings.router == "round_robin" else route.ASSIGNED
+    if stream.following and settings.num_replicas > 1 and limits.router == routers.ROUTED:
+        router = routers.ROUND_ROBIN if settings.router == "round_robin" else routers.ASSIGNED
         limits = limits._replace(router=router)
     arena = Arena()
     arrays = layout.lay_out_requests(stream, arena, detail)
@@ -79,7 +83,7 @@ def lay_out(case: Case, log_rows: int, detail: bool = True) -> tuple[State, Limi
     batches = layout.lay_out_batches(settings.num_replicas, limits, arena)
     if stream.following:
         arrays.replica[:] = [r.replica_id for r in requests]
-    elif limits.router == route.ROUTED:
+    elif limits.router == routers.ROUTED:
         turn = np.arange(len(requests)) % settings.num_replicas
         given = np.array([r.replica_id for r in requests])
         layout.assign(arrays, replicas, turn if settings.router == "round_robin" else given)

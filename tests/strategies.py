@@ -26,7 +26,7 @@ from fastsim.kernels.cost import (
 )
 
 POLICIES = tuple(policy for policy in schedulers.POLICIES if policy != "vllm_v1")  # which has a twin of its own
-ROUTERS = ("round_robin", "random", "pinned", "least_outstanding", "least_waiting")
+ROUTERS = ("round_robin", "random", "pinned", "least_outstanding", "least_waiting", "least_kv")
 COST_KINDS = ("vidur", "fastsim", "clockwork", "affine", "ticks")
 TICK = 0.125  # s, a power of two: clockwork arrivals and stage times meet exactly
 

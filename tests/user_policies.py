@@ -1,4 +1,4 @@
-"""Policies and a router of a user's, and the twins of the policies in plain Python."""
+"""Policies and routers of a user's, and the twins of the policies in plain Python."""
 
 from typing import Any
 
@@ -59,6 +59,17 @@ def most_memory(replicas: Any, request: Any) -> int:
     best = 0
     for r in range(replicas.num_replicas):
         ahead = replicas.free_blocks[r] - replicas.free_blocks[best]
+        if ahead > 0 or (ahead == 0 and replicas.num_outstanding[r] < replicas.num_outstanding[best]):
+            best = r
+    return best
+
+
+@fastsim.policy
+def longest_prefix(replicas: Any, request: Any) -> int:
+    """The replica that has cached most of the request's prompt, the one with the fewest requests among equals."""
+    best = 0
+    for r in range(replicas.num_replicas):
+        ahead = replicas.cached_tokens[r] - replicas.cached_tokens[best]
         if ahead > 0 or (ahead == 0 and replicas.num_outstanding[r] < replicas.num_outstanding[best]):
             best = r
     return best

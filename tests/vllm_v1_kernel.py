@@ -20,7 +20,8 @@ from fastsim.kernels.cost import COMPOSE_AFFINE, NO_AFFINE, Cost
 from fastsim.kernels.engine import state as engine_state
 from fastsim.kernels.engine.state import OUTSIDE
 from fastsim.kernels.exits import Ending, Exit
-from fastsim.kernels.replicas import route
+from fastsim.kernels.replicas import routers
+from fastsim.kernels.replicas.routers import NO_ROUTING, Routing
 from fastsim.kernels.schedulers import vllm_v1
 from fastsim.kernels.state import Limits, State
 from fastsim.predictors.tables.compose import NO_FASTSIM, NO_VIDUR
@@ -61,7 +62,9 @@ def workload_of(requests: Sequence[Request], block_size: int) -> Workload:
     )
 
 
-def limits_of(settings: Settings, release: Release, router: int = route.ROUTED) -> Limits:
+def limits_of(
+    settings: Settings, release: Release, router: int = routers.ROUTED, routing: Routing = NO_ROUTING
+) -> Limits:
     rules = engines.RELEASES[f"vllm-{release.name}"]
     scheduler = schedulers.Settings(
         policy=schedulers.POLICIES["vllm_v1"],
@@ -96,6 +99,7 @@ def limits_of(settings: Settings, release: Release, router: int = route.ROUTED) 
         max_waiting_iters=0,
         router=router,
         engine=engine_limits(scheduler, settings.max_model_len, settings.awaits_tokens),
+        routing=routing,
     )
 
 
@@ -114,20 +118,22 @@ def lay_out(
     release: Release,
     clock: Clock,
     log_rows: int,
-    replica_of: Sequence[int] = (),
-    router: int = route.ROUTED,
+    num_replicas: int = 1,
+    router: int = routers.ROUTED,
+    routing: Routing = NO_ROUTING,
 ) -> Setup:
-    """The state before the first request; ``replica_of`` says where requests go, by default to the only replica."""
-    limits, workload, arena = limits_of(settings, release, router), workload_of(requests, settings.block_size), Arena()
-    number = max(replica_of, default=0) + 1
+    """The state before the first request; without a router, the only replica serves all."""
+    limits, arena = limits_of(settings, release, router, routing), Arena()
+    workload = workload_of(requests, settings.block_size)
     stream = layout.stream_of(workload)
     arrays = layout.lay_out_requests(stream, arena, True)
-    replicas = layout.lay_out_replicas(number, limits, arena, True)
-    batches = layout.lay_out_batches(number, limits, arena)
-    engine = lay_out_engine(number, limits, workload, arena)
-    if router == route.ROUTED and stream.following is None:
-        layout.assign(arrays, replicas, np.array(replica_of or [0] * len(requests)))
-    lane = layout.lay_out_lane(arrays, replicas, batches, limits, 0, number, log_rows, arena, stream.following, engine)
+    replicas = layout.lay_out_replicas(num_replicas, limits, arena, True)
+    batches = layout.lay_out_batches(num_replicas, limits, arena)
+    engine = lay_out_engine(num_replicas, limits, workload, arena)
+    if router == routers.ROUTED and stream.following is None:
+        layout.assign(arrays, replicas, np.zeros(len(requests), np.int32))
+    following = stream.following
+    lane = layout.lay_out_lane(arrays, replicas, batches, limits, 0, num_replicas, log_rows, arena, following, engine)
     return Setup(lane, limits, cost_of(clock, settings.num_stages))
 
 

@@ -12,6 +12,7 @@ from fastsim.catalog.model import Model
 from fastsim.catalog.quantization import Quantization
 from fastsim.deployment import parallelism, stages
 from fastsim.deployment.check import check, precision_notes, predictor_notes, warnings
+from fastsim.deployment.check_router import check_router, filled, router_notes
 from fastsim.deployment.check_scheduler import check_scheduler, scheduler_notes
 from fastsim.deployment.description import AllToAll, Deployment, Dtype, KvCacheDtype
 from fastsim.deployment.memory import plan as plan_module
@@ -170,22 +171,23 @@ def resolve(deployment: Deployment) -> Resolved:
     settings = settings_of(given, policy_of(given), model, device, length)
     check(given, settings, model, node)
     check_scheduler(given, settings)
+    check_router(given.router, settings)
     given = given.model_copy(update={"gpu_memory_utilization": utilization_of(given, settings)})
     predictor = given.predictor.model_copy(update={"source": _source(given.predictor.source)})
     layout = _layout(given, settings, length, model, device)
     memory = _plan(layout, settings, model, device, node)
-    filled = {
+    complete = {
         "model": model.name if load.is_model(model.name) else str(Path(model.name).absolute()),
         "device": device.name if device.name in load.names("devices") else _absolute_file(given.device),
         "node": node.name,
         "engine": settings.release and settings.release.name,
         "max_model_len": length,
         "scheduler": given.scheduler.model_copy(update=described(settings, memory.num_blocks)),
-        "router": given.router.model_copy(update={"policy": absolute(given.router.policy)}),
+        "router": given.router.model_copy(update=filled(given.router) | {"policy": absolute(given.router.policy)}),
         "predictor": predictor,
     }
     return Resolved(
-        deployment=given.model_copy(update=filled),
+        deployment=given.model_copy(update=complete),
         model=model,
         device=device,
         node=node,
@@ -210,6 +212,7 @@ def resolve(deployment: Deployment) -> Resolved:
         warnings=(
             *precision_notes(model, given.quantization or "none"),
             *scheduler_notes(given, settings),
+            *router_notes(given.router),
             *predictor_notes(predictor, settings, given.pipeline_parallel_size),
             *warnings(settings, length, given.scheduler.num_blocks is not None, model, device, memory),
         ),

@@ -1,21 +1,68 @@
 """The groups of settings in a deployment file: router, memory, scheduler and predictor."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastsim.deployment.fields import OR_FUNCTION, Group, count, name, setting, switch, term
 from fastsim.deployment.schedulers import PolicyName, SchedulingPolicy
 
-RouterPolicy = Literal["round_robin", "random", "least_outstanding", "least_waiting", "pinned"]
+RouterPolicy = Literal[
+    "round_robin",
+    "random",
+    "least_outstanding",
+    "least_waiting",
+    "least_kv",
+    "prefix_aware",
+    "weighted",
+    "session",
+    "pinned",
+]
 Planner = Literal["fastsim", "vidur"]
 Compose = Literal["fastsim", "vidur"]
 
 
+def weight(of: str, example: float) -> Any:
+    return setting(f"weight of {of}: weighted", "a number from 0 up to 1e6", example, default=None, ge=0, le=1e6)
+
+
 class Router(Group):
-    """Which replica a request goes to."""
+    """Which replica a request goes to. A policy has the settings that name it; null: as the public router has them."""
 
     policy: Annotated[RouterPolicy, *OR_FUNCTION] = setting(
         "how a replica is chosen, or file.py:function", "a router", "random", default="round_robin"
     )
+    cache_threshold: float | None = setting(
+        "a request goes to a cache that holds more than this share of its prompt: prefix_aware",
+        "a fraction from 0 to 1",
+        0.3,
+        default=None,
+        ge=0,
+        le=1,
+    )
+    balance_abs_threshold: int | None = count(
+        "caches are ignored where the most outstanding requests exceed the fewest by more: prefix_aware",
+        64,
+        None,
+        2**31 - 1,
+        least=0,
+    )
+    balance_rel_threshold: float | None = setting(
+        "and exceed this many times the fewest as well: prefix_aware",
+        "a number from 0 up to 1e6",
+        1.5,
+        default=None,
+        ge=0,
+        le=1e6,
+    )
+    kv_aware_threshold: int | None = count(
+        "a request goes to a cache that lacks at most so many tokens of its prompt; null: any: prefix_aware",
+        2000,
+        None,
+        2**31 - 1,
+        least=0,
+    )
+    prefix_cache_weight: float | None = weight("the share of the prompt that is cached", 2.0)
+    kv_cache_utilization_weight: float | None = weight("the share of the KV blocks that are free", 1.0)
+    queue_weight: float | None = weight("how short the queue is", 1.0)
 
 
 class Memory(Group):

@@ -272,7 +272,7 @@ def warnings_of(resolved: Resolved, workload: Workload, provenance: dict[str, An
 
 
 def _unread(resolved: Resolved, workload: Workload) -> list[str]:
-    """A sentence for each column of the requests that users expect to count, and that the scheduler does not read."""
+    """A sentence for each column of the requests that is expected to count and is not read, or that a router misses."""
     scheduler, said = resolved.scheduler, []
     if workload.block_hashes is not None and scheduler.release is None:
         said.append(
@@ -283,6 +283,8 @@ def _unread(resolved: Resolved, workload: Workload) -> list[str]:
             "the requests have priorities, but are admitted in order of arrival; scheduler.scheduling_policy=priority, "
             "of policy vllm_v1, admits them by these"
         )
+    if resolved.router == "prefix_aware" and workload.block_hashes is None:
+        said.append("router.policy: prefix_aware finds nothing cached, as the requests have no hashes of blocks")
     return said
 
 

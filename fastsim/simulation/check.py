@@ -21,7 +21,8 @@ def check_fit(resolved: Resolved, workload: Workload) -> None:
     """Raise WorkloadError for the first request that the deployment could never serve, and say how to mend it.
 
     A request is refused if it exceeds max_model_len, if its prompt exceeds what a batch or the KV cache can hold where
-    the policy needs it at once, or if the router is pinned and its replica does not exist.
+    the policy needs it at once, if the router is pinned and its replica does not exist, or if there are no sessions to
+    route by.
     """
     scheduler, policy, memory = resolved.scheduler, resolved.scheduler.policy, resolved.memory
     num_prompt_tokens = workload.num_prompt_tokens
@@ -52,6 +53,11 @@ def check_fit(resolved: Resolved, workload: Workload) -> None:
                 f"{'prompt and output need' if whole else 'the prompt needs'} {need[i]} KV blocks, but a replica can "
                 f"give only {free}; use more or larger GPUs{'' if whole else ', or a smaller scheduler.watermark'}"
             ),
+        )
+    if resolved.router == "session" and workload.session_id is None:
+        raise WorkloadError(
+            f"{workload.name}: column session_id is missing, but router.policy session reads it; "
+            "add it, or use least_outstanding"
         )
     if resolved.router == "pinned":
         if workload.replica_id is None:

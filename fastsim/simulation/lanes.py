@@ -1,5 +1,6 @@
 """Lanes: the state that each thread simulates, and how a thread runs its lane to the end."""
 
+import math
 import os
 import threading
 from collections.abc import Callable
@@ -10,13 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastsim.deployment.check_router import filled
 from fastsim.deployment.resolved import Resolved
 from fastsim.deployment.schedulers import is_function
+from fastsim.deployment.sections import Router
 from fastsim.errors import TooLargeError
 from fastsim.kernels import state
 from fastsim.kernels.cost import Cost
 from fastsim.kernels.exits import Exit
-from fastsim.kernels.replicas.route import ASSIGNED, CUSTOM, LEAST_OUTSTANDING, LEAST_WAITING, ROUND_ROBIN, ROUTED
+from fastsim.kernels.replicas import routers
+from fastsim.kernels.replicas.routers import ASSIGNED, CUSTOM, NO_ROUTING, ROUND_ROBIN, ROUTED, Routing
 from fastsim.kernels.state import Limits, State
 from fastsim.predictors.affine import has_ticks
 from fastsim.simulation import layout
@@ -26,9 +30,16 @@ from fastsim.simulation.custom.policy import user_policy
 from fastsim.simulation.engine import engine_limits, lay_out_engine, no_engine
 from fastsim.simulation.faults import explain_fault
 from fastsim.simulation.layout import Stream
+from fastsim.simulation.ring import owners
 from fastsim.workload import Workload
 
-ROUTERS = {"least_outstanding": LEAST_OUTSTANDING, "least_waiting": LEAST_WAITING}
+ROUTERS = {
+    "least_outstanding": routers.LEAST_OUTSTANDING,
+    "least_waiting": routers.LEAST_WAITING,
+    "least_kv": routers.LEAST_KV,
+    "prefix_aware": routers.PREFIX_AWARE,
+    "weighted": routers.WEIGHTED,
+}
 
 
 # Iterations, about 20 ms of them, after which the kernel returns so that Ctrl-C is noticed and the log is emptied.
@@ -99,7 +110,15 @@ def limits_of(resolved: Resolved, workload: Workload | None = None) -> Limits:
         max_waiting_iters=scheduler.max_waiting_iters,
         router=router,
         engine=engine_limits(scheduler, resolved.max_model_len, not has_ticks(resolved)),
+        routing=_routing(resolved.deployment.router),
     )
+
+
+def _routing(router: Router) -> Routing:
+    """The settings of a router, as the kernel reads them."""
+    own = {name: math.inf if value is None else float(value) for name, value in filled(router).items()}
+    renamed = {"prefix_cache_weight": "prefix_weight", "kv_cache_utilization_weight": "kv_weight"}
+    return NO_ROUTING._replace(**{renamed.get(name, name): value for name, value in own.items()})
 
 
 def lay_out(
@@ -175,6 +194,8 @@ def assignment(resolved: Resolved, workload: Workload) -> NDArray[np.integer]:
     policy, number = resolved.router, resolved.num_replicas
     if policy == "pinned" and workload.replica_id is not None:
         return workload.replica_id
+    if policy == "session" and workload.session_id is not None:
+        return owners(workload.session_id, number)
     if policy == "random":
         rng = np.random.default_rng(resolved.seed)
         return rng.integers(number, size=workload.num_requests)

@@ -11,7 +11,7 @@ from fastsim.kernels import state
 from fastsim.kernels.accounts import breakdown, histogram
 from fastsim.kernels.accounts import counts as measure
 from fastsim.kernels.engine.state import Engine
-from fastsim.kernels.replicas.route import ROUTED
+from fastsim.kernels.replicas.routers import ROUTED
 from fastsim.kernels.replicas.tournament import winner_tree
 from fastsim.kernels.state import Batches, Limits, Log, Replicas, Requests, State, Tally
 from fastsim.simulation.arena import Arena

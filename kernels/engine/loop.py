@@ -12,6 +12,7 @@ from .._jit import inlined
 from ..accounts.counts import count_held
 from ..cost import Cost
 from ..exits import Ending, Exit
+from ..iterations.fast_forward import finish_after
 from ..memory.followers import depends, held
 from ..memory.queues import arrive
 from ..memory.waiting import rank_arrived
@@ -19,19 +20,27 @@ from ..state import (
     CLOCK,
     COMING,
     FORM_DUE,
+    GROUP,
+    GROUP_KV,
+    GROUP_STEP,
+    GROUPED,
     HORIZON,
     IN_FLIGHT,
     LEFT,
     LOGGED,
     NONE,
+    NUM_LISTED,
     OUTCOME,
     PRESENT,
     REPLICA,
+    RUNNING,
     SLOT,
+    UNSEEN,
+    WAITING,
     Limits,
     State,
 )
-from .state import AHEAD, IDLE_CALL, OLDEST, UNANNOUNCED, WITH_WORK
+from .state import AHEAD, IDLE_CALL, LINKED, OLDEST, REFUSED, UNANNOUNCED, WITH_WORK
 
 
 @inlined
@@ -77,7 +86,11 @@ def next_event(state: State, cost: Cost, limits: Limits) -> int:
 
 @inlined
 def quiet_until(state: State, cost: Cost, limits: Limits, r: int, grows: bool, refusal_lasts: bool) -> float:
-    """When the load of a replica may change next, s, if no request is routed to it; a lower bound."""
+    """When the load of a replica may change next, s, if no request is routed to it; a lower bound.
+
+    While the group runs alone, no request finishes before one of its members does, and none is preempted while memory
+    suffices.
+    """
     counts = state.replicas.counts[r]
     if counts[OUTCOME] != Ending.GOING:
         return math.inf
@@ -86,8 +99,28 @@ def quiet_until(state: State, cost: Cost, limits: Limits, r: int, grows: bool, r
         now = state.replicas.times[r, CLOCK]
         return float(np.nextafter(now, math.inf) if depends(state.requests) else now)
     if counts[IN_FLIGHT] > 0:
-        return float(max(state.replicas.times[r, CLOCK], state.engine.batch_end[r, state.engine.counts[r, OLDEST]]))
+        end = float(max(state.replicas.times[r, CLOCK], state.engine.batch_end[r, state.engine.counts[r, OLDEST]]))
+        if not _only_decodes(state, limits, r):
+            return end
+        newest = float(state.replicas.stage_end[r, 0])
+        return max(end, finish_after(state, cost, limits, r, newest, counts[GROUP_STEP], counts[GROUP_KV], grows))
     return math.inf if counts[COMING] == NONE else float(state.requests.arrived_at[counts[COMING]])
+
+
+@inlined
+def _only_decodes(state: State, limits: Limits, r: int) -> bool:
+    """Whether the batches in flight consist of the group alone, as those after them will until a member finishes."""
+    counts, own = state.replicas.counts[r], state.engine.counts[r]
+    if not counts[GROUPED] or counts[GROUP] == 0 or counts[RUNNING] > 0 or counts[UNSEEN] > 0:
+        return False
+    # What a linked member fills may be found by the first waiting request, which then fits.
+    if counts[WAITING] > 0 and (not own[REFUSED] or own[LINKED] > 0):
+        return False
+    for i in range(counts[IN_FLIGHT]):
+        slot = (own[OLDEST] + i) % limits.engine.depth
+        if state.batches.features[r, slot, NUM_LISTED] > 0:
+            return False
+    return True
 
 
 @inlined

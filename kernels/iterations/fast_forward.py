@@ -174,20 +174,28 @@ def fast_forward(state: State, cost: Cost, limits: Limits, r: int, arrival: floa
 
 @inlined
 def next_finish(state: State, cost: Cost, limits: Limits, r: int, grows: bool) -> float:
-    """When the next member of the group in flight finishes, s, if the group runs on alone; a lower bound.
+    """When the next member of the group in flight finishes, s, if the group runs on alone; a lower bound."""
+    counts, end = state.replicas.counts[r], float(state.replicas.stage_end[r, 0])
+    return finish_after(state, cost, limits, r, end, counts[GROUP_STEP] + 1, counts[GROUP_KV] + counts[GROUP], grows)
+
+
+@inlined
+def finish_after(
+    state: State, cost: Cost, limits: Limits, r: int, end: float, step: int, decode_kv: int, grows: bool
+) -> float:
+    """The same for a group whose iteration ``step``, with ``decode_kv`` tokens in all, begins at ``end``, s, or later.
 
     The bound counts the iterations until then for which memory certainly suffices, and of these only as many as lie on
     one segment of decode attention's line, where the shortest iteration is the first or the last. A bound that is too
     early costs another look at the replica; one that is too late would be wrong. Hence the allowance for rounding.
     """
-    counts, end = state.replicas.counts[r], float(state.replicas.stage_end[r, 0])
-    number, step = counts[GROUP], counts[GROUP_STEP] + 1
+    counts, number = state.replicas.counts[r], state.replicas.counts[r, GROUP]
     left = (state.replicas.heap[r, 0] >> ID_BITS) - step
     if grows:  # in as many steps as a block has tokens each member needs one block
         left = min(left, (counts[FREE] - 1) // number * limits.block_size)
     if left <= 0:
         return end
-    decode_kv, rate, kv_step = counts[GROUP_KV] + number, 1, cost.fastsim.kv_step
+    rate, kv_step = 1, cost.fastsim.kv_step
     kv = float(decode_kv // number)
     if cost.compose == COMPOSE_FASTSIM:
         kv = decode_kv / number

@@ -60,4 +60,5 @@ def _with_stages(limits: Limits, num_stages: int) -> Limits:
         limits.max_waiting_iters,
         limits.router,
         limits.engine,
+        limits.routing,
     )

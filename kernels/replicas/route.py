@@ -36,17 +36,12 @@ from ..state import (
     State,
 )
 from .arrivals import append, next_arrival, next_unrouted, take_next
+from .look import looks, route_due
 from .pipeline import next_moment, next_pipeline_event
 from .pools import Stages, cost_of, limits_of
 from .replica import next_event
+from .routers import ASSIGNED, CUSTOM, LEAST_OUTSTANDING, LEAST_WAITING, ROUND_ROBIN
 from .tournament import replay, second
-
-# Limits.router. ROUTED: the shell has put every request into the stream of its replica. LEAST_OUTSTANDING and
-# LEAST_WAITING: the next request goes to the replica with the fewest requests present or waiting. CUSTOM: a function of
-# the user's routes each request once every replica has been advanced to the horizon. ROUND_ROBIN and ASSIGNED, where
-# requests follow others: the next request goes to the next replica in turn, or to the one that the shell has assigned.
-ROUTED, LEAST_OUTSTANDING, LEAST_WAITING, CUSTOM, ROUND_ROBIN, ASSIGNED = range(6)
-
 
 NextEvent = Callable[[State, Cost, Limits], int]
 QuietUntil = Callable[[State, Cost, Limits, int, bool, bool], float]
@@ -187,16 +182,19 @@ def next_turn(
                 return event
         alone = moments[HORIZON] == math.inf and (cursor[DIRECT] or not following)
         quiet = math.inf
-        if r != NONE and not alone and (router != CUSTOM or following):
+        if r != NONE and not alone and (following or not (router == CUSTOM or looks(limits[0]))):
             own = limits_of(state, limits, r, stages)
             quiet = quiet_until(state, cost_of(state, costs, r), own, r, grows, refusal_lasts)
             if _compares(own):
                 replay(replicas.lightest, replicas.load, r, float(_load(replicas.counts[r], own)))
-        if alone or router == CUSTOM:
+        if alone or router == CUSTOM or looks(limits[0]):
             replicas.quiet_until[r] = quiet
-            if r >= cursor[LAST] - 1:
+            if r < cursor[LAST] - 1:
+                cursor[REPLICA] = r + 1
+            elif moments[HORIZON] == math.inf or not looks(limits[0]):
                 return Exit.DONE
-            cursor[REPLICA] = r + 1
+            else:
+                route_due(state, limits)
         elif following:
             if not _let_on(state, limits[0], r, quiet):
                 return Exit.DONE

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from fastsim.deployment import settings
+from fastsim.deployment import check_router, settings
 from fastsim.deployment.engines import RELEASES
 from fastsim.deployment.resolved import Deployment, Resolved, resolve
 from fastsim.deployment.schedulers import POLICIES
@@ -34,7 +34,8 @@ def fault(*overrides: str, **given: Any) -> str:
 
 
 OF_VLLM_V1 = {f"scheduler.{name}" for name in settings.OF_VLLM_V1}
-UNUSED = {"pipeline_layers", "predictor.affine"}
+OF_ROUTERS = [name for own in check_router.OWN.values() for name in own]
+UNUSED = {"pipeline_layers", "predictor.affine"} | {f"router.{name}" for name in OF_ROUTERS}
 OPEN = UNUSED | {"engine"} | OF_VLLM_V1  # what other policies leave null
 OPEN_V1 = UNUSED | {"scheduler.chunk_size"}
 
@@ -101,6 +102,7 @@ def test_keys_and_their_order_are_the_contract() -> None:
         "moe_imbalance",
         "num_replicas",
         "router.policy",
+        *(f"router.{name}" for name in OF_ROUTERS),
         "max_model_len",
         "gpu_memory_utilization",
         "memory.planner",

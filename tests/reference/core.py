@@ -223,6 +223,8 @@ class Simulation:
                 return min(self.replicas, key=lambda replica: replica.num_outstanding).id
             case "least_waiting":
                 return min(self.replicas, key=lambda replica: len(replica.waiting)).id
+            case "least_kv":
+                return min(self.replicas, key=lambda replica: (-replica.num_free, replica.num_outstanding)).id
         raise ValueError(self.settings.router)
 
     def schedule(self, replica: Replica) -> None:

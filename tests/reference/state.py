@@ -96,7 +96,7 @@ class Batch:
 @dataclass(frozen=True)
 class Settings:
     policy: str = "vllm"  # vllm, sarathi, orca, lightllm, faster_transformer
-    router: str = "round_robin"  # round_robin, random, pinned, least_outstanding, least_waiting
+    router: str = "round_robin"  # round_robin, random, pinned, least_outstanding, least_waiting, least_kv
     num_replicas: int = 1
     num_stages: int = 1
     num_blocks: int = 1024

@@ -22,8 +22,8 @@ import fastsim
 from fastsim.deployment.resolved import Deployment
 from fastsim.errors import PolicyError
 from fastsim.kernels.cost import COMPOSE_VIDUR, Cost
-from fastsim.kernels.custom.router import next_horizon
-from fastsim.kernels.replicas import route
+from fastsim.kernels.replicas import routers
+from fastsim.kernels.replicas.look import next_horizon
 from fastsim.kernels.state import HORIZON
 from fastsim.simulation.custom import runner
 from fastsim.simulation.custom.runner import Runner
@@ -73,7 +73,7 @@ def test_a_router_equals_its_twin(scheduler: Any, monkeypatch: pytest.MonkeyPatc
     name = scheduler if isinstance(scheduler, str) else LIKE[scheduler]
     if name != scheduler:
         monkeypatch.setitem(reference_policies.FORM, name, TWINS[scheduler])
-    monkeypatch.setitem(kernel_runs.ROUTER, "least_outstanding", route.CUSTOM)
+    monkeypatch.setitem(kernel_runs.ROUTER, "least_outstanding", routers.CUSTOM)
 
     def choose(simulation: reference.Simulation, request: Request) -> int:
         return min(simulation.replicas, key=lambda r: (-r.num_free, r.num_outstanding)).id

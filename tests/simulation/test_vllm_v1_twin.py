@@ -13,7 +13,7 @@ from vllm_v1_strategies import Case, cases
 from fastsim.kernels import state
 from fastsim.kernels.engine import state as engine_state
 from fastsim.kernels.exits import Exit
-from fastsim.kernels.replicas import route
+from fastsim.kernels.replicas import routers
 from fastsim.kernels.schedulers import vllm_v1
 from fastsim.kernels.state import State
 
@@ -41,7 +41,7 @@ def twin_of(case: Case) -> Outcome:
 
 
 def run_whole(
-    case: Case, log_rows: int, slice_length: int, router: int = route.ROUTED
+    case: Case, log_rows: int, slice_length: int, router: int = routers.ROUTED
 ) -> tuple[State, list[tuple[int, int, int, int]]]:
     """The state at the end, and (start, end, requests, tokens) of each batch, over all stages."""
     lane, limits, cost = lay_out(case.requests, case.settings, case.release, case.clock, log_rows, router=router)
@@ -65,7 +65,7 @@ def batches_of(twin: Outcome) -> list[tuple[float, float, int, int]]:
 
 
 def assert_equals_twin(
-    case: Case, log_rows: int = 4096, slice_length: int = 1 << 40, router: int = route.ROUTED
+    case: Case, log_rows: int = 4096, slice_length: int = 1 << 40, router: int = routers.ROUTED
 ) -> None:
     twin = twin_of(case)
     lane, rows = run_whole(case, log_rows, slice_length, router)
@@ -112,7 +112,7 @@ def test_sessions_equal_the_twin(case: Case) -> None:
 @given(cases())
 def test_a_replica_that_stops_at_every_arrival_equals_the_twin(case: Case) -> None:
     """A router that looks at loads lets the replica go only as far as the next request."""
-    assert_equals_twin(case, router=route.LEAST_OUTSTANDING)
+    assert_equals_twin(case, router=routers.LEAST_OUTSTANDING)
 
 
 @settings(deadline=None, max_examples=100)

@@ -20,6 +20,11 @@ ROUTERS = {
     "random": "a replica drawn uniformly, from the seed",
     "least_outstanding": "the replica with the fewest unfinished requests",
     "least_waiting": "the replica with the shortest queue (Vidur's LOR)",
+    "least_kv": "the replica with the smallest share of its KV blocks in use",
+    "prefix_aware": "the replica that has cached most of the prompt, unless that is little or loads differ much "
+    "(SGLang's cache_aware, with the blocks that replicas hold)",
+    "weighted": "the highest sum of scores: cached prefix, free KV blocks, short queue (llm-d)",
+    "session": "the same replica for all requests of a session, by consistent hashing (vLLM's production stack)",
     "pinned": "the replica in column replica_id of the workload",
 }
 PREDICTORS = DATA / "predictors"

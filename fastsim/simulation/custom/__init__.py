@@ -15,7 +15,8 @@ requests it has chosen.
 
 A routing function has two parameters, ``(replicas, request)``. It looks at ``replicas`` (a
 fastsim.kernels.custom.router.ClusterView) and ``request`` (a fastsim.kernels.custom.router.Arrival), and returns the
-number of a replica, counted from 0.
+number of a replica, counted from 0. ``replicas.cached_tokens[r]`` is how much of the request's prompt replica ``r`` has
+in its prefix cache, tokens; what is looked up in the cache does not change it.
 
 Both kinds may use numbers, the module math, NumPy's functions of numbers, fastsim.sort_by, and functions of the user.
 They cannot create arrays or lists; what they need to remember goes into ``memo`` and ``notes``.

@@ -143,11 +143,11 @@ def _rehearse_router(policy: UserPolicy) -> None:
     """Route the requests of the example, every second of which stays in the queue of its replica."""
     notes, memo = np.zeros((NUM_REPLICAS, NOTES)), np.zeros(len(NUM_PROMPT_TOKENS))
     waiting, outstanding = np.zeros(NUM_REPLICAS, np.int64), np.zeros(NUM_REPLICAS, np.int64)
-    free = np.full(NUM_REPLICAS, NUM_BLOCKS)
+    free, cached = np.full(NUM_REPLICAS, NUM_BLOCKS), np.zeros(NUM_REPLICAS, np.int64)
     for request, (time, prompt, output) in enumerate(
         zip(ARRIVED_AT, NUM_PROMPT_TOKENS, NUM_OUTPUT_TOKENS, strict=True)
     ):
-        view = ClusterView(time, NUM_REPLICAS, waiting, outstanding, free, NUM_BLOCKS, BLOCK_SIZE, memo, notes)
+        view = ClusterView(time, NUM_REPLICAS, waiting, outstanding, free, cached, NUM_BLOCKS, BLOCK_SIZE, memo, notes)
         answer = _call(policy, view, Arrival(request, prompt, output))
         replica = _integer(policy, answer, "a replica", NUM_REPLICAS - 1)
         if not 0 <= replica < NUM_REPLICAS:

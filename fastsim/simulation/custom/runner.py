@@ -153,6 +153,7 @@ def lay_out_router_state(state: State) -> RouterState:
         num_waiting=np.zeros(replicas, np.int64),
         num_outstanding=np.zeros(replicas, np.int64),
         free_blocks=np.zeros(replicas, np.int64),
+        cached_tokens=np.zeros(replicas, np.int64),
         memo=np.zeros(number),
         notes=np.zeros((replicas, NOTES)),
         trouble=np.zeros(4, np.int64),

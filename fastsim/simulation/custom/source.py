@@ -69,9 +69,9 @@ from fastsim.kernels.replicas.pools import any_stages as _any_stages
 from fastsim.kernels.exits import Exit as _Exit
 from fastsim.kernels.state import HORIZON as _HORIZON
 from fastsim.kernels.custom.router import (
-    arrival as _arrival, arrival_due as _arrival_due, cluster_view as _cluster_view,
-    next_horizon as _next_horizon, route_to as _route_to
+    arrival as _arrival, cluster_view as _cluster_view, route_to as _route_to
 )
+from fastsim.kernels.replicas.look import arrival_due as _arrival_due, next_horizon as _next_horizon
 from {module} import {run} as _advance
 
 

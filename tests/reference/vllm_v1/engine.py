@@ -6,10 +6,11 @@ It follows the unmodified scheduler of four releases (see releases.py) in every 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
+from reference.vllm_v1.arrivals import Arrivals
 from reference.vllm_v1.releases import Release
 from reference.vllm_v1.scheduler import Scheduler
 from reference.vllm_v1.state import Decision, Member, Request, Settings
@@ -43,16 +44,31 @@ def queue_depth(settings: Settings, release: Release) -> int:
     return settings.num_stages + (release.pp_async == "after_num_stages_calls")
 
 
+class Moment(NamedTuple):
+    """When something happens in an engine: at equal times, results come before batches are scheduled."""
+
+    time: float
+    schedules: bool
+
+
+NEVER = Moment(math.inf, False)
+
+
 class Engine:
     """One engine: requests that are still to come, a scheduler, and a queue of batches in flight."""
 
     def __init__(
-        self, requests: Sequence[Request], settings: Settings, release: Release, stage_time: StageTime
+        self,
+        requests: Sequence[Request],
+        settings: Settings,
+        release: Release,
+        stage_time: StageTime,
+        arrivals: Arrivals | None = None,
     ) -> None:
+        """An engine of its own serves all requests; one of a cluster serves those that are routed to it."""
         self.settings = settings
         self.release = release
         self.stage_time = stage_time
-        self.requests = [replace(request, id=i, token_times=[]) for i, request in enumerate(requests)]
         self.scheduler = Scheduler(settings, release)
         self.depth = queue_depth(settings, release)
         self.in_flight: list[Decision] = []  # oldest first
@@ -60,24 +76,29 @@ class Engine:
         self.decisions: list[Decision] = []
         self.now: float = 0
         self.to_come: list[tuple[float, int]] = []  # heap of arrivals: time, id
-        self.followers: dict[int, list[Request]] = {}  # by the id of the request that they follow
-        for request in self.requests:
-            if request.follows is None:
-                heapq.heappush(self.to_come, (request.arrived_at, request.id))
-            else:
-                self.followers.setdefault(request.follows, []).append(request)
+        self.arrivals = arrivals or Arrivals(requests)
+        self.requests = self.arrivals.requests
+        if arrivals is None:
+            self.to_come = self.arrivals.to_come
 
     def run(self) -> Ending:
+        for moment in self.moments():
+            if moment is NEVER:
+                return "stuck" if self.scheduler.has_work else "done"
+        return "endless"
+
+    def moments(self) -> Iterator[Moment]:
+        """Run on, and stop before whatever happens next; NEVER while only an arrival helps that is not known."""
         while not self.is_endless:
             if self.is_stuck or not (self.scheduler.has_work or self.in_flight):
-                if not self.to_come:
-                    return "stuck" if self.scheduler.has_work else "done"
+                while not self.to_come:
+                    yield NEVER
                 self.now = max(self.now, self.to_come[0][0])
+            yield Moment(self.now, True)
             while self.to_come and self.to_come[0][0] <= self.now:
                 _, id = heapq.heappop(self.to_come)
                 self.scheduler.add(self.requests[id])
-            self.turn()
-        return "endless"
+            yield from self.turn()
 
     def result(self, outcome: Ending) -> Outcome:
         counted = self.scheduler.preemptions_for_prefills, self.scheduler.preemptions_of_lower
@@ -97,7 +118,7 @@ class Engine:
         last = self.decisions[-1]
         return not (last.members or last.preempted or self.in_flight or self.scheduler.has_finished)
 
-    def turn(self) -> None:
+    def turn(self) -> Iterator[Moment]:
         """Schedule a batch if there is work, and wait for the oldest one unless there is room for more."""
         decision = None
         if self.scheduler.has_work:
@@ -106,6 +127,7 @@ class Engine:
                 return
             self.launch(decision)
         if decision is None or not self.goes_on(decision):
+            yield Moment(max(self.now, self.in_flight[0].ended_at), False)
             self.wait()
         if not (decision and decision.members) and self.may_sleep():
             self.now += self.settings.empty_step_sleep
@@ -161,9 +183,7 @@ class Engine:
         oldest = self.in_flight.pop(0)
         self.now = oldest.updated_at = max(self.now, oldest.ended_at)
         for finished in self.scheduler.update(oldest, self.now):
-            for request in self.followers.get(finished.id, ()):
-                request.arrived_at = max(request.arrived_at, self.now + request.think_time)
-                heapq.heappush(self.to_come, (request.arrived_at, request.id))
+            self.arrivals.release(finished, self.now)
 
     def may_sleep(self) -> bool:
         match self.release.sleeps_with:

@@ -1,0 +1,25 @@
+"""The routers of the kernels by number, and the settings that some of them go by."""
+
+from typing import NamedTuple
+
+# Limits.router. ROUTED: the shell has put every request into the stream of its replica. LEAST_OUTSTANDING and
+# LEAST_WAITING: the next request goes to the replica with the fewest requests present or waiting. CUSTOM: a function of
+# the user's routes each request once every replica has been advanced to the horizon. ROUND_ROBIN and ASSIGNED, where
+# requests follow others: the next request goes to the next replica in turn, or to the one that the shell has assigned.
+# LEAST_KV, PREFIX_AWARE and WEIGHTED look at the KV blocks of every replica (replicas/look.py).
+ROUTED, LEAST_OUTSTANDING, LEAST_WAITING, CUSTOM, ROUND_ROBIN, ASSIGNED, LEAST_KV, PREFIX_AWARE, WEIGHTED = range(9)
+
+
+class Routing(NamedTuple):
+    """The settings of the routers PREFIX_AWARE and WEIGHTED."""
+
+    cache_threshold: float  # share of a prompt: only where more of it is cached, its request follows the cache
+    balance_abs_threshold: float  # requests: where outstanding ones differ by more, and ...
+    balance_rel_threshold: float  # ... the most are more than this times the fewest, caches do not count
+    kv_aware_threshold: float  # tokens: only where at most so many are not cached, a request follows the cache
+    prefix_weight: float  # of the share of the prompt that is cached
+    kv_weight: float  # of the share of the KV blocks that are free
+    queue_weight: float  # of how short the queue is: 1 for the shortest one, 0 for the longest
+
+
+NO_ROUTING = Routing(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)

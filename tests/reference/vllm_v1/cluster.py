@@ -1,0 +1,55 @@
+"""The obvious twin of several engines behind a router.
+
+A request is routed when it arrives: after everything strictly earlier has happened in every engine. Where requests
+follow others, the results of batches that end at that very time are known as well.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from reference.vllm_v1.arrivals import Arrivals
+from reference.vllm_v1.engine import NEVER, Engine, Moment, StageTime
+from reference.vllm_v1.releases import Release
+from reference.vllm_v1.routers import Router
+from reference.vllm_v1.state import Request, Settings
+
+
+class Outcome(NamedTuple):
+    requests: list[Request]
+    engines: list[Engine]
+    replica_of: dict[int, int]  # by request id
+
+
+def simulate(
+    requests: Sequence[Request],
+    settings: Settings,
+    release: Release,
+    stage_time: StageTime,
+    num_replicas: int,
+    router: Router,
+) -> Outcome:
+    """Serve the requests; those that arrive together are routed in order of their position."""
+    arrivals = Arrivals(requests)
+    engines = [Engine((), settings, release, stage_time, arrivals) for _ in range(num_replicas)]
+    running = [engine.moments() for engine in engines]
+    due = [next(moments) for moments in running]  # what happens next in each engine
+    replica_of: dict[int, int] = {}
+    follow = bool(arrivals.followers)
+    while True:
+        soonest = min(due)
+        arrival = Moment(arrivals.to_come[0][0], False) if arrivals.to_come else NEVER
+        if arrival is not NEVER and (arrival < soonest if follow else arrival.time <= soonest.time):
+            time, id = heapq.heappop(arrivals.to_come)
+            chosen = replica_of[id] = router(engines, arrivals.requests[id])
+            heapq.heappush(engines[chosen].to_come, (time, id))
+            if due[chosen] is NEVER:
+                due[chosen] = next(running[chosen], NEVER)
+        elif soonest is NEVER or soonest.time == math.inf:
+            return Outcome(arrivals.requests, engines, replica_of)
+        else:
+            first = due.index(soonest)
+            due[first] = next(running[first], NEVER)
