@@ -80,7 +80,7 @@ def test_an_unknown_gpu_is_never_taken_for_another(unknown: str, offered: str) -
 @pytest.mark.parametrize("name", names("devices"))
 def test_memory_and_launch_need_no_operator_times(name: str) -> None:
     resolved = resolve(Deployment.load({"model": "phi-2", "device": name, "max_model_len": 2048, "num_replicas": 2}))
-    free = resolved.device.memory_gib * 0.9 - resolved.memory.weights_gib
+    free = resolved.device.memory_gib * 0.92 - resolved.memory.weights_gib  # the share that vLLM 0.33 takes
     assert resolved.memory.kv_gib < free < resolved.memory.kv_gib + 4
     assert resolved.node == default_node(resolved.device)
     assert "microsoft/phi-2" in launch(resolved.deployment).command
