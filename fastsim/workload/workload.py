@@ -47,7 +47,7 @@ class Workload:
     origin : Origin, optional
         The layout of the file that the requests come from, and how many of them were left out. By default None.
     session_id : int64[num_requests], optional
-        The session of each request, such as one conversation. By default None.
+        The session of each request, such as one conversation, by which the router ``session`` goes. By default None.
     think_time : float64[num_requests], optional
         For a request whose ``arrived_at`` is NaN: how long after the end of the request before it, of the same session,
         it arrives, s. NaN for requests that arrive by themselves. By default None.
