@@ -60,7 +60,7 @@ def test_an_error_stays_with_its_job() -> None:
         (deployment(), CHAT),
         (deployment(model="meta-llama/Llama-9-7b"), CHAT),
         (deployment(scheduler__num_blocks=64), CHAT),
-        (deployment(scheduler__num_blocks=64, scheduler__watermark=0), stuck),
+        (deployment(scheduler__policy="sarathi", scheduler__num_blocks=64, scheduler__watermark=0), stuck),
         (deployment(scheduler__chunk_size=256), CHAT),
     ]
     runs = fastsim.simulate_many(jobs)

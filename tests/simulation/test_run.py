@@ -88,7 +88,7 @@ def on_any_number_of_threads(monkeypatch: pytest.MonkeyPatch, **fields: Any) -> 
 @pytest.mark.parametrize("router", ["round_robin", "random"])
 def test_vllm_v1_gives_the_same_times_on_any_number_of_threads(router: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sums of a request's times may differ in their last bit, as its last iteration may begin another slice."""
-    sums = {"execution_time", "preempted_time", "host_overhead"}
+    sums = {"execution_time", "preempted_time", *(column.name for column in BREAKDOWN)}
     first, *others = on_any_number_of_threads(monkeypatch, router__policy=router)
     for other in others:
         for name in first.requests.column_names:

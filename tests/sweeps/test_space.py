@@ -125,7 +125,8 @@ def test_what_cannot_run_is_dropped_and_counted() -> None:
 
 
 def test_a_configuration_that_duplicates_another_is_left_out() -> None:
-    found = space({"scheduler.chunk_size": [None, 512, 256], "num_replicas": [1, 2]})
+    chunks = {"scheduler.policy": ["sarathi"], "scheduler.chunk_size": [None, 512, 256]}
+    found = space({**chunks, "num_replicas": [1, 2]})
     assert len(settings(found)) == 4
     assert found.dropped["the same as another"].count == 2
 
