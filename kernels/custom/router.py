@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from .._jit import inlined
-from ..memory.paged import find_cached
+from ..memory.paged import count_cached
 from ..replicas.arrivals import next_unrouted
 from ..replicas.look import send
 from ..state import FREE, HORIZON, PRESENT, UNSEEN, WAITING, Floats, Ints, Limits, Longs, State
@@ -55,7 +55,7 @@ def cluster_view(state: State, limits: tuple[Limits, ...], router: RouterState) 
         router.num_waiting[r] = counts[r, WAITING] + counts[r, UNSEEN]
         router.num_outstanding[r] = counts[r, PRESENT] + counts[r, UNSEEN]
         router.free_blocks[r] = counts[r, FREE]
-        router.cached_tokens[r] = find_cached(state, limits[0], r, request)[0] * limits[0].block_size
+        router.cached_tokens[r] = count_cached(state, limits[0], r, request)
     return ClusterView(
         state.moments[HORIZON],
         counts.shape[0],

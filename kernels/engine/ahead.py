@@ -147,9 +147,12 @@ def run_alone(state: State, cost: Cost, limits: Limits, r: int, flying: int) -> 
     own[RESTARTS_BEFORE_TOKEN] = counts[RESTARTS]
     taken = growth_due(state, limits, r) if flying > 0 else 0
     counts[FREE] += taken
-    steps, horizon = steps_ahead(state, limits, r), state.moments[HORIZON]
+    steps, horizon, pauses = steps_ahead(state, limits, r), state.moments[HORIZON], False
     while True:
         own[UNANNOUNCED] = 0
+        if flying > 0 and times[CLOCK] >= arrival:
+            # The next batch was formed before: it is launched, and what has arrived is seen when it is in flight.
+            state.moments[HORIZON] = -math.inf
         free, first, taken = counts[FREE] - taken, counts[GROUP_STEP], 0
         most = min(steps, state.log.start.size - state.cursor[LOGGED] - 1) if logging else steps
         code = fast_forward(state, cost, limits, r, arrival, most, True)
@@ -170,20 +173,19 @@ def run_alone(state: State, cost: Cost, limits: Limits, r: int, flying: int) -> 
             list_finishing(state, cost.fastsim.skew, limits, r)
             break
         finish_members(state, cost.fastsim.skew, limits, r, flying)
-        log_is_short = logging and state.cursor[LOGGED] + 2 > state.log.start.size
-        if counts[GROUP] == 0 or state.cursor[LEFT] <= 0 or log_is_short:
-            break
-        steps = steps_ahead(state, limits, r)
+        steps = steps_ahead(state, limits, r) if counts[GROUP] > 0 else 0
         if steps < 1 or (flying == 0 and times[CLOCK] >= arrival):
             break
-        if times[CLOCK] >= arrival:
-            # The next batch was formed before: it is launched, and what has arrived is seen when it is in flight.
-            state.moments[HORIZON] = -math.inf
+        pauses = state.cursor[LEFT] <= 0 or (logging and state.cursor[LOGGED] + 2 > state.log.start.size)
+        if pauses:
+            break
     if code == Exit.ENDED:
         state.replicas.stage_end[r, 0] = times[CLOCK]
     if flying > 0:
-        counts[FORM_DUE] = code == Exit.FORM
-        return code
+        if pauses:
+            wait_for_oldest(state, limits, r)
+        counts[FORM_DUE] = code == Exit.FORM or pauses
+        return Exit.FORM if pauses else code
     counts[FORM_DUE] = code == Exit.ENDED
     return Exit.FORM
 

@@ -51,7 +51,8 @@ def next_event(state: State, cost: Cost, limits: Limits) -> int:
     counts, times, own = state.replicas.counts[r], state.replicas.times[r], state.engine.counts[r]
     if counts[OUTCOME] != Ending.GOING:
         return Exit.DONE
-    if cursor[LEFT] <= 0 or (state.log.start.size > 0 and cursor[LOGGED] + limits.num_stages > state.log.start.size):
+    rows = limits.num_stages + own[AHEAD]
+    if cursor[LEFT] <= 0 or (state.log.start.size > 0 and cursor[LOGGED] + rows > state.log.start.size):
         return Exit.BUDGET
     while True:
         if counts[FORM_DUE]:

@@ -51,6 +51,15 @@ def _find(
 
 
 @apart
+def _count(block_hash: Longs, next_alike: Ints, buckets: Ints, hashes: Longs, most: int) -> int:
+    """How many of the first ``most`` blocks with these hashes are cached one after the other."""
+    hits = 0
+    while hits < min(most, hashes.size) and lookup(block_hash, next_alike, buckets, hashes[hits]) != NONE:
+        hits += 1
+    return hits
+
+
+@apart
 def _share(entries: Ints, row: Ints, hits: int) -> int:
     """Hold the cached blocks that _find has written to ``row``; returns how many were free."""
     free = 0
@@ -125,6 +134,18 @@ def find_cached(state: State, limits: Limits, r: int, request: int) -> tuple[int
         row,
         most,
     )
+
+
+@inlined
+def count_cached(state: State, limits: Limits, r: int, request: int) -> int:
+    """How many tokens of a request that has not been routed are cached on a replica. Nothing changes by that."""
+    engine = state.engine
+    if not limits.engine.prefix_caching:
+        return 0
+    hashes = engine.hashes[engine.hash_start[request] : engine.hash_start[request + 1]]
+    most = (engine.known[request] - 1) // limits.block_size
+    hits = _count(engine.block_hash[r], engine.next_alike[r], engine.buckets[r], hashes, most)
+    return int(hits * limits.block_size)
 
 
 @inlined

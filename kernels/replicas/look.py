@@ -10,7 +10,7 @@ import numpy as np
 
 from .._jit import inlined
 from ..memory.followers import depends
-from ..memory.paged import find_cached
+from ..memory.paged import count_cached
 from ..state import FIRST, FREE, HORIZON, NONE, PRESENT, REPLICA, UNSEEN, WAITING, Limits, State
 from .arrivals import append, next_arrival, next_unrouted, take_next
 from .routers import LEAST_KV, PREFIX_AWARE, WEIGHTED
@@ -79,7 +79,7 @@ def _best(state: State, limits: tuple[Limits, ...], request: int) -> int:
         own = limits[0] if len(limits) == 1 else limits[state.replicas.pool[r]]
         cached, score = 0, counts[r, FREE] / own.num_blocks
         if router != LEAST_KV:
-            cached = find_cached(state, own, r, request)[0] * own.block_size
+            cached = count_cached(state, own, r, request)
         if router == PREFIX_AWARE:
             score = float(cached)
         elif router == WEIGHTED:

@@ -110,6 +110,17 @@ def test_sessions_equal_the_twin(case: Case) -> None:
 
 @settings(deadline=None, max_examples=100)
 @given(cases())
+def test_slices_change_no_bit(case: Case) -> None:
+    """Kernels come back in slices, which differ with the number of threads."""
+    twin_of(case)
+    whole, cut = (run_whole(case, 64, length)[0] for length in (1 << 40, 3))
+    for name, values in whole.requests._asdict().items():
+        assert values.tobytes() == getattr(cut.requests, name).tobytes(), name
+    assert whole.replicas.times.tobytes() == cut.replicas.times.tobytes()
+
+
+@settings(deadline=None, max_examples=100)
+@given(cases())
 def test_a_replica_that_stops_at_every_arrival_equals_the_twin(case: Case) -> None:
     """A router that looks at loads lets the replica go only as far as the next request."""
     assert_equals_twin(case, router=routers.LEAST_OUTSTANDING)
