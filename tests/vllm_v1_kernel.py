@@ -178,7 +178,8 @@ def serve(
         if durations:
             cost.affine[costs.CONSTANT_NS] = 1000 * durations[min(number, len(durations) - 1)]
         code = run(lane, (cost,), (limits,))
-        if own[engine_state.CALLS] > calls and counts[state.IN_FLIGHT] > 0:
+        formed = own[engine_state.CALLS] > calls and counts[state.OUTCOME] == Ending.GOING
+        if formed and counts[state.IN_FLIGHT] > 0:
             slot = int(own[engine_state.OLDEST] + counts[state.IN_FLIGHT] - 1) % limits.engine.depth
             rows = members_of(lane, slot)
             number += len(rows) > 0

@@ -44,6 +44,15 @@ from .state import AHEAD, IDLE_CALL, LINKED, OLDEST, REFUSED, UNANNOUNCED, WITH_
 
 
 @inlined
+def _log_is_full(state: State, limits: Limits) -> bool:
+    """Whether the log has no room for a batch, and, with one stage, for another that is formed right after it."""
+    rows, size = limits.num_stages, state.log.start.size
+    if limits.num_stages == 1 and size > 1:
+        rows = 2
+    return bool(size > 0 and state.cursor[LOGGED] + rows > size)
+
+
+@inlined
 def next_event(state: State, cost: Cost, limits: Limits) -> int:
     """Advance the replica at cursor to its next event before the horizon: FORM or ENDED, else why it stops."""
     cursor = state.cursor
@@ -51,8 +60,7 @@ def next_event(state: State, cost: Cost, limits: Limits) -> int:
     counts, times, own = state.replicas.counts[r], state.replicas.times[r], state.engine.counts[r]
     if counts[OUTCOME] != Ending.GOING:
         return Exit.DONE
-    rows = limits.num_stages + own[AHEAD]
-    if cursor[LEFT] <= 0 or (state.log.start.size > 0 and cursor[LOGGED] + rows > state.log.start.size):
+    if cursor[LEFT] <= 0 or _log_is_full(state, limits):
         return Exit.BUDGET
     while True:
         if counts[FORM_DUE]:
