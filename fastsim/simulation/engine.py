@@ -24,8 +24,8 @@ PIPELINES = {
     "none": state.EVERY_BATCH,
     "one_batch": state.ONE_BATCH,
     "every_batch": state.EVERY_BATCH,
+    "turns": state.TURNS,
 }
-PIPELINES["turns"] = state.TURNS
 
 NO_BLOCKS = Limits(1, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0)  # of a policy that keeps nothing of its own
 NEVER = -(1 << 40)  # the call of the scheduler that gave the newest token, before the first

@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from reference.recorded import expected, runs_of
 from reference.sglang.loop import simulate
-from reference.sglang.recordings import Recording, as_recorded, expected, read, runs_of
+from reference.sglang.recordings import Recording, as_recorded, read
 from reference.sglang.releases import RELEASES, V0_5_10, V0_5_23, Release
 from reference.sglang.state import Request, Settings
 from sglang_runs import TEN_MS, batches, starts

@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from reference.recorded import expected, runs_of
 from reference.vllm_v1.engine import simulate
-from reference.vllm_v1.recordings import as_recorded, expected, read, runs_of
+from reference.vllm_v1.recordings import as_recorded, read
 from reference.vllm_v1.releases import RELEASES, V0_11, V0_33, Release
 from reference.vllm_v1.state import Request, Settings
 from vllm_v1_runs import TEN_MS, batches, starts

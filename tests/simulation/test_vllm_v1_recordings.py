@@ -7,7 +7,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from reference.vllm_v1.recordings import expected, read, runs_of
+from reference.recorded import expected, runs_of
+from reference.vllm_v1.recordings import read
 from vllm_v1_kernel import TICK, serve, workload_of
 
 import fastsim

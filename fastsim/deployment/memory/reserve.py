@@ -5,7 +5,7 @@ tests/deployment/test_reserve.py, which prints the error of each log. vLLM 0.17 
 and 0.18 takes more in CUDA's libraries and collectives.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fastsim.catalog.model import Model
 from fastsim.deployment.operators.decoder import Operators
@@ -63,14 +63,7 @@ OF_0_17 = Reserve(
     block_fp8_copies=0,
     expert_workspaces=2,
 )
-FROM_0_18 = Reserve(
-    context_gib=0.25,
-    tensor_parallel_gib=1.85,
-    pipeline_gib=0,
-    logit_copies=3.66,
-    block_fp8_copies=0,
-    expert_workspaces=2,
-)
+FROM_0_18 = replace(OF_0_17, context_gib=0.25, tensor_parallel_gib=1.85, pipeline_gib=0)
 
 
 def sampler_bytes(taken: Reserve, model: Model, ops: Operators, max_num_seqs: int, max_iteration_tokens: int) -> int:

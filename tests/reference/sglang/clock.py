@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from reference.recorded import nanoseconds
 from reference.sglang.state import Member
 
 
@@ -18,8 +19,5 @@ class Clock:
     per_context_token: int = 0  # computed before or in this batch
 
     def __call__(self, members: Sequence[Member]) -> int:
-        num_tokens = sum(member.num_tokens for member in members)
-        context = sum(member.num_computed_before + member.num_tokens for member in members)
-        requests = self.per_request * len(members)
-        ns = self.constant + self.per_token * num_tokens + requests + self.per_context_token * context
+        ns = nanoseconds(members, self.constant, self.per_token, self.per_request, self.per_context_token)
         return ns // 1000

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pyarrow import parquet
+from reference.recorded import Rows, rows_of, scheduled_rows
 from reference.sglang.clock import Clock
 from reference.sglang.loop import Outcome
 from reference.sglang.releases import RELEASES, Release
@@ -30,7 +30,6 @@ SAME_NAME = (
     "ignore_eos",
 )
 MODES = ("prefill", "decode", "mixed")
-Rows = list[dict[str, Any]]
 
 
 class Recording(NamedTuple):
@@ -41,11 +40,6 @@ class Recording(NamedTuple):
     release: Release
     clock: Clock
     features: list[str]
-
-
-def runs_of(case: Path) -> list[Path]:
-    """One folder for each release that ran a case."""
-    return sorted(path.parent for path in case.glob("v*/config.json"))
 
 
 def read(run: Path) -> Recording:
@@ -73,32 +67,10 @@ def tokens_of(segments: Sequence[int], lengths: Sequence[int]) -> list[int]:
     return [segment * 2**20 + offset for segment, length in pairs for offset in range(length)]
 
 
-def rows_of(path: Path) -> Rows:
-    rows: Rows = parquet.read_table(path).to_pylist()
-    return rows
-
-
-def expected(run: Path) -> tuple[Rows, Rows, Rows]:
-    """Steps, scheduled requests by step and place in the batch, and requests."""
-    scheduled = rows_of(run / "expected_scheduled.parquet")
-    scheduled.sort(key=lambda row: (row["step"], row["position"]))
-    return rows_of(run / "expected_steps.parquet"), scheduled, rows_of(run / "expected_requests.parquet")
-
-
 def as_recorded(outcome: Outcome) -> tuple[Rows, Rows, Rows]:
     """An outcome in the columns of a recording."""
     steps = [step_row(number, batch) for number, batch in enumerate(outcome.batches)]
-    scheduled = [
-        {
-            "request_id": member.request.id,
-            "step": step,
-            "num_scheduled_tokens": member.num_tokens,
-            "num_computed_before": member.num_computed_before,
-            "position": position,
-        }
-        for step, batch in enumerate(outcome.batches)
-        for position, member in enumerate(batch.members)
-    ]
+    scheduled = scheduled_rows(batch.members for batch in outcome.batches)
     return steps, scheduled, [request_row(request) for request in outcome.requests]
 
 

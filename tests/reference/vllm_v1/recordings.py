@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pyarrow import parquet
+from reference.recorded import Rows, nanoseconds, rows_of, scheduled_rows
 from reference.vllm_v1.engine import Outcome
 from reference.vllm_v1.releases import RELEASES, Release
 from reference.vllm_v1.state import Decision, Member, Request, Settings
@@ -29,7 +29,6 @@ SAME_NAME = (
     "async_scheduling",
     "scheduler_reserve_full_isl",
 )
-Rows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -42,10 +41,7 @@ class Clock:
     per_context_token: int = 0  # computed before or in this batch
 
     def __call__(self, stage: int, members: Sequence[Member]) -> int:
-        num_tokens = sum(member.num_tokens for member in members)
-        context = sum(member.num_computed_before + member.num_tokens for member in members)
-        sequences = self.per_sequence * len(members)
-        ns = self.constant + self.per_token * num_tokens + sequences + self.per_context_token * context
+        ns = nanoseconds(members, self.constant, self.per_token, self.per_sequence, self.per_context_token)
         return ns // 1000
 
 
@@ -56,11 +52,6 @@ class Recording(NamedTuple):
     settings: Settings
     release: Release
     clock: Clock
-
-
-def runs_of(case: Path) -> list[Path]:
-    """One folder for each release that ran a case."""
-    return sorted(path.parent for path in case.glob("v*/config.json"))
 
 
 def read(run: Path) -> Recording:
@@ -88,32 +79,10 @@ def read(run: Path) -> Recording:
     return Recording(requests, settings, RELEASES[config["version"].rpartition(".")[0]], clock)
 
 
-def rows_of(path: Path) -> Rows:
-    rows: Rows = parquet.read_table(path).to_pylist()
-    return rows
-
-
-def expected(run: Path) -> tuple[Rows, Rows, Rows]:
-    """Steps, scheduled requests by step and place in the batch, and requests."""
-    scheduled = rows_of(run / "expected_scheduled.parquet")
-    scheduled.sort(key=lambda row: (row["step"], row["position"]))
-    return rows_of(run / "expected_steps.parquet"), scheduled, rows_of(run / "expected_requests.parquet")
-
-
 def as_recorded(outcome: Outcome) -> tuple[Rows, Rows, Rows]:
     """An outcome in the columns of a recording."""
     steps = [step_row(number, decision) for number, decision in enumerate(outcome.decisions)]
-    scheduled = [
-        {
-            "request_id": member.request.id,
-            "step": step,
-            "num_scheduled_tokens": member.num_tokens,
-            "num_computed_before": member.num_computed_before,
-            "position": position,
-        }
-        for step, decision in enumerate(outcome.decisions)
-        for position, member in enumerate(decision.members)
-    ]
+    scheduled = scheduled_rows(decision.members for decision in outcome.decisions)
     return steps, scheduled, [request_row(request) for request in outcome.requests]
 
 
