@@ -39,3 +39,6 @@ class Ending(IntEnum):
 
     ENDLESS = 3
     """Its requests preempt each other again and again (vllm_v1), and none is given a token."""
+
+    CRASHED = 4
+    """It formed a batch that the engine (sglang) cannot run, and at which it ends."""

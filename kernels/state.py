@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from .engine.state import NO_ENGINE, Engine, EngineLimits
 from .replicas.routers import NO_ROUTING, Routing
+from .sglang.state import NO_SGLANG, Sglang, SglangLimits
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
@@ -77,8 +78,8 @@ NONE = -1  # the null id of requests, batches and stages
     STEP,  # tokens that each resident has taken since step 0
     FIRST_FINISH,  # step in which the first resident finishes
     ALIGNED,  # 1 when all residents took their last token when the batch last ended
-    NUM_PREEMPTED,  # vllm_v1: requests preempted since the batch before it was formed
-    NUM_CACHED,  # vllm_v1: tokens that the requests admitted to it found in the cache
+    NUM_PREEMPTED,  # vllm_v1 and sglang: requests preempted since the batch before it was formed
+    NUM_CACHED,  # vllm_v1 and sglang: tokens that the requests admitted to it found in the cache
     NUM_FEATURES,
 ) = range(21)
 
@@ -145,8 +146,9 @@ class Limits(NamedTuple):
     chunk_size: int  # tokens of a batch: sarathi
     max_waiting_iters: int  # decode iterations between two attempts to admit: lightllm
     router: int  # as in replicas/routers.py; the same for all pools
-    engine: EngineLimits = NO_ENGINE  # of the vllm_v1 policy
+    engine: EngineLimits = NO_ENGINE  # of the vllm_v1 policy; sglang has only ``depth``
     routing: Routing = NO_ROUTING  # of the router; the same for all pools
+    sglang: SglangLimits = NO_SGLANG  # of the sglang policy
 
 
 class Requests(NamedTuple):
@@ -232,7 +234,7 @@ class Log(NamedTuple):
     num_tokens: Ints
     num_prefill_tokens: Ints
     kv_blocks: Ints
-    num_preempted: Ints  # this and the next: empty without the vllm_v1 policy
+    num_preempted: Ints  # this and the next: empty but for vllm_v1 and sglang
     num_cached_tokens: Ints
 
 
@@ -259,4 +261,5 @@ class State(NamedTuple):
     moments: Floats  # [NUM_MOMENTS] s
     scratch: Longs  # [2, W * S + W] working memory of a policy while it forms a batch
     engine: Engine
+    sglang: Sglang
     later: Ints  # [N] heap of requests that follow others and are to arrive, the next on top; [0] where all is known

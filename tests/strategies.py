@@ -25,7 +25,7 @@ from fastsim.kernels.cost import (
     VidurTables,
 )
 
-POLICIES = tuple(policy for policy in schedulers.POLICIES if policy != "vllm_v1")  # which has a twin of its own
+POLICIES = tuple(policy for policy in schedulers.POLICIES if policy not in ("vllm_v1", "sglang"))  # have own twins
 ROUTERS = ("round_robin", "random", "pinned", "least_outstanding", "least_waiting", "least_kv")
 COST_KINDS = ("vidur", "fastsim", "clockwork", "affine", "ticks")
 TICK = 0.125  # s, a power of two: clockwork arrivals and stage times meet exactly

@@ -6,7 +6,7 @@ from fastsim.deployment.resolved import Deployment
 from fastsim.workload import Workload
 from fastsim.workload.loading import load
 
-POLICIES = list(schedulers.POLICIES)
+POLICIES = [policy for policy in schedulers.POLICIES if policy != "sglang"]  # whose settings have other names
 # Requests per second of chat on one H100 with Llama-3-8B, and KV tokens if they are to be short.
 LOADS = {"light": (1.0, None), "saturated": (30.0, None), "preempting": (30.0, 24_000)}
 

@@ -35,7 +35,9 @@ def check_router(router: Router, settings: Settings) -> None:
         field, valid = f"router.prefix_cache_weight: {weight:g}", "0"
     elif router.policy != "prefix_aware":
         return
-    if settings.release is None:
+    if settings.sglang is not None:
+        why = f"routers do not look into the radix tree of scheduler.policy sglang (valid: {valid})"
+    elif settings.release is None:
         why = f"scheduler.policy {settings.policy.name} has none (valid: {valid}, or scheduler.policy vllm_v1)"
     else:
         why = f"scheduler.enable_prefix_caching is false (valid: {valid}, or scheduler.enable_prefix_caching true)"

@@ -5,11 +5,20 @@ from fastsim.deployment.description import Deployment
 from fastsim.deployment.engines import Release
 from fastsim.deployment.schedulers import Settings, is_function
 from fastsim.deployment.sections import Scheduler
+from fastsim.deployment.sglang import settings as sglang
 from fastsim.errors import ConfigError
 
 
 def check_scheduler(given: Deployment, settings: Settings) -> None:
     """Raise ConfigError for the first setting that the policy or the release does not have."""
+    if settings.sglang is not None:
+        sglang.check(given, settings)
+        return
+    for name in sglang.OF_SGLANG:
+        if getattr(given.scheduler, name) is not None:
+            raise ConfigError(
+                f"scheduler.{name}: only policy sglang has it, and scheduler.policy is {settings.policy.name}"
+            )
     if settings.release is None:
         _check_policy(given.scheduler, settings)
     else:

@@ -51,8 +51,8 @@ class Deployment(Group):
         A name of ``fastsim catalog nodes``, which decides the links between GPUs. By default the first that has the
         device.
     engine : str, optional
-        A release of vLLM, such as ``"vllm-0.19"`` (``fastsim catalog engines``), whose rules and defaults hold. By
-        default vllm-0.33, or none where the scheduler has a policy other than vllm_v1.
+        A release of vLLM or SGLang, such as ``"vllm-0.19"`` or ``"sglang-0.5.23"`` (``fastsim catalog engines``), whose
+        rules and defaults hold. By default vllm-0.33, or none where the scheduler has a policy other than vllm_v1.
     dtype : str
         Type of activations, and of weights that are not quantised: ``"bfloat16"`` (default) or ``"float16"``.
     quantization : str, optional
@@ -84,10 +84,11 @@ class Deployment(Group):
     memory : Memory
         How KV blocks are planned: ``planner``, fastsim (default) or vidur.
     scheduler : Scheduler
-        How a replica forms its batches: ``policy`` (by default vllm_v1), ``max_num_seqs``, ``max_num_batched_tokens``,
-        ``chunk_size``, ``block_size``, ``watermark``, ``max_waiting_iters`` and ``num_blocks``; of policy vllm_v1
-        ``scheduling_policy``, ``enable_prefix_caching``, ``enable_chunked_prefill``, ``async_scheduling``,
-        ``long_prefill_token_threshold``, ``scheduler_reserve_full_isl`` and ``empty_step_sleep_s``. ``resolve`` says
+        How a replica forms its batches: ``policy`` (by default that of the engine), ``max_num_seqs``,
+        ``max_num_batched_tokens``, ``chunk_size``, ``block_size``, ``watermark``, ``max_waiting_iters`` and
+        ``num_blocks``; of policy vllm_v1 ``scheduling_policy``, ``enable_prefix_caching``, ``enable_chunked_prefill``,
+        ``async_scheduling``, ``long_prefill_token_threshold``, ``scheduler_reserve_full_isl`` and
+        ``empty_step_sleep_s``; policy sglang has settings of its own, in the names of SGLang's flags. ``resolve`` says
         what their defaults are.
     predictor : Predictor
         Where operator times come from (``source``), and how they make up the time of an iteration (``compose``); with
@@ -111,7 +112,8 @@ class Deployment(Group):
     device: str = name("catalog name of the GPU, or a YAML file that describes one", "a100")
     node: str | None = name("catalog name; decides the links between GPUs", "a100_dgx", default=None)
     engine: Annotated[str, AfterValidator(release_name)] | None = name(
-        "release of vLLM whose rules and defaults hold; null: vllm-0.33, or none with another policy than vllm_v1",
+        "release of vLLM or SGLang whose rules and defaults hold; null: vllm-0.33, or none with a policy that is "
+        "neither vllm_v1 nor sglang",
         "vllm-0.19",
         default=None,
     )

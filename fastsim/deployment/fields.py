@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WrapValidato
 
 from fastsim.deployment import engines
 from fastsim.deployment.schedulers import is_function
+from fastsim.deployment.sglang import releases as sglang_releases
 from fastsim.errors import ConfigError
 from fastsim.files.schema import ONE_LINE
 
@@ -57,7 +58,10 @@ def numbers(value: Any) -> Any:
 
 def release_name(engine: str) -> str:
     try:
-        engines.of(engine)
+        if sglang_releases.is_sglang(engine):
+            sglang_releases.of(engine)
+        else:
+            engines.of(engine)
     except ConfigError as problem:
         raise ValueError(str(problem)) from None
     return engine

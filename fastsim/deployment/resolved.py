@@ -24,6 +24,7 @@ from fastsim.deployment.precisions import as_published, kv_precision_of, weights
 from fastsim.deployment.schedulers import Settings
 from fastsim.deployment.sections import Predictor
 from fastsim.deployment.settings import absolute, described, policy_of, settings_of, utilization_of
+from fastsim.deployment.sglang.settings import with_tokens
 from fastsim.errors import ConfigError, DoesNotFitError, did_you_mean
 
 __all__ = ["Deployment", "Resolved", "resolve"]
@@ -176,11 +177,12 @@ def resolve(deployment: Deployment) -> Resolved:
     predictor = given.predictor.model_copy(update={"source": _source(given.predictor.source)})
     layout = _layout(given, settings, length, model, device)
     memory = _plan(layout, settings, model, device, node)
+    settings = with_tokens(settings, memory.kv_tokens, length, given.scheduler.max_running_requests)
     complete = {
         "model": model.name if load.is_model(model.name) else str(Path(model.name).absolute()),
         "device": device.name if device.name in load.names("devices") else _absolute_file(given.device),
         "node": node.name,
-        "engine": settings.release and settings.release.name,
+        "engine": _engine(settings),
         "max_model_len": length,
         "scheduler": given.scheduler.model_copy(update=described(settings, memory.num_blocks)),
         "router": given.router.model_copy(update=filled(given.router) | {"policy": absolute(given.router.policy)}),
@@ -214,7 +216,7 @@ def resolve(deployment: Deployment) -> Resolved:
             *scheduler_notes(given, settings),
             *router_notes(given.router),
             *predictor_notes(predictor, settings, given.pipeline_parallel_size),
-            *warnings(settings, length, given.scheduler.num_blocks is not None, model, device, memory),
+            *warnings(settings, length, layout.num_blocks is not None, model, device, memory),
         ),
     )
 
@@ -254,7 +256,7 @@ def _layout(given: Deployment, scheduler: Settings, length: int, model: Model, d
         max_num_seqs=scheduler.max_num_seqs,
         # A policy without a token budget runs at least one longest prompt at a time.
         max_iteration_tokens=max(scheduler.token_budget or length, scheduler.max_num_seqs),
-        num_blocks=given.scheduler.num_blocks,
+        num_blocks=_blocks_given(given, scheduler),
         precision=weights_of(model, given.quantization or "none"),
         kv_precision=kv_precision_of(given.kv_cache_dtype),
         expert_parallel=given.enable_expert_parallel,
@@ -263,7 +265,20 @@ def _layout(given: Deployment, scheduler: Settings, length: int, model: Model, d
         null_blocks=int(scheduler.release is not None),
         reserve=scheduler.release.reserve if scheduler.release else UP_TO_0_16,
         counts_graphs=scheduler.release is not None and scheduler.release.graph_memory_counts,
+        static_pool=scheduler.sglang is not None,
     )
+
+
+def _engine(scheduler: Settings) -> str | None:
+    """The name of the release whose rules hold."""
+    if scheduler.sglang is not None:
+        return scheduler.sglang.release.name
+    return None if scheduler.release is None else scheduler.release.name
+
+
+def _blocks_given(given: Deployment, scheduler: Settings) -> int | None:
+    tokens = given.scheduler.max_total_num_tokens
+    return given.scheduler.num_blocks if tokens is None else tokens // scheduler.block_size
 
 
 def _plan(layout: Layout, scheduler: Settings, model: Model, device: Device, node: Node) -> MemoryPlan:

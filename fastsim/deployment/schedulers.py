@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fastsim.deployment.engines import Release
+from fastsim.deployment.sglang import releases as sglang_releases
 
-PolicyName = Literal["vllm", "sarathi", "orca", "lightllm", "faster_transformer", "vllm_v1"]
+PolicyName = Literal["vllm", "sarathi", "orca", "lightllm", "faster_transformer", "vllm_v1", "sglang"]
+SchedulePolicy = Literal["fcfs", "lpm"]
 SchedulingPolicy = Literal["fcfs", "priority"]
 
 
@@ -32,7 +34,7 @@ class Policy:
 
     name: str
     meaning: str
-    token_budget: Literal["chunk_size", "max_num_batched_tokens"] | None
+    token_budget: Literal["chunk_size", "max_num_batched_tokens", "chunked_prefill_size"] | None
     chunked: bool
     blocks_grow: bool
     keeps_watermark: bool
@@ -111,6 +113,18 @@ POLICIES: Mapping[str, Policy] = {
             pipelines=True,
             engines=("vllm",),
         ),
+        Policy(
+            name="sglang",
+            meaning="SGLang: prompts first, else a token for every running request, by release of the engine",
+            token_budget="chunked_prefill_size",
+            chunked=True,
+            blocks_grow=True,
+            keeps_watermark=False,
+            preempts=True,
+            pipelines=False,
+            block_size=1,
+            engines=("sglang",),
+        ),
     )
 }
 
@@ -140,6 +154,23 @@ def user_function(name: str) -> Policy:
 
 
 @dataclass(frozen=True, slots=True)
+class SglangSettings:
+    """The settings that only policy sglang has; Settings has the others, by what they are called elsewhere."""
+
+    release: sglang_releases.Release
+    schedule_policy: SchedulePolicy
+    chunked_prefill_size: int | None  # tokens; None: prompts are not cut
+    max_prefill_tokens: int
+    schedule_conservativeness: float
+    enable_mixed_chunk: bool
+    disable_radix_cache: bool
+    disable_overlap_schedule: bool
+    ignore_eos: bool
+    mem_fraction_static: float  # that the engine would take by itself
+    decode_graphs: tuple[int, ...]  # sizes of decode batches with a CUDA graph
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """The settings of a scheduler with every default filled; a policy ignores those that it does not have."""
 
@@ -160,6 +191,12 @@ class Settings:
     scheduler_reserve_full_isl: bool  # whether a request is admitted only if all its tokens so far have room
     empty_step_sleep_s: float  # how long the engine sleeps after a step that scheduled nothing, s
     batch_queue_depth: int  # batches in flight
+    sglang: SglangSettings | None = None  # of policy sglang
+
+    @property
+    def chunked_prefill_size(self) -> int:
+        """The budget of policy sglang: max_prefill_tokens where prompts are not cut."""
+        return self.chunk_size
 
     @property
     def whole_prompts(self) -> bool:

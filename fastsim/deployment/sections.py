@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 
 from fastsim.deployment.fields import OR_FUNCTION, Group, count, name, setting, switch, term
-from fastsim.deployment.schedulers import PolicyName, SchedulingPolicy
+from fastsim.deployment.schedulers import PolicyName, SchedulePolicy, SchedulingPolicy
 
 RouterPolicy = Literal[
     "round_robin",
@@ -83,7 +83,7 @@ class Scheduler(Group):
     """
 
     policy: Annotated[PolicyName | None, *OR_FUNCTION] = setting(
-        "scheduling policy, or file.py:function; null: vllm_v1",
+        "scheduling policy, or file.py:function; null: that of the engine",
         "a policy",
         "vllm",
         default=None,
@@ -122,6 +122,38 @@ class Scheduler(Group):
         ge=0,
         le=3600,
     )
+    # The settings of policy sglang have SGLang's names.
+    schedule_policy: SchedulePolicy | None = setting(
+        "fcfs, or lpm (longest prefix match first): sglang", "an order", "lpm", default=None
+    )
+    chunked_prefill_size: int | None = setting(
+        "prompt tokens of an iteration, -1: prompts are not cut: sglang",
+        "-1, or a positive integer up to 16777216",
+        8192,
+        default=None,
+        ge=-1,
+        le=2**24,
+    )
+    max_prefill_tokens: int | None = count(
+        "prompt tokens of an iteration, if prompts are whole: sglang", 16384, None, 2**24
+    )
+    page_size: int | None = count("tokens of a page of the KV cache: sglang", 1, None, 2**16)
+    max_total_num_tokens: int | None = count(
+        "tokens of a replica's KV cache; null: as planned: sglang", 400_000, None, 2**31 - 1
+    )
+    max_running_requests: int | None = count("requests that run at once: sglang", 256, None, 2**16)
+    schedule_conservativeness: float | None = setting(
+        "how much of their outputs requests are expected to need: sglang",
+        "a number from 0 up to 10",
+        1.0,
+        default=None,
+        ge=0,
+        le=10,
+    )
+    enable_mixed_chunk: bool | None = switch("decodes join the iterations of prompts: sglang")
+    disable_radix_cache: bool | None = switch("requests do not share the KV cache of equal prefixes: sglang")
+    disable_overlap_schedule: bool | None = switch("a batch is formed once the one before it has ended: sglang")
+    ignore_eos: bool | None = switch("all requests are sent with ignore_eos: sglang")
 
 
 class Affine(Group):

@@ -7,7 +7,9 @@ from fastsim.catalog.model import Model
 from fastsim.deployment import engines, schedulers
 from fastsim.deployment.description import Deployment
 from fastsim.deployment.engines import Release
-from fastsim.deployment.schedulers import Policy, Settings
+from fastsim.deployment.schedulers import Policy, PolicyName, Settings
+from fastsim.deployment.sglang import settings as sglang
+from fastsim.deployment.sglang.releases import is_sglang
 from fastsim.errors import ConfigError
 from fastsim.files.documents import short
 
@@ -25,10 +27,11 @@ OF_VLLM_V1 = (
 
 
 def policy_of(given: Deployment) -> Policy:
-    """The policy that a deployment names, else vllm_v1, which engines run."""
-    name = given.scheduler.policy or "vllm_v1"
-    if given.engine is not None and name != "vllm_v1":
-        runs = f"{given.engine} runs policy vllm_v1, and scheduler.policy is {short(name)}"
+    """The policy that a deployment names, else that of its engine, else vllm_v1."""
+    own: PolicyName = "sglang" if given.engine is not None and is_sglang(given.engine) else "vllm_v1"
+    name = given.scheduler.policy or own
+    if given.engine is not None and name != own:
+        runs = f"{given.engine} runs policy {own}, and scheduler.policy is {short(name)}"
         left_out = f"--set engine=null --set 'scheduler={{policy: {name}}}'"
         raise ConfigError(f"engine: {runs}; leave the engine and its settings out for that policy ({left_out})")
     return schedulers.of(absolute(name))
@@ -55,6 +58,8 @@ def runs(given: Deployment) -> str:
 
 def settings_of(given: Deployment, policy: Policy, model: Model, device: Device, length: int) -> Settings:
     """The settings of a deployment whose max_model_len is ``length``."""
+    if policy.name == "sglang":
+        return sglang.settings_of(given, policy, model, device)
     release = release_of(given, policy)
     if release is not None:
         return _of_release(given, policy, release, model, device, length)
@@ -118,11 +123,15 @@ def _block_size(policy: Policy, model: Model, device: Device) -> int:
 def utilization_of(given: Deployment, settings: Settings) -> float:
     """The share of the GPU memory in use."""
     default = 0.9 if settings.release is None else settings.release.gpu_memory_utilization
+    if settings.sglang is not None:
+        default = settings.sglang.mem_fraction_static
     return default if given.gpu_memory_utilization is None else given.gpu_memory_utilization
 
 
 def described(settings: Settings, num_blocks: int) -> dict[str, object]:
     """The settings that a description may leave open, filled, as far as the policy has them."""
+    if settings.sglang is not None:
+        return sglang.described(settings, num_blocks)
     filled: dict[str, object] = {
         "policy": settings.policy.name,
         "max_num_seqs": settings.max_num_seqs,

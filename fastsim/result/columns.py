@@ -30,7 +30,7 @@ REQUESTS = (
     Column("num_restarts", "int32", "", "times it was preempted and had to compute its tokens again"),
 )
 
-# Requests and iterations have these besides where the policy is vllm_v1.
+# Requests and iterations have these besides where the policy is vllm_v1 or sglang.
 ENGINE_REQUESTS = (
     Column("num_cached_tokens", "int32", "tokens", "tokens found in the prefix cache when it was first admitted"),
 )
@@ -53,7 +53,7 @@ BREAKDOWN = (
         "launch_wait",
         "float64",
         "s",
-        "vllm_v1: from when it is first put into a batch until that starts, as others still run; otherwise 0",
+        "vllm_v1, sglang: from when it is first put into a batch until that starts, as others still run; otherwise 0",
     ),
     Column("prefill_compute", "float64", "s", "iterations that process its chunks of the prompt"),
     Column("chunk_wait", "float64", "s", "time between its chunks in which it is in no iteration"),
@@ -83,7 +83,7 @@ ITERATIONS = (
         "kv_blocks_used",
         "int32",
         "blocks",
-        "KV blocks held on the replica when the stage starts; vllm_v1: when the batch is formed",
+        "KV blocks held on the replica when the stage starts; vllm_v1 and sglang: when the batch is formed",
     ),
 )
 

@@ -236,7 +236,8 @@ def config_of(resolved: Resolved, workload: Workload, provenance: dict[str, Any]
     The Parquet files carry the same in their metadata. ``provenance`` is that of the operator times.
     """
     said = warnings_of(resolved, workload, provenance)
-    if resolved.scheduler.release is None or not resolved.scheduler.enable_prefix_caching:
+    is_engine = resolved.scheduler.release is not None or resolved.scheduler.sglang is not None
+    if not (is_engine and resolved.scheduler.enable_prefix_caching):
         workload = replace(workload, block_hashes=None)  # nothing that is simulated reads them
     if resolved.router != "pinned":
         workload = replace(workload, replica_id=None)  # the router ignores it, so the result does not follow from it
@@ -274,7 +275,7 @@ def warnings_of(resolved: Resolved, workload: Workload, provenance: dict[str, An
 def _unread(resolved: Resolved, workload: Workload) -> list[str]:
     """A sentence for each column of the requests that is expected to count and is not read, or that a router misses."""
     scheduler, said = resolved.scheduler, []
-    if workload.block_hashes is not None and scheduler.release is None:
+    if workload.block_hashes is not None and scheduler.release is None and scheduler.sglang is None:
         said.append(
             f"the requests have hashes of blocks, but policy {scheduler.policy.name} has no prefix cache (vllm_v1 has)"
         )

@@ -9,7 +9,7 @@ from fastsim.deployment.resolved import Resolved
 from fastsim.errors import TooLargeError, WorkloadError
 from fastsim.files.memory import check_memory
 from fastsim.kernels.state import Limits
-from fastsim.simulation import engine
+from fastsim.simulation import engine, sglang
 from fastsim.simulation.layout import bytes_each
 from fastsim.workload import Workload
 
@@ -39,7 +39,7 @@ def check_fit(resolved: Resolved, workload: Workload) -> None:
                 f"set scheduler.{policy.token_budget}={num_prompt_tokens.max()} or more"
             ),
         )
-    if policy.blocks_grow:
+    if policy.blocks_grow and scheduler.sglang is None:
         size, free = scheduler.block_size, memory.num_blocks
         if policy.keeps_watermark and scheduler.release is None:  # vllm_v1 keeps none from a request that runs alone
             free -= memory.watermark_blocks
@@ -52,6 +52,16 @@ def check_fit(resolved: Resolved, workload: Workload) -> None:
             lambda i: (
                 f"{'prompt and output need' if whole else 'the prompt needs'} {need[i]} KV blocks, but a replica can "
                 f"give only {free}; use more or larger GPUs{'' if whole else ', or a smaller scheduler.watermark'}"
+            ),
+        )
+    if scheduler.sglang is not None:
+        longest = memory.num_blocks * scheduler.block_size - 2
+        _refuse(
+            workload,
+            num_tokens > longest,
+            lambda i: (
+                f"prompt and output have {num_tokens[i]:,} tokens together, and SGLang serves at most {longest:,} with "
+                f"this KV cache; use more or larger GPUs, or set scheduler.max_total_num_tokens={num_tokens.max() + 2}"
             ),
         )
     if resolved.router == "session" and workload.session_id is None:
@@ -81,7 +91,9 @@ def check_size(resolved: Resolved, limits: Limits, workload: Workload, detail: b
     number, replicas = workload.num_requests, resolved.num_replicas
     per_request, per_replica = bytes_each(limits.num_stages, limits.max_num_seqs, limits.block_size, detail)
     engine_per_request, engine_per_replica = engine.bytes_each(limits)
-    per_request += engine_per_request
+    sglang_per_request, sglang_per_replica = sglang.bytes_each(limits)
+    per_request += engine_per_request + sglang_per_request
+    per_replica += sglang_per_replica
     requests = f"{workload.name}: {number:,} requests"
     check_memory(number, requests, HELD + WITH_RESULT * per_request, held=HELD * number)
     used = min(number, replicas)  # the system gives no memory to the others, as they never write

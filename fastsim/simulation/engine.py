@@ -202,18 +202,25 @@ def _hashes(workload: Workload, block_size: int) -> tuple[NDArray[np.int64], NDA
     """The first hash of each request, int64[n + 1], and all hashes, none of them negative."""
     if workload.block_hashes is None:
         return np.zeros(workload.num_requests + 1, np.int64), np.zeros(0, np.int64)
-    return _in_blocks(workload.block_hashes, block_size, workload.name)
+    check_size(workload, "scheduler.block_size", block_size)
+    return in_blocks(workload.block_hashes, block_size)
+
+
+def check_size(workload: Workload, setting: str, size: int) -> None:
+    """Raise WorkloadError unless blocks of ``size`` tokens, which is a setting, fit the workload's block_hashes."""
+    assert workload.block_hashes is not None
+    known = workload.block_hashes.block_size
+    if size % known and known % size:
+        raise WorkloadError(
+            f"{workload.name}: block_hashes are of blocks of {known} tokens, of which {setting} {size} is no "
+            f"divisor or multiple (valid: {known})"
+        )
 
 
 @lru_cache(maxsize=2)  # searches and sweeps simulate the same requests again and again
-def _in_blocks(known: BlockHashes, block_size: int, name: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def in_blocks(known: BlockHashes, block_size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The same by blocks of ``block_size``: tokens of a smaller block are equal where those of the larger one are."""
     values, counts, most = known.values, known.counts, known.block_size
-    if block_size % most and most % block_size:
-        raise WorkloadError(
-            f"{name}: block_hashes are of blocks of {most} tokens, of which scheduler.block_size {block_size} is no "
-            f"divisor or multiple (valid: {most})"
-        )
     if block_size < most or (values.size and values.min() < 0):
         values = np.unique(values, return_inverse=True)[1].astype(np.int64)
     if block_size == most:

@@ -17,7 +17,10 @@ from fastsim.kernels.state import State
 def explain_end(resolved: Resolved, lane: State) -> None:
     """Raise StuckError if a replica of ``lane`` stopped with requests that it can never schedule."""
     counts = lane.replicas.counts
-    for r in np.flatnonzero(counts[:, state.OUTCOME] != Ending.GOING):
+    ended = counts[:, state.OUTCOME] != Ending.GOING
+    if resolved.scheduler.sglang is not None:
+        ended |= counts[:, state.PRESENT] > 0
+    for r in np.flatnonzero(ended):
         clock = lane.replicas.times[r, state.CLOCK]
         if counts[r, state.OUTCOME] == Ending.OUT_OF_MEMORY:
             raise StuckError(
@@ -31,6 +34,11 @@ def explain_end(resolved: Resolved, lane: State) -> None:
                 f"replica {r}: at {clock:.6g} s, requests have preempted each other {times:,} times since any was "
                 "given a token, and would go on for ever, as in vLLM by priority; use "
                 "scheduler.scheduling_policy fcfs, a smaller scheduler.max_num_seqs, or more memory"
+            )
+        if counts[r, state.OUTCOME] == Ending.CRASHED:
+            raise StuckError(
+                f"replica {r}: at {clock:.6g} s, SGLang crashes: a batch needs more KV slots than are free, as "
+                "may happen with scheduler.enable_mixed_chunk; set it to false, or give the replica more memory"
             )
         _explain_stuck(resolved, lane, int(r))
 
@@ -79,6 +87,13 @@ def _explain_stuck(resolved: Resolved, lane: State, r: int) -> NoReturn:
     scheduler = resolved.scheduler
     if lane.engine.counts.size and lane.engine.counts[r, engine_state.ROOT] != state.NONE:
         request = int(lane.engine.counts[r, engine_state.ROOT])  # first by priority
+    if scheduler.sglang is not None:
+        raise StuckError(
+            f"replica {r}: SGLang never takes request {request}: it has {lane.engine.known[request]:,} tokens and may "
+            f"have {lane.engine.limit[request]:,}, and the KV cache holds "
+            f"{resolved.memory.num_blocks * scheduler.block_size:,} tokens, of which the engine keeps some back; give "
+            "the replica more memory, or the request a smaller max_tokens"
+        )
     again = " after a restart" if requests.restarts[request] else ""
     raise StuckError(
         f"replica {r}: request {request} can never be scheduled{again}: it needs {requests.prefill[request]} "

@@ -31,6 +31,7 @@ from fastsim.simulation.engine import engine_limits, lay_out_engine, no_engine
 from fastsim.simulation.faults import explain_fault
 from fastsim.simulation.layout import Stream
 from fastsim.simulation.ring import owners
+from fastsim.simulation.sglang import lay_out_sglang, no_sglang, sglang_limits, shared_limits
 from fastsim.workload import Workload
 
 ROUTERS = {
@@ -96,6 +97,10 @@ def limits_of(resolved: Resolved, workload: Workload | None = None) -> Limits:
     # The share that vLLM V1 keeps free is one of all blocks, the null block among them.
     null_block = scheduler.release is not None
     watermark_blocks = int(scheduler.watermark * (memory.num_blocks + null_block))
+    engine = engine_limits(scheduler, resolved.max_model_len, not has_ticks(resolved))
+    sglang = sglang_limits(scheduler)
+    if scheduler.sglang is not None:
+        engine = shared_limits(sglang, resolved.max_model_len)
     return Limits(
         num_stages=resolved.pipeline_parallel_size,
         num_blocks=memory.num_blocks,
@@ -109,8 +114,9 @@ def limits_of(resolved: Resolved, workload: Workload | None = None) -> Limits:
         chunk_size=scheduler.chunk_size,
         max_waiting_iters=scheduler.max_waiting_iters,
         router=router,
-        engine=engine_limits(scheduler, resolved.max_model_len, not has_ticks(resolved)),
+        engine=engine,
         routing=_routing(resolved.deployment.router),
+        sglang=sglang,
     )
 
 
@@ -137,7 +143,9 @@ def lay_out(
         return [whole]
     arrays = whole.requests, whole.replicas, whole.batches
     return [
-        layout.lay_out_lane(*arrays, limits, int(first), int(last), log_rows, Arena(), engine=whole.engine)
+        layout.lay_out_lane(
+            *arrays, limits, int(first), int(last), log_rows, Arena(), engine=whole.engine, sglang=whole.sglang
+        )
         for first, last in pairwise(bounds)
     ]
 
@@ -177,8 +185,11 @@ def lay_out_whole(
         requests = layout.lay_out_requests(stream, arena, detail)
         replicas = layout.lay_out_replicas(number, limits, arena, detail)
         batches = layout.lay_out_batches(number, limits, arena)
-        keeps = resolved.scheduler.release is not None
-        engine = lay_out_engine(number, limits, workload, arena) if keeps else no_engine()
+        engine, sglang = no_engine(), no_sglang()
+        if resolved.scheduler.sglang is not None:
+            engine, sglang = lay_out_sglang(number, limits, workload, arena)
+        elif resolved.scheduler.release is not None:
+            engine = lay_out_engine(number, limits, workload, arena)
     except MemoryError:  # the system may give no such piece at once, even if little of it would be written
         raise TooLargeError(f"{described(resolved)} need a larger piece of memory than the system gives") from None
     if limits.router == ASSIGNED:
@@ -186,7 +197,8 @@ def lay_out_whole(
     elif limits.router == ROUTED and not stream.following:
         layout.assign(requests, replicas, assignment(resolved, workload))
     following = stream.following
-    return layout.lay_out_lane(requests, replicas, batches, limits, 0, number, log_rows, arena, following, engine)
+    arrays = requests, replicas, batches, limits
+    return layout.lay_out_lane(*arrays, 0, number, log_rows, arena, following, engine, sglang)
 
 
 def assignment(resolved: Resolved, workload: Workload) -> NDArray[np.integer]:

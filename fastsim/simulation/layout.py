@@ -13,9 +13,11 @@ from fastsim.kernels.accounts import counts as measure
 from fastsim.kernels.engine.state import Engine
 from fastsim.kernels.replicas.routers import ROUTED
 from fastsim.kernels.replicas.tournament import winner_tree
+from fastsim.kernels.sglang.state import Sglang
 from fastsim.kernels.state import Batches, Limits, Log, Replicas, Requests, State, Tally
 from fastsim.simulation.arena import Arena
 from fastsim.simulation.engine import no_engine
+from fastsim.simulation.sglang import no_sglang
 from fastsim.workload import Workload
 from fastsim.workload.following import Following
 
@@ -166,7 +168,7 @@ def lay_out_batches(num_replicas: int, limits: Limits, arena: Arena) -> Batches:
 def lay_out_log(rows: int, engine: bool = False) -> Log:
     """Return a log with room for ``rows`` rows, one per batch and stage; a log without rows is never written.
 
-    ``engine`` also keeps what only the vllm_v1 policy logs.
+    ``engine`` also keeps what only vllm_v1 and sglang log.
     """
 
     def ints(rows: int = rows) -> NDArray[np.int32]:
@@ -202,11 +204,13 @@ def lay_out_lane(
     arena: Arena,
     following: Following | None = None,
     engine: Engine | None = None,
+    sglang: Sglang | None = None,
 ) -> State:
     """Return the state of one thread, which simulates the replicas from ``first`` up to, but not including, ``last``.
 
     ``log_rows`` is the number of rows that its log of iterations has room for; 0 keeps no log. Where requests follow
-    others (``following``), one thread simulates all replicas. ``engine`` is what the vllm_v1 policy keeps.
+    others (``following``), one thread simulates all replicas. ``engine`` is what the policies of
+    engines keep, and ``sglang`` what the sglang policy keeps besides.
     """
     cursor = arena.take("cursor", state.NUM_CURSORS, np.int64)
     cursor[[state.REPLICA, state.FIRST]] = first
@@ -236,6 +240,7 @@ def lay_out_lane(
         moments=moments,
         scratch=arena.take("scratch", (2, limits.max_num_seqs * (limits.num_stages + 1)), np.int64),
         engine=no_engine() if engine is None else engine,
+        sglang=no_sglang() if sglang is None else sglang,
         later=arena.take("later", number if following else 0, np.int32),
     )
 

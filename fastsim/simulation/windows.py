@@ -66,7 +66,10 @@ def _with_blocks(resolved: Resolved, number: int) -> Resolved:
         max_batch_size=max(1, number // (memory.blocks_per_sequence * layout.pipeline_parallel_size)),
     )
     said = f"{number:,} KV blocks hold what fits of these requests"
-    scheduler = resolved.deployment.scheduler.model_copy(update={"num_blocks": number})
+    update = {"num_blocks": number}
+    if resolved.scheduler.sglang is not None:
+        update = {"max_total_num_tokens": number * layout.block_size}
+    scheduler = resolved.deployment.scheduler.model_copy(update=update)
     return replace(
         resolved,
         memory=memory,

@@ -83,7 +83,7 @@ def launch(state: State, cost: Cost, limits: Limits, size: int, preempted: bool)
     if has_tokens:
         counts[ITERATIONS] += 1
         count_batch(state, r, slot)
-        _count_since_before(state, r, slot)
+        count_since_before(state, r, slot)
     elif counts[IN_FLIGHT] == 0 and counts[RUNNING] + counts[GROUP] == 0 and counts[WAITING] > 0 and not preempted:
         counts[OUTCOME] = Ending.STUCK
         return Exit.FORM
@@ -91,7 +91,7 @@ def launch(state: State, cost: Cost, limits: Limits, size: int, preempted: bool)
     if limits.engine.by_priority and vain > ENDLESS * (limits.num_blocks + counts[PRESENT]):
         counts[OUTCOME] = Ending.ENDLESS
         return Exit.FORM
-    if not _run_stages(state, cost, limits, has_tokens, ms, ready):
+    if not run_stages(state, cost, limits, has_tokens, ms, ready):
         return Exit.FAULT
     # So that no batch of the group alone in this slot is taken for this one.
     state.batches.features[r, slot, NUM_PREEMPTED] = state.batches.features[r, slot, NUM_CACHED] = 0
@@ -106,7 +106,7 @@ def launch(state: State, cost: Cost, limits: Limits, size: int, preempted: bool)
 
 
 @inlined
-def _count_since_before(state: State, r: int, slot: int) -> None:
+def count_since_before(state: State, r: int, slot: int) -> None:
     """Count for a batch with tokens what has been preempted, and found in the cache, since the one before it."""
     features, counts, own = state.batches.features[r, slot], state.replicas.counts[r], state.engine.counts[r]
     features[NUM_PREEMPTED] = counts[RESTARTS] - counts[RESTARTS_BEFORE]
@@ -204,7 +204,7 @@ def _sum_members(state: State, cost: Cost, limits: Limits, size: int) -> float:
 
 
 @inlined
-def _run_stages(state: State, cost: Cost, limits: Limits, has_tokens: bool, ms: float, ready: float) -> bool:
+def run_stages(state: State, cost: Cost, limits: Limits, has_tokens: bool, ms: float, ready: float) -> bool:
     """Put the batch at cursor on one stage after the other; False when the tables give it no time.
 
     ``ready``: when it may start, s.

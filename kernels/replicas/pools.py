@@ -61,4 +61,5 @@ def _with_stages(limits: Limits, num_stages: int) -> Limits:
         limits.router,
         limits.engine,
         limits.routing,
+        limits.sglang,
     )

@@ -16,6 +16,7 @@ from fastsim.deployment import check_router, settings
 from fastsim.deployment.engines import RELEASES
 from fastsim.deployment.resolved import Deployment, Resolved, resolve
 from fastsim.deployment.schedulers import POLICIES
+from fastsim.deployment.sglang.settings import OF_SGLANG
 from fastsim.errors import CatalogError, ConfigError, DoesNotFitError, InputError
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
@@ -36,6 +37,7 @@ def fault(*overrides: str, **given: Any) -> str:
 OF_VLLM_V1 = {f"scheduler.{name}" for name in settings.OF_VLLM_V1}
 OF_ROUTERS = [name for own in check_router.OWN.values() for name in own]
 UNUSED = {"pipeline_layers", "predictor.affine"} | {f"router.{name}" for name in OF_ROUTERS}
+UNUSED |= {f"scheduler.{name}" for name in OF_SGLANG}
 OPEN = UNUSED | {"engine"} | OF_VLLM_V1  # what other policies leave null
 OPEN_V1 = UNUSED | {"scheduler.chunk_size"}
 
@@ -62,7 +64,7 @@ def test_the_shipped_default_is_the_newest_certified_release_with_its_defaults()
     assert explicit.deployment == default.deployment
 
 
-@pytest.mark.parametrize("policy", [name for name in POLICIES if name != "vllm_v1"])
+@pytest.mark.parametrize("policy", [name for name in POLICIES if name not in ("vllm_v1", "sglang")])
 def test_every_policy_is_an_override_of_the_default_away(policy: str) -> None:
     one = resolve(Deployment.load(None, [f"scheduler.policy={policy}"]))
     assert (one.scheduler.policy.name, one.deployment.engine, one.gpu_memory_utilization) == (policy, None, 0.9)
@@ -121,6 +123,7 @@ def test_keys_and_their_order_are_the_contract() -> None:
         "scheduler.long_prefill_token_threshold",
         "scheduler.scheduler_reserve_full_isl",
         "scheduler.empty_step_sleep_s",
+        *(f"scheduler.{name}" for name in OF_SGLANG),
         "predictor.source",
         "predictor.affine",
         "predictor.compose",

@@ -112,7 +112,7 @@ def test_what_an_engine_cannot_be_told_is_said() -> None:
         ({"scheduler__policy": "orca"}, "vllm", "vllm does not run 'orca'"),
         ({"scheduler__policy": "faster_transformer"}, "sglang", "sglang does not run 'faster_transformer'"),
         ({}, "vlm", "engine: 'vlm' is unknown; did you mean 'vllm'"),
-        ({}, "sglang", r"sglang does not run 'vllm_v1' \(valid: sarathi, vllm\)"),
+        ({}, "sglang", r"sglang does not run 'vllm_v1' \(valid: sarathi, sglang, vllm\)"),
         (
             {"scheduler__policy": "sarathi", "scheduler__chunk_size": 64},
             "vllm",

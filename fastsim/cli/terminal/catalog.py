@@ -12,6 +12,8 @@ from fastsim.cli.terminal.model import shapes
 from fastsim.deployment.engine_words import differences
 from fastsim.deployment.engines import RELEASES, Release
 from fastsim.deployment.schedulers import POLICIES
+from fastsim.deployment.sglang import releases as sglang_releases
+from fastsim.deployment.sglang import words as sglang_words
 from fastsim.files import DATA
 from fastsim.result.metrics.definitions import METRICS
 
@@ -41,7 +43,7 @@ def rows(kind: str) -> list[dict[str, Any]]:
     if kind == "nodes":
         return [asdict(load_node(name)) for name in names("nodes")]
     if kind == "engines":
-        return [_engine(release) for release in RELEASES.values()]
+        return [*map(_engine, RELEASES.values()), *map(_sglang, sglang_releases.RELEASES.values())]
     if kind == "predictors":
         return [_card(path) for path in sorted(PREDICTORS.glob("*/*.json"))]
     if kind == "metrics":
@@ -88,6 +90,11 @@ def _engine(release: Release) -> dict[str, Any]:
     """The fields of a release, whose rules it takes, and what it does otherwise than another."""
     rules = "certified" if release.certified else f"of {release.certified_as}"
     return {**asdict(release), "rules": rules, "differs": "; ".join(differences(release))}
+
+
+def _sglang(release: sglang_releases.Release) -> dict[str, Any]:
+    """The same of a release of SGLang, each of which has been recorded itself."""
+    return {**asdict(release), "rules": "certified", "differs": "; ".join(sglang_words.differences(release))}
 
 
 def _quantised(name: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from fastsim.deployment import stages
 from fastsim.deployment.engines import Release
 from fastsim.deployment.memory.plan import check_longest
 from fastsim.deployment.resolved import Deployment, Resolved, resolve
-from fastsim.deployment.schedulers import POLICIES, Settings, is_function
+from fastsim.deployment.schedulers import POLICIES, Settings, SglangSettings, is_function
 from fastsim.errors import ConfigError, did_you_mean
 
 Flag = tuple[str, str | None]
@@ -155,6 +155,8 @@ def _switch(name: str, on: bool) -> str:
 
 def _sglang(resolved: Resolved) -> Made:
     scheduler, memory = resolved.scheduler, resolved.memory
+    if scheduler.sglang is not None:
+        return _of_sglang(resolved, scheduler.sglang)
     fraction = (memory.weights_gib + memory.kv_gib) / resolved.device.torch_memory_gib
     quantization, notes = _quantization(resolved)
     flags: list[Flag] = [
@@ -182,6 +184,46 @@ def _sglang(resolved: Resolved) -> Made:
     if scheduler.watermark:
         notes.append(f"scheduler.watermark {scheduler.watermark:g}: SGLang reserves by what requests may still need")
     return ("python3", "-m", "sglang.launch_server", "--model-path", _model(resolved)), flags, notes
+
+
+def _of_sglang(resolved: Resolved, own: SglangSettings) -> Made:
+    """The command for policy sglang, whose settings are the engine's."""
+    scheduler = resolved.scheduler
+    quantization, notes = _quantization(resolved)
+    flags: list[Flag] = [
+        ("--tensor-parallel-size", str(resolved.tensor_parallel_size)),
+        ("--dtype", _dtype(resolved)),
+        *quantization,
+        ("--kv-cache-dtype", "fp8_e4m3" if resolved.kv_cache_dtype == "fp8" else resolved.kv_cache_dtype),
+        ("--context-length", str(resolved.max_model_len)),
+        ("--mem-fraction-static", f"{resolved.gpu_memory_utilization:g}"),
+        ("--page-size", str(scheduler.block_size)),
+        ("--max-running-requests", str(scheduler.max_num_seqs)),
+        ("--chunked-prefill-size", str(own.chunked_prefill_size or -1)),
+        ("--max-prefill-tokens", str(own.max_prefill_tokens)),
+        ("--schedule-policy", own.schedule_policy),
+        ("--schedule-conservativeness", f"{own.schedule_conservativeness:g}"),
+    ]
+    for name in ("enable_mixed_chunk", "disable_radix_cache", "disable_overlap_schedule"):
+        if getattr(own, name):
+            flags.append((f"--{name.replace('_', '-')}", None))
+    if _tokens_given(resolved):
+        flags.append(("--max-total-tokens", str(resolved.memory.num_blocks * scheduler.block_size)))
+    flags.append(("--random-seed", str(resolved.seed % 2**32)))
+    if resolved.enable_expert_parallel:
+        flags.append(("--expert-parallel-size", str(resolved.tensor_parallel_size)))
+        if resolved.all2all_backend == "deepep":
+            flags.append(("--moe-a2a-backend", "deepep"))
+    if own.ignore_eos:
+        notes.append("scheduler.ignore_eos: clients send it with each request")
+    return ("python3", "-m", "sglang.launch_server", "--model-path", _model(resolved)), flags, notes
+
+
+def _tokens_given(resolved: Resolved) -> bool:
+    """Whether the deployment sets another number of tokens than the planner finds."""
+    deployment = resolved.deployment
+    free = deployment.scheduler.model_copy(update={"max_total_num_tokens": None})
+    return resolve(deployment.model_copy(update={"scheduler": free})).memory.num_blocks != resolved.memory.num_blocks
 
 
 ENGINES: dict[str, Callable[[Resolved], Made]] = {"vllm": _vllm, "sglang": _sglang}

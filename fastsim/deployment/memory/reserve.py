@@ -12,6 +12,12 @@ from fastsim.deployment.operators.decoder import Operators
 
 BYTES = 2  # of a bf16 or fp16 element
 STATE_COPIES = 1.4  # of the hidden states of the largest batch, which are kept while the sampler runs
+# SGLang divides what is free once CUDA and the groups of GPUs are set up, 0.7 GiB less than torch sees on one GPU and
+# 1.7 to 2.5 GiB less on several (logs of eight servers on H100 and H200); what it holds after it has loaded the weights
+# is 0.1 GiB more than they are. Activations and CUDA graphs are in the share that mem_fraction_static leaves.
+SGLANG_CONTEXT_GIB = 0.7
+SGLANG_COMMUNICATION_GIB = 1.2
+SGLANG_LOADED_GIB = 0.1
 BLOCK_FP8 = "fp8_block"
 # CUDA graphs of a GPU, which vLLM captures for up to 51 sizes of batches, by the layers of its stage: fitted to what
 # vLLM 0.19 estimates in its logs and does not take off the KV cache, as releases from 0.21 on do.

@@ -37,6 +37,7 @@ class Layout:
     null_blocks: int = 0  # planned blocks that hold no tokens: vLLM V1 keeps one
     reserve: Reserve = UP_TO_0_16  # what the engine takes beside weights and KV cache
     counts_graphs: bool = False  # whether CUDA graphs are a part of that
+    static_pool: bool = False  # weights and KV cache get a share of the memory that is free before, as in SGLang
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +117,13 @@ def reserve_bytes(model: Model, layout: Layout, stage: int) -> int:
 
     They are what CUDA takes, the buffers of collectives, what experts work in, and the peak of a run of the largest
     iteration: that of its layers, or on the last stage that of the sampler, if it is higher. Where CUDA graphs count,
-    they are the last part.
+    they are the last part. SGLang runs nothing before it plans: where ``static_pool`` they are what its share of the
+    free memory is less than the same share of all.
     """
+    if layout.static_pool:
+        alone = layout.tensor_parallel_size == 1 and layout.pipeline_parallel_size == 1
+        taken = reserve.SGLANG_CONTEXT_GIB + (0 if alone else reserve.SGLANG_COMMUNICATION_GIB)
+        return int((taken * layout.gpu_memory_utilization + reserve.SGLANG_LOADED_GIB) * GIB)
     ops, tokens = stage_operators(model, layout, stage), layout.max_iteration_tokens
     peak = reserve.layer_bytes(model, ops, tokens)
     if stage == layout.pipeline_parallel_size - 1:

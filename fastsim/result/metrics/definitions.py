@@ -116,7 +116,9 @@ SCALARS = (
     Metric("cache.queried_tokens_again", "tokens", "looked up when preempted requests were admitted again"),
     Metric("cache.hit_tokens_again", "tokens", "of these, found"),
     Metric("cache.evicted_blocks", "blocks", "cached KV blocks that were given to other tokens"),
-    Metric("preemptions.for_decodes", "", "preemptions of vllm_v1 that made room for a decode"),
+    Metric(
+        "preemptions.for_decodes", "", "preemptions of vllm_v1 that made room for a decode, and retractions of sglang"
+    ),
     Metric("preemptions.for_prefills", "", "that made room for a chunk of a prompt, or of tokens computed again"),
     Metric("preemptions.of_lower_priority", "", "of both, those of a request with a lower priority"),
     Metric("cost.gpus", "GPUs", "of all replicas"),

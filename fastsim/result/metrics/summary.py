@@ -54,8 +54,8 @@ def summarise(
     replicas : kernels.state.Replicas
         The replicas at the end of the simulation.
     engines : int64[R, NUM_ENGINE_COUNTS]
-        What their engines have counted (``kernels.engine.state.Engine.counts``); no rows where the policy is another
-        than vllm_v1.
+        What their engines have counted (``kernels.engine.state.Engine.counts``); no rows where the policy is
+        another than vllm_v1 or sglang.
     tbt : int64[NUM_BINS]
         Gaps between output tokens by length, in the bins of ``kernels.accounts.histogram``.
     provenance : mapping

@@ -1,0 +1,261 @@
+"""A radix tree of the prefixes whose KV is kept, in arrays: SGLang's RadixCache, where a block pool is vLLM's.
+
+A node stands for a run of pages that follow those of its parent. It has no tokens of its own: it names a request whose
+sequence has them, and the pages of that sequence. Two sequences have the same identity at a page exactly when all their
+tokens up to its end are equal, so what two of them share is found by bisection, and a node by the identity of its first
+page alone.
+
+Each use of the tree has two stamps: one for the nodes that it passes, and a later one for the leaf that it adds. Nodes
+with the same stamp lie on one path, so they never wait for eviction together. Leaves that no request uses are in a
+heap by the stamp that they had when they came into it; stamps only grow, so a leaf that has been used since goes back.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._jit import apart
+from ..iterations.heap import pop, push
+from ..state import NONE
+
+Ints = NDArray[np.int32]
+Longs = NDArray[np.int64]
+
+ROOT = 0
+ID_BITS = 32  # a key of the heap is a stamp, then a node
+ID_MASK = (1 << ID_BITS) - 1
+
+# Columns of Radix.nodes.
+(
+    PARENT,  # NONE for the root and for nodes that are not in use
+    OWNER,  # a request whose sequence has the node's tokens
+    FIRST,  # the node's first page in that sequence
+    LENGTH,  # pages
+    LOCKS,  # requests that use the node, or one below it
+    CHILDREN,
+    QUEUED,  # 1 when the node is in the heap
+    NEXT_ALIKE,  # the next node in the same bucket; the next one that is not in use
+    NUM_NODE_COLUMNS,
+) = range(9)
+
+# Columns of Radix.counts.
+(
+    UNUSED,  # the first node that is in use no more, NONE when there is none
+    USED,  # nodes that have ever been in use
+    EVICTABLE,  # pages of nodes without a lock
+    USES,  # lookups and insertions so far
+    IN_HEAP,  # keys
+    NUM_RADIX_COUNTS,
+) = range(6)
+
+
+class Identities(NamedTuple):
+    """What the sequences of all requests are, as far as they are shared; static."""
+
+    hash_start: Longs  # [N + 1] first hash of each request
+    hashes: Longs  # [H] from 0 on; equal where all tokens up to the end of a block are equal
+    span: int  # pages of a block
+    private: Longs  # [N] identity of page 0 were it private; those of later pages are one less each, and all negative
+
+
+class Radix(NamedTuple):
+    """The tree of one replica, with room for K nodes, one more than there are pages. Node 0 is the root."""
+
+    nodes: Ints  # [K, NUM_NODE_COLUMNS]
+    identity: Longs  # [K] of the first page
+    stamp: Longs  # [K] of the last use
+    buckets: Ints  # [a power of 2] first node of a bucket of identities, NONE when it is empty
+    heap: Longs  # [K]
+    counts: Longs  # [NUM_RADIX_COUNTS]
+
+
+@apart
+def clear(tree: Radix) -> None:
+    """Forget all prefixes."""
+    for column in range(NUM_NODE_COLUMNS):
+        tree.nodes[ROOT, column] = 0
+    tree.nodes[ROOT, PARENT] = NONE
+    for bucket in range(tree.buckets.size):
+        tree.buckets[bucket] = NONE
+    tree.counts[UNUSED] = NONE
+    tree.counts[USED] = ROOT + 1
+    tree.counts[EVICTABLE] = tree.counts[USES] = tree.counts[IN_HEAP] = 0
+
+
+@apart
+def page_identity(known: Identities, request: int, page: int) -> int:
+    """The identity of a request's tokens up to the end of a page."""
+    start, block = known.hash_start[request], page // known.span
+    if block < known.hash_start[request + 1] - start:
+        return int(known.hashes[start + block] * known.span + page % known.span)
+    return int(known.private[request] - page)
+
+
+@apart
+def common_pages(known: Identities, one: int, other: int, first: int, length: int) -> int:
+    """How many pages from ``first`` on, of ``length``, two requests have in common that share all before."""
+    if one == other:
+        return length
+    low, high = 0, length  # so many are common, and so many at most
+    while low < high:
+        middle = (low + high + 1) // 2
+        page = first + middle - 1
+        if page_identity(known, one, page) == page_identity(known, other, page):
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+@apart
+def _find(tree: Radix, identity: int) -> int:
+    """The node whose first page has an identity, NONE when there is none."""
+    node = tree.buckets[identity & (tree.buckets.size - 1)]
+    while node != NONE and tree.identity[node] != identity:
+        node = tree.nodes[node, NEXT_ALIKE]
+    return int(node)
+
+
+@apart
+def _index(tree: Radix, node: int, identity: int) -> None:
+    """Let a node be found by the identity of its first page."""
+    bucket = identity & (tree.buckets.size - 1)
+    tree.identity[node] = identity
+    tree.nodes[node, NEXT_ALIKE] = tree.buckets[bucket]
+    tree.buckets[bucket] = node
+
+
+@apart
+def _drop_from_index(tree: Radix, node: int) -> None:
+    bucket = tree.identity[node] & (tree.buckets.size - 1)
+    if tree.buckets[bucket] == node:
+        tree.buckets[bucket] = tree.nodes[node, NEXT_ALIKE]
+        return
+    before = tree.buckets[bucket]
+    while tree.nodes[before, NEXT_ALIKE] != node:
+        before = tree.nodes[before, NEXT_ALIKE]
+    tree.nodes[before, NEXT_ALIKE] = tree.nodes[node, NEXT_ALIKE]
+
+
+@apart
+def _new_node(tree: Radix, parent: int, owner: int, first: int, length: int, stamp: int) -> int:
+    node = int(tree.counts[UNUSED])
+    if node == NONE:
+        node = int(tree.counts[USED])
+        tree.counts[USED] += 1
+    else:
+        tree.counts[UNUSED] = tree.nodes[node, NEXT_ALIKE]
+    row = tree.nodes[node]
+    row[PARENT], row[OWNER], row[FIRST], row[LENGTH] = parent, owner, first, length
+    row[LOCKS] = row[CHILDREN] = row[QUEUED] = 0
+    tree.stamp[node] = stamp
+    return node
+
+
+@apart
+def _offer(tree: Radix, node: int) -> None:
+    """Put a node in the heap if it may be evicted and is not there yet."""
+    row = tree.nodes[node]
+    if node != ROOT and row[LOCKS] == 0 and row[CHILDREN] == 0 and row[QUEUED] == 0:
+        push(tree.heap, tree.counts[IN_HEAP], (tree.stamp[node] << ID_BITS) | node)
+        tree.counts[IN_HEAP] += 1
+        row[QUEUED] = 1
+
+
+@apart
+def _split(tree: Radix, known: Identities, lower: int, length: int) -> int:
+    """Give the first pages of a node to a new node above it; the old one stays what requests have locked."""
+    row = tree.nodes[lower]
+    upper = _new_node(tree, row[PARENT], row[OWNER], row[FIRST], length, tree.stamp[lower])
+    identity = tree.identity[lower]
+    _drop_from_index(tree, lower)
+    _index(tree, upper, identity)
+    tree.nodes[upper, LOCKS], tree.nodes[upper, CHILDREN] = row[LOCKS], 1
+    row[PARENT] = upper
+    row[FIRST] += length
+    row[LENGTH] -= length
+    _index(tree, lower, page_identity(known, row[OWNER], row[FIRST]))
+    return upper
+
+
+@apart
+def match(tree: Radix, known: Identities, request: int, pages: int) -> tuple[int, int]:
+    """How many of a request's first pages the tree has, and the node in which they end. It may split one node."""
+    tree.counts[USES] += 1
+    stamp, node, place = 2 * tree.counts[USES], ROOT, 0
+    while place < pages:
+        child = _find(tree, page_identity(known, request, place))
+        if child == NONE:
+            break
+        tree.stamp[child] = stamp
+        row = tree.nodes[child]
+        length = min(int(row[LENGTH]), pages - place)
+        common = common_pages(known, request, row[OWNER], place, length)
+        place += common
+        if common < row[LENGTH]:
+            return place, _split(tree, known, child, common)
+        node = child
+    return place, node
+
+
+@apart
+def insert(tree: Radix, known: Identities, request: int, pages: int) -> tuple[int, int]:
+    """Add a request's first pages. How many of them the tree had before, and the node in which they end."""
+    had, node = match(tree, known, request, pages)
+    if had == pages:
+        return had, node
+    leaf = _new_node(tree, node, request, had, pages - had, 2 * tree.counts[USES] + 1)
+    _index(tree, leaf, page_identity(known, request, had))
+    tree.nodes[node, CHILDREN] += 1
+    tree.counts[EVICTABLE] += pages - had
+    _offer(tree, leaf)
+    return had, leaf
+
+
+@apart
+def lock(tree: Radix, node: int) -> None:
+    """Keep a node and those above it from eviction."""
+    while node != ROOT:
+        row = tree.nodes[node]
+        if row[LOCKS] == 0:
+            tree.counts[EVICTABLE] -= row[LENGTH]
+        row[LOCKS] += 1
+        node = int(row[PARENT])
+
+
+@apart
+def unlock(tree: Radix, node: int) -> None:
+    """Take back a lock."""
+    while node != ROOT:
+        row = tree.nodes[node]
+        row[LOCKS] -= 1
+        if row[LOCKS] == 0:
+            tree.counts[EVICTABLE] += row[LENGTH]
+            _offer(tree, node)
+        node = int(row[PARENT])
+
+
+@apart
+def evict(tree: Radix, pages: int) -> int:
+    """Drop whole leaves, least recently used first, until at least so many pages are gone; how many are."""
+    gone = 0
+    while gone < pages and tree.counts[IN_HEAP] > 0:
+        key = tree.heap[0]
+        pop(tree.heap, tree.counts[IN_HEAP])
+        tree.counts[IN_HEAP] -= 1
+        node = int(key & ID_MASK)
+        row = tree.nodes[node]
+        row[QUEUED] = 0
+        if key >> ID_BITS < tree.stamp[node]:
+            _offer(tree, node)
+        elif row[LOCKS] == 0 and row[CHILDREN] == 0:
+            gone += int(row[LENGTH])
+            _drop_from_index(tree, node)
+            parent = int(row[PARENT])
+            row[PARENT], row[NEXT_ALIKE] = NONE, tree.counts[UNUSED]
+            tree.counts[UNUSED] = node
+            tree.nodes[parent, CHILDREN] -= 1
+            _offer(tree, parent)
+    tree.counts[EVICTABLE] -= gone
+    return gone

@@ -1,0 +1,1 @@
+"""SGLang: the passes of its loop, its prefills and decodes, and its batches from their formation to their end."""
