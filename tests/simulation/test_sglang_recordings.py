@@ -7,7 +7,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from reference.sglang.recordings import as_recorded, expected, read, runs_of
+from reference.recorded import expected, runs_of
+from reference.sglang.recordings import as_recorded, read
 from sglang_kernel import serve, workload_of
 from vllm_v1_kernel import TICK
 

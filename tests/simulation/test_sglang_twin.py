@@ -6,8 +6,9 @@ import copy
 
 import pytest
 from hypothesis import given, reject, settings
+from reference.recorded import Rows
 from reference.sglang.loop import Loop, Outcome
-from reference.sglang.recordings import Rows, as_recorded
+from reference.sglang.recordings import as_recorded
 from reference.sglang.state import Batch, Request
 from sglang_kernel import ENDINGS, cost_of, finished, lay_out, serve
 from sglang_strategies import Case, cases
