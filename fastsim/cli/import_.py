@@ -13,15 +13,16 @@ from fastsim.cli import options
 @options.overrides
 @click.option("--out", type=click.Path(path_type=Path), help="Write to this file instead of standard output.")
 def import_(source: str, gpu: str | None, overrides: tuple[str, ...], out: Path | None) -> None:
-    """Turn a vLLM command into a deployment file.
+    """Turn a command of vLLM or SGLang into a deployment file.
 
-    SOURCE is a command in quotes ('vllm serve MODEL ...', 'docker run ... vllm/vllm-openai ...'), a file with a
-    command, a Kubernetes manifest, a Compose file or a chart's values, or - for standard input. Nothing is executed.
+    SOURCE is a command in quotes ('vllm serve MODEL ...', 'python -m sglang.launch_server --model-path MODEL ...',
+    'docker run ... vllm/vllm-openai ...'), a file with a command, a Kubernetes manifest, a Compose file or a chart's
+    values, or - for standard input. Nothing is executed.
     """
     import sys
 
     from fastsim.cli.terminal.console import note
-    from fastsim.deployment.vllm.imported import load
+    from fastsim.deployment.commands.imported import load
     from fastsim.files.documents import MAX_SIZE
     from fastsim.files.writing import write_text
 

@@ -1,4 +1,4 @@
-"""A vLLM command, wherever it is written, becomes a deployment; what it cannot become is refused in one sentence."""
+"""A command of vLLM, wherever it is written, becomes a deployment; what it cannot become is refused in one sentence."""
 
 import json
 import re
@@ -10,10 +10,10 @@ import yaml
 from click.testing import CliRunner
 
 from fastsim.cli import cli
+from fastsim.deployment.commands.imported import Imported, load
 from fastsim.deployment.launch.kubernetes import manifest
 from fastsim.deployment.launch.launch import launch
 from fastsim.deployment.resolved import Deployment, resolve
-from fastsim.deployment.vllm.imported import Imported, load
 from fastsim.errors import CatalogError, ConfigError, DoesNotFitError, InputError
 
 SERVE = "vllm serve meta-llama/Llama-3.1-8B"
@@ -344,7 +344,7 @@ def test_engines_are_those_of_the_image() -> None:
     ("source", "error", "message"),
     [
         ("", ConfigError, "no command of vLLM"),
-        ("hello world", ConfigError, "no command of vLLM in 'hello world' (e.g. vllm serve"),
+        ("hello world", ConfigError, "no command of vLLM or SGLang in 'hello world' (e.g. vllm serve"),
         ("missing.yaml", ConfigError, "missing.yaml: no such file"),
         ("vllm serve", ConfigError, "the command names no model"),
         ("vllm serve $MODEL", ConfigError, "the model is '$MODEL', and its value is not in the text"),
@@ -365,9 +365,6 @@ def test_engines_are_those_of_the_image() -> None:
         ("a: " + "x" * 2**20, ConfigError, "characters, and at most 1,048,576 are read"),
         ("bash -c " * 9 + "x", ConfigError, "no command of vLLM"),
         ("docker run " * 900, ConfigError, "more than 4 shells or containers within each other"),
-        ("python -m sglang.launch_server --model-path x", ConfigError, "this starts SGLang, and only commands of vLLM"),
-        ("docker run --gpus all lmsysorg/sglang:latest --model x", ConfigError, "this starts SGLang"),
-        ("spec: {containers: [{image: lmsysorg/sglang, args: [--x]}]}", ConfigError, "this starts SGLang"),
         ("trtllm-serve x", ConfigError, "this starts TensorRT-LLM"),
         ("a: {b: 1}", ConfigError, "the text: no container runs vLLM"),
         ("a: [", ConfigError, "not valid YAML: "),

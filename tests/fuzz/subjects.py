@@ -183,6 +183,11 @@ LINE = (
     "--dtype auto --quantization fp8 --kv-cache-dtype fp8_e4m3 --enable-chunked-prefill --compilation-config.level 3 "
     "--gpu-memory-utilization=0.8 --seed 7 --data-parallel-size 2 --port 8000 --swap-space 4 --block-size 16"
 )
+OF_SGLANG = (
+    "sglang serve --model-path meta-llama/Llama-3.1-8B --tp 2 --context-length 8Ki --max-running-requests 64 "
+    "--dtype auto --quantization fp8 --kv-cache-dtype fp8_e4m3 --chunked-prefill-size 2048 --dp-size 2 "
+    "--max-prefill-tokens 16384 --mem-fraction-static=0.8 --page-size 16 --schedule-policy lpm --port 30000"
+)
 CSV = b"arrived_at,num_prompt_tokens,num_output_tokens\n" + b"".join(b"%d.5,%d,3\n" % (i, 10 + i) for i in range(8))
 JSONL = b"".join(
     b'{"arrived_at": %d, "num_prompt_tokens": 9, "num_output_tokens": 3, "x": "y"}\n' % i for i in range(8)
@@ -247,12 +252,13 @@ def model(random: Random, folder: Path) -> list[str]:
 
 
 def command(random: Random, folder: Path) -> list[str]:
-    """A vLLM command, or a manifest with one; one in ten commands is left whole."""
+    """A command of vLLM or SGLang, or a manifest with one; one in ten commands is left whole."""
+    line, image = random.choice(((LINE, "vllm/vllm-openai:v0.11.0"), (OF_SGLANG, "lmsysorg/sglang:v0.5.10.post1")))
     if random.random() < 0.1:
-        (folder / "start.txt").write_text(LINE)
+        (folder / "start.txt").write_text(line)
         return ["import", str(folder / "start.txt")]
-    words = [random.choice(TEXTS) if random.random() < 0.1 else word for word in LINE.split()]
-    pod = {"spec": {"replicas": 2, "containers": [{"image": "vllm/vllm-openai:v0.11.0", "args": words[2:]}]}}
+    words = [random.choice(TEXTS) if random.random() < 0.1 else word for word in line.split()]
+    pod = {"spec": {"replicas": 2, "containers": [{"image": image, "args": words[2:]}]}}
     write = random.choice((as_yaml, as_json))
     text = shlex.join(words).encode() if random.random() < 0.5 else _changed_or_damaged(random, pod, write)
     (folder / "start.txt").write_bytes(damaged(random, text) if random.random() < 0.3 else text)

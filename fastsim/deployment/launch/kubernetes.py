@@ -75,8 +75,10 @@ def objects(launch: Launch, image: str | None = None) -> list[dict[str, Any]]:
 
 def _image(launch: Launch) -> str:
     """The engine's own image for the GPU. Raises ConfigError where none is known."""
-    release = launch.resolved.scheduler.release
+    release, own = launch.resolved.scheduler.release, launch.resolved.scheduler.sglang
     if not launch.resolved.device.is_amd:
+        if own is not None:
+            return f"lmsysorg/sglang:v{own.release.recorded}"
         return f"vllm/vllm-openai:v{release.name.removeprefix('vllm-')}.0" if release else IMAGES[launch.engine]
     if launch.engine not in AMD_IMAGES:
         raise ConfigError(

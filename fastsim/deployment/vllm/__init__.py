@@ -1,1 +1,1 @@
-"""vLLM's own words: its flags as keys of a deployment, and its commands as whole deployments."""
+"""vLLM's own words: its flags as keys of a deployment, and what its releases take where flags are left out."""

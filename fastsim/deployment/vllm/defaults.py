@@ -4,13 +4,12 @@ The defaults of engine V1 are those of its releases (``deployment.engines``). V0
 (``get_default_args`` of the engine's arguments).
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-Version = tuple[int, ...]
+from fastsim.deployment.commands.shell import Version
+
 ASSUMED: Version = (0, 33)  # where no image names a release
-TAG = re.compile(r":v?(\d+)\.(\d+)(?:\.(\d+))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +19,6 @@ class Defaults:
     max_num_seqs: int
     max_num_batched_tokens: int
     chunked: bool  # whether prompts are computed in chunks
-
-
-def release_of(image: str) -> Version | None:
-    """The release that the tag of an image names, such as (0, 11, 0); None if it names none."""
-    found = TAG.search(image)
-    return tuple(int(part or 0) for part in found.groups()) if found else None
 
 
 def is_v0(release: Version, variables: Mapping[str, str]) -> bool:

@@ -3,10 +3,11 @@
 import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from fastsim.deployment import schedulers
+from fastsim.deployment.commands.meaning import Meaning
 from fastsim.deployment.vllm import flags, values
 from fastsim.errors import ConfigError
 from fastsim.files.documents import Document, Key, short
@@ -22,15 +23,6 @@ POLICIES = (
     | dict.fromkeys(("v1", "vllm-v1"), "is called vllm_v1")
     | {"chunked_prefill": "is what vllm_v1 does by default, and sarathi always"}
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Meaning:
-    """What a flag of vLLM and its value mean here."""
-
-    settings: Mapping[str, Any] = field(default_factory=dict)  # by dotted name
-    lost: str = ""  # a sentence about what is not simulated
-    unchanged: bool = False  # nothing that is simulated depends on it
 
 
 def meaning(name: str, value: Any, model: Any) -> Meaning | None:

@@ -1,4 +1,4 @@
-"""The command that starts vLLM, in the text of a shell or in the words of a container. Nothing is ever executed."""
+"""The command that starts vLLM or SGLang, in the text of a shell or the words of a container; nothing is executed."""
 
 import re
 import shlex
@@ -14,12 +14,12 @@ OPERATORS = ";&|<>()\n"
 ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 VARIABLE = re.compile(r"\$(?:\{(\w+)(?::?-([^{}$]*))?\}|\((\w+)\)|(\w+))")
 SHELLS = {"sh", "bash", "zsh", "dash", "ash"}
+PYTHONS = {"python", "python3"}
 RUNNERS = {"docker", "podman", "nerdctl"}
 # Options of `docker run` without a value; any other option takes the next word unless it holds "=".
 BARE = {"-d", "-i", "-t", "-it", "-ti", "-dit", "-itd", "--rm", "--privileged", "--init", "--detach", "--interactive"}
 BARE |= {"--tty", "--read-only", "--no-healthcheck", "--oom-kill-disable", "--publish-all", "-P", "--quiet", "-q"}
 OTHERS = {
-    "sglang": "SGLang",
     "trtllm-serve": "TensorRT-LLM",
     "text-generation-launcher": "Text Generation Inference",
     "llama-server": "llama.cpp",
@@ -27,19 +27,32 @@ OTHERS = {
     "lmdeploy": "LMDeploy",
 }
 EXAMPLE = "e.g. vllm serve meta-llama/Llama-3.1-8B --tensor-parallel-size 2"
+# Commands that start no server: the words after the program, and after `python -m`.
+OF_VLLM = ("bench", "chat", "complete", "run-batch", "collect-env")
+OF_SGLANG = ("generate", "version")
+TAG = re.compile(r":v?(\d+)\.(\d+)(?:\.(\d+))?")
+
+Version = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """The words after the program that starts vLLM's server, with the variables that the text sets."""
+    """The words after the program that starts a server of an engine, with the variables that the text sets."""
 
     words: tuple[str, ...]
     variables: Mapping[str, str] = field(default_factory=dict)
     image: str = ""  # of the container, or ""
+    engine: str = "vllm"  # or sglang
+
+    @property
+    def release(self) -> Version | None:
+        """The release that the tag of the image names, such as (0, 11, 0); None if it names none."""
+        found = TAG.search(self.image)
+        return tuple(int(part or 0) for part in found.groups()) if found else None
 
 
 def read(text: str, variables: Mapping[str, str] | None = None, image: str = "", depth: int = 0) -> Command | None:
-    """The vLLM command in a text as a shell reads it, or None if there is none.
+    """The command of an engine in a text as a shell reads it, or None if there is none.
 
     Raises ConfigError for a text that is no command, and for the command of another engine.
     """
@@ -87,7 +100,7 @@ def _segments(text: str) -> list[list[str]]:
 
 
 def of_words(words: Sequence[str], variables: Mapping[str, str], image: str = "", depth: int = 0) -> Command | None:
-    """The vLLM command in a list of words, or None. Raises ConfigError for the command of another engine."""
+    """The command of an engine in a list of words, or None. Raises ConfigError for that of an engine not read here."""
     if depth > MAX_SHELLS:
         raise ConfigError(f"more than {MAX_SHELLS} shells or containers within each other")
     if len(words) > MAX_WORDS:
@@ -95,14 +108,8 @@ def of_words(words: Sequence[str], variables: Mapping[str, str], image: str = ""
     for index, word in enumerate(words):
         name, after = word.rpartition("/")[2], words[index + 1 :]
         following = after[0] if after else ""
-        if name == "vllm" and following == "serve":
-            return Command(tuple(after[1:]), variables, image)
-        if name == "vllm" and following in ("bench", "chat", "complete", "run-batch", "collect-env"):
-            raise ConfigError(f"`vllm {following}` starts no server ({EXAMPLE})")
-        if word == "-m" and following.startswith("vllm.entrypoints"):
-            return Command(tuple(after[2:] if after[1:2] == ["serve"] else after[1:]), variables, image)
-        if word.endswith("vllm/entrypoints/openai/api_server.py"):
-            return Command(tuple(after), variables, image)
+        if server := _server(name, word, after):
+            return Command(tuple(server[1]), variables, image, server[0])
         if name in OTHERS or (word == "-m" and following.partition(".")[0] in OTHERS):
             raise _other(name if name in OTHERS else following.partition(".")[0])
         if name in SHELLS and (script := _script(after)) is not None:
@@ -112,8 +119,33 @@ def of_words(words: Sequence[str], variables: Mapping[str, str], image: str = ""
     return None
 
 
+def _server(name: str, word: str, after: Sequence[str]) -> tuple[str, Sequence[str]] | None:
+    """The engine whose server a word starts, and the words after it. Raises ConfigError for what starts no server."""
+    following = after[0] if after else ""
+    if name == "vllm" and following == "serve":
+        return "vllm", after[1:]
+    if word == "-m" and following.startswith("vllm.entrypoints"):
+        return "vllm", after[2:] if after[1:2] == ["serve"] else after[1:]
+    if word.endswith("vllm/entrypoints/openai/api_server.py"):
+        return "vllm", after
+    if name == "sglang" and following == "serve":
+        return "sglang", after[1:]
+    if word == "-m" and following == "sglang.launch_server":
+        return "sglang", after[1:]
+    if word == "-m" and following == "sglang_router.launch_server":  # the servers, and a router before them
+        given = any(other.startswith("--router-policy") for other in after)
+        return "sglang", after[1:] if given else [*after[1:], "--router-policy", "cache_aware"]
+    if word.endswith("sglang/launch_server.py"):
+        return "sglang", after
+    if (name == "vllm" and following in OF_VLLM) or (name == "sglang" and following in OF_SGLANG):
+        raise ConfigError(f"`{name} {following}` starts no server ({EXAMPLE})")
+    if word == "-m" and following.startswith("sglang.bench"):
+        raise ConfigError(f"`python -m {following}` starts no server ({EXAMPLE})")
+    return None
+
+
 def _other(name: str) -> ConfigError:
-    return ConfigError(f"this starts {OTHERS[name]}, and only commands of vLLM are read so far ({EXAMPLE})")
+    return ConfigError(f"this starts {OTHERS[name]}, and only commands of vLLM and SGLang are read ({EXAMPLE})")
 
 
 def _script(words: Sequence[str]) -> str | None:
@@ -152,9 +184,15 @@ def of_image(image: str, words: Sequence[str], variables: Mapping[str, str], dep
     for name in OTHERS:
         if name in image:
             raise _other(name)
-    if "vllm" not in image or not words or words[0].rpartition("/")[2] in SHELLS:
+    engine = engine_of(image)
+    if not engine or not words or words[0].rpartition("/")[2] in SHELLS | PYTHONS:
         return None
-    return Command(tuple(words[1:] if words[0] == "serve" else words), variables, image)
+    return Command(tuple(words[1:] if words[0] == "serve" else words), variables, image, engine)
+
+
+def engine_of(image: str) -> str:
+    """The engine that an image holds, or ""."""
+    return next((name for name in ("vllm", "sglang") if name in image), "")
 
 
 def expanded(word: str, variables: Mapping[str, str]) -> str:

@@ -1,15 +1,31 @@
-"""The flags of a vLLM command, read as its own parser reads them."""
+"""The flags of a command, read as the engine's own parser reads them."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
-from fastsim.deployment.vllm import flags
-from fastsim.deployment.vllm.shell import Command, expanded
+from fastsim.deployment.commands.shell import Command, expanded
 from fastsim.errors import ConfigError
 from fastsim.files.documents import short
 from fastsim.files.schema import value_of
+
+
+class Vocabulary(Protocol):
+    """The tables of an engine's flags: the modules ``vllm.flags`` and ``sglang.flags``."""
+
+    NAMES: frozenset[str]
+    TAKEN: Mapping[str, tuple[str, ...]]
+    LISTS: frozenset[str]
+
+    def spelled(self, name: str) -> str:
+        """A flag as the tables have it."""
+
+    def is_unchanged(self, name: str) -> bool:
+        """Whether a flag changes nothing that is simulated."""
+
+    def is_switch(self, name: str) -> bool:
+        """Whether a flag takes no value, or at most true or false."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +38,14 @@ class Flag:
 
 @dataclass(slots=True)
 class Flags:
-    """The flags of a command by the names of ``flags``, the model, and the words that vLLM would not take."""
+    """The flags of a command by the names of ``flags``, the model, and the words that the engine would not take."""
 
     model: str = ""
     given: dict[str, Flag] = field(default_factory=dict)
     unknown: list[str] = field(default_factory=list)  # as they were written
 
 
-def parse(command: Command) -> Flags:
+def parse(command: Command, flags: Vocabulary) -> Flags:
     """Read the flags of a command.
 
     Raises ConfigError for a flag without its value, a variable whose value is not in the text, and two values of one
@@ -47,26 +63,26 @@ def parse(command: Command) -> Flags:
             found.model, found.unknown = found.model or word, found.unknown + ([word] if found.model else [])
             continue
         written, equals, text = word.partition("=")
-        name, negated = _name(written)
+        name, negated = _name(written, flags)
         if re.fullmatch(r"-O\d", word):
             name, equals, text = "optimization_level", "=", word[2:]
-        values = [text] if equals else list(_values(name, negated, words[index:]))
+        values = [text] if equals else list(_values(name, negated, words[index:], flags))
         index += 0 if equals else len(values)
         if name.partition(".")[0] not in flags.NAMES and not flags.is_unchanged(name.partition(".")[0]):
             found.unknown.append(written)
         else:
-            _add(found, name, Flag(written, _value(written, name, negated, values)))
+            _add(found, name, Flag(written, _value(written, name, negated, values, flags)), flags)
     _take_model(found)
     return found
 
 
-def of_mapping(given: Mapping[str, Any]) -> Flags:
-    """The flags of a file as `vllm serve --config` reads it."""
+def of_mapping(given: Mapping[str, Any], flags: Vocabulary) -> Flags:
+    """The flags of a file as an engine's --config reads it."""
     found = Flags()
     for key, value in given.items():
         name = flags.spelled(str(key))
         if name in flags.NAMES or flags.is_unchanged(name):
-            _add(found, name, Flag(str(key), value))
+            _add(found, name, Flag(str(key), value), flags)
         else:
             found.unknown.append(str(key))
     _take_model(found)
@@ -83,7 +99,7 @@ def _is_flag(word: str) -> bool:
     return word.startswith("-") and not re.match(r"-[\d.]", word) and word != "-"
 
 
-def _name(written: str) -> tuple[str, bool]:
+def _name(written: str, flags: Vocabulary) -> tuple[str, bool]:
     """The name of a flag in the tables, as far as it is there, and whether it is negated (--no-...)."""
     name = flags.spelled(written)
     if name.startswith("no_") and name[3:] in flags.NAMES:
@@ -92,12 +108,12 @@ def _name(written: str) -> tuple[str, bool]:
         head, _, rest = name.partition(".")
         return f"{flags.spelled('-' + head)}.{rest}", False
     if name not in flags.NAMES and written.startswith("--") and len(name) > 3:
-        longer = [other for other in flags.NAMES if other.startswith(name)]  # vLLM takes abbreviations
-        return (longer[0] if len(longer) == 1 else name), False
+        longer = {flags.spelled(other) for other in flags.NAMES if other.startswith(name)}  # engines take abbreviations
+        return (longer.pop() if len(longer) == 1 else name), False
     return name, False
 
 
-def _values(name: str, negated: bool, words: Sequence[str]) -> Iterator[str]:
+def _values(name: str, negated: bool, words: Sequence[str], flags: Vocabulary) -> Iterator[str]:
     """The words after a flag that are its value."""
     if negated:
         return
@@ -110,7 +126,7 @@ def _values(name: str, negated: bool, words: Sequence[str]) -> Iterator[str]:
             return
 
 
-def _value(written: str, name: str, negated: bool, values: Sequence[str]) -> Any:
+def _value(written: str, name: str, negated: bool, values: Sequence[str], flags: Vocabulary) -> Any:
     if negated:
         return False
     if not values:
@@ -130,7 +146,7 @@ def _value(written: str, name: str, negated: bool, values: Sequence[str]) -> Any
     return value_of(values[0], is_group=name.endswith("_config"))
 
 
-def _add(found: Flags, name: str, flag: Flag) -> None:
+def _add(found: Flags, name: str, flag: Flag, flags: Vocabulary) -> None:
     head, _, inner = name.partition(".")
     if inner:  # --compilation-config.cudagraph_mode NONE
         before = found.given.get(head)

@@ -1,12 +1,13 @@
-"""The vLLM container of a Kubernetes manifest, a Compose file or a chart's values."""
+"""The container of vLLM or SGLang in a Kubernetes manifest, a Compose file or a chart's values."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastsim.deployment.vllm import flags
-from fastsim.deployment.vllm.shell import Command, expanded, of_image, read
+from fastsim.deployment.commands.shell import Command, expanded, of_image, read
+from fastsim.deployment.sglang import flags as sglang
+from fastsim.deployment.vllm import flags as vllm
 from fastsim.errors import ConfigError
 from fastsim.files import yaml12
 from fastsim.files.documents import Document, short
@@ -31,17 +32,18 @@ COUNTS = ("replicas", "replicaCount", "minReplicas")
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """A container that runs vLLM: its command or its flags, and what surrounds it."""
+    """A container that runs vLLM or SGLang: its command or its flags, and what surrounds it."""
 
     command: Command | None
     flags: Mapping[str, Any] = field(default_factory=dict)  # of a file with keys instead of a command
+    engine: str = "vllm"  # or sglang
     num_replicas: int | None = None
     gpu: str = ""  # the product that a label names
     num_gpus: int | None = None  # that the container asks for
 
 
 def containers(text: str, source: str) -> list[Container]:
-    """The containers that run vLLM in YAML or JSON, of one document or several. Raises ConfigError."""
+    """The containers that run vLLM or SGLang in YAML or JSON, of one document or several. Raises ConfigError."""
     parts = re.split(r"(?m)^---(?=\s|$)", text)
     if len(parts) > MAX_DOCUMENTS:
         raise ConfigError(f"{source}: more than {MAX_DOCUMENTS} documents")
@@ -91,11 +93,22 @@ def _container(node: Mapping[str, Any], around: Sequence[Mapping[str, Any]]) -> 
         by_chart = node.get("modelCommand") == "vllmServe"
         command = command or of_image("vllm" if by_chart else image or _flags_alone(words, node), words, variables)
         flat = _artifacts(around) if by_chart else {}
-    elif len(around) == 1 and any(flags.spelled(key) in ("model", "tensor_parallel_size") for key in node):
-        flat = dict(node)  # a file for `vllm serve --config`
+    elif len(around) == 1 and any(vllm.spelled(key) in ("model", "model_path", "tensor_parallel_size") for key in node):
+        flat = dict(node)  # a file for `vllm serve --config`, or for SGLang's
     if command is None and not flat:
         return None
-    return Container(command, flat, _replicas(node, around), _gpu(around), _num_gpus(node))
+    engine = command.engine if command else engine_of_flags(flat)
+    return Container(command, flat, engine, _replicas(node, around), _gpu(around), _num_gpus(node))
+
+
+def engine_of_flags(names: Iterable[str]) -> str:
+    """The engine that has most of some flags; vllm where both have as many, and "" where neither has one."""
+    names = list(names)
+    of_vllm = sum(vllm.spelled(name) in vllm.NAMES for name in names)
+    of_sglang = sum(sglang.spelled(name) in sglang.NAMES for name in names)
+    if not of_vllm and not of_sglang:
+        return ""
+    return "sglang" if of_sglang > of_vllm else "vllm"
 
 
 def _artifacts(around: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -125,9 +138,10 @@ def _words(given: Any) -> list[str]:
 
 
 def _flags_alone(words: Sequence[str], node: Mapping[str, Any]) -> str:
-    """``vllm`` if arguments without an image are flags of vLLM's, else ""."""
-    known = [word for word in words if word.startswith("--") and flags.spelled(word.partition("=")[0]) in flags.NAMES]
-    return "vllm" if known and "image" not in node else ""
+    """The engine whose flags arguments without an image are, or ""."""
+    if "image" in node:
+        return ""
+    return engine_of_flags(word.partition("=")[0] for word in words if word.startswith("--"))
 
 
 def _image(given: Any) -> str:

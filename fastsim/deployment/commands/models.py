@@ -2,8 +2,8 @@
 
 from fastsim.catalog.load import checkpoints, load_model, spellings
 from fastsim.catalog.names import same_shape
-from fastsim.deployment.vllm.command import Flags
-from fastsim.deployment.vllm.shell import EXAMPLE
+from fastsim.deployment.commands.command import Flags
+from fastsim.deployment.commands.shell import EXAMPLE
 from fastsim.errors import CatalogError, ConfigError, InputError
 
 
