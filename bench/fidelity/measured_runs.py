@@ -24,13 +24,12 @@ import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from fidelity.closed_loops import AS, Measured, closed_loops
-
 from fastsim.deployment.resolved import Deployment
 from fastsim.errors import FastsimError
 from fastsim.simulation.many import simulate_many
 from fastsim.workload import Workload
 from fastsim.workload.blocks import BlockHashes
+from fidelity.closed_loops import AS, Measured, closed_loops
 
 BLOCK_SIZE = 16  # tokens
 

@@ -1,0 +1,81 @@
+"""What fastsim predicts for runs of real engines: each is simulated once per draw, and its rows are read off."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from fastsim.deployment.resolved import Deployment, Resolved, resolve
+from fastsim.errors import FastsimError
+from fastsim.simulation.many import simulate_many
+from fastsim.workload import Workload
+
+from .runs import THROUGHPUT, Row, Run
+
+
+class Replayed(NamedTuple):
+    """A row and what was predicted for it: the same figures as were measured, means over the draws."""
+
+    row: Row
+    predicted: Mapping[str, float]
+    lowest: Mapping[str, float]  # over the draws
+    highest: Mapping[str, float]
+
+
+def replayed(runs: Sequence[Run], threads: int | None = None) -> tuple[list[Replayed], list[str]]:
+    """All rows of the runs that can be simulated, and why the others cannot be: one sentence a row."""
+    jobs: list[tuple[Resolved, Workload]] = []
+    asked: list[tuple[Run, int]] = []  # with the number of its first job
+    refused = []
+    for run in runs:
+        try:
+            deployment = resolve(Deployment.load(run.fields))
+        except FastsimError as error:
+            refused += [_first_line(error)] * len(run.rows)
+            continue
+        asked.append((run, len(jobs)))
+        jobs += [(deployment, workload) for workload in run.workloads]
+    outcomes = simulate_many(jobs, threads=threads, requests=True, too_long="clip")
+    rows = []
+    for run, first in asked:
+        own = outcomes[first : first + len(run.workloads)]
+        errors = [outcome.error for outcome in own if outcome.error is not None]
+        if errors:
+            refused += [_first_line(errors[0])] * len(run.rows)
+            continue
+        tables = [outcome.requests for outcome in own]
+        rows += [_of_row(row, run.stages, tables) for row in run.rows]
+    return rows, refused
+
+
+def _of_row(row: Row, stages: NDArray[np.int64] | None, tables: Sequence[pa.Table]) -> Replayed:
+    drawn = [figures(table, stages, row.stage) for table in tables]
+    names = [name for name in row.measured if name in drawn[0]]
+
+    def over(combine: Callable[[list[float]], Any]) -> dict[str, float]:
+        return {name: float(combine([one[name] for one in drawn])) for name in names}
+
+    return Replayed(row, over(lambda values: sum(values) / len(values)), over(min), over(max))
+
+
+def figures(table: pa.Table, stages: NDArray[np.int64] | None, stage: int | None) -> dict[str, float]:
+    """The figures of a simulation's requests, or of those of one stage."""
+    chosen = np.arange(table.num_rows)
+    if stages is not None and stage is not None:
+        chosen = np.flatnonzero(stages[table["request_id"].to_numpy()] == stage)
+    ttft, tpot, e2e = (table[name].to_numpy()[chosen] for name in ("ttft", "tpot", "e2e"))
+    seconds = table["finished_at"].to_numpy()[chosen].max() - table["arrived_at"].to_numpy()[chosen].min()
+    return {
+        "ttft_mean": float(ttft.mean()),
+        "ttft_p99": float(np.percentile(ttft, 99)),
+        "tpot_mean": float(np.nanmean(tpot)),
+        "e2e_mean": float(e2e.mean()),
+        "e2e_p99": float(np.percentile(e2e, 99)),
+        THROUGHPUT: float(table["num_output_tokens"].to_numpy()[chosen].sum() / seconds),
+    }
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
