@@ -150,6 +150,19 @@ def test_a_peer_is_run_on_the_same_requests(tmp_path: Path, capsys: pytest.Captu
     assert "No peer given" in capsys.readouterr().out
 
 
+def test_schedulers_are_compared_on_the_same_requests(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    schedulers = import_module("schedulers")
+    rows = [f"{0.1 * n},{100 + n},{5 + n}\n" for n in range(20)]
+    (tmp_path / "azure_code_2023.csv").write_text("arrived_at,num_prompt_tokens,num_output_tokens\n" + "".join(rows))
+    given = ["--traces", str(tmp_path), "--only", "azure-code", "--load", "0.5", "--tokens", "4096"]
+    schedulers.main([*given, "--out", str(tmp_path / "out")])
+    shown = capsys.readouterr().out
+    assert "20 requests" in shown
+    assert [shown.count(f"\n{engine}, ") for engine in schedulers.ENGINES] == [3, 3, 3]
+    page = (tmp_path / "out" / "azure-code at load 0.5.html").read_text()
+    assert "sglang-0.5.23, no caching" in page
+
+
 def test_configurations_are_counted_by_what_is_answered(tmp_path: Path) -> None:
     from published import HYBRIDS, OLDER
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fidelity import board, cpu_runs, loop_runs, recorded_runs, serving_runs, step_times
+from fidelity import board, cpu_runs, loop_runs, recorded_runs, serving_runs, stand_ins, step_times
 from fidelity.replay import Replayed
 from fidelity.runs import Row
 from fidelity.scores import score
@@ -141,3 +141,17 @@ def test_all_measured_rows_are_read() -> None:
         of_loops = sum(1 for _ in csv.DictReader(file))
     assert len(rows) + left_out == 44 + 2 + of_loops
     assert sum(row.fitted for row in rows) == 6 + 1 + 9 + 11
+
+
+def test_rows_of_sglang_are_scheduled_in_several_ways(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every way keeps the row's users and GPUs, and one that is not chosen is not printed."""
+    loops(tmp_path, {"backend": "sglang", "backend_version": "0.5.6"}, {})
+    (run,) = (run for one in loop_runs.loop_runs(tmp_path, 1) if "SGLang" in one.title for run in one.runs)
+    assert {stand_ins.WAYS[way](run)["tensor_parallel_size"] for way in stand_ins.WAYS} == {1}
+    assert stand_ins.WAYS["sglang-mixed"](run)["scheduler"]["max_running_requests"] == 2
+    stand_ins.main([str(tmp_path), "--as", "vllm-v0", "sglang", "--by", "users"])
+    shown = capsys.readouterr().out
+    assert "users 2, as vllm-v0" in shown
+    assert "users 2, as sglang" in shown
+    assert "sarathi" not in shown
+    assert "vLLM 0.12" not in shown
