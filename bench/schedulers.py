@@ -3,8 +3,9 @@
     python bench/schedulers.py [--traces FOLDER] [--load 0.5 0.85] [--requests 20000] [--out FOLDER]
 
 Engines run with their own defaults. A load of 1 is the rate at which vLLM without prefix caching completes the requests
-when all arrive at once. "Equal" memory is the smallest KV cache that an engine plans, given to all of them. Preemptions
-are retractions in SGLang. With ``--out``, there is a page per trace and load, and the results are kept beside it.
+when all arrive at once. First all have the same KV cache, ``--tokens`` or the smallest that an engine plans, then each
+its own. Preemptions are retractions in SGLang. With ``--out``, results are kept, with a page for each trace and load
+about those of the same KV cache.
 """
 
 import argparse
