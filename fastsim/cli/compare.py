@@ -29,9 +29,10 @@ def compare(a: Path, b: Path, top: int, slos: tuple[str, ...], as_json: bool) ->
     from fastsim.result.compare import compare as compared
     from fastsim.result.metrics.objectives import parse_all
     from fastsim.result.result import Result
+    from fastsim.result.wording import of
 
     objectives, first, second = parse_all(slos, "--slo"), Result.load(a), Result.load(b)
     if objectives:
         first.judge(objectives)
         second.judge(objectives)
-    show(compared(first, second, top), as_json)
+    show(compared(first, second, top), of(first.config, second.config), as_json)

@@ -120,7 +120,7 @@ def warnings(
 
     ``length``: max_model_len. ``blocks_given``: whether the user gave the number of KV blocks.
     """
-    sentences = []
+    sentences, limit = [], "num_blocks" if scheduler.sglang is None else "max_total_num_tokens"
     if length > model.max_position_embeddings:
         trained = model.max_position_embeddings
         sentences.append(f"max_model_len: {length} is beyond the {trained} tokens that {model.name} was made for")
@@ -132,16 +132,18 @@ def warnings(
     if (tokens := plan.num_blocks * scheduler.block_size) < length:
         blocks = f"{plan.num_blocks} blocks hold {tokens} tokens"
         refuses = "an engine may refuse to start" if not blocks_given else "an engine would not start with its own"
-        sentences.append(f"scheduler.num_blocks: {blocks}, fewer than max_model_len {length}; {refuses}")
+        if scheduler.sglang is not None:
+            blocks, refuses = f"the KV cache holds {tokens} tokens", "SGLang refuses requests that are longer than that"
+        sentences.append(f"scheduler.{limit}: {blocks}, fewer than max_model_len {length}; {refuses}")
     if scheduler.whole_prompts and scheduler.token_budget is not None and scheduler.token_budget < length:
         below = f"{scheduler.token_budget} is below max_model_len {length}"
         sentences.append(f"scheduler.{scheduler.policy.token_budget}: {below}; longer prompts can never be scheduled")
     if scheduler.policy.token_budget == "chunk_size":
         unused = scheduler.max_num_batched_tokens
         if unused not in (scheduler.chunk_size, max(4096, length)):  # the latter is what it is by default
-            limit = f"policy {scheduler.policy.name} bounds a batch by chunk_size, {scheduler.chunk_size}"
-            sentences.append(f"scheduler.max_num_batched_tokens: {unused} changes nothing, as {limit}")
+            bound = f"policy {scheduler.policy.name} bounds a batch by chunk_size, {scheduler.chunk_size}"
+            sentences.append(f"scheduler.max_num_batched_tokens: {unused} changes nothing, as {bound}")
     if blocks_given and (need := plan.kv_gib + plan.weights_gib) > device.torch_memory_gib:
         blocks = f"{plan.num_blocks} blocks and the weights are {need:.1f} GiB"
-        sentences.append(f"scheduler.num_blocks: {blocks}, {device.name} has {device.torch_memory_gib:g}")
+        sentences.append(f"scheduler.{limit}: {blocks}, {device.name} has {device.torch_memory_gib:g}")
     return sentences

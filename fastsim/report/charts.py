@@ -12,6 +12,7 @@ from fastsim.report.page.palette import LINES
 from fastsim.report.runs import Batches, Detail, Group, Run
 from fastsim.report.thin import Curve, Floats, Level
 from fastsim.report.words import meaning, seconds, statistic, title
+from fastsim.result import wording
 
 SHARES = (0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
 OPERATORS = 8  # bars of operators, the last of which sums up all others
@@ -252,7 +253,11 @@ def _parts(bars: Sequence[tuple[Run, Group]], several: bool, caption: str) -> Fi
     """Stacked bars of the parts of the time of groups of requests, s."""
     rows = [f"{run.name}: {group.name}" if several else f"{group.name} ({group.number:,})" for run, group in bars]
     names = [part for part in bars[0][1].parts if any(group.parts.get(part, 0.0) > 0 for _, group in bars)]
-    parts = {title(name).replace("_", " "): [group.parts.get(name, 0.0) for _, group in bars] for name in names}
+    words = wording.of(*(run.config for run, _ in bars))
+    parts = {
+        title(wording.section(name, words)).replace("_", " "): [group.parts.get(name, 0.0) for _, group in bars]
+        for name in names
+    }
     plot = figures.plot("seconds", "", y_range=rows[::-1], height=90 + 34 * len(rows))
     plot.yaxis.axis_label = None
     return Figure(plot, caption, figures.stacked(plot, rows, parts, "s"))
@@ -295,11 +300,17 @@ def composition(runs: Sequence[Run]) -> Block:
 
 
 def _engine(known: Sequence[tuple[Run, Batches]]) -> list[tuple[str, Sequence[Block]]]:
-    """Tabs with preemptions and cached tokens over time, where a run with policy vllm_v1 has any."""
+    """Tabs with preemptions and cached tokens over time, where a run of an engine has any."""
     tabs: list[tuple[str, Sequence[Block]]] = []
+    words = wording.of(*(run.config for run, _ in known))
     for name, label, what, which in (
-        ("Preemptions", "requests preempted", "Requests that lost their KV blocks to others", "preempted"),
-        ("Cached tokens", "cached tokens", "Tokens that admitted requests found in the prefix cache", "cached"),
+        (
+            words.losses.capitalize(),
+            f"requests {words.lost}",
+            "Requests that lost their KV blocks to others",
+            "preempted",
+        ),
+        ("Cached tokens", "cached tokens", f"Tokens that admitted requests found in the {words.cache}", "cached"),
     ):
         drawn = [(run, kept, values) for run, kept in known if (values := getattr(kept, which)) is not None]
         drawn = [each for each in drawn if each[2].any()]

@@ -28,7 +28,7 @@ ADVICE = {
     "compute": "Try more GPUs per replica, a faster GPU, lower precision, or smaller chunks.",
     "bandwidth": "Try more GPUs per replica, a GPU with more bandwidth, or weights of lower precision.",
     "KV memory": "Try more GPUs per replica, a GPU with more memory, or `kv_cache_dtype: fp8`.",
-    "batch slots": "Try a larger `max_num_seqs`, or more tokens per batch.",
+    "batch slots": "Try a larger `max_num_seqs` (SGLang: `max_running_requests`), or more tokens per batch.",
     "replicas": "Try more replicas.",
 }
 

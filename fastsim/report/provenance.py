@@ -8,7 +8,9 @@ from typing import Any
 from fastsim.report.page.page import Block, Cell, Table
 from fastsim.report.runs import Run
 from fastsim.report.words import NOTHING, figure, interval, meaning, number, seconds, share, statistic, title
+from fastsim.result import wording
 from fastsim.result.metrics.definitions import METRICS, STATISTICS
+from fastsim.result.wording import Wording
 
 DIGEST = re.compile("[0-9a-f]{40,}")
 SHOWN = ("mean", "p50", "p90", "p99", "p999", "max")
@@ -21,9 +23,10 @@ def distributions(run: Run, section: str) -> Table:
         for m in METRICS
         if m.name.startswith(f"{section}.") and any(f"{m.name}.{stat}" in run.figures for stat in STATISTICS)
     ]
+    words = wording.of(run.config)
     rows = [
         [
-            Cell(title(name.partition(".")[2])),
+            Cell(title(wording.section(name.partition(".")[2], words))),
             *(
                 Cell(figure(key, run.figures.get(key)), run.figures.get(key), key)
                 for key in (f"{name}.{s}" for s in SHOWN)
@@ -31,7 +34,7 @@ def distributions(run: Run, section: str) -> Table:
         ]
         for name in names
     ]
-    meanings = {title(name.partition(".")[2]): meaning(name) for name in names}
+    meanings = {title(wording.section(name.partition(".")[2], words)): meaning(name) for name in names}
     return Table(["", *(statistic(name) for name in SHOWN)], rows, meanings=meanings)
 
 
@@ -39,11 +42,12 @@ def scalars(runs: Sequence[Run]) -> Table:
     """Return a row for each other figure and a column for each run, with 90 % intervals where there are any."""
     apart = tuple(f"{m.name}." for m in METRICS if m.kind == "distribution")
     keys = [key for key in runs[0].figures if not key.startswith((*apart, "objectives.", "latency."))]
+    words = wording.of(*(run.config for run in runs))
     rows = []
     for key in keys:
         cells = [Cell(_value(run, key), run.figures.get(key), key) for run in runs]
-        rows.append([Cell(_heading(key)), *cells])
-    meanings = {_heading(key): text for key in keys if (text := meaning(key))}
+        rows.append([Cell(_heading(key, words)), *cells])
+    meanings = {_heading(key, words): text for key in keys if (text := meaning(key))}
     return Table(
         ["", *(run.name for run in runs)] if len(runs) > 1 else ["", "value"],
         rows,
@@ -70,8 +74,10 @@ def slowest(run: Run) -> list[Block]:
     parts = [key for key in run.detail.slowest[0] if key.startswith("part.")]
     parts = [key for key in parts if any(row[key] > 0 for row in run.detail.slowest)]
     counts = [name for name in SLOWEST if name in run.detail.slowest[0]]
-    head = [*(SLOWEST[name] for name in counts), "TTFT", "E2E"]
-    head += [title(key.removeprefix("part.")) for key in parts]
+    again = {"num_restarts": wording.OF_SGLANG.losses} if wording.is_sglang(run.config) else {}
+    head = [*((SLOWEST | again)[name] for name in counts), "TTFT", "E2E"]
+    words = wording.of(run.config)
+    head += [title(wording.section(key.removeprefix("part."), words)) for key in parts]
     rows = []
     for row in run.detail.slowest:
         cells = [Cell(seconds(row[key]) if key == "arrived_at" else f"{row[key]:.0f}", row[key]) for key in counts]
@@ -178,7 +184,12 @@ def _value(run: Run, key: str) -> str:
     return text if ends is None else f"{text} ({interval(key, ends)})"
 
 
-def _heading(name: str) -> str:
+def _heading(name: str, words: Wording) -> str:
     """The heading of a figure: Utilisation: Busy for utilisation.busy."""
-    section, _, key = name.partition(".")
-    return f"{title(section)}: {title(key.replace('.', ' '))}" if key else title(section)
+    first, _, key = name.partition(".")
+    section = wording.section(first, words)
+    return (
+        f"{title(section)}: {title(key.replace('.', ' ').replace(wording.OF_VLLM.loss, words.loss))}"
+        if key
+        else title(section)
+    )

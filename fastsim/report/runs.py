@@ -36,8 +36,8 @@ class Batches(NamedTuple):
     decode: tuple[Floats, Floats]  # edges in tokens, number of batches
     kv: Spread  # KV blocks held when batches start
     busy: Floats  # share of busy stages in each bin
-    preempted: Floats | None  # requests preempted in each bin; None where the policy is not vllm_v1, as the next
-    cached: Floats | None  # tokens found in the prefix cache in each bin
+    preempted: Floats | None  # requests preempted in each bin; None where the policy is no engine's, as the next
+    cached: Floats | None  # tokens found in the prefix or radix cache in each bin
 
 
 @dataclass(frozen=True)

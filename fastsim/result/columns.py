@@ -27,12 +27,12 @@ REQUESTS = (
     Column("e2e", "float64", "s", "end to end: finished_at - arrived_at"),
     Column("execution_time", "float64", "s", "time in iterations, summed over pipeline stages"),
     Column("preempted_time", "float64", "s", "time between its first start and its end in which it is in no iteration"),
-    Column("num_restarts", "int32", "", "times it was preempted and had to compute its tokens again"),
+    Column("num_restarts", "int32", "", "times it was preempted, or retracted, and had to compute its tokens again"),
 )
 
 # Requests and iterations have these besides where the policy is vllm_v1 or sglang.
 ENGINE_REQUESTS = (
-    Column("num_cached_tokens", "int32", "tokens", "tokens found in the prefix cache when it was first admitted"),
+    Column("num_cached_tokens", "int32", "tokens", "tokens found in the prefix or radix cache at its first admission"),
 )
 
 # Of workloads that have these columns; they are as in the workload.
@@ -88,6 +88,11 @@ ITERATIONS = (
 )
 
 ENGINE_ITERATIONS = (
-    Column("num_preempted", "int32", "requests", "requests preempted since the batch before it was formed"),
-    Column("num_cached_tokens", "int32", "tokens", "tokens that requests admitted to it found in the prefix cache"),
+    Column(
+        "num_preempted",
+        "int32",
+        "requests",
+        "requests preempted, or retracted, since the batch before it was formed",
+    ),
+    Column("num_cached_tokens", "int32", "tokens", "tokens that requests admitted to it found in that cache"),
 )

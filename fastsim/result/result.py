@@ -16,6 +16,7 @@ from pyarrow.csv import write_csv
 from fastsim.deployment.resolved import Resolved
 from fastsim.files.writing import replacing
 from fastsim.predictors.built import Built
+from fastsim.result import wording
 from fastsim.result.columns import (
     BREAKDOWN,
     ENGINE_ITERATIONS,
@@ -152,7 +153,7 @@ class Result:
         """
         self.summary.update(judge(objectives, self.columns(), self.summary))
         if previous := self.summary.get("verdict"):
-            self.summary["verdict"] = rejudge(previous, missed(objectives, self.summary))
+            self.summary["verdict"] = rejudge(previous, missed(objectives, self.summary), wording.of(self.config).slots)
         self.summary["definitions"] = definitions(self.summary) | self.summary["definitions"]
 
     @classmethod
@@ -277,7 +278,8 @@ def _unread(resolved: Resolved, workload: Workload) -> list[str]:
     scheduler, said = resolved.scheduler, []
     if workload.block_hashes is not None and scheduler.release is None and scheduler.sglang is None:
         said.append(
-            f"the requests have hashes of blocks, but policy {scheduler.policy.name} has no prefix cache (vllm_v1 has)"
+            f"the requests have hashes of blocks, but policy {scheduler.policy.name} has no prefix cache (vllm_v1 "
+            "and sglang have)"
         )
     if workload.priority is not None and scheduler.scheduling_policy != "priority" and np.ptp(workload.priority):
         said.append(

@@ -5,6 +5,7 @@ from typing import Any
 from fastsim.cli.terminal.console import MISSING, note, number, print_json, seconds, stdout, table
 from fastsim.report.words import statistic, title
 from fastsim.result.metrics.definitions import headline
+from fastsim.result.wording import OF_SGLANG, Wording, section
 
 FIGURES = (
     "throughput.requests_per_s",
@@ -19,8 +20,8 @@ FIGURES = (
 )
 
 
-def show(comparison: dict[str, Any], as_json: bool) -> None:
-    """Print a comparison as tables or as JSON."""
+def show(comparison: dict[str, Any], words: Wording, as_json: bool) -> None:
+    """Print a comparison as tables, in the words of the engines, or as JSON."""
     if as_json:
         print_json(comparison)
         return
@@ -36,10 +37,12 @@ def show(comparison: dict[str, Any], as_json: bool) -> None:
             figures.add_row(f"{title(name)} {statistic(key)}", *_cells(figure))
     for name, figure in comparison["breakdown"].items():
         if figure["a"] or figure["b"]:
-            figures.add_row(f"{title(name)} mean", *_cells(figure))
+            figures.add_row(f"{title(section(name, words))} mean", *_cells(figure))
     for name in FIGURES:
         if figure := comparison["figures"].get(name):
-            figures.add_row(headline(name).heading, *(number(figure[key]) for key in ("a", "b", "difference")))
+            of_sglang = name == "totals.restarts" and words == OF_SGLANG
+            heading = words.losses.capitalize() if of_sglang else headline(name).heading
+            figures.add_row(heading, *(number(figure[key]) for key in ("a", "b", "difference")))
     console.print(figures)
     if not comparison["worse"]:
         console.print("\nNo request is slower in B.")
@@ -48,7 +51,7 @@ def show(comparison: dict[str, Any], as_json: bool) -> None:
     requests = table(heads, title="\nRequests that are slower in B")
     for row in comparison["worse"]:
         sizes = (str(row[name]) for name in ("request_id", "num_prompt_tokens", "num_output_tokens"))
-        largest = f"{title(row['part'])} {seconds(row['part_difference'])}" if "part" in row else ""
+        largest = f"{title(section(row['part'], words))} {seconds(row['part_difference'])}" if "part" in row else ""
         requests.add_row(*sizes, *(seconds(row[name]) for name in ("a", "b", "difference")), largest)
     console.print(requests)
 

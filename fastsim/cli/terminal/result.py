@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from fastsim.cli.terminal import console
 from fastsim.cli.terminal.console import MISSING, counted, dollars, note, number, seconds, share, stdout, table
 from fastsim.report.words import statistic, title
+from fastsim.result import wording
 from fastsim.result.metrics.definitions import LATENCIES
 from fastsim.result.result import Result
 from fastsim.result.store import as_json
@@ -88,16 +89,18 @@ def _lines(result: Result) -> Iterator[str]:
         f"{rates['total_tokens_per_s']} tokens/s"
     )
     yield from _objectives(summary)
-    use = summary["utilisation"]
+    use, words = summary["utilisation"], wording.of(result.config)
+    again = words.losses if wording.is_sglang(result.config) else "restarts"
     yield (
-        f"Use         busy {share(use['busy'])}, peak KV {share(use['peak_kv'])}, {totals['restarts']:,} restarts, "
+        f"Use         busy {share(use['busy'])}, peak KV {share(use['peak_kv'])}, {totals['restarts']:,} {again}, "
         f"{totals['iterations']:,} iterations"
     )
     cache = summary.get("cache", {})
     if cache.get("hit_tokens") or (cache and result.config["workload"].get("block_hashes")):
         hits = f"{share(cache['token_hit_rate'])} of tokens and {share(cache['request_hit_rate'])} of requests hit"
-        yield f"Cache       {hits}, {cache['evicted_blocks']:,} blocks evicted"
-    yield from _preemptions(summary.get("preemptions", {}))
+        yield f"Cache       {hits}, {_evicted(cache['evicted_blocks'], result)} evicted from the {words.cache}"
+    if not wording.is_sglang(result.config):  # all of whose retractions are for decodes
+        yield from _preemptions(summary.get("preemptions", {}))
     yield from _costs(summary)
     yield from _certainty(summary)
     if verdict := summary.get("verdict"):
@@ -106,6 +109,13 @@ def _lines(result: Result) -> Iterator[str]:
     if unfinished:
         yield f"{unfinished:,} of {totals['requests']:,} requests did not finish"
     yield f"{totals['span_s']:,.1f} s of service simulated in {timing['kernel_s'] * 1e3:.1f} ms"
+
+
+def _evicted(blocks: int, result: Result) -> str:
+    """How much a cache gave up: blocks, or tokens where SGLang counts these."""
+    if not wording.is_sglang(result.config):
+        return f"{blocks:,} blocks"
+    return f"{blocks * result.config['deployment']['scheduler']['page_size']:,} tokens"
 
 
 def _preemptions(counted: dict[str, int]) -> Iterator[str]:

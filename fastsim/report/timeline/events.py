@@ -11,6 +11,7 @@ from fastsim.predictors.tables import by_operator
 from fastsim.predictors.tables.by_operator import ByOperator
 from fastsim.report.timeline import flows
 from fastsim.result.columns import BREAKDOWN
+from fastsim.result.wording import OF_VLLM, Wording, section
 
 CHUNK = 20_000  # most events of a kind in one write
 COUNTERS = {"queue": "requests", "running": "requests", "KV blocks": "blocks"}
@@ -28,6 +29,7 @@ class Part(NamedTuple):
     begin: float  # s
     end: float  # s
     every: int  # one batch and one request in so many
+    words: Wording  # of the engine
 
 
 def events(part: Part, operators: ByOperator, shares: NDArray[np.float64]) -> Iterator[tuple[int, list[str]]]:
@@ -78,7 +80,7 @@ def _slices(part: Part, operators: ByOperator, shares: NDArray[np.float64]) -> I
         begin, end = ns(column["start"][rows]), ns(column["end"][rows])
         cells = {name: column[name][rows].tolist() for name in column if name not in ("start", "end")}
         times = _operators(column, rows, operators, shares, completed)
-        others = _engine(column, rows)
+        others = _engine(column, rows, part.words)
         bounds = np.searchsorted(step_rows, [rows[0], rows[-1] + 1])
         at = dict(zip(rows.tolist(), range(len(rows)), strict=True))
         lines = []
@@ -113,12 +115,12 @@ def _title(decodes: int, prompts: int) -> str:
     return f"{prompts} prompt tokens + {decodes} decodes" if decodes else f"{prompts} prompt tokens"
 
 
-def _engine(column: dict[str, NDArray[Any]], rows: NDArray[np.int64]) -> list[str]:
-    """The JSON ``,"preempted":..,"cached tokens":..`` for each row; empty where the policy is not vllm_v1."""
+def _engine(column: dict[str, NDArray[Any]], rows: NDArray[np.int64], words: Wording) -> list[str]:
+    """The JSON ``,"preempted":..,"cached tokens":..`` for each row; empty where the policy is no engine's."""
     if "num_preempted" not in column:
         return [""] * len(rows)
     pairs = zip(column["num_preempted"][rows].tolist(), column["num_cached_tokens"][rows].tolist(), strict=True)
-    return [f',"preempted":{preempted},"cached tokens":{cached}' for preempted, cached in pairs]
+    return [f',"{words.lost}":{preempted},"cached tokens":{cached}' for preempted, cached in pairs]
 
 
 def _completed(part: Part) -> NDArray[np.int64]:
@@ -198,6 +200,8 @@ def _requests(part: Part) -> Iterator[tuple[int, list[str]]]:
     """The queueing, prefill and decode of each request, on a track of its own."""
     chosen, column = np.flatnonzero(part.chosen), part.requests
     names = [each.name for each in BREAKDOWN if each.name in column]
+    shown = [section(name, part.words) for name in names]
+    again = "restarts" if part.words == OF_VLLM else part.words.losses
     last = ns(part.iterations["end"].max())
     for first in range(0, len(chosen), CHUNK):
         rows = chosen[first : first + CHUNK]
@@ -215,10 +219,10 @@ def _requests(part: Part) -> Iterator[tuple[int, list[str]]]:
         lines: list[str] = []
         for i, (marks, (request, replica, prompt, output, restarts)) in enumerate(zip(times, about, strict=True)):
             where = f'"cat":"request","id":{request},"pid":{max(replica, 0) + 1},"tid":0'
-            args = f'"request":{request},"prompt tokens":{prompt},"output tokens":{output},"restarts":{restarts}'
+            args = f'"request":{request},"prompt tokens":{prompt},"output tokens":{output},"{again}":{restarts}'
             args += f',"cached tokens":{cached[i]}' if cached else ""
             times_of_parts = ",".join(
-                f'"{name}":{part[i] * 1e3:.6g}' for name, part in zip(names, parts, strict=True) if part[i] > 0
+                f'"{name}":{part[i] * 1e3:.6g}' for name, part in zip(shown, parts, strict=True) if part[i] > 0
             )
             args += f',"parts of it (ms)":{{{times_of_parts}}}' if times_of_parts else ""
             lines.append(f'{{"ph":"b","name":"request",{where},"ts":{_us(marks[0])},"args":{{{args}}}}}')

@@ -22,6 +22,7 @@ from fastsim.predictors.build import build_cost
 from fastsim.predictors.tables.by_operator import ByOperator
 from fastsim.report.timeline import flows
 from fastsim.report.timeline.events import Part, events
+from fastsim.result import wording
 from fastsim.result.result import Result
 
 LIMIT = 400_000  # batches in a timeline if the caller does not say how many to keep
@@ -136,7 +137,7 @@ def _part(result: Result, folder: Path, begin: float | None, end: float | None, 
                 some[stage[::every]] = True
         some[steps.row] = True
         rows &= some
-    return Part(iterations, requests, batches, rows, chosen, steps, begin, end, every)
+    return Part(iterations, requests, batches, rows, chosen, steps, begin, end, every, wording.of(result.config))
 
 
 def _operators(config: Path) -> tuple[ByOperator, NDArray[np.float64]]:

@@ -65,7 +65,7 @@ REQUEST = (
     Metric("request.output_tokens", "tokens", "tokens generated", DISTRIBUTION),
     Metric("request.tokens", "tokens", "prompt and output", DISTRIBUTION),
     Metric("request.prompt_to_output", "", "prompt tokens / output tokens", DISTRIBUTION),
-    Metric("request.restarts", "", "times it was preempted and computed again", DISTRIBUTION),
+    Metric("request.restarts", "", "times it was preempted (sglang: retracted) and computed again", DISTRIBUTION),
 )
 
 BATCH = (
@@ -88,7 +88,7 @@ SCALARS = (
     Metric("totals.prompt_tokens", "tokens", "of requests that finished"),
     Metric("totals.output_tokens", "tokens", "of requests that finished"),
     Metric("totals.iterations", "batches", "batches formed"),
-    Metric("totals.restarts", "", "preemptions that computed a request's tokens again"),
+    Metric("totals.restarts", "", "preemptions (sglang: retractions) that computed a request's tokens again"),
     Metric("totals.span_s", "s", "first arrival to last token; rates and cost refer to it"),
     Metric("excluded.warm_up_s", "s", "latencies leave out requests that arrive before this has passed"),
     Metric("excluded.cool_down_s", "s", "and those that arrive in this time before the last arrival"),
@@ -106,7 +106,10 @@ SCALARS = (
     Metric("utilisation.mean_queue", "requests", "arrived and not begun, mean over the span, all replicas"),
     Metric("utilisation.peak_queue", "requests", "arrived and not begun, at most"),
     Metric(
-        "cache.token_hit_rate", "", "tokens found in the prefix cache at first admission, of those looked up", SHARE
+        "cache.token_hit_rate",
+        "",
+        "tokens found in the prefix cache at first admission (sglang: in the radix cache), of those looked up",
+        SHARE,
     ),
     Metric(
         "cache.request_hit_rate", "", "requests that found tokens in it at first admission, of those admitted", SHARE
@@ -115,7 +118,11 @@ SCALARS = (
     Metric("cache.hit_tokens", "tokens", "of these, found"),
     Metric("cache.queried_tokens_again", "tokens", "looked up when preempted requests were admitted again"),
     Metric("cache.hit_tokens_again", "tokens", "of these, found"),
-    Metric("cache.evicted_blocks", "blocks", "cached KV blocks that were given to other tokens"),
+    Metric(
+        "cache.evicted_blocks",
+        "blocks",
+        "cached KV blocks (sglang: pages) that were given to other tokens",
+    ),
     Metric(
         "preemptions.for_decodes", "", "preemptions of vllm_v1 that made room for a decode, and retractions of sglang"
     ),

@@ -30,6 +30,7 @@ from fastsim.result.metrics.time_series import interval_edges, run_series
 from fastsim.result.metrics.utilisation import busy_seconds, by_replica, bytes_moved, utilisation
 from fastsim.result.metrics.verdict import verdict
 from fastsim.result.metrics.window import inside
+from fastsim.result.wording import OF_SGLANG, OF_VLLM
 
 
 def summarise(
@@ -221,6 +222,8 @@ def add_details(
     busy = float(replicas.busy.sum())
     num_stages = resolved.pipeline_parallel_size
     summary["operators"] = operator_time(operators, num_stages, sizes, measures.batch_tokens, measures.batch_size, busy)
-    summary["verdict"] = verdict(pressure(resolved, summary, columns, measures, moved), missed(DEFAULTS, summary))
+    slots = (OF_VLLM if resolved.scheduler.sglang is None else OF_SGLANG).slots
+    pressed = pressure(resolved, summary, columns, measures, moved)
+    summary["verdict"] = verdict(pressed, missed(DEFAULTS, summary), slots)
     headline_definitions = summary.pop("definitions")
     summary["definitions"] = definitions(summary) | headline_definitions

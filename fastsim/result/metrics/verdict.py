@@ -47,10 +47,10 @@ class Pressure(NamedTuple):
 
 STARTING = {"ttft", "scheduling_delay"}  # latencies of requests that are to enter their first batch
 LIMITS = {"kv": "KV memory", "slots": "batch slots", "tokens": "batch slots"}
-NAMES = {"kv": "KV blocks", "slots": "running requests (max_num_seqs)", "tokens": "tokens per batch"}
+NAMES = {"kv": "KV blocks", "slots": "running requests", "tokens": "tokens per batch"}
 
 
-def verdict(pressure: Pressure, missed: Sequence[Objective]) -> dict[str, Any]:
+def verdict(pressure: Pressure, missed: Sequence[Objective], slots: str) -> dict[str, Any]:
     """Return the section ``verdict`` of a summary.
 
     Parameters
@@ -59,6 +59,8 @@ def verdict(pressure: Pressure, missed: Sequence[Objective]) -> dict[str, Any]:
         How full each limit was; its fields become entries of the section.
     missed : sequence of Objective
         The objectives that the run does not meet.
+    slots : str
+        The setting that limits running requests, such as max_num_seqs.
 
     Returns
     -------
@@ -67,13 +69,14 @@ def verdict(pressure: Pressure, missed: Sequence[Objective]) -> dict[str, Any]:
         fields of ``pressure``.
     """
     behind = pressure.backlog > BEHIND
+    names = NAMES | {"slots": f"{NAMES['slots']} ({slots})"}
     fullest = max(pressure.use, key=lambda limit: pressure.use[limit])
     margin = -pressure.backlog if behind else max(0.0, 1 - pressure.use[fullest])
     refused = (
         STARTING.intersection(objective.metric for objective in missed) and max(pressure.use_waiting.values()) > FULL
     )
     if behind or pressure.waiting > WAITS or refused:
-        short_of, why = _cause_of_waiting(pressure, behind)
+        short_of, why = _cause_of_waiting(pressure, behind, names)
     elif missed:
         short_of, why = _cause_of_slowness(pressure, missed)
     else:
@@ -81,7 +84,7 @@ def verdict(pressure: Pressure, missed: Sequence[Objective]) -> dict[str, Any]:
     if behind:
         state = f"{_percent(pressure.backlog)} of the requests still wait when the last one arrives"
     else:
-        state = f"the fullest limit, {NAMES[fullest]}, is at {_percent(pressure.use[fullest])}"
+        state = f"the fullest limit, {names[fullest]}, is at {_percent(pressure.use[fullest])}"
     return {
         "sentence": f"Short of {short_of}: {why}; {state}." if why else f"Not saturated: {state}.",
         "short_of": short_of,
@@ -90,12 +93,12 @@ def verdict(pressure: Pressure, missed: Sequence[Objective]) -> dict[str, Any]:
     }
 
 
-def rejudge(previous: Mapping[str, Any], missed: Sequence[Objective]) -> dict[str, Any]:
+def rejudge(previous: Mapping[str, Any], missed: Sequence[Objective], slots: str) -> dict[str, Any]:
     """Return the verdict on a run under other objectives, from its ``previous`` verdict and those now ``missed``."""
-    return verdict(Pressure(*(previous[field] for field in Pressure._fields)), missed)
+    return verdict(Pressure(*(previous[field] for field in Pressure._fields)), missed, slots)
 
 
-def _cause_of_waiting(pressure: Pressure, behind: bool) -> tuple[str, str]:
+def _cause_of_waiting(pressure: Pressure, behind: bool, names: Mapping[str, str]) -> tuple[str, str]:
     """Return what requests wait for, and a clause that says why (rule 2)."""
     waits = f"the slowest 1 % of requests wait for {_percent(pressure.waiting)} of their time"
     compute = pressure.mfu > COMPUTE
@@ -106,7 +109,7 @@ def _cause_of_waiting(pressure: Pressure, behind: bool) -> tuple[str, str]:
     used = pressure.use_waiting
     fullest = max(used, key=lambda limit: used[limit])
     if used[fullest] > FULL:
-        return LIMITS[fullest], f"{waits} while the limit on {NAMES[fullest]} is at {_percent(used[fullest])}"
+        return LIMITS[fullest], f"{waits} while the limit on {names[fullest]} is at {_percent(used[fullest])}"
     return "replicas", f"{waits} although no limit is full"
 
 
