@@ -2,10 +2,11 @@
 
     python bench/schedulers.py [--traces FOLDER] [--load 0.5 0.85] [--requests 20000] [--out FOLDER]
 
-Engines run with their own defaults. A load of 1 is the rate at which vLLM without prefix caching completes the requests
-when all arrive at once. First all have the same KV cache, ``--tokens`` or the smallest that an engine plans, then each
-its own. Preemptions are retractions in SGLang. With ``--out``, results are kept, with a page for each trace and load
-about those of the same KV cache.
+Engines run with their own defaults, and SGLang also with enable_mixed_chunk ("mixed"), where decodes join prefills as in
+vLLM. A load of 1 is the rate at which vLLM without prefix caching completes the requests when all arrive at once. First
+all have the same KV cache, ``--tokens`` or the smallest that an engine plans, then each its own. Preemptions are
+retractions in SGLang. With ``--out``, results are kept, with a page for each trace and load about those of the same KV
+cache.
 """
 
 import argparse
@@ -35,13 +36,13 @@ HEAD = f"{'':38} {'TTFT, s':^23}  {'TPOT, ms':^14}  {'E2E, s':>7}  {'out':>6}  {
 UNDER = f"{'':38} {'mean':>7} {'P50':>7} {'P99':>7}  {'mean':>6} {'P99':>7}  {'mean':>7}  {'tok/s':>6}  {'tions':>7}  "
 
 
-def deployment(engine: str, caching: bool, tokens: int | None = None) -> Deployment:
-    """The model on one GPU; ``tokens``: of the KV cache, None for as many as the engine plans."""
+def deployment(engine: str, caching: bool, tokens: int | None = None, **more: bool) -> Deployment:
+    """The model on one GPU; ``tokens``: of the KV cache, None for as many as the engine plans. ``more``: settings."""
     if engine.startswith("sglang"):
         scheduler: dict[str, Any] = {"disable_radix_cache": not caching, "max_total_num_tokens": tokens}
     else:
         scheduler = {"enable_prefix_caching": caching, "num_blocks": tokens and tokens // 16}
-    return Deployment.load({**SERVED, "engine": engine, "scheduler": scheduler})
+    return Deployment.load({**SERVED, "engine": engine, "scheduler": {**scheduler, **more}})
 
 
 def tokens_of(engine: str) -> int:
@@ -57,7 +58,9 @@ def rows(tokens: int) -> Mapping[str, Deployment]:
         for caching in (False, True)
         for engine in ENGINES
     }
-    return equal | {f"{engine}, caching, {tokens_of(engine):,} tokens": deployment(engine, True) for engine in ENGINES}
+    mixed = {f"{ENGINES[-1]}, no caching, mixed": deployment(ENGINES[-1], False, tokens, enable_mixed_chunk=True)}
+    own = {f"{engine}, caching, {tokens_of(engine):,} tokens": deployment(engine, True) for engine in ENGINES}
+    return equal | mixed | own
 
 
 def saturated_rate(workload: Workload, tokens: int) -> float:
