@@ -2,10 +2,10 @@
 
     python bench/schedulers.py [--traces FOLDER] [--load 0.5 0.85] [--requests 20000] [--out FOLDER]
 
-Engines run with their own defaults, and SGLang also with enable_mixed_chunk ("mixed"), where decodes join prefills as in
+Engines run with their own defaults. SGLang also runs with enable_mixed_chunk ("mixed"): decodes join prefills, as in
 vLLM. A load of 1 is the rate at which vLLM without prefix caching completes the requests when all arrive at once. First
-all have the same KV cache, ``--tokens`` or the smallest that an engine plans, then each its own. Preemptions are
-retractions in SGLang. With ``--out``, results are kept, with a page for each trace and load about those of the same KV
+all have the same KV cache, ``--tokens`` or the smallest that an engine plans, then each its own. SGLang's retractions
+count as preemptions. With ``--out``, results are kept, with a page for each trace and load about those of the same KV
 cache.
 """
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fastsim.errors import CatalogError
 from fastsim.predictors import affine
 from fastsim.predictors.built import Built
+from fastsim.predictors.capture import captured
 
 if TYPE_CHECKING:
     from fastsim.deployment.resolved import Resolved
@@ -132,7 +133,8 @@ def _compose(resolved: "Resolved", times: "OperatorTimes") -> "Tables":
     tp, num_layers = resolved.tensor_parallel_size, resolved.layers_per_stage
     if resolved.predictor.compose == "vidur":
         return vidur_tables(times, tp, int(num_layers))
-    return fastsim_tables(times, tp, num_layers, resolved.scheduler.max_num_seqs, resolved.device.skew)
+    most = resolved.scheduler.max_num_seqs
+    return fastsim_tables(times, tp, num_layers, most, resolved.device.skew, captured(resolved.scheduler))
 
 
 def _by_operator(resolved: "Resolved", times: "OperatorTimes", tables: "Tables") -> "ByOperator":
@@ -142,7 +144,7 @@ def _by_operator(resolved: "Resolved", times: "OperatorTimes", tables: "Tables")
     if isinstance(tables, VidurTables):
         return {}
     size = (resolved.tensor_parallel_size, resolved.layers_per_stage, resolved.scheduler.max_num_seqs)
-    return by_operator(times, tables, *size)
+    return by_operator(times, tables, *size, captured(resolved.scheduler))
 
 
 def _from_tables(resolved: "Resolved") -> "tuple[OperatorTimes, dict[str, Any]]":
@@ -172,6 +174,7 @@ def _from_cache(resolved: "Resolved") -> "tuple[Tables, ByOperator, dict[str, An
         "operators": asdict(resolved.operators),
         "parallelism": [resolved.tensor_parallel_size, resolved.pipeline_parallel_size],
         "limits": asdict(reach_of(resolved)),
+        "captured": captured(resolved.scheduler),
         "predictor": resolved.predictor.model_dump(),
         "typical": asdict(iteration),
         "code": _code_digest(),

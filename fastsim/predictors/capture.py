@@ -1,18 +1,40 @@
 """CUDA graphs: engines pad a batch to the next size that they captured."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
+
+if TYPE_CHECKING:
+    from fastsim.deployment.schedulers import Settings
+
+SIZES: tuple[int, ...] = (1, 2, 4, *range(8, 257, 8), *range(272, 513, 16))  # vLLM's, in tokens
 
 
 def capture_cap(max_num_seqs: int) -> int:
     """Largest batch, in tokens, that an engine runs as a CUDA graph (vLLM's default)."""
-    return min(2 * max_num_seqs, 512)
+    return min(2 * max_num_seqs, SIZES[-1])
 
 
-def padded(num_tokens: np.ndarray, cap: int) -> np.ndarray:
-    """Tokens that the kernels process: the next captured size (1, 2, 4, then steps of 8, from 272 on of 16) up to
-    ``cap``.
-    """
-    sizes = np.array([1, 2, 4, *range(8, 257, 8), *range(272, 513, 16)])
-    sizes = sizes[sizes <= cap]
-    up = sizes[np.minimum(np.searchsorted(sizes, num_tokens), sizes.size - 1)]
-    return np.where((num_tokens > 0) & (num_tokens <= sizes[-1]), up, num_tokens)
+def sizes_up_to(cap: int) -> tuple[int, ...]:
+    """Sizes of batches, in tokens, that vLLM captures where ``cap`` is the largest batch that it does."""
+    return tuple(size for size in SIZES if size <= cap)
+
+
+def captured(scheduler: "Settings") -> tuple[int, ...]:
+    """Sizes of batches, in tokens, that an engine captures: SGLang those of its decodes, others as vLLM does."""
+    if scheduler.sglang is not None and scheduler.sglang.decode_graphs:
+        return scheduler.sglang.decode_graphs
+    return sizes_up_to(capture_cap(scheduler.max_num_seqs))
+
+
+def largest_captured(scheduler: "Settings") -> int:
+    """Largest batch, in tokens, that an engine runs as a CUDA graph."""
+    return captured(scheduler)[-1] if scheduler.sglang is not None else capture_cap(scheduler.max_num_seqs)
+
+
+def padded(num_tokens: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
+    """Tokens that the kernels process: the next of the captured sizes, and as many as there are beyond the largest."""
+    steps = np.array(sizes)
+    up = steps[np.minimum(np.searchsorted(steps, num_tokens), steps.size - 1)]
+    return np.where((num_tokens > 0) & (num_tokens <= steps[-1]), up, num_tokens)

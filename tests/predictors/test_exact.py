@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from fastsim.deployment.resolved import Deployment, resolve
 from fastsim.errors import TableError
-from fastsim.predictors.capture import capture_cap, padded
+from fastsim.predictors.capture import capture_cap, captured, largest_captured, padded, sizes_up_to
 from fastsim.predictors.tables.compose import fastsim_tables, vidur_tables
 from fastsim.predictors.times.exact import digest, read_tables
 from fastsim.predictors.times.times import LAYER_OPERATORS
@@ -128,10 +129,27 @@ def read_without_add(folder: Path) -> Any:
 
 
 def test_capture_sizes() -> None:
-    assert padded(np.arange(10), 512).tolist() == [0, 1, 2, 4, 4, 8, 8, 8, 8, 16]
-    assert padded(np.array([256, 257, 272, 511, 512, 513, 9999]), 512).tolist() == [256, 272, 272, 512, 512, 513, 9999]
-    assert padded(np.array([5, 8, 9, 11]), 10).tolist() == [8, 8, 9, 11]
+    assert padded(np.arange(10), sizes_up_to(512)).tolist() == [0, 1, 2, 4, 4, 8, 8, 8, 8, 16]
+    assert padded(np.array([256, 257, 272, 511, 512, 513, 9999]), sizes_up_to(512)).tolist() == [
+        256,
+        272,
+        272,
+        512,
+        512,
+        513,
+        9999,
+    ]
+    assert padded(np.array([5, 8, 9, 11]), sizes_up_to(10)).tolist() == [8, 8, 9, 11]
     assert (capture_cap(4), capture_cap(128), capture_cap(1024)) == (8, 256, 512)
+
+
+def test_a_batch_of_sglang_is_padded_to_the_graphs_that_it_captures() -> None:
+    """SGLang captures decodes of 12 requests, and on one H100 none of more than 256."""
+    fields = {"model": "llama-3-8b", "device": "h100"}
+    sglang, vllm = (resolve(Deployment.load({**fields, "engine": e})).scheduler for e in ("sglang-0.5.10", "vllm-0.33"))
+    assert padded(np.array([9, 13, 257]), captured(sglang)).tolist() == [12, 16, 257]
+    assert padded(np.array([9, 13, 257]), captured(vllm)).tolist() == [16, 16, 272]
+    assert (largest_captured(sglang), largest_captured(vllm)) == (256, 512)
 
 
 def test_digest_sees_every_byte(folder: Path) -> None:

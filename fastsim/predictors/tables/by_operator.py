@@ -1,7 +1,7 @@
 """What each operator adds to the tables of a deployment, and what it takes in an iteration or a whole run."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -43,7 +43,12 @@ class Row:
 
 
 def by_operator(
-    times: OperatorTimes, whole: FastsimTables, tensor_parallel_size: int, num_layers: float, max_num_seqs: int
+    times: OperatorTimes,
+    whole: FastsimTables,
+    tensor_parallel_size: int,
+    num_layers: float,
+    max_num_seqs: int,
+    captured: Sequence[int] | None = None,
 ) -> dict[str, FastsimTables]:
     """Tables of each operator alone; added up they are ``whole``, what ``fastsim_tables`` composes of the same times.
 
@@ -51,7 +56,7 @@ def by_operator(
     """
     tables = {}
     for name, alone in _apart(times):
-        composed = fastsim_tables(alone, tensor_parallel_size, num_layers, max_num_seqs, whole.skew)
+        composed = fastsim_tables(alone, tensor_parallel_size, num_layers, max_num_seqs, whole.skew, captured)
         shared = {}
         for field in ARRAYS:
             array, total = getattr(composed, field), getattr(whole, field)

@@ -1,9 +1,11 @@
 """From operator times to the tables that a kernel reads, in Vidur's composition and in fastsim's."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from fastsim.kernels.cost import FastsimTables, VidurTables
-from fastsim.predictors.capture import capture_cap, padded
+from fastsim.predictors.capture import capture_cap, padded, sizes_up_to
 from fastsim.predictors.times.times import Floats, OperatorTimes
 
 NO_ROW, NO_GRID = np.zeros(0), np.zeros((0, 0))
@@ -92,12 +94,17 @@ def _grid(values: Floats, rows: int) -> Floats:
 
 
 def fastsim_tables(
-    times: OperatorTimes, tensor_parallel_size: int, num_layers: float, max_num_seqs: int, skew: float
+    times: OperatorTimes,
+    tensor_parallel_size: int,
+    num_layers: float,
+    max_num_seqs: int,
+    skew: float,
+    captured: Sequence[int] | None = None,
 ) -> FastsimTables:
     """The tables of fastsim's composition: everything summed over the layers of one stage, on average.
 
-    Batches are padded to the sizes that an engine captures. ``skew``: decode attention of a mixed batch is looked up
-    at mean + skew * (longest - mean) KV tokens.
+    Batches are padded to the sizes that an engine has ``captured``, None for those of vLLM. ``skew``: decode attention
+    of a mixed batch is looked up at mean + skew * (longest - mean) KV tokens.
     """
     size = max(table.size for table in times.tokens.values())
 
@@ -110,7 +117,8 @@ def fastsim_tables(
             layer += exact(name)
     if tensor_parallel_size > 1:
         layer += 2 * (exact("all_reduce") + times.launch_ms + times.skew_ms * tensor_parallel_size**1.25)
-    ran = np.minimum(padded(np.arange(size), capture_cap(max_num_seqs)), size - 1)
+    sizes = captured or sizes_up_to(capture_cap(max_num_seqs))
+    ran = np.minimum(padded(np.arange(size), sizes), size - 1)
     token_ms = num_layers * layer[ran]
     token_ms[0] = 0.0
     decode = num_layers * _grid(times.decode, max_num_seqs + 1)

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastsim.deployment.operators.kinds import Attention
 from fastsim.deployment.resolved import Resolved
-from fastsim.predictors.capture import capture_cap, padded
+from fastsim.predictors.capture import SIZES, largest_captured, padded
 
 from . import recurrence
 from .communication import all_reduce_ms, all_to_all_ms, send_ms
@@ -26,7 +26,7 @@ TINY_MS = 1e-6  # replaces 0 where a logarithm is taken
 
 def _token_grid(largest: int) -> np.ndarray:
     """Numbers of tokens at which GEMMs are predicted, float64[points]: the sizes that engines capture, then coarser."""
-    grid = np.concatenate([padded(np.arange(1, 513), 512), np.arange(576, 4097, 64), np.arange(4608, 32769, 512)])
+    grid = np.concatenate([padded(np.arange(1, 513), SIZES), np.arange(576, 4097, 64), np.arange(4608, 32769, 512)])
     more = np.arange(36864, max(largest, 36864) + 4096, 4096)
     grid = np.unique(np.concatenate([grid, more]))
     return grid[: np.searchsorted(grid, largest) + 1].astype(np.float64)
@@ -114,7 +114,7 @@ def estimate(resolved: Resolved, sources: Sources, reach: Reach) -> OperatorTime
     if not ops.experts:
         for name in ("attn_kv_cache_save", "add"):  # part of attention, and of the norms
             tokens.setdefault(name, np.zeros(count.size))
-    cap = capture_cap(reach.max_num_seqs)
+    cap = largest_captured(resolved.scheduler)
     if tp > 1:
         ms = all_reduce_ms(sources, node, tp, count, cap)
         tokens["all_reduce"] = _spread(ms, ops.num_all_reduces, 2 * ops.num_layers)
