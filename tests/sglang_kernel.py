@@ -24,6 +24,7 @@ from fastsim.kernels.engine.state import DECODE, OLDEST, PART
 from fastsim.kernels.exits import Ending, Exit
 from fastsim.kernels.memory.radix import EVICTABLE
 from fastsim.kernels.replicas import routers
+from fastsim.kernels.replicas.routers import NO_ROUTING, Routing
 from fastsim.kernels.schedulers import sglang
 from fastsim.kernels.sglang import state as own_state
 from fastsim.kernels.state import Limits, State
@@ -72,7 +73,9 @@ def workload_of(requests: Sequence[Request], hash_size: int = 1) -> Workload:
     )
 
 
-def limits_of(settings: Settings, release: Release, router: int = routers.ROUTED) -> Limits:
+def limits_of(
+    settings: Settings, release: Release, router: int = routers.ROUTED, routing: Routing = NO_ROUTING
+) -> Limits:
     own = SglangSettings(
         release=RELEASES[f"sglang-{release.name}"],
         schedule_policy=settings.schedule_policy,
@@ -120,6 +123,7 @@ def limits_of(settings: Settings, release: Release, router: int = routers.ROUTED
         max_waiting_iters=0,
         router=router,
         engine=shared_limits(rules, 1 << 30),
+        routing=routing,
         sglang=rules,
     )
 
@@ -134,18 +138,24 @@ def cost_of(clock: Clock) -> Cost:
 
 
 def lay_out(
-    requests: Sequence[Request], settings: Settings, release: Release, log_rows: int = 0, router: int = routers.ROUTED
+    requests: Sequence[Request],
+    settings: Settings,
+    release: Release,
+    log_rows: int = 0,
+    num_replicas: int = 1,
+    router: int = routers.ROUTED,
+    routing: Routing = NO_ROUTING,
 ) -> tuple[State, Limits]:
-    """The state before the first request."""
-    limits, arena, workload = limits_of(settings, release, router), Arena(), workload_of(requests)
+    """The state before the first request; without a router, the only replica serves all."""
+    limits, arena, workload = limits_of(settings, release, router, routing), Arena(), workload_of(requests)
     stream = layout.stream_of(workload)
     arrays = layout.lay_out_requests(stream, arena, True)
-    replicas = layout.lay_out_replicas(1, limits, arena, True)
-    batches = layout.lay_out_batches(1, limits, arena)
-    engine, own = lay_out_sglang(1, limits, workload, arena)
+    replicas = layout.lay_out_replicas(num_replicas, limits, arena, True)
+    batches = layout.lay_out_batches(num_replicas, limits, arena)
+    engine, own = lay_out_sglang(num_replicas, limits, workload, arena)
     if router == routers.ROUTED and stream.following is None:
         layout.assign(arrays, replicas, np.zeros(len(requests), np.int32))
-    lanes = arrays, replicas, batches, limits, 0, 1, log_rows, arena, stream.following
+    lanes = arrays, replicas, batches, limits, 0, num_replicas, log_rows, arena, stream.following
     return layout.lay_out_lane(*lanes, engine, own), limits
 
 

@@ -25,7 +25,7 @@ def filled(router: Router) -> dict[str, float | None]:
 
 def check_router(router: Router, settings: Settings) -> None:
     """Raise ConfigError if a router looks for cached prefixes on replicas that cache none."""
-    if settings.release is not None and settings.enable_prefix_caching:
+    if settings.enable_prefix_caching:
         return
     field, valid = f"router.policy: {router.policy}", "least_outstanding"
     if router.policy == "weighted":
@@ -36,9 +36,11 @@ def check_router(router: Router, settings: Settings) -> None:
     elif router.policy != "prefix_aware":
         return
     if settings.sglang is not None:
-        why = f"routers do not look into the radix tree of scheduler.policy sglang (valid: {valid})"
+        why = f"scheduler.disable_radix_cache is true (valid: {valid}, or scheduler.disable_radix_cache false)"
     elif settings.release is None:
-        why = f"scheduler.policy {settings.policy.name} has none (valid: {valid}, or scheduler.policy vllm_v1)"
+        why = (
+            f"scheduler.policy {settings.policy.name} has none (valid: {valid}, or scheduler.policy vllm_v1 or sglang)"
+        )
     else:
         why = f"scheduler.enable_prefix_caching is false (valid: {valid}, or scheduler.enable_prefix_caching true)"
     raise ConfigError(f"{field} needs a prefix cache, and {why}")

@@ -3,9 +3,8 @@
 from typing import NamedTuple
 
 from .._jit import inlined
-from ..memory.paged import count_cached
 from ..replicas.arrivals import next_unrouted
-from ..replicas.look import send
+from ..replicas.look import cached_on, send
 from ..state import FREE, HORIZON, PRESENT, UNSEEN, WAITING, Floats, Ints, Limits, Longs, State
 from .view import BAD_REPLICA
 
@@ -32,7 +31,9 @@ class ClusterView(NamedTuple):
     num_waiting: Longs  # [R] requests that hold no memory
     num_outstanding: Longs  # [R] requests that have arrived and are not finished
     free_blocks: Longs  # [R] KV blocks
-    cached_tokens: Longs  # [R] tokens of the request's prompt that are in the prefix cache; 0 without prefix caching
+    cached_tokens: (
+        Longs  # [R] tokens of the request's prompt that are in the prefix cache, or in the radix tree; 0 without
+    )
     num_blocks: int  # KV blocks of a replica
     block_size: int  # tokens
     memo: Floats  # yours, a number per request: 0 at first
@@ -55,7 +56,7 @@ def cluster_view(state: State, limits: tuple[Limits, ...], router: RouterState) 
         router.num_waiting[r] = counts[r, WAITING] + counts[r, UNSEEN]
         router.num_outstanding[r] = counts[r, PRESENT] + counts[r, UNSEEN]
         router.free_blocks[r] = counts[r, FREE]
-        router.cached_tokens[r] = count_cached(state, limits[0], r, request)
+        router.cached_tokens[r] = cached_on(state, limits[0], r, request)
     return ClusterView(
         state.moments[HORIZON],
         counts.shape[0],

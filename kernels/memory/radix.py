@@ -200,6 +200,22 @@ def match(tree: Radix, known: Identities, request: int, pages: int) -> tuple[int
 
 
 @apart
+def count_matching(tree: Radix, known: Identities, request: int, pages: int) -> int:
+    """How many of a request's first pages the tree has, as ``match`` finds them. Nothing changes by that."""
+    place = 0
+    while place < pages:
+        child = _find(tree, page_identity(known, request, place))
+        if child == NONE:
+            break
+        row = tree.nodes[child]
+        common = common_pages(known, request, row[OWNER], place, min(int(row[LENGTH]), pages - place))
+        place += common
+        if common < row[LENGTH]:
+            break
+    return place
+
+
+@apart
 def insert(tree: Radix, known: Identities, request: int, pages: int) -> tuple[int, int]:
     """Add a request's first pages. How many of them the tree had before, and the node in which they end."""
     had, node = match(tree, known, request, pages)

@@ -11,6 +11,7 @@ import numpy as np
 from .._jit import inlined
 from ..memory.followers import depends
 from ..memory.paged import count_cached
+from ..memory.radix import Identities, Radix, count_matching
 from ..state import FIRST, FREE, HORIZON, NONE, PRESENT, REPLICA, UNSEEN, WAITING, Limits, State
 from .arrivals import append, next_arrival, next_unrouted, take_next
 from .routers import LEAST_KV, PREFIX_AWARE, WEIGHTED
@@ -57,6 +58,17 @@ def route_due(state: State, limits: tuple[Limits, ...]) -> None:
 
 
 @inlined
+def cached_on(state: State, limits: Limits, r: int, request: int) -> int:
+    """How many tokens of a request that has not been routed are cached on a replica. Nothing changes by that."""
+    if not limits.sglang.radix_cache:
+        return count_cached(state, limits, r, request)
+    own, engine, page = state.sglang, state.engine, limits.block_size
+    tree = Radix(own.nodes[r], own.identity[r], own.stamp[r], own.buckets[r], own.heap[r], own.tree_counts[r])
+    known = Identities(engine.hash_start, engine.hashes, int(own.span[0]), engine.private)
+    return int(count_matching(tree, known, request, (engine.known[request] - 1) // page) * page)
+
+
+@inlined
 def _best(state: State, limits: tuple[Limits, ...], request: int) -> int:
     """The replica that a request goes to."""
     counts, router, rules = state.replicas.counts, limits[0].router, limits[0].routing
@@ -79,7 +91,7 @@ def _best(state: State, limits: tuple[Limits, ...], request: int) -> int:
         own = limits[0] if len(limits) == 1 else limits[state.replicas.pool[r]]
         cached, score = 0, counts[r, FREE] / own.num_blocks
         if router != LEAST_KV:
-            cached = count_cached(state, own, r, request)
+            cached = cached_on(state, own, r, request)
         if router == PREFIX_AWARE:
             score = float(cached)
         elif router == WEIGHTED:

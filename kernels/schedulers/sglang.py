@@ -106,9 +106,15 @@ def end(state: State, cost: Cost, limits: Limits, stages: Stages, grows: bool, s
     end_batch(state, cost, limits)
 
 
-@kernel
-def run(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...]) -> int:
-    """Simulate replicas of one stage until all is DONE, the BUDGET of iterations is used up, or a FAULT."""
+@merged
+def advance(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...], stages: Stages) -> int:
+    """Simulate until all is DONE, the BUDGET of iterations is used up, or a FAULT."""
     return simulate(
         state, costs, limits, one_stage, next_event, quiet_until, launch_next, end, GROWS, STATIC, REFUSAL_LASTS
     )
+
+
+@kernel
+def run(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...]) -> int:
+    """Simulate replicas of one stage."""
+    return advance(state, costs, limits, one_stage)

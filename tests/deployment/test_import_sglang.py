@@ -196,6 +196,18 @@ def test_sources_that_are_refused(source: str, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_router_that_starts_the_servers_goes_by_their_caches() -> None:
+    source = SERVE.replace("sglang.", "sglang_router.")
+    given = load(f"{source} --dp-size 4 --router-cache-threshold 0.5 --router-eviction-interval 60")
+    assert given.deployment.num_replicas == 4 and "--router-eviction-interval: changes nothing" in said(given)
+    router = resolve(given.deployment).deployment.router
+    assert (router.policy, router.cache_threshold, router.balance_rel_threshold) == ("prefix_aware", 0.5, 1.5)
+    assert load(f"{source} --dp 2 --router-policy random").deployment.router.policy == "random"
+    assert load(source).deployment.router.policy == "round_robin"  # of one server
+    with pytest.raises(ConfigError, match=r"router.policy: 'power_of_two' is unknown"):
+        load(f"{source} --dp 2 --router-policy power_of_two")
+
+
 def test_replicas_that_share_nothing_may_be_given_instead_of_ranks_of_attention() -> None:
     source = f"{SERVE} --tp 2 --dp 2 --enable-dp-attention"
     assert load(source, overrides=["num_replicas=1"]).deployment.num_replicas == 1

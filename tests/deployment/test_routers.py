@@ -30,7 +30,7 @@ def test_a_setting_that_the_router_ignores_is_said() -> None:
         (
             ["router.policy=prefix_aware", "scheduler.policy=sarathi"],
             "router.policy: prefix_aware needs a prefix cache, and scheduler.policy sarathi has none "
-            "(valid: least_outstanding, or scheduler.policy vllm_v1)",
+            "(valid: least_outstanding, or scheduler.policy vllm_v1 or sglang)",
         ),
         (
             ["router.policy=prefix_aware", "scheduler.enable_prefix_caching=false"],
@@ -41,6 +41,11 @@ def test_a_setting_that_the_router_ignores_is_said() -> None:
             ["router.policy=weighted", "scheduler.enable_prefix_caching=false"],
             "router.prefix_cache_weight: 2 needs a prefix cache, and scheduler.enable_prefix_caching is false "
             "(valid: 0, or scheduler.enable_prefix_caching true)",
+        ),
+        (
+            ["router.policy=prefix_aware", "scheduler.policy=sglang", "scheduler.disable_radix_cache=true"],
+            "router.policy: prefix_aware needs a prefix cache, and scheduler.disable_radix_cache is true "
+            "(valid: least_outstanding, or scheduler.disable_radix_cache false)",
         ),
         (["router.balance_abs_threshold=-1"], "router.balance_abs_threshold: -1 is not an integer from 0"),
         (["router.cache_threshold=1.5"], "router.cache_threshold: 1.5 is not a fraction from 0 to 1"),

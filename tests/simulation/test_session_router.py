@@ -30,9 +30,9 @@ def sessions(number: int, turns: int, think: float) -> fastsim.Workload:
     )
 
 
-def cached(router: str, workload: fastsim.Workload) -> tuple[float, np.ndarray]:
+def cached(router: str, workload: fastsim.Workload, policy: str) -> tuple[float, np.ndarray]:
     """The share of prompt tokens that were cached, and the replica of each request."""
-    settings = ["scheduler.policy=vllm_v1", "num_replicas=4", f"router.policy={router}"]
+    settings = [f"scheduler.policy={policy}", "num_replicas=4", f"router.policy={router}"]
     settings += ["predictor.source=affine", "predictor.affine={constant_ns: 8000000, per_token_ns: 20000}"]
     result = fastsim.simulate(fastsim.Deployment.load(None, settings), workload)
     order = np.argsort(result.column("request_id"))
@@ -40,14 +40,15 @@ def cached(router: str, workload: fastsim.Workload) -> tuple[float, np.ndarray]:
     return float(found), result.column("replica_id")[order]
 
 
-def test_routers_that_know_caches_or_sessions_find_more_cached() -> None:
+@pytest.mark.parametrize("policy", ["vllm_v1", "sglang"])
+def test_routers_that_know_caches_or_sessions_find_more_cached(policy: str) -> None:
     workload = sessions(40, 5, 0.3)
-    turns, replicas = cached("round_robin", workload)
+    turns, replicas = cached("round_robin", workload, policy)
     assert workload.session_id is not None
     assert len({*zip(workload.session_id.tolist(), replicas.tolist(), strict=True)}) > 80
-    by_prefix, _ = cached("prefix_aware", workload)
-    by_score, _ = cached("weighted", workload)
-    by_session, replicas = cached("session", workload)
+    by_prefix, _ = cached("prefix_aware", workload, policy)
+    by_score, _ = cached("weighted", workload, policy)
+    by_session, replicas = cached("session", workload, policy)
     assert len({*zip(workload.session_id.tolist(), replicas.tolist(), strict=True)}) == 40
     everything = 1 - (40 * BLOCK * 40 * 5) / workload.num_prompt_tokens.sum()  # all but what each turn adds
     print(turns, by_prefix, by_score, by_session, everything)

@@ -60,7 +60,7 @@ def facts(requests: list[Request]) -> list[tuple[object, ...]]:
 
 def assert_equals_twin(case: Case, log_rows: int, slice_length: int, router: int = routers.ROUTED) -> None:
     twin = twin_of(case)
-    lane, limits = lay_out(case.requests, case.settings, case.release, log_rows, router)
+    lane, limits = lay_out(case.requests, case.settings, case.release, log_rows, router=router)
     rows: list[tuple[float, ...]] = []
     while True:
         lane.cursor[state.LEFT], lane.cursor[state.LOGGED] = slice_length, 0

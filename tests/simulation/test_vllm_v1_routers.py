@@ -1,19 +1,19 @@
 """Several replicas of policy vllm_v1 behind every router, against their twin in plain Python."""
 
 import copy
-import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numba
 import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
-from reference.vllm_v1 import routers as twins
+from reference import routers as twins
 from reference.vllm_v1.cluster import Outcome, simulate
 from reference.vllm_v1.state import Request
+from router_strategies import ROUTERS, Chosen
 from user_policies import longest_prefix
 from vllm_v1_kernel import finished, lay_out
 from vllm_v1_strategies import Case, cases
@@ -21,7 +21,6 @@ from vllm_v1_strategies import Case, cases
 from fastsim.kernels import state
 from fastsim.kernels.exits import Exit
 from fastsim.kernels.replicas import routers
-from fastsim.kernels.replicas.routers import NO_ROUTING, Routing
 from fastsim.kernels.schedulers import vllm_v1
 from fastsim.kernels.state import State
 from fastsim.simulation.custom.runner import Runner
@@ -31,50 +30,6 @@ pytestmark = pytest.mark.skipif(not numba.config.DISABLE_JIT, reason="runs inter
 EXAMPLES = 80
 QUIET = settings(deadline=None, max_examples=EXAMPLES, derandomize=True)
 FIELDS = ("admitted_at", "first_token_at", "finished_at", "num_preemptions", "num_cached_tokens")
-
-
-class Chosen(NamedTuple):
-    """A router of the kernel with its settings, and the same router of the twin."""
-
-    router: int
-    routing: Routing
-    twin: twins.Router
-
-
-def plain(router: int, twin: twins.Router) -> st.SearchStrategy[Chosen]:
-    return st.just(Chosen(router, NO_ROUTING, twin))
-
-
-@st.composite
-def prefix_aware(draw: st.DrawFn) -> Chosen:
-    thresholds = (
-        draw(st.sampled_from([0.0, 0.0, 0.3, 0.8])),
-        draw(st.sampled_from([0, 1, 2, 64])),
-        draw(st.sampled_from([1.0, 1.5])),
-        draw(st.sampled_from([math.inf, math.inf, 20, 60])),
-    )
-    return Chosen(
-        routers.PREFIX_AWARE,
-        NO_ROUTING._replace(**dict(zip(Routing._fields, thresholds, strict=False))),
-        twins.PrefixAware(*thresholds),
-    )
-
-
-@st.composite
-def weighted(draw: st.DrawFn) -> Chosen:
-    weights = draw(st.tuples(*[st.sampled_from([0.0, 0.5, 1.0, 2.0])] * 3))
-    return Chosen(routers.WEIGHTED, Routing(0.0, 0.0, 0.0, 0.0, *weights), twins.Weighted(*weights))
-
-
-ROUTERS: dict[str, st.SearchStrategy[Chosen]] = {
-    "round_robin": st.builds(lambda: Chosen(routers.ROUND_ROBIN, NO_ROUTING, twins.RoundRobin())),
-    "least_outstanding": plain(routers.LEAST_OUTSTANDING, twins.least_outstanding),
-    "least_waiting": plain(routers.LEAST_WAITING, twins.least_waiting),
-    "least_kv": plain(routers.LEAST_KV, twins.least_kv),
-    "prefix_aware": prefix_aware(),
-    "weighted": weighted(),
-    "custom": plain(routers.CUSTOM, twins.PrefixAware(-1.0, math.inf, math.inf, math.inf)),
-}
 
 
 @st.composite

@@ -6,7 +6,8 @@ It follows the unmodified scheduler of two releases (see releases.py) in every b
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
@@ -32,7 +33,7 @@ def simulate(requests: Sequence[Request], settings: Settings, release: Release, 
 
 
 class Loop:
-    """Each pass launches at most one batch. With overlap it then waits for the batch of the pass before."""
+    """The event loop of one engine."""
 
     def __init__(
         self, requests: Sequence[Request], settings: Settings, release: Release, batch_time: BatchTime
@@ -57,36 +58,43 @@ class Loop:
                 self.followers.setdefault(request.follows, []).append(request)
 
     def run(self) -> Ending:
+        for moment in self.moments():
+            if moment == math.inf:
+                return "stuck" if self.scheduler.has_work else "done"
+        return "crashed"
+
+    def moments(self) -> Iterator[float]:
+        """When something happens next, which then does, and inf while nothing will; it ends with a crash.
+
+        Each pass launches at most one batch. With overlap it then waits for the batch of the pass before.
+        """
         num_idle = 0  # passes in a row
         while True:
             while self.to_come and self.to_come[0][0] <= self.now:
                 _, id = heapq.heappop(self.to_come)
                 self.scheduler.waiting.append(self.requests[id])
             try:
-                num_idle = 0 if self.turn() else num_idle + 1
+                batch = self.scheduler.schedule(self.now)
             except CrashError:
-                return "crashed"
+                return
+            if batch is not None:
+                self.launch(batch)
+            done, self.in_flight = (self.in_flight, batch) if self.overlap else (batch, None)
+            if done is not None:
+                yield max(self.now, done.ended_at)
+                self.wait(done)
+            num_idle = 0 if done is not None or batch is not None else num_idle + 1
+            if num_idle:
+                self.num_idle_passes += 1
+                if self.release.idle_pass_resets_ratio or not self.scheduler.has_work:
+                    self.scheduler.ratio.reset()
             # An idle pass may change what the next one does, so waiting requests get two.
             if num_idle == 2 or (num_idle == 1 and not self.scheduler.has_work):
-                if not self.to_come:
-                    return "stuck" if self.scheduler.has_work else "done"
+                while not self.to_come:
+                    yield math.inf
+                yield self.to_come[0][0]
                 self.now = max(self.now, self.to_come[0][0])
                 num_idle = 0
-
-    def turn(self) -> bool:
-        """One pass; whether it did anything."""
-        batch = self.scheduler.schedule(self.now)
-        if batch is not None:
-            self.launch(batch)
-        done, self.in_flight = (self.in_flight, batch) if self.overlap else (batch, None)
-        if done is not None:
-            self.wait(done)
-        elif batch is None:
-            self.num_idle_passes += 1
-            if self.release.idle_pass_resets_ratio or not self.scheduler.has_work:
-                self.scheduler.ratio.reset()
-            return False
-        return True
 
     def launch(self, batch: Batch) -> None:
         """Send a batch to the device, which takes batches in order."""

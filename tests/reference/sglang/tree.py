@@ -41,6 +41,17 @@ class Tree:
                 break
         return place * self.page_size, node
 
+    def num_held(self, pages: Sequence[Page]) -> int:
+        """The number of leading tokens that the tree holds, as a router sees it, whose look is no use."""
+        node, place = self.root, 0
+        while place < len(pages) and pages[place] in node.children:
+            node = node.children[pages[place]]
+            common = common_length(node.pages, pages[place : place + len(node.pages)])
+            place += common
+            if common < len(node.pages):
+                break
+        return place * self.page_size
+
     def insert(self, pages: Sequence[Page]) -> tuple[int, Node]:
         """Add a prefix. The number of its tokens that the tree held before, and the node in which it ends."""
         num_tokens, node = self.match(pages)

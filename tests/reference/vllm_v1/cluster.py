@@ -11,10 +11,10 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from reference.routers import Replica, Router
 from reference.vllm_v1.arrivals import Arrivals
 from reference.vllm_v1.engine import NEVER, Engine, Moment, StageTime
 from reference.vllm_v1.releases import Release
-from reference.vllm_v1.routers import Router
 from reference.vllm_v1.state import Request, Settings
 
 
@@ -44,7 +44,8 @@ def simulate(
         arrival = Moment(arrivals.to_come[0][0], False) if arrivals.to_come else NEVER
         if arrival is not NEVER and (arrival < soonest if follow else arrival.time <= soonest.time):
             time, id = heapq.heappop(arrivals.to_come)
-            chosen = replica_of[id] = router(engines, arrivals.requests[id])
+            request = arrivals.requests[id]
+            chosen = replica_of[id] = router(seen(engines, request), request.num_prompt_tokens)
             heapq.heappush(engines[chosen].to_come, (time, id))
             if due[chosen] is NEVER:
                 due[chosen] = next(running[chosen], NEVER)
@@ -53,3 +54,20 @@ def simulate(
         else:
             first = due.index(soonest)
             due[first] = next(running[first], NEVER)
+
+
+def seen(engines: Sequence[Engine], request: Request) -> list[Replica]:
+    replicas = []
+    for i, engine in enumerate(engines):
+        blocks, coming = engine.scheduler.blocks, len(engine.to_come)
+        hits = len(blocks.hits(request))
+        replicas.append(
+            Replica(
+                id=i,
+                num_outstanding=len(engine.scheduler.requests) + coming,
+                num_waiting=len(engine.scheduler.waiting) + coming,
+                free=blocks.num_free / engine.settings.num_blocks,
+                num_cached=hits * engine.settings.block_size,
+            )
+        )
+    return replicas

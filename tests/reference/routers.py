@@ -5,11 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from reference.vllm_v1.engine import Engine
-from reference.vllm_v1.state import Request
-
-Router = Callable[[Sequence[Engine], Request], int]  # returns the number of an engine
-
 
 @dataclass(frozen=True)
 class Replica:
@@ -22,42 +17,29 @@ class Replica:
     num_cached: int  # tokens of the request that a prefix cache holds
 
 
-def seen(engines: Sequence[Engine], request: Request) -> list[Replica]:
-    replicas = []
-    for i, engine in enumerate(engines):
-        blocks, coming = engine.scheduler.blocks, len(engine.to_come)
-        hits = len(blocks.hits(request))
-        replicas.append(
-            Replica(
-                id=i,
-                num_outstanding=len(engine.scheduler.requests) + coming,
-                num_waiting=len(engine.scheduler.waiting) + coming,
-                free=blocks.num_free / engine.settings.num_blocks,
-                num_cached=hits * engine.settings.block_size,
-            )
-        )
-    return replicas
+# Given what it sees, and the number of prompt tokens of the request, a router returns the number of an engine.
+Router = Callable[[Sequence[Replica], int], int]
 
 
-def least_outstanding(engines: Sequence[Engine], request: Request) -> int:
-    return min(seen(engines, request), key=lambda replica: replica.num_outstanding).id
+def least_outstanding(replicas: Sequence[Replica], num_prompt_tokens: int) -> int:
+    return min(replicas, key=lambda replica: replica.num_outstanding).id
 
 
-def least_waiting(engines: Sequence[Engine], request: Request) -> int:
-    return min(seen(engines, request), key=lambda replica: replica.num_waiting).id
+def least_waiting(replicas: Sequence[Replica], num_prompt_tokens: int) -> int:
+    return min(replicas, key=lambda replica: replica.num_waiting).id
 
 
-def least_kv(engines: Sequence[Engine], request: Request) -> int:
-    return min(seen(engines, request), key=lambda replica: (-replica.free, replica.num_outstanding)).id
+def least_kv(replicas: Sequence[Replica], num_prompt_tokens: int) -> int:
+    return min(replicas, key=lambda replica: (-replica.free, replica.num_outstanding)).id
 
 
 @dataclass
 class RoundRobin:
     num_routed: int = 0
 
-    def __call__(self, engines: Sequence[Engine], request: Request) -> int:
+    def __call__(self, replicas: Sequence[Replica], num_prompt_tokens: int) -> int:
         self.num_routed += 1
-        return (self.num_routed - 1) % len(engines)
+        return (self.num_routed - 1) % len(replicas)
 
 
 @dataclass(frozen=True)
@@ -69,15 +51,14 @@ class PrefixAware:
     balance_rel_threshold: float
     kv_aware_threshold: float  # of the kvaware router of vLLM's production stack
 
-    def __call__(self, engines: Sequence[Engine], request: Request) -> int:
-        replicas = seen(engines, request)
+    def __call__(self, replicas: Sequence[Replica], num_prompt_tokens: int) -> int:
         lightest = min(replicas, key=lambda replica: replica.num_outstanding)
         fewest, most = lightest.num_outstanding, max(replica.num_outstanding for replica in replicas)
         if most - fewest > self.balance_abs_threshold and most > self.balance_rel_threshold * fewest:
             return lightest.id
         best = min(replicas, key=lambda replica: (-replica.num_cached, replica.num_outstanding))
-        is_hit = best.num_cached / request.num_prompt_tokens > self.cache_threshold
-        rest = request.num_prompt_tokens - best.num_cached
+        is_hit = best.num_cached / num_prompt_tokens > self.cache_threshold
+        rest = num_prompt_tokens - best.num_cached
         return best.id if is_hit and rest <= self.kv_aware_threshold else lightest.id
 
 
@@ -89,13 +70,12 @@ class Weighted:
     kv_weight: float
     queue_weight: float
 
-    def __call__(self, engines: Sequence[Engine], request: Request) -> int:
-        replicas = seen(engines, request)
+    def __call__(self, replicas: Sequence[Replica], num_prompt_tokens: int) -> int:
         queues = [replica.num_waiting for replica in replicas]
         shortest, longest = min(queues), max(queues)
 
         def score(replica: Replica) -> float:
-            prefix = replica.num_cached / request.num_prompt_tokens
+            prefix = replica.num_cached / num_prompt_tokens
             queue = (longest - replica.num_waiting) / (longest - shortest) if longest > shortest else 1.0
             return self.prefix_weight * prefix + self.kv_weight * replica.free + self.queue_weight * queue
 
