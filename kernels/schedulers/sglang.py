@@ -18,7 +18,8 @@ from ..sglang.loop import end_pass, next_event, quiet_until
 from ..sglang.prefill import add_decodes, form_prefill
 from ..sglang.serving import Serving, serving
 from ..sglang.slots import count_free, store
-from ..sglang.state import CHUNKED, DECODES, IS_FULL, LAST_MODE, LAST_SLOT, MIXED, NOTHING, PREFILL, RETRACTED
+from ..sglang.state import AHEAD, CHUNKED, DECODES, IS_FULL, LAST_MODE, LAST_SLOT, MIXED, NOTHING, PREFILL, RETRACTED
+from ..sglang.steady import run_unchanged, runs_unchanged, share_sums, wait_for_last
 from ..state import CLOCK, LEFT, NONE, NUM_LISTED, OUTCOME, REPLICA, RESTARTS, RUNNING, SLOT, Ints, Limits, State
 from .loop import simulate
 
@@ -64,10 +65,10 @@ def _form(at: Serving) -> int:
 
 
 @inlined
-def form(state: State, limits: Limits) -> int:
+def form(state: State, limits: Limits, at: Serving) -> int:
     """Fill the batch at cursor; returns how many requests it lists, 0 when there is nothing that could run."""
     r, slot, requests = state.cursor[REPLICA], state.cursor[SLOT], state.requests
-    own, counts, at = state.sglang.counts[r], state.replicas.counts[r], serving(state, limits, slot)
+    own, counts = state.sglang.counts[r], state.replicas.counts[r]
     if own[CHUNKED] != NONE:
         store(at, int(own[CHUNKED]))
     if own[LAST_MODE] == PREFILL or own[LAST_MODE] == MIXED:
@@ -90,8 +91,15 @@ def form(state: State, limits: Limits) -> int:
 def launch_next(state: State, cost: Cost, limits: Limits, stages: Stages) -> int:
     """Schedule in one pass of the replica at cursor; FAULT when the batch has no time."""
     r = state.cursor[REPLICA]
+    at = serving(state, limits, state.cursor[SLOT])
+    if runs_unchanged(state, limits, at, r):
+        if limits.sglang.overlap and not state.sglang.counts[r, AHEAD]:
+            wait_for_last(state, r)
+            return Exit.FORM
+        return run_unchanged(state, cost, limits, at, r)
+    share_sums(state, r)
     state.cursor[LEFT] -= 1
-    size = form(state, limits)
+    size = form(state, limits, at)
     if state.replicas.counts[r, OUTCOME] != Ending.GOING:
         return Exit.FORM
     if size > 0 and launch(state, cost, limits, size) == Exit.FAULT:

@@ -74,7 +74,7 @@ def leave_out_last_tokens(at: Serving) -> None:
 
 
 @apart
-def _new_pages(running: Ints, number: int, processed: Ints, page: int) -> int:
+def count_new_pages(running: Ints, number: int, processed: Ints, page: int) -> int:
     """How many of ``number`` running requests begin a page with their next token."""
     pages = 0
     for i in range(number):
@@ -86,7 +86,7 @@ def _new_pages(running: Ints, number: int, processed: Ints, page: int) -> int:
 def fits(at: Serving) -> bool:
     """Whether there is room for the next token of each running request, after an eviction if need be."""
     number, running = at.counts[RUNNING], at.running
-    pages = _new_pages(running, number, at.processed, at.page)
+    pages = count_new_pages(running, number, at.processed, at.page)
     make_room(at, pages * at.page)
     return bool(at.own[FREE_PAGES] >= pages)
 
@@ -99,7 +99,7 @@ def take_next_slots(at: Serving, size: int) -> int:
     """
     counts, running = at.counts, at.running
     make_room(at, at.page * int(counts[RUNNING]))
-    if take(at, _new_pages(running, counts[RUNNING], at.processed, at.page)):
+    if take(at, count_new_pages(running, counts[RUNNING], at.processed, at.page)):
         for i in range(counts[RUNNING]):
             request = running[i]
             at.processed[request] += 1

@@ -11,7 +11,8 @@ from ..memory.followers import finish
 from ..state import CLOCK, FORM_DUE, NUM_LISTED, NUM_SEQS, REPLICA, SLOT, Limits, State
 from .serving import Serving, serving
 from .slots import count_free, give_back, store
-from .state import DROPPED, RESULTS
+from .state import DROPPED, RESULTS, UNCHANGED
+from .steady import end_unchanged
 
 
 @inlined
@@ -21,6 +22,11 @@ def end_batch(state: State, cost: Cost, limits: Limits) -> None:
     requests, features = state.requests, state.batches.features[r, slot]
     request, samples = state.batches.request[r, slot], state.engine.samples[r, slot]
     now, seconds, on_stage = state.replicas.times[r, CLOCK], state.batches.seconds[r, slot], 0.0
+    state.sglang.counts[r, RESULTS] += 1
+    state.replicas.counts[r, FORM_DUE] = 1
+    if state.sglang.counts[r, UNCHANGED]:
+        end_unchanged(state, cost, r, slot, now)
+        return
     at, detail, host, other = serving(state, limits, slot), detailed(requests), 0.0, 0.0
     if detail:
         on_stage, host = state.batches.on_stage[r, slot], host_seconds(cost, features[NUM_SEQS])
@@ -50,8 +56,6 @@ def end_batch(state: State, cost: Cost, limits: Limits) -> None:
             run_start, run_length = previous, 1
     count_gaps(state, now - run_start, run_length)
     count_free(at, limits.num_blocks)
-    state.sglang.counts[r, RESULTS] += 1
-    state.replicas.counts[r, FORM_DUE] = 1
 
 
 @inlined

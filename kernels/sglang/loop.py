@@ -30,7 +30,7 @@ from ..state import (
     Limits,
     State,
 )
-from .state import CHUNKED, IDLE_IN_A_ROW, IDLE_PASSES
+from .state import AHEAD, CHUNKED, IDLE_IN_A_ROW, IDLE_PASSES
 
 
 @inlined
@@ -53,6 +53,9 @@ def next_event(state: State, cost: Cost, limits: Limits) -> int:
             return Exit.UNTIL
         times[CLOCK] = max(times[CLOCK], state.requests.arrived_at[coming])
         counts[FORM_DUE] = 1
+    if counts[FORM_DUE] and state.sglang.counts[r, AHEAD]:
+        counts[FORM_DUE] = cursor[SLOT] = 0
+        return Exit.FORM
     if counts[FORM_DUE]:
         if times[CLOCK] >= state.moments[HORIZON] or held(state, times[CLOCK]):
             return Exit.UNTIL

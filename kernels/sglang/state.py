@@ -29,9 +29,11 @@ MOST_SORTED = 128  # requests: lpm leaves a longer queue as it is
     UNSORTED,  # passes so far that left the waiting requests as they were
     RESULTS,  # batches that have ended so far
     RETRACTED,  # requests that were retracted when the last batch was formed
+    AHEAD,  # 1 when the next batch is scheduled, and a run of unchanged ones begins once the one in flight has ended
+    UNCHANGED,  # 1 when the oldest batch in flight is one of such a run
     LIVES,  # rows of Sglang.lives in use, NONE before the first attempt of a pass
     NUM_SGLANG_COUNTS,
-) = range(13)
+) = range(15)
 
 NOTHING, PREFILL, DECODES, MIXED = range(4)
 
