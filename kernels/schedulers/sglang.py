@@ -6,7 +6,7 @@ have computed stays in a radix tree, where others find it, until the room is nee
 SGLang is in SglangLimits.
 """
 
-from .._jit import apart, inlined, kernel, merged
+from .._jit import inlined, kernel, merged
 from ..accounts.breakdown import count_restart, detailed
 from ..cost import Cost
 from ..exits import Ending, Exit
@@ -15,7 +15,7 @@ from ..sglang.decode import filter_running, form_decode
 from ..sglang.ending import end_batch
 from ..sglang.launch import launch
 from ..sglang.loop import end_pass, next_event, quiet_until
-from ..sglang.prefill import add_decodes, form_prefill
+from ..sglang.prefill import add_decodes, form_prefill, may_prefill
 from ..sglang.serving import Serving, serving
 from ..sglang.slots import count_free, store
 from ..sglang.state import AHEAD, CHUNKED, DECODES, IS_FULL, LAST_MODE, LAST_SLOT, MIXED, NOTHING, PREFILL, RETRACTED
@@ -26,7 +26,7 @@ from .loop import simulate
 GROWS, STATIC, REFUSAL_LASTS = True, False, False
 
 
-@apart
+@inlined
 def _merge_last(at: Serving, members: Ints, number: int) -> None:
     """Let the requests of the last prefill run, save for those that have finished and the one in mid-prompt.
 
@@ -43,14 +43,14 @@ def _merge_last(at: Serving, members: Ints, number: int) -> None:
         at.own[IS_FULL] = 0
 
 
-@apart
+@inlined
 def _form(at: Serving) -> int:
     """Fill the batch at cursor; returns how many requests it lists, 0 when there is nothing that could run."""
     own, counts = at.own, at.counts
     if at.rules.filters_before_prefill:
         filter_running(at.running, counts, at.finished_at, own)
     own[LAST_MODE], own[RETRACTED] = NOTHING, 0
-    size = form_prefill(at)
+    size = form_prefill(at) if may_prefill(at) else 0
     if counts[OUTCOME] != Ending.GOING:
         return 0
     if size > 0:

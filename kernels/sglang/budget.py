@@ -1,6 +1,6 @@
 """How many tokens a prefill batch of SGLang may still take, and how many slots are promised to requests."""
 
-from .._jit import apart
+from .._jit import inlined
 from ..memory.blocks import blocks_for
 from ..state import RUNNING, Ints
 from .serving import Serving
@@ -12,13 +12,13 @@ LONGEST_RESERVE = 4096  # outputs; the engine plans no further ahead
 GO, NO_MEMORY, NO_TOKENS = range(3)
 
 
-@apart
+@inlined
 def reserve(limit: Ints, known: Ints, request: int) -> int:
     """Outputs to come of a request, as far as the engine plans ahead."""
     return min(max(int(limit[request]) - int(known[request]), 0), LONGEST_RESERVE)
 
 
-@apart
+@inlined
 def _reserved(running: Ints, number: int, limit: Ints, known: Ints, ratio: float) -> float:
     """What ``number`` running requests keep back; added up one by one, as the sum depends on the order."""
     reserved = 0.0
@@ -27,7 +27,7 @@ def _reserved(running: Ints, number: int, limit: Ints, known: Ints, ratio: float
     return reserved
 
 
-@apart
+@inlined
 def begin_budget(at: Serving) -> None:
     """Set what a prefill batch may take beside the running requests."""
     rules, budget, running = at.rules, at.budget, at.running
@@ -41,19 +41,19 @@ def begin_budget(at: Serving) -> None:
     budget[TAKEN] = decodes
 
 
-@apart
+@inlined
 def memory_left(at: Serving) -> float:
     """KV slots that are available and not promised."""
     return float(available(at) - at.budget[PROMISED])
 
 
-@apart
+@inlined
 def batch_memory_left(at: Serving) -> int:
     """KV slots that are available and not taken by this batch."""
     return int(available(at) - at.budget[TAKEN])
 
 
-@apart
+@inlined
 def state_of_budget(at: Serving) -> int:
     """Whether the batch may take more: GO, NO_MEMORY or NO_TOKENS."""
     budget = at.budget
@@ -64,7 +64,7 @@ def state_of_budget(at: Serving) -> int:
     return GO
 
 
-@apart
+@inlined
 def charge(at: Serving, tokens: int, outputs: int) -> None:
     """Charge a request for tokens of this batch, for outputs to come, and for one more page."""
     budget, page = at.budget, at.page

@@ -1,6 +1,6 @@
 """The decodes of SGLang: each takes one more slot, and requests are retracted where there is no room for all."""
 
-from .._jit import apart
+from .._jit import apart, inlined
 from ..engine.state import DECODE
 from ..state import RUNNING, Floats, Ints, Longs
 from .serving import Serving
@@ -11,7 +11,7 @@ from .waiting import wait_last
 DECODES_AHEAD = 20  # tokens for each request that stays, made room for at each retraction
 
 
-@apart
+@inlined
 def form_decode(at: Serving) -> int:
     """Fill the batch at cursor with a token for each running request; returns how many there are."""
     counts, ratio, rules, running = at.counts, at.ratio, at.rules, at.running
@@ -31,7 +31,7 @@ def form_decode(at: Serving) -> int:
     return take_next_slots(at, 0)
 
 
-@apart
+@inlined
 def drop_finished(running: Ints, counts: Longs, finished_at: Floats) -> bool:
     """Remove the finished requests from the running ones; whether there were any."""
     number, left = counts[RUNNING], 0
@@ -43,7 +43,7 @@ def drop_finished(running: Ints, counts: Longs, finished_at: Floats) -> bool:
     return bool(left < number)
 
 
-@apart
+@inlined
 def filter_running(running: Ints, counts: Longs, finished_at: Floats, own: Longs) -> None:
     """Let finished requests leave the running ones, so that there may be room for a prefill.
 
@@ -53,7 +53,7 @@ def filter_running(running: Ints, counts: Longs, finished_at: Floats, own: Longs
         own[IS_FULL] = 0
 
 
-@apart
+@inlined
 def _leave_out(running: Ints, counts: Longs, known: Ints, sampled: Ints, limit: Ints, own: Longs) -> None:
     number, left = counts[RUNNING], 0
     for i in range(number):
@@ -66,14 +66,14 @@ def _leave_out(running: Ints, counts: Longs, known: Ints, sampled: Ints, limit: 
         own[IS_FULL] = 0
 
 
-@apart
+@inlined
 def leave_out_last_tokens(at: Serving) -> None:
     """Let the requests leave the running ones whose last token is in flight."""
     if at.rules.leaves_out_last_tokens:
         _leave_out(at.running, at.counts, at.known, at.sampled, at.limit, at.own)
 
 
-@apart
+@inlined
 def count_new_pages(running: Ints, number: int, processed: Ints, page: int) -> int:
     """How many of ``number`` running requests begin a page with their next token."""
     pages = 0
@@ -82,7 +82,7 @@ def count_new_pages(running: Ints, number: int, processed: Ints, page: int) -> i
     return pages
 
 
-@apart
+@inlined
 def fits(at: Serving) -> bool:
     """Whether there is room for the next token of each running request, after an eviction if need be."""
     number, running = at.counts[RUNNING], at.running
@@ -91,7 +91,7 @@ def fits(at: Serving) -> bool:
     return bool(at.own[FREE_PAGES] >= pages)
 
 
-@apart
+@inlined
 def take_next_slots(at: Serving, size: int) -> int:
     """List the running requests from place ``size`` on, each with the slot of its next token; returns the new size.
 

@@ -1,6 +1,6 @@
 """The prefill batches of SGLang: which requests they take, how many tokens of each, and which decodes join them."""
 
-from .._jit import apart
+from .._jit import apart, inlined
 from ..engine.state import HIT, HIT_AGAIN, LAST_PART, PART, QUERIED, QUERIED_AGAIN
 from ..exits import Ending
 from ..memory.blocks import blocks_for
@@ -26,12 +26,16 @@ from .state import CHUNK_TOKENS, CHUNKED, INPUT_TOKENS, IS_FULL, LIVES, NEXT_CHU
 from .waiting import arrange
 
 
+@inlined
+def may_prefill(at: Serving) -> bool:
+    """Whether a prefill batch is to be tried."""
+    return bool(at.own[CHUNKED] != NONE or (at.counts[WAITING] > 0 and not at.own[IS_FULL]))
+
+
 @apart
 def form_prefill(at: Serving) -> int:
     """Fill the batch at cursor with prompts; returns how many requests it lists, 0 when it cannot have any."""
     own, counts, rules = at.own, at.counts, at.rules
-    if (own[IS_FULL] or counts[WAITING] == 0) and own[CHUNKED] == NONE:
-        return 0
     if rules.counts_places_first and own[CHUNKED] == NONE and counts[RUNNING] >= at.max_running_requests:
         own[IS_FULL] = 1
         return 0
@@ -83,7 +87,7 @@ def _go_on(at: Serving, request: int) -> bool:
     return True
 
 
-@apart
+@inlined
 def _admit(at: Serving, size: int) -> int:
     """Take waiting requests in their order until one does not fit; returns how many the batch lists."""
     rules = at.rules
@@ -105,7 +109,7 @@ def _admit(at: Serving, size: int) -> int:
     return size
 
 
-@apart
+@inlined
 def _try(at: Serving, request: int, size: int) -> int:
     """Add a waiting request to the batch and return GO, or leave it for want of NO_MEMORY or NO_TOKENS."""
     rules, page = at.rules, at.page
@@ -133,7 +137,7 @@ def _try(at: Serving, request: int, size: int) -> int:
     return GO
 
 
-@apart
+@inlined
 def _refusal(at: Serving, request: int, tokens: int, node: int, size: int) -> int:
     """Why a request is left, or GO. Then its prefix is locked, so that less memory may be available."""
     rules, page = at.rules, at.page
@@ -169,7 +173,7 @@ def _refusal_by_lives(at: Serving, request: int, tokens: int, size: int) -> int:
     return GO if lives_fit(at.lives, number, batch_left - slots) else NO_MEMORY
 
 
-@apart
+@inlined
 def _choose(at: Serving, request: int, place: int, tokens: int, is_whole: bool) -> None:
     """List a request in the batch at cursor."""
     at.members[place], at.tokens[place] = request, tokens
@@ -180,7 +184,7 @@ def _choose(at: Serving, request: int, place: int, tokens: int, is_whole: bool) 
         at.own[NEXT_CHUNKED] = request
 
 
-@apart
+@inlined
 def _extend(at: Serving, size: int) -> None:
     """Take the slots of the chosen tokens."""
     page = at.page

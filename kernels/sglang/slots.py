@@ -1,6 +1,6 @@
 """The KV slots of SGLang: free ones, those that requests own, and those that the radix tree owns, in whole pages."""
 
-from .._jit import apart
+from .._jit import inlined
 from ..engine.state import EVICTED
 from ..exits import Ending
 from ..memory.blocks import blocks_for
@@ -10,20 +10,20 @@ from .serving import Serving
 from .state import FREE_PAGES
 
 
-@apart
+@inlined
 def available(at: Serving) -> int:
     """KV slots that are free, or would be after evictions."""
     return int((at.own[FREE_PAGES] + at.tree.counts[EVICTABLE]) * at.page)
 
 
-@apart
+@inlined
 def count_free(at: Serving, num_blocks: int) -> None:
     """Let the counts of the replica, which log and series read, say what is available."""
     at.counts[FREE] = at.own[FREE_PAGES] + at.tree.counts[EVICTABLE]
     at.counts[PEAK] = max(at.counts[PEAK], num_blocks - at.counts[FREE])
 
 
-@apart
+@inlined
 def make_room(at: Serving, slots: int) -> None:
     """Evict from the tree if fewer slots are free."""
     missing = slots - int(at.own[FREE_PAGES]) * at.page
@@ -34,7 +34,7 @@ def make_room(at: Serving, slots: int) -> None:
         at.engine[EVICTED] += gone
 
 
-@apart
+@inlined
 def take(at: Serving, pages: int) -> bool:
     """Take free pages; where there are too few the engine crashes, and the result is False."""
     if pages > at.own[FREE_PAGES]:
@@ -44,7 +44,7 @@ def take(at: Serving, pages: int) -> bool:
     return True
 
 
-@apart
+@inlined
 def look_up(at: Serving, request: int, tokens: int) -> tuple[int, int]:
     """How many pages of a request's first tokens the tree has, and the node in which they end."""
     if not at.rules.radix_cache:
@@ -52,7 +52,7 @@ def look_up(at: Serving, request: int, tokens: int) -> tuple[int, int]:
     return match(at.tree, at.sequences, request, tokens // at.page)
 
 
-@apart
+@inlined
 def _insert(at: Serving, request: int, tokens: int) -> tuple[int, int]:
     """Add the pages of a request's first tokens to the tree: how many it had before, and the node in which they end."""
     prompt = int(at.prompt[request])
@@ -62,7 +62,7 @@ def _insert(at: Serving, request: int, tokens: int) -> tuple[int, int]:
     return had, node
 
 
-@apart
+@inlined
 def store(at: Serving, request: int) -> None:
     """Let other requests find the tokens of one that goes on. Pages that the tree already had are free again."""
     if not at.rules.radix_cache:
@@ -75,7 +75,7 @@ def store(at: Serving, request: int) -> None:
     at.node[request] = node
 
 
-@apart
+@inlined
 def give_back(at: Serving, request: int, keep: bool) -> None:
     """Take all slots from a request; ``keep``: leave those of whole pages to the tree."""
     slots, page = int(at.processed[request]), at.page

@@ -8,7 +8,7 @@ such batches take of time is summed up once for all, so that times do not depend
 
 import math
 
-from .._jit import apart, inlined
+from .._jit import inlined
 from ..accounts.breakdown import DECODE_HOST, detailed
 from ..cost import Cost, host_seconds
 from ..engine.state import DECODE, OLDEST
@@ -49,7 +49,7 @@ from ..state import (
     Limits,
     State,
 )
-from .decode import count_new_pages
+from .decode import count_new_pages, filter_running
 from .serving import Serving
 from .slots import make_room
 from .state import AHEAD, CHUNKED, DECODES, FREE_PAGES, IDLE_IN_A_ROW, IS_FULL, LAST_MODE, LAST_SLOT, RESULTS, UNCHANGED
@@ -67,23 +67,28 @@ def runs_unchanged(state: State, limits: Limits, at: Serving, r: int) -> bool:
     return bool(_stays_unchanged(at, state.requests.total, last_size))
 
 
-@apart
+@inlined
 def _stays_unchanged(at: Serving, total: Ints, last_size: int) -> bool:
-    """Whether the next batch gives a token to each request of the last one, and none of them has a last token before.
+    """Whether the next batch gives a token to each request of the last one that goes on, and none of them ends before.
 
     ``total``: Requests.total. ``last_size``: requests in the last batch.
     """
-    counts, own, number = at.counts, at.own, at.counts[RUNNING]
-    if own[LAST_MODE] != DECODES or number != last_size or own[CHUNKED] != NONE:
+    counts, own = at.counts, at.own
+    if own[LAST_MODE] != DECODES or own[CHUNKED] != NONE:
         return False
-    if counts[WAITING] > 0 and not own[IS_FULL]:
+    if counts[WAITING] == 0:
+        filter_running(at.running, counts, at.finished_at, own)
+    elif not own[IS_FULL] or counts[RUNNING] != last_size:
+        return False
+    number = counts[RUNNING]
+    if number == 0:
         return False
     return bool(
         _tokens_left(at, total) > 1 and counts[FREE] > count_new_pages(at.running, number, at.processed, at.page)
     )
 
 
-@apart
+@inlined
 def _tokens_left(at: Serving, total: Ints) -> int:
     """The tokens that the running request which finishes first has yet to get."""
     request = at.running[0]
@@ -94,7 +99,7 @@ def _tokens_left(at: Serving, total: Ints) -> int:
     return left
 
 
-@apart
+@inlined
 def _gather(at: Serving, growth: Ints) -> tuple[int, int]:
     """Tokens of all running requests after the next batch, and of the longest; sets ``growth``, new pages by step."""
     tokens = longest = 0
@@ -108,7 +113,7 @@ def _gather(at: Serving, growth: Ints) -> tuple[int, int]:
     return tokens, longest
 
 
-@apart
+@inlined
 def _steps_in_memory(free: int, number: int, page: int, growth: Ints, most: int) -> int:
     """How many steps, up to ``most``, find more pages available than ``number`` requests begin."""
     if number * (most // page + 1) < free:
@@ -120,7 +125,7 @@ def _steps_in_memory(free: int, number: int, page: int, growth: Ints, most: int)
     return step
 
 
-@apart
+@inlined
 def _scatter(at: Serving, growth: Ints, steps: int, last_token_at: Floats, time: float) -> None:
     """Give the running requests the tokens of all but the last of ``steps`` batches; the last one is in flight.
 
@@ -188,13 +193,14 @@ def run_unchanged(state: State, cost: Cost, limits: Limits, at: Serving, r: int)
         steps = min(steps, state.log.start.size - state.cursor[LOGGED])
     state.replicas.heap[r, 0] = (steps + 1) << ID_BITS
     features[NUM_PREEMPTED] = features[NUM_CACHED] = 0
-    horizon = state.moments[HORIZON]
-    until = min(horizon, _next_to_matter(state, r, bool(own[IS_FULL])))
-    code = int(Exit.ENDED)
-    while code == Exit.ENDED:
-        most = steps - 1 - counts[GROUP_STEP]
+    horizon, arrival = state.moments[HORIZON], _next_to_matter(state, r, bool(own[IS_FULL]))
+    until = horizon if limits.sglang.overlap else min(horizon, arrival)
+    while True:
+        most = 0 if times[CLOCK] >= arrival else steps - 1 - counts[GROUP_STEP]
         state.moments[HORIZON] = until if most > 0 else -math.inf
-        code = fast_forward(state, cost, limits, r, math.inf, max(most, 1), True)
+        code = fast_forward(state, cost, limits, r, arrival, max(most, 1), True)
+        if code != Exit.ENDED:
+            break
     state.moments[HORIZON] = horizon
     counts[GROUP] = 0
     if code == Exit.FAULT:
@@ -225,7 +231,7 @@ def end_unchanged(state: State, cost: Cost, r: int, slot: int, now: float) -> No
     state.sglang.counts[r, UNCHANGED] = 0
 
 
-@apart
+@inlined
 def _give_token(members: Ints, number: int, known: Ints, sampled: Ints) -> None:
     for i in range(number):
         known[members[i]] += 1

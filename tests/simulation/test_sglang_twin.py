@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from operator import attrgetter
+from typing import Any
 
 import pytest
 from hypothesis import given, reject, settings
@@ -18,6 +20,7 @@ from fastsim.kernels import state
 from fastsim.kernels.exits import Exit
 from fastsim.kernels.replicas import routers
 from fastsim.kernels.schedulers import sglang
+from fastsim.kernels.state import State
 
 FIELDS = ("admitted_at", "first_token_at", "finished_at", "num_retractions", "num_cached_tokens")
 
@@ -74,6 +77,25 @@ def assert_equals_twin(case: Case, log_rows: int, slice_length: int, router: int
     assert ENDINGS[int(lane.replicas.counts[0, state.OUTCOME])] == twin.ending
     if twin.ending != "crashed":
         assert facts(finished(lane, copy.deepcopy(case.requests))) == facts(twin.requests)
+        for i, request in enumerate(twin.requests):
+            if request.finished_at is not None:
+                batches = [b for b in twin.batches if i in {m.request.id for m in b.members}]
+                work = sum(b.ended_at - b.started_at for b in batches if b.ended_at <= request.finished_at)
+                assert abs(lane.requests.execution_time[i] / TICK - work) < 1e-3
+
+
+def as_bytes(part: Any) -> list[bytes]:
+    return [array.tobytes() for array in (part if isinstance(part, tuple) else [part])]
+
+
+def run_in_slices(case: Case, length: int) -> State:
+    """The state after a run whose log has room for 64 batches at a time."""
+    lane, limits = lay_out(case.requests, case.settings, case.release, 64)
+    code: int = Exit.BUDGET
+    while code == Exit.BUDGET:
+        lane.cursor[state.LEFT], lane.cursor[state.LOGGED] = length, 0
+        code = sglang.run(lane, (cost_of(case.clock),), (limits,))
+    return lane
 
 
 @settings(deadline=None, max_examples=60)
@@ -94,6 +116,21 @@ def test_takes_every_step_of_the_twin_where_requests_follow_others(case: Case) -
 def test_whole_runs_equal_the_twin(router: int, case: Case) -> None:
     assert_equals_twin(case, log_rows=7, slice_length=5, router=router)
     assert_equals_twin(case, log_rows=4096, slice_length=1 << 40, router=router)
+
+
+@settings(deadline=None, max_examples=40)
+@given(cases())
+def test_slices_change_no_bit(case: Case) -> None:
+    """Kernels come back in slices, which differ with the number of threads."""
+    twin_of(case)
+    whole, cut = (run_in_slices(case, length) for length in (1 << 40, 3))
+    kept = ("requests", "tally", "replicas.busy", "replicas.sums", "replicas.series", "sglang.tree_counts", "tbt")
+    for name in kept:
+        assert as_bytes(attrgetter(name)(whole)) == as_bytes(attrgetter(name)(cut)), name
+    for column in (state.TOKENS, state.ITERATIONS, state.PEAK, state.RESTARTS, state.TBT_COUNT):
+        assert whole.replicas.counts[0, column] == cut.replicas.counts[0, column]
+    for column in (state.TBT_SUM, state.TBT_MAX, state.CLOCK):
+        assert whole.replicas.times[0, column] == cut.replicas.times[0, column]
 
 
 @settings(deadline=None, max_examples=25)
