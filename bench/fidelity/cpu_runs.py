@@ -15,16 +15,16 @@ from . import step_times
 from .runs import THROUGHPUT, Row, Run, RunSet
 
 FOLDER = "vllm_cpu"
-CALIBRATED_ON = "chat_half_r1"
+CALIBRATED_ON = "chat_half_r1"  # the first synchronous run where this one is missing
 # Neither is read: times are a sum of terms, and the number of KV blocks is given.
 ANY_MODEL, ANY_DEVICE = "meta-llama/Meta-Llama-3-8B", "h100"
 ALIKE = "vLLM on a CPU, the same server process"
 OTHERS = "vLLM on a CPU, other processes and settings"
 PROTOCOL = (
-    f"An unmodified vLLM with a small model, synchronous; times of steps are an affine sum that is fitted on {{}} "
-    f"steps of run {CALIBRATED_ON} ({{}}), which is scored too but counts as fitted. A request arrives when the client "
-    "sends it, and the client's own times are the measured ones, its 3.5 ms of front end before the queue and 2.4 to "
-    "2.9 ms behind it included."
+    "An unmodified vLLM with a small model, synchronous; times of steps are an affine sum that is fitted on {} steps "
+    "of run {} ({}), which is scored too but counts as fitted. A request arrives when the client sends it, and the "
+    "client's own times are the measured ones, its 3.5 ms of front end before the queue and 2.4 to 2.9 ms behind it "
+    "included."
 )
 LATE_TOKENS = (
     "{}: asynchronous scheduling was forced on a single thread, which sends tokens a step late as no GPU engine does"
@@ -34,12 +34,13 @@ LATE_TOKENS = (
 def cpu_runs(groundtruth: Path, draws: int) -> list[RunSet]:
     """Runs of the server process that was calibrated, and the others. All is recorded: ``draws`` changes nothing."""
     folders = sorted(path.parent for path in (groundtruth / FOLDER).glob("*/requests.parquet"))
-    fitted_on = next((folder for folder in folders if folder.name == CALIBRATED_ON), None)
-    if fitted_on is None:
-        return [RunSet(ALIKE, "", (), left_out=[f"run {CALIBRATED_ON}, which step times are fitted on, is missing"])]
-    terms = step_times.fitted(fitted_on / "steps.parquet")
-    process, number = _config(fitted_on)["server_process"], _config(fitted_on)["facts"]["steps"]
-    protocol = PROTOCOL.format(f"{number:,}", ", ".join(f"{name[:-3]} {ns:,.0f} ns" for name, ns in terms.items()))
+    synchronous = [folder for folder in folders if not _config(folder)["scheduler"]["async_scheduling"]]
+    if not synchronous:
+        return [RunSet(ALIKE, "", (), left_out=["no synchronous run is there to fit step times on"])]
+    fitted_on = next((folder for folder in synchronous if folder.name == CALIBRATED_ON), synchronous[0])
+    terms, about = step_times.fitted(fitted_on / "steps.parquet"), _config(fitted_on)
+    process, words = about["server_process"], [f"{name[:-3]} {ns:,.0f} ns" for name, ns in terms.items()]
+    protocol = PROTOCOL.format(f"{about['facts']['steps']:,}", fitted_on.name, ", ".join(words))
     files = tuple(folder / name for folder in folders for name in ("config.json", "requests.parquet"))
     alike, others = RunSet(ALIKE, protocol, (*files, fitted_on / "steps.parquet")), RunSet(OTHERS, protocol, files)
     for folder in folders:
@@ -48,7 +49,7 @@ def cpu_runs(groundtruth: Path, draws: int) -> list[RunSet]:
         if config["scheduler"]["async_scheduling"]:
             found.left_out.append(LATE_TOKENS.format(folder.name))
         else:
-            found.runs.append(_run(folder, config, terms))
+            found.runs.append(_run(folder, config, terms, folder == fitted_on))
     return [alike, others]
 
 
@@ -57,7 +58,7 @@ def _config(folder: Path) -> dict[str, Any]:
     return found
 
 
-def _run(folder: Path, config: Mapping[str, Any], terms: Mapping[str, float]) -> Run:
+def _run(folder: Path, config: Mapping[str, Any], terms: Mapping[str, float], is_fitted: bool) -> Run:
     rows = pq.read_table(folder / "requests.parquet").to_pylist()
     scheduler = config["scheduler"]
     same = ("max_num_seqs", "max_num_batched_tokens", "block_size", "enable_prefix_caching", "enable_chunked_prefill")
@@ -73,7 +74,7 @@ def _run(folder: Path, config: Mapping[str, Any], terms: Mapping[str, float]) ->
         },
         "predictor": {"source": "affine", "affine": dict(terms)},
     }
-    row = Row(f"{folder.name}: {config['what']}", _figures(rows), folder.name == CALIBRATED_ON)
+    row = Row(f"{folder.name}: {config['what']}", _figures(rows), is_fitted)
     return Run(fields, [_requests(rows, config)], [row])
 
 

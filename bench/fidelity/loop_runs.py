@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fastsim.catalog.load import spellings
 from fastsim.deployment import engines
 from fastsim.workload import Workload
 from fastsim.workload.loading import load
@@ -13,7 +14,6 @@ from .runs import Row, Run, RunSet, RunSets
 
 FOLDER = "closed_loop_h100_h200"
 ROUNDS = 10  # prompts that each user sends
-SYSTEMS = {"h100_sxm": "h100", "h200_sxm": "h200"}
 PRECISIONS = {"": None, "bfloat16": None, "fp8": "fp8", "fp8_block": "fp8_block"}
 INFERENCEX = "inferencex_db"
 BACKENDS = {"vllm": "vLLM", "sglang": "SGLang", "trtllm": "TRT-LLM"}
@@ -63,7 +63,7 @@ def _title(row: Mapping[str, str]) -> str:
     model, precision = row["model_path"].rpartition("/")[2], row["gemm_quant_mode"] or "bf16"
     if "gpt-oss" in model:
         precision = "mxfp4"
-    return f"closed loop, {engine}, {model} {precision}, {row['system'].partition('_')[0].upper()}"
+    return f"closed loop, {engine}, {model} {precision}, {_device(row).upper()}"
 
 
 def _why_left_out(row: Mapping[str, str]) -> str:
@@ -75,8 +75,8 @@ def _why_left_out(row: Mapping[str, str]) -> str:
         return "its concurrency, TTFT or TPOT is not published"
     if row["gemm_quant_mode"] not in PRECISIONS and "gpt-oss" not in row["model_path"]:
         return f"precision {row['gemm_quant_mode']} is not simulated"
-    if row["system"] not in SYSTEMS:
-        return f"{row['system']} is not read here"
+    if _device(row) not in spellings("devices"):
+        return f"{row['system']} is not in the catalog"
     if _number(row, "attention_dp_size") > 1 or _number(row, "moe_tp_size") * _number(row, "moe_ep_size") > _tp(row):
         return "ranks of data parallelism that share experts cannot be described yet"
     return ""
@@ -84,6 +84,10 @@ def _why_left_out(row: Mapping[str, str]) -> str:
 
 def _number(row: Mapping[str, str], column: str) -> int:
     return int(float(row[column] or 1))
+
+
+def _device(row: Mapping[str, str]) -> str:
+    return row["system"].removesuffix("_sxm")
 
 
 def _tp(row: Mapping[str, str]) -> int:
@@ -99,10 +103,10 @@ def _engine(row: Mapping[str, str]) -> str:
 
 
 def _fields(row: Mapping[str, str]) -> dict[str, Any]:
-    longest = int(row["isl"]) + int(row["osl"])
+    longest = _number(row, "isl") + _number(row, "osl")
     return {
         "model": row["model_path"],
-        "device": SYSTEMS[row["system"]],
+        "device": _device(row),
         "engine": _engine(row),
         "tensor_parallel_size": _tp(row),
         "pipeline_parallel_size": _number(row, "pp_size"),
@@ -142,15 +146,17 @@ def _run(row: Mapping[str, str], draws: int) -> Run:
 
 def _is_fitted(row: Mapping[str, str]) -> bool:
     """The rows that coefficients were fitted on: 70B on H100 with TP 4, and Qwen3-32B with TP 2 and 1,024 tokens."""
+    if row["backend"] != "vllm" or row["system"] != "h100_sxm":
+        return False
     model, tp = row["model_path"].rpartition("/")[2], _tp(row)
-    of_70b = (model, row["system"], tp, row["origin"]) == ("Llama-3.1-70B", "h100_sxm", 4, INFERENCEX)
+    of_70b = (model, tp, row["origin"]) == ("Llama-3.1-70B", 4, INFERENCEX)
     of_32b = (model, tp, row["isl"], row["gemm_quant_mode"]) == ("Qwen3-32B", 2, "1024", "")
-    return row["backend"] == "vllm" and (of_70b or of_32b)
+    return of_70b or of_32b
 
 
 def requests(row: Mapping[str, str], seed: int) -> Workload:
     """The requests of a row's users. ``seed`` matters only where lengths are drawn."""
-    prompt, output, users = int(row["isl"]), int(row["osl"]), _number(row, "concurrency")
+    prompt, output, users = (_number(row, column) for column in ("isl", "osl", "concurrency"))
     lengths: dict[str, Any] = {"kind": "fixed", "num_prompt_tokens": prompt, "num_output_tokens": output}
     if row["origin"] == INFERENCEX:
         spread = [{"min": max(1, nominal * 8 // 10), "max": nominal} for nominal in (prompt, output)]
