@@ -76,6 +76,8 @@ def leave_out_last_tokens(at: Serving) -> None:
 @inlined
 def count_new_pages(running: Ints, number: int, processed: Ints, page: int) -> int:
     """How many of ``number`` running requests begin a page with their next token."""
+    if page == 1:
+        return number
     pages = 0
     for i in range(number):
         pages += int(processed[running[i]] % page == 0)

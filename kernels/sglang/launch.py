@@ -8,7 +8,6 @@ from ..cost import COMPOSE_FASTSIM, Cost, batch_ms, prefill_chunk_ms
 from ..engine.launch import count_since_before, run_stages
 from ..engine.state import DECODE, PART
 from ..exits import Exit
-from ..memory.blocks import blocks_for
 from ..state import (
     CLOCK,
     DECODE_KV,
@@ -40,7 +39,7 @@ def launch(state: State, cost: Cost, limits: Limits, size: int) -> int:
     r, slot = state.cursor[REPLICA], state.cursor[SLOT]
     counts = state.replicas.counts[r]
     state.batches.features[r, slot, NUM_LISTED] = size
-    ms = _sum_members(state, cost, limits, size)
+    ms = _sum_members(state, cost, size)
     counts[ITERATIONS] += 1
     count_batch(state, r, slot)
     count_since_before(state, r, slot)
@@ -51,7 +50,7 @@ def launch(state: State, cost: Cost, limits: Limits, size: int) -> int:
 
 
 @inlined
-def _sum_members(state: State, cost: Cost, limits: Limits, size: int) -> float:
+def _sum_members(state: State, cost: Cost, size: int) -> float:
     """Sum up the members of the batch at cursor, whose tokens have their slots; returns the time of its layers, ms.
 
     A chunk of one token is timed as a decode.
@@ -83,7 +82,6 @@ def _sum_members(state: State, cost: Cost, limits: Limits, size: int) -> float:
         if samples[i] != PART:
             engine.sampled[member] += 1
             num_sampled += 1
-        requests.blocks[member] = blocks_for(after, limits.block_size)
         if math.isnan(requests.scheduled_at[member]):
             requests.scheduled_at[member] = state.replicas.times[r, CLOCK]
     features[NUM_SEQS] = size

@@ -41,7 +41,6 @@ class Serving(NamedTuple):
     next: Ints
     prefill: Ints
     processed: Ints
-    blocks: Ints
     restarts: Ints
     finished_at: Floats
     known: Ints
@@ -95,7 +94,6 @@ def serving(state: State, limits: Limits, slot: int) -> Serving:
         requests.next,
         requests.prefill,
         requests.processed,
-        requests.blocks,
         requests.restarts,
         requests.finished_at,
         engine.known,

@@ -89,5 +89,5 @@ def give_back(at: Serving, request: int, keep: bool) -> None:
         at.node[request] = ROOT
     else:
         at.own[FREE_PAGES] += blocks_for(slots, page)
-    at.processed[request] = at.blocks[request] = 0
+    at.processed[request] = 0
     at.filled[request] = at.in_tree[request] = 0

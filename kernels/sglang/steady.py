@@ -16,7 +16,6 @@ from ..exits import Exit
 from ..iterations.batches import count_gaps
 from ..iterations.fast_forward import fast_forward
 from ..iterations.group import ID_BITS, add_work
-from ..memory.blocks import blocks_for
 from ..memory.followers import depends, just_before
 from ..state import (
     CLOCK,
@@ -109,7 +108,10 @@ def _gather(at: Serving, growth: Ints) -> tuple[int, int]:
         slots = int(at.processed[at.running[i]])
         tokens += slots + 1
         longest = max(longest, slots + 1)
-        growth[-slots % at.page] += 1
+        if at.page > 1:
+            growth[-slots % at.page] += 1
+    if at.page == 1:
+        growth[0] = at.counts[RUNNING]
     return tokens, longest
 
 
@@ -150,7 +152,6 @@ def _scatter(at: Serving, growth: Ints, steps: int, last_token_at: Floats, time:
         at.known[request] += steps - 1
         at.sampled[request] += 1
         at.processed[request] += steps
-        at.blocks[request] = blocks_for(at.processed[request], at.page)
         last_token_at[request] = time
 
 
