@@ -1,8 +1,8 @@
 """The cost of an engine's scheduler: `python bench/engine_speed.py [--azure FILE] [--mooncake FILE] [--runs 7]`.
 
-First the kernel time of vLLM V1 against that of sarathi for the Azure conversation trace on one replica, with the same
-budget of tokens, taken in turn. Then Mooncake's trace with its hashes, and many configurations, each with prefix
-caching and without.
+First the kernel time of vLLM V1 and SGLang against that of sarathi for the Azure conversation trace on one replica,
+with the same budget of tokens, taken in turn. Then Mooncake's trace with its hashes, and many configurations of vLLM,
+each with prefix caching and without.
 """
 
 import argparse
@@ -11,19 +11,21 @@ from functools import partial
 from pathlib import Path
 
 import traffic
-from suites.engines import configurations, kernel_seconds, requests, sarathi, sweep_seconds, vllm
+from suites.engines import configurations, kernel_seconds, requests, sarathi, sglang, sweep_seconds, vllm
 
 from fastsim.deployment.resolved import Deployment
 from fastsim.workload.loading import load
 
 MOONCAKE = traffic.TRACE.with_name("mooncake_conversation_trace.parquet")
 CACHING = {False: "without prefix caching", True: "with prefix caching"}
+RADIX = {False: "without radix cache", True: "with radix cache"}
 
 
-def long_prompts(caching: bool) -> Deployment:
-    """vLLM 0.19 as it starts for a model that takes Mooncake's prompts."""
-    scheduler = {"enable_prefix_caching": caching}
-    return Deployment.load({"model": "llama-3.1-8b", "device": "h100", "engine": "vllm-0.19", "scheduler": scheduler})
+def long_prompts(engine: str, caching: bool) -> Deployment:
+    """An engine as it starts for a model that takes Mooncake's prompts."""
+    of_sglang = engine.startswith("sglang")
+    scheduler = {"disable_radix_cache": not caching} if of_sglang else {"enable_prefix_caching": caching}
+    return Deployment.load({"model": "llama-3.1-8b", "device": "h100", "engine": engine, "scheduler": scheduler})
 
 
 def compare(title: str, rows: Mapping[str, Callable[[], float]], runs: int) -> None:
@@ -52,11 +54,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for asynchronous in (False, True):
             words = f"{CACHING[caching]}, {'a' if asynchronous else ''}synchronous"
             rows[f"vllm-0.19 {words}"] = partial(kernel_seconds, vllm(caching, asynchronous), stream)
+    for caching in (False, True):
+        rows[f"sglang-0.5.23 {RADIX[caching]}"] = partial(kernel_seconds, sglang(caching), stream)
     compare(f"kernel, {name}", rows, given.runs)
     if given.mooncake.exists():
         hashed = load(given.mooncake)
         hashed = hashed.head(min(given.requests, hashed.num_requests))
-        rows = {CACHING[on]: partial(kernel_seconds, long_prompts(on), hashed) for on in (False, True)}
+        rows = {
+            f"{engine} {words[on]}": partial(kernel_seconds, long_prompts(engine, on), hashed)
+            for engine, words in (("vllm-0.19", CACHING), ("sglang-0.5.23", RADIX))
+            for on in (False, True)
+        }
         title = f"kernel, Mooncake's conversation trace ({hashed.num_requests:,} requests)"
         compare(title, rows, max(1, given.runs // 3))
     size = min(5000, given.requests)

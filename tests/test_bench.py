@@ -59,7 +59,7 @@ def test_loads_are_what_their_names_say() -> None:
     assert totals["saturated"]["latency"]["scheduling_delay"]["p99"] > 0.5
     assert totals["saturated"]["totals"]["restarts"] == 0
     assert totals["preempting"]["totals"]["restarts"] > 0
-    for policy in ("orca", "lightllm", "faster_transformer", "sarathi"):
+    for policy in ("orca", "lightllm", "faster_transformer", "sarathi", "sglang"):
         assert fastsim.simulate(*prepare(policy, 300, "preempting")).summary["totals"]["requests"] == 300
 
 

@@ -38,6 +38,16 @@ def vllm(caching: bool, asynchronous: bool, seqs: int = 128, tokens: int = 512) 
     return Deployment.load({**COMMON, "engine": "vllm-0.19", "scheduler": scheduler})
 
 
+def sglang(caching: bool, running: int = 128, chunk: int = 512) -> Deployment:
+    """SGLang 0.5.23 with the same budget, and its radix cache or none."""
+    scheduler = {
+        "max_running_requests": running,
+        "chunked_prefill_size": chunk,
+        "disable_radix_cache": not caching,
+    }
+    return Deployment.load({**COMMON, "engine": "sglang-0.5.23", "scheduler": scheduler})
+
+
 def configurations(caching: bool, number: int) -> list[Deployment]:
     """vLLM 0.19 in ``number`` settings of 2 to 129 sequences and up to 8,192 tokens."""
     return [vllm(caching, True, 2 + n % 128, 1024 << n % 4) for n in range(number)]
@@ -61,7 +71,13 @@ def sweep_seconds(deployments: Sequence[Deployment], workload: Workload) -> floa
     return time.process_time() - begin
 
 
-KINDS = ("sarathi", "vllm-0.19 without prefix caching", "vllm-0.19 with prefix caching")
+KINDS = {
+    "sarathi": sarathi(),
+    "vllm-0.19 without prefix caching": vllm(False, True),
+    "vllm-0.19 with prefix caching": vllm(True, True),
+    "sglang-0.5.23 without radix cache": sglang(False),
+    "sglang-0.5.23 with radix cache": sglang(True),
+}
 
 
 class Kernels:
@@ -72,7 +88,7 @@ class Kernels:
 
     def setup(self, scheduler: str, requests: int) -> None:
         self.workload = load("chat", rate=5.5, num_requests=requests)
-        self.deployment = sarathi() if scheduler == KINDS[0] else vllm(scheduler == KINDS[2], True)
+        self.deployment = KINDS[scheduler]
         kernel_seconds(self.deployment, self.workload.head(10))
 
     def track_kernel_ms(self, scheduler: str, requests: int) -> float:

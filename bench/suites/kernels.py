@@ -6,7 +6,7 @@ from fastsim.deployment.resolved import Deployment
 from fastsim.workload import Workload
 from fastsim.workload.loading import load
 
-POLICIES = [policy for policy in schedulers.POLICIES if policy != "sglang"]  # whose settings have other names
+POLICIES = list(schedulers.POLICIES)
 # Requests per second of chat on one H100 with Llama-3-8B, and KV tokens if they are to be short.
 LOADS = {"light": (1.0, None), "saturated": (30.0, None), "preempting": (30.0, 24_000)}
 
@@ -14,9 +14,17 @@ LOADS = {"light": (1.0, None), "saturated": (30.0, None), "preempting": (30.0, 2
 def prepare(policy: str, num_requests: int, load_name: str, *settings: str) -> tuple[Deployment, Workload]:
     """A deployment of Llama-3-8B on H100 and chat traffic for it."""
     rate, tokens = LOADS[load_name]
-    memory = [] if tokens is None else [f"scheduler.num_blocks={tokens if policy == 'lightllm' else tokens // 16}"]
-    deployment = Deployment.load(None, [f"scheduler.policy={policy}", *memory, *settings])
+    deployment = Deployment.load(None, [f"scheduler.policy={policy}", *kv_cache(policy, tokens), *settings])
     return deployment, load("chat", rate=rate * deployment.num_replicas, num_requests=num_requests)
+
+
+def kv_cache(policy: str, tokens: int | None) -> list[str]:
+    """The setting that gives a KV cache so many tokens; None leaves it as planned."""
+    if tokens is None:
+        return []
+    if policy == "sglang":
+        return [f"scheduler.max_total_num_tokens={tokens}"]
+    return [f"scheduler.num_blocks={tokens if policy == 'lightllm' else tokens // 16}"]
 
 
 class Policies:

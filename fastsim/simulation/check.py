@@ -107,9 +107,10 @@ def check_size(resolved: Resolved, limits: Limits, workload: Workload, detail: b
 def described(resolved: Resolved) -> str:
     """The replicas of a deployment, and the settings that their memory depends on."""
     scheduler = resolved.scheduler
+    seqs, block = ("max_num_seqs", "block_size") if scheduler.sglang is None else ("max_running_requests", "page_size")
     return (
-        f"num_replicas: {resolved.num_replicas:,} replicas with scheduler.max_num_seqs {scheduler.max_num_seqs:,} and "
-        f"scheduler.block_size {scheduler.block_size:,}"
+        f"num_replicas: {resolved.num_replicas:,} replicas with scheduler.{seqs} {scheduler.max_num_seqs:,} and "
+        f"scheduler.{block} {scheduler.block_size:,}"
     )
 
 

@@ -36,7 +36,7 @@ def test_every_setting_has_its_flag() -> None:
     imported = load(
         f"{SERVE} --tp 2 --dtype half --kv-cache-dtype fp8_e5m2 --context-length 32Ki --mem-fraction-static 0.8 "
         "--page-size 16 --max-running-requests 64 --chunked-prefill-size 4096 --max-prefill-tokens 16k "
-        "--schedule-policy lpm --schedule-conservativeness 0.3 --enable-mixed-chunk --disable-radix-cache "
+        "--schedule-policy fcfs --schedule-conservativeness 0.3 --enable-mixed-chunk --disable-radix-cache "
         "--disable-overlap-schedule --max-total-tokens 100k --random-seed 7 --quantization fp8 --host 0.0.0.0",
         gpu="h100",
     )
@@ -52,7 +52,7 @@ def test_every_setting_has_its_flag() -> None:
         "max_running_requests": 64,
         "chunked_prefill_size": 4096,
         "max_prefill_tokens": 16000,
-        "schedule_policy": "lpm",
+        "schedule_policy": "fcfs",
         "schedule_conservativeness": 0.3,
         "enable_mixed_chunk": True,
         "disable_radix_cache": True,
@@ -160,6 +160,8 @@ def test_what_is_launched_and_imported_resolves_alike(overrides: list[str]) -> N
         ("--cuda-graph-bs 1 2 4", "--cuda-graph-bs: CUDA graphs have the sizes that SGLang gives them"),
         ("--lora-paths a=b c=d", "--lora-paths: LoRA adapters are not simulated; left out"),
         ("--radix-eviction-policy lfu", "--radix-eviction-policy: the radix cache gives up what was used least"),
+        ("--schedule-policy lpm --disable-radix-cache", "--schedule-policy: without the radix cache SGLang takes fcfs"),
+        ("--enable-mixed-chunk --chunked-prefill-size -1", "--enable-mixed-chunk: changes nothing that is simulated"),
         ("--not-a-flag 3", "--not-a-flag: no flag of SGLang's that is known here; left out"),
         ("--attention-backend fa3", "--attention-backend: changes nothing that is simulated"),
     ],

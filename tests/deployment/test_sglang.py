@@ -132,6 +132,11 @@ def test_tokens_that_are_given_are_taken_in_whole_pages() -> None:
     [
         ("scheduler.max_num_seqs=64", r"scheduler.max_num_seqs: .*\(valid: scheduler.max_running_requests\)"),
         ("scheduler.chunked_prefill_size=0", r"scheduler.chunked_prefill_size: 0 is no multiple"),
+        (
+            "scheduler.max_total_num_tokens=3",
+            r"scheduler.max_total_num_tokens: 3 holds no request \(valid: 4 or more\)",
+        ),
+        ("engine=SGLang-0.5.23", r"engine: 'SGLang-0.5.23' is unknown; did you mean 'sglang-0.5.23'"),
         ("pipeline_parallel_size=2", r"pipeline_parallel_size: sglang cannot have 2"),
         ("engine=sglang-0.4.0", r"engine: .*sglang-0.4.0.* is unknown"),
         ("scheduler.policy=vllm", r"engine: sglang-0.5.10 runs policy sglang"),
@@ -141,6 +146,15 @@ def test_tokens_that_are_given_are_taken_in_whole_pages() -> None:
 def test_what_sglang_does_not_have_is_refused_in_one_sentence(override: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         resolved(override)
+
+
+def test_settings_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"scheduler.schedule_policy: 'lpm' looks for prefixes.*\(valid: fcfs"):
+        resolved("scheduler.schedule_policy=lpm", "scheduler.disable_radix_cache=true")
+    with pytest.raises(ConfigError, match=r"scheduler.enable_mixed_chunk: true lets decodes join.*\(valid: false\)"):
+        resolved("scheduler.enable_mixed_chunk=true", "scheduler.chunked_prefill_size=-1")
+    with pytest.raises(ConfigError, match=r"only policy sglang has it"):
+        resolved("scheduler.policy=sarathi", "scheduler.ignore_eos=true", engine=None)
 
 
 def test_other_policies_refuse_the_settings_of_sglang() -> None:

@@ -113,7 +113,7 @@ ASSUMED = _V0_5_23  # whose rules policy sglang has where no engine is named
 
 def is_sglang(engine: str) -> bool:
     """Whether the name of an engine is meant as a release of SGLang."""
-    return engine.startswith("sglang")
+    return engine.lower().startswith("sglang")
 
 
 def of(engine: str) -> Release:

@@ -23,6 +23,7 @@ OTHER_NAMES = {
     "watermark": "schedule_conservativeness",
     "long_prefill_token_threshold": "chunked_prefill_size",
 }
+LEAST_TOKENS = 4  # of a KV cache: SGLang keeps two back from a request, which has a prompt and an output
 OF_SGLANG = (
     "schedule_policy",
     "chunked_prefill_size",
@@ -100,9 +101,20 @@ def check(given: Deployment, settings: Settings) -> None:
         raise ConfigError(
             f"scheduler.chunked_prefill_size: {chunk} is no multiple of page_size {page} (valid: -1 or {valid})"
         )
-    tokens = scheduler.max_total_num_tokens
-    if tokens is not None and tokens < page:
-        raise ConfigError(f"scheduler.max_total_num_tokens: {tokens} is less than a page (valid: {page} or more)")
+    tokens, least = scheduler.max_total_num_tokens, max(page, LEAST_TOKENS)
+    if tokens is not None and tokens < least:
+        held = "is less than a page" if tokens < page else "holds no request"
+        raise ConfigError(f"scheduler.max_total_num_tokens: {tokens} {held} (valid: {least} or more)")
+    if scheduler.schedule_policy == "lpm" and scheduler.disable_radix_cache:
+        raise ConfigError(
+            "scheduler.schedule_policy: 'lpm' looks for prefixes in the radix cache, and scheduler.disable_radix_cache "
+            "is true (valid: fcfs, which SGLang then takes)"
+        )
+    if scheduler.enable_mixed_chunk and chunk == -1:
+        raise ConfigError(
+            "scheduler.enable_mixed_chunk: true lets decodes join chunks, and with scheduler.chunked_prefill_size -1 "
+            "there are none (valid: false)"
+        )
 
 
 def described(settings: Settings, num_blocks: int) -> dict[str, object]:
