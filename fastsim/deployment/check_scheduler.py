@@ -75,6 +75,8 @@ def _check_policy(scheduler: Scheduler, settings: Settings) -> None:
 def scheduler_notes(given: Deployment, settings: Settings) -> list[str]:
     """A sentence for each setting of a scheduler whose effect a user may not expect."""
     scheduler, policy = given.scheduler, settings.policy.name
+    if settings.sglang is not None:
+        return sglang.notes(given, settings.sglang)
     if settings.release is not None:
         notes = engines.note(settings.release)
         threshold = settings.long_prefill_token_threshold

@@ -160,8 +160,6 @@ def test_what_is_launched_and_imported_resolves_alike(overrides: list[str]) -> N
         ("--cuda-graph-bs 1 2 4", "--cuda-graph-bs: CUDA graphs have the sizes that SGLang gives them"),
         ("--lora-paths a=b c=d", "--lora-paths: LoRA adapters are not simulated; left out"),
         ("--radix-eviction-policy lfu", "--radix-eviction-policy: the radix cache gives up what was used least"),
-        ("--schedule-policy lpm --disable-radix-cache", "--schedule-policy: without the radix cache SGLang takes fcfs"),
-        ("--enable-mixed-chunk --chunked-prefill-size -1", "--enable-mixed-chunk: changes nothing that is simulated"),
         ("--not-a-flag 3", "--not-a-flag: no flag of SGLang's that is known here; left out"),
         ("--attention-backend fa3", "--attention-backend: changes nothing that is simulated"),
     ],

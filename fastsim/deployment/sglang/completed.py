@@ -33,7 +33,6 @@ def completed(settings: dict[str, Any], started: Command | None, notes: list[str
             f"{release.name} is taken"
         )
     _divide_experts(settings)
-    _leave_out(settings, notes)
     if settings.get("num_replicas", 1) == 1:
         for name in [name for name in settings if name.startswith("router.")]:
             settings.pop(name)
@@ -51,15 +50,6 @@ def _divide_experts(settings: dict[str, Any]) -> None:
         )
     if ranks != 1 or settings.get("all2all_backend") is not None:
         settings["enable_expert_parallel"] = True
-
-
-def _leave_out(settings: dict[str, Any], notes: list[str]) -> None:
-    """Leave out what SGLang does not heed beside other flags, with a note."""
-    if settings.get("scheduler.disable_radix_cache") is True and settings.get("scheduler.schedule_policy") == "lpm":
-        del settings["scheduler.schedule_policy"]
-        notes.append("--schedule-policy: without the radix cache SGLang takes fcfs instead of lpm; left out")
-    if settings.get("scheduler.chunked_prefill_size") == -1 and settings.pop("scheduler.enable_mixed_chunk", False):
-        notes.append("--enable-mixed-chunk: changes nothing that is simulated, as prompts are not cut into chunks")
 
 
 def nearest(version: Version) -> Release:

@@ -105,16 +105,16 @@ def check(given: Deployment, settings: Settings) -> None:
     if tokens is not None and tokens < least:
         held = "is less than a page" if tokens < page else "holds no request"
         raise ConfigError(f"scheduler.max_total_num_tokens: {tokens} {held} (valid: {least} or more)")
-    if scheduler.schedule_policy == "lpm" and scheduler.disable_radix_cache:
-        raise ConfigError(
-            "scheduler.schedule_policy: 'lpm' looks for prefixes in the radix cache, and scheduler.disable_radix_cache "
-            "is true (valid: fcfs, which SGLang then takes)"
-        )
-    if scheduler.enable_mixed_chunk and chunk == -1:
-        raise ConfigError(
-            "scheduler.enable_mixed_chunk: true lets decodes join chunks, and with scheduler.chunked_prefill_size -1 "
-            "there are none (valid: false)"
-        )
+
+
+def notes(given: Deployment, settings: SglangSettings) -> list[str]:
+    """A sentence for each setting that changes nothing beside another one, as in SGLang."""
+    found = []
+    if given.scheduler.schedule_policy == "lpm" and settings.disable_radix_cache:
+        found.append("scheduler.schedule_policy: lpm changes nothing, as without the radix cache SGLang takes fcfs")
+    if given.scheduler.enable_mixed_chunk and settings.chunked_prefill_size is None:
+        found.append("scheduler.enable_mixed_chunk: true changes nothing, as prompts are not cut into chunks")
+    return found
 
 
 def described(settings: Settings, num_blocks: int) -> dict[str, object]:
