@@ -10,7 +10,7 @@ ORDER = [
     {"", "__main__"},  # the face, whose names are imported when they are used
     {"cli"},
     {"report"},
-    {"planning"},
+    {"planning", "measured"},
     {"sweeps"},
     {"simulation"},
     {"profiling"},

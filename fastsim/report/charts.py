@@ -33,13 +33,24 @@ def latencies(runs: Sequence[Run]) -> Block:
         drawn = [run for run in runs if len(run.curves[key].value)]
         if drawn:
             tabs.append(
-                (title(key), [Figure(distribution(key, drawn), f"{meaning(f'latency.{key}')}. {TAIL} {THINNED}")])
+                (
+                    title(key),
+                    [
+                        Figure(
+                            distribution(key, drawn, limits_of=drawn[0]),
+                            f"{meaning(f'latency.{key}')}. {TAIL} {THINNED}",
+                        )
+                    ],
+                )
             )
     return Tabs(tabs) if tabs else Text("No request finished, so there is no latency to show.")
 
 
-def distribution(key: str, runs: Sequence[Run], choose: bool = False) -> object:
-    """Return a figure of the share of requests by latency; with ``choose``, of the runs that are ticked in a table."""
+def distribution(key: str, runs: Sequence[Run], choose: bool = False, limits_of: Run | None = None) -> object:
+    """Return a figure of the share of requests by latency; with ``choose``, of the runs that are ticked in a table.
+
+    ``limits_of``: the run whose objectives are drawn as limits; None: of none.
+    """
     # Each curve starts with a share of 0 at its least value, so that a single request is a line too.
     curves = [
         Curve(np.append(value[:1], value), np.append(0.0, share)) for value, share in (run.curves[key] for run in runs)
@@ -51,7 +62,7 @@ def distribution(key: str, runs: Sequence[Run], choose: bool = False) -> object:
     log = largest > 8 * least
     limits = [
         outcome
-        for outcome in judged(runs[0])
+        for outcome in (() if limits_of is None else judged(limits_of))
         if outcome.key.startswith(f"latency.{key}.") and outcome.limit < 4 * largest
     ]
     right = max([largest, *(outcome.limit for outcome in limits)]) * 1.05

@@ -109,7 +109,9 @@ def _curves(runs: Sequence[Run]) -> Block:
     for key in ("ttft", "e2e", "tpot"):
         if drawn := [run for run in runs if len(run.curves[key].value)]:
             caption = f"{meaning(f'latency.{key}')}. {charts.TAIL}"
-            tabs.append((title(key), [Figure(charts.distribution(key, drawn, choose=True), caption)]))
+            tabs.append(
+                (title(key), [Figure(charts.distribution(key, drawn, choose=True, limits_of=drawn[0]), caption)])
+            )
     return Tabs(tabs) if tabs else Text("No request finished in any run.")
 
 

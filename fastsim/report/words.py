@@ -49,6 +49,13 @@ def share(value: float | None) -> str:
     return f"{value:.1%}" if close else f"{value:.0%}"
 
 
+def signed(error: float | None) -> str:
+    """Return a signed error, a share of 1, in per cent: +4.2%; ``from 0`` where nothing was measured but 0."""
+    if error is None:
+        return "from 0"
+    return f"{error:+,.0%}" if abs(error) >= 10 else f"{error:+.1%}"
+
+
 def figure(name: str, value: float | None) -> str:
     """Return a figure of summary.json as text with its unit; ``name`` is its dotted key."""
     metric = metric_of(name)

@@ -59,9 +59,9 @@ def read(path: str, suffix: str) -> Table:
         case list():
             rows.add_all(document)
         case {"benchmarks": benchmarks}:
-            requests = _guidellm(benchmarks, path)
-            rows.add_all(_listed(requests, "successful", path), GUIDELLM)
-            failed = sum(len(_listed(requests, status, path)) for status in ("errored", "incomplete"))
+            requests = guidellm_requests(benchmarks, path)
+            rows.add_all(of_status(requests, "successful", path), GUIDELLM)
+            failed = sum(len(of_status(requests, status, path)) for status in ("errored", "incomplete"))
             return rows.table(failed)
         case {"input_lens": _}:
             rows.add_all(_parallel(document, path), VLLM)
@@ -185,6 +185,12 @@ def _dig(values: Any, name: str, path: list[str]) -> Any:
     return values
 
 
+def dig(values: Any, name: str, path: list[str]) -> Any:
+    """The value of a name, as above; None if there is none."""
+    found = _dig(values, name, path)
+    return None if found is MISSING else found
+
+
 def _cell(value: Any, name: str, layout: Layout, place: str) -> int | float | str | bool | None:
     """The value of a column. Raises WorkloadError if it is neither a number nor, among times, a date."""
     if name == layout.error:
@@ -264,7 +270,7 @@ def _parallel(document: Mapping[str, Any], path: str) -> Iterator[dict[str, Any]
         yield dict(zip(names, values, strict=True))
 
 
-def _guidellm(benchmarks: Any, path: str) -> dict[str, Any]:
+def guidellm_requests(benchmarks: Any, path: str) -> dict[str, Any]:
     """The requests of the only benchmark in a report, by their status. Raises WorkloadError."""
     if not isinstance(benchmarks, list) or len(benchmarks) != 1:
         number = f"{len(benchmarks):,}" if isinstance(benchmarks, list) else "no list of"
@@ -278,7 +284,7 @@ def _guidellm(benchmarks: Any, path: str) -> dict[str, Any]:
     return requests
 
 
-def _listed(requests: Mapping[str, Any], status: str, path: str) -> list[Any]:
+def of_status(requests: Mapping[str, Any], status: str, path: str) -> list[Any]:
     found = requests.get(status) or []
     if not isinstance(found, list):
         raise WorkloadError(f"{path}: benchmarks[0].requests.{status}: {short(found)} is no list of requests")

@@ -27,7 +27,7 @@ def summary(result: Result, json: bool) -> None:
     output = stdout()
     for warning in result.summary["warnings"]:
         note(warning)
-    output.print(_title(result))
+    output.print(subject(result))
     latencies = table(("", *map(statistic, STATISTICS)))
     replicates = result.summary.get("replicates", {})
     for latency in LATENCIES:
@@ -51,7 +51,7 @@ def written(folder: Path | None) -> None:
         console.written(folder)
 
 
-def _title(result: Result) -> str:
+def subject(result: Result) -> str:
     """The deployment and the workload, in a line."""
     deployment, workload = result.config["deployment"], result.config["workload"]
     gpus, runs = result.summary["cost"]["gpus"], deployment.get("engine") or deployment["scheduler"]["policy"]

@@ -124,6 +124,31 @@ def line(
     legend(plotted)
 
 
+def points(
+    plotted: Any, x: ArrayLike, y: ArrayLike, number: int = 0, tips: Mapping[str, Sequence[str]] | None = None
+) -> None:
+    """Draw a point for each pair of values.
+
+    Parameters
+    ----------
+    plotted
+        A figure made by ``plot``.
+    x, y : array_like, float[points]
+        The points, in the units of the axes.
+    number : int, default 0
+        Position among the lines of the figure, which gives the points their colour.
+    tips : mapping of str to sequence of str[points], optional
+        Texts shown on hover, by heading.
+    """
+    source = ColumnDataSource(
+        {"x": small(x), "y": small(y), **{key: list(texts) for key, texts in (tips or {}).items()}}
+    )
+    colour = LINES[number % len(LINES)]
+    drawn = plotted.scatter("x", "y", source=source, size=5, fill_color=colour, fill_alpha=0.45, line_color=None)
+    if tips:
+        plotted.add_tools(_hover([drawn], [(key, f"@{{{key}}}") for key in tips]))
+
+
 def band(plotted: Any, x: ArrayLike, low: ArrayLike, high: ArrayLike, number: int = 0) -> None:
     """Shade the area between two lines.
 

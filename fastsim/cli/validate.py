@@ -1,0 +1,71 @@
+"""The command `fastsim validate`."""
+
+from pathlib import Path
+
+import click
+
+from fastsim.cli import options
+
+
+@click.command()
+@click.argument("measured", metavar="MEASURED", type=click.Path(path_type=Path))
+@click.option(
+    "--deployment",
+    metavar="FILE|COMMAND",
+    help="What served the requests: a deployment file, or a command of vLLM or SGLang in quotes.  [default: "
+    "deployment.yaml beside MEASURED]",
+)
+@options.overrides
+@options.policies
+@click.option("--rate", type=float, help="Send at this mean rate, requests/s, instead of as MEASURED says.")
+@click.option("--users", type=int, help="Let users send who wait for their answers, instead of as MEASURED says.")
+@click.option(
+    "--within", metavar="PERCENT", help="Exit with 1 if a mean latency or a throughput is further off, e.g. 5%."
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder for the figures, a row per request, and report.html."
+)
+@options.as_json
+def validate(
+    measured: Path,
+    deployment: str | None,
+    overrides: tuple[str, ...],
+    policies: bool,
+    rate: float | None,
+    users: int | None,
+    within: str | None,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Replay a measured run, and print how far the prediction is from what was measured.
+
+    MEASURED is a file, or the folder that holds it: JSON of `vllm bench serve --save-result --save-detailed` (also
+    .json.gz) or of GuideLLM; CSV or Parquet with arrived_at, num_prompt_tokens, num_output_tokens and ttft, e2e (or
+    first_token_at, finished_at, tpot), in seconds. The same requests are sent again: at the same times, or by as many
+    users who wait. Those that failed are left out.
+    """
+    from fastsim.cli import interrupt
+    from fastsim.cli.policies import check_deployment
+    from fastsim.cli.terminal import progress as progress_module
+    from fastsim.cli.terminal import validate as show
+    from fastsim.files.writing import refuse_file
+    from fastsim.measured.described import described
+    from fastsim.measured.read import read
+    from fastsim.measured.replay import validate as replay
+    from fastsim.measured.tolerance import judged, parse
+
+    interrupt.writes(out)
+    if out is not None:
+        refuse_file(out)
+    limit = None if within is None else parse(within)
+    run = read(measured, rate, users)
+    served, place, notes = described(measured, deployment, overrides)
+    check_deployment(served, place, overrides, policies)
+    with progress_module.progress(f"Replaying {run.workload.num_requests:,} requests") as progress:
+        found = replay(run, served, progress)
+    missed = [] if limit is None else judged(found, limit)
+    if out is not None:
+        from fastsim.report.validation import save
+
+        save(found, out, limit)
+    show.validation(found, limit, missed, notes, out, as_json)
