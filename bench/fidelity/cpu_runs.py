@@ -1,18 +1,14 @@
 """Runs of a real vLLM that was recorded on two CPU cores: step times are fitted on one of them, the others scored."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow.parquet as pq
-
-from fastsim.workload import Workload
-from fastsim.workload.blocks import BlockHashes
+from fastsim.measured.read import read
 
 from . import step_times
-from .runs import THROUGHPUT, Row, Run, RunSet
+from .runs import Row, Run, RunSet, measured_figures
 
 FOLDER = "vllm_cpu"
 CALIBRATED_ON = "chat_half_r1"  # the first synchronous run where this one is missing
@@ -59,7 +55,7 @@ def _config(folder: Path) -> dict[str, Any]:
 
 
 def _run(folder: Path, config: Mapping[str, Any], terms: Mapping[str, float], is_fitted: bool) -> Run:
-    rows = pq.read_table(folder / "requests.parquet").to_pylist()
+    measured = read(folder)
     scheduler = config["scheduler"]
     same = ("max_num_seqs", "max_num_batched_tokens", "block_size", "enable_prefix_caching", "enable_chunked_prefill")
     fields = {
@@ -74,42 +70,5 @@ def _run(folder: Path, config: Mapping[str, Any], terms: Mapping[str, float], is
         },
         "predictor": {"source": "affine", "affine": dict(terms)},
     }
-    row = Row(f"{folder.name}: {config['what']}", _figures(rows), is_fitted)
-    return Run(fields, [_requests(rows, config)], [row])
-
-
-def _figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    ttft, e2e = (np.array([row[f"client_{name}"] for row in rows]) for name in ("ttft", "e2e"))
-    tpot = np.array([row["client_tpot"] for row in rows if row["num_output_tokens"] > 1])
-    seconds = max(row["sent"] + row["client_e2e"] for row in rows)
-    return {
-        "ttft_mean": float(ttft.mean()),
-        "ttft_p99": float(np.percentile(ttft, 99)),
-        "tpot_mean": float(tpot.mean()),
-        "e2e_mean": float(e2e.mean()),
-        "e2e_p99": float(np.percentile(e2e, 99)),
-        THROUGHPUT: sum(row["num_output_tokens"] for row in rows) / seconds,
-    }
-
-
-def _requests(rows: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> Workload:
-    """The requests as they were sent, or, in a closed loop, in the order in which the users took them."""
-    arguments, size = config["bench_args"], config["scheduler"]["block_size"]
-    workload = Workload(
-        np.array([row["sent"] for row in rows]),
-        np.array([row["num_prompt_tokens"] for row in rows]),
-        np.array([row["num_output_tokens"] for row in rows]),
-        name=config["run"],
-        block_hashes=BlockHashes.of([_shared_hashes(row, size) for row in rows], size),
-    )
-    if "--max-concurrency" not in arguments:
-        return workload
-    return workload.with_users(int(arguments[arguments.index("--max-concurrency") + 1]))
-
-
-def _shared_hashes(row: Mapping[str, Any], block_size: int) -> list[int]:
-    """Those of the blocks that a request shares with its group; all others are its own."""
-    if not row["prefix_tokens"]:
-        return []
-    group = int.from_bytes(str(row["prefix_group"]).encode()) % 2**40
-    return [group << 16 | place for place in range(row["prefix_tokens"] // block_size)]
+    row = Row(f"{folder.name}: {config['what']}", measured_figures(measured), is_fitted)
+    return Run(fields, [measured.workload], [row])

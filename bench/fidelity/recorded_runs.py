@@ -1,18 +1,13 @@
 """Two runs of vLLM 0.19 whose every request was recorded (LLMServingSim): a burst beyond capacity, and its drain."""
 
-import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow.parquet as pq
+from fastsim.measured.read import read
 
-from fastsim.workload import Workload
-from fastsim.workload.blocks import BlockHashes
-
-from .runs import THROUGHPUT, Row, Run, RunSet
+from .runs import Row, Run, RunSet, measured_figures
 
 FOLDER = "vllm_0_19_runs"
 DEVICES = {"RTXPRO6000": "rtx_pro_6000"}
@@ -39,12 +34,10 @@ def recorded_runs(groundtruth: Path, draws: int) -> list[RunSet]:
         if gpu not in DEVICES:
             found.left_out.append(f"{gpu} is not in the catalog")
             continue
-        with measured.open() as file:
-            rows = list(csv.DictReader(file))
-        figures = _figures(rows)
+        run = read(measured)
         # The skew of decode attention was fitted on the run of Llama-3.1-8B.
-        row = Row(f"{len(rows)} requests", figures, fitted=ranks == 1)
-        found.runs.append(Run(_fields(about, DEVICES[gpu], ranks), [_requests(rows, requests)], [row]))
+        row = Row(f"{run.workload.num_requests} requests", measured_figures(run), fitted=ranks == 1)
+        found.runs.append(Run(_fields(about, DEVICES[gpu], ranks), [run.workload], [row]))
     return sets
 
 
@@ -63,29 +56,3 @@ def _fields(about: Mapping[str, Any], device: str, ranks: int) -> dict[str, Any]
             "max_num_batched_tokens": settings["max_num_batched_tokens"] * ranks,
         },
     }
-
-
-def _figures(rows: Sequence[Mapping[str, str]]) -> dict[str, float]:
-    ttft, tpot, e2e = (np.array([float(row[f"{name}_ms"]) for row in rows]) / 1e3 for name in ("ttft", "tpot", "e2e"))
-    seconds = max(float(row["last_token_s"]) for row in rows) - min(float(row["queued_s"]) for row in rows)
-    return {
-        "ttft_mean": float(ttft.mean()),
-        "ttft_p99": float(np.percentile(ttft, 99)),
-        "tpot_mean": float(tpot.mean()),
-        "e2e_mean": float(e2e.mean()),
-        "e2e_p99": float(np.percentile(e2e, 99)),
-        THROUGHPUT: sum(int(row["output_toks"]) for row in rows) / seconds,
-    }
-
-
-def _requests(rows: Sequence[Mapping[str, str]], path: Path) -> Workload:
-    """The recorded requests, in the order in which they were queued, with the hashes of their prompts."""
-    hashed = {one["idx"]: one["hash_blocks"].split() for one in pq.read_table(path).to_pylist()}
-    ordered = sorted(rows, key=lambda row: float(row["queued_s"]))
-    return Workload(
-        np.array([max(0.0, float(row["queued_s"])) for row in ordered]),
-        np.array([int(row["input_toks"]) for row in ordered]),
-        np.array([int(row["output_toks"]) for row in ordered]),
-        name=path.stem,
-        block_hashes=BlockHashes.of([[int(value, 16) for value in hashed[int(row["idx"])]] for row in ordered]),
-    )

@@ -12,7 +12,7 @@ from fastsim.errors import FastsimError
 from fastsim.simulation.many import simulate_many
 from fastsim.workload import Workload
 
-from .runs import THROUGHPUT, Row, Run
+from .runs import Row, Run, figures_of
 
 
 class Replayed(NamedTuple):
@@ -65,16 +65,8 @@ def figures(table: pa.Table, stages: NDArray[np.int64] | None, stage: int | None
     chosen = np.arange(table.num_rows)
     if stages is not None and stage is not None:
         chosen = np.flatnonzero(stages[table["request_id"].to_numpy()] == stage)
-    ttft, tpot, e2e = (table[name].to_numpy()[chosen] for name in ("ttft", "tpot", "e2e"))
-    seconds = table["finished_at"].to_numpy()[chosen].max() - table["arrived_at"].to_numpy()[chosen].min()
-    return {
-        "ttft_mean": float(ttft.mean()),
-        "ttft_p99": float(np.percentile(ttft, 99)),
-        "tpot_mean": float(np.nanmean(tpot)),
-        "e2e_mean": float(e2e.mean()),
-        "e2e_p99": float(np.percentile(e2e, 99)),
-        THROUGHPUT: float(table["num_output_tokens"].to_numpy()[chosen].sum() / seconds),
-    }
+    columns = (table[name].to_numpy()[chosen] for name in ("ttft", "tpot", "e2e", "arrived_at", "num_output_tokens"))
+    return figures_of(*columns)
 
 
 def _first_line(error: Exception) -> str:

@@ -8,7 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastsim.measured.measured import Measured
+from fastsim.measured.statistics import distribution, rates
 from fastsim.workload import Workload
+
+Floats = NDArray[np.float64]
 
 # Figures of a row, s: those that a source does not publish are missing.
 METRICS = ("ttft_mean", "ttft_p99", "tpot_mean", "e2e_mean", "e2e_p99")
@@ -83,3 +87,20 @@ class RunSets:
 
     def all(self) -> list[RunSet]:
         return list(self._by_title.values())
+
+
+def figures_of(
+    ttft: Floats, tpot: Floats, e2e: Floats, arrived_at: Floats, outputs: NDArray[np.int64]
+) -> dict[str, float]:
+    """The figures of some requests, float64[num_requests] each, s; ``outputs``: int64[num_requests], tokens."""
+    seconds = float((arrived_at + e2e).max() - arrived_at.min())
+    found = {"ttft": distribution(ttft), "tpot": distribution(tpot), "e2e": distribution(e2e)}
+    wanted = (name.split("_") for name in METRICS)
+    figures = {f"{name}_{key}": found[name][key] for name, key in wanted if key in found[name]}
+    return figures | {THROUGHPUT: rates(seconds, int(outputs.sum()), len(outputs))[THROUGHPUT]}
+
+
+def measured_figures(run: Measured) -> dict[str, float]:
+    """The figures of a run whose every request was recorded."""
+    assert run.arrived_at is not None
+    return figures_of(run.ttft, run.tpot, run.e2e, run.arrived_at, run.workload.num_output_tokens)

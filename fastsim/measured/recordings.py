@@ -94,7 +94,7 @@ def of_serving_sim(table: "pa.Table", path: Path) -> Columns:
         ttft / 1e3,
         e2e / 1e3,
         positive(outputs) & ~np.isnan(e2e),
-        np.maximum(queued, 0.0),
+        queued,
         numbers(table, "scheduled_s", place) if "scheduled_s" in table.column_names else None,
         shared,
         notes=() if shared is not None else (LOST,),
