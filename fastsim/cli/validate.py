@@ -62,10 +62,10 @@ def validate(
     served, place, notes = described(measured, deployment, overrides)
     check_deployment(served, place, overrides, policies)
     with progress_module.progress(f"Replaying {run.workload.num_requests:,} requests") as progress:
-        found = replay(run, served, progress)
+        found = replay(run, served, notes, progress)
     missed = [] if limit is None else judged(found, limit)
     if out is not None:
         from fastsim.report.validation import save
 
         save(found, out, limit)
-    show.validation(found, limit, missed, notes, out, as_json)
+    show.validation(found, limit, missed, out, as_json)

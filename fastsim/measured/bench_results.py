@@ -84,4 +84,7 @@ def _sending(document: Mapping[str, Any], place: str) -> Sending:
 
 
 def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    """A number as a float; None for anything else, and for a number of hundreds of digits."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return float(value) if abs(value) < 2**63 or isinstance(value, float) else None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fastsim.errors import WorkloadError, first_line
 from fastsim.files.documents import unreadable
 from fastsim.files.memory import check_memory
+from fastsim.workload.tables import listed
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -103,9 +104,14 @@ def table(path: Path) -> "pa.Table":
             import pyarrow.parquet as pq
 
             found = pq.read_table(path.absolute())
+        names = found.column_names
+    except UnicodeDecodeError:
+        raise WorkloadError(f"{path}: not a text file in UTF-8") from None
     except (pa.ArrowException, OSError) as problem:
         reason = first_line(problem).rstrip(".")
         raise WorkloadError(f"{path}: cannot be read as {suffix_of(path)[1:]} ({reason})") from None
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise WorkloadError(f"{path}: column {twice} is there {names.count(twice)} times; keep one")
     if not found.num_rows:
-        raise WorkloadError(f"{path}: no requests, only a header ({', '.join(found.column_names[:12])})")
+        raise WorkloadError(f"{path}: no requests, only a header ({listed(names)})")
     return found

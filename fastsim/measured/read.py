@@ -43,6 +43,12 @@ def read(path: str | Path, rate: float | None = None, users: int | None = None) 
         return guidellm.read(document, str(file)).run(forced)
     if isinstance(document, dict) and bench_results.holds(document):
         return bench_results.read(document, str(file)).run(forced)
+    if (
+        document
+        and isinstance(document, list)
+        and all(isinstance(one, dict) and bench_results.holds(one) for one in document)
+    ):
+        raise WorkloadError(f"{file}: {len(document):,} results of a benchmark; write each into a file of its own")
     raise _unknown(file, document)
 
 

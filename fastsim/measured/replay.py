@@ -1,6 +1,6 @@
 """Replays a measured run: the same requests, sent as they were, on a deployment as it is described."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -13,7 +13,9 @@ from fastsim.result.result import Result
 from fastsim.simulation.run import Progress, simulate
 
 
-def validate(measured: Measured, deployment: Deployment, progress: Progress | None = None) -> Validation:
+def validate(
+    measured: Measured, deployment: Deployment, said: Sequence[str] = (), progress: Progress | None = None
+) -> Validation:
     """Predict a measured run, and compare the prediction with what was measured.
 
     Parameters
@@ -22,6 +24,8 @@ def validate(measured: Measured, deployment: Deployment, progress: Progress | No
         The run, as ``fastsim.measured.read.read`` reads it.
     deployment : Deployment
         What served it.
+    said : sequence of str
+        What a user must know of the deployment, which the notes of the answer repeat. By default nothing.
     progress : callable, optional
         Called with the share of the tokens that are simulated, from 0 to 1.
 
@@ -51,6 +55,7 @@ def validate(measured: Measured, deployment: Deployment, progress: Progress | No
         _throughput(measured, result),
         _over_time(measured, result),
         {name: one for name, one in by_request.items() if one is not None},
+        tuple(said),
     )
 
 

@@ -14,6 +14,7 @@ from fastsim.result.result import Result
 # The figures that are judged: means, and rates.
 JUDGED = {"ttft": "TTFT mean", "tpot": "TPOT mean", "e2e": "E2E mean"}
 RATES = {"output_tokens_per_s": "output throughput", "requests_per_s": "request throughput"}
+UNITS = {"output_tokens_per_s": "tokens/s", "requests_per_s": "requests/s"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +30,7 @@ class Validation:
     throughput : output tokens and requests per second.
     over_time : requests that are running, waiting and in flight.
     by_request : how far each latency is from the measured one, request by request.
+    said : what a user must know of the deployment, one sentence each.
     """
 
     measured: Measured
@@ -37,6 +39,7 @@ class Validation:
     throughput: Mapping[str, Pair]
     over_time: Mapping[str, Counts]
     by_request: Mapping[str, Likeness]
+    said: tuple[str, ...] = ()
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -45,9 +48,10 @@ class Validation:
         left_out = f"{failed:,} requests that failed are" if failed > 1 else "1 request that failed is"
         lacking = [JUDGED[name].partition(" ")[0] for name in JUDGED if name not in self.latency]
         return (
+            *self.said,
             *((f"{left_out} left out",) if failed else ()),
             *self.measured.notes,
-            *((f"{' and '.join(lacking)} {'are' if len(lacking) > 1 else 'is'} not in the file",) if lacking else ()),
+            *((f"{' and '.join(lacking)} {'are' if len(lacking) > 1 else 'is'} not measured",) if lacking else ()),
             *self.result.summary["warnings"],
         )
 

@@ -226,6 +226,55 @@ GUIDELLM: dict[str, Any] = {
 }
 
 
+MEASURED: dict[str, list[Any]] = {
+    "arrived_at": [0.0, 0.5, 1.0],
+    "num_prompt_tokens": [50, 60, 70],
+    "num_output_tokens": [3, 1, 2],
+    "scheduled_at": [0.1, 0.6, 1.1],
+    "ttft": [0.2, 0.3, 0.2],
+    "e2e": [0.4, 0.3, 0.3],
+}
+BENCH: dict[str, Any] = {
+    "duration": 2.5,
+    "request_rate": "inf",
+    "burstiness": 1.0,
+    "max_concurrency": 2,
+    "request_throughput": 1.5,
+    "input_lens": [50, 60, 70],
+    "output_lens": [3, 1, 2],
+    "ttfts": [0.2, 0.3, 0.2],
+    "itls": [[0.1, 0.1], [], [0.1]],
+    "start_times": [7.5, 8.0, 8.5],
+    "errors": ["", "", "late"],
+}
+REPORT: dict[str, Any] = {
+    "benchmarks": [
+        {
+            "config": {"strategy": {"type_": "concurrent", "streams": 2}},
+            "requests": {
+                "successful": [
+                    {
+                        "request_id": "x",
+                        "request_start_time": 7.5,
+                        "request_latency": 0.4,
+                        "time_to_first_token_ms": 200.0,
+                        "prompt_tokens": 50,
+                        "output_tokens": 3,
+                    },
+                    {
+                        "request_id": "y",
+                        "info": {"timings": {"request_start": 8.0, "first_token_iteration": 8.2, "request_end": 8.5}},
+                        "input_metrics": {"total_tokens": 60},
+                        "output_metrics": {"total_tokens": 2},
+                    },
+                ],
+                "errored": [{"request_id": "z"}],
+            },
+        }
+    ]
+}
+
+
 def _changed_or_damaged(random: Random, document: dict[str, Any], write: Callable[[Any], bytes]) -> bytes:
     content = write(changed(random, document))
     return damaged(random, content) if random.random() < 0.2 else content
@@ -321,6 +370,23 @@ def published(random: Random, folder: Path) -> list[str]:
             ["trace", "convert", str(file), str(folder / f"out.{random.choice(('csv', 'jsonl', 'parquet'))}"), *unit],
         )
     )
+
+
+def measured(random: Random, folder: Path) -> list[str]:
+    """A measured run: the result of a benchmark, a report, or a table."""
+    kind = random.choice(("json", "csv", "parquet"))
+    file = folder / f"m.{kind}"
+    if kind == "json":
+        file.write_bytes(_changed_or_damaged(random, random.choice((BENCH, REPORT)), as_json))
+    elif kind == "csv":
+        rows = [",".join(MEASURED), *(",".join(map(str, row)) for row in zip(*MEASURED.values(), strict=True))]
+        file.write_bytes(damaged(random, "\n".join(rows).encode()))
+    else:
+        pq.write_table(pa.table(MEASURED), file)
+        _change_parquet(random, file)
+    (folder / "deployment.yaml").write_bytes(as_yaml(DEPLOYMENT))
+    more = random.choice(([], ["--json"], ["--users", "2"], ["--rate", "3"], ["--out", str(folder / "out")]))
+    return ["validate", str(file), *more]
 
 
 def workload(random: Random, folder: Path) -> list[str]:
@@ -523,6 +589,7 @@ SUBJECTS: tuple[Callable[[Random, Path], list[str]], ...] = (
     device,
     table,
     published,
+    measured,
     workload,
     space,
     objective,

@@ -24,6 +24,7 @@ from fastsim.measured.read import read
 from fastsim.measured.replay import validate
 from fastsim.measured.statistics import Pair, likeness
 from fastsim.measured.tolerance import parse
+from fastsim.report.validation import render
 from fastsim.result.result import Result
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,6 +104,7 @@ def test_what_was_simulated_is_predicted_without_an_error(
         one = found.by_request[metric]
         assert one.correlation == pytest.approx(1) and one.mean_absolute_error < 1e-7
     if name == "users without times":
+        assert "nothing to show over time" in render(found)
         assert not found.throughput and not found.over_time
         return
     if name != "own rates":
@@ -241,6 +243,21 @@ def test_a_command_is_a_deployment(results: Mapping[str, Result], tmp_path: Path
     assert config["model"] == "meta-llama/Llama-3.1-8B" and config["scheduler"]["max_num_seqs"] == 64
 
 
+def test_a_result_is_replayed_on_its_own_deployment(
+    results: Mapping[str, Result], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["validate", str(saved(results[OPEN], tmp_path)), "--within", "0.0001%"]) == 0
+    assert "within 0.0001 %" in capsys.readouterr().out
+
+
+def test_a_file_without_first_tokens_says_so(results: Mapping[str, Result], tmp_path: Path) -> None:
+    found = validate(read(own(results[OPEN], tmp_path / "r.csv", ("e2e",))), DEPLOYMENT)
+    assert list(found.latency) == list(found.by_request) == ["e2e"]
+    assert "TTFT and TPOT are not measured" in found.notes
+    assert list(found.means()) == ["E2E mean", "output throughput", "request throughput"]
+    assert "predicted E2E" in render(found)
+
+
 def text(content: Any) -> bytes:
     return content if isinstance(content, bytes) else json.dumps(content).encode()
 
@@ -287,6 +304,9 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("a.csv", f"{HEAD},ttft,e2e\n0,5,5,x,1\n".encode(), "data row 1: ttft: 'x' is not a number"),
     ("a.csv", f"{HEAD},ttft,e2e\n0,5,5,2,1\n".encode(), "TTFT 2 s is more than E2E 1 s"),
     ("a.csv", f"{HEAD},ttft,e2e\n0,5,5,,\n".encode(), "has no measured times"),
+    ("a.csv", f"{HEAD},ttft,ttft\n0,5,5,1,1\n".encode(), "column ttft is there 2 times; keep one"),
+    ("a.csv", b"\xff\xfea,b\n1,2\n", "not a text file in UTF-8"),
+    ("a.jsonl", text(GOOD) + b"\n" + text(GOOD), "2 results of a benchmark; write each into a file of its own"),
     ("a.csv", b"a,b\n1,2\n", "columns 'a', 'b' are of no known layout"),
     ("a.parquet", b"PAR1", "cannot be read as parquet"),
 ]

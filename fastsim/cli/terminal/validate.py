@@ -8,28 +8,24 @@ from fastsim.cli.terminal.console import MISSING, note, number, print_json, seco
 from fastsim.cli.terminal.result import subject
 from fastsim.errors import FastsimError
 from fastsim.measured.statistics import STATISTICS, Pair
-from fastsim.measured.validation import RATES, Validation
+from fastsim.measured.validation import RATES, UNITS, Validation
 from fastsim.report.words import signed, statistic, title
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-UNITS = {"output_tokens_per_s": "tokens/s", "requests_per_s": "requests/s"}
 
-
-def validation(
-    found: Validation, limit: float | None, missed: Sequence[str], notes: Sequence[str], out: Path | None, json: bool
-) -> None:
+def validation(found: Validation, limit: float | None, missed: Sequence[str], out: Path | None, json: bool) -> None:
     """Print a validation as text or as JSON; what it lacks goes to standard error.
 
-    ``notes`` are those of the deployment. Raises FastsimError, which ends the command with 1, where figures are
-    ``missed``: further off than ``limit``, a share.
+    Raises FastsimError, which ends the command with 1, where figures are ``missed``: further off than ``limit``, a
+    share.
     """
     if json:
         judged = {} if limit is None else {"within": {"limit": limit, "met": not missed, "missed": list(missed)}}
         print_json(found.as_dict() | judged)
     else:
-        for text in (*notes, *found.notes):
+        for text in found.notes:
             note(text)
         console = stdout()
         console.print(subject(found.result))
