@@ -26,20 +26,9 @@ def read(table: "pa.Table", path: Path, forced: Sending | None) -> Measured:
     The workload is read as every file of requests is, sessions, hashes of blocks and priorities included.
     """
     place = str(path)
-    with_output = numbers(table, "num_output_tokens", place) != 0
     arrived_at, outputs = (numbers(table, name, place) for name in ("arrived_at", "num_output_tokens"))
-
-    def since(name: str) -> Floats:
-        return numbers(table, name, place) - arrived_at if name in table.column_names else np.full(len(outputs), np.nan)
-
-    def given(name: str) -> Floats:
-        return numbers(table, name, place) if name in table.column_names else np.full(len(outputs), np.nan)
-
-    ttft = np.where(np.isnan(given("ttft")), since("first_token_at"), given("ttft"))
-    e2e = np.where(np.isnan(given("e2e")), since("finished_at"), given("e2e"))
-    e2e = np.where(np.isnan(e2e), ttft + given("tpot") * (outputs - 1), e2e)
-    if np.isnan(ttft).all() and np.isnan(e2e).all():
-        raise WorkloadError(f"{place}: has no measured times; give columns {TIMES}, in seconds")
+    ttft, e2e = _latencies(table, place, arrived_at, outputs)
+    with_output = outputs != 0
     workload = workload_files.requests(place)
     if workload.num_requests != np.count_nonzero(with_output):
         raise WorkloadError(f"{place}: num_output_tokens: some are no numbers; give every request a number (e.g. 128)")
@@ -53,7 +42,7 @@ def read(table: "pa.Table", path: Path, forced: Sending | None) -> Measured:
     if forced is not None:
         lengths = Lengths(place, workload.num_prompt_tokens, workload.num_output_tokens, workload.block_hashes)
         workload, notes = sent(lengths, None, Sending(), forced)
-    scheduled_at = given("scheduled_at")[kept]
+    scheduled_at = _given(table, "scheduled_at", place)[kept]
     return Measured(
         place,
         OWN.name,
@@ -65,6 +54,25 @@ def read(table: "pa.Table", path: Path, forced: Sending | None) -> Measured:
         failed=len(known) - len(kept),
         notes=tuple(notes),
     )
+
+
+def _latencies(table: "pa.Table", place: str, arrived_at: Floats, outputs: Floats) -> tuple[Floats, Floats]:
+    """TTFT and E2E, float64[n] each, s, by whichever columns tell them; NaN where none does."""
+    ttft, e2e, tpot = (_given(table, name, place) for name in ("ttft", "e2e", "tpot"))
+    first, last = (_given(table, name, place) - arrived_at for name in ("first_token_at", "finished_at"))
+    ttft = np.where(np.isnan(ttft), first, ttft)
+    e2e = np.where(np.isnan(e2e), last, e2e)
+    if "tpot" in table.column_names:
+        decode = np.where(outputs == 1, 0.0, tpot * (outputs - 1))
+        e2e = np.where(np.isnan(e2e), ttft + decode, e2e)
+    if np.isnan(ttft).all() and np.isnan(e2e).all():
+        raise WorkloadError(f"{place}: has no measured times; give columns {TIMES}, in seconds")
+    return ttft, e2e
+
+
+def _given(table: "pa.Table", name: str, place: str) -> Floats:
+    """A column as below; all NaN where the table has none of that name."""
+    return numbers(table, name, place) if name in table.column_names else np.full(table.num_rows, np.nan)
 
 
 def numbers(table: "pa.Table", name: str, place: str) -> Floats:

@@ -39,7 +39,7 @@ def render(validation: Validation, limit: float | None = None) -> str:
             Section(
                 "All figures",
                 [_latencies(validation), *_rates(validation)],
-                "An error is predicted over measured, less 1.",
+                "An error is the predicted figure divided by the measured one, minus 1.",
             ),
             Section("Request by request", [scatters(sides, known), _by_request(validation)], "A point per request."),
             Section("Latency", [distributions(sides, known)], "The share of requests at or below each latency."),
@@ -60,7 +60,7 @@ def _answers(validation: Validation, limit: float | None) -> Section:
         shown = words.get(name, seconds)
         note = f"measured {shown(pair.measured)}, predicted {shown(pair.predicted)}"
         cards.append(Card(name[:1].upper() + name[1:], signed(pair.error), note, tone, raw=pair.error))
-    lead = "" if limit is None else f"Green: at most {100 * limit:.4g} % from what was measured."
+    lead = "" if limit is None else f"Green figures are at most {100 * limit:.4g} % from what was measured."
     return Section("Errors", [Cards(cards), *(Text(note, "note") for note in validation.notes)], lead)
 
 
@@ -83,7 +83,9 @@ def _rates(validation: Validation) -> list[Table]:
         means = Pair(float(counts.measured.mean()), float(counts.predicted.mean()))
         apart = counts.mean_absolute_difference
         rows.append([*_row(f"Requests {COUNTED[name].lower()}", means, number)[:-1], Cell(number(apart), apart)])
-    caption = "Of requests, means over the run: the absolute error too." if validation.over_time else ""
+    caption = (
+        "Numbers of requests are means over the run, and so are their absolute errors." if validation.over_time else ""
+    )
     return [Table(["", *NAMES, "error", "absolute error"], rows, caption)] if rows else []
 
 
