@@ -10,11 +10,12 @@ from fastsim.catalog import load
 from fastsim.catalog.hardware import Device, Node
 from fastsim.catalog.model import Model
 from fastsim.catalog.quantization import Quantization
-from fastsim.deployment import parallelism, stages
+from fastsim.deployment import engine_times, parallelism, stages
 from fastsim.deployment.check import check, precision_notes, predictor_notes, warnings
 from fastsim.deployment.check_router import check_router, filled, router_notes
 from fastsim.deployment.check_scheduler import check_scheduler, scheduler_notes
 from fastsim.deployment.description import AllToAll, Deployment, Dtype, KvCacheDtype
+from fastsim.deployment.engine_times import HostTimes
 from fastsim.deployment.memory import plan as plan_module
 from fastsim.deployment.memory.loaded import padding_of
 from fastsim.deployment.memory.reserve import UP_TO_0_16
@@ -110,6 +111,14 @@ class Resolved:
             imbalance=self.moe_imbalance,
             layers=layers,
         )
+
+    @property
+    def host_times(self) -> HostTimes:
+        """Host time of a step: that of the engine's release, with or without asynchronous scheduling."""
+        engine = self.deployment.engine
+        if engine is None:
+            return engine_times.OF_POLICIES
+        return engine_times.of(engine).host(self.scheduler.async_scheduling)
 
     @property
     def gpus_per_replica(self) -> int:

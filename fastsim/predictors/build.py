@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastsim.deployment import engine_times
 from fastsim.errors import CatalogError
 from fastsim.predictors import affine
 from fastsim.predictors.built import Built
@@ -84,6 +85,7 @@ def operator_times(resolved: "Resolved") -> "tuple[OperatorTimes, dict[str, Any]
     return estimate(resolved, sources, reach_of(resolved)), {
         "system": sources.system,
         **_about(sources, _cards(sources)),
+        **_host(resolved),
     }
 
 
@@ -204,7 +206,18 @@ def _measurements(resolved: "Resolved") -> tuple[Any, dict[str, Any]]:
         return digest, {"measurements": digest}
     sources = sources_of(resolved)
     cards = _cards(sources)
-    return cards, {"system": sources.system, **_about(sources, cards)}
+    host = _host(resolved)
+    return {**cards, **host}, {"system": sources.system, **_about(sources, cards), **host}
+
+
+def _host(resolved: "Resolved") -> dict[str, Any]:
+    """The host time that a step takes, and where it comes from, as provenance says it; Vidur's composition has none."""
+    if resolved.predictor.compose == "vidur":
+        return {}
+    engine = resolved.deployment.engine
+    known = engine_times.of(engine) if engine else None
+    about = {"source": known.source, "fitted_on": list(known.fitted_on)} if known else {}
+    return {"host": {**asdict(resolved.host_times), **about}}
 
 
 def sources_of(resolved: "Resolved") -> "Sources":

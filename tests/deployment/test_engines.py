@@ -210,6 +210,9 @@ def test_the_catalog_says_what_differs() -> None:
     listed = json.loads(CliRunner().invoke(cli, ["catalog", "engines", "--json"]).output)
     assert [row["name"] for row in listed] == [*RELEASES, "sglang-0.5.10", "sglang-0.5.23"]
     rules = {row["name"]: row["rules"] for row in listed}
+    hosts = {row["name"]: row["host"] for row in listed}
+    assert hosts["vllm-0.12"] == "1 ms a step + 0.04 ms a request" and hosts["vllm-0.15"] == "0.02 ms a request"
+    assert all(row["times"]["source"] and row["times"]["front_end_ms"] > 0 for row in listed)
     assert rules["vllm-0.19"] == "certified" and rules["vllm-0.20"] == "of vllm-0.19"
     differs = {row["name"]: row["differs"].split("; ") for row in listed}
     assert differs["vllm-0.19"] == [

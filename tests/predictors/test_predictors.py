@@ -105,6 +105,26 @@ def test_terms_of_a_stage() -> None:
     assert one.decode_ms[64, 8192 // one.kv_step] >= moved / 3.35e9
 
 
+def test_host_time_is_that_of_the_engine_and_of_how_it_schedules() -> None:
+    batches = np.array([0, 1, 50])
+    policy = {"scheduler.policy": "vllm", "engine": "null"}
+    for settings, expected in (
+        (policy, [0, 0.02, 1.0]),
+        ({"engine": "vllm-0.12"}, [0, 1.04, 3.0]),
+        ({"engine": "vllm-0.12", "scheduler.async_scheduling": "true"}, [0, 0.02, 1.0]),
+        ({"engine": "vllm-0.33"}, [0, 0.02, 1.0]),
+        ({"engine": "vllm-0.33", "scheduler.async_scheduling": "false"}, [0, 1.04, 3.0]),
+        ({"engine": "sglang-0.5.23"}, [0, 0.02, 1.0]),
+        ({"engine": "sglang-0.5.23", "scheduler.disable_overlap_schedule": "true"}, [0, 1.04, 3.0]),
+    ):
+        given = {"scheduler.policy": "null", "scheduler.max_num_seqs": "null", **settings}
+        built = build_cost(resolved(*(f"{name}={value}" for name, value in given.items())))
+        np.testing.assert_allclose(built.cost.fastsim.host_ms[batches], expected, atol=1e-12)
+        known = built.provenance["host"]
+        assert known["host_ms_per_step"] == pytest.approx(expected[1] - known["host_ms_per_sequence"])
+        assert ("source" in known) == (settings is not policy)
+
+
 def test_chunks_of_a_prompt_add_up_but_for_their_launches() -> None:
     tables = ours()
     step = 1024 // tables.chunk_step

@@ -130,6 +130,8 @@ def test_deployments_with_equal_keys_have_equal_tables() -> None:
         assert first.provenance == second.provenance
     orca = [resolve(deployment(scheduler__policy="orca", scheduler__num_blocks=blocks)) for blocks in (600, 1200)]
     assert many.tables_key(orca[0]) != many.tables_key(orca[1])
+    synchronous = resolve(deployment(scheduler__async_scheduling="false"))
+    assert many.tables_key(synchronous) != many.tables_key(resolve(deployment()))  # host time is another
 
 
 def test_larger_jobs_come_first() -> None:

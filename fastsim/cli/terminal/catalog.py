@@ -9,6 +9,7 @@ from fastsim.catalog.hardware import Device
 from fastsim.catalog.load import checkpoints, load_device, load_model, load_node, names
 from fastsim.cli.terminal.console import MISSING, print_json, stdout, table
 from fastsim.cli.terminal.model import shapes
+from fastsim.deployment import engine_times
 from fastsim.deployment.engine_words import differences
 from fastsim.deployment.engines import RELEASES, Release
 from fastsim.deployment.schedulers import POLICIES
@@ -65,7 +66,7 @@ SHOWN = {
         "quantization",
     ),
     "devices": ("name", "memory_gib", "bandwidth_gb_s", "tflops", "price_per_hour", "times"),
-    "engines": ("name", "rules", "differs"),
+    "engines": ("name", "rules", "host", "differs"),
     "metrics": ("name", "unit", "kind", "meaning"),
     "nodes": ("name", "device", "num_devices", "link_gb_s", "network_gb_s", "pairwise"),
     "predictors": ("name", "precision", "rows", "error_near", "error_far", "in_interval", "measured_in"),
@@ -89,12 +90,30 @@ def show(kind: str, as_json: bool) -> None:
 def _engine(release: Release) -> dict[str, Any]:
     """The fields of a release, whose rules it takes, and what it does otherwise than another."""
     rules = "certified" if release.certified else f"of {release.certified_as}"
-    return {**asdict(release), "rules": rules, "differs": "; ".join(differences(release))}
+    return {
+        **asdict(release),
+        "rules": rules,
+        "differs": "; ".join(differences(release)),
+        **_times_of(release.name, release.async_default),
+    }
 
 
 def _sglang(release: sglang_releases.Release) -> dict[str, Any]:
     """The same of a release of SGLang, each of which has been recorded itself."""
-    return {**asdict(release), "rules": "certified", "differs": "; ".join(sglang_words.differences(release))}
+    words = "; ".join(sglang_words.differences(release))
+    return {**asdict(release), "rules": "certified", "differs": words, **_times_of(release.name, True)}
+
+
+def _times_of(release: str, is_async: bool) -> dict[str, Any]:
+    """What a release takes beside its GPUs, and in words its host time; ``is_async``: as it schedules by default."""
+    times = engine_times.of(release)
+    return {"times": asdict(times), "host": _host(times.host(is_async))}
+
+
+def _host(times: engine_times.HostTimes) -> str:
+    """The host time of a step in words."""
+    per_step = f"{times.host_ms_per_step:g} ms a step + " if times.host_ms_per_step else ""
+    return f"{per_step}{times.host_ms_per_sequence:g} ms a request"
 
 
 def _quantised(name: str) -> dict[str, Any]:

@@ -1,13 +1,14 @@
 """Operator times of a model from forests, and from bytes and bandwidth where nothing was measured.
 
 The terms and coefficients are those that agreed with measured serving runs of models outside their fit (see README
-of data/predictors): small kernels move their bytes at a share of the DRAM bandwidth and cost a launch each; each
-sequence costs 0.02 ms of host time per iteration that the GPU does not hide; a chunk after a prefix takes its share
+of data/predictors): small kernels move their bytes at a share of the DRAM bandwidth and cost a launch each; the host
+time that the GPU does not hide is that of the engine's release (data/engines); a chunk after a prefix takes its share
 of the attention of the whole prompt.
 """
 
 import numpy as np
 
+from fastsim.deployment.engine_times import HostTimes
 from fastsim.deployment.operators.kinds import Attention
 from fastsim.deployment.resolved import Resolved
 from fastsim.predictors.capture import SIZES, largest_captured, padded
@@ -19,7 +20,6 @@ from .reach import Reach
 from .shapes import gemm_rows
 from .times import Floats, OperatorTimes, monotone
 
-HOST_MS = 0.02  # per sequence and iteration
 GQA_OVERHEAD = 0.1  # added to attention of several sequences, in Vidur's composition only
 TINY_MS = 1e-6  # replaces 0 where a logarithm is taken
 
@@ -149,9 +149,15 @@ def estimate(resolved: Resolved, sources: Sources, reach: Reach) -> OperatorTime
         prefill_overhead=overhead,
         first=sources.small_ms(ops.embedding, count[:3]),
         last=last,
-        host=HOST_MS * sequences.astype(np.float64),
+        host=_host(resolved.host_times, sequences),
         parts=parts,
     )
+
+
+def _host(times: HostTimes, sequences: np.ndarray) -> Floats:
+    """Host time of steps of ``sequences`` (int[n]) requests, float64[n], ms; a step without requests takes none."""
+    ms = times.host_ms_per_step + times.host_ms_per_sequence * sequences.astype(np.float64)
+    return np.where(sequences > 0, ms, 0.0)
 
 
 def _spread(ms: Floats, count: int, num_layers: int) -> Floats:
