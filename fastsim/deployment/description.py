@@ -53,6 +53,10 @@ class Deployment(Group):
     engine : str, optional
         A release of vLLM or SGLang, such as ``"vllm-0.19"`` or ``"sglang-0.5.23"`` (``fastsim catalog engines``), whose
         rules and defaults hold. By default vllm-0.33, or none where the scheduler has a policy other than vllm_v1.
+    front_end_ms : float, optional
+        Time from when a client sends a request until the scheduler sees it, ms: HTTP server and tokenisation. 0 is an
+        engine in the client's own process. By default that of the engine's release, and 0 without an engine or with
+        operator times of your own or Vidur's.
     dtype : str
         Type of activations, and of weights that are not quantised: ``"bfloat16"`` (default) or ``"float16"``.
     quantization : str, optional
@@ -116,6 +120,14 @@ class Deployment(Group):
         "neither vllm_v1 nor sglang",
         "vllm-0.19",
         default=None,
+    )
+    front_end_ms: float | None = setting(
+        "from a client to the scheduler, ms; 0: in the client's process; null: as the engine",
+        "a number from 0 up to 60000",
+        6.0,
+        default=None,
+        ge=0,
+        le=60_000,
     )
     dtype: Dtype = setting(
         "type of activations, and of weights that are not quantised", "a type", "bfloat16", default="bfloat16"

@@ -58,6 +58,17 @@ def of(release: str) -> EngineTimes:
     return next(times for (of, first, last), times in _records() if of == kind and first <= version <= last)
 
 
+def front_end_ms(engine: str | None, source: str, compose: str) -> float:
+    """The front end of a deployment that names none, ms.
+
+    Only an engine whose operator times come from fastsim's data has one: affine times, a user's own tables and Vidur's
+    formulas are those of a scheduler alone.
+    """
+    if engine is None or compose == "vidur" or source.partition(":")[0] in ("affine", "tables", "vidur"):
+        return 0.0
+    return of(engine).front_end_ms
+
+
 def _version(release: str) -> tuple[str, tuple[int, ...]]:
     kind, _, number = release.partition("-")
     return kind, tuple(map(int, number.split(".")))

@@ -121,6 +121,11 @@ class Resolved:
         return engine_times.of(engine).host(self.scheduler.async_scheduling)
 
     @property
+    def front_end_s(self) -> float:
+        """Time from when a client sends a request until the scheduler sees it, s."""
+        return (self.deployment.front_end_ms or 0.0) / 1e3
+
+    @property
     def gpus_per_replica(self) -> int:
         """GPUs of one replica."""
         return self.tensor_parallel_size * self.pipeline_parallel_size
@@ -138,11 +143,11 @@ def resolve(deployment: Deployment) -> Resolved:
     module; another one is that of every module. ``kv_cache_dtype`` is the one for which the checkpoint is calibrated,
     ``node`` the first node of the catalog that holds the device, ``max_model_len`` the number of tokens that the model
     was trained for. The ``engine`` is vllm-0.33 unless the scheduler has a policy other than vllm_v1, and has defaults
-    of its own, by release and GPU (``fastsim catalog engines``). Of the other policies ``max_num_seqs`` is 128,
-    ``watermark`` 0.01, ``block_size`` 16 tokens (1 for lightllm), ``chunk_size`` 512 tokens, ``max_waiting_iters`` 10,
-    and ``max_num_batched_tokens`` the larger of 4096 and ``max_model_len``, so that every prompt can be scheduled, as
-    in vLLM v0. ``num_blocks`` is the number of KV blocks that fit in the memory of a replica. Names take the spelling
-    of the catalog, and relative paths become absolute.
+    of its own, by release and GPU (``fastsim catalog engines``), ``front_end_ms`` among them. Of the other policies
+    ``max_num_seqs`` is 128, ``watermark`` 0.01, ``block_size`` 16 tokens (1 for lightllm), ``chunk_size`` 512 tokens,
+    ``max_waiting_iters`` 10, and ``max_num_batched_tokens`` the larger of 4096 and ``max_model_len``, so that every
+    prompt can be scheduled, as in vLLM v0. ``num_blocks`` is the number of KV blocks that fit in the memory of a
+    replica. Names take the spelling of the catalog, and relative paths become absolute.
 
     Parameters
     ----------
@@ -192,6 +197,7 @@ def resolve(deployment: Deployment) -> Resolved:
         "device": device.name if device.name in load.names("devices") else _absolute_file(given.device),
         "node": node.name,
         "engine": _engine(settings),
+        "front_end_ms": _front_end_ms(given, settings),
         "max_model_len": length,
         "scheduler": given.scheduler.model_copy(update=described(settings, memory.num_blocks)),
         "router": given.router.model_copy(update=filled(given.router) | {"policy": absolute(given.router.policy)}),
@@ -283,6 +289,12 @@ def _engine(scheduler: Settings) -> str | None:
     if scheduler.sglang is not None:
         return scheduler.sglang.release.name
     return None if scheduler.release is None else scheduler.release.name
+
+
+def _front_end_ms(given: Deployment, scheduler: Settings) -> float:
+    if given.front_end_ms is not None:
+        return given.front_end_ms
+    return engine_times.front_end_ms(_engine(scheduler), given.predictor.source, given.predictor.compose)
 
 
 def _blocks_given(given: Deployment, scheduler: Settings) -> int | None:

@@ -11,6 +11,7 @@ from fastsim.errors import InputError
 from fastsim.report.thin import Curve, Floats, Level, Spread, curve, edges, level, rate, spread
 from fastsim.result.columns import BREAKDOWN
 from fastsim.result.metrics.definitions import LATENCIES, flatten
+from fastsim.result.metrics.occupancy import queued_at
 from fastsim.result.metrics.window import inside
 from fastsim.result.result import Result
 
@@ -143,8 +144,9 @@ def _detail(result: Result) -> Detail:
     finished = result.column("finished_at")
     last = max(arrived.max(), np.nanmax(finished)) if np.isfinite(finished).any() else arrived.max()
     at, kept = edges(float(arrived[0]), float(last)), _kept(result)
+    queued = queued_at(result.columns())
     return Detail(
-        queue=level(arrived, scheduled, at),
+        queue=level(queued, scheduled, at),
         running=level(scheduled, finished, at),
         arrivals=rate(arrived, at),
         completions=rate(finished, at),
@@ -158,8 +160,9 @@ def _detail(result: Result) -> Detail:
 
 def _parts(result: Result, kept: Any) -> dict[str, Floats]:
     """The parts of the end-to-end time, s; three parts for an older result, which has no breakdown."""
-    if BREAKDOWN[0].name in result.requests.column_names:
-        return {column.name: result.column(column.name)[kept] for column in BREAKDOWN}
+    names = [column.name for column in BREAKDOWN if column.name in result.requests.column_names]
+    if names:
+        return {name: result.column(name)[kept] for name in names}
     delay, ttft, e2e = (result.column(name)[kept] for name in ("scheduling_delay", "ttft", "e2e"))
     return dict(zip(OLD_PARTS, (delay, ttft - delay, e2e - ttft), strict=True))
 
@@ -167,7 +170,9 @@ def _parts(result: Result, kept: Any) -> dict[str, Floats]:
 def _first_parts(result: Result, kept: Any) -> dict[str, Floats]:
     """The parts of the time to the first token, s."""
     delay, ttft = result.column("scheduling_delay")[kept], result.column("ttft")[kept]
-    return {"queue_wait": delay, "first batch to first token": ttft - delay}
+    has_front_end = "front_end" in result.requests.column_names
+    front_end = {"front_end": result.column("front_end")[kept]} if has_front_end else {}
+    return {**front_end, "queue_wait": delay, "first batch to first token": ttft - delay - sum(front_end.values())}
 
 
 def _groups(values: Floats, parts: dict[str, Floats]) -> list[Group]:

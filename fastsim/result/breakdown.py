@@ -1,4 +1,4 @@
-"""The breakdown of each request's end-to-end time into ten parts that add up to it."""
+"""The breakdown of each request's end-to-end time into eleven parts that add up to it."""
 
 import numpy as np
 
@@ -7,11 +7,13 @@ from fastsim.kernels.accounts import breakdown as accounts
 from fastsim.kernels.state import Requests
 
 
-def breakdown_columns(requests: Requests, num_stages: int) -> dict[str, Floats]:
+def breakdown_columns(requests: Requests, num_stages: int, front_end: float = 0.0) -> dict[str, Floats]:
     """Return the columns of columns.BREAKDOWN, float64[n] in seconds, by name; none if the simulation kept no detail.
 
     Computing is what waits, host time and preemption leave of the time up to the first token, and of the time after
     it. ``num_stages`` is the number of pipeline stages: with several, waits between batches are pipeline bubbles.
+    ``front_end``, s, is how long requests take from their clients to a scheduler, which they reach at
+    ``requests.arrived_at``.
     """
     times = requests.parts
     if not times.size:
@@ -26,6 +28,7 @@ def breakdown_columns(requests: Requests, num_stages: int) -> dict[str, Floats]:
     zeros = np.zeros(len(times))
     pipelined = num_stages > 1
     return {
+        "front_end": np.full(len(times), front_end),
         "routing_wait": zeros,
         "queue_wait": requests.scheduled_at - requests.arrived_at,
         "launch_wait": times[:, accounts.LAUNCH_WAIT].copy(),

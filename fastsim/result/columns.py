@@ -15,13 +15,13 @@ class Column(NamedTuple):
 REQUESTS = (
     Column("request_id", "int64", "", "position in the workload, from 0"),
     Column("replica_id", "int32", "", "replica that served it, from 0"),
-    Column("arrived_at", "float64", "s", "arrival at the router"),
+    Column("arrived_at", "float64", "s", "when its client sends it"),
     Column("scheduled_at", "float64", "s", "first put into a batch"),
     Column("first_token_at", "float64", "s", "end of the prefill, with the first output token"),
     Column("finished_at", "float64", "s", "last output token"),
     Column("num_prompt_tokens", "int32", "tokens", "length of the prompt"),
     Column("num_output_tokens", "int32", "tokens", "tokens generated"),
-    Column("scheduling_delay", "float64", "s", "scheduled_at - arrived_at"),
+    Column("scheduling_delay", "float64", "s", "scheduled_at - arrived_at, without the front end"),
     Column("ttft", "float64", "s", "time to first token: first_token_at - arrived_at"),
     Column("tpot", "float64", "s", "time per output token after the first; NaN when there is only one"),
     Column("e2e", "float64", "s", "end to end: finished_at - arrived_at"),
@@ -47,8 +47,9 @@ WORKLOAD = (
 # The parts of e2e, in the order of a request's life; they add up to it. Host time and the time lost to preemption are
 # parts of their own, which the other parts do not include.
 BREAKDOWN = (
+    Column("front_end", "float64", "s", "from its client to the scheduler: HTTP server and tokenisation"),
     Column("routing_wait", "float64", "s", "time at the router: 0, as routers choose at once"),
-    Column("queue_wait", "float64", "s", "arrival until it is first put into a batch"),
+    Column("queue_wait", "float64", "s", "arrival at the scheduler until it is first put into a batch"),
     Column(
         "launch_wait",
         "float64",

@@ -27,7 +27,7 @@ class Outcome(NamedTuple):
 def release(requests: Requests, arrived_at: NDArray[np.float64]) -> Requests:
     """Return the requests without the columns that only a running simulation needs, to save memory.
 
-    ``arrived_at``: float64[n], s, the workload's own times, to which no kernel has made a change.
+    ``arrived_at``: float64[n], s, when they reach a scheduler; without a front end the workload's own times.
     """
     empty = np.empty(0, np.int32)
     return requests._replace(arrived_at=arrived_at, prefill=empty, blocks=empty, next=empty)
@@ -48,9 +48,11 @@ def with_workload(columns: dict[str, NDArray[Any]], workload: Workload) -> dict[
 
 def request_columns(
     requests: Requests,
+    arrived_at: NDArray[np.float64],
     cached: NDArray[np.int32],
     num_prompt_tokens: NDArray[np.int32],
     num_stages: int,
+    front_end: float = 0.0,
 ) -> dict[str, NDArray[Any]]:
     """Return the columns of requests.parquet, which take over the arrays of ``requests`` to save memory.
 
@@ -58,12 +60,16 @@ def request_columns(
     ----------
     requests : kernels.state.Requests
         The requests at the end of a simulation. Their arrays hold other values afterwards.
+    arrived_at : float64[n]
+        When clients send the requests, s; ``requests.arrived_at`` is when they reach a scheduler.
     cached : int32[n]
         Tokens of each request that were found in the prefix cache; int32[0] where the policy is not vllm_v1.
     num_prompt_tokens : int32[n]
         Prompt tokens of each request.
     num_stages : int
         Pipeline stages.
+    front_end : float
+        How long requests take from their clients to a scheduler, s.
 
     Returns
     -------
@@ -84,19 +90,19 @@ def request_columns(
     return {
         "request_id": np.arange(len(num_output_tokens)),
         "replica_id": requests.replica,
-        "arrived_at": requests.arrived_at,
+        "arrived_at": arrived_at,
         "scheduled_at": requests.scheduled_at,
         "first_token_at": requests.first_token_at,
         "finished_at": requests.finished_at,
         "num_prompt_tokens": num_prompt_tokens,
         "num_output_tokens": num_output_tokens,
         "scheduling_delay": requests.scheduled_at - requests.arrived_at,
-        "ttft": requests.first_token_at - requests.arrived_at,
+        "ttft": requests.first_token_at - arrived_at,
         "tpot": tpot,
-        "e2e": requests.finished_at - requests.arrived_at,
+        "e2e": requests.finished_at - arrived_at,
         "execution_time": requests.execution_time,
         "preempted_time": preempted_time,
         "num_restarts": requests.restarts,
         **({"num_cached_tokens": cached} if len(cached) else {}),
-        **breakdown_columns(requests, num_stages),
+        **breakdown_columns(requests, num_stages, front_end),
     }

@@ -142,10 +142,9 @@ def lay_out(
     if num_lanes == 1:
         return [whole]
     arrays = whole.requests, whole.replicas, whole.batches
+    kept = None, whole.engine, whole.sglang, resolved.front_end_s
     return [
-        layout.lay_out_lane(
-            *arrays, limits, int(first), int(last), log_rows, Arena(), engine=whole.engine, sglang=whole.sglang
-        )
+        layout.lay_out_lane(*arrays, limits, int(first), int(last), log_rows, Arena(), *kept)
         for first, last in pairwise(bounds)
     ]
 
@@ -182,7 +181,7 @@ def lay_out_whole(
     number = resolved.num_replicas
     check_size(resolved, limits, workload, detail)
     try:
-        requests = layout.lay_out_requests(stream, arena, detail)
+        requests = layout.lay_out_requests(stream, arena, detail, resolved.front_end_s)
         replicas = layout.lay_out_replicas(number, limits, arena, detail)
         batches = layout.lay_out_batches(number, limits, arena)
         engine, sglang = no_engine(), no_sglang()
@@ -198,7 +197,8 @@ def lay_out_whole(
         layout.assign(requests, replicas, assignment(resolved, workload))
     following = stream.following
     arrays = requests, replicas, batches, limits
-    return layout.lay_out_lane(*arrays, 0, number, log_rows, arena, following, engine, sglang)
+    front_end = resolved.front_end_s
+    return layout.lay_out_lane(*arrays, 0, number, log_rows, arena, following, engine, sglang, front_end)
 
 
 def assignment(resolved: Resolved, workload: Workload) -> NDArray[np.integer]:

@@ -75,11 +75,16 @@ def stream_of(workload: Workload) -> Stream:
     return share(*columns, workload.following)
 
 
-def lay_out_requests(stream: Stream, arena: Arena, detail: bool = False) -> Requests:
-    """Return the columns of requests that are yet to arrive; ``detail`` also keeps where the time of each one goes."""
+def lay_out_requests(stream: Stream, arena: Arena, detail: bool = False, front_end: float = 0.0) -> Requests:
+    """Return the columns of requests that are yet to arrive; ``detail`` also keeps where the time of each one goes.
+
+    Kernels know when requests reach a scheduler, which is ``front_end``, s, after a client sends them: a request that
+    follows another is sent once its user has thought, and reaches the scheduler that much later.
+    """
     number = len(stream.arrived_at)
     arrived_at, prefill = arena.take("arrived_at", number), arena.take("prefill", number, np.int32)
-    arrived_at[:], prefill[:] = stream.arrived_at, stream.num_prompt_tokens
+    np.add(stream.arrived_at, front_end, out=arrived_at)
+    prefill[:] = stream.num_prompt_tokens
     following = stream.following
     never = {
         name: arena.take(name, number, value=math.nan)
@@ -98,9 +103,26 @@ def lay_out_requests(stream: Stream, arena: Arena, detail: bool = False) -> Requ
         replica=arena.take("replica", number, np.int32, state.NONE),
         next=arena.take("next", number, np.int32, state.NONE),
         follower=following.follower if following else arena.take("follower", 0, np.int32),
-        think=following.think if following else arena.take("think", 0),
+        think=_delayed(following.think, front_end) if following else arena.take("think", 0),
         **never,
     )
+
+
+def _delayed(think: Floats, front_end: float) -> Floats:
+    """Return how long after the end of the one before a request reaches a scheduler, s."""
+    return think + front_end if front_end else think
+
+
+def sent_at(stream: Stream, queued_at: Floats, front_end: float) -> Floats:
+    """Return when clients send requests that reach a scheduler at ``queued_at``, both float64[n], s.
+
+    Times that the stream knows are its own to the bit. ``front_end``: how long requests take, s.
+    """
+    if stream.following is None:
+        return stream.arrived_at
+    if not front_end:
+        return queued_at
+    return np.where(queued_at == stream.arrived_at + front_end, stream.arrived_at, queued_at - front_end)
 
 
 def lay_out_replicas(num_replicas: int, limits: Limits, arena: Arena, detail: bool = False) -> Replicas:
@@ -205,12 +227,14 @@ def lay_out_lane(
     following: Following | None = None,
     engine: Engine | None = None,
     sglang: Sglang | None = None,
+    front_end: float = 0.0,
 ) -> State:
     """Return the state of one thread, which simulates the replicas from ``first`` up to, but not including, ``last``.
 
     ``log_rows`` is the number of rows that its log of iterations has room for; 0 keeps no log. Where requests follow
     others (``following``), one thread simulates all replicas. ``engine`` is what the policies of
-    engines keep, and ``sglang`` what the sglang policy keeps besides.
+    engines keep, and ``sglang`` what the sglang policy keeps besides. ``front_end``, s, is how long requests
+    take from their clients to a scheduler: series count from when the first one is sent.
     """
     cursor = arena.take("cursor", state.NUM_CURSORS, np.int64)
     cursor[[state.REPLICA, state.FIRST]] = first
@@ -219,7 +243,8 @@ def lay_out_lane(
     moments = arena.take("moments", state.NUM_MOMENTS)
     moments[state.HORIZON] = math.inf
     if number:
-        moments[state.ORIGIN] = requests.arrived_at[following.first[0] if following else 0]
+        first_arrival = requests.arrived_at[following.first[0] if following else 0]
+        moments[state.ORIGIN] = first_arrival - front_end
     cursor[[state.NEXT_REQUEST, state.NEXT_IN_LOOP]] = state.NONE
     if following:
         _link(requests, replicas, limits, following, cursor)
@@ -228,7 +253,7 @@ def lay_out_lane(
         requests.next[:-1] = np.arange(1, number)
         cursor[state.NEXT_REQUEST] = 0
     if cursor[state.NEXT_REQUEST] != state.NONE:
-        moments[state.HORIZON] = moments[state.ORIGIN]
+        moments[state.HORIZON] = first_arrival
     return State(
         requests=requests,
         replicas=replicas,

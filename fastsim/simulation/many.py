@@ -34,7 +34,7 @@ from fastsim.workload import Workload
 from fastsim.workload.too_long import check_too_long, within
 
 # Fields that tables do not depend on, except in how far they reach.
-SAME_TABLES = {"num_replicas": 1, "gpu_memory_utilization": 1.0, "seed": 0}
+SAME_TABLES = {"num_replicas": 1, "gpu_memory_utilization": 1.0, "seed": 0, "front_end_ms": 0.0}
 SAME_TABLES_SCHEDULER: dict[str, float | None] = {
     "watermark": 0.0,
     "max_waiting_iters": 0,
@@ -215,7 +215,10 @@ def _run(job: _Job, tables: _Tables, arena: Arena, keep: bool, detail: bool, sto
         finish(kernel, lane, built.cost, limits, stop)
         kernel_s = time.perf_counter() - started
         explain_end(resolved, lane)
-        columns = request_columns(lane.requests, lane.engine.cached, stream.num_prompt_tokens, limits.num_stages)
+        front_end = resolved.front_end_s
+        arrived_at = layout.sent_at(stream, lane.requests.arrived_at, front_end)
+        prompts, stages = stream.num_prompt_tokens, limits.num_stages
+        columns = request_columns(lane.requests, arrived_at, lane.engine.cached, prompts, stages, front_end)
         columns = with_workload(columns, job.workload)
         summary = summarise(resolved, columns, lane.replicas, lane.engine.counts, lane.tbt, built.provenance)
         if measures := measures_of([lane]):

@@ -121,7 +121,8 @@ class Prober:
             rate = finished / float(np.nanmax(finished_at)) if finished else 0.0
         if lost is not None:
             return Probed(rate, self.num_requests, False, {str(lost): None}, (str(lost),), finished, users)
-        figures = {str(objective): _figure(objective, lane, stream) for objective in objectives}
+        sent_at = layout.sent_at(stream, lane.requests.arrived_at, self.resolved.front_end_s)
+        figures = {str(objective): _figure(objective, lane, stream, sent_at) for objective in objectives}
         broken = tuple(str(each) for each in objectives if holds(each, figures[str(each)]) is False)
         return Probed(rate, self.num_requests, not broken, figures, broken, finished, users)
 
@@ -154,7 +155,8 @@ class Prober:
                 explain_fault(self._cost, lane)
             if code != Exit.BUDGET:
                 break
-            lost = next((each for each in objectives if _lost(each, lane, self._most_gaps)), None)
+            sent_at = layout.sent_at(stream, lane.requests.arrived_at, self.resolved.front_end_s)
+            lost = next((each for each in objectives if _lost(each, lane, sent_at, self._most_gaps)), None)
             if lost is not None:
                 return lane, lost
             budget = min(2 * budget, SLICE)
@@ -162,8 +164,11 @@ class Prober:
         return lane, None
 
 
-def _figure(objective: Objective, lane: State, stream: Stream) -> float | None:
-    """Return the figure that an objective is about, s: the same as ``objectives.value`` reads from a summary."""
+def _figure(objective: Objective, lane: State, stream: Stream, sent_at: Floats) -> float | None:
+    """Return the figure that an objective is about, s: the same as ``objectives.value`` reads from a summary.
+
+    ``sent_at``: when clients send the requests, float64[n], s.
+    """
     if objective.metric == "tbt":
         times = lane.replicas.times
         mean = float(times[:, state.TBT_SUM].sum()) / max(1, int(lane.tbt.sum()))
@@ -173,7 +178,13 @@ def _figure(objective: Objective, lane: State, stream: Stream) -> float | None:
         gaps = requests.total - stream.num_prompt_tokens - 1
         spread = requests.finished_at - requests.first_token_at
         return distribution.of_values(spread[gaps > 0] / gaps[gaps > 0])[objective.statistic]
-    return distribution.of_values(_ends(objective.metric, lane) - requests.arrived_at)[objective.statistic]
+    waited = _ends(objective.metric, lane) - _begins(objective.metric, lane, sent_at)
+    return distribution.of_values(waited)[objective.statistic]
+
+
+def _begins(metric: str, lane: State, sent_at: Floats) -> Floats:
+    """Return when a latency begins for each request, float64[n], s: only delays of the scheduler begin in its queue."""
+    return lane.requests.arrived_at if metric == "scheduling_delay" else sent_at
 
 
 def _ends(metric: str, lane: State) -> Floats:
@@ -183,12 +194,13 @@ def _ends(metric: str, lane: State) -> Floats:
     return ends[metric]
 
 
-def _lost(objective: Objective, lane: State, most_gaps: int) -> bool:
+def _lost(objective: Objective, lane: State, sent_at: Floats, most_gaps: int) -> bool:
     """Return whether an objective can no longer be met, since too many requests or gaps between tokens are too late.
 
     In ascending order, a quantile of n values lies between the k-th value and the next one. Once n - k values have
     reached the limit, so has the quantile. A mean is lost once the part of its sum that is known exceeds the limit.
-    ``most_gaps`` is the largest number of gaps between tokens that the run can have.
+    ``sent_at`` is when clients send the requests, float64[n], s, and ``most_gaps`` the largest number of gaps between
+    tokens that the run can have.
     """
     if objective.metric == "tbt" and objective.statistic in QUANTILES:
         first = int(
@@ -202,7 +214,7 @@ def _lost(objective: Objective, lane: State, most_gaps: int) -> bool:
     clock: Any = np.where(
         requests.replica >= 0, lane.replicas.times[np.maximum(requests.replica, 0), state.CLOCK], -np.inf
     )
-    waited = np.where(ended >= 0.0, ended, clock) - requests.arrived_at
+    waited = np.where(ended >= 0.0, ended, clock) - _begins(objective.metric, lane, sent_at)
     number = len(waited)
     if objective.statistic == "mean":
         return float(np.maximum(waited, 0.0).sum()) >= objective.limit * number

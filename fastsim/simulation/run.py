@@ -180,13 +180,16 @@ def run(job: Job, cost: Cost, iterations: bool = False, detail: bool = False) ->
     drained, kernel_s = run_lanes(job.kernel, lanes, cost, limits, job.workload, job.progress)
     logs = [np.concatenate(columns) for columns in zip(*drained, strict=True)] if iterations else None
     explain_end(resolved, lanes[0])
-    arrived_at = lanes[0].requests.arrived_at if job.stream.following else job.stream.arrived_at
-    requests, replicas = release(lanes[0].requests, arrived_at), lanes[0].replicas
+    queued_at, front_end = lanes[0].requests.arrived_at, resolved.front_end_s
+    arrived_at = layout.sent_at(job.stream, queued_at, front_end)
+    requests = release(lanes[0].requests, queued_at if front_end else arrived_at)
+    replicas = lanes[0].replicas
     cached, engines = lanes[0].engine.cached, lanes[0].engine.counts
     tbt = np.sum([lane.tbt for lane in lanes], axis=0)
     measures = measures_of(lanes)
-    del lanes
-    columns = request_columns(requests, cached, job.stream.num_prompt_tokens, limits.num_stages)
+    del lanes, queued_at
+    prompts = job.stream.num_prompt_tokens
+    columns = request_columns(requests, arrived_at, cached, prompts, limits.num_stages, front_end)
     columns = with_workload(columns, job.workload)
     return Outcome(columns, replicas, engines, tbt, logs, measures), kernel_s
 

@@ -11,6 +11,7 @@ from reference.state import Batch, Request
 from fastsim.kernels.cost import COMPOSE_AFFINE, COMPOSE_VIDUR, Cost
 
 NAMES = (
+    "front_end",
     "routing_wait",
     "queue_wait",
     "launch_wait",

@@ -66,7 +66,7 @@ SHOWN = {
         "quantization",
     ),
     "devices": ("name", "memory_gib", "bandwidth_gb_s", "tflops", "price_per_hour", "times"),
-    "engines": ("name", "rules", "host", "differs"),
+    "engines": ("name", "rules", "host", "front_end", "differs"),
     "metrics": ("name", "unit", "kind", "meaning"),
     "nodes": ("name", "device", "num_devices", "link_gb_s", "network_gb_s", "pairwise"),
     "predictors": ("name", "precision", "rows", "error_near", "error_far", "in_interval", "measured_in"),
@@ -105,9 +105,10 @@ def _sglang(release: sglang_releases.Release) -> dict[str, Any]:
 
 
 def _times_of(release: str, is_async: bool) -> dict[str, Any]:
-    """What a release takes beside its GPUs, and in words its host time; ``is_async``: as it schedules by default."""
+    """What a release takes beside its GPUs, and that in words; ``is_async``: as it schedules by default."""
     times = engine_times.of(release)
-    return {"times": asdict(times), "host": _host(times.host(is_async))}
+    in_words = {"host": _host(times.host(is_async)), "front_end": f"{times.front_end_ms:g} ms"}
+    return {"times": asdict(times), **in_words}
 
 
 def _host(times: engine_times.HostTimes) -> str:

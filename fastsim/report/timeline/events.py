@@ -11,6 +11,7 @@ from fastsim.predictors.tables import by_operator
 from fastsim.predictors.tables.by_operator import ByOperator
 from fastsim.report.timeline import flows
 from fastsim.result.columns import BREAKDOWN
+from fastsim.result.metrics.occupancy import queued_at
 from fastsim.result.wording import OF_VLLM, Wording, section
 
 CHUNK = 20_000  # most events of a kind in one write
@@ -167,12 +168,13 @@ def _operators(
 def _counters(part: Part, replica: int) -> Iterator[list[str]]:
     """The counters of a replica, each at the times at which it changes."""
     mine = part.requests["replica_id"] == replica
-    arrived, begun, ended = (part.requests[name][mine] for name in ("arrived_at", "scheduled_at", "finished_at"))
+    begun, ended = (part.requests[name][mine] for name in ("scheduled_at", "finished_at"))
+    queued = queued_at(part.requests)[mine]
     rows = part.batches[replica][0]
     starts, blocks = part.iterations["start"][rows], part.iterations["kv_blocks_used"][rows]
     last = np.diff(starts, append=np.inf) > 0
     for name, (times, values) in {
-        "queue": _level(arrived, begun),
+        "queue": _level(queued, begun),
         "running": _level(begun, ended),
         "KV blocks": (starts[last], blocks[last]),
     }.items():
@@ -201,11 +203,13 @@ def _requests(part: Part) -> Iterator[tuple[int, list[str]]]:
     chosen, column = np.flatnonzero(part.chosen), part.requests
     names = [each.name for each in BREAKDOWN if each.name in column]
     shown = [section(name, part.words) for name in names]
+    queued = queued_at(column)
     again = "restarts" if part.words == OF_VLLM else part.words.losses
     last = ns(part.iterations["end"].max())
     for first in range(0, len(chosen), CHUNK):
         rows = chosen[first : first + CHUNK]
-        moments = np.array([column[n][rows] for n in ("arrived_at", "scheduled_at", "first_token_at", "finished_at")])
+        phases = (column["arrived_at"], queued, column["scheduled_at"], column["first_token_at"], column["finished_at"])
+        moments = np.array([times[rows] for times in phases])
         # Times that are missing become the end of the run.
         times = np.where(np.isfinite(moments), ns(np.nan_to_num(moments)), last).T.tolist()
         about = np.array(
@@ -226,11 +230,13 @@ def _requests(part: Part) -> Iterator[tuple[int, list[str]]]:
             )
             args += f',"parts of it (ms)":{{{times_of_parts}}}' if times_of_parts else ""
             lines.append(f'{{"ph":"b","name":"request",{where},"ts":{_us(marks[0])},"args":{{{args}}}}}')
-            for name, begin, end in zip(("queue", "prefill", "decode"), marks[:-1], marks[1:], strict=True):
+            for name, begin, end in zip(
+                ("front end", "queue", "prefill", "decode"), marks[:-1], marks[1:], strict=True
+            ):
                 if end > begin:
                     lines.append(f'{{"ph":"b","name":"{name}",{where},"ts":{_us(begin)}}}')
                     lines.append(f'{{"ph":"e","name":"{name}",{where},"ts":{_us(end)}}}')
-            lines.append(f'{{"ph":"e","name":"request",{where},"ts":{_us(marks[3])}}}')
+            lines.append(f'{{"ph":"e","name":"request",{where},"ts":{_us(marks[-1])}}}')
         yield len(rows), lines
 
 

@@ -44,7 +44,9 @@ LATENCIES = (
     Metric("latency.tbt", "s", "time between two output tokens of a request (quantiles within 0.8 %)", DISTRIBUTION),
     Metric("latency.tpot", "s", "time per output token after the first, by request", DISTRIBUTION),
     Metric("latency.e2e", "s", "end to end: arrival to last token", DISTRIBUTION),
-    Metric("latency.scheduling_delay", "s", "arrival until it is first put into a batch", DISTRIBUTION),
+    Metric(
+        "latency.scheduling_delay", "s", "arrival at the scheduler until it is first put into a batch", DISTRIBUTION
+    ),
 )
 
 REQUEST = (
@@ -103,8 +105,8 @@ SCALARS = (
     Metric("utilisation.bubbles", "", "share of the time a replica has requests in which a stage idles", SHARE),
     Metric("utilisation.mean_running", "requests", "begun and not finished, mean over the span, all replicas"),
     Metric("utilisation.peak_running", "requests", "begun and not finished, at most"),
-    Metric("utilisation.mean_queue", "requests", "arrived and not begun, mean over the span, all replicas"),
-    Metric("utilisation.peak_queue", "requests", "arrived and not begun, at most"),
+    Metric("utilisation.mean_queue", "requests", "waiting to be scheduled, mean over the span, all replicas"),
+    Metric("utilisation.peak_queue", "requests", "waiting to be scheduled, at most"),
     Metric(
         "cache.token_hit_rate",
         "",
@@ -159,7 +161,7 @@ SCALARS = (
     Metric("series.busy", "", "as utilisation.busy", SERIES),
     Metric("series.kv", "", "as utilisation.mean_kv", SERIES),
     Metric("series.running", "requests", "arrived, not waiting and not finished, all replicas", SERIES),
-    Metric("series.queue", "requests", "arrived and not begun, all replicas", SERIES),
+    Metric("series.queue", "requests", "waiting to be scheduled, all replicas", SERIES),
 )
 
 METRICS = (*LATENCIES, *REQUEST, *BATCH, *SCALARS)

@@ -7,7 +7,13 @@ began or ended.
 import numpy as np
 from numpy.typing import NDArray
 
-from fastsim.arrays import Floats
+from fastsim.arrays import Columns, Floats
+
+
+def queued_at(columns: Columns) -> Floats:
+    """Return when requests reach a scheduler, float64[n], s: after the front end where the columns have it."""
+    arrived: Floats = columns["arrived_at"]
+    return arrived + columns["front_end"] if "front_end" in columns else arrived
 
 
 def peak(begin: Floats, end: Floats) -> int:

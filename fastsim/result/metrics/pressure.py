@@ -10,6 +10,7 @@ from fastsim.deployment.resolved import Resolved
 from fastsim.kernels.accounts import histogram
 from fastsim.result.metrics.counts import Measures
 from fastsim.result.metrics.distribution import ratio
+from fastsim.result.metrics.occupancy import queued_at
 from fastsim.result.metrics.verdict import Pressure
 
 
@@ -33,7 +34,7 @@ def pressure(
     """
     scheduler = resolved.scheduler
     series = {name: np.array(values) for name, values in summary["series"].items() if isinstance(values, list)}
-    arrived, scheduled = columns["arrived_at"], columns["scheduled_at"]
+    arrived, scheduled = queued_at(columns), columns["scheduled_at"]
     last_arrival = float(arrived[-1]) if len(arrived) else 0.0
     # Weights of the intervals of the series: those with arrivals, and those with a queue by its length.
     arriving = (series["time"] < last_arrival).astype(float)

@@ -211,8 +211,8 @@ def add_details(
     done = work.Work(replicas.counts[:, state.TOKENS], measures.pairs, measures.squares, measures.sampled)
     computed = work.compute_seconds(resolved, done)
     moved = bytes_moved(resolved, columns, done, measures)
-    arrived, finished, num_replicas = columns["arrived_at"], columns["finished_at"], len(replicas.busy)
-    occupied = occupancy.occupied(columns["replica_id"], arrived, finished, num_replicas)
+    queued, finished, num_replicas = occupancy.queued_at(columns), columns["finished_at"], len(replicas.busy)
+    occupied = occupancy.occupied(columns["replica_id"], queued, finished, num_replicas)
     summary["utilisation"] |= utilisation(
         resolved, columns, replicas, measures, computed, math.fsum(moved), occupied, span
     )

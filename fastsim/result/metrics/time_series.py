@@ -39,7 +39,7 @@ def request_series(columns: Columns, edges: Floats) -> dict[str, Floats]:
         "arrivals": rate(columns["arrived_at"]),
         "first_tokens": rate(columns["first_token_at"]),
         "completions": rate(columns["finished_at"]),
-        "queue": occupancy.mean(columns["arrived_at"], columns["scheduled_at"], edges),
+        "queue": occupancy.mean(occupancy.queued_at(columns), columns["scheduled_at"], edges),
     }
 
 

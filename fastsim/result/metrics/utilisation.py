@@ -70,7 +70,8 @@ def utilisation(
     """
     busy, stages = float(busy_seconds(replicas, span).sum()), replicas.busy.size
     transferred = moved / (resolved.device.bandwidth_gb_s * 1e9)  # s at full bandwidth
-    arrived, scheduled, finished = (columns[name] for name in ("arrived_at", "scheduled_at", "finished_at"))
+    scheduled, finished = columns["scheduled_at"], columns["finished_at"]
+    queued = occupancy.queued_at(columns)
     blocks = resolved.memory.num_blocks * len(replicas.busy)
     return {
         "mean_kv": ratio(series_total(measures, "kv_blocks"), blocks * span),
@@ -81,8 +82,8 @@ def utilisation(
         "bubbles": _bubbles(busy, float(occupied.sum()) * replicas.busy.shape[1]),
         "mean_running": ratio(float(np.nansum(finished - scheduled)), span),
         "peak_running": occupancy.peak(scheduled, finished),
-        "mean_queue": ratio(float(np.nansum(scheduled - arrived)), span),
-        "peak_queue": occupancy.peak(arrived, scheduled),
+        "mean_queue": ratio(float(np.nansum(columns["scheduling_delay"])), span),
+        "peak_queue": occupancy.peak(queued, scheduled),
     }
 
 
