@@ -32,7 +32,8 @@ PROTOCOL = {
     "max_num_seqs as the concurrency, 8,192 tokens a batch, asynchronous scheduling.",
     "nvidia_internal_sweep": "NVIDIA's sweep: as many users as its concurrency, who start together and send ten "
     "prompts each, all of the nominal lengths; no prefix caching, max_num_seqs as the concurrency, 8,192 tokens a "
-    "batch (SGLang: as it takes by default). This protocol is assumed, and TTFT depends on it: use TPOT and E2E.",
+    "batch (SGLang: as it takes by default), and no front end. This protocol is assumed, and TTFT depends on it: use "
+    "TPOT and E2E.",
 }
 NOTES = {
     "trtllm": " TRT-LLM's scheduler is not simulated: vLLM 0.15 with asynchronous scheduling stands in for it.",
@@ -108,6 +109,9 @@ def _fields(row: Mapping[str, str]) -> dict[str, Any]:
         "model": row["model_path"],
         "device": _device(row),
         "engine": _engine(row),
+        # Of the sweep it is not known whether users sent prompts over HTTP. Their answers' TTFT does not depend on how
+        # long outputs are, as if prompts came in waves, which no front end keeps together.
+        "front_end_ms": None if row["origin"] == INFERENCEX else 0.0,
         "tensor_parallel_size": _tp(row),
         "pipeline_parallel_size": _number(row, "pp_size"),
         "enable_expert_parallel": _number(row, "moe_ep_size") > 1,

@@ -142,9 +142,18 @@ def lay_out(
     if num_lanes == 1:
         return [whole]
     arrays = whole.requests, whole.replicas, whole.batches
-    kept = None, whole.engine, whole.sglang, resolved.front_end_s
     return [
-        layout.lay_out_lane(*arrays, limits, int(first), int(last), log_rows, Arena(), *kept)
+        layout.lay_out_lane(
+            *arrays,
+            limits,
+            int(first),
+            int(last),
+            log_rows,
+            Arena(),
+            engine=whole.engine,
+            sglang=whole.sglang,
+            front_end=resolved.front_end_s,
+        )
         for first, last in pairwise(bounds)
     ]
 

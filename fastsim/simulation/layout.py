@@ -113,16 +113,24 @@ def _delayed(think: Floats, front_end: float) -> Floats:
     return think + front_end if front_end else think
 
 
-def sent_at(stream: Stream, queued_at: Floats, front_end: float) -> Floats:
-    """Return when clients send requests that reach a scheduler at ``queued_at``, both float64[n], s.
+def sent_at(stream: Stream, requests: Requests, front_end: float) -> Floats:
+    """Return when clients send requests, float64[n], s, which reach a scheduler ``front_end`` s later.
 
-    Times that the stream knows are its own to the bit. ``front_end``: how long requests take, s.
+    No rounding of that sum is left: they are the stream's own times, or those at which others finish and a user thinks.
     """
-    if stream.following is None:
+    queued_at, following = requests.arrived_at, stream.following
+    if following is None:
         return stream.arrived_at
     if not front_end:
         return queued_at
-    return np.where(queued_at == stream.arrived_at + front_end, stream.arrived_at, queued_at - front_end)
+    sent = np.where(queued_at == stream.arrived_at + front_end, stream.arrived_at, math.nan)
+    ends = np.sort(requests.finished_at[np.isfinite(requests.finished_at)])
+    near = np.searchsorted(ends, queued_at - requests.think)
+    for place in (near - 1, near, near + 1) if ends.size else ():
+        end = ends[np.clip(place, 0, ends.size - 1)]
+        follows = np.isnan(sent) & (end + requests.think == queued_at)
+        sent[follows] = (end + following.think)[follows]
+    return np.where(np.isnan(sent), queued_at - front_end, sent)
 
 
 def lay_out_replicas(num_replicas: int, limits: Limits, arena: Arena, detail: bool = False) -> Replicas:

@@ -216,7 +216,7 @@ def _run(job: _Job, tables: _Tables, arena: Arena, keep: bool, detail: bool, sto
         kernel_s = time.perf_counter() - started
         explain_end(resolved, lane)
         front_end = resolved.front_end_s
-        arrived_at = layout.sent_at(stream, lane.requests.arrived_at, front_end)
+        arrived_at = layout.sent_at(stream, lane.requests, front_end)
         prompts, stages = stream.num_prompt_tokens, limits.num_stages
         columns = request_columns(lane.requests, arrived_at, lane.engine.cached, prompts, stages, front_end)
         columns = with_workload(columns, job.workload)

@@ -121,7 +121,7 @@ class Prober:
             rate = finished / float(np.nanmax(finished_at)) if finished else 0.0
         if lost is not None:
             return Probed(rate, self.num_requests, False, {str(lost): None}, (str(lost),), finished, users)
-        sent_at = layout.sent_at(stream, lane.requests.arrived_at, self.resolved.front_end_s)
+        sent_at = layout.sent_at(stream, lane.requests, self.resolved.front_end_s)
         figures = {str(objective): _figure(objective, lane, stream, sent_at) for objective in objectives}
         broken = tuple(str(each) for each in objectives if holds(each, figures[str(each)]) is False)
         return Probed(rate, self.num_requests, not broken, figures, broken, finished, users)
@@ -155,7 +155,7 @@ class Prober:
                 explain_fault(self._cost, lane)
             if code != Exit.BUDGET:
                 break
-            sent_at = layout.sent_at(stream, lane.requests.arrived_at, self.resolved.front_end_s)
+            sent_at = layout.sent_at(stream, lane.requests, self.resolved.front_end_s)
             lost = next((each for each in objectives if _lost(each, lane, sent_at, self._most_gaps)), None)
             if lost is not None:
                 return lane, lost

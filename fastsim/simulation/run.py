@@ -181,7 +181,7 @@ def run(job: Job, cost: Cost, iterations: bool = False, detail: bool = False) ->
     logs = [np.concatenate(columns) for columns in zip(*drained, strict=True)] if iterations else None
     explain_end(resolved, lanes[0])
     queued_at, front_end = lanes[0].requests.arrived_at, resolved.front_end_s
-    arrived_at = layout.sent_at(job.stream, queued_at, front_end)
+    arrived_at = layout.sent_at(job.stream, lanes[0].requests, front_end)
     requests = release(lanes[0].requests, queued_at if front_end else arrived_at)
     replicas = lanes[0].replicas
     cached, engines = lanes[0].engine.cached, lanes[0].engine.counts

@@ -93,6 +93,7 @@ def test_keys_and_their_order_are_the_contract() -> None:
         "device",
         "node",
         "engine",
+        "front_end_ms",
         "dtype",
         "quantization",
         "kv_cache_dtype",
