@@ -16,7 +16,8 @@ def catalog(kind: str, name: str | None, as_json: bool) -> None:
     (releases of vLLM), policies, routers or predictors.
 
     `catalog engines` says what a certified release does otherwise than the certified one before it (the oldest one:
-    than the one after it), and any other release than the one whose rules it takes.
+    than the one after it), and any other release than the one whose rules it takes; and, of each, the host time of a
+    step as it schedules by default, and the front end between a client and the scheduler.
 
     `catalog model NAME` prints the modules of one model, of the catalog or of a config.json: in which precision each
     is, in which layers, and the bytes of its weights.

@@ -40,10 +40,10 @@ class Metric(NamedTuple):
 
 
 LATENCIES = (
-    Metric("latency.ttft", "s", "time to first token: arrival to the end of the prefill", DISTRIBUTION),
+    Metric("latency.ttft", "s", "time to first token: from when it is sent to the end of the prefill", DISTRIBUTION),
     Metric("latency.tbt", "s", "time between two output tokens of a request (quantiles within 0.8 %)", DISTRIBUTION),
     Metric("latency.tpot", "s", "time per output token after the first, by request", DISTRIBUTION),
-    Metric("latency.e2e", "s", "end to end: arrival to last token", DISTRIBUTION),
+    Metric("latency.e2e", "s", "end to end: from when it is sent to the last token", DISTRIBUTION),
     Metric(
         "latency.scheduling_delay", "s", "arrival at the scheduler until it is first put into a batch", DISTRIBUTION
     ),
