@@ -7,6 +7,7 @@ import numpy as np
 from fastsim.deployment.resolved import Deployment
 from fastsim.measured.counts import Counts, Times, counts
 from fastsim.measured.measured import Floats, Measured
+from fastsim.measured.recordings import SERVING_SIM
 from fastsim.measured.statistics import Pair, distribution, likeness, rates
 from fastsim.measured.validation import Validation
 from fastsim.result.result import Result
@@ -39,6 +40,8 @@ def validate(
     errors.InputError
         The deployment cannot run, or not serve one of the requests.
     """
+    if measured.layout == SERVING_SIM and deployment.front_end_ms is None:
+        deployment = deployment.model_copy(update={"front_end_ms": 0.0})  # requests arrive in the engine's queue
     result = simulate(deployment, measured.workload, progress=progress)
     pairs = (("ttft", measured.ttft), ("tpot", measured.tpot), ("e2e", measured.e2e))
     latency = {name: _pairs(distribution(values), distribution(result.column(name))) for name, values in pairs}

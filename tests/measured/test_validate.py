@@ -114,6 +114,16 @@ def test_what_was_simulated_is_predicted_without_an_error(
         assert found.latency["itl"]["mean"].error == pytest.approx(0, abs=1e-3)
 
 
+@pytest.mark.parametrize(("name", "expected"), [("LLMServingSim", 0.0), ("own latencies", 6.0)])
+def test_only_times_of_clients_have_a_front_end(
+    name: str, expected: float, results: Mapping[str, Result], tmp_path: Path
+) -> None:
+    kind, write = LAYOUTS[name]
+    engine = fastsim.Deployment.load(DEPLOYMENT, ["predictor={}"])
+    found = validate(read(write(results[kind], tmp_path)), engine)
+    assert found.result.config["deployment"]["front_end_ms"] == expected
+
+
 def test_a_slower_deployment_is_that_much_slower(results: Mapping[str, Result], tmp_path: Path) -> None:
     """A closed loop whose every step takes twice as long: latencies double, and throughput halves."""
     terms = {name: 2 * value for name, value in DEPLOYMENT.predictor.affine.model_dump(exclude_none=True).items()}  # type: ignore[union-attr]
