@@ -131,7 +131,10 @@ def test_the_loss_of_the_scheduler_is_one_sentence(running: Cluster, alone: pa.T
     running.processes[0].kill()
     _, said = process.communicate(timeout=WAIT_S)
     assert process.returncode == 1
-    assert said == f"fastsim: {running.address}: the scheduler is gone; run again to compute what is missing\n"
+    # On a busy machine the workers may join late, which is said before.
+    *waited, last = said.splitlines()
+    assert all(line.endswith("has no workers yet; waiting for the first") for line in waited)
+    assert last == f"fastsim: {running.address}: the scheduler is gone; run again to compute what is missing"
     left = table(out)
     assert 0 < len(left) < SIZE
     assert sweep(SPACE, out).computed == SIZE - len(left)

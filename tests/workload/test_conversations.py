@@ -248,7 +248,7 @@ def test_files_keep_sessions_and_hashes(tmp_path: Path) -> None:
         save(stream, tmp_path / f"w.{suffix}")
         assert load(tmp_path / f"w.{suffix}").digest == stream.digest
     sarathi = fastsim.Deployment.load(None, ["scheduler.policy=sarathi"])
-    said = "the requests have hashes of blocks, but policy sarathi has no prefix cache (vllm_v1 has)"
+    said = "the requests have hashes of blocks, but policy sarathi has no prefix cache (vllm_v1 and sglang have)"
     assert said in fastsim.simulate(sarathi, stream).summary["warnings"]
     assert fastsim.simulate(None, stream).summary["warnings"] == []
 
