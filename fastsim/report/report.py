@@ -5,7 +5,11 @@ from pathlib import Path
 
 from fastsim.errors import InputError
 from fastsim.files.writing import refuse_folder
-from fastsim.report import charts, provenance
+from fastsim.report import provenance
+from fastsim.report.charts.batches import composition
+from fastsim.report.charts.distribution import latencies
+from fastsim.report.charts.over_time import over_time
+from fastsim.report.charts.time_spent import operators, tail
 from fastsim.report.comparison import compared, crowd
 from fastsim.report.headline import answers
 from fastsim.report.page.page import Section, page, write
@@ -61,15 +65,15 @@ def _one(run: Run) -> list[Section]:
     latency, request, batch = (provenance.distributions(run, name) for name in ("latency", "request", "batch"))
     return [
         answers(run),
-        Section("Latency", [charts.latencies([run]), latency, *provenance.tenants(run)], FAST),
-        Section("Over time", [charts.over_time([run])]),
-        Section("Slow requests", [charts.tail([run]), *provenance.slowest(run)], SLOW),
+        Section("Latency", [latencies([run]), latency, *provenance.tenants(run)], FAST),
+        Section("Over time", [over_time([run])]),
+        Section("Slow requests", [tail([run]), *provenance.slowest(run)], SLOW),
         Section(
             "Batches and utilisation",
             [
-                charts.composition([run]),
+                composition([run]),
                 *([batch] if batch.rows else []),
-                *charts.operators([run]),
+                *operators([run]),
                 *provenance.replicas(run),
             ],
         ),
@@ -86,10 +90,10 @@ def _few(runs: Sequence[Run]) -> list[Section]:
     """The sections about a few runs, which share figures."""
     return [
         compared(runs),
-        Section("Latency", [charts.latencies(runs)], FAST),
-        Section("Over time", [charts.over_time(runs)]),
-        Section("Slow requests", [charts.tail(runs)], SLOW),
-        Section("Batches and utilisation", [charts.composition(runs), *charts.operators(runs)]),
+        Section("Latency", [latencies(runs)], FAST),
+        Section("Over time", [over_time(runs)]),
+        Section("Slow requests", [tail(runs)], SLOW),
+        Section("Batches and utilisation", [composition(runs), *operators(runs)]),
         Section("All figures", [provenance.scalars(runs)], "Hover over a name for its definition."),
         _origin(runs),
     ]

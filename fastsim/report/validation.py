@@ -10,9 +10,9 @@ from fastsim.files.writing import replacing
 from fastsim.measured.statistics import STATISTICS, Pair
 from fastsim.measured.validation import RATES, UNITS, Validation
 from fastsim.report import provenance
+from fastsim.report.charts.validation import COUNTED, NAMES, Side, distributions, over_time, scatters
 from fastsim.report.page.page import Card, Cards, Cell, Section, Table, Text, Tone, page
 from fastsim.report.runs import Run
-from fastsim.report.validation_charts import COUNTED, NAMES, Side, distributions, over_time, scatters
 from fastsim.report.words import number, seconds, signed, statistic, title
 from fastsim.result.metrics.definitions import flatten
 from fastsim.result.store import as_json

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastsim.report import charts
+from fastsim.report.charts.distribution import TAIL, THINNED, distribution, time_ticks
 from fastsim.report.page import figures
 from fastsim.report.page.page import Block, Figure, Tabs, Text
 from fastsim.report.runs import Run
@@ -33,6 +33,7 @@ class Side(NamedTuple):
 
 
 def scatters(sides: Sequence[Side], known: Sequence[str]) -> Block:
+    """Return tabs of predicted against measured latencies, a point for each request."""
     tabs: list[tuple[str, Sequence[Block]]] = []
     for name in known:
         x, y = (side.latency[name] for side in sides)
@@ -57,7 +58,7 @@ def _scatter(x: Floats, y: Floats, chosen: NDArray[np.intp], word: str) -> objec
         f"measured {word}", f"predicted {word}", x=scale, y=scale, height=420, x_range=ends, y_range=ends
     )
     for axis in (plot.xaxis[0], plot.yaxis[0]):
-        figures.ticks(axis, charts.time_ticks(low, high, log))
+        figures.ticks(axis, time_ticks(low, high, log))
     tips = {
         "request": [f"{row:,}" for row in chosen],
         "measured": [seconds(value) for value in x[chosen].tolist()],
@@ -69,6 +70,7 @@ def _scatter(x: Floats, y: Floats, chosen: NDArray[np.intp], word: str) -> objec
 
 
 def distributions(sides: Sequence[Side], known: Sequence[str]) -> Block:
+    """Return tabs with the distributions of measured and predicted latencies."""
     tabs: list[tuple[str, Sequence[Block]]] = []
     for name in known:
         runs = [
@@ -84,11 +86,12 @@ def distributions(sides: Sequence[Side], known: Sequence[str]) -> Block:
             )
             for place, (word, side) in enumerate(zip(NAMES, sides, strict=True))
         ]
-        tabs.append((title(name), [Figure(charts.distribution(name, runs), f"{charts.TAIL} {charts.THINNED}")]))
+        tabs.append((title(name), [Figure(distribution(name, runs), f"{TAIL} {THINNED}")]))
     return Tabs(tabs)
 
 
 def over_time(sides: Sequence[Side], counted: Iterable[str], known: Sequence[str]) -> Block:
+    """Return tabs with the numbers of requests that are ``counted`` and the ``known`` latencies over time."""
     begins = [side.arrived_at for side in sides if side.arrived_at is not None]
     ends = [side.finished_at for side in sides if side.finished_at is not None]
     if len(begins) < 2 or len(ends) < 2:
