@@ -31,9 +31,7 @@ class ClusterView(NamedTuple):
     num_waiting: Longs  # [R] requests that hold no memory
     num_outstanding: Longs  # [R] requests that have arrived and are not finished
     free_blocks: Longs  # [R] KV blocks
-    cached_tokens: (
-        Longs  # [R] tokens of the request's prompt that are in the prefix cache, or in the radix tree; 0 without
-    )
+    cached_tokens: Longs  # [R] tokens of the request's prompt that are in the prefix or radix cache; 0 without one
     num_blocks: int  # KV blocks of a replica
     block_size: int  # tokens
     memo: Floats  # yours, a number per request: 0 at first
