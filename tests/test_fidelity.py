@@ -49,6 +49,14 @@ def loops(folder: Path, *rows: dict[str, str]) -> Path:
     return path
 
 
+def test_intervals_hold_what_was_measured_or_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A TPOT about as it is predicted, and one ten times as long."""
+    loops(tmp_path, {"silicon_tpot_ms": "7.4"}, {"silicon_tpot_ms": "74", "concurrency": "3"})
+    assert board.main([str(tmp_path), "--draws", "1", "--intervals", "8"]) == 0
+    *_, tpot_share, _, _, _, _ = capsys.readouterr().out.splitlines()[2].split()
+    assert tpot_share == "50"
+
+
 def test_a_row_is_replayed_scored_and_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     unfit = {"model_path": "meta-llama/Llama-3.1-405B", "concurrency": "3"}
     path = loops(tmp_path, {}, {"attention_dp_size": "2"}, unfit)

@@ -10,9 +10,9 @@ from pathlib import Path
 from fastsim.errors import FastsimError
 
 from . import cpu_runs, loop_runs, recorded_runs, result_file, serving_runs
-from .replay import replayed
+from .replay import Interval, intervals, replayed
 from .result_file import Scored
-from .runs import RunSet
+from .runs import METRICS, RunSet
 from .table import Table, line
 
 DATA = Path(__file__).resolve().parents[2] / "data" / "fidelity"
@@ -48,6 +48,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.add_argument("--only", default="", metavar="TEXT", help="only sets whose titles contain it")
     options.add_argument("--draws", type=int, default=3, help="of arrivals and lengths that were drawn (default 3)")
     options.add_argument("--rows", action="store_true", help="print each row's error as well")
+    options.add_argument(
+        "--intervals",
+        type=int,
+        default=0,
+        metavar="DRAWS",
+        help="print which share of figures lies in 90 %% intervals",
+    )
     options.add_argument("--out", type=Path, help="the result (default data/fidelity/DATE.json; none with --only)")
     given = options.parse_args(arguments)
     if not any((given.groundtruth / name).is_dir() for name in READERS):
@@ -57,6 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     if given.draws < 1:
         return _refused(f"--draws: {given.draws} is not a positive number of draws (e.g. 3)")
+    if given.intervals:
+        _print_intervals(run_sets(given.groundtruth, given.draws, given.only), given.intervals)
+        return 0
     try:
         scored = _scored(run_sets(given.groundtruth, given.draws, given.only), given.rows)
     except (FastsimError, OSError, KeyError, ValueError) as error:
@@ -81,6 +91,30 @@ def _scored(sets: Sequence[RunSet], each_row: bool) -> list[Scored]:
     print(*table.notes(), sep="\n")
     print(f"{sum(len(one.rows) for one in scored)} rows in {time.perf_counter() - began:.0f} s")
     return scored
+
+
+def _print_intervals(sets: Sequence[RunSet], draws: int) -> None:
+    """For each set and figure: the share of rows whose measured figure lies in its interval, and its width."""
+    print(
+        f"Measured figures inside the 90 % interval of {draws} draws, %, and the mean half-width of these intervals, %"
+    )
+    print(f"{'':60}" + "".join(f"{name:>14}" for name in METRICS))
+    every: list[Interval] = []
+    for one in sets:
+        found = intervals(one.runs, draws)
+        every += found
+        print(f"{one.title:60}" + _inside(found), flush=True)
+    print(f"{'all':60}" + _inside(every))
+
+
+def _inside(found: Sequence[Interval]) -> str:
+    cells = []
+    for name in METRICS:
+        own = [one for one in found if one.metric == name]
+        share = sum(one.holds for one in own) / len(own) if own else 0.0
+        wide = sum(one.high / one.low - 1 for one in own) / 2 / len(own) if own else 0.0
+        cells.append(f"{100 * share:.0f} ({100 * wide:.0f})" if own else "-")
+    return "".join(f"{cell:>14}" for cell in cells)
 
 
 def _refused(sentence: str) -> int:

@@ -1,6 +1,9 @@
 """What fastsim predicts for runs of real engines: each is simulated once per draw, and its rows are read off."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,10 +12,13 @@ from numpy.typing import NDArray
 
 from fastsim.deployment.resolved import Deployment, Resolved, resolve
 from fastsim.errors import FastsimError
+from fastsim.predictors.build import drawn_costs
+from fastsim.predictors.built import Built
+from fastsim.result.metrics.replicates import HIGH, LOW
 from fastsim.simulation.many import simulate_many
 from fastsim.workload import Workload
 
-from .runs import Row, Run, figures_of
+from .runs import METRICS, Row, Run, figures_of
 
 
 class Replayed(NamedTuple):
@@ -22,6 +28,20 @@ class Replayed(NamedTuple):
     predicted: Mapping[str, float]
     lowest: Mapping[str, float]  # over the draws
     highest: Mapping[str, float]
+
+
+class Interval(NamedTuple):
+    """The 90 % interval of a figure that was measured for a row, s."""
+
+    row: Row
+    metric: str
+    low: float
+    high: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether the measured figure lies inside."""
+        return self.low <= self.row.measured[self.metric] <= self.high
 
 
 def replayed(runs: Sequence[Run], threads: int | None = None) -> tuple[list[Replayed], list[str]]:
@@ -48,6 +68,38 @@ def replayed(runs: Sequence[Run], threads: int | None = None) -> tuple[list[Repl
         tables = [outcome.requests for outcome in own]
         rows += [_of_row(row, run.stages, tables) for row in run.rows]
     return rows, refused
+
+
+def intervals(runs: Sequence[Run], number: int, threads: int | None = None) -> list[Interval]:
+    """The intervals of all rows that can be simulated, from ``number`` draws of operator times and of engine times."""
+    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+        found = pool.map(lambda run: _intervals(run, number), runs)
+        return [interval for of_run in found for interval in of_run]
+
+
+def _intervals(run: Run, number: int) -> list[Interval]:
+    try:
+        deployment = resolve(Deployment.load(run.fields))
+        drawn = []
+        for index, built in enumerate(drawn_costs(deployment, number, deployment.deployment.seed)):
+            workload = run.workloads[index % len(run.workloads)]
+            build = partial(_given, built)
+            (outcome,) = simulate_many([(deployment, workload)], threads=1, requests=True, build=build, too_long="clip")
+            if outcome.requests is None:
+                return []
+            drawn.append(outcome.requests)
+    except FastsimError:
+        return []
+    return [
+        Interval(row, name, *np.quantile([figures(table, run.stages, row.stage)[name] for table in drawn], (LOW, HIGH)))
+        for row in run.rows
+        for name in row.measured
+        if name in METRICS
+    ]
+
+
+def _given(built: Built, resolved: Resolved) -> Built:
+    return built
 
 
 def _of_row(row: Row, stages: NDArray[np.int64] | None, tables: Sequence[pa.Table]) -> Replayed:

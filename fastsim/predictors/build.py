@@ -3,6 +3,7 @@
 import hashlib
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,11 +52,17 @@ def build_costs(resolved: "Resolved", replicates: int, seed: int) -> list[Built]
     ``provenance["replicate"]`` holds the number of the draw and the seed. Times that are given or Vidur's
     have no interval: all their draws are alike.
     """
+    return list(drawn_costs(resolved, replicates, seed))
+
+
+def drawn_costs(resolved: "Resolved", replicates: int, seed: int) -> Iterator[Built]:
+    """Yield the tables of ``build_costs`` one at a time."""
     from fastsim.predictors.tables.draws import drawn_tables, drawn_times, factors
 
-    built, drawn = build_cost(resolved), []
+    built = build_cost(resolved)
     if affine.is_affine(resolved):
-        return affine.draws(built, replicates, seed)
+        yield from affine.draws(built, replicates, seed)
+        return
     times = operator_times(resolved)[0] if resolved.predictor.compose == "vidur" else None
     for number, factor in enumerate(factors(built.spread, replicates, seed)):
         began = time.perf_counter()
@@ -64,8 +71,7 @@ def build_costs(resolved: "Resolved", replicates: int, seed: int) -> list[Built]
         else:
             tables = _compose(resolved, drawn_times(times, factor))
         about = {**built.provenance, "replicate": {"number": number, "of": replicates, "seed": seed}}
-        drawn.append(_built(resolved, tables, about, began, shares=built.cost.shares))
-    return drawn
+        yield _built(resolved, tables, about, began, shares=built.cost.shares)
 
 
 def operator_times(resolved: "Resolved") -> "tuple[OperatorTimes, dict[str, Any]]":
