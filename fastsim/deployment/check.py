@@ -21,7 +21,7 @@ def check(deployment: Deployment, settings: Settings, model: Model, node: Node) 
             "model` answers its weights and states"
         )
     if not model.num_experts:
-        for field, unset in (("enable_expert_parallel", False), ("moe_imbalance", 1)):
+        for field, unset in (("enable_expert_parallel", False), ("moe_imbalance", 1), ("moe_skew", 0)):
             if getattr(deployment, field) != unset:
                 raise ConfigError(
                     f"{field}: {getattr(deployment, field)} needs experts, and {model.name} has none (valid: {unset})"

@@ -77,6 +77,9 @@ class Deployment(Group):
         How tokens reach their experts: ``"allgather_reducescatter"`` (default) or ``"deepep"``.
     moe_imbalance : float
         Tokens of the busiest GPU over the mean, under expert parallelism. By default 1.
+    moe_skew : float
+        How much more popular some experts are than others: the one of rank r is chosen in proportion to r ** -moe_skew.
+        The more popular, the fewer experts a small batch reaches. By default 0, all equally likely.
     num_replicas : int
         Copies of the model, which share no GPU. By default 1.
     router : Router
@@ -164,6 +167,14 @@ class Deployment(Group):
         default=1.0,
         ge=1,
         le=1024,
+    )
+    moe_skew: float = setting(
+        "exponent of the popularity of experts; 0: all are equally likely",
+        "a number from 0 up to 4",
+        0.8,
+        default=0.0,
+        ge=0,
+        le=4,
     )
     num_replicas: int = count("copies of the model", 4, 1, 100_000)
     router: Router = setting("router", "a group of settings", {"policy": "random"}, default=Router())

@@ -50,6 +50,7 @@ class Resolved:
     enable_expert_parallel: bool
     all2all_backend: AllToAll
     moe_imbalance: float  # tokens of the busiest GPU over the mean
+    moe_skew: float  # exponent of the popularity of experts
     num_replicas: int
     router: str  # a policy, or file.py:function
     max_model_len: int  # tokens of prompt and output
@@ -109,6 +110,7 @@ class Resolved:
             expert_parallel=self.enable_expert_parallel,
             all_to_all=self.all2all_backend == "deepep",
             imbalance=self.moe_imbalance,
+            skew=self.moe_skew,
             layers=layers,
         )
 
@@ -217,6 +219,7 @@ def resolve(deployment: Deployment) -> Resolved:
         enable_expert_parallel=given.enable_expert_parallel,
         all2all_backend=given.all2all_backend,
         moe_imbalance=given.moe_imbalance,
+        moe_skew=given.moe_skew,
         num_replicas=given.num_replicas,
         router=absolute(given.router.policy),
         max_model_len=length,

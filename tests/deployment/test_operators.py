@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from published import TYPED
 
@@ -147,6 +148,25 @@ def test_experts() -> None:
     assert (shared.num_all_reduces, shared.num_all_to_alls) == (96, 0)
     exchanged = operators(model, 4, expert_parallel=True, all_to_all=True)
     assert (exchanged.num_all_reduces, exchanged.num_all_to_alls) == (48, 96)
+
+
+def test_experts_that_get_a_token() -> None:
+    """As many as are drawn: each token takes top_k of them, in proportion to their popularity."""
+    model = load_model("Qwen3-30B-A3B")  # 8 of 128
+    even, skewed = (operators(model, 1, skew=skew).experts for skew in (0.0, 1.0))
+    assert even and skewed
+    for one in (even, skewed):
+        assert one.reached(1) == pytest.approx(8 / 128)
+        shares = [one.reached(number) for number in (1, 2, 4, 16, 64, 4096)]
+        assert shares == sorted(shares) and shares[-1] == pytest.approx(1, abs=0.02)
+    assert even.reached(16) == pytest.approx(1 - (1 - 8 / 128) ** 16)
+    assert all(skewed.reached(number) < even.reached(number) for number in (2, 16, 64))
+    rng = np.random.default_rng(0)
+    drawn = [len({e for _ in range(16) for e in rng.choice(128, 8, replace=False)}) / 128 for _ in range(400)]
+    assert np.mean(drawn) == pytest.approx(even.reached(16), rel=0.01)
+    # As popular as it can be: the first expert is every token's, and no probability exceeds 1.
+    steep = operators(load_model("mixtral-8x7b"), 1, skew=4.0).experts
+    assert steep and steep.reached(1) == pytest.approx(2 / 8) and steep.reached(1e9) == 1
 
 
 def test_windows_of_some_layers() -> None:

@@ -244,8 +244,9 @@ def _common_notes(resolved: Resolved) -> list[str]:
         notes.append(
             f"a replica takes {gpus} GPUs and {resolved.node.name} has {resolved.node.num_devices}: join nodes"
         )
-    if resolved.moe_imbalance != 1:
-        notes.append(f"moe_imbalance {resolved.moe_imbalance:g}: comes of the requests; no engine can be told")
+    for field, even in (("moe_imbalance", 1), ("moe_skew", 0)):
+        if (value := getattr(resolved, field)) != even:
+            notes.append(f"{field} {value:g}: comes of the requests; no engine can be told")
     return notes
 
 

@@ -72,6 +72,7 @@ def operators(
     expert_parallel: bool = False,
     all_to_all: bool = False,
     imbalance: float = 1.0,
+    skew: float = 0.0,
     layers: Sequence[int] | None = None,
 ) -> Operators:
     """Operators of ``model`` on one of ``tensor_parallel_size`` GPUs.
@@ -89,7 +90,7 @@ def operators(
     chosen = range(model.num_layers) if layers is None else layers if isinstance(layers, range) else tuple(layers)
     weights = uniform(precision, model.num_experts > 0) if isinstance(precision, str) else precision
     return _operators(
-        model, tensor_parallel_size, weights, kv_precision, expert_parallel, all_to_all, imbalance, chosen
+        model, tensor_parallel_size, weights, kv_precision, expert_parallel, all_to_all, imbalance, skew, chosen
     )
 
 
@@ -102,6 +103,7 @@ def _operators(
     expert_parallel: bool,
     all_to_all: bool,
     imbalance: float,
+    skew: float,
     chosen: range | tuple[int, ...],
 ) -> Operators:
     from .layers import dense_parts, expert_parts, gemms_of, norms, routed_experts, told_apart
@@ -119,7 +121,7 @@ def _operators(
     gemms, small = gemms + more, small + kernels
     experts: tuple[Experts, ...] = ()
     if routed:
-        experts = routed_experts(model, tp, tp if expert_parallel else 1, routed, weights, imbalance)
+        experts = routed_experts(model, tp, tp if expert_parallel else 1, routed, weights, imbalance, skew)
         more, kernels = expert_parts(model, tp, routed, weights)
         gemms, small = gemms + more, small + kernels
     exchanged = len(routed) if all_to_all and expert_parallel and tp > 1 else 0

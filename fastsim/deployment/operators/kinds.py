@@ -1,6 +1,7 @@
 """The kinds of operators, and the bytes that each precision takes."""
 
 from dataclasses import dataclass
+from functools import cache
 
 from fastsim.catalog.precisions import FORMATS
 
@@ -108,7 +109,8 @@ class Experts:
     """The routed experts of a layer on one GPU: gate and up, activation, and down for the tokens that each expert gets.
 
     ``intermediate`` is the model's width; ``tp`` GPUs split each expert and ``ep`` GPUs share the experts. The busiest
-    of these gets ``imbalance`` times the mean number of tokens.
+    of these gets ``imbalance`` times the mean number of tokens. ``skew``: how much more popular some experts are than
+    others; the one of popularity rank r is chosen in proportion to r ** -skew.
     """
 
     hidden: int
@@ -124,6 +126,7 @@ class Experts:
     bias: bool = False
     name: str = "moe_experts"
     projections: int = 3  # 2: there is no gate
+    skew: float = 0.0
 
     def width(self) -> int:
         """Elements of an expert's intermediate result on this GPU."""
@@ -133,14 +136,22 @@ class Experts:
         """Rows of the experts' inputs on the busiest GPU: tokens times the experts that each is sent to."""
         return num_tokens * self.top_k / self.ep * (self.imbalance if self.ep > 1 else 1.0)
 
+    def reached(self, num_tokens: float) -> float:
+        """Share of the experts that get a token, as expected where tokens choose independently of each other.
+
+        An expert that a token chooses with probability q stays idle with probability (1 - q) ** num_tokens; with all
+        equally likely, q is top_k / num_experts.
+        """
+        chosen = _probabilities(self.num_experts, self.top_k, self.skew)
+        return 1 - sum(float((1 - q) ** num_tokens) for q in chosen) / len(chosen)
+
     def flops(self, num_tokens: float) -> float:
         """Multiplications and additions on the busiest GPU."""
         return 2 * self.projections * self.rows(num_tokens) * self.hidden * self.width()
 
     def bytes_read(self, num_tokens: float) -> float:
-        """Bytes of the input, and of the weights of the experts that get a token if all are equally likely."""
-        idle = float((1 - self.top_k / self.num_experts) ** num_tokens)
-        weights = self.weight_bytes() * (1 - idle)
+        """Bytes of the input, and of the weights of the experts that get a token."""
+        weights = self.weight_bytes() * self.reached(num_tokens)
         return weights + self.rows(num_tokens) * (self.hidden + self.width()) * INPUT_BYTES[self.precision]
 
     def bytes_written(self, num_tokens: float) -> float:
@@ -160,6 +171,19 @@ class Experts:
         each = self.projections * self.hidden * self.width()
         each += ((self.projections - 1) * self.width() + self.hidden) * self.bias
         return each * -(-self.num_experts // self.ep)
+
+
+@cache
+def _probabilities(num_experts: int, top_k: int, skew: float) -> tuple[float, ...]:
+    """Probability with which a token chooses each expert; they add up to ``top_k``, and none exceeds 1."""
+    if skew == 0:
+        return (top_k / num_experts,)
+    popularity = [rank**-skew for rank in range(1, num_experts + 1)]
+    certain = 0  # experts whose share would exceed 1: every token chooses them
+    while popularity[certain] * (top_k - certain) > sum(popularity[certain:]):
+        certain += 1
+    rest = sum(popularity[certain:])
+    return (1.0,) * certain + tuple(p * (top_k - certain) / rest for p in popularity[certain:])
 
 
 @dataclass(frozen=True, slots=True)

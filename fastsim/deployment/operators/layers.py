@@ -110,7 +110,7 @@ def expert_parts(model: Model, tp: int, layers: Sequence[int], weights: Quantiza
 
 
 def routed_experts(
-    model: Model, tp: int, ep: int, layers: Sequence[int], weights: Quantization, imbalance: float
+    model: Model, tp: int, ep: int, layers: Sequence[int], weights: Quantization, imbalance: float, skew: float
 ) -> tuple[Experts, ...]:
     """The routed experts of some layers on one of ``tp`` GPUs, ``ep`` of which share them, apart by precision."""
     return tuple(
@@ -128,6 +128,7 @@ def routed_experts(
             model.expert_bias,
             f"moe_experts{suffix}",
             3 if model.gated_mlp else 2,
+            skew,
         )
         for suffix, precision, count in apart(weights, "moe_experts", layers)
     )

@@ -20,6 +20,7 @@ from fastsim.predictors.forests.forest import Forest
 from .origin import Kinship, Origin
 from .scaled import Scaled, chip_of, constants, nearest_precision, rate_of, width, work_of
 from .shapes import decode_rows, expert_rows, prefill_rows
+from .times import monotone
 
 # Shares of the chip's peak that formulas assume.
 COMPUTE_SHARE, MEMORY_SHARE = 0.6, 0.7
@@ -198,15 +199,16 @@ class Sources:
         return self._roofline(flops, tokens * attn.kv_bytes_per_token(), "bf16")
 
     def experts_ms(self, experts: Experts, tokens: Floats) -> Floats:
-        """Times of a layer's experts on the busiest GPU, ms, by tokens of the batch."""
+        """Times of a layer's experts on the busiest GPU, ms, by tokens of the batch; at the least those of their work.
+
+        ``tokens`` (float64[n]) ascend.
+        """
         forest = self.experts(experts)
-        if isinstance(forest, Forest):
-            return forest.ms(expert_rows(experts, tokens))
         flops, moved = (np.array([work(n) for n in tokens]) for work in (experts.flops, experts.bytes_read))
         moved = moved + np.array([experts.bytes_written(n) for n in tokens])
         if forest is None:
             return self._formula(flops, moved, experts.precision) + LAUNCHES_MS["moe"]
-        return np.maximum(forest.ms(expert_rows(experts, tokens)), self._roofline(flops, moved, experts.precision))
+        return np.maximum(routed_ms(forest, experts, tokens), self._roofline(flops, moved, experts.precision))
 
     def decode_knots(self, attn: Attention) -> tuple[Floats, Floats, Floats]:
         """Batch sizes, KV lengths, and the times of decode attention at them, ms, between which it is interpolated."""
@@ -240,6 +242,22 @@ class Sources:
         peaks = self.device.tflops
         compute = flops / (peaks.get(rate_of(precision), peaks["bf16"]) * 1e9)
         return np.asarray(np.maximum(compute, moved / (self.device.bandwidth_gb_s * 1e6)))
+
+
+def routed_ms(forest: Forest | Scaled, experts: Experts, tokens: Floats) -> Floats:
+    """Times of experts whose tokens are routed at random, ms, from those of evenly spread tokens (float64[n]).
+
+    Evenly spread, as they were measured, a few tokens reach as many experts as there can be: ``num_experts / top_k`` of
+    them all. At random they reach fewer (Experts.reached), and only these are read. So what it takes to reach the
+    others is left out: the difference between two even batches, one of which reaches as many as there can be, the
+    other as many as are expected.
+    """
+    all_of_them = experts.num_experts / experts.top_k
+    few = np.unique(np.append(np.arange(1.0, all_of_them), all_of_them))
+    even = monotone(forest.ms(expert_rows(experts, few)))
+    reached = np.array([experts.reached(n) for n in tokens]) * all_of_them
+    spared = np.interp(tokens, few, even) - np.interp(reached, few, even)
+    return monotone(forest.ms(expert_rows(experts, tokens))) - np.maximum(0.0, spared)
 
 
 def _attention_family(attn: Attention, phase: str) -> str:

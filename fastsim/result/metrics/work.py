@@ -63,7 +63,7 @@ def weight_bytes(resolved: Resolved, sizes: Integers, batches: Integers) -> floa
     """Return the bytes of weights that one GPU of each stage reads, summed over stages.
 
     ``sizes`` and ``batches``, int[n], say that ``batches[i]`` batches had ``sizes[i]`` tokens. Each batch reads every
-    matrix once, and of the experts those that get a token if all of them are equally likely.
+    matrix once, and of the experts those that get a token (``Experts.reached``).
     """
     num_batches, total = float(batches.sum()), 0.0
     for stage in range(resolved.pipeline_parallel_size):
@@ -72,8 +72,9 @@ def weight_bytes(resolved: Resolved, sizes: Integers, batches: Integers) -> floa
         routed = sum(each.count * each.weight_bytes() for each in on_stage.all_experts)
         total += num_batches * (on_stage.weight_bytes() - routed)
         if experts:
-            idle = (1 - experts.top_k / experts.num_experts) ** sizes
-            total += routed * float(batches @ (1 - idle))
+            ran = batches > 0
+            reached = [experts.reached(size) for size in sizes[ran].tolist()]
+            total += routed * float(batches[ran] @ np.array(reached))
     return total + num_batches * on_stage.lm_head.weight_bytes()
 
 
