@@ -11,9 +11,9 @@ import time
 
 import numpy as np
 
-from fastsim import Deployment, simulate_many
+from fastsim import Deployment, resolve, simulate_many
 from fastsim.planning.capacity import capacity
-from fastsim.planning.stream import at_rate, unit_requests
+from fastsim.planning.stream import Source, at_rate
 from fastsim.result.metrics.objectives import DEFAULTS, met
 
 LLAMA, LARGE = "meta-llama/Llama-2-7b-hf", "meta-llama/Llama-2-70b-hf"
@@ -42,15 +42,17 @@ def main() -> None:
         overrides = [f"{name}={value}" for name, value in described.items()]
         deployment = Deployment.load({"model": model, "device": device}, overrides)
         began = time.perf_counter()
-        found = capacity(deployment, workload, num_requests=requests).rate
+        found = capacity(deployment, workload, num_requests=requests)
         seconds = time.perf_counter() - began
-        unit = unit_requests(workload, requests, 0)
-        rates = found * 0.7 * 1.005 ** np.arange(109)
+        unit = Source(workload, 0).draw(found.num_requests, resolve(deployment))
+        rates = found.rate * 0.7 * 1.005 ** np.arange(109)
         runs = simulate_many([(deployment, at_rate(unit, rate)) for rate in rates])
         passes = [run.summary is not None and all(met(one, run.summary) for one in DEFAULTS) for run in runs]
         scanned = rates[passes.index(False) - 1]
         name = f"{model.rpartition('/')[2]} {device} {workload} " + " ".join(map(str, fields.values()))
-        print(f"{name:75} {found:10.3f} {scanned:10.3f} {found / scanned - 1:7.2%} {seconds:7.2f}s", flush=True)
+        print(
+            f"{name:75} {found.rate:10.3f} {scanned:10.3f} {found.rate / scanned - 1:7.2%} {seconds:7.2f}s", flush=True
+        )
 
 
 if __name__ == "__main__":

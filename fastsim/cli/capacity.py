@@ -16,12 +16,16 @@ from fastsim.cli import options
 @click.option(
     "--users", is_flag=True, help="Find how many users can wait for their answers at once, instead of a rate."
 )
-@click.option("--requests", type=int, help="Requests per run.  [default: 16,000, or all of a file]")
+@click.option("--requests", type=int, help="Requests per run, at least.  [default: 16,000, or all of a file]")
 @click.option(
     "--tolerance", type=float, default=0.01, show_default=True, help="Relative error of the rate, e.g. 0.01 for 1 %."
 )
 @click.option(
-    "--replicates", type=int, default=8, show_default=True, help="Further searches, whose spread gives the interval."
+    "--replicates",
+    type=int,
+    default=8,
+    show_default=True,
+    help="Further searches: their spread gives the interval, from five on.",
 )
 @options.overrides
 @options.policies
@@ -44,7 +48,8 @@ def capacity(
 ) -> None:
     """Find the highest request rate, or number of users, at which DEPLOYMENT meets its objectives.
 
-    The default objectives are scheduling_delay:p99<5s, ttft:p90<2s and tbt:p99<200ms.
+    The default objectives are scheduling_delay:p99<5s, ttft:p90<2s and tbt:p99<200ms. Runs are as long as steady state
+    needs; the answer holds in one three times as long, of other requests, and a queue that grows refuses a rate.
     """
     from fastsim.cli import interrupt
     from fastsim.cli.policies import check_deployment

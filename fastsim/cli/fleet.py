@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     multiple=True,
     help="Try only this GPU; repeatable.  [default: all that ship with operator times]",
 )
-@click.option("--requests", type=int, help="Requests per run.  [default: 16,000]")
+@click.option("--requests", type=int, help="Requests per run, at least.  [default: 16,000, or all of a file]")
+@click.option(
+    "--replicates", type=int, default=8, show_default=True, help="Further runs of each fleet, which give its chance."
+)
 @options.overrides
 @options.policies
 @options.as_json
@@ -45,6 +48,7 @@ def fleet(
     slos: tuple[str, ...],
     devices: tuple[str, ...],
     requests: int | None,
+    replicates: int,
     overrides: tuple[str, ...],
     policies: bool,
     as_json: bool,
@@ -54,6 +58,10 @@ def fleet(
     DEPLOYMENT gives the model, the scheduler and the precision. Tensor parallel sizes 1, 2, 4 and 8 are tried. Users
     send the requests of the workload, whatever their times, each once the answer to the one before has come and a think
     time has passed, if the workload has them.
+
+    A fleet holds in a run that is as long as steady state needs, and in one three times as long, of other requests and
+    with 1 % more of them a second. Margin: how much more it bears, by simulating it. Chance: the share of replicates,
+    with other requests and operator times from their intervals, in which it meets the objectives.
     """
     from fastsim.cli.policies import check_deployment
     from fastsim.cli.terminal import progress as progress_module
@@ -71,7 +79,7 @@ def fleet(
             raise ConfigError(
                 "fleet: a closed loop has no rate; give the whole number of its users (e.g. --users 3000)"
             )
-        _for_users(described, workload, users or 0.0, unit, slos, devices, requests, too_long, as_json)
+        _for_users(described, workload, users or 0.0, unit, slos, devices, requests, replicates, too_long, as_json)
         return
     asked = rate_of(rate, users, per_user)
     with progress_module.progress("Trying GPUs") as progress:
@@ -82,6 +90,7 @@ def fleet(
             slos,
             devices=devices,
             num_requests=requests,
+            replicates=replicates,
             too_long=too_long,
             unit=unit,
             progress=progress,
@@ -100,6 +109,7 @@ def _for_users(
     slos: tuple[str, ...],
     devices: tuple[str, ...],
     requests: int | None,
+    replicates: int,
     too_long: str,
     as_json: bool,
 ) -> None:
@@ -119,6 +129,7 @@ def _for_users(
             slos,
             devices=devices,
             num_requests=requests,
+            replicates=replicates,
             too_long=too_long,
             unit=unit,
             progress=progress,

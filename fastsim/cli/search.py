@@ -19,7 +19,7 @@ from fastsim.cli import options
 )
 @click.option("--rate", type=float, help="Requests per second at which cost and latency are compared.")
 @click.option("--users", is_flag=True, help="Find how many users can wait for their answers, instead of a rate.")
-@click.option("--requests", type=int, help="Requests per full run.  [default: the space's, else 16,000]")
+@click.option("--requests", type=int, help="Requests per full run, at least.  [default: the space's, else 16,000]")
 @click.option(
     "--tolerance",
     type=float,

@@ -1,5 +1,6 @@
 """The candidates of a search: the configurations of a space, each with the replicas that the budget pays for."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,8 @@ from fastsim.workload import Workload
 from fastsim.workload.loading import is_description, refuse_users_of_tenants
 
 from .budget import Budget
+from .ignored import used
+from .stream import Source
 
 FOUND_BY_SEARCH = (
     "workload.rate",
@@ -21,6 +24,8 @@ FOUND_BY_SEARCH = (
     "workload.num_requests",
     "workload.seed",
 )  # fields that a space may not vary
+
+MERGED = "the same as another, as "  # before the reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +36,7 @@ class Candidate:
     resolved: Resolved
     single: Resolved  # the same deployment with one replica
     unit: Workload  # at 1 request/s, unless users are looked for
+    source: Source  # of longer runs with such requests
     digest: str
     single_digest: str
 
@@ -74,6 +80,8 @@ def candidates(
             )
     space = replace(space, base=replace(space.base, workload=_at_one(space, num_requests, default_requests, users)))
     by_digest: dict[str, Candidate] = {}
+    sources: dict[str, Source] = {}
+    merged: dict[str, int] = {}  # configurations that equal another, by why
     num_over_budget = 0
     for configuration in space.configurations():
         resolved = configuration.resolved
@@ -88,21 +96,40 @@ def candidates(
                 resolved = _with_replicas(configuration.deployment, affordable)
         single = _with_replicas(configuration.deployment, 1)
         unit = configuration.workload if users else _unit(configuration.workload)
+        given = space.base.workload_of(configuration.settings, configuration.deployment.seed)
+        key = json.dumps(given, sort_keys=True)
+        if key not in sources:
+            sources[key] = _source(given, unit, users)
+        alike, without_effect = used(resolved, configuration.settings)
         candidate = Candidate(
             settings={**configuration.settings, "num_replicas": resolved.num_replicas},
             resolved=resolved,
             single=single,
             unit=unit,
-            digest=digest(resolved, unit),
-            single_digest=digest(single, unit),
+            source=sources[key],
+            digest=digest(alike, unit),
+            single_digest=digest(used(single, configuration.settings)[0], unit),
         )
+        if (same := by_digest.get(candidate.digest)) is not None:
+            reason = "" if same.resolved.deployment == resolved.deployment else without_effect
+            merged[reason] = merged.get(reason, 0) + 1
         by_digest.setdefault(candidate.digest, candidate)
     dropped = {reason: combinations.count for reason, combinations in space.dropped.items()}
+    for reason, number in merged.items():
+        dropped[MERGED + reason if reason else "the same as another"] = number
     if num_over_budget:
         dropped["budget"] = num_over_budget
     if not by_digest:
         raise ConfigError(f"{space.source}: no configuration costs at most {budget}; raise the budget")
     return list(by_digest.values()), dropped
+
+
+def _source(given: Mapping[str, Any], unit: Workload, users: bool) -> Source:
+    """Where the requests of longer runs come from; ``unit``: those of a recording, which are already loaded."""
+    drawn = is_description(given["source"])
+    spec = given["source"] if drawn else unit
+    number = given.get("num_requests") if drawn else None
+    return Source(spec, given["seed"], users=users, num_requests=number, too_long=given.get("too_long", "refuse"))
 
 
 def _check_figures(source: str, device: Device) -> None:

@@ -5,26 +5,22 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from fastsim.deployment.resolved import Deployment, Resolved, resolve
 from fastsim.errors import ConfigError
 from fastsim.planning import notes
-from fastsim.planning.bracket import Bracket, highest_rate, most_users
-from fastsim.planning.stream import at_rate, fitting, unit_requests
-from fastsim.predictors.build import build_cost, build_costs, times_notes
+from fastsim.planning.settle import Settled, bracketed, settle
+from fastsim.planning.spread import interval
+from fastsim.planning.stream import Source, at_rate
+from fastsim.planning.trials import Trials, load_of
+from fastsim.predictors.build import build_costs, times_notes
 from fastsim.result.metrics.objectives import DEFAULTS, Objective, parse_all
-from fastsim.result.metrics.replicates import HIGH, LOW
-from fastsim.simulation.many import simulate_many
-from fastsim.simulation.probe import Probed, Prober
-from fastsim.simulation.run import Progress
+from fastsim.simulation.probe import Probed
+from fastsim.simulation.run import Progress, simulate
 from fastsim.workload import Workload
-from fastsim.workload.loading import is_description, is_loop, synthesise
-from fastsim.workload.loading import load as load_workload
+from fastsim.workload.loading import is_loop
 
 TOLERANCE = 0.01
 
@@ -36,20 +32,23 @@ class Capacity:
     Attributes
     ----------
     rate : float
-        The highest rate tried that meets all objectives, requests/s; 0 if no rate does. With users, the requests that
-        finish per second.
+        A rate that meets all objectives with ``tolerance`` to spare, requests/s; 0 if no rate does. With users, the
+        requests that finish per second.
     users : int or None
-        The highest number of users tried that meets all objectives, who each wait for their answer before they send the
-        next request; 0 if no number does. None if the rate was looked for.
+        A number of users that meets all objectives with ``tolerance`` to spare, who each wait for their answer before
+        they send the next request; 0 if no number does. None if the rate was looked for.
     above : float or None
-        The lowest rate tried that does not, requests/s, or number of users; at most ``1 + tolerance`` times the highest
-        that does. None: every one meets the objectives.
+        The lowest rate tried that does not meet them, requests/s, or number of users; at most ``(1 + tolerance)**2``
+        times ``rate``. None: every one meets the objectives.
+    held : Probed or None
+        The run that confirms the rate: ``1 + tolerance`` times the rate, three times as many requests, another draw.
+        None if no rate meets the objectives.
     tolerance : float
         As given.
     objectives : tuple of str
         The objectives, such as ``"ttft:p90<2s"``.
     limited_by : tuple of str
-        The objectives that are not met at ``above``.
+        The objectives that are not met at ``above``; also ``"a queue that grows"``.
     ceiling : float
         The requests/s that the deployment finishes while its queue is never empty.
     gpus : int
@@ -57,17 +56,22 @@ class Capacity:
     dollars_per_hour : float
         Price of all GPUs, None if no price of the GPU is known.
     interval : tuple of two floats, or None
-        90 % interval of ``replicates``, requests/s. None without replicates.
+        90 % interval of the rate (requests/s) or the users, from ``replicates``. None of fewer than five.
     replicates : tuple of float
-        Capacities with other requests and other operator times, requests/s.
+        The highest rates, or numbers of users, that meet the objectives with other requests and operator times.
+    chance : float or None
+        Share of the replicates that meet the objectives at ``rate``, or with ``users``. None without replicates.
     notes : tuple of str
         What the simulations cannot show, one sentence each.
     probes : tuple of Probed
         The rates that were tried, in order, and the figures of the objectives at each.
     summary : dict or None
-        The summary of a simulation at ``rate``, as ``Result.summary``. None if no rate meets the objectives.
+        The summary of a simulation at ``rate``, as ``Result.summary``, with its goodput. None if no rate meets the
+        objectives.
     num_requests : int
-        Requests in each simulation.
+        Requests in each simulation but the confirming ones.
+    span : float
+        Length of a simulation at ``rate``, from the first arrival to the last, s.
     num_runs, num_simulated : int
         Simulations of this search and its replicates, and the requests that finished in all of them.
     seconds : float
@@ -77,6 +81,7 @@ class Capacity:
     rate: float
     users: int | None
     above: float | None
+    held: Probed | None
     tolerance: float
     objectives: tuple[str, ...]
     limited_by: tuple[str, ...]
@@ -85,10 +90,12 @@ class Capacity:
     dollars_per_hour: float | None
     interval: tuple[float, float] | None
     replicates: tuple[float, ...]
+    chance: float | None
     notes: tuple[str, ...]
     probes: tuple[Probed, ...]
     summary: dict[str, Any] | None
     num_requests: int
+    span: float
     num_runs: int
     num_simulated: int
     seconds: float
@@ -118,8 +125,11 @@ def capacity(
 ) -> Capacity:
     """Find the highest rate, or number of users, at which a deployment serves a workload within its objectives.
 
-    Every rate is simulated with the same requests; only the gaps between their arrivals are scaled. The same
-    arguments give the same capacity, to the bit, on any number of cores.
+    Every rate is simulated with the same requests; only the gaps between their arrivals are scaled. A run lasts as long
+    as it takes for an overload of ``tolerance`` to miss an objective, at least 100 s and five times the longest
+    request, and fails where its queue grows. The rate is then simulated again with another draw that is three times as
+    long, and lowered until it holds; ``tolerance`` of it is left to spare. A recorded workload is played again from its
+    start where a run must be longer. The same arguments give the same capacity, to the bit, on any number of cores.
 
     Parameters
     ----------
@@ -132,12 +142,14 @@ def capacity(
         What the latencies must keep to, such as ``"ttft:p90<2s"``. By default those of Vidur:
         ``scheduling_delay:p99<5s``, ``ttft:p90<2s`` and ``tbt:p99<200ms``.
     num_requests : int, optional
-        Requests in each simulation. By default 16,000 of a preset or description, and all of a file or ``Workload``.
+        Requests in each simulation, at least. By default 16,000 of a preset or description, and all of a file or
+        ``Workload``.
     tolerance : float
-        How closely to find the rate, as a fraction from 0.0001 to 0.5. By default 0.01.
+        How closely to find the rate, and how much of it to spare, as a fraction from 0.0001 to 0.5. By default 0.01.
     replicates : int
         How many more times to search, with operator times drawn from their 90 % intervals and, for a preset or
-        description, with requests of other seeds. They give ``interval``. From 0 to 1,000, by default 0.
+        description, with requests of other seeds. They give ``chance`` and, from five on, ``interval``. From 0 to
+        1,000, by default 0.
     users : bool, optional
         Whether to find the number of users who each wait for their answer before they send the next request, instead of
         a rate. By default True for a closed loop and False for any other workload.
@@ -164,7 +176,7 @@ def capacity(
     --------
     >>> found = fastsim.capacity(None, "chat", ["ttft:p90<300ms", "tbt:p99<50ms"], num_requests=2000)
     >>> round(found.rate, 1)  # requests/s
-    16.2
+    14.5
     >>> found.limited_by
     ('tbt:p99<50ms',)
     """
@@ -174,60 +186,56 @@ def capacity(
         deployment = Deployment.load(deployment)
     wanted = parse_all(objectives, "--slo") or DEFAULTS
     resolved = resolve(deployment)
-    if not is_description(workload):
-        workload = load_workload(workload, unit=unit)
     loop = is_loop(workload)
     users = loop if users is None else users
     if loop and not users:
         raise ConfigError("users: a closed loop has a number of users and no rate to look for (valid: true)")
-    stream = unit_requests(workload, num_requests, deployment.seed, users)
-    requests = fitting(stream, resolved, too_long, users)
-    prober = Prober(resolved, build_cost(resolved).cost, requests)
-    ceiling = prober.throughput()
-    search = partial(_most_users if users else _highest_rate, objectives=wanted, tolerance=tolerance)
-    slots = resolved.num_replicas * resolved.scheduler.max_num_seqs
-    bracket = search(prober, guess=slots if users else ceiling)
+    source = Source(workload, deployment.seed, users=users, num_requests=num_requests, unit=unit, too_long=too_long)
+    trials = Trials(resolved, source, wanted)
+    settled = settle(trials, tolerance)
     if progress:
         progress(1 / (1 + replicates))
-    # Where every rate passes, the deployment still finishes no more than its ceiling.
-    rate = ceiling if bracket.high is None and not users else bracket.low.rate if bracket.low else 0.0
-    probers, rates = [prober], []
-    if replicates and rate:
-        others = _replicates(resolved, workload, stream, replicates, too_long, users)
-        guess = _found(bracket, users) if users else rate
+    others: list[Trials] = []
+    rates: list[float] = []
+    if replicates and settled.load:
+        others = [
+            Trials(resolved, source, wanted, built.cost) for built in build_costs(resolved, replicates, resolved.seed)
+        ]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for other in pool.map(lambda other: search(other, guess=guess, step=1.05), others):
-                rates.append(_found(other, users))
+            numbers = range(1, replicates + 1)
+            for rate in pool.map(lambda each, draw: _replicate(each, draw, settled, tolerance), others, numbers):
+                rates.append(rate)
                 if progress:
                     progress((1 + len(rates)) / (1 + replicates))
-        probers += others
-    best = None
-    if rate:
-        best = requests.with_users(bracket.low.users or 1) if users and bracket.low else at_rate(requests, rate)
-    of_bracket = notes.of_users if users else notes.of_capacity
-    low, high = np.quantile(rates, (LOW, HIGH)).tolist() if rates else (0.0, 0.0)
+    requests = source.draw(settled.number, resolved)
+    summary = _summary(deployment, requests, settled.load, users, wanted) if settled.load else None
+    rate = summary["throughput"]["requests_per_s"] if users and summary else settled.load
+    failing, low = settled.failing, settled.bracket.low
     return Capacity(
         rate=rate,
-        users=None if not users else bracket.low.users if bracket.low else 0,
-        above=None if bracket.high is None else bracket.high.users if users else bracket.high.rate,
+        users=int(settled.load) if users else None,
+        above=None if failing is None else load_of(failing),
+        held=settled.held,
         tolerance=tolerance,
         objectives=tuple(map(str, wanted)),
-        limited_by=bracket.high.broken if bracket.high else (),
-        ceiling=ceiling,
+        limited_by=failing.broken if failing else (),
+        ceiling=settled.ceiling,
         gpus=resolved.num_gpus,
         dollars_per_hour=_dollars(resolved),
-        interval=(low, high) if rates else None,
+        interval=interval(settled.load, load_of(low), rates) if low else None,
         replicates=tuple(rates),
+        chance=sum(other >= settled.load for other in rates) / len(rates) if rates else None,
         notes=(
-            *of_bracket(bracket, wanted, requests, rate, tolerance),
+            *notes.of_load(settled, wanted, requests, tolerance, users),
             *times_notes(resolved),
             *requests.notes,
         ),
-        probes=tuple(bracket.probes),
-        summary=_summary(deployment, best) if best else None,
+        probes=settled.probes,
+        summary=summary,
         num_requests=requests.num_requests,
-        num_runs=sum(each.num_runs for each in probers),
-        num_simulated=sum(each.num_simulated for each in probers),
+        span=low.span * low.rate / rate if low and rate else 0.0,
+        num_runs=sum(each.num_runs for each in (trials, *others)),
+        num_simulated=sum(each.num_simulated for each in (trials, *others)),
         seconds=time.perf_counter() - began,
     )
 
@@ -245,56 +253,18 @@ def check(tolerance: float, replicates: int) -> None:
         raise ConfigError(f"replicates: {replicates} is not a whole number from 0 to 1,000 (e.g. 8)")
 
 
-def _highest_rate(
-    prober: Prober, guess: float, objectives: Sequence[Objective], tolerance: float, step: float = 1.3
-) -> Bracket:
-    """Bracket the highest rate, beginning at ``guess``, requests/s."""
-    return highest_rate(lambda rate: prober.at(rate, objectives), guess, guess, tolerance, step)
+def _replicate(trials: Trials, draw: int, settled: Settled, tolerance: float) -> float:
+    """The highest load that another draw of requests and operator times bears; 0 if it bears none."""
+    low = settled.bracket.low
+    assert low is not None
+    found = bracketed(trials, settled.number, load_of(low), settled.ceiling, tolerance, step=1.05, draw=draw)
+    trials.forget()
+    return load_of(found.low) if found.low is not None else 0.0
 
 
-def _most_users(
-    prober: Prober, guess: float, objectives: Sequence[Objective], tolerance: float, step: float = 1.3
-) -> Bracket:
-    """Bracket the highest number of users, of which each sends ROUNDS requests in a run at least.
-
-    The numbers that are tried begin at ``guess`` and double, whatever the ``step``.
-    """
-    return most_users(lambda users: prober.with_users(users, objectives), int(guess), prober.most_users, tolerance)
-
-
-def _found(bracket: Bracket, users: bool) -> float:
-    """The highest rate, requests/s, or number of users that passes; 0 if none does."""
-    if bracket.low is None:
-        return 0.0
-    return float(bracket.low.users or 0) if users else bracket.low.rate
-
-
-def _replicates(
-    resolved: Resolved,
-    workload: Workload | str | Path | Mapping[str, Any],
-    unit: Workload,
-    number: int,
-    too_long: str,
-    users: bool,
-) -> list[Prober]:
-    """Probers of the same deployment with operator times drawn anew and, for a description, with other requests."""
-    seed = resolved.seed
-    costs = [built.cost for built in build_costs(resolved, number, seed)]
-    if isinstance(workload, Workload) or not is_description(workload):
-        requests = fitting(unit, resolved, too_long, users)
-        return [Prober(resolved, cost, requests) for cost in costs]
-    streams = (
-        synthesise(workload, rate=None if users else 1.0, num_requests=unit.num_requests, seed=seed + 1 + index)
-        for index in range(number)
-    )
-    drawn = (fitting(stream, resolved, too_long, users) for stream in streams)
-    return [Prober(resolved, cost, stream) for cost, stream in zip(costs, drawn, strict=True)]
-
-
-def _summary(deployment: Deployment, workload: Workload) -> dict[str, Any]:
-    """The summary of a simulation."""
-    run = simulate_many([(deployment, workload)])[0]
-    if run.summary is None:
-        assert run.error is not None
-        raise run.error
-    return run.summary
+def _summary(
+    deployment: Deployment, requests: Workload, load: float, users: bool, objectives: Sequence[Objective]
+) -> dict[str, Any]:
+    """The summary of a simulation under a load, with its goodput."""
+    loaded = requests.with_users(int(load)) if users else at_rate(requests, load)
+    return simulate(deployment, loaded, objectives=objectives, detail=False).summary

@@ -7,19 +7,25 @@ from pathlib import Path
 from typing import Any
 
 from fastsim.catalog import load
-from fastsim.deployment.resolved import Deployment, Resolved, resolve
+from fastsim.deployment.resolved import Deployment
 from fastsim.errors import ConfigError
 from fastsim.planning.candidates import Candidate
 from fastsim.planning.capacity import TOLERANCE
-from fastsim.planning.rungs import evaluate
+from fastsim.planning.replicas import FACTOR, Smallest, smallest, tightness
+from fastsim.planning.rungs import WATCHED
 from fastsim.planning.search import SearchResult, search
+from fastsim.planning.stream import NUM_REQUESTS, at_rate
+from fastsim.planning.trials import Trials
 from fastsim.result.metrics.objectives import DEFAULTS, Objective, parse_all
-from fastsim.simulation.run import Progress
+from fastsim.simulation.probe import Probed
+from fastsim.simulation.run import Progress, simulate
 from fastsim.sweeps.configuration import Row
+from fastsim.workload import Workload
+from fastsim.workload.loading import is_description
 
 SIZES = (1, 2, 4, 8)  # tensor parallel sizes that are tried
-NUM_REQUESTS = 16_000
-STEPS = 8  # most replicas added to the first guess when all of them are simulated together
+REPLICATES = 8
+SEARCHED = 0.5  # share of the progress that the search has
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +47,22 @@ class Fleet:
     dollars_per_million_requests : float
         Price of a million requests at the rate.
     margin : float
-        Share by which the rate may grow, as far as the capacity of one replica tells.
+        Share by which the load may grow before an objective is missed or the queue grows, as simulations of the fleet
+        show.
+    margin_is_least : bool
+        Whether the fleet bore all that was tried, so that the margin may be larger.
+    chance : float or None
+        Share of the replicates, with other requests and operator times from their 90 % intervals, that meet the
+        objectives. None without replicates.
+    goodput : float
+        Share of the requests that meet every objective.
+    tight : str
+        Why one replica less would not do, a clause.
+    num_requests : int
+        Requests of a run; the run that confirms the fleet, with another draw and 1 % more load, has three times as
+        many.
+    span : float
+        Length of a run, from the first arrival to the last, s.
     figures : dict of str to float
         Latencies at the rate, by ``metric:statistic``, s.
     deployment : dict
@@ -55,6 +76,12 @@ class Fleet:
     dollars_per_hour: float
     dollars_per_million_requests: float
     margin: float
+    margin_is_least: bool
+    chance: float | None
+    goodput: float
+    tight: str
+    num_requests: int
+    span: float
     figures: dict[str, float | None]
     deployment: dict[str, Any]
 
@@ -110,6 +137,7 @@ def fleets(
     *,
     devices: Sequence[str] = (),
     num_requests: int | None = None,
+    replicates: int = REPLICATES,
     too_long: str = "refuse",
     unit: str | None = None,
     threads: int | None = None,
@@ -119,7 +147,8 @@ def fleets(
 
     A search finds the best tensor parallel size of each GPU and the replicas that should be enough. All of them are
     then simulated together behind the deployment's router: replicas are added while they are too few, and taken away
-    while one fewer is enough.
+    while fewer are enough. Runs last as for ``capacity``, and a fleet must hold in one that is three times as long,
+    with another draw and 1 % more requests/s; otherwise it gets more replicas.
 
     Parameters
     ----------
@@ -136,7 +165,9 @@ def fleets(
     devices : sequence of str
         GPUs to try, by their names in the catalog. By default all whose operator times come with fastsim.
     num_requests : int, optional
-        Requests in each full simulation. By default 16,000.
+        Requests in each full simulation, at least. By default 16,000 of a preset or description, and all of a file.
+    replicates : int
+        Further simulations of each fleet that give ``chance``. By default 8.
     too_long : str
         What becomes of requests with more tokens than max_model_len, as for ``simulate``. By default ``"refuse"``.
     unit : str, optional
@@ -173,20 +204,34 @@ def fleets(
         "deployment": base,
         "workload": {
             "source": workload,
-            "num_requests": num_requests or NUM_REQUESTS,
+            "num_requests": num_requests or (NUM_REQUESTS if is_description(workload) else None),
             "too_long": too_long,
             "unit": unit,
         },
         "axes": {"device": names, "tensor_parallel_size": list(SIZES)},
     }
-    result = search(space, None, wanted, rank="cost", rate=rate, threads=threads, progress=progress)
+
+    def share(done: float) -> None:
+        if progress:
+            progress(SEARCHED * done)
+
+    result = search(space, None, wanted, rank="cost", rate=rate, threads=threads, progress=share, confirmed=False)
     cheapest: dict[str, tuple[Candidate, Row]] = {}  # by device
     for candidate, row in zip(result.candidates, result.rows, strict=True):
         cost, device = row.get("dollars_per_hour_at_rate"), row["device"]
         if cost is not None and (device not in cheapest or cost < cheapest[device][1]["dollars_per_hour_at_rate"]):
             cheapest[device] = candidate, row
-    tried = [_fleet(candidate, row, rate, wanted) for candidate, row in cheapest.values()]
-    made = [fleet for fleet in tried if fleet is not None]
+    made = []
+    for done, (candidate, row) in enumerate(cheapest.values(), start=1):
+        trials = Trials(candidate.resolved, candidate.source, (*wanted, *WATCHED))
+        guess = max(1, ceil(rate / row["capacity"] - TOLERANCE))
+        found = smallest(trials, rate, guess, TOLERANCE, replicates)
+        if isinstance(found, Smallest):
+            made.append(fleet_of(found, trials, rate, wanted))
+        else:
+            row["error"] = f"{FACTOR * guess:,} replicas miss {', '.join(found.broken)}"
+        if progress:
+            progress(SEARCHED + (1 - SEARCHED) * done / len(cheapest))
     return sorted(made, key=lambda fleet: (fleet.dollars_per_hour, fleet.gpus)), result
 
 
@@ -197,21 +242,16 @@ def known_devices() -> list[str]:
     return [name for name in load.names("devices") if load.load_device(name).predictor in systems()]
 
 
-def _fleet(candidate: Candidate, row: Row, rate: float, objectives: Sequence[Objective]) -> Fleet | None:
-    """The smallest fleet that serves the rate when all replicas are simulated; None if STEPS more are not enough."""
-    number = ceil(rate / row["capacity"] - TOLERANCE)
-    served = None
-    for _ in range(STEPS):
-        served = _serves(candidate, max(1, number), rate, objectives)
-        if served is not None:
-            break
-        number += 1
-    while served is not None and number > 1 and (fewer := _serves(candidate, number - 1, rate, objectives)) is not None:
-        number, served = number - 1, fewer
-    if served is None:
-        return None
-    resolved, figures = served
-    cost = resolved.num_gpus * (resolved.device.price_per_hour or 0.0)  # the search has checked that there is one
+def fleet_of(found: Smallest, trials: Trials, load: float, objectives: Sequence[Objective]) -> Fleet:
+    """The fleet of the fewest replicas that bear a load, requests/s or users."""
+    resolved = found.resolved
+    requests = trials.source.draw(found.number, resolved)
+    users = trials.source.users
+    loaded: Workload = requests.with_users(int(load)) if users else at_rate(requests, load)
+    summary = simulate(resolved.deployment, loaded, objectives=objectives, detail=False).summary
+    rate = summary["throughput"]["requests_per_s"] if users else load
+    cost = resolved.num_gpus * (resolved.device.price_per_hour or 0.0)  # whoever searches has checked that there is one
+    probed: Probed = found.at_load
     return Fleet(
         device=resolved.device.name,
         tensor_parallel_size=resolved.tensor_parallel_size,
@@ -219,16 +259,13 @@ def _fleet(candidate: Candidate, row: Row, rate: float, objectives: Sequence[Obj
         gpus=resolved.num_gpus,
         dollars_per_hour=cost,
         dollars_per_million_requests=cost / 3600 / rate * 1e6,
-        margin=row["capacity"] * resolved.num_replicas / rate - 1,
-        figures=figures,
+        margin=found.margin,
+        margin_is_least=found.margin_is_least,
+        chance=found.chance,
+        goodput=summary["goodput"]["share"],
+        tight=tightness(found, load),
+        num_requests=requests.num_requests,
+        span=probed.span,
+        figures={name.partition("<")[0]: value for name, value in probed.figures.items()},
         deployment=resolved.deployment.model_dump(mode="json"),
     )
-
-
-def _serves(
-    candidate: Candidate, number: int, rate: float, objectives: Sequence[Objective]
-) -> tuple[Resolved, dict[str, float | None]] | None:
-    """The deployment with ``number`` replicas and its latencies, s; None if it does not serve the rate."""
-    resolved = resolve(candidate.resolved.deployment.model_copy(update={"num_replicas": number}))
-    outcome = evaluate(resolved, candidate.unit, objectives, TOLERANCE, target=rate)
-    return (resolved, outcome.figures or {}) if outcome.rate > 0 else None

@@ -3,59 +3,55 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from fastsim.planning.bracket import Bracket
-from fastsim.result.metrics.definitions import QUANTILES
+import numpy as np
+
+from fastsim.planning.steady import DRIFT, overload_times_span
 from fastsim.result.metrics.objectives import Objective
+from fastsim.simulation.probe import Probed
 from fastsim.workload import Workload
 
 if TYPE_CHECKING:
     from fastsim.planning.candidates import Candidate
+    from fastsim.planning.settle import Settled
     from fastsim.sweeps.configuration import Row
 
-WAITING = ("scheduling_delay", "ttft", "e2e")  # latencies that grow with the queue
-FEW = 10  # requests above a quantile; with fewer, its value is mostly chance
 TIE = 0.01  # of the score: rates are not found more closely
 
 
-def of_capacity(
-    bracket: Bracket, objectives: Sequence[Objective], unit: Workload, rate: float, tolerance: float
+def of_load(
+    settled: "Settled", objectives: Sequence[Objective], unit: Workload, tolerance: float, users: bool
 ) -> Iterator[str]:
-    """Notes on the capacity ``rate``, requests/s, which is 0 if no rate meets the objectives."""
-    if not rate:
-        last = bracket.probes[-1]
-        reasons = ", ".join(f"{name} is {_seconds(last.figures.get(name))}" for name in last.broken)
-        yield f"no rate meets the objectives: even at {last.rate:.2g} requests/s, {reasons}"
-        return
-    if bracket.high is None:
-        yield (
-            f"every rate meets the objectives, as {unit.num_requests:,} requests are over before a queue has grown; "
-            "the rate given is what the deployment finishes, so use more requests"
-        )
-        return
-    yield from _of_quantiles(objectives, unit)
-    yield from _of_overload(objectives, unit, rate, tolerance, "the run")
-
-
-def of_users(
-    bracket: Bracket, objectives: Sequence[Objective], unit: Workload, rate: float, tolerance: float
-) -> Iterator[str]:
-    """Notes on a number of users; ``rate``: the requests/s that finish with so many, 0 if no number serves."""
-    if not rate:
-        reasons = ", ".join(
-            f"{name} is {_seconds(bracket.probes[-1].figures.get(name))}" for name in bracket.probes[-1].broken
-        )
-        yield f"not even a single user is served within the objectives: {reasons}"
+    """Notes on the load that a deployment bears, which is 0 if none meets the objectives."""
+    bracket = settled.bracket
+    if not settled.load:
+        last = min(settled.probes, key=lambda probed: probed.users or probed.rate)
+        reasons = ", ".join(_missed(name, last) for name in last.broken)
+        if users:
+            yield f"not even a single user is served within the objectives: {reasons}"
+        else:
+            yield f"no rate meets the objectives: even at {last.rate:.2g} requests/s, {reasons}"
         return
     if bracket.high is None and bracket.low is not None:
-        yield (
-            f"all numbers up to {bracket.low.users:,} users meet the objectives; more of them than a tenth of the "
-            f"{unit.num_requests:,} requests show no steady state, so use more requests"
-        )
-    yield from _of_quantiles(objectives, unit)
+        if users:
+            yield (
+                f"all numbers up to {bracket.low.users:,} users meet the objectives; more of them than a tenth of the "
+                f"{unit.num_requests:,} requests show no steady state, so use more requests"
+            )
+        else:
+            yield (
+                f"every rate meets the objectives, as {unit.num_requests:,} requests are over before a queue has "
+                "grown; the rate given is what the deployment finishes, so use more requests"
+            )
+        return
+    if users:
+        return
+    if overload_times_span(objectives) is None:
+        yield "no objective limits how long a request waits; a rate is refused only where its queue grows"
+    yield from _of_overload(objectives, unit, settled.load, tolerance)
 
 
 def of_search(
-    feasible: "Sequence[tuple[Candidate, Row]]", objectives: Sequence[Objective], tolerance: float, users: bool = False
+    feasible: "Sequence[tuple[Candidate, Row]]", objectives: Sequence[Objective], users: bool = False
 ) -> Iterator[str]:
     """Notes on the ranking of a search; ``feasible``: candidates with a score above 0 and their rows, best first.
 
@@ -65,7 +61,7 @@ def of_search(
         least = "with any number of users" if users else "at any rate"
         yield f"no configuration meets {', '.join(map(str, objectives))} {least}"
         return
-    winner, row = feasible[0]
+    row = feasible[0][1]
     close = [other for _, other in feasible[1:] if other["score"] >= (1 - TIE) * row["score"]]
     ties = sum(other["rung"] == row["rung"] for other in close)
     if ties:
@@ -78,51 +74,43 @@ def of_search(
                 "requests to tell how many they serve"
             )
         return
-    yield from _of_overload(objectives, winner.unit, row["capacity"], tolerance, "the winner's run")
-
-
-def _of_quantiles(objectives: Sequence[Objective], unit: Workload) -> Iterator[str]:
-    """A note for each objective whose quantile hardly any request lies above."""
-    for objective in objectives:
-        quantile = QUANTILES.get(objective.statistic)
-        above = unit.num_requests * (1 - quantile) if quantile else FEW
-        if above < FEW - 1e-6:
-            enough = f"{FEW / (1 - (quantile or 0)):,.0f}"
-            yield (
-                f"{objective}: {above:.2g} of {unit.num_requests:,} requests lie above this quantile; "
-                f"use {enough} or more"
-            )
+    equal = [other for _, other in feasible[1:] if all(other.get(name) == row[name] for name in row if _figure(name))]
+    if equal:
+        names = [name for name in row if "." in name and not _figure(name)]
+        differing = [name for name in names if any(other.get(name) != row[name] for other in equal)]
+        yield f"{', '.join(differing) or 'a setting'} changes nothing here: {len(equal)} more have the winner's figures"
 
 
 def hidden_overload(objectives: Sequence[Objective], unit: Workload, rate: float) -> float | None:
     """The share by which ``rate`` may exceed what can be served for ever without any objective showing it.
 
-    With an overload of that share the queue grows all the time, and a request that arrives after t seconds waits
-    share * t longer; at the quantile q of a run of T seconds, that is share * q * T. None: no objective limits
-    how long a request waits.
+    None: no objective limits how long a request waits. See ``steady.seconds``.
     """
-    span = float(unit.arrived_at[-1]) / rate
-    shares = [
-        each.limit / (QUANTILES.get(each.statistic, 1.0 if each.statistic == "max" else 0.5) * span)
-        for each in objectives
-        if each.metric in WAITING and each.statistic != "min"
-    ]
-    return min(shares, default=None)
+    shown = overload_times_span(objectives)
+    return None if shown is None else shown / (float(np.nanmax(unit.arrived_at)) / rate)
 
 
-def _of_overload(
-    objectives: Sequence[Objective], unit: Workload, rate: float, tolerance: float, run: str
-) -> Iterator[str]:
-    """A note if ``rate`` may overload the deployment unseen; ``run``: what the sentence calls the simulation."""
+def _of_overload(objectives: Sequence[Objective], unit: Workload, rate: float, tolerance: float) -> Iterator[str]:
+    """A note if ``rate`` may overload the deployment unseen, as runs have so many requests at most."""
     unseen = hidden_overload(objectives, unit, rate)
-    if unseen is None:
-        yield "no objective limits how long a request waits, so a queue may grow for ever at this rate"
-    elif unseen > tolerance:
+    if unseen is not None and unseen > 1.05 * tolerance:
         enough = unit.num_requests * unseen / tolerance
         yield (
-            f"{run} lasts {unit.arrived_at[-1] / rate:,.0f} s, too short to show an overload below {unseen:.1%}; "
-            f"{enough:,.0f} requests would show {tolerance:.1%}"
+            f"the run lasts {np.nanmax(unit.arrived_at) / rate:,.0f} s, too short to show an overload below "
+            f"{unseen:.1%}; {enough:,.0f} requests would show {tolerance:.1%}"
         )
+
+
+def _figure(name: str) -> bool:
+    """Whether a column of a search holds a latency of a configuration."""
+    return name.startswith("latency.")
+
+
+def _missed(name: str, probed: Probed) -> str:
+    """What an objective's figure was in a run that did not meet it."""
+    if name == DRIFT:
+        return f"the queue grows by {probed.drift:.1%} of the time"
+    return f"{name} is {_seconds(probed.figures.get(name))}"
 
 
 def _seconds(figure: float | None) -> str:

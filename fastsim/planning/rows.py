@@ -43,9 +43,12 @@ def rows_of(
 
 def _served(candidate: Candidate, row: Row, share: float = 1.0) -> Workload:
     """The requests at ``share`` times the capacity of a candidate, or with so many times its users."""
+    unit = candidate.unit
+    if row["held"]:
+        unit = candidate.source.draw(row["requests"], candidate.resolved)
     if "users" in row:
-        return candidate.unit.with_users(ceil(row["users"] * share))
-    return at_rate(candidate.unit, share * row["capacity"])
+        return unit.with_users(ceil(row["users"] * share))
+    return at_rate(unit, share * row["capacity"])
 
 
 def _row(candidate: Candidate, rung: Rung, outcome: Outcome, ranking: Ranking, rate: float | None) -> Row:
@@ -68,7 +71,8 @@ def _row(candidate: Candidate, rung: Rung, outcome: Outcome, ranking: Ranking, r
         "ceiling": outcome.ceiling,
         "limited_by": ", ".join(outcome.limited_by),
         "rung": rung.number,
-        "requests": rung.num_requests,
+        "requests": outcome.num_requests or rung.num_requests,
+        "held": outcome.num_requests is not None,
         "tolerance": rung.tolerance,
         "error": outcome.error,
         "digest": candidate.digest,

@@ -8,6 +8,10 @@ from typing import Any
 from fastsim.deployment.resolved import Resolved
 from fastsim.errors import FastsimError
 from fastsim.planning.bracket import highest_rate, most_users
+from fastsim.planning.settle import bear, settle
+from fastsim.planning.steady import judged
+from fastsim.planning.stream import Source
+from fastsim.planning.trials import Trials
 from fastsim.predictors.build import build_cost
 from fastsim.result.metrics.objectives import Objective
 from fastsim.simulation.arena import Arena
@@ -45,6 +49,7 @@ class Outcome:
     num_simulated: int = 0  # requests
     error: str | None = None
     users: int | None = None  # the most users within the objectives, where these are looked for
+    num_requests: int | None = None  # of a run, where the rate has held in a longer one
 
     def as_dict(self) -> dict[str, Any]:
         """The fields, as the journal keeps them."""
@@ -78,6 +83,7 @@ def evaluate(
     known_within: float = COARSE,
     target: float | None = None,
     users: bool = False,
+    source: Source | None = None,
     arena: Arena | None = None,
 ) -> Outcome:
     """Find the highest rate of a deployment within ``objectives``, or with ``target`` try this rate only, requests/s.
@@ -85,13 +91,16 @@ def evaluate(
     With ``users``, find the highest number of users who wait for their answers instead.
 
     ``unit``: the requests at 1 request/s. ``guess`` and ``ceiling`` come from an earlier rung, which found its rate
-    within ``known_within``. An input that cannot be simulated gives an outcome with an error.
+    within ``known_within``. ``source``: of longer runs, in which the rate must hold as ``capacity`` has it, instead of
+    ``unit``. An input that cannot be simulated gives an outcome with an error.
     """
     try:
+        if source is not None:
+            return _held(Trials(resolved, source, (*objectives, *WATCHED)), tolerance, guess, ceiling, target)
         prober = Prober(resolved, build_cost(resolved).cost, unit, arena)
         everything = (*objectives, *WATCHED)
         if target is not None:
-            tried = prober.at(target, everything)
+            tried = judged(prober.at(target, everything))
             return _outcome(prober, tried if tried.met else None, tried.broken, 0.0)
         ceiling = ceiling or prober.throughput()
         if users:
@@ -102,7 +111,7 @@ def evaluate(
         half = sqrt(1 + known_within)
         start = ceiling / half if guess is None else guess * half
         step = 1 + known_within if guess is None else 1.01 * half
-        bracket = highest_rate(lambda rate: prober.at(rate, everything), start, ceiling, tolerance, step)
+        bracket = highest_rate(lambda rate: judged(prober.at(rate, everything)), start, ceiling, tolerance, step)
         # Where every rate passes, the requests are over too soon to tell; the deployment finishes its ceiling at most.
         low = bracket.low if bracket.high else prober.at(ceiling, everything)
         return _outcome(prober, low, bracket.high.broken if bracket.high else (), ceiling)
@@ -110,8 +119,35 @@ def evaluate(
         return Outcome(error=str(problem))
 
 
+def _held(
+    trials: Trials, tolerance: float, guess: float | None, ceiling: float | None, target: float | None
+) -> Outcome:
+    """The load that holds, or whether ``target`` does, requests/s."""
+    if target is not None:
+        borne = bear(trials, target, tolerance)
+        figures = _figures(borne.at_load) if borne.met else None
+        broken = () if borne.met else borne.failing.broken
+        rate, number = target if borne.met else 0.0, borne.number
+        return Outcome(rate, 0.0, broken, figures, trials.num_runs, trials.num_simulated, num_requests=number)
+    settled = settle(trials, tolerance, guess, ceiling)
+    failing, rate, users = settled.failing, settled.load, None
+    figures = None
+    if settled.load:
+        at_load = trials.at(settled.load, settled.number)
+        figures, rate, users = _figures(at_load), at_load.rate, at_load.users
+    elif trials.source.users:
+        users = 0
+    broken = failing.broken if failing else ()
+    counts = trials.num_runs, trials.num_simulated
+    return Outcome(rate, settled.ceiling, broken, figures, *counts, users=users, num_requests=settled.number)
+
+
+def _figures(probed: Probed) -> dict[str, float | None]:
+    return {name.partition("<")[0]: value for name, value in probed.figures.items()}
+
+
 def _outcome(prober: Prober, low: Probed | None, broken: tuple[str, ...], ceiling: float) -> Outcome:
-    figures = {name.partition("<")[0]: value for name, value in low.figures.items()} if low else None
+    figures = _figures(low) if low else None
     rate = low.rate if low else 0.0
     users = low.users if low else None
     return Outcome(rate, ceiling, broken, figures, prober.num_runs, prober.num_simulated, users=users)

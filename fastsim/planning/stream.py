@@ -2,29 +2,83 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 from fastsim.deployment.resolved import Resolved
 from fastsim.workload import Workload
-from fastsim.workload.loading import is_description, refuse_users_of_tenants
+from fastsim.workload.loading import is_description, refuse_users_of_tenants, synthesise
 from fastsim.workload.loading import load as load_workload
+from fastsim.workload.repeat import repeated
 from fastsim.workload.too_long import within
 
-NUM_REQUESTS = 16_000  # of a workload that is drawn from a description
+NUM_REQUESTS = 16_000  # of a workload that is drawn from a description, at least
+MOST_REQUESTS = 1_000_000  # of a run; one that confirms a plan has three times as many
 
 
-def unit_requests(
-    workload: Workload | str | Path | Mapping[str, Any], num_requests: int | None, seed: int, users: bool = False
-) -> Workload:
-    """Load a workload at 1 request/s, or, if ``users`` are looked for, at any rate.
+class Source:
+    """Where the requests of a plan come from: draws of a description, or a recording that is played over and over."""
 
-    NUM_REQUESTS are drawn of a description unless ``num_requests`` is given. Raises ConfigError for tenants with users.
-    """
-    refuse_users_of_tenants(workload)
-    if num_requests is None and is_description(workload):
-        num_requests = NUM_REQUESTS
-    return load_workload(workload, rate=None if users else 1.0, num_requests=num_requests, seed=seed)
+    def __init__(
+        self,
+        spec: Workload | str | Path | Mapping[str, Any],
+        seed: int,
+        *,
+        users: bool = False,
+        num_requests: int | None = None,
+        unit: str | None = None,
+        too_long: str = "refuse",
+    ) -> None:
+        """``spec`` is what ``load_workload`` takes, ``seed`` that of a description that has none.
+
+        ``users``: whether users who wait for their answers send the requests; otherwise they come at 1 request/s.
+        ``num_requests``: of a run, at least; by default NUM_REQUESTS of a description, and all of a recording. ``unit``
+        and ``too_long`` are those of ``load_workload`` and ``simulate``. Raises ConfigError for tenants with users, who
+        have no rate.
+        """
+        refuse_users_of_tenants(spec)
+        if not isinstance(spec, Workload) and not is_description(spec):
+            spec = load_workload(spec, unit=unit)
+        if isinstance(spec, Workload):
+            spec = spec if num_requests is None else spec.head(num_requests)
+        elif num_requests is None:
+            num_requests = NUM_REQUESTS
+        self.spec, self.seed, self.users, self.too_long = spec, seed, users, too_long
+        self.least = spec.num_requests if isinstance(spec, Workload) else int(num_requests or 0)
+        self._drawn: dict[tuple[int, int], Workload] = {}  # the last two
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether there are other draws, as there are of a description."""
+        return not isinstance(self.spec, Workload)
+
+    def draw(self, num_requests: int, resolved: Resolved, number: int = 0) -> Workload:
+        """The requests of a run of a deployment, at 1 request/s or for users: those it takes, of ``num_requests``.
+
+        ``number``: of the draw, from 0. Draw 0 is what ``simulate`` has. A recording has one draw; a run that is longer
+        plays it again from the start.
+        """
+        return fitting(self._draw(num_requests, number), resolved, self.too_long, self.users)
+
+    def _draw(self, num_requests: int, number: int) -> Workload:
+        key = (num_requests, number if self.is_drawn else 0)
+        if key not in self._drawn:
+            if len(self._drawn) > 1:
+                self._drawn.pop(next(iter(self._drawn)))
+            self._drawn[key] = self._new(*key)
+        return self._drawn[key]
+
+    def _new(self, num_requests: int, number: int) -> Workload:
+        rate = None if self.users else 1.0
+        spec = self.spec
+        if isinstance(spec, Workload):
+            if num_requests > spec.num_requests:
+                spec = repeated(spec, ceil(num_requests / spec.num_requests))
+            return load_workload(spec, rate=rate, num_requests=num_requests)
+        if not number:
+            return load_workload(spec, rate=rate, num_requests=num_requests, seed=self.seed)
+        return synthesise(spec, rate=rate, num_requests=num_requests, seed=self.seed + number)
 
 
 def fitting(unit: Workload, resolved: Resolved, too_long: str, users: bool) -> Workload:

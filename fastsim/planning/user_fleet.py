@@ -7,16 +7,19 @@ from typing import Any
 from fastsim.catalog import load
 from fastsim.deployment.resolved import Deployment, resolve
 from fastsim.errors import ConfigError, InputError
-from fastsim.planning.capacity import TOLERANCE, capacity
-from fastsim.planning.fleet import SIZES, STEPS, Fleet, known_devices
-from fastsim.planning.stream import NUM_REQUESTS
-from fastsim.result.metrics.objectives import DEFAULTS, Objective, met, parse_all, value
-from fastsim.simulation.many import simulate_many
+from fastsim.planning.capacity import TOLERANCE
+from fastsim.planning.fleet import REPLICATES, SIZES, Fleet, fleet_of, known_devices
+from fastsim.planning.replicas import FACTOR, Smallest, smallest
+from fastsim.planning.rungs import WATCHED
+from fastsim.planning.settle import bracketed
+from fastsim.planning.stream import Source
+from fastsim.planning.trials import Trials
+from fastsim.result.metrics.objectives import DEFAULTS, Objective, parse_all
 from fastsim.simulation.probe import ROUNDS
 from fastsim.simulation.run import Progress
 from fastsim.workload import Workload
-from fastsim.workload.loading import is_description
-from fastsim.workload.loading import load as load_workload
+
+ROUGHLY = 0.1  # tolerance of the users of one replica
 
 
 def fleets_for_users(
@@ -27,6 +30,7 @@ def fleets_for_users(
     *,
     devices: Sequence[str] = (),
     num_requests: int | None = None,
+    replicates: int = REPLICATES,
     too_long: str = "refuse",
     unit: str | None = None,
     progress: Progress | None = None,
@@ -34,7 +38,9 @@ def fleets_for_users(
     """Find the cheapest fleet of each kind of GPU that serves a number of users within the objectives.
 
     The users that one replica serves say how many replicas to begin with. The users are then simulated with all
-    replicas behind the deployment's router, and replicas are added while they are too few.
+    replicas behind the deployment's router: replicas are added while they are too few, and taken away while fewer are
+    enough. Runs last as for ``capacity``, and a fleet must hold in one that is three times as long, with another draw
+    and 1 % more users.
 
     Parameters
     ----------
@@ -49,7 +55,9 @@ def fleets_for_users(
     devices : sequence of str
         GPUs to try. By default all whose operator times come with fastsim.
     num_requests : int, optional
-        Requests in each simulation. By default all of a file, and of others 16,000, or ten for each user.
+        Requests in each simulation, at least. By default all of a file, and of others 16,000, or ten for each user.
+    replicates : int
+        Further simulations of each fleet that give ``chance``. By default 8.
     too_long : str
         What becomes of requests with more tokens than max_model_len, as for ``simulate``. By default ``"refuse"``.
     unit : str, optional
@@ -72,10 +80,9 @@ def fleets_for_users(
     if not 1 <= users < 10**9:
         raise ConfigError(f"users: {users:,} is not a whole number of users from 1 (e.g. 3000)")
     wanted = parse_all(objectives, "--slo") or DEFAULTS
-    number = num_requests
-    if number is None and is_description(workload):
-        number = max(NUM_REQUESTS, ROUNDS * users)
-    stream = load_workload(workload, num_requests=number, seed=deployment.seed, unit=unit).with_users(users)
+    source = Source(workload, deployment.seed, users=True, num_requests=num_requests, unit=unit, too_long=too_long)
+    if isinstance(source.spec, Workload):
+        source.spec.with_users(users if users <= source.least else 1)  # refused if users cannot send it
     names = [load.load_device(name).name for name in devices] or known_devices()
     made: list[Fleet] = []
     reasons: dict[str, str] = {}
@@ -84,7 +91,7 @@ def fleets_for_users(
         for size in SIZES:
             settings = {"device": name, "node": None, "tensor_parallel_size": size, "num_replicas": 1}
             try:
-                found = _fleet(Deployment.load(deployment.model_dump() | settings), stream, wanted, too_long)
+                found = _fleet(Deployment.load(deployment.model_dump() | settings), source, users, wanted, replicates)
             except InputError as error:
                 reasons.setdefault(name, str(error))
                 continue
@@ -100,34 +107,22 @@ def fleets_for_users(
     return sorted(made, key=lambda fleet: (fleet.dollars_per_hour, fleet.gpus)), reasons
 
 
-def _fleet(deployment: Deployment, stream: Workload, wanted: Sequence[Objective], too_long: str) -> Fleet | str:
+def _fleet(
+    deployment: Deployment, source: Source, users: int, wanted: Sequence[Objective], replicates: int
+) -> Fleet | str:
     """The smallest fleet of these replicas, or why there is none."""
-    users = stream.max_concurrency or 1
-    price = resolve(deployment).device.price_per_hour
-    if price is None:
+    resolved = resolve(deployment)
+    if resolved.device.price_per_hour is None:
         return "no price of this GPU is known"
-    one = capacity(deployment, stream, wanted, users=True, too_long=too_long, tolerance=10 * TOLERANCE)
-    if not one.users:
-        return f"no number of replicas meets {', '.join(one.limited_by)}"
-    first = ceil(users / one.users)
-    for number in range(first, first + STEPS):
-        whole = deployment.model_copy(update={"num_replicas": number})
-        resolved = resolve(whole)
-        run = simulate_many([(resolved, stream)], too_long=too_long)[0]
-        if run.summary is None:
-            assert run.error is not None
-            raise run.error
-        if all(met(each, run.summary) for each in wanted):
-            cost, rate = resolved.num_gpus * price, run.summary["throughput"]["requests_per_s"]
-            return Fleet(
-                device=resolved.device.name,
-                tensor_parallel_size=resolved.tensor_parallel_size,
-                num_replicas=number,
-                gpus=resolved.num_gpus,
-                dollars_per_hour=cost,
-                dollars_per_million_requests=cost / 3600 / rate * 1e6,
-                margin=one.users * number / users - 1,
-                figures={str(each): value(each, run.summary) for each in wanted},
-                deployment=whole.model_dump(mode="json"),
-            )
-    return f"{first + STEPS - 1:,} replicas do not meet the objectives"
+    trials = Trials(resolved, source, (*wanted, *WATCHED))
+    one = trials.prober(source.least)
+    number = max(source.least, ROUNDS)
+    slots = resolved.scheduler.max_num_seqs
+    bracket = bracketed(trials, number, min(slots, one.most_users), 0.0, ROUGHLY)
+    if bracket.low is None or not bracket.low.users:
+        return f"no number of replicas meets {', '.join(bracket.probes[-1].broken)}"
+    guess = ceil(users / bracket.low.users)
+    found = smallest(trials, users, guess, TOLERANCE, replicates)
+    if isinstance(found, Smallest):
+        return fleet_of(found, trials, users, wanted)
+    return f"{FACTOR * guess:,} replicas miss {', '.join(found.broken)}"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastsim.arrays import Floats
 from fastsim.deployment.resolved import Resolved
@@ -15,6 +16,7 @@ from fastsim.kernels.exits import Exit
 from fastsim.kernels.state import State
 from fastsim.result.metrics import distribution
 from fastsim.result.metrics.definitions import QUANTILES
+from fastsim.result.metrics.drift import queue_drift
 from fastsim.result.metrics.objectives import Objective, holds
 from fastsim.simulation import layout
 from fastsim.simulation.arena import Arena
@@ -30,6 +32,7 @@ from fastsim.workload.following import NONE, previous_turns
 # before. With several stages, where an iteration takes longer, the first slice is shorter.
 FIRST_SLICE = 4096
 ROUNDS = 10  # requests that each user sends in a run, at least
+Kept = slice | NDArray[np.bool_]  # the requests of a run whose latencies count
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,9 @@ class Probed:
     broken: tuple[str, ...]  # objectives that are not met; of a run that ended early, the one that ended it
     simulated: int  # requests that had finished when the run ended
     users: int | None = None  # who each wait for their answer before they send the next request
+    span: float = 0.0  # from the first arrival to the last, s; 0 if the run ended early
+    longest: float = 0.0  # the longest end-to-end time of a request, s; 0 if the run ended early
+    drift: float = 0.0  # by how much longer a request waits for each second that it arrives later, s/s
 
 
 class Prober:
@@ -101,18 +107,24 @@ class Prober:
 
         Raises StuckError if a request can never be scheduled, and TableError if the tables have no time for a batch.
         """
+        self._limits = limits_of(self.resolved, self._unit)
         stream = self._stream._replace(arrived_at=self._stream.arrived_at / rate)
         return self._probe(stream, objectives, rate, None)
 
     def with_users(self, users: int, objectives: Sequence[Objective]) -> Probed:
         """Simulate with a number of users, who each wait for their answer before they send the next request.
 
-        Raises the same as ``at``.
+        Users begin all at once, unlike ever after, so that the first request of each counts for no latency but the
+        times between tokens. Raises the same as ``at``.
         """
-        return self._probe(layout.stream_of(self._unit.with_users(users)), objectives, 0.0, users)
+        sent = self._unit.with_users(users)
+        # Where requests follow others, no router can choose replicas beforehand.
+        self._limits = limits_of(self.resolved, sent)
+        return self._probe(layout.stream_of(sent), objectives, 0.0, users)
 
     def _probe(self, stream: Stream, objectives: Sequence[Objective], rate: float, users: int | None) -> Probed:
-        lane, lost = self._run(stream, objectives)
+        kept = slice(None) if users is None else np.isnan(stream.arrived_at)
+        lane, lost = self._run(stream, objectives, kept)
         finished_at = lane.requests.finished_at
         finished = int(np.count_nonzero(finished_at >= 0.0))
         self.num_simulated += finished
@@ -122,9 +134,15 @@ class Prober:
         if lost is not None:
             return Probed(rate, self.num_requests, False, {str(lost): None}, (str(lost),), finished, users)
         sent_at = layout.sent_at(stream, lane.requests, self.resolved.front_end_s)
-        figures = {str(objective): _figure(objective, lane, stream, sent_at) for objective in objectives}
+        figures = {str(objective): _figure(objective, lane, stream, sent_at, kept) for objective in objectives}
         broken = tuple(str(each) for each in objectives if holds(each, figures[str(each)]) is False)
-        return Probed(rate, self.num_requests, not broken, figures, broken, finished, users)
+        e2e = finished_at - sent_at
+        # Users who wait for their answers cannot overload anything.
+        drift = 0.0
+        if users is None:
+            drift = queue_drift(lane.requests.arrived_at, lane.requests.scheduled_at, float(e2e.mean()))
+        span, longest = float(np.ptp(lane.requests.arrived_at)), float(e2e.max())
+        return Probed(rate, self.num_requests, not broken, figures, broken, finished, users, span, longest, drift)
 
     def throughput(self) -> float:
         """Return the requests/s that finish while the queue is never empty, which no lasting rate can exceed.
@@ -132,8 +150,9 @@ class Prober:
         All requests arrive at the start. The rate is measured between the first and the last fifth of the requests to
         finish, while batches are full. Raises StuckError and TableError as ``at`` does.
         """
+        self._limits = limits_of(self.resolved)
         stream = self._stream._replace(arrived_at=np.zeros(self.num_requests), following=None)
-        lane, _ = self._run(stream, ())
+        lane, _ = self._run(stream, (), slice(None))
         self.num_simulated += self.num_requests
         self.num_runs += 1
         finished = np.sort(lane.requests.finished_at)
@@ -141,7 +160,7 @@ class Prober:
         span = float(finished[high] - finished[low])
         return (high - low) / span if span > 0 else self.num_requests / float(finished[-1])
 
-    def _run(self, stream: Stream, objectives: Sequence[Objective]) -> tuple[State, Objective | None]:
+    def _run(self, stream: Stream, objectives: Sequence[Objective], kept: Kept) -> tuple[State, Objective | None]:
         """Simulate ``stream``; return the state at the end, and the objective that ended the run early or None."""
         lane = lay_out_whole(self.resolved, self._limits, self._unit, stream, self._arena)
         if not self._ready:
@@ -156,7 +175,7 @@ class Prober:
             if code != Exit.BUDGET:
                 break
             sent_at = layout.sent_at(stream, lane.requests, self.resolved.front_end_s)
-            lost = next((each for each in objectives if _lost(each, lane, sent_at, self._most_gaps)), None)
+            lost = next((each for each in objectives if _lost(each, lane, sent_at, self._most_gaps, kept)), None)
             if lost is not None:
                 return lane, lost
             budget = min(2 * budget, SLICE)
@@ -164,10 +183,10 @@ class Prober:
         return lane, None
 
 
-def _figure(objective: Objective, lane: State, stream: Stream, sent_at: Floats) -> float | None:
+def _figure(objective: Objective, lane: State, stream: Stream, sent_at: Floats, kept: Kept) -> float | None:
     """Return the figure that an objective is about, s: the same as ``objectives.value`` reads from a summary.
 
-    ``sent_at``: when clients send the requests, float64[n], s.
+    ``sent_at``: when clients send the requests, float64[n], s. ``kept``: the requests whose latencies count.
     """
     if objective.metric == "tbt":
         times = lane.replicas.times
@@ -175,10 +194,10 @@ def _figure(objective: Objective, lane: State, stream: Stream, sent_at: Floats) 
         return distribution.of_bins(lane.tbt, mean, float(times[:, state.TBT_MAX].max()))[objective.statistic]
     requests = lane.requests
     if objective.metric == "tpot":
-        gaps = requests.total - stream.num_prompt_tokens - 1
-        spread = requests.finished_at - requests.first_token_at
+        gaps = (requests.total - stream.num_prompt_tokens - 1)[kept]
+        spread = (requests.finished_at - requests.first_token_at)[kept]
         return distribution.of_values(spread[gaps > 0] / gaps[gaps > 0])[objective.statistic]
-    waited = _ends(objective.metric, lane) - _begins(objective.metric, lane, sent_at)
+    waited = (_ends(objective.metric, lane) - _begins(objective.metric, lane, sent_at))[kept]
     return distribution.of_values(waited)[objective.statistic]
 
 
@@ -194,13 +213,13 @@ def _ends(metric: str, lane: State) -> Floats:
     return ends[metric]
 
 
-def _lost(objective: Objective, lane: State, sent_at: Floats, most_gaps: int) -> bool:
+def _lost(objective: Objective, lane: State, sent_at: Floats, most_gaps: int, kept: Kept) -> bool:
     """Return whether an objective can no longer be met, since too many requests or gaps between tokens are too late.
 
     In ascending order, a quantile of n values lies between the k-th value and the next one. Once n - k values have
     reached the limit, so has the quantile. A mean is lost once the part of its sum that is known exceeds the limit.
     ``sent_at`` is when clients send the requests, float64[n], s, and ``most_gaps`` the largest number of gaps between
-    tokens that the run can have.
+    tokens that the run can have. ``kept``: the requests whose latencies count.
     """
     if objective.metric == "tbt" and objective.statistic in QUANTILES:
         first = int(
@@ -214,7 +233,7 @@ def _lost(objective: Objective, lane: State, sent_at: Floats, most_gaps: int) ->
     clock: Any = np.where(
         requests.replica >= 0, lane.replicas.times[np.maximum(requests.replica, 0), state.CLOCK], -np.inf
     )
-    waited = np.where(ended >= 0.0, ended, clock) - _begins(objective.metric, lane, sent_at)
+    waited = (np.where(ended >= 0.0, ended, clock) - _begins(objective.metric, lane, sent_at))[kept]
     number = len(waited)
     if objective.statistic == "mean":
         return float(np.maximum(waited, 0.0).sum()) >= objective.limit * number

@@ -109,12 +109,20 @@ class Base:
         deployment = Deployment.model_validate(self.values(settings))
         return deployment, resolve(deployment)
 
-    def _load(self, settings: Mapping[str, Any], seed: int, max_model_len: int) -> Workload:
+    def workload_of(self, settings: Mapping[str, Any], seed: int) -> dict[str, Any]:
+        """The keys of the workload of a configuration, with the paths of its files; ``seed``: of the deployment."""
+        given = self._given(settings, seed)
+        return {**given, "source": self._located(given["source"])}
+
+    def _given(self, settings: Mapping[str, Any], seed: int) -> dict[str, Any]:
         given = {"seed": seed, **self.workload}
         if "workload" in settings:
             given |= _workload(settings["workload"], "workload")
         given |= {name.partition(".")[2]: settings[name] for name in WORKLOAD_FIELDS[1:] if name in settings}
-        given = {name: value for name, value in given.items() if value is not None}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def _load(self, settings: Mapping[str, Any], seed: int, max_model_len: int) -> Workload:
+        given = self._given(settings, seed)
         too_long = given.pop("too_long", "refuse")
         whole = self._kept(json.dumps(given, sort_keys=True), lambda: self._read(given))
         if too_long == "refuse":

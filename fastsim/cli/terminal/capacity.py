@@ -19,6 +19,7 @@ from fastsim.deployment.description import Deployment
 from fastsim.deployment.settings import runs
 from fastsim.files.writing import write_text
 from fastsim.planning.capacity import Capacity
+from fastsim.planning.steady import DRIFT
 from fastsim.simulation.probe import Probed
 
 
@@ -33,14 +34,17 @@ def show(capacity: Capacity, deployment: Deployment, workload: str, out: Path | 
     console.print(
         f"{deployment.model} on {capacity.gpus} x {deployment.device} (TP {deployment.tensor_parallel_size}, "
         f"PP {deployment.pipeline_parallel_size}, {counted(deployment.num_replicas, 'replica')}), "
-        f"{runs(deployment)}; {capacity.num_requests:,} requests of {workload}\n"
+        f"{runs(deployment)}; {capacity.num_requests:,} requests of {workload}, {seconds(capacity.span)}\n"
     )
     console.print(*_lines(capacity), sep="\n")
     console.print()
-    probes = table(("rate" if capacity.users is None else "users", *capacity.objectives, ""))
+    load = "rate" if capacity.users is None else "users"
+    probes = table((load, "requests", *capacity.objectives, ""))
     for probed in sorted(capacity.probes, key=lambda probed: (probed.users or 0, probed.rate)):
         tried = number(probed.rate) if probed.users is None else f"{probed.users:,}"
-        probes.add_row(tried, *(_cell(probed, name) for name in capacity.objectives), _verdict(probed))
+        probes.add_row(
+            tried, f"{probed.num_requests:,}", *(_cell(probed, name) for name in capacity.objectives), _verdict(probed)
+        )
     console.print(probes)
     console.print(
         f"\n{capacity.num_runs} simulations, {capacity.num_simulated:,} requests, {capacity.seconds:.2f} s"
@@ -61,6 +65,13 @@ def _lines(capacity: Capacity) -> list[str]:
         lines = [f"Capacity    {number(capacity.rate)} requests/s {within}"]
     else:
         lines = [f"Capacity    {capacity.users:,} users {within}", f"Rate        {number(capacity.rate)} requests/s"]
+    if capacity.held is not None:
+        held = capacity.held
+        load = f"{number(held.rate)} requests/s" if held.users is None else f"{held.users:,} users"
+        lines.append(f"Held        at {load} by {held.num_requests:,} other requests, {seconds(held.span)}")
+    if capacity.replicates:
+        meeting = round((capacity.chance or 0.0) * len(capacity.replicates))
+        lines.append(f"Chance      {meeting} of {len(capacity.replicates)} replicates meet the objectives at it")
     if capacity.qps_per_dollar is None:
         lines.append("Per dollar  not given: no price of this GPU is known")
     else:
@@ -72,6 +83,7 @@ def _lines(capacity: Capacity) -> list[str]:
         lines.append(f"Limit       {', '.join(capacity.limited_by)}")
     if capacity.summary:
         use = capacity.summary["utilisation"]
+        lines.append(f"Goodput     {share(capacity.summary['goodput']['share'], 1)} of the requests")
         restarts = capacity.summary["totals"]["restarts"]
         lines.append(f"Use         busy {share(use['busy'])}, peak KV {share(use['peak_kv'])}, {restarts:,} restarts")
         lines.append(f"Ceiling     {number(capacity.ceiling)} requests/s if the queue is never empty")
@@ -92,5 +104,7 @@ def _verdict(probed: Probed) -> str:
     """Whether the probed rate meets all objectives, and when its run was stopped if it does not."""
     if probed.met:
         return "met"
+    if probed.broken == (DRIFT,):
+        return f"the queue grows by {share(probed.drift, 1)} of the time"
     stopped = probed.figures.get(probed.broken[0], 0.0) is None
     return f"stopped after {probed.simulated:,} requests" if stopped else "not met"

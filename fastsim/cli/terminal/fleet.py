@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from fastsim.cli.terminal.console import note, print_json, seconds, share, stdout, table
+from fastsim.cli.terminal.console import counted, note, print_json, seconds, share, stdout, table
 from fastsim.deployment.resolved import Deployment
 from fastsim.deployment.settings import runs
 from fastsim.planning.fleet import Fleet
@@ -37,7 +37,18 @@ def _print(fleets: Sequence[Fleet], missing: dict[str, str], title: str) -> None
     console = stdout()
     console.print(f"{title}\n")
     if fleets:
-        heads = ("GPUs", "kind", "TP", "replicas", "$/hour", "$/1M requests", "margin", *fleets[0].figures)
+        heads = (
+            "GPUs",
+            "kind",
+            "TP",
+            "replicas",
+            "$/hour",
+            "$/1M requests",
+            "margin",
+            "chance",
+            "goodput",
+            *fleets[0].figures,
+        )
         lines = table(heads, left=("kind",))
         for fleet in fleets:
             lines.add_row(
@@ -47,10 +58,17 @@ def _print(fleets: Sequence[Fleet], missing: dict[str, str], title: str) -> None
                 str(fleet.num_replicas),
                 f"{fleet.dollars_per_hour:.2f}",
                 f"{fleet.dollars_per_million_requests:.2f}",
-                share(fleet.margin),
+                share(fleet.margin) + ("+" if fleet.margin_is_least else ""),
+                share(fleet.chance),
+                share(fleet.goodput, 1),
                 *(seconds(figure) for figure in fleet.figures.values()),
             )
         console.print(lines)
+        for fleet in fleets:
+            console.print(
+                f"{fleet.device}: {counted(fleet.num_replicas, 'replica')} held in {fleet.num_requests:,} requests, "
+                f"{seconds(fleet.span)}, and in three times as many others at 1 % more; {fleet.tight}"
+            )
     for device, reason in missing.items():
         console.print(f"{device}: {reason}")
 
