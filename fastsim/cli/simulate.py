@@ -58,8 +58,7 @@ def simulate(
     DEPLOYMENT is a YAML, TOML or JSON file, or - for standard input; the default is Llama-3-8B on one H100 in
     vLLM 0.33.
     WORKLOAD is a file of requests (CSV, Parquet, JSONL, or JSON as benchmarks write it), a description, or a preset:
-    chat (the default), agent, code, reasoning, retrieval, summarisation or translation. A preset or a file of requests
-    may be given alone.
+    chat (the default), agent, code, reasoning, retrieval, summarisation or translation. A workload may be given alone.
     """
     from fastsim.cli import interrupt
     from fastsim.cli.policies import check_deployment

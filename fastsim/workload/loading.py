@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastsim.errors import ConfigError, did_you_mean
+from fastsim.errors import ConfigError, InputError, did_you_mean
 from fastsim.workload.checks import check_rate, check_unit
 from fastsim.workload.presets import preset_file, presets
 from fastsim.workload.workload import MAX_REQUESTS, Workload
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 DESCRIBED = (".yaml", ".yml", ".toml", ".json")
 RECORDED = (".csv", ".parquet", ".jsonl")
+DESCRIPTIONS = frozenset(("lengths", "gaps", "tenants", "sessions", "prefix"))  # keys that no deployment has
 HEAD = 65_536  # bytes of a JSON document that tell whether it is a description
 
 
@@ -159,9 +160,20 @@ def refuse_users_of_tenants(spec: "str | Path | Workload | Mapping[str, Any]") -
 
 
 def is_workload(name: str) -> bool:
-    """Whether a name can only be that of a workload: a preset, or a file of requests, and no deployment's."""
+    """Whether a name can only be that of a workload: a preset, a file of requests or a description, no deployment."""
     path = Path(name)
-    return name in presets() or path.suffix.lower() in RECORDED or _holds_requests(path)
+    return name in presets() or path.suffix.lower() in RECORDED or _holds_requests(path) or _describes_requests(path)
+
+
+def _describes_requests(path: Path) -> bool:
+    """Whether a file describes a workload, and no deployment."""
+    if path.suffix.lower() not in DESCRIBED or not path.is_file():
+        return False
+    try:
+        document = _description(path)
+    except InputError:  # whoever reads the file says what is wrong with it
+        return False
+    return document is not None and "model" not in document.values and not DESCRIPTIONS.isdisjoint(document.values)
 
 
 def _holds_requests(path: Path) -> bool:

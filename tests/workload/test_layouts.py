@@ -7,14 +7,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from click.testing import CliRunner
 from pyarrow import parquet
 from streams import HEADER, POISSON, SHARED, file, needs_shared
 
-from fastsim.cli import cli
 from fastsim.errors import ConfigError, WorkloadError
 from fastsim.workload import BlockHashes, Workload
-from fastsim.workload.loading import is_description, load
+from fastsim.workload.loading import is_description, is_workload, load
 from fastsim.workload.write import save
 
 AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
@@ -374,14 +372,12 @@ def test_descriptions_in_json_are_still_read(tmp_path: Path) -> None:
         load(file(tmp_path, '{"lengths": ', "w.json"))
 
 
-def test_readme_begins_with_a_published_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    written, command = readme.partition("cat > azure.csv <<END\n")[2].partition("END\n")[::2]
-    monkeypatch.chdir(tmp_path)
-    Path("azure.csv").write_text(written)
-    assert load("azure.csv").arrived_at.tolist() == [0, 4.314579, 4.541877]
-    said = CliRunner().invoke(cli, command.partition("\n")[0].split()[1:], catch_exceptions=False)
-    assert "3 requests of azure.csv" in said.stdout
+def test_a_description_is_a_workload_and_a_deployment_is_none(tmp_path: Path) -> None:
+    lengths = "lengths: {kind: fixed, num_prompt_tokens: 1, num_output_tokens: 1}"
+    assert is_workload(str(file(tmp_path, lengths, "w.yaml")))
+    assert not is_workload(str(file(tmp_path, "model: meta-llama/Llama-2-7b-hf\ndevice: a100", "d.yaml")))
+    assert not is_workload(str(file(tmp_path, "lengths: {", "broken.yaml")))
+    assert not is_workload(str(tmp_path / "missing.yaml"))
 
 
 @needs_shared
