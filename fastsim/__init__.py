@@ -1,6 +1,7 @@
 """fastsim predicts how a deployment of a large language model behaves, without a GPU.
 
 >>> import fastsim
+>>> result = fastsim.simulate(model="meta-llama/Llama-3.1-8B", device="h100", rate=2.0)  # doctest: +SKIP
 >>> result = fastsim.simulate("deployment.yaml", "requests.csv")  # doctest: +SKIP
 
 Names are imported when first used: ``import fastsim`` alone loads nothing heavy.
@@ -68,3 +69,7 @@ def __getattr__(name: str) -> Any:
     module, attribute = _HOME[name]
     globals()[name] = value = getattr(import_module(module), attribute)
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

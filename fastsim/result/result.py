@@ -5,6 +5,7 @@ import platform
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from numpy.typing import NDArray
 from pyarrow.csv import write_csv
 
 from fastsim.deployment.resolved import Resolved
+from fastsim.errors import ConfigError
 from fastsim.files.writing import replacing
 from fastsim.predictors.built import Built
-from fastsim.result import wording
+from fastsim.result import shown, wording
 from fastsim.result.columns import (
     BREAKDOWN,
     ENGINE_ITERATIONS,
@@ -37,7 +39,7 @@ from fastsim.version import __version__
 from fastsim.workload import Workload
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """What a simulation gives: tables of requests and iterations, figures, and all that they follow from.
 
@@ -67,6 +69,30 @@ class Result:
     iterations: pa.Table | None
     summary: dict[str, Any]
     config: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return f"<Result: {shown.line(self.summary, self.config)}>"
+
+    def _repr_html_(self) -> str:
+        """The headline figures as a table, as notebooks show it."""
+        return shown.html(self.summary, self.config)
+
+    def to_pandas(self) -> Any:
+        """Return ``requests`` as a data frame of pandas, which the extra ``fastsim[pandas]`` installs.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row per request, and a column per column of ``requests``.
+
+        Raises
+        ------
+        errors.ConfigError
+            When pandas is not installed.
+        """
+        if find_spec("pandas") is None:
+            raise ConfigError("pandas is not installed; `pip install 'fastsim[pandas]'` brings it")
+        return self.requests.to_pandas()
 
     def column(self, name: str) -> NDArray[Any]:
         """Return a column of ``requests`` as an array.

@@ -1,8 +1,9 @@
 """One simulation: lay out the arrays, run the kernel on threads in slices, and turn the arrays into a result."""
 
+import json
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastsim.deployment.resolved import Deployment, Resolved, resolve
+from fastsim.errors import ConfigError
 from fastsim.kernels import state
 from fastsim.kernels.cost import Cost
 from fastsim.kernels.state import Limits, State
@@ -41,6 +43,9 @@ def simulate(
     deployment: Deployment | str | Path | None = None,
     workload: Workload | str | Path | Mapping[str, Any] = "chat",
     *,
+    rate: float | None = None,
+    users: int | None = None,
+    num_requests: int | None = None,
     scheduler: Callable[..., Any] | None = None,
     router: Callable[..., Any] | None = None,
     iterations: bool = False,
@@ -50,6 +55,7 @@ def simulate(
     exclude: tuple[float, float] = (0.0, 0.0),
     too_long: str = "refuse",
     progress: Progress | None = None,
+    **fields: Any,
 ) -> Result:
     """Predict how a deployment serves a workload.
 
@@ -61,6 +67,13 @@ def simulate(
         The deployment, or a YAML, TOML or JSON file that describes one. By default Llama-3-8B on one H100.
     workload : Workload, str, Path or mapping
         The requests, or what ``load_workload`` takes: a file, a preset or a description. By default ``"chat"``.
+    rate : float, optional
+        Mean arrival rate, requests/s. By default the workload's own.
+    users : int, optional
+        Users who send the requests and wait for each answer, instead of a rate. By default as the workload says.
+    num_requests : int, optional
+        How many requests to draw from a description, or to take from the beginning of a file. By default as
+        ``load_workload``.
     scheduler : callable, optional
         A scheduling function ``(replica, chosen, tokens)`` of your own that replaces the policy of the deployment; see
         ``policy``. By default the deployment's own policy schedules.
@@ -86,6 +99,9 @@ def simulate(
         ``"refuse"``. The summary has a warning with their number, and config the number itself.
     progress : callable, optional
         A function that is called about ten times a second with the share of the tokens that are processed, 0 to 1.
+    fields : optional
+        Fields of the deployment to change, such as ``model="meta-llama/Llama-3.1-8B"``, ``tensor_parallel_size=2`` or
+        ``scheduler={"max_num_seqs": 64}``. By default none; fields of the scheduler that are not named stay.
 
     Returns
     -------
@@ -106,14 +122,15 @@ def simulate(
     0.102
     >>> result.summary["goodput"]["share"]
     1.0
+    >>> fastsim.simulate(device="h200", tensor_parallel_size=2, rate=4.0, num_requests=100)
+    <Result: 100 requests to meta-llama/Meta-Llama-3-8B on 2 x h200: mean TTFT ...>
     """
     began = time.perf_counter()
-    if not isinstance(deployment, Deployment):
-        deployment = Deployment.load(deployment)
-    deployment = with_functions(deployment, scheduler, router)
+    deployment = with_functions(_with_fields(deployment, fields), scheduler, router)
     resolved = resolve(deployment)
     kernel = kernel_of(resolved, scheduler, router)
-    workload = within(load_workload(workload, seed=deployment.seed), resolved.max_model_len, too_long)
+    workload = load_workload(workload, rate=rate, num_requests=num_requests, seed=deployment.seed, users=users)
+    workload = within(workload, resolved.max_model_len, too_long)
     resolved = with_windows(resolved, workload)
     check_fit(resolved, workload)
     parsed = parse_all(objectives)
@@ -138,6 +155,26 @@ def simulate(
         )
     timing["total_s"] = time.perf_counter() - began
     return result
+
+
+def _with_fields(deployment: Deployment | str | Path | None, fields: Mapping[str, Any]) -> Deployment:
+    """The deployment with some of its fields changed."""
+    changes = [f"{name}={json.dumps(value)}" for name, value in _flat(fields)]
+    if isinstance(deployment, Deployment) and not changes:
+        return deployment
+    try:
+        return Deployment.load(deployment, changes)
+    except ConfigError as error:
+        raise ConfigError(str(error).removeprefix("--set ")) from None
+
+
+def _flat(fields: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, Any]]:
+    """The fields with their dotted names, also those of mappings in them."""
+    for name, value in fields.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{within}{name}.")
+        else:
+            yield f"{within}{name}", value
 
 
 class Job(NamedTuple):
