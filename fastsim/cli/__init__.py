@@ -40,6 +40,7 @@ COMMANDS = {
         "fastsim.cli.timeline",
         "Write the batches and requests of a result as a timeline for Perfetto or Chrome.",
     ),
+    "manual": ("fastsim.cli.manual", "Print a page of the manual, or the list of its topics."),
     "warm": ("fastsim.cli.warm", "Compile all kernels and build the default tables ahead of time."),
 }
 

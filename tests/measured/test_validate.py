@@ -4,7 +4,6 @@ compared by the same figures; bad input ends in one sentence."""
 import gzip
 import json
 import re
-import shlex
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -219,16 +218,6 @@ def test_a_recorded_run_is_within_its_limit(tmp_path: Path, capsys: pytest.Captu
     html = (out / "report.html").read_text()
     for part in ("Request by request", "Over time", "measured TTFT", "In flight", "TTFT mean", "1267"):
         assert part in html
-
-
-def test_the_example_of_the_readme_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (command,) = re.findall(r"^fastsim (validate .*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "tests").symlink_to(ROOT / "tests")
-    assert run(shlex.split(command)) == 0
-    assert "Written to validation: by_request.parquet, report.html, validation.json" in capsys.readouterr().out
 
 
 def test_what_is_further_off_than_the_limit_is_named(capsys: pytest.CaptureFixture[str]) -> None:

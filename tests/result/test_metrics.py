@@ -1,4 +1,4 @@
-"""Metrics are declared once, and the README, headings and lists of headline figures follow the declaration."""
+"""Metrics are declared once, and the manual, headings and lists of headline figures follow the declaration."""
 
 from pathlib import Path
 
@@ -9,11 +9,11 @@ from fastsim.report import comparison, headline
 from fastsim.report import search as search_page
 from fastsim.result.metrics.definitions import HEADLINES, METRICS, metric_of
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+MANUAL = Path(__file__).resolve().parents[2] / "fastsim" / "manual" / "results.md"
 
 
 def overview() -> str:
-    """Return the table of the README, which has a row per section of summary.json."""
+    """Return the table of the manual, which has a row per section of summary.json."""
     rows = ["| summary.json | |", "|---|---|"]
     sections = dict.fromkeys(metric.name.partition(".")[0] for metric in METRICS)
     for section in sections:
@@ -24,7 +24,7 @@ def overview() -> str:
 
 
 def test_the_readme_lists_the_declared_metrics() -> None:
-    assert overview() in README.read_text()
+    assert overview() in MANUAL.read_text()
 
 
 def test_names_are_unique_and_have_a_meaning() -> None:

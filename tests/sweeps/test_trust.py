@@ -101,13 +101,13 @@ def test_a_worker_of_another_version_that_joins_later_is_refused() -> None:
 
 @pytest.fixture
 def tls(tmp_path: Path) -> dict[str, str]:
-    """Variables with which Dask reads the README's configuration of TLS, with a certificate as the README makes it."""
+    """Variables with which Dask reads the manual's configuration of TLS, with a certificate as the manual makes it."""
     if not shutil.which("openssl"):
         pytest.skip("no program openssl")
-    readme = (ROOT / "README.md").read_text().replace("/etc/dask/", f"{tmp_path}/")
-    (make,) = re.findall(r"^openssl req .*$", readme, re.MULTILINE)
+    manual = (ROOT / "fastsim" / "manual" / "sweeps.md").read_text().replace("/etc/dask/", f"{tmp_path}/")
+    (make,) = re.findall(r"^openssl req .*$", manual, re.MULTILINE)
     subprocess.run(make.split(), check=True, capture_output=True)
-    (configuration,) = re.findall(r"```yaml\n(distributed:.*?)```", readme, re.DOTALL)
+    (configuration,) = re.findall(r"```yaml\n(distributed:.*?)```", manual, re.DOTALL)
     (tmp_path / "dask").mkdir()
     (tmp_path / "dask" / "tls.yaml").write_text(configuration)
     return {"DASK_CONFIG": str(tmp_path / "dask")}

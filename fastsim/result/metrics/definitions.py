@@ -1,4 +1,4 @@
-"""Every metric, declared once: the catalog, the README, summary.json and the report are made of it."""
+"""Every metric, declared once: the catalog, the manual, summary.json and the report are made of it."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
