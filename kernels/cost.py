@@ -67,7 +67,8 @@ class FastsimTables(NamedTuple):
     first_ms: Floats  # [n] embedding; on the first stage
     first_slope: float  # ms per token beyond the last entry of first_ms
     last_ms: Floats  # [s] final norm, LM head and sampling of s sequences; on the last stage
-    host_ms: Floats  # [s] host time of a batch of s sequences that the GPU does not hide; on the first stage
+    host_ms: Floats  # [s] host time of a batch of s sequences that the GPUs wait for; on the first stage
+    least_ms: Floats  # [s] the least time of the GPUs of the first stage: what the host takes meanwhile
     send_ms: Floats  # [n] to the next pipeline stage
     send_slope: float  # ms per token beyond the last entry of send_ms
     decode_ms: Floats  # [batch, kv / kv_step] linear in between, and beyond the last column
@@ -75,6 +76,7 @@ class FastsimTables(NamedTuple):
     kv_step: int  # tokens
     chunk_step: int  # tokens
     skew: float  # decode attention sees mean + skew * (max - mean) KV tokens
+    mixed: float  # time of decode attention in a batch with prompts over that without
 
 
 class Cost(NamedTuple):
@@ -104,6 +106,12 @@ def _linear(row: Floats, step: int, at: float) -> float:
     cell = min(int(at) // step, row.size - 2)
     low = row[cell]
     return float(low + (row[cell + 1] - low) * (at / step - cell))
+
+
+@inlined
+def _at_least(ms: float, least: float) -> float:
+    """The larger of two times; NaN where the first one is."""
+    return least if ms < least else ms
 
 
 @inlined
@@ -223,6 +231,8 @@ def batch_ms(cost: Cost, features: Longs, prefill_ms: float) -> float:
     if cost.compose == COMPOSE_VIDUR:
         prefill = _vidur_prefill_ms(cost.vidur, features[NUM_PREFILLS], features[PREFILL_KV], features[PREFILL_SQUARES])
     decode = decode_ms(cost, features[NUM_DECODES], features[DECODE_KV], features[LONGEST_KV])
+    if cost.compose == COMPOSE_FASTSIM and features[NUM_PREFILLS] > 0:
+        decode *= cost.fastsim.mixed
     return layers_ms(cost, features[NUM_TOKENS], decode, prefill)
 
 
@@ -241,11 +251,13 @@ def stage_seconds(cost: Cost, num_tokens: int, num_seqs: int, num_sampled: int, 
     tables = cost.fastsim
     ms = layers_ms * cost.shares[stage]
     if stage == 0:
-        ms += _beyond(tables.first_ms, tables.first_slope, num_tokens) + tables.host_ms[num_seqs]
+        ms += _beyond(tables.first_ms, tables.first_slope, num_tokens)
     if last:
         ms += tables.last_ms[num_sampled]
     else:
         ms += _beyond(tables.send_ms, tables.send_slope, num_tokens)
+    if stage == 0:
+        ms = _at_least(ms, tables.least_ms[num_seqs]) + tables.host_ms[num_seqs]
     return float(ms * 1e-3)
 
 
@@ -266,8 +278,9 @@ def steady_parts(cost: Cost, number: int) -> tuple[float, float, float, float, f
         return _affine_ns(cost.affine, number, number, 0, number), 0.0, 0.0, 0.0, 0.0
     if cost.compose == COMPOSE_FASTSIM:
         tables = cost.fastsim
-        first = _beyond(tables.first_ms, tables.first_slope, number) + tables.host_ms[number]
-        return _beyond(tables.token_ms, tables.token_slope, number), first, tables.last_ms[number], 0.0, 0.0
+        first = _beyond(tables.first_ms, tables.first_slope, number)
+        layers = _beyond(tables.token_ms, tables.token_slope, number)
+        return layers, first, tables.last_ms[number], tables.least_ms[number], tables.host_ms[number]
     vidur = cost.vidur
     if number >= vidur.mlp.size:
         return math.nan, 0.0, 0.0, 0.0, 0.0
@@ -305,6 +318,6 @@ def steady_seconds(cost: Cost, parts: tuple[float, float, float, float, float], 
     if cost.compose == COMPOSE_AFFINE:
         return _affine_seconds(cost.affine, parts[0] + attention)
     if cost.compose == COMPOSE_FASTSIM:
-        return (parts[0] + attention + parts[1] + parts[2]) * 1e-3
+        return (_at_least(parts[0] + attention + parts[1] + parts[2], parts[3]) + parts[4]) * 1e-3
     ms = (parts[0] + attention + parts[1] + parts[2] + parts[3] + parts[4]) * cost.vidur.num_layers
     return ms * 1e-3 + cost.vidur.host_ms * 1e-3

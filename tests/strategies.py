@@ -180,6 +180,7 @@ def fastsim_tables(rng: np.random.Generator, max_seqs: int) -> FastsimTables:
         first_slope=float(rng.uniform(0.0, 0.1)),
         last_ms=rng.uniform(0.0, 1.0, max_seqs + 1),
         host_ms=rng.uniform(0.0, 1.0, max_seqs + 1),
+        least_ms=rng.uniform(0.0, float(rng.choice([0.0, 9.0])), max_seqs + 1),
         send_ms=rng.uniform(0.0, 1.0, int(rng.integers(2, 200))),
         send_slope=float(rng.uniform(0.0, 0.1)),
         decode_ms=rng.uniform(0.01, 1.0, (max_seqs + 1, int(rng.integers(2, 8)))).cumsum(axis=1),
@@ -187,6 +188,7 @@ def fastsim_tables(rng: np.random.Generator, max_seqs: int) -> FastsimTables:
         kv_step=int(rng.choice([4, 16, 64])),
         chunk_step=int(rng.choice([4, 16, 64])),
         skew=float(rng.choice([0.0, 0.05, 0.5])),
+        mixed=float(rng.choice([1.0, 1.6])),
     )
 
 
@@ -222,7 +224,7 @@ def empty_vidur() -> VidurTables:
 
 def empty_fastsim() -> FastsimTables:
     row, grid = np.empty(0), np.empty((0, 0))
-    return FastsimTables(row, 0.0, row, 0.0, row, row, row, 0.0, grid, grid, 64, 64, 0.0)
+    return FastsimTables(row, 0.0, row, 0.0, row, row, row, row, 0.0, grid, grid, 64, 64, 0.0, 1.0)
 
 
 def stage_shares(rng: np.random.Generator, num_stages: int) -> Floats:

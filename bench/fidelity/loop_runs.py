@@ -29,11 +29,12 @@ MOST_WAITED = "its TPOT with 512 users is below that with 64, so that most of th
 PROTOCOL = {
     INFERENCEX: "InferenceX: as many users as its concurrency, who start together and send ten prompts each; prompts "
     "and outputs uniform from 80 to 100 % of their nominal lengths, drawn with seeds 0, 1, 2; no prefix caching, "
-    "max_num_seqs as the concurrency, 8,192 tokens a batch, asynchronous scheduling.",
+    "max_num_seqs as the concurrency, 8,192 tokens a batch, asynchronous scheduling; temperature 0.",
     "nvidia_internal_sweep": "NVIDIA's sweep: as many users as its concurrency, who start together and send ten "
     "prompts each, all of the nominal lengths; no prefix caching, max_num_seqs as the concurrency, 8,192 tokens a "
     "batch (SGLang: as it takes by default), and no front end. This protocol is assumed, and TTFT depends on it: use "
-    "TPOT and E2E.",
+    "TPOT and E2E. Tokens are drawn as the model asks by default, since the generator of its clients sends no "
+    "temperature.",
 }
 NOTES = {
     "trtllm": " TRT-LLM's scheduler is not simulated: vLLM 0.15 with asynchronous scheduling stands in for it.",
@@ -112,6 +113,7 @@ def _fields(row: Mapping[str, str]) -> dict[str, Any]:
         # Of the sweep it is not known whether users sent prompts over HTTP. Their answers' TTFT does not depend on how
         # long outputs are, as if prompts came in waves, which no front end keeps together.
         "front_end_ms": None if row["origin"] == INFERENCEX else 0.0,
+        "sampling": "greedy" if row["origin"] == INFERENCEX else None,  # see PROTOCOL
         "tensor_parallel_size": _tp(row),
         "pipeline_parallel_size": _number(row, "pp_size"),
         "enable_expert_parallel": _number(row, "moe_ep_size") > 1,

@@ -48,6 +48,7 @@ def _fields(about: Mapping[str, Any], device: str, ranks: int) -> dict[str, Any]
         "device": device,
         "engine": f"vllm-{about['vllm_version']}",
         "front_end_ms": 0.0,  # in the client's process
+        "sampling": "greedy",  # temperature 0
         "tensor_parallel_size": settings["tensor_parallel_size"] * ranks,
         "enable_expert_parallel": settings["enable_expert_parallel"],
         "max_model_len": settings["max_model_len"],

@@ -68,6 +68,9 @@ class DeviceFile(BaseModel):
     )
     price_per_hour: float | None = _number("$; without it, costs are left out", 2.5, ge=0, default=None)
     power_w: float = _number("rated", 700, ge=0, default=0.0)
+    mixed_decode: float = _number(
+        "time of decode attention in a batch with prompts over that without", 1, ge=1, default=1.0
+    )
     skew: float = _number("decode attention sees mean + skew * (max - mean) KV tokens", 0, ge=0, default=0.0)
     predictor: str | None = _name("the system whose forests it shares", "h100_sxm", default=None)
     source: str = _name("where the figures are from", "its data sheet", default="its own file")

@@ -18,6 +18,7 @@ class Device:
     price_per_hour: float | None  # $; None: no price is known
     power_w: float  # rated
     num_sms: int
+    mixed_decode: float  # time of decode attention in a batch with prompts over that without
     skew: float  # decode attention takes as long as with mean + skew * (max - mean) KV tokens per sequence
     predictor: str | None  # the aiconfigurator system that has operator times of this device; None: there is none
     source: str

@@ -5,9 +5,11 @@ transformers adds to them is in ``class_defaults``. A model_type that is not kno
 Model.notes says so.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fastsim.catalog import sampling
 from fastsim.catalog.attention import attention
 from fastsim.catalog.checkpoint import checkpoint
 from fastsim.catalog.class_defaults import CLASS_DEFAULTS, CLASS_SIZES
@@ -39,11 +41,14 @@ QK_NORM = ("qk_layernorm", "use_qk_norm", "qk_norm")
 def read_config(path: Path) -> Model:
     """Read the model from a config.json, or from the folder that holds one. Its name is ``path`` as given.
 
+    A generation_config.json beside it says how tokens are drawn.
+
     Raises CatalogError when a field is missing or impossible, or describes no decoder; ConfigError when the file
     cannot be read. A decoder whose times are not known is read, and Model.refused says why.
     """
     file = path / "config.json" if path.is_dir() else path
-    return read_fields(read(file, ConfigFile), file, str(path), str(file))
+    model = read_fields(read(file, ConfigFile), file, str(path), str(file))
+    return replace(model, asks_top_k_top_p=sampling.beside(file))
 
 
 def read_fields(config: dict[str, Any], file: Path, name: str, source: str) -> Model:
@@ -104,6 +109,7 @@ def read_fields(config: dict[str, Any], file: Path, name: str, source: str) -> M
         position_embeddings=0 if rows is None else positions + rows + fields.whole("type_vocab_size"),
         layer_embeddings=_layer_embeddings(fields, hidden, number),
         tower_parameters=seen,
+        asks_top_k_top_p=False,
         notes=(*notes, *about),
         refused=untimed(fields, attends),
         **_heads(fields, attending.latent),

@@ -15,6 +15,7 @@ from .hardware import Device, Node
 from .model import Layer, Model
 from .names import suggestion
 from .quantization import uniform
+from .sampling import asks_top_k_top_p
 
 Kind = Literal["models", "devices", "nodes"]
 # The fields of config.json that `sizes` in model_configs.yaml lists.
@@ -128,6 +129,7 @@ def _model(name: str, values: Mapping[str, Any]) -> Model:
     values = shape | dict(values)
     if published := values.get("quantization"):
         values["quantization"] = uniform(published, bool(values.get("num_experts")))
+    values["asks_top_k_top_p"] = asks_top_k_top_p(name)
     return _build(Model, name, values)
 
 
@@ -138,7 +140,9 @@ def _read(name: str) -> Model:
 
     values = _entries("models")[name]
     config = values["config"] | dict(zip(SIZES, values.get("sizes", ()), strict=False))
-    return read_fields(config, DATA / "catalog" / "model_configs.yaml", name, f"huggingface.co/{name} config.json")
+    file = DATA / "catalog" / "model_configs.yaml"
+    model = read_fields(config, file, name, f"huggingface.co/{name} config.json")
+    return replace(model, asks_top_k_top_p=asks_top_k_top_p(name))
 
 
 @cache

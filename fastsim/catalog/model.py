@@ -93,6 +93,7 @@ class Model:
     position_embeddings: int = 0  # learned positions
     layer_embeddings: int = 0  # weights of the embeddings that each layer has of its own, as in Gemma-3n
     tower_parameters: int = 0  # weights of the encoders of images and sound, an estimate
+    asks_top_k_top_p: bool = False  # whether its generation_config.json has tokens drawn by top-k or top-p
     notes: tuple[str, ...] = ()  # what was assumed when the model was read, and what is left out
     refused: str = ""  # why its times cannot be predicted; empty: they can
 

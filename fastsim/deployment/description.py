@@ -32,6 +32,7 @@ Quantization = Literal[
 ]
 KvCacheDtype = Literal["auto", "bfloat16", "fp8"]
 AllToAll = Literal["allgather_reducescatter", "deepep"]
+Sampling = Literal["greedy", "random", "top_k_top_p"]
 
 DEFAULT_FILE = DATA / "default.yaml"
 
@@ -57,6 +58,10 @@ class Deployment(Group):
         Time from when a client sends a request until the scheduler sees it, ms: HTTP server and tokenisation. 0 is an
         engine in the client's own process. By default that of the engine's release, and 0 without an engine or with
         operator times of your own or Vidur's.
+    sampling : str, optional
+        How tokens are drawn: ``"greedy"`` (temperature 0), ``"random"`` or ``"top_k_top_p"``, for which engines look
+        for the likeliest tokens in the whole vocabulary. By default what the model's generation_config.json asks for,
+        as engines do for requests that say nothing else.
     dtype : str
         Type of activations, and of weights that are not quantised: ``"bfloat16"`` (default) or ``"float16"``.
     quantization : str, optional
@@ -131,6 +136,9 @@ class Deployment(Group):
         default=None,
         ge=0,
         le=60_000,
+    )
+    sampling: Sampling | None = setting(
+        "how tokens are drawn; null: as the model's generation_config.json asks", "a way", "greedy", default=None
     )
     dtype: Dtype = setting(
         "type of activations, and of weights that are not quantised", "a type", "bfloat16", default="bfloat16"

@@ -14,8 +14,8 @@ from fastsim.deployment import engine_times, parallelism, stages
 from fastsim.deployment.check import check, precision_notes, predictor_notes, warnings
 from fastsim.deployment.check_router import check_router, filled, router_notes
 from fastsim.deployment.check_scheduler import check_scheduler, scheduler_notes
-from fastsim.deployment.description import AllToAll, Deployment, Dtype, KvCacheDtype
-from fastsim.deployment.engine_times import HostTimes
+from fastsim.deployment.description import AllToAll, Deployment, Dtype, KvCacheDtype, Sampling
+from fastsim.deployment.engine_times import EngineTimes, HostTimes
 from fastsim.deployment.memory import plan as plan_module
 from fastsim.deployment.memory.loaded import padding_of
 from fastsim.deployment.memory.reserve import UP_TO_0_16
@@ -41,6 +41,7 @@ class Resolved:
     model: Model
     device: Device
     node: Node
+    sampling: Sampling
     dtype: Dtype
     quantization: str  # of most weights of the layers; "none": 16 bits
     kv_cache_dtype: KvCacheDtype  # auto: as dtype
@@ -115,12 +116,15 @@ class Resolved:
         )
 
     @property
+    def engine_times(self) -> EngineTimes | None:
+        """What the engine's release takes beside the model's operators; None without an engine."""
+        return engine_times.of(self.deployment.engine) if self.deployment.engine else None
+
+    @property
     def host_times(self) -> HostTimes:
         """Host time of a step: that of the engine's release, with or without asynchronous scheduling."""
-        engine = self.deployment.engine
-        if engine is None:
-            return engine_times.OF_POLICIES
-        return engine_times.of(engine).host(self.scheduler.async_scheduling)
+        known = self.engine_times
+        return engine_times.OF_POLICIES if known is None else known.host(self.scheduler.async_scheduling)
 
     @property
     def front_end_s(self) -> float:
@@ -200,6 +204,7 @@ def resolve(deployment: Deployment) -> Resolved:
         "node": node.name,
         "engine": _engine(settings),
         "front_end_ms": _front_end_ms(given, settings),
+        "sampling": _sampling(given, model),
         "max_model_len": length,
         "scheduler": given.scheduler.model_copy(update=described(settings, memory.num_blocks)),
         "router": given.router.model_copy(update=filled(given.router) | {"policy": absolute(given.router.policy)}),
@@ -210,6 +215,7 @@ def resolve(deployment: Deployment) -> Resolved:
         model=model,
         device=device,
         node=node,
+        sampling=_sampling(given, model),
         dtype=given.dtype,
         quantization=given.quantization or "none",
         kv_cache_dtype=given.kv_cache_dtype,
@@ -292,6 +298,10 @@ def _engine(scheduler: Settings) -> str | None:
     if scheduler.sglang is not None:
         return scheduler.sglang.release.name
     return None if scheduler.release is None else scheduler.release.name
+
+
+def _sampling(given: Deployment, model: Model) -> Sampling:
+    return given.sampling or ("top_k_top_p" if model.asks_top_k_top_p else "random")
 
 
 def _front_end_ms(given: Deployment, scheduler: Settings) -> float:

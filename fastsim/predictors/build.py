@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastsim.deployment import engine_times
 from fastsim.errors import CatalogError
 from fastsim.predictors import affine
 from fastsim.predictors.built import Built
@@ -142,7 +141,12 @@ def _compose(resolved: "Resolved", times: "OperatorTimes") -> "Tables":
     if resolved.predictor.compose == "vidur":
         return vidur_tables(times, tp, int(num_layers))
     most = resolved.scheduler.max_num_seqs
-    return fastsim_tables(times, tp, num_layers, most, resolved.device.skew, captured(resolved.scheduler))
+    device = resolved.device
+    sizes = captured(resolved.scheduler)
+    model = resolved.model
+    grouped = model.num_attention_heads > model.num_key_value_heads and not model.kv_lora_rank
+    mixed = device.mixed_decode if grouped else 1.0
+    return fastsim_tables(times, tp, num_layers, most, device.skew, sizes, mixed)
 
 
 def _by_operator(resolved: "Resolved", times: "OperatorTimes", tables: "Tables") -> "ByOperator":
@@ -217,13 +221,17 @@ def _measurements(resolved: "Resolved") -> tuple[Any, dict[str, Any]]:
 
 
 def _host(resolved: "Resolved") -> dict[str, Any]:
-    """The host time that a step takes, and where it comes from, as provenance says it; Vidur's composition has none."""
+    """What a step takes beside its operators, and where that comes from; Vidur's composition has none."""
     if resolved.predictor.compose == "vidur":
         return {}
-    engine = resolved.deployment.engine
-    known = engine_times.of(engine) if engine else None
-    about = {"source": known.source, "fitted_on": list(known.fitted_on)} if known else {}
-    return {"host": {**asdict(resolved.host_times), **about}}
+    known, found = resolved.engine_times, {"host": asdict(resolved.host_times)}
+    if known is None:
+        return found
+    found["host"] |= {"source": known.sources["host"], "fitted_on": list(known.fitted_on)}
+    if resolved.sampling == "top_k_top_p":
+        names = ("sampler_ms", "sampler_us_per_sequence")
+        found["sampler"] = {name: getattr(known, name) for name in names} | {"source": known.sources["sampler"]}
+    return found
 
 
 def sources_of(resolved: "Resolved") -> "Sources":

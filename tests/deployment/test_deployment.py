@@ -94,6 +94,7 @@ def test_keys_and_their_order_are_the_contract() -> None:
         "node",
         "engine",
         "front_end_ms",
+        "sampling",
         "dtype",
         "quantization",
         "kv_cache_dtype",

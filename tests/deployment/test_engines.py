@@ -211,8 +211,13 @@ def test_the_catalog_says_what_differs() -> None:
     assert [row["name"] for row in listed] == [*RELEASES, "sglang-0.5.10", "sglang-0.5.23"]
     rules = {row["name"]: row["rules"] for row in listed}
     hosts = {row["name"]: row["host"] for row in listed}
-    assert hosts["vllm-0.12"] == "1 ms a step + 0.04 ms a request" and hosts["vllm-0.15"] == "0.02 ms a request"
-    assert all(row["times"]["source"] and row["times"]["front_end_ms"] > 0 for row in listed)
+    assert hosts["vllm-0.12"] == "0.7 ms + 0.02 ms a request"
+    assert hosts["vllm-0.15"] == "hidden: 0.7 ms + 0.02 ms a request"
+    assert hosts["sglang-0.5.10"] == "0.02 ms a request; hidden: 0.7 ms + 0.02 ms a request"
+    samplers = {row["name"]: row["sampler"] for row in listed}
+    assert samplers["vllm-0.16"] == "0.27 ms + 15.5 us a request" and samplers["vllm-0.17"].startswith("0.03 ms")
+    assert all(row["times"]["front_end_ms"] > 0 for row in listed)
+    assert {tuple(sorted(row["times"]["sources"])) for row in listed} == {("front_end", "host", "sampler")}
     assert rules["vllm-0.19"] == "certified" and rules["vllm-0.20"] == "of vllm-0.19"
     differs = {row["name"]: row["differs"].split("; ") for row in listed}
     assert differs["vllm-0.19"] == [

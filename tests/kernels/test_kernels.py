@@ -116,7 +116,7 @@ def test_twice_as_fast_halves_the_times(case: Case) -> None:
             host_ms=vidur.host_ms / 2,
         ),
         fastsim=ours._replace(
-            **{name: getattr(ours, name) / 2 for name in ("token_ms", "first_ms", "last_ms", "host_ms")},
+            **{name: getattr(ours, name) / 2 for name in ("token_ms", "first_ms", "last_ms", "host_ms", "least_ms")},
             **{name: getattr(ours, name) / 2 for name in ("send_ms", "decode_ms", "prefill_ms")},
             **{name: getattr(ours, name) / 2 for name in ("token_slope", "first_slope", "send_slope")},
         ),

@@ -103,15 +103,21 @@ def fastsim_seconds(t: FastsimTables, batch: Batch, is_first: bool, is_last: boo
     for entry in batch.entries:
         if not entry.is_decode:
             prefill += interpolate_twice(t.prefill_ms, entry.processed / t.kv_step, entry.tokens / t.chunk_step)
+    if len(kv) < len(batch.entries):
+        decode *= t.mixed
     ms = (table_or_line(t.token_ms, t.token_slope, n) + decode + prefill) * share
     if is_first:
-        ms += table_or_line(t.first_ms, t.first_slope, n) + float(t.host_ms[len(batch.entries)])
+        ms += table_or_line(t.first_ms, t.first_slope, n)
     if is_last:
         # A sequence is sampled when it decodes, or when this chunk completes its prefill.
         sampled = [e for e in batch.entries if e.is_decode or e.processed + e.tokens == e.prefill]
         ms += float(t.last_ms[len(sampled)])
     else:
         ms += table_or_line(t.send_ms, t.send_slope, n)
+    if is_first:
+        ms = (ms if math.isnan(ms) else max(ms, float(t.least_ms[len(batch.entries)]))) + float(
+            t.host_ms[len(batch.entries)]
+        )
     return 1e-3 * ms
 
 

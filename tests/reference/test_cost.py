@@ -158,6 +158,7 @@ FASTSIM = FastsimTables(
     first_slope=1.0,
     last_ms=np.array([0.25, 0.5, 0.75]),
     host_ms=np.array([0.0, 0.03, 0.06, 0.09]),
+    least_ms=np.array([0.0, 0.0, 0.0, 9.0]),
     send_ms=np.array([0.0, 0.001]),
     send_slope=0.002,
     decode_ms=np.array([[9e9, 9e9, 9e9], [1.0, 2.0, 4.0], [10.0, 20.0, 40.0]]),
@@ -165,6 +166,7 @@ FASTSIM = FastsimTables(
     kv_step=10,
     chunk_step=4,
     skew=0.5,
+    mixed=2.0,
 )
 
 
@@ -187,11 +189,20 @@ def test_fastsim_sums_chunks() -> None:
 
 def test_fastsim_counts_what_only_the_ends_of_the_pipeline_do() -> None:
     some = batch((5, 1, 1), (0, 1, 1), (0, 2, 1))  # a decode, a prompt that completes, one that does not
-    layers = 300 + 1.5 + 1.25 + 1.25
+    layers = 300 + 2 * 1.5 + 1.25 + 1.25  # attention of a decode beside prompts takes twice its time
     assert fastsim_ms(some, 0) == pytest.approx(layers + 2001 + 0.09 + 0.005)
     assert fastsim_ms(some, 1) == pytest.approx(layers + 0.005)
     assert fastsim_ms(some, 2) == pytest.approx(layers + 0.75)
     assert fastsim_ms(some, 0, num_stages=1) == pytest.approx(layers + 2001 + 0.09 + 0.75)
+
+
+def test_a_step_takes_as_long_as_what_the_host_does_meanwhile_and_waits_for_the_rest() -> None:
+    some = batch((5, 1, 1), (5, 1, 1))
+    gpu = 200 + 15.0 + 2000 + 0.75
+    for least, expected in (0.0, gpu), (gpu - 1, gpu), (gpu + 1, gpu + 1):
+        tables = FASTSIM._replace(least_ms=np.array([0.0, 0.0, least]))
+        cost = Cost(COMPOSE_FASTSIM, 1, empty_vidur(), tables, np.ones(1))
+        assert cost_stage_seconds(cost)(0, some) * 1e3 == pytest.approx(expected + 0.06)
 
 
 def test_an_affine_sum_counts_tokens_sequences_and_context() -> None:

@@ -66,7 +66,7 @@ SHOWN = {
         "quantization",
     ),
     "devices": ("name", "memory_gib", "bandwidth_gb_s", "tflops", "price_per_hour", "times"),
-    "engines": ("name", "rules", "host", "front_end", "differs"),
+    "engines": ("name", "rules", "host", "sampler", "front_end", "differs"),
     "metrics": ("name", "unit", "kind", "meaning"),
     "nodes": ("name", "device", "num_devices", "link_gb_s", "network_gb_s", "pairwise"),
     "predictors": ("name", "precision", "rows", "error_near", "error_far", "in_interval", "measured_in"),
@@ -107,14 +107,29 @@ def _sglang(release: sglang_releases.Release) -> dict[str, Any]:
 def _times_of(release: str, is_async: bool) -> dict[str, Any]:
     """What a release takes beside its GPUs, and that in words; ``is_async``: as it schedules by default."""
     times = engine_times.of(release)
-    in_words = {"host": _host(times.host(is_async)), "front_end": f"{times.front_end_ms:g} ms"}
+    in_words = {
+        "host": _host(times.host(is_async)),
+        "sampler": _sampler(times),
+        "front_end": f"{times.front_end_ms:g} ms",
+    }
     return {"times": asdict(times), **in_words}
 
 
 def _host(times: engine_times.HostTimes) -> str:
-    """The host time of a step in words."""
-    per_step = f"{times.host_ms_per_step:g} ms a step + " if times.host_ms_per_step else ""
-    return f"{per_step}{times.host_ms_per_sequence:g} ms a request"
+    """The host time of a step in words: what the GPUs wait for, and what is hidden behind them."""
+    waits = _line(times.host_ms_per_step, times.host_ms_per_sequence)
+    hidden = _line(times.hidden_ms_per_step, times.hidden_ms_per_sequence)
+    return "; ".join(part for part in (waits, hidden and f"hidden: {hidden}") if part)
+
+
+def _line(per_step: float, per_sequence: float) -> str:
+    parts = [f"{per_step:g} ms"] * bool(per_step) + [f"{per_sequence:g} ms a request"] * bool(per_sequence)
+    return " + ".join(parts)
+
+
+def _sampler(times: engine_times.EngineTimes) -> str:
+    """What top-k or top-p take in words."""
+    return f"{times.sampler_ms:g} ms + {times.sampler_us_per_sequence:g} us a request"
 
 
 def _quantised(name: str) -> dict[str, Any]:

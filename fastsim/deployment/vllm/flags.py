@@ -41,6 +41,8 @@ TAKEN: Mapping[str, tuple[str, ...]] = {
     "max_model_len": ("max_model_len",),
     "gpu_memory_utilization": ("gpu_memory_utilization",),
     "seed": ("seed",),
+    "generation_config": ("sampling",),
+    "override_generation_config": ("sampling",),
     "max_num_seqs": ("scheduler.max_num_seqs",),
     # Each policy has one of these two limits.
     "max_num_batched_tokens": ("scheduler.max_num_batched_tokens", "scheduler.chunk_size"),
@@ -98,7 +100,7 @@ disable_nccl_for_dp_synchronization disable_uvicorn_access_log distributed_execu
 enable_auto_tool_choice enable_force_include_usage enable_log_outputs enable_log_requests enable_lora_bias
 enable_mm_embeds enable_prompt_embeds enable_prompt_tokens_details enable_reasoning enable_request_id_headers
 enable_server_load_tracking enable_sleep_mode enable_ssl_refresh enable_tokenizer_info_endpoint engine_use_ray
-eplb_config expert_placement_strategy fully_sharded_loras generation_config guided_decoding_backend
+eplb_config expert_placement_strategy fully_sharded_loras guided_decoding_backend
 guided_decoding_disable_fallback h11_max_header_count h11_max_incomplete_event_size headless hf_config_path hf_token
 host ignore_patterns interleave_mm_strings io_processor_plugin kv_cache_metrics kv_cache_metrics_sample
 kv_events_config kv_offloading_backend kv_sharing_fast_prefill limit_mm_per_prompt load_format log_config_file
@@ -106,7 +108,7 @@ logits_processor_pattern logits_processors logprobs_mode long_lora_scaling_facto
 lora_modules master_addr master_port max_context_len_to_capture max_cpu_loras max_cudagraph_capture_size max_log_len
 max_logprobs max_lora_rank max_loras max_parallel_loading_workers max_prompt_adapter_token max_prompt_adapters
 max_seq_len_to_capture media_io_kwargs middleware model_impl model_loader_extra_config multi_step_stream_outputs
-nnodes node_rank num_lookahead_slots optimization_level otlp_traces_endpoint override_generation_config
+nnodes node_rank num_lookahead_slots optimization_level otlp_traces_endpoint
 override_neuron_config override_pooler_config pooler_config port prefix_caching_hash_algo
 profiler_config prompt_adapters pt_load_map_location quantization_param_path ray_workers_use_nsight reasoning_parser
 reasoning_parser_plugin response_role return_tokens_as_token_ids revision root_path runner safetensors_load_strategy

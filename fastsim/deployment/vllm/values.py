@@ -1,10 +1,12 @@
 """The values of vLLM's flags as fastsim writes them."""
 
+import json
 import re
 from typing import Any
 
 from fastsim.catalog.load import load_model
 from fastsim.catalog.model import Model
+from fastsim.catalog.sampling import is_top_k_top_p
 from fastsim.errors import ConfigError, InputError
 from fastsim.files.documents import short
 
@@ -118,3 +120,20 @@ def model_of(name: Any) -> Model | None:
         return load_model(name) if isinstance(name, str) else None
     except InputError:
         return None
+
+
+def sampling(override: Any) -> str | None:
+    """How tokens are drawn with vLLM's override_generation_config, a mapping or JSON; None: as the model asks."""
+    fields = override
+    if isinstance(override, str):
+        try:
+            fields = json.loads(override)
+        except ValueError:
+            fields = None
+    if override is not None and not isinstance(fields, dict):
+        raise ConfigError(f"{short(override)} is no JSON object (e.g. {{temperature: 0}})")
+    if not fields:
+        return None
+    if fields.get("temperature") == 0:
+        return "greedy"
+    return "top_k_top_p" if is_top_k_top_p(fields) else None

@@ -55,6 +55,10 @@ def _value(name: str, value: Any, model: Any) -> Any:
             return values.quantization(value, model)
         case "max_model_len":
             return values.max_model_len(value)
+        case "generation_config":
+            return "random" if value == "vllm" else None  # auto, or a folder that is not read
+        case "override_generation_config":
+            return values.sampling(value)
         case "data_parallel_size":
             return values.data_parallel_size(value, model)
         case "async_scheduling" if value == "auto":

@@ -56,7 +56,9 @@ def by_operator(
     """
     tables = {}
     for name, alone in _apart(times):
-        composed = fastsim_tables(alone, tensor_parallel_size, num_layers, max_num_seqs, whole.skew, captured)
+        composed = fastsim_tables(
+            alone, tensor_parallel_size, num_layers, max_num_seqs, whole.skew, captured, whole.mixed
+        )
         shared = {}
         for field in ARRAYS:
             array, total = getattr(composed, field), getattr(whole, field)
@@ -89,7 +91,8 @@ def layers_ms(tables: FastsimTables, iteration: Iteration) -> float:
     """What the kernel charges for an iteration of the layers of a mean stage, ms."""
     ms = float(on_each_stage(tables, np.array([iteration.num_tokens]))[0])
     if (number := iteration.num_decodes) and tables.decode_ms.size:
-        ms += _linear(tables.decode_ms[number], iteration.decode_kv(tables.skew) / tables.kv_step)
+        decode = _linear(tables.decode_ms[number], iteration.decode_kv(tables.skew) / tables.kv_step)
+        ms += decode * (tables.mixed if iteration.chunks else 1.0)
     for chunk, processed in iteration.chunks if tables.prefill_ms.size else ():
         columns = np.array([_linear(row, chunk / tables.chunk_step) for row in tables.prefill_ms])
         ms += _linear(columns, processed / tables.kv_step)
@@ -148,6 +151,7 @@ def _apart(times: OperatorTimes) -> Iterator[tuple[str, OperatorTimes]]:
         first=NOTHING,
         last=NOTHING,
         host=NOTHING,
+        least=NOTHING,
         parts={},
     )
     for name, row in times.tokens.items():
@@ -164,7 +168,7 @@ def _apart(times: OperatorTimes) -> Iterator[tuple[str, OperatorTimes]]:
             case _:
                 yield name, replace(none, last=part)
     yield "embedding", replace(none, first=times.first)
-    yield "host", replace(none, host=times.host)
+    yield "host", replace(none, host=times.host, least=times.least)
 
 
 def parts_of(times: OperatorTimes) -> dict[str, Floats]:

@@ -10,7 +10,9 @@ from fastsim.predictors.times.times import Floats, OperatorTimes
 
 NO_ROW, NO_GRID = np.zeros(0), np.zeros((0, 0))
 NO_VIDUR = VidurTables(NO_ROW, NO_ROW, NO_ROW, NO_ROW, NO_ROW, NO_ROW, NO_GRID, NO_GRID, 1, 1.0, 1.0, 0, 0.0)
-NO_FASTSIM = FastsimTables(NO_ROW, 0.0, NO_ROW, 0.0, NO_ROW, NO_ROW, NO_ROW, 0.0, NO_GRID, NO_GRID, 1, 1, 0.0)
+NO_FASTSIM = FastsimTables(
+    NO_ROW, 0.0, NO_ROW, 0.0, NO_ROW, NO_ROW, NO_ROW, NO_ROW, 0.0, NO_GRID, NO_GRID, 1, 1, 0.0, 1.0
+)
 
 
 def vidur_tables(times: OperatorTimes, tensor_parallel_size: int, num_layers: int) -> VidurTables:
@@ -100,11 +102,13 @@ def fastsim_tables(
     max_num_seqs: int,
     skew: float,
     captured: Sequence[int] | None = None,
+    mixed: float = 1.0,
 ) -> FastsimTables:
     """The tables of fastsim's composition: everything summed over the layers of one stage, on average.
 
     Batches are padded to the sizes that an engine has ``captured``, None for those of vLLM. ``skew``: decode attention
-    of a mixed batch is looked up at mean + skew * (longest - mean) KV tokens.
+    of sequences of several lengths is looked up at mean + skew * (longest - mean) KV tokens, and takes ``mixed`` times
+    as long in a batch with prompts.
     """
     size = max(table.size for table in times.tokens.values())
 
@@ -132,6 +136,7 @@ def fastsim_tables(
         first_slope=end_slope(first),
         last_ms=_line(times.last, max_num_seqs + 1),
         host_ms=_line(times.host, max_num_seqs + 1),
+        least_ms=_line(times.least, max_num_seqs + 1),
         send_ms=send,
         send_slope=end_slope(send),
         decode_ms=decode,
@@ -139,4 +144,5 @@ def fastsim_tables(
         kv_step=times.kv_step,
         chunk_step=times.chunk_step,
         skew=skew,
+        mixed=mixed,
     )

@@ -66,6 +66,7 @@ def drawn_times(times: OperatorTimes, factor: Factor) -> OperatorTimes:
         parts=parts,
         first=times.first * factor("embedding"),
         host=times.host * factor("host"),
+        least=times.least * factor("host"),
         decode=decode,
         prefill=prefill,
         last=last,

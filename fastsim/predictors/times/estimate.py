@@ -8,7 +8,6 @@ of the attention of the whole prompt.
 
 import numpy as np
 
-from fastsim.deployment.engine_times import HostTimes
 from fastsim.deployment.operators.kinds import Attention
 from fastsim.deployment.resolved import Resolved
 from fastsim.predictors.capture import SIZES, largest_captured, padded
@@ -17,6 +16,7 @@ from . import recurrence
 from .communication import all_reduce_ms, all_to_all_ms, send_ms
 from .device_forests import Sources
 from .reach import Reach
+from .sampler import sampler_ms
 from .shapes import gemm_rows
 from .times import Floats, OperatorTimes, monotone
 
@@ -104,6 +104,7 @@ def estimate(resolved: Resolved, sources: Sources, reach: Reach) -> OperatorTime
     count, sequences = np.arange(reach.max_tokens + 1), np.arange(reach.max_num_seqs + 1)
     tokens = _gemm_times(sources, reach)
     parts = {"lm_head": tokens.pop(ops.lm_head.name), "final_norm": sources.small_ms(ops.final_norm, sequences)}
+    parts["sampler"] = sampler_ms(resolved, sequences)
     tokens = {gemm.name: _spread(tokens[gemm.name], gemm.count, ops.num_layers) for gemm in ops.gemms}
     for kernel in ops.elementwise:
         tokens[kernel.name] = _spread(sources.small_ms(kernel, count), kernel.count, ops.num_layers)
@@ -126,7 +127,7 @@ def estimate(resolved: Resolved, sources: Sources, reach: Reach) -> OperatorTime
         tokens["send_recv"] = send_ms(sources, node, tp * pp, count)
     for part in parts.values():  # without sequences there is no work
         part[0] = 0.0
-    last = parts["lm_head"] + parts["final_norm"]
+    last = parts["lm_head"] + parts["final_norm"] + parts["sampler"]
     for attn in ops.attentions:
         parts[f"{attn.name}_decode"] = _spread(_decode(sources, attn, reach), attn.count, ops.num_layers)
         parts[f"{attn.name}_prefill"] = _spread(_prefill(sources, attn, reach), attn.count, ops.num_layers)
@@ -138,6 +139,7 @@ def estimate(resolved: Resolved, sources: Sources, reach: Reach) -> OperatorTime
         parts["linear_prefill"] = _spread(
             recurrence.prefill_ms(sources, ops.recurrence, reach), count_of, ops.num_layers
         )
+    host = resolved.host_times
     overhead = GQA_OVERHEAD if resolved.model.num_key_value_heads < resolved.model.num_attention_heads else 0.0
     return OperatorTimes(
         tokens=tokens,
@@ -149,15 +151,15 @@ def estimate(resolved: Resolved, sources: Sources, reach: Reach) -> OperatorTime
         prefill_overhead=overhead,
         first=sources.small_ms(ops.embedding, count[:3]),
         last=last,
-        host=_host(resolved.host_times, sequences),
+        host=_host(host.host_ms_per_step, host.host_ms_per_sequence, sequences),
+        least=_host(host.hidden_ms_per_step, host.hidden_ms_per_sequence, sequences),
         parts=parts,
     )
 
 
-def _host(times: HostTimes, sequences: np.ndarray) -> Floats:
+def _host(per_step: float, per_sequence: float, sequences: np.ndarray) -> Floats:
     """Host time of steps of ``sequences`` (int[n]) requests, float64[n], ms; a step without requests takes none."""
-    ms = times.host_ms_per_step + times.host_ms_per_sequence * sequences.astype(np.float64)
-    return np.where(sequences > 0, ms, 0.0)
+    return np.where(sequences > 0, per_step + per_sequence * sequences.astype(np.float64), 0.0)
 
 
 def _spread(ms: Floats, count: int, num_layers: int) -> Floats:

@@ -67,6 +67,8 @@ def evidence_of(resolved: Resolved, sources: Sources, iteration: Iteration) -> d
     known["embedding"] = _small(ops.embedding, iteration.num_tokens)
     known["final_norm"] = _small(ops.final_norm, sampled)
     known["lm_head"] = _gemm(sources, ops.lm_head, sampled)
+    logits = 4.0 * sampled * resolved.model.vocab_size
+    known["sampler"] = Evidence(1, {"sequences": sampled}, 0, logits, "modelled", 1 / MODELLED, MODELLED)
     known["host"] = Evidence(1, {"sequences": sampled}, 0, 0, "modelled", 1 / MODELLED, MODELLED)
     return known
 

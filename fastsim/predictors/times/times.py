@@ -49,9 +49,10 @@ class OperatorTimes:
     prefill : float64[kv / kv_step, chunk / chunk_step], one prompt chunk after kv tokens.
     first : float64[n], embedding.
     last : float64[s], final norm, LM head and sampling of s sequences.
-    host : float64[s], host time of s sequences that the GPU does not hide.
-    parts : what decode (ATTENTION_decode), prefill (ATTENTION_prefill) and last (lm_head, final_norm) are sums of,
-        where the source tells them apart.
+    host : float64[s], host time of s sequences that the GPUs wait for.
+    least : float64[s], the least time of a step of s sequences: what the host takes while the GPUs run.
+    parts : what decode (ATTENTION_decode), prefill (ATTENTION_prefill) and last (lm_head, final_norm, sampler) are sums
+        of, where the source tells them apart.
     """
 
     tokens: Mapping[str, Floats]
@@ -66,4 +67,5 @@ class OperatorTimes:
     first: Floats = field(default_factory=_nothing)
     last: Floats = field(default_factory=_nothing)
     host: Floats = field(default_factory=_nothing)
+    least: Floats = field(default_factory=_nothing)
     parts: Mapping[str, Floats] = field(default_factory=dict)
