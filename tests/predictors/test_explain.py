@@ -192,6 +192,13 @@ def test_iterations_that_do_not_fit() -> None:
         check(one, read([], ["129@5"]))
     with pytest.raises(ConfigError, match=r"8193 tokens of one request are more than max_model_len \(8192\)"):
         check(one, read(["1@8192"], []))
+    chunked = resolved("meta-llama/Llama-3.1-8B", "scheduler.policy=sarathi", "scheduler.chunk_size=512")
+    with pytest.raises(ConfigError, match=r"8192 tokens in one iteration are more than scheduler.chunk_size \(512\)"):
+        explain(chunked, read(["8192@0"], []))
+    spread = ("tensor_parallel_size=8", "pipeline_parallel_size=2", "scheduler.max_num_seqs=2")
+    long = resolved("meta-llama/Llama-3.1-8B", "max_model_len=2097152", *spread)
+    with pytest.raises(ConfigError, match=r"a chunk of 1048577 tokens is more than tables reach \(1048576\)"):
+        check(long, read(["1048577@0"], []))
     with pytest.raises(ConfigError, match=r"predictor\.compose: 'vidur' cannot be explained"):
         explain(resolved("meta-llama/Llama-3.1-8B", "predictor.compose=vidur"), typical(one))
     for settings in ((), ("scheduler.max_num_seqs=1",), ("scheduler.policy=sarathi", "scheduler.chunk_size=64")):

@@ -182,21 +182,25 @@ class Sources:
         return any(work_of(precision, self.device).activation < BYTES for precision in precisions)
 
     def gemm_least_ms(self, gemm: Gemm, tokens: Floats) -> Floats:
-        """What a GEMM takes at the least on a device that was not measured in its precision, ms: nothing if it was."""
-        if self.choice("gemm", gemm.precision).measured:
-            return np.zeros(tokens.size)
+        """What a GEMM takes at the least, ms, by tokens of the batch (float64[n]).
+
+        Small matrices were measured again and again, from a cache that holds them; an engine reads them from DRAM.
+        """
         flops, moved = (np.array([work(int(n)) for n in tokens]) for work in (gemm.flops, gemm.bytes_moved))
         return self._roofline(flops, moved, gemm.precision)
 
     def prefill_least_ms(self, attn: Attention, pairs: Floats, tokens: Floats) -> Floats:
-        """What a chunk takes at the least on a device whose attention was not measured, ms: nothing if it was.
+        """What attention of a chunk takes at the least, ms.
 
         ``pairs``: twice the pairs of a query and a key; ``tokens``: those whose keys and values are read.
         """
-        if not isinstance(self.attention(attn, "prefill"), Scaled):
-            return np.zeros(1)
         flops = attn.heads * (attn.head_dim + (attn.value_dim or attn.head_dim)) * pairs
         return self._roofline(flops, tokens * attn.kv_bytes_per_token(), "bf16")
+
+    def decode_least_ms(self, attn: Attention, tokens: Floats) -> Floats:
+        """What decode attention takes at the least, ms, by the ``tokens`` of KV cache that all sequences read."""
+        flops = 2.0 * attn.heads * (attn.head_dim + (attn.value_dim or attn.head_dim)) * tokens
+        return self._roofline(flops, tokens * attn.kv_bytes_per_token(), attn.precision)
 
     def experts_ms(self, experts: Experts, tokens: Floats) -> Floats:
         """Times of a layer's experts on the busiest GPU, ms, by tokens of the batch; at the least those of their work.

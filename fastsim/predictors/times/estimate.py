@@ -49,12 +49,12 @@ def _gemm_times(sources: Sources, reach: Reach) -> dict[str, Floats]:
 
 
 def _decode(sources: Sources, attn: Attention, reach: Reach) -> Floats:
-    """Decode attention, float64[batch, kv / kv_step], ms: interpolated, and not below the time to read from cold
-    DRAM.
+    """Decode attention, float64[batch, kv / kv_step], ms: interpolated, and not below the time to read from cold DRAM,
+    as short rows were measured from cache.
     """
     batches, lengths, knots = sources.decode_knots(attn)
-    batch = np.arange(reach.max_num_seqs + 1)
-    kv = np.arange(0, reach.max_kv + reach.kv_step, reach.kv_step)
+    batch = np.arange(reach.max_num_seqs + 1, dtype=np.float64)
+    kv = np.arange(0, reach.max_kv + reach.kv_step, reach.kv_step, dtype=np.float64)
     seen = np.minimum(kv, attn.window) if attn.window else kv
     knots = monotone(monotone(knots, 0), 1)
     by_batch = np.array([np.interp(batch, batches, column) for column in knots.T])
@@ -62,12 +62,12 @@ def _decode(sources: Sources, attn: Attention, reach: Reach) -> Floats:
     beyond = np.maximum(1.0, batch / batches[-1])[:, None] * np.maximum(1.0, seen / lengths[-1])
     forest = sources.attention(attn, "decode")
     floor = forest.dram_floor() if forest else None
-    if floor is None:
-        return np.asarray(grid * beyond)
-    launch_ms, bandwidth = floor
-    moved = batch[:, None] * seen * attn.kv_bytes_per_token()
-    cold = launch_ms + moved / (bandwidth * 1e6)
-    return np.asarray(np.maximum(grid * beyond, cold))
+    tokens = np.asarray(batch[:, None] * seen)
+    least = sources.decode_least_ms(attn, tokens)
+    if floor is not None:
+        launch_ms, bandwidth = floor
+        least = np.maximum(least, launch_ms + tokens * attn.kv_bytes_per_token() / (bandwidth * 1e6))
+    return np.asarray(np.maximum(grid * beyond, least))
 
 
 def _prefill(sources: Sources, attn: Attention, reach: Reach) -> Floats:

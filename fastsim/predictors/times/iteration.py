@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from fastsim.deployment.resolved import Resolved
 from fastsim.errors import ConfigError
+from fastsim.predictors.times.reach import MAX_CHUNK
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +67,8 @@ def typical(resolved: Resolved) -> Iteration:
 
 
 def check(resolved: Resolved, iteration: Iteration) -> None:
-    """Raise ConfigError for an iteration that the deployment cannot run."""
-    most, length = resolved.scheduler.max_num_seqs, resolved.max_model_len
+    """Raise ConfigError for an iteration that the deployment cannot run, or that its tables do not reach."""
+    scheduler, most, length = resolved.scheduler, resolved.scheduler.max_num_seqs, resolved.max_model_len
     if iteration.num_seqs > most:
         raise ConfigError(f"--decode: {iteration.num_seqs} requests are more than scheduler.max_num_seqs ({most})")
     longest = max([sum(chunk) for chunk in iteration.chunks] + [kv + 1 for _, kv in iteration.decodes])
@@ -75,6 +76,14 @@ def check(resolved: Resolved, iteration: Iteration) -> None:
         raise ConfigError(
             f"--prefill, --decode: {longest} tokens of one request are more than max_model_len ({length})"
         )
+    tokens = sum(chunk for chunk, _ in iteration.chunks)
+    if (budget := scheduler.token_budget) is not None and tokens > budget:
+        raise ConfigError(
+            f"--prefill: {tokens} tokens in one iteration are more than scheduler.{scheduler.policy.token_budget} "
+            f"({budget})"
+        )
+    if (chunk := max((chunk for chunk, _ in iteration.chunks), default=0)) > MAX_CHUNK:
+        raise ConfigError(f"--prefill: a chunk of {chunk} tokens is more than tables reach ({MAX_CHUNK})")
 
 
 def _pairs(option: str, given: Sequence[str], example: str) -> tuple[tuple[int, int], ...]:

@@ -8,10 +8,11 @@ if TYPE_CHECKING:
 
 STEP = 64  # KV tokens, to which Vidur rounds
 MAX_TOKENS, VIDUR_MAX_TOKENS = 16384, 131072  # beyond it fastsim extrapolates, while Vidur's tables end
-MAX_CHUNK, VIDUR_MAX_CHUNK = 16384, 32768
+MAX_CHUNK, VIDUR_MAX_CHUNK = 1 << 20, 32768
 # Between points fastsim interpolates. With 64 KV tokens between points decode attention stays within 1 % of an
 # iteration; with 256 it is 5 % off where many short sequences run.
 MAX_KV_POINTS, MAX_CHUNK_POINTS = 2048, 512
+LONG_CHUNK, MAX_LONG_CHUNK_POINTS = 16384, 1024  # attention of longer chunks grows with their square
 MAX_ENTRIES = 1 << 21  # of the decode grid: 16 MiB
 VIDUR_MAX_ENTRIES = 1 << 23  # of a grid: 64 MiB; KV steps double until it fits
 
@@ -58,11 +59,12 @@ def reach_of(resolved: "Resolved") -> Reach:
         return Reach(min(tokens, VIDUR_MAX_TOKENS), scheduler.max_num_seqs, max_kv, chunk, kv_step, 1)
     chunk = min(tokens, longest, MAX_CHUNK)
     points = min(MAX_KV_POINTS, MAX_ENTRIES // scheduler.max_num_seqs)
+    chunk_points = MAX_CHUNK_POINTS if chunk <= LONG_CHUNK else MAX_LONG_CHUNK_POINTS
     return Reach(
         max_tokens=min(tokens, MAX_TOKENS),
         max_num_seqs=scheduler.max_num_seqs,
         max_kv=longest,
         max_chunk=chunk,
         kv_step=_doubled(STEP, -(-longest // points)),
-        chunk_step=_doubled(8, -(-chunk // MAX_CHUNK_POINTS)),
+        chunk_step=_doubled(8, -(-chunk // chunk_points)),
     )
