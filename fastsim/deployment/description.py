@@ -85,6 +85,8 @@ class Deployment(Group):
     moe_skew : float
         How much more popular some experts are than others: the one of rank r is chosen in proportion to r ** -moe_skew.
         The more popular, the fewer experts a small batch reaches. By default 0, all equally likely.
+    enforce_eager : bool
+        Whether every kernel is launched by itself, without CUDA graphs. By default False.
     num_replicas : int
         Copies of the model, which share no GPU. By default 1.
     router : Router
@@ -183,6 +185,9 @@ class Deployment(Group):
         default=0.0,
         ge=0,
         le=4,
+    )
+    enforce_eager: bool = setting(
+        "every kernel is launched by itself, without CUDA graphs", "true or false", True, default=False
     )
     num_replicas: int = count("copies of the model", 4, 1, 100_000)
     router: Router = setting("router", "a group of settings", {"policy": "random"}, default=Router())

@@ -44,11 +44,12 @@ class EngineTimes:
     host_ms_per_sequence : the same for each request of the batch, ms.
     async_host_ms_per_step : what the GPUs wait for with asynchronous scheduling too, ms.
     async_host_ms_per_sequence : the same for each request of the batch, ms.
+    eager_us_per_kernel : to launch a kernel without a CUDA graph, us; the GPUs run meanwhile.
     sampler_ms : to draw tokens by top-k or top-p, for a vocabulary of 128,000 tokens, whatever the batch, ms.
     sampler_us_per_sequence : the same for each token that is drawn, us, on a GPU whose memory moves 3,350 GB/s.
     front_end_ms : from when a client sends a request until the scheduler sees it, ms; what its first token takes to the
         client counts here too.
-    sources : where the coefficients come from, by term: host, sampler, front_end.
+    sources : where the coefficients come from, by term: host, eager, sampler, front_end.
     fitted_on : the measured runs that they were fitted on.
     """
 
@@ -56,6 +57,7 @@ class EngineTimes:
     host_ms_per_sequence: float
     async_host_ms_per_step: float
     async_host_ms_per_sequence: float
+    eager_us_per_kernel: float
     sampler_ms: float
     sampler_us_per_sequence: float
     front_end_ms: float

@@ -52,6 +52,7 @@ class Resolved:
     all2all_backend: AllToAll
     moe_imbalance: float  # tokens of the busiest GPU over the mean
     moe_skew: float  # exponent of the popularity of experts
+    enforce_eager: bool
     num_replicas: int
     router: str  # a policy, or file.py:function
     max_model_len: int  # tokens of prompt and output
@@ -226,6 +227,7 @@ def resolve(deployment: Deployment) -> Resolved:
         all2all_backend=given.all2all_backend,
         moe_imbalance=given.moe_imbalance,
         moe_skew=given.moe_skew,
+        enforce_eager=given.enforce_eager,
         num_replicas=given.num_replicas,
         router=absolute(given.router.policy),
         max_model_len=length,
@@ -288,9 +290,13 @@ def _layout(given: Deployment, scheduler: Settings, length: int, model: Model, d
         padding=padding_of(device.compute_capability),
         null_blocks=int(scheduler.release is not None),
         reserve=scheduler.release.reserve if scheduler.release else UP_TO_0_16,
-        counts_graphs=scheduler.release is not None and scheduler.release.graph_memory_counts,
+        counts_graphs=_counts_graphs(given, scheduler),
         static_pool=scheduler.sglang is not None,
     )
+
+
+def _counts_graphs(given: Deployment, scheduler: Settings) -> bool:
+    return scheduler.release is not None and scheduler.release.graph_memory_counts and not given.enforce_eager
 
 
 def _engine(scheduler: Settings) -> str | None:

@@ -142,7 +142,7 @@ def _compose(resolved: "Resolved", times: "OperatorTimes") -> "Tables":
         return vidur_tables(times, tp, int(num_layers))
     most = resolved.scheduler.max_num_seqs
     device = resolved.device
-    sizes = captured(resolved.scheduler)
+    sizes = captured(resolved.scheduler, resolved.enforce_eager)
     model = resolved.model
     grouped = model.num_attention_heads > model.num_key_value_heads and not model.kv_lora_rank
     mixed = device.mixed_decode if grouped else 1.0
@@ -156,7 +156,7 @@ def _by_operator(resolved: "Resolved", times: "OperatorTimes", tables: "Tables")
     if isinstance(tables, VidurTables):
         return {}
     size = (resolved.tensor_parallel_size, resolved.layers_per_stage, resolved.scheduler.max_num_seqs)
-    return by_operator(times, tables, *size, captured(resolved.scheduler))
+    return by_operator(times, tables, *size, captured(resolved.scheduler, resolved.enforce_eager))
 
 
 def _from_tables(resolved: "Resolved") -> "tuple[OperatorTimes, dict[str, Any]]":
@@ -186,7 +186,8 @@ def _from_cache(resolved: "Resolved") -> "tuple[Tables, ByOperator, dict[str, An
         "operators": asdict(resolved.operators),
         "parallelism": [resolved.tensor_parallel_size, resolved.pipeline_parallel_size],
         "limits": asdict(reach_of(resolved)),
-        "captured": captured(resolved.scheduler),
+        "eager": resolved.enforce_eager,
+        "captured": captured(resolved.scheduler, resolved.enforce_eager),
         "predictor": resolved.predictor.model_dump(),
         "typical": asdict(iteration),
         "code": _code_digest(),

@@ -21,15 +21,22 @@ def sizes_up_to(cap: int) -> tuple[int, ...]:
     return tuple(size for size in SIZES if size <= cap)
 
 
-def captured(scheduler: "Settings") -> tuple[int, ...]:
-    """Sizes of batches, in tokens, that an engine captures: SGLang those of its decodes, others as vLLM does."""
+def captured(scheduler: "Settings", enforce_eager: bool = False) -> tuple[int, ...]:
+    """Sizes of batches, in tokens, that an engine captures: SGLang those of its decodes, others as vLLM does.
+
+    Without CUDA graphs that is 0 alone.
+    """
+    if enforce_eager:
+        return (0,)
     if scheduler.sglang is not None and scheduler.sglang.decode_graphs:
         return scheduler.sglang.decode_graphs
     return sizes_up_to(capture_cap(scheduler.max_num_seqs))
 
 
-def largest_captured(scheduler: "Settings") -> int:
-    """Largest batch, in tokens, that an engine runs as a CUDA graph."""
+def largest_captured(scheduler: "Settings", enforce_eager: bool = False) -> int:
+    """Largest batch, in tokens, that an engine runs as a CUDA graph; 0 without them."""
+    if enforce_eager:
+        return 0
     return captured(scheduler)[-1] if scheduler.sglang is not None else capture_cap(scheduler.max_num_seqs)
 
 

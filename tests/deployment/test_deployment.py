@@ -105,6 +105,7 @@ def test_keys_and_their_order_are_the_contract() -> None:
         "all2all_backend",
         "moe_imbalance",
         "moe_skew",
+        "enforce_eager",
         "num_replicas",
         "router.policy",
         *(f"router.{name}" for name in OF_ROUTERS),

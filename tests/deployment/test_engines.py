@@ -217,7 +217,7 @@ def test_the_catalog_says_what_differs() -> None:
     samplers = {row["name"]: row["sampler"] for row in listed}
     assert samplers["vllm-0.16"] == "0.27 ms + 15.5 us a request" and samplers["vllm-0.17"].startswith("0.03 ms")
     assert all(row["times"]["front_end_ms"] > 0 for row in listed)
-    assert {tuple(sorted(row["times"]["sources"])) for row in listed} == {("front_end", "host", "sampler")}
+    assert {tuple(sorted(row["times"]["sources"])) for row in listed} == {("eager", "front_end", "host", "sampler")}
     assert rules["vllm-0.19"] == "certified" and rules["vllm-0.20"] == "of vllm-0.19"
     differs = {row["name"]: row["differs"].split("; ") for row in listed}
     assert differs["vllm-0.19"] == [

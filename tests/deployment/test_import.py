@@ -309,8 +309,6 @@ def test_models_are_known_by_the_end_of_a_path_and_by_set(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("flags", "note"),
     [
-        ("--enforce-eager", "--enforce-eager: eager mode is not simulated: CUDA graphs are always on; left out"),
-        ("--compilation-config.cudagraph_mode NONE", "--compilation-config: eager mode is not simulated"),
         ('--speculative-config \'{"method": "ngram"}\'', "--speculative-config: speculative decoding is not"),
         ("--max-num-partial-prefills 2", "--max-num-partial-prefills: several prompts in chunks at once are not"),
         ("--cpu-offload-gb 8", "--cpu-offload-gb: weights in the memory of the CPU"),

@@ -154,7 +154,6 @@ def test_what_is_launched_and_imported_resolves_alike(overrides: list[str]) -> N
 @pytest.mark.parametrize(
     ("words", "note"),
     [
-        ("--disable-cuda-graph", "--disable-cuda-graph: decodes without CUDA graphs are not simulated"),
         ("--speculative-algorithm EAGLE", "--speculative-algorithm: speculative decoding is not simulated; left out"),
         ("--enable-hicache", "--enable-hicache: a second cache in the memory of the CPU or on disk is not"),
         ("--cuda-graph-bs 1 2 4", "--cuda-graph-bs: CUDA graphs have the sizes that SGLang gives them"),

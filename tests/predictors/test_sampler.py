@@ -90,5 +90,5 @@ def test_every_release_has_every_coefficient_and_its_source() -> None:
     for release in ("vllm-0.8", "vllm-0.16", "vllm-0.33", "sglang-0.5.10", "sglang-0.5.23"):
         times = engine_times.of(release)
         assert all(getattr(times, name) >= 0 for name in engine_times.coefficients())
-        assert set(times.sources) == {"host", "sampler", "front_end"} and all(times.sources.values())
+        assert set(times.sources) == {"host", "eager", "sampler", "front_end"} and all(times.sources.values())
     assert {"host_ms_per_step", "sampler_us_per_sequence", "front_end_ms"} <= set(engine_times.coefficients())

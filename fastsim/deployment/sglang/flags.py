@@ -34,6 +34,7 @@ TAKEN: Mapping[str, tuple[str, ...]] = {
     "moe_a2a_backend": ("all2all_backend",),
     "context_length": ("max_model_len",),
     "mem_fraction_static": ("gpu_memory_utilization",),
+    "disable_cuda_graph": ("enforce_eager",),
     "random_seed": ("seed",),
     "schedule_policy": ("scheduler.schedule_policy",),
     "chunked_prefill_size": ("scheduler.chunked_prefill_size",),
@@ -60,7 +61,6 @@ CONTEXT = "context parallelism is not simulated"
 SLOWER_CACHE = "a second cache in the memory of the CPU or on disk is not simulated"
 # Flags of what is not simulated: the values that leave it out, beside null, and a sentence about it.
 LOST: Mapping[str, tuple[tuple[object, ...], str]] = {
-    "disable_cuda_graph": ((False,), EAGER),
     "disable_decode_cuda_graph": ((False,), EAGER),
     "cuda_graph_backend_decode": (("full", "breakable"), EAGER),
     "disable_prefill_cuda_graph": ((False,), GRAPHS_OF_PREFILLS),

@@ -41,6 +41,7 @@ TAKEN: Mapping[str, tuple[str, ...]] = {
     "max_model_len": ("max_model_len",),
     "gpu_memory_utilization": ("gpu_memory_utilization",),
     "seed": ("seed",),
+    "enforce_eager": ("enforce_eager",),
     "generation_config": ("sampling",),
     "override_generation_config": ("sampling",),
     "max_num_seqs": ("scheduler.max_num_seqs",),
@@ -58,7 +59,6 @@ TAKEN: Mapping[str, tuple[str, ...]] = {
 
 # Flags of what is not simulated: the values that leave it out, beside null, and a sentence about it.
 LOST: Mapping[str, tuple[tuple[object, ...], str]] = {
-    "enforce_eager": ((False,), "eager mode is not simulated: CUDA graphs are always on"),
     "speculative_config": ((), "speculative decoding is not simulated"),
     "speculative_model": ((), "speculative decoding is not simulated"),
     "num_speculative_tokens": ((0,), "speculative decoding is not simulated"),

@@ -124,16 +124,21 @@ def model_of(name: Any) -> Model | None:
 
 def sampling(override: Any) -> str | None:
     """How tokens are drawn with vLLM's override_generation_config, a mapping or JSON; None: as the model asks."""
-    fields = override
-    if isinstance(override, str):
-        try:
-            fields = json.loads(override)
-        except ValueError:
-            fields = None
-    if override is not None and not isinstance(fields, dict):
+    fields = mapping(override)
+    if override is not None and fields is None:
         raise ConfigError(f"{short(override)} is no JSON object (e.g. {{temperature: 0}})")
     if not fields:
         return None
     if fields.get("temperature") == 0:
         return "greedy"
     return "top_k_top_p" if is_top_k_top_p(fields) else None
+
+
+def mapping(value: Any) -> dict[str, Any] | None:
+    """A mapping, or the JSON of one; None for anything else."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return None
+    return value if isinstance(value, dict) else None

@@ -36,7 +36,7 @@ def meaning(name: str, value: Any, model: Any) -> Meaning | None:
         off, sentence = flags.LOST[name]
         return Meaning() if value is None or value in off else Meaning(lost=sentence)
     if _is_eager(name, value):
-        return Meaning(lost=flags.LOST["enforce_eager"][1])
+        return Meaning({"enforce_eager": True})
     if name in ("task", "runner") and value not in (None, "auto", "generate"):
         raise ConfigError(f"{short(value)}: models that generate nothing are not simulated (valid: generate)")
     return Meaning(unchanged=True) if flags.is_unchanged(name) else None
@@ -72,10 +72,11 @@ def _is_eager(name: str, value: Any) -> bool:
     """Whether a flag about compilation switches CUDA graphs off."""
     if name == "optimization_level":
         return value in (0, "0")
-    if name != "compilation_config" or not isinstance(value, dict):
+    given = values.mapping(value)
+    if name != "compilation_config" or given is None:
         return name == "compilation_config" and value in (0, "0")
-    mode = value.get("cudagraph_mode", value.get("use_cudagraph"))
-    return mode is False or str(mode).upper() == "NONE" or (mode is None and value.get("mode", value.get("level")) == 0)
+    mode = given.get("cudagraph_mode", given.get("use_cudagraph"))
+    return mode is False or str(mode).upper() == "NONE" or (mode is None and given.get("mode", given.get("level")) == 0)
 
 
 def translated(document: Document) -> Document:

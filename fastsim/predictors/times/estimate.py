@@ -15,6 +15,7 @@ from fastsim.predictors.capture import SIZES, largest_captured, padded
 from . import recurrence
 from .communication import all_reduce_ms, all_to_all_ms, send_ms
 from .device_forests import Sources
+from .launches import launches_ms
 from .reach import Reach
 from .sampler import sampler_ms
 from .shapes import gemm_rows
@@ -115,7 +116,7 @@ def estimate(resolved: Resolved, sources: Sources, reach: Reach) -> OperatorTime
     if not ops.experts:
         for name in ("attn_kv_cache_save", "add"):  # part of attention, and of the norms
             tokens.setdefault(name, np.zeros(count.size))
-    cap = largest_captured(resolved.scheduler)
+    cap = largest_captured(resolved.scheduler, resolved.enforce_eager)
     if tp > 1:
         ms = all_reduce_ms(sources, node, tp, count, cap)
         tokens["all_reduce"] = _spread(ms, ops.num_all_reduces, 2 * ops.num_layers)
@@ -152,7 +153,7 @@ def estimate(resolved: Resolved, sources: Sources, reach: Reach) -> OperatorTime
         first=sources.small_ms(ops.embedding, count[:3]),
         last=last,
         host=_host(host.host_ms_per_step, host.host_ms_per_sequence, sequences),
-        least=_host(host.hidden_ms_per_step, host.hidden_ms_per_sequence, sequences),
+        least=_host(host.hidden_ms_per_step + launches_ms(resolved), host.hidden_ms_per_sequence, sequences),
         parts=parts,
     )
 

@@ -47,7 +47,7 @@ class Evidence:
 def evidence_of(resolved: Resolved, sources: Sources, iteration: Iteration) -> dict[str, Evidence]:
     """What is known of every operator that runs in ``iteration``, by its name in OperatorTimes."""
     ops = sources.operators
-    tokens = int(padded(np.array([iteration.num_tokens]), captured(resolved.scheduler))[0])
+    tokens = int(padded(np.array([iteration.num_tokens]), captured(resolved.scheduler, resolved.enforce_eager))[0])
     sampled = iteration.num_seqs
     known = {gemm.name: _gemm(sources, gemm, tokens) for gemm in ops.gemms}
     for kernel in ops.elementwise:
@@ -152,7 +152,7 @@ def _communication(resolved: Resolved, sources: Sources, ran: int, tokens: int) 
         known["all_reduce"] = Evidence(ops.num_all_reduces, {"elements": elements}, 0, 2 * BYTES * elements, *how)
     if ops.num_all_to_alls:
         sizes = {"tokens": ran, "hidden": ops.hidden_size}
-        kind = "decode" if ran <= largest_captured(resolved.scheduler) else "prefill"
+        kind = "decode" if ran <= largest_captured(resolved.scheduler, resolved.enforce_eager) else "prefill"
         how = ("measured", 1 / CURVE, CURVE) if all_to_all_rows(sources, tp, kind) else formula
         if how != formula and sources.origin.kinship != "own":
             how = ("outside", 1 / MODELLED, MODELLED)
