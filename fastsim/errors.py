@@ -12,6 +12,10 @@ class FastsimError(Exception):
     exit_code = 1
 
 
+class MissedError(FastsimError):
+    """An objective, or the accuracy that was asked for, is missed."""
+
+
 class InputError(FastsimError):
     """The input cannot be used as it is; the command line ends with exit code 2."""
 

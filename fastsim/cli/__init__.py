@@ -41,6 +41,7 @@ COMMANDS = {
         "Write the batches and requests of a result as a timeline for Perfetto or Chrome.",
     ),
     "manual": ("fastsim.cli.manual", "Print a page of the manual, or the list of its topics."),
+    "completion": ("fastsim.cli.completion", "Print what a shell needs to complete commands, models and devices."),
     "warm": ("fastsim.cli.warm", "Compile all kernels and build the default tables ahead of time."),
 }
 

@@ -1,6 +1,7 @@
 """The command `fastsim simulate`."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,12 +15,8 @@ from fastsim.cli import options
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the result files.")
 @options.overrides
 @options.policies
-@options.unit
+@options.requests
 @options.too_long
-@click.option("--rate", type=float, help="Mean arrivals per second; scales the arrival times of a file.")
-@click.option("--users", type=int, help="Users who each wait for their answer before they send the next request.")
-@click.option("--max-concurrency", type=int, help="Requests that the clients have in flight at most.")
-@click.option("--requests", type=int, help="Number of requests.")
 @click.option("--iterations", is_flag=True, help="Also keep every batch, in iterations.parquet.")
 @click.option(
     "--replicates",
@@ -32,6 +29,7 @@ from fastsim.cli import options
     "--exclude", metavar="TIME[,TIME]", help="Warm-up and cool-down to exclude from the latencies, e.g. 60s,30s."
 )
 @click.option("--csv", is_flag=True, help="Also write the tables as CSV.")
+@click.option("--check", is_flag=True, help="Exit with 1 if an objective is missed.")
 @options.as_json
 def simulate(
     deployment: str | None,
@@ -40,18 +38,16 @@ def simulate(
     out: Path | None,
     overrides: tuple[str, ...],
     policies: bool,
-    unit: str | None,
     too_long: str,
-    rate: float | None,
-    users: int | None,
-    max_concurrency: int | None,
-    requests: int | None,
+    seed: int | None,
     iterations: bool,
     replicates: int,
     slos: tuple[str, ...],
     exclude: str | None,
     csv: bool,
+    check: bool,
     as_json: bool,
+    **requests: Any,
 ) -> None:
     """Predict how DEPLOYMENT serves WORKLOAD.
 
@@ -62,14 +58,16 @@ def simulate(
     """
     from fastsim.cli import interrupt
     from fastsim.cli.policies import check_deployment
+    from fastsim.cli.requests import asked
     from fastsim.cli.terminal import progress as progress_module
     from fastsim.cli.terminal import result as show
     from fastsim.deployment.resolved import Deployment
+    from fastsim.errors import MissedError
     from fastsim.files.writing import refuse_file
-    from fastsim.result.metrics.objectives import parse_all
+    from fastsim.result.metrics.objectives import missed, parse_all
     from fastsim.result.metrics.window import parse_exclude
     from fastsim.simulation.run import simulate as run
-    from fastsim.workload.loading import is_workload, load
+    from fastsim.workload.loading import is_workload
 
     interrupt.writes(out)
     if out is not None:
@@ -80,18 +78,12 @@ def simulate(
         deployment, workload = None, deployment
     if workload is not None and named is not None:
         raise click.UsageError(f"two workloads, {workload!r} and --workload {named!r}; give one of them")
+    if check and not slos:
+        raise click.UsageError("--check needs an objective (e.g. --slo 'ttft:p90<2s')")
     objectives, excluded = parse_all(slos, "--slo"), parse_exclude(exclude)
-    described = Deployment.load(deployment, overrides)
+    described = Deployment.load(deployment, (*overrides, *(() if seed is None else (f"seed={seed}",))))
     check_deployment(described, deployment, overrides, policies)
-    stream = load(
-        workload or named or "chat",
-        rate=rate,
-        num_requests=requests,
-        seed=described.seed,
-        unit=unit,
-        users=users,
-        max_concurrency=max_concurrency,
-    )
+    stream = asked(workload or named, seed=described.seed, **requests)
     with progress_module.progress(f"Simulating {stream.num_requests:,} requests") as progress:
         result = run(
             described,
@@ -108,3 +100,5 @@ def simulate(
     show.summary(result, as_json)
     if not as_json:
         show.written(out)
+    if check and (lost := missed(objectives, result.summary)):
+        raise MissedError(f"missed {', '.join(map(str, lost))}")

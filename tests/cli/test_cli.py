@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from fastsim.cli import COMMANDS, cli, main
+from fastsim.cli import COMMANDS, cli, main, run
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -150,3 +150,34 @@ def test_main_prints_errors(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
         main()
     assert caught.value.code == 2
     assert capsys.readouterr().err.startswith("fastsim: ")
+
+
+def test_lengths_and_durations_are_asked_for_by_options(capsys: pytest.CaptureFixture[str]) -> None:
+    """As many requests as arrive in the time, all of the same lengths; what contradicts itself is refused."""
+    assert (
+        run(["simulate", "--input-len", "100", "--output-len", "10", "--duration", "1min", "--rate", "3", "--json"])
+        == 0
+    )
+    totals = json.loads(capsys.readouterr().out)["totals"]
+    assert 140 < totals["requests"] < 220
+    assert totals["prompt_tokens"] == 100 * totals["requests"] and totals["output_tokens"] == 10 * totals["requests"]
+    for wrong, sentence in {
+        "chat --input-len 10 --output-len 3": "lengths of its own",
+        "--input-len 10": "--output-len: missing",
+        "chat --duration 5": "has no unit; did you mean '5s'",
+        "chat --duration 0s": "not a time of more than 0 s",
+        "chat --duration 5s --requests 3": "exclude each other",
+        "chat --duration 5s --users 3": "give --requests",
+        "chat --duration 0.01s": "the first request arrives after",
+        "chat --check": "needs an objective",
+    }.items():
+        assert run(["simulate", *wrong.split()]) == 2
+        assert sentence in capsys.readouterr().err
+
+
+def test_a_missed_objective_fails_only_where_it_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["simulate", "chat", "--requests", "50", "--seed", "3", "--slo", "ttft:p99<1ms", "--slo", "e2e:p99<9min"]
+    assert run(asked) == 0
+    capsys.readouterr()
+    assert run([*asked, "--check"]) == 1
+    assert capsys.readouterr().err == "fastsim: missed ttft:p99<1ms\n"
