@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fastsim.deployment.resolved import Deployment, resolve
     from fastsim.kernels.custom.view import sort_by
     from fastsim.planning.capacity import capacity
+    from fastsim.planning.curve import curve
     from fastsim.planning.search import search
     from fastsim.result.result import Result
     from fastsim.simulation.custom.policy import policy
@@ -34,6 +35,7 @@ __all__ = [
     "__version__",
     "capacity",
     "closeness",
+    "curve",
     "load_workload",
     "policy",
     "resolve",
@@ -51,6 +53,7 @@ _HOME = {
     "Workload": ("fastsim.workload", "Workload"),
     "capacity": ("fastsim.planning.capacity", "capacity"),
     "closeness": ("fastsim.workload.closeness", "closeness"),
+    "curve": ("fastsim.planning.curve", "curve"),
     "load_workload": ("fastsim.workload", "load"),
     "policy": ("fastsim.simulation.custom.policy", "policy"),
     "resolve": ("fastsim.deployment.resolved", "resolve"),

@@ -149,6 +149,45 @@ def points(
         plotted.add_tools(_hover([drawn], [(key, f"@{{{key}}}") for key in tips]))
 
 
+def marks(
+    plotted: Any,
+    x: ArrayLike,
+    y: ArrayLike,
+    number: int = 0,
+    tips: Mapping[str, Sequence[str]] | None = None,
+    marker: str = "circle",
+    size: int = 6,
+    hollow: bool = False,
+) -> None:
+    """Draw a marker for each pair of values, which stands out against the line that it is on.
+
+    Parameters
+    ----------
+    plotted
+        A figure made by ``plot``.
+    x, y : array_like, float[points]
+        The points, in the units of the axes.
+    number : int, default 0
+        Position among the lines of the figure, which gives the markers their colour.
+    tips : mapping of str to sequence of str[points], optional
+        Texts shown on hover, by heading.
+    marker : str, default "circle"
+        A marker of Bokeh.
+    size : int, default 6
+        Size in pixels.
+    hollow : bool, default False
+        Whether the markers are not filled.
+    """
+    source = ColumnDataSource(
+        {"x": small(x), "y": small(y), **{key or "note": list(texts) for key, texts in (tips or {}).items()}}
+    )
+    colour = LINES[number % len(LINES)]
+    fill = {"fill_alpha": 0.0} if hollow else {"fill_color": colour, "fill_alpha": 0.8}
+    drawn = plotted.scatter("x", "y", source=source, size=size, marker=marker, line_color=colour, **fill)
+    if tips:
+        plotted.add_tools(_hover([drawn], [(key, f"@{{{key or 'note'}}}") for key in tips]))
+
+
 def band(plotted: Any, x: ArrayLike, low: ArrayLike, high: ArrayLike, number: int = 0) -> None:
     """Shade the area between two lines.
 
