@@ -19,7 +19,7 @@ LEAST_S = 100.0  # s
 WITHOUT_WAITING_S = 200.0  # where no objective limits how long a request waits, and drift alone shows an overload
 FEW = 10  # requests above a quantile
 REQUESTS = 5  # times the longest request that a run lasts
-SESSIONS = 5  # times the P99 of the lengths of sessions that it lasts
+SESSIONS = 2  # times the P99 of the lengths of sessions that it lasts
 
 
 def seconds(objectives: Sequence[Objective], tolerance: float, unit: Workload | None = None) -> float:
