@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fastsim.deployment.resolved import Deployment, Resolved, resolve
 from fastsim.errors import FastsimError
-from fastsim.predictors.build import drawn_costs
+from fastsim.predictors.build import drawn_costs, drawn_deployment
 from fastsim.predictors.built import Built
 from fastsim.result.metrics.replicates import HIGH, LOW
 from fastsim.simulation.many import simulate_many
@@ -84,7 +84,8 @@ def _intervals(run: Run, number: int) -> list[Interval]:
         for index, built in enumerate(drawn_costs(deployment, number, deployment.deployment.seed)):
             workload = run.workloads[index % len(run.workloads)]
             build = partial(_given, built)
-            (outcome,) = simulate_many([(deployment, workload)], threads=1, requests=True, build=build, too_long="clip")
+            one = drawn_deployment(deployment, index, deployment.deployment.seed)
+            (outcome,) = simulate_many([(one, workload)], threads=1, requests=True, build=build, too_long="clip")
             if outcome.requests is None:
                 return []
             drawn.append(outcome.requests)

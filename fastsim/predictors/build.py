@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +52,16 @@ def build_costs(resolved: "Resolved", replicates: int, seed: int) -> list[Built]
     have no interval: all their draws are alike.
     """
     return list(drawn_costs(resolved, replicates, seed))
+
+
+def drawn_deployment(resolved: "Resolved", number: int, seed: int) -> "Resolved":
+    """The deployment of draw ``number`` of ``build_costs``, whose front end is drawn as well."""
+    from fastsim.predictors.tables.draws import front_end_factor
+
+    if not resolved.front_end_s:
+        return resolved
+    drawn = resolved.front_end_s * 1e3 * front_end_factor(seed, number)
+    return replace(resolved, deployment=resolved.deployment.model_copy(update={"front_end_ms": drawn}))
 
 
 def drawn_costs(resolved: "Resolved", replicates: int, seed: int) -> Iterator[Built]:

@@ -15,7 +15,7 @@ from fastsim.errors import ConfigError
 from fastsim.kernels import state
 from fastsim.kernels.cost import Cost
 from fastsim.kernels.state import Limits, State
-from fastsim.predictors.build import build_cost, build_costs
+from fastsim.predictors.build import build_cost, drawn_costs, drawn_deployment
 from fastsim.result.metrics.counts import measures_of
 from fastsim.result.metrics.objectives import Objective, parse_all
 from fastsim.result.metrics.replicates import intervals
@@ -149,8 +149,13 @@ def simulate(
     if replicates:
         result.summary["replicates"] = intervals(
             [
-                summarise(resolved, *run(job, drawn.cost)[0][:4], drawn.provenance, exclude)
-                for drawn in build_costs(resolved, replicates, deployment.seed)
+                summarise(
+                    resolved,
+                    *run(job._replace(resolved=drawn_deployment(resolved, number, deployment.seed)), drawn.cost)[0][:4],
+                    drawn.provenance,
+                    exclude,
+                )
+                for number, drawn in enumerate(drawn_costs(resolved, replicates, deployment.seed))
             ]
         )
     timing["total_s"] = time.perf_counter() - began

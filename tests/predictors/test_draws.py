@@ -9,10 +9,10 @@ import pytest
 
 from fastsim.catalog.model import Layer
 from fastsim.deployment.resolved import Deployment, Resolved, resolve
-from fastsim.predictors.build import build_cost, build_costs, operator_times
+from fastsim.predictors.build import build_cost, build_costs, drawn_deployment, operator_times
 from fastsim.predictors.tables import cache
 from fastsim.predictors.tables.compose import fastsim_tables
-from fastsim.predictors.tables.draws import drawn_tables, drawn_times, factors
+from fastsim.predictors.tables.draws import TOGETHER, drawn_tables, drawn_times, factors
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +44,6 @@ def test_one_factor_for_all_shapes_of_an_operator() -> None:
     for table in drawn:
         ratio = table.decode_ms[1:] / base.decode_ms[1:]
         np.testing.assert_allclose(ratio, ratio[0, 0])
-        np.testing.assert_allclose(table.host_ms[1:] / base.host_ms[1:], table.host_ms[1] / base.host_ms[1])
     # Decode and prefill attention are operators of their own.
     decode, prefill = (
         [getattr(table, name)[-1, -1] / getattr(base, name)[-1, -1] for table in drawn]
@@ -54,10 +53,22 @@ def test_one_factor_for_all_shapes_of_an_operator() -> None:
 
 
 def test_draws_spread_as_their_intervals_say() -> None:
-    logs = [np.log(factor("mlp_act")) for factor in factors({"mlp_act": 0.1}, 400, seed=0)]
-    assert np.mean(logs) == pytest.approx(0, abs=0.02)
-    assert np.std(logs) == pytest.approx(0.1, rel=0.1)
-    assert all(factor("mlp_up_proj") == 1.0 for factor in factors({"mlp_act": 0.1}, 3, seed=0))
+    """An operator with an interval varies more than one without, and all of them vary together a little."""
+    drawn = list(factors({"mlp_act": 0.1}, 400, seed=0))
+    own, together = (np.log([factor(name) for factor in drawn]) for name in ("mlp_act", "mlp_up_proj"))
+    assert np.mean(own) == pytest.approx(0, abs=0.02)
+    assert np.std(own) == pytest.approx(np.hypot(0.1, TOGETHER), rel=0.1)
+    assert np.std(together) == pytest.approx(TOGETHER, rel=0.1)
+    assert np.std(own - together) == pytest.approx(0.1, rel=0.1)
+    assert all(factor("mlp_act") == 1.0 for factor in factors({}, 3, seed=0))
+
+
+def test_the_front_end_is_drawn_where_there_is_one() -> None:
+    one, none = resolved("scheduler.max_num_seqs=16"), resolved("front_end_ms=0")
+    drawn = [drawn_deployment(one, number, seed=0).front_end_s for number in range(200)]
+    assert np.median(drawn) == pytest.approx(one.front_end_s, rel=0.1) and min(drawn) > 0
+    assert drawn == [drawn_deployment(one, number, seed=0).front_end_s for number in range(200)]
+    assert drawn_deployment(none, 3, seed=0).front_end_s == 0
 
 
 @pytest.mark.parametrize("windowed", [False, True])

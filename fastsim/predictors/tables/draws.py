@@ -14,6 +14,11 @@ from .by_operator import ARRAYS, ByOperator, kind_of, parts_of
 from .compose import end_slope
 
 Z = 1.6449  # standard deviations from the mean within which 90 % of draws lie
+# Standard deviation of the logarithm of all times together, beside that of each operator: clocks under load, versions
+# of kernels. It is the root mean square error of TPOT over the measured runs that coefficients were fitted on.
+TOGETHER = 0.035
+# The same of the front end, which took 3 to 9 ms where it was measured (data/engines).
+FRONT_END = 0.4
 Factor = Callable[[str], float]
 
 
@@ -29,12 +34,21 @@ def factors(spread: Mapping[str, float], number: int, seed: int) -> Iterator[Fac
     draws are the same whatever their number, and those of an operator do not depend on what other operators there are.
     """
     for replicate in range(number):
+        together = TOGETHER * _normal(seed, replicate, "together") if spread else 0.0
 
-        def factor(name: str, replicate: int = replicate) -> float:
-            rng = np.random.default_rng([seed, replicate, *name.encode()])
-            return math.exp(spread.get(name, 0.0) * rng.standard_normal())
+        def factor(name: str, replicate: int = replicate, together: float = together) -> float:
+            return math.exp(spread.get(name, 0.0) * _normal(seed, replicate, name) + together)
 
         yield factor
+
+
+def front_end_factor(seed: int, replicate: int) -> float:
+    """By how much the front end of a draw is longer than is predicted."""
+    return math.exp(FRONT_END * _normal(seed, replicate, "front_end"))
+
+
+def _normal(seed: int, replicate: int, name: str) -> float:
+    return float(np.random.default_rng([seed, replicate, *name.encode()]).standard_normal())
 
 
 def drawn_tables(whole: FastsimTables, operators: ByOperator, factor: Factor) -> FastsimTables:
