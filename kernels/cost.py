@@ -16,6 +16,7 @@ from .state import (
     NUM_SEQS,
     NUM_TOKENS,
     PREFILL_KV,
+    PREFILL_PAIRS,
     PREFILL_SQUARES,
 )
 
@@ -32,10 +33,11 @@ Longs = NDArray[np.int64]
     PER_CONTEXT_TOKEN_NS,  # of all tokens of its sequences, those of the batch included
     PER_PREFILL_TOKEN_NS,
     PER_DECODE_NS,
+    PER_ATTENTION_PAIR_NS,  # of a token in a chunk of a prompt and a token that it attends to
     TICK_S,  # a stage takes as many of these as the sum has whole microseconds; 0: the sum itself
-    NUM_AFFINE,
-) = range(8)
-NO_AFFINE = np.zeros(NUM_AFFINE)
+    NUM_AFFINE,  # from here on by tokens in the batch: of 0, 1, 2 ... tokens, and of more as of the last
+) = range(9)
+NO_AFFINE = np.zeros(NUM_AFFINE + 1)
 
 
 class VidurTables(NamedTuple):
@@ -90,7 +92,7 @@ class Cost(NamedTuple):
     vidur: VidurTables
     fastsim: FastsimTables
     shares: Floats  # [num_stages] time of the layers of a stage over the mean of all stages; fastsim's composition
-    affine: Floats = NO_AFFINE  # [NUM_AFFINE] ns, and s of a tick
+    affine: Floats = NO_AFFINE  # [NUM_AFFINE + tokens] ns, and s of a tick
 
 
 @inlined
@@ -167,6 +169,7 @@ def _affine_ns(affine: Floats, num_tokens: int, num_seqs: int, prefill_tokens: i
         + affine[PER_SEQUENCE_NS] * num_seqs
         + affine[PER_PREFILL_TOKEN_NS] * prefill_tokens
         + affine[PER_DECODE_NS] * num_decodes
+        + affine[min(NUM_AFFINE + num_tokens, affine.size - 1)]
     )
 
 
@@ -227,7 +230,9 @@ def batch_ms(cost: Cost, features: Longs, prefill_ms: float) -> float:
         prefill_tokens = features[NUM_PREFILL_TOKENS]
         context = features[DECODE_KV] + features[PREFILL_KV] + prefill_tokens
         ns = _affine_ns(cost.affine, features[NUM_TOKENS], features[NUM_SEQS], prefill_tokens, features[NUM_DECODES])
-        return float(ns + cost.affine[PER_CONTEXT_TOKEN_NS] * context)
+        # A token of a chunk attends to those before the chunk, to those before it in the chunk, and to itself.
+        pairs = features[PREFILL_PAIRS] + (features[PREFILL_SQUARES] + prefill_tokens) // 2
+        return float(ns + cost.affine[PER_CONTEXT_TOKEN_NS] * context + cost.affine[PER_ATTENTION_PAIR_NS] * pairs)
     if cost.compose == COMPOSE_VIDUR:
         prefill = _vidur_prefill_ms(cost.vidur, features[NUM_PREFILLS], features[PREFILL_KV], features[PREFILL_SQUARES])
     decode = decode_ms(cost, features[NUM_DECODES], features[DECODE_KV], features[LONGEST_KV])

@@ -210,11 +210,18 @@ def clockwork_tables(rng: np.random.Generator, requests: list[Request]) -> Vidur
 
 
 def affine_terms(rng: np.random.Generator, ticks: bool) -> Floats:
-    """Terms in ns, of which some may be 0; with ``ticks`` whole numbers, of which a batch takes one to a few ticks."""
+    """Terms in ns, of which some may be 0; with ``ticks`` whole numbers, of which a batch takes one to a few ticks.
+
+    In half of the cases the time also depends on the number of tokens up to some number.
+    """
+    number = 1 + int(rng.integers(0, 12) * rng.integers(0, 2))
     if ticks:
-        return np.array([*rng.integers((1000, 0, 0, 0, 0, 0), (2500, 60, 300, 5, 60, 300)), TICK], np.float64)
-    most = np.array([2e7, 1e5, 1e6, 3e3, 1e5, 1e6, 0.0])
-    return np.asarray(rng.uniform(0.0, most) * rng.choice([0, 1, 1], 7) + [1e6, 0, 0, 0, 0, 0, 0])
+        terms = rng.integers((1000, 0, 0, 0, 0, 0, 0), (2500, 60, 300, 5, 60, 300, 3))
+        return np.array([*terms, TICK, *rng.integers(0, 2000, number) * (number > 1)], np.float64)
+    most = np.array([2e7, 1e5, 1e6, 3e3, 1e5, 1e6, 1e3, 0.0])
+    terms = rng.uniform(0.0, most) * rng.choice([0, 1, 1], len(most))
+    terms[0] += 1e6
+    return np.array([*terms, *rng.uniform(0.0, 1e7, number) * (number > 1)])
 
 
 def empty_vidur() -> VidurTables:

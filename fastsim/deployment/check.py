@@ -1,12 +1,14 @@
 """Refuses deployments that cannot run, and warns of settings that are likely to be mistakes."""
 
+from itertools import pairwise
+
 from fastsim.catalog.hardware import Device, Node
 from fastsim.catalog.model import Model
 from fastsim.deployment import parallelism, stages
 from fastsim.deployment.description import Deployment
 from fastsim.deployment.memory.sizes import MemoryPlan
 from fastsim.deployment.schedulers import Settings
-from fastsim.deployment.sections import Predictor
+from fastsim.deployment.sections import Affine, Predictor
 from fastsim.errors import ConfigError
 
 BY_LENGTH = "how many KV blocks a simulation has depends on the lengths of its requests"
@@ -82,13 +84,27 @@ def _check_affine(predictor: Predictor) -> None:
     if predictor.compose != "fastsim":
         raise ConfigError(f"predictor.compose: {predictor.compose!r} has no affine times (valid: fastsim)")
     terms = predictor.affine
-    least = terms.constant_ns + terms.per_token_ns + terms.per_sequence_ns + terms.per_context_token_ns
-    least += min(terms.per_prefill_token_ns, terms.per_decode_ns)
+    at_tokens = terms.by_tokens_ns or ()
+    if twice := next((b for (a, _), (b, _) in pairwise(at_tokens) if b <= a), None):
+        raise ConfigError(
+            f"predictor.affine.by_tokens_ns: {twice} tokens do not come in ascending order (e.g. [[1, 5000], [8, 0]])"
+        )
+    # A straight line is lowest at its ends.
+    more_at_first = at_tokens[0][1] if at_tokens else 0.0
+    least, tokens = min((_least_ns(terms, number) + more, number) for number, more in ((1, more_at_first), *at_tokens))
     if least < (1000 if terms.tick_s else 1e-3):
         needed = "no tick, which takes 1000 ns" if terms.tick_s else "no time"
+        batch = "one token" if tokens == 1 else f"{tokens:,} tokens"
         raise ConfigError(
-            f"predictor.affine: a batch of one token takes {least:g} ns, {needed} (e.g. constant_ns: 2000000)"
+            f"predictor.affine: a batch of {batch} takes {least:g} ns, {needed} (e.g. constant_ns: 2000000)"
         )
+
+
+def _least_ns(terms: Affine, num_tokens: int) -> float:
+    """The least that a batch of so many tokens takes, those by the number of tokens left out, ns."""
+    each = terms.per_token_ns + terms.per_context_token_ns
+    either = min(terms.per_prefill_token_ns, terms.per_decode_ns)
+    return terms.constant_ns + each * num_tokens + terms.per_sequence_ns + either
 
 
 def predictor_notes(predictor: Predictor, scheduler: Settings, num_stages: int) -> list[str]:

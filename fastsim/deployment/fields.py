@@ -1,6 +1,8 @@
 """How fields of a deployment file are declared: with their meaning, their limits and a valid example."""
 
+import json
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WrapValidator
@@ -26,7 +28,7 @@ def switch(meaning: str) -> Any:
     return setting(meaning, "true or false", True, default=None)
 
 
-def term(meaning: str, example: int) -> Any:
+def term(meaning: str, example: float) -> Any:
     return setting(f"{meaning}, ns", "a number from 0 up to 1e15", example, default=0.0, ge=0, le=1e15)
 
 
@@ -54,6 +56,20 @@ def numbers(value: Any) -> Any:
         parts = value.strip().removeprefix("[").removesuffix("]").split(",")
         return tuple(int(part) if part.isdecimal() else part for part in map(str.strip, parts))
     return tuple(value) if isinstance(value, list) else value
+
+
+AtTokens = tuple[
+    Annotated[int, Field(ge=1, le=2**17)],
+    Annotated[float, Field(ge=-1e15, le=1e15)],
+]
+
+
+def pairs(value: Any) -> Any:
+    """A list of pairs, also as JSON, as a tuple of tuples."""
+    if isinstance(value, str):
+        with suppress(ValueError, RecursionError):
+            value = json.loads(value)
+    return tuple(tuple(one) if isinstance(one, list) else one for one in value) if isinstance(value, list) else value
 
 
 def release_name(engine: str) -> str:

@@ -2,7 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from fastsim.deployment.fields import OR_FUNCTION, Group, count, name, setting, switch, term
+from pydantic import BeforeValidator
+
+from fastsim.deployment.fields import OR_FUNCTION, AtTokens, Group, count, name, pairs, setting, switch, term
 from fastsim.deployment.schedulers import PolicyName, SchedulePolicy, SchedulingPolicy
 
 RouterPolicy = Literal[
@@ -165,6 +167,18 @@ class Affine(Group):
     per_context_token_ns: float = term("for each token of context, those of the batch included", 3)
     per_prefill_token_ns: float = term("for each token of a prompt besides", 500)
     per_decode_ns: float = term("for each decode besides", 10_000)
+    per_attention_pair_ns: float = term(
+        "for each pair of a token in a chunk of a prompt, of more than one token, and a token that it attends to", 0.2
+    )
+    by_tokens_ns: Annotated[tuple[AtTokens, ...], BeforeValidator(pairs)] | None = setting(
+        "by the number of tokens that are computed, besides: pairs of tokens and ns, straight in between, and beyond "
+        "the last as at the last",
+        "a list of pairs [tokens, ns]",
+        [[1, 500_000], [8, 0]],
+        default=None,
+        min_length=1,
+        max_length=256,
+    )
     tick_s: float | None = setting(
         "a stage takes as many ticks of this length as the sum has whole microseconds, on the clock of vLLM's "
         "recordings; null: the sum, s",

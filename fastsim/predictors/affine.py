@@ -8,11 +8,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fastsim.deployment.resolved import Resolved
     from fastsim.deployment.sections import Affine
+    from fastsim.kernels.cost import Cost
     from fastsim.predictors.built import Built
     from fastsim.predictors.times.iteration import Iteration
+    from fastsim.predictors.times.times import Floats
 
-NS = ("constant_ns", "per_token_ns", "per_sequence_ns", "per_context_token_ns", "per_prefill_token_ns", "per_decode_ns")
-COUNTED = ("batches", "tokens", "sequences", "context", "tokens", "decodes")  # what each term is multiplied by
+NS = (
+    "constant_ns",
+    "per_token_ns",
+    "per_sequence_ns",
+    "per_context_token_ns",
+    "per_prefill_token_ns",
+    "per_decode_ns",
+    "per_attention_pair_ns",
+)
+COUNTED = ("batches", "tokens", "sequences", "context", "tokens", "decodes", "pairs")  # what each is multiplied by
 
 
 def is_affine(resolved: "Resolved") -> bool:
@@ -37,18 +47,33 @@ def terms_of(resolved: "Resolved") -> "Affine":
 
 def build(resolved: "Resolved") -> "Built":
     """What the kernel reads, and where it comes from; no operator has a time of its own."""
+    from fastsim.predictors.built import Built
+
+    began = time.perf_counter()
+    terms = terms_of(resolved)
+    about = {"source": "affine", "compose": "affine", "affine": terms.model_dump()}
+    return Built(cost_of(terms, resolved.pipeline_parallel_size), {}, {}, about, time.perf_counter() - began)
+
+
+def cost_of(terms: "Affine", num_stages: int) -> "Cost":
+    """Terms as the kernel reads them."""
     import numpy as np
 
     from fastsim.kernels.cost import COMPOSE_AFFINE, Cost
-    from fastsim.predictors.built import Built
     from fastsim.predictors.tables.compose import NO_FASTSIM, NO_VIDUR
 
-    began = time.perf_counter()
-    terms, stages = terms_of(resolved), resolved.pipeline_parallel_size
-    values = np.array([*(getattr(terms, name) for name in NS), terms.tick_s or 0.0], np.float64)
-    cost = Cost(COMPOSE_AFFINE, stages, NO_VIDUR, NO_FASTSIM, np.ones(stages), values)
-    about = {"source": "affine", "compose": "affine", "affine": terms.model_dump()}
-    return Built(cost, {}, {}, about, time.perf_counter() - began)
+    values = np.array([*(getattr(terms, name) for name in NS), terms.tick_s or 0.0, *by_tokens(terms)], np.float64)
+    return Cost(COMPOSE_AFFINE, num_stages, NO_VIDUR, NO_FASTSIM, np.ones(num_stages), values)
+
+
+def by_tokens(terms: "Affine") -> "Floats":
+    """What batches of 0, 1, 2 ... tokens take besides, float64[tokens], ns; those of more take as much as the last."""
+    import numpy as np
+
+    if terms.by_tokens_ns is None:
+        return np.zeros(1)
+    at, ns = zip(*terms.by_tokens_ns, strict=True)
+    return np.asarray(np.interp(np.arange(at[-1] + 1), at, ns), np.float64)
 
 
 def draws(built: "Built", number: int, seed: int) -> "list[Built]":
@@ -64,16 +89,19 @@ def explain(resolved: "Resolved", iteration: "Iteration") -> dict[str, Any]:
     terms, stages = terms_of(resolved), resolved.pipeline_parallel_size
     chunks = sum(tokens for tokens, _ in iteration.chunks)
     context = chunks + sum(before for _, before in iteration.chunks) + sum(n * kv for n, kv in iteration.decodes)
-    sizes = (1, iteration.num_tokens, iteration.num_seqs, context, chunks, iteration.num_decodes)
-    ns = [getattr(terms, name) * size for name, size in zip(NS, sizes, strict=True)]
+    pairs = sum(tokens * before + tokens * (tokens + 1) // 2 for tokens, before in iteration.chunks)
+    sizes = (1, iteration.num_tokens, iteration.num_seqs, context, chunks, iteration.num_decodes, pairs)
+    given = [
+        (name.removesuffix("_ns"), {what: size}, getattr(terms, name) * size)
+        for name, what, size in zip(NS, COUNTED, sizes, strict=True)
+    ]
+    more = by_tokens(terms)
+    given.append(("by_tokens", {"tokens": iteration.num_tokens}, float(more[min(iteration.num_tokens, more.size - 1)])))
+    ns = [one for _, _, one in given]
     ms_of_ns = 1e-6 if terms.tick_s is None else terms.tick_s  # a tick stands for 1000 ns
     whole = math.fsum(ns)
     total = stages * (whole if terms.tick_s is None else whole // 1000 * 1000) * ms_of_ns
-    rows = [
-        _row(name.removesuffix("_ns"), {what: size}, one * stages * ms_of_ns, stages, one / whole)
-        for name, what, size, one in zip(NS, COUNTED, sizes, ns, strict=True)
-        if one
-    ]
+    rows = [_row(name, shape, one * stages * ms_of_ns, stages, one / whole) for name, shape, one in given if one]
     return {"operators": rows, "total_ms": total, "interval_ms": [total, total], "shares": {"given": 1.0}}
 
 

@@ -109,6 +109,10 @@ def test_no_log_changes_nothing(case: Case) -> None:
 def test_twice_as_fast_halves_the_times(case: Case) -> None:
     """Halving the table and the arrivals is exact in binary, so the whole schedule scales to the bit."""
     vidur, ours = case.cost.vidur, case.cost.fastsim
+    divisors = np.full(case.cost.affine.shape, 2.0)
+    if case.cost.affine[TICK_S]:  # a tick is half as long, of which a batch takes as many
+        divisors[:] = 1.0
+        divisors[TICK_S] = 2.0
     scaled = case.cost._replace(
         vidur=vidur._replace(
             **{name: getattr(vidur, name) / 2 for name in ("before_attention", "all_reduce", "input_norm")},
@@ -120,7 +124,7 @@ def test_twice_as_fast_halves_the_times(case: Case) -> None:
             **{name: getattr(ours, name) / 2 for name in ("send_ms", "decode_ms", "prefill_ms")},
             **{name: getattr(ours, name) / 2 for name in ("token_slope", "first_slope", "send_slope")},
         ),
-        affine=case.cost.affine / ([1, 1, 1, 1, 1, 1, 2] if case.cost.affine[TICK_S] else 2),
+        affine=case.cost.affine / divisors,
     )
     lane, limits = lay_out(case, 0)
     fast, _ = lay_out(case, 0)

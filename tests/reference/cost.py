@@ -123,13 +123,15 @@ def fastsim_seconds(t: FastsimTables, batch: Batch, is_first: bool, is_last: boo
 
 def affine_seconds(terms: list[float], batch: Batch) -> float:
     """The same on every stage. A decode's context counts the token that it computes, as that has been sampled."""
-    constant, per_token, per_sequence, per_context_token, per_prefill_token, per_decode, tick = terms
+    constant, per_token, per_sequence, per_context_token, per_prefill_token, per_decode, per_pair, tick, *more = terms
     prefills = [entry for entry in batch.entries if not entry.is_decode]
     prefill_tokens = sum(entry.tokens for entry in prefills)
     context = sum(entry.processed for entry in batch.entries) + prefill_tokens
     ns = constant + per_token * batch.num_tokens + per_sequence * len(batch.entries)
     ns = ns + per_prefill_token * prefill_tokens + per_decode * (len(batch.entries) - len(prefills))
-    ns = ns + per_context_token * context
+    ns = ns + more[min(batch.num_tokens, len(more) - 1)]
+    pairs = sum(entry.processed + i for entry in prefills for i in range(1, entry.tokens + 1))
+    ns = ns + per_context_token * context + per_pair * pairs
     return ns // 1000 * tick if tick else ns * 1e-9
 
 

@@ -205,14 +205,22 @@ def test_a_step_takes_as_long_as_what_the_host_does_meanwhile_and_waits_for_the_
         assert cost_stage_seconds(cost)(0, some) * 1e3 == pytest.approx(expected + 0.06)
 
 
-def test_an_affine_sum_counts_tokens_sequences_and_context() -> None:
+def test_an_affine_sum_counts_tokens_sequences_context_and_pairs() -> None:
     """Two decodes with 10 and 20 tokens before theirs, and a chunk of 8 tokens after 4 others."""
     some = batch((11, 6, 1), (21, 6, 1), (4, 100, 8))
-    terms = [1e6, 1e3, 1e4, 10.0, 1.0, 100.0, 0.0]
+    terms = [1e6, 1e3, 1e4, 10.0, 1.0, 100.0]
+    pairs = sum(range(4 + 1, 4 + 8 + 1))  # each token attends to all before it and to itself
     ns = 1e6 + 1e3 * 10 + 1e4 * 3 + 10.0 * (11 + 21 + 12) + 1.0 * 8 + 100.0 * 2
-    once = affine(terms)
-    assert once(0, some) == once(1, some) == ns * 1e-9
-    assert affine([*terms[:-1], 0.5])(0, some) == 0.5 * 1040  # 1,040,648 ns are 1040 whole microseconds
+    once = affine([*terms, 2.0, 0.0, 0.0])
+    assert once(0, some) == once(1, some) == (ns + 2.0 * pairs) * 1e-9
+    assert affine([*terms, 0.0, 0.5, 0.0])(0, some) == 0.5 * 1040  # 1,040,648 ns are 1040 whole microseconds
+
+
+def test_an_affine_sum_depends_on_the_number_of_tokens_up_to_the_last_that_is_given() -> None:
+    by_tokens = affine([1e6, *[0.0] * 7, 0.0, 5e5, 3e5])
+    assert by_tokens(0, batch((11, 6, 1))) == 1.5e6 * 1e-9
+    assert by_tokens(0, batch((11, 6, 1), (21, 6, 1))) == 1.3e6 * 1e-9
+    assert by_tokens(0, batch((0, 6, 5))) == 1.3e6 * 1e-9
 
 
 def affine(terms: list[float]) -> StageSeconds:
