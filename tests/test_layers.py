@@ -10,6 +10,7 @@ ORDER = [
     {"", "__main__"},  # the face, whose names are imported when they are used
     {"cli"},
     {"report"},
+    {"calibration"},
     {"planning", "measured"},
     {"sweeps"},
     {"simulation"},

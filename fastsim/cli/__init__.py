@@ -26,6 +26,7 @@ COMMANDS = {
     "result": ("fastsim.cli.result", "Show a result, export it as CSV, or log it to Weights & Biases."),
     "compare": ("fastsim.cli.compare", "Compare two results request by request."),
     "validate": ("fastsim.cli.validate", "Replay a measured run, and show how far predictions are from it."),
+    "calibrate": ("fastsim.cli.calibrate", "Fit coefficients of a deployment on a measured run."),
     "search": ("fastsim.cli.search", "Find the deployments of a space that serve the most requests per dollar."),
     "fleet": ("fastsim.cli.fleet", "Find how many GPUs of each kind a request rate or a number of users needs."),
     "import": ("fastsim.cli.import_", "Turn a vLLM command or a Kubernetes manifest into a deployment file."),

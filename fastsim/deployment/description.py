@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator
 
+from fastsim.deployment.calibration import EXAMPLE, Calibration, written_out
 from fastsim.deployment.fields import Group, Layers, count, name, numbers, release_name, setting
 from fastsim.deployment.sections import Memory, Predictor, Router, Scheduler
 from fastsim.deployment.vllm import words
@@ -107,6 +108,9 @@ class Deployment(Group):
     predictor : Predictor
         Where operator times come from (``source``), and how they make up the time of an iteration (``compose``); with
         source affine the terms of that time (``affine``).
+    calibration : str or Calibration, optional
+        A file that ``fastsim calibrate`` wrote: coefficients that were fitted on a measured run, which stand in place
+        of the engine's and of affine terms. By default none.
     seed : int
         Seed of every random draw. By default 0.
 
@@ -203,6 +207,9 @@ class Deployment(Group):
     memory: Memory = setting("memory", "a group of settings", {"planner": "vidur"}, default=Memory())
     scheduler: Scheduler = setting("scheduler", "a group of settings", {"policy": "vllm"}, default=Scheduler())
     predictor: Predictor = setting("predictor", "a group of settings", {"compose": "vidur"}, default=Predictor())
+    calibration: Annotated[Calibration | str | None, BeforeValidator(written_out)] = setting(
+        "file that `fastsim calibrate` wrote", "the name of a file", EXAMPLE, default=None
+    )
     seed: int = count("of every random draw", 0, 0, 2**63 - 1, least=0)
 
     @classmethod

@@ -3,14 +3,17 @@
 ``resolve`` refuses what cannot run; predictors, kernels and results see resolved deployments only.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from fastsim.catalog import load
 from fastsim.catalog.hardware import Device, Node
 from fastsim.catalog.model import Model
 from fastsim.catalog.quantization import Quantization
 from fastsim.deployment import engine_times, parallelism, stages
+from fastsim.deployment.calibrated import calibrated, calibration_notes, calibration_of
+from fastsim.deployment.calibration import Calibration
 from fastsim.deployment.check import check, precision_notes, predictor_notes, warnings
 from fastsim.deployment.check_router import check_router, filled, router_notes
 from fastsim.deployment.check_scheduler import check_scheduler, scheduler_notes
@@ -122,10 +125,20 @@ class Resolved:
         return engine_times.of(self.deployment.engine) if self.deployment.engine else None
 
     @property
+    def calibration(self) -> Calibration | None:
+        """The calibration whose coefficients hold; None without one."""
+        found = self.deployment.calibration
+        assert not isinstance(found, str), "resolve has read it"
+        return found
+
+    @property
     def host_times(self) -> HostTimes:
-        """Host time of a step: that of the engine's release, with or without asynchronous scheduling."""
+        """Host time of a step: that of a calibration, else of the engine's release, asynchronous or not."""
         known = self.engine_times
-        return engine_times.OF_POLICIES if known is None else known.host(self.scheduler.async_scheduling)
+        host = engine_times.OF_POLICIES if known is None else known.host(self.scheduler.async_scheduling)
+        if self.calibration is None or self.calibration.host is None:
+            return host
+        return replace(host, **self.calibration.host.model_dump())
 
     @property
     def front_end_s(self) -> float:
@@ -184,7 +197,7 @@ def resolve(deployment: Deployment) -> Resolved:
     """
     given = Deployment.load(deployment)  # model_copy(update=...) does not validate
     model, device = load.load_model(given.model), load.load_device(given.device)
-    given = as_published(given, model)
+    given = calibrated(as_published(given, model))
     node = _node(given, device)
     stages.check(model.name, model.num_layers, given.pipeline_parallel_size, given.pipeline_layers)
     if given.pipeline_layers is not None:
@@ -199,7 +212,7 @@ def resolve(deployment: Deployment) -> Resolved:
     layout = _layout(given, settings, length, model, device)
     memory = _plan(layout, settings, model, device, node)
     settings = with_tokens(settings, memory.kv_tokens, length, given.scheduler.max_running_requests)
-    complete = {
+    complete: dict[str, Any] = {
         "model": model.name if load.is_model(model.name) else str(Path(model.name).absolute()),
         "device": device.name if device.name in load.names("devices") else _absolute_file(given.device),
         "node": node.name,
@@ -241,6 +254,7 @@ def resolve(deployment: Deployment) -> Resolved:
             *precision_notes(model, given.quantization or "none"),
             *scheduler_notes(given, settings),
             *router_notes(given.router),
+            *calibration_notes(calibration_of(given), _engine(settings), complete["model"], complete["device"]),
             *predictor_notes(predictor, settings, given.pipeline_parallel_size),
             *warnings(settings, length, layout.num_blocks is not None, model, device, memory),
         ),

@@ -51,7 +51,9 @@ def build(resolved: "Resolved") -> "Built":
 
     began = time.perf_counter()
     terms = terms_of(resolved)
-    about = {"source": "affine", "compose": "affine", "affine": terms.model_dump()}
+    about: dict[str, Any] = {"source": "affine", "compose": "affine", "affine": terms.model_dump()}
+    if (calibration := resolved.calibration) is not None:
+        about["calibration"] = {"sha256": calibration.digest}
     return Built(cost_of(terms, resolved.pipeline_parallel_size), {}, {}, about, time.perf_counter() - began)
 
 

@@ -1,0 +1,1 @@
+"""Fits coefficients of engines on measured runs."""
