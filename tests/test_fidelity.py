@@ -7,8 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fidelity import board, cpu_runs, loop_runs, recorded_runs, serving_runs, stand_ins, step_times
-from fidelity.replay import Replayed
+from fidelity import (
+    ablation,
+    board,
+    cpu_runs,
+    loop_runs,
+    recorded_runs,
+    serving_runs,
+    stand_ins,
+    step_times,
+    throughput_runs,
+)
+from fidelity.replay import Replayed, replayed
 from fidelity.runs import Row
 from fidelity.scores import score
 
@@ -85,6 +95,34 @@ def test_only_what_was_asked_for_is_replayed_and_nothing_is_written(
     printed = capsys.readouterr().out
     assert "H200" in printed and "H100" not in printed and "64/8 TP1, 2 users" in printed
     assert sorted(board.DATA.glob("*")) == before
+
+
+def test_a_term_that_is_left_out_comes_back(tmp_path: Path) -> None:
+    """An engine without asynchronous scheduling waits for its host."""
+    loops(tmp_path, {"system": "a100_sxm"})
+    (run,) = board.run_sets(tmp_path, 1, "")[0].runs
+
+    def tpot() -> float:
+        (found,), _ = replayed([run])
+        return found.predicted["tpot_mean"]
+
+    whole, less = tpot(), {}
+    for term in ablation.TERMS:
+        with ablation.without(term):
+            less[term] = tpot()
+    assert tpot() == whole and less["async_host"] == less["hidden_host"] == less["eager"] == less["front_end"] == whole
+    assert less["host"] == pytest.approx(whole - 0.74e-3, rel=0.01)  # of two requests
+    assert less["sampler"] < whole
+    with ablation.without("mixed_decode"):
+        assert load.load_device("a100").mixed_decode == 1.0
+    assert load.load_device("a100").mixed_decode == 2.2
+
+
+def test_offline_throughput_is_of_as_many_requests_as_fit() -> None:
+    dense, experts = throughput_runs.throughput_runs()
+    assert len(dense.runs) + len(experts.runs) == 68 and len(experts.left_out) == 8
+    fits = {run.rows[0].name: run.fields["scheduler"]["max_num_seqs"] for run in dense.runs}
+    assert fits["Llama-3.1-8B fp8 h100 128/128"] == 2048 > fits["Llama-3.1-8B fp8 h100 2048/2048"] > 100
 
 
 @pytest.mark.parametrize(

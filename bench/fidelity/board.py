@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fastsim.errors import FastsimError
 
-from . import cpu_runs, loop_runs, recorded_runs, result_file, serving_runs
+from . import ablation, cpu_runs, loop_runs, recorded_runs, result_file, serving_runs, throughput_runs
 from .replay import Interval, intervals, replayed
 from .result_file import Scored
 from .runs import METRICS, RunSet
@@ -49,13 +49,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.add_argument("--draws", type=int, default=3, help="of arrivals and lengths that were drawn (default 3)")
     options.add_argument("--rows", action="store_true", help="print each row's error as well")
     options.add_argument(
+        "--throughput", action="store_true", help="add NVIDIA's figures of offline throughput, which need no files"
+    )
+    terms = ", ".join(ablation.TERMS)
+    options.add_argument("--without", choices=ablation.TERMS, metavar="TERM", help=f"leave a term out: {terms}")
+    options.add_argument(
         "--intervals",
         type=int,
         default=0,
         metavar="DRAWS",
         help="print which share of figures lies in 90 %% intervals",
     )
-    options.add_argument("--out", type=Path, help="the result (default data/fidelity/DATE.json; none with --only)")
+    options.add_argument("--out", type=Path, help="the result (default data/fidelity/DATE.json, where all was run)")
     given = options.parse_args(arguments)
     if not any((given.groundtruth / name).is_dir() for name in READERS):
         names = ", ".join(READERS)
@@ -68,10 +73,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _print_intervals(run_sets(given.groundtruth, given.draws, given.only), given.intervals)
         return 0
     try:
-        scored = _scored(run_sets(given.groundtruth, given.draws, given.only), given.rows)
+        sets = run_sets(given.groundtruth, given.draws, given.only)
+        if given.throughput:
+            sets += [one for one in throughput_runs.throughput_runs() if given.only.lower() in one.title.lower()]
+        with ablation.without(given.without):
+            scored = _scored(sets, given.rows)
     except (FastsimError, OSError, KeyError, ValueError) as error:
         return _refused(f"{given.groundtruth}: cannot be read: {type(error).__name__}: {error}")
-    path = given.out or (None if given.only else DATA / f"{date.today().isoformat()}.json")
+    path = given.out or (None if given.only or given.without else DATA / f"{date.today().isoformat()}.json")
     if path is not None:
         result_file.write(path, given.groundtruth, scored, given.draws)
         print(f"Written to {path}")

@@ -32,7 +32,8 @@ PROTOCOL = {
     "max_num_seqs as the concurrency, 8,192 tokens a batch, asynchronous scheduling; temperature 0.",
     "nvidia_internal_sweep": "NVIDIA's sweep: as many users as its concurrency, who start together and send ten "
     "prompts each, all of the nominal lengths; no prefix caching, max_num_seqs as the concurrency, 8,192 tokens a "
-    "batch (SGLang: as it takes by default), and no front end. This protocol is assumed, and TTFT depends on it: use "
+    "batch (vLLM: the concurrency, the prompt and 1,500, as aiconfigurator generates it; SGLang: as it takes "
+    "by default), and no front end. This protocol is assumed, and TTFT depends on it: use "
     "TPOT and E2E. Tokens are drawn as the model asks by default, since the generator of its clients sends no "
     "temperature.",
 }
@@ -113,7 +114,8 @@ def _fields(row: Mapping[str, str]) -> dict[str, Any]:
         # Of the sweep it is not known whether users sent prompts over HTTP. Their answers' TTFT does not depend on how
         # long outputs are, as if prompts came in waves, which no front end keeps together.
         "front_end_ms": None if row["origin"] == INFERENCEX else 0.0,
-        "sampling": "greedy" if row["origin"] == INFERENCEX else None,  # see PROTOCOL
+        # See PROTOCOL. TRT-LLM has a sampler of its own, whose time is not known.
+        "sampling": "greedy" if row["origin"] == INFERENCEX or row["backend"] == "trtllm" else None,
         "tensor_parallel_size": _tp(row),
         "pipeline_parallel_size": _number(row, "pp_size"),
         "enable_expert_parallel": _number(row, "moe_ep_size") > 1,
@@ -129,6 +131,8 @@ def _scheduler(row: Mapping[str, str]) -> dict[str, Any]:
     if row["backend"] == "sglang":
         return {"max_running_requests": users, "disable_radix_cache": True}
     settings = {"max_num_seqs": users, "max_num_batched_tokens": 8192, "enable_prefix_caching": False}
+    if row["origin"] != INFERENCEX and row["backend"] == "vllm":
+        settings["max_num_batched_tokens"] = users + _number(row, "isl") + 1500
     if row["origin"] == INFERENCEX or row["backend"] == "trtllm":
         settings["async_scheduling"] = True
     return settings

@@ -239,6 +239,8 @@ def _host(resolved: "Resolved") -> dict[str, Any]:
     if known is None:
         return found
     found["host"] |= {"source": known.sources["host"], "fitted_on": list(known.fitted_on)}
+    if resolved.enforce_eager:
+        found["eager"] = {"eager_us_per_kernel": known.eager_us_per_kernel, "source": known.sources["eager"]}
     if resolved.sampling == "top_k_top_p":
         names = ("sampler_ms", "sampler_us_per_sequence")
         found["sampler"] = {name: getattr(known, name) for name in names} | {"source": known.sources["sampler"]}

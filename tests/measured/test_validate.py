@@ -113,7 +113,7 @@ def test_what_was_simulated_is_predicted_without_an_error(
         assert found.latency["itl"]["mean"].error == pytest.approx(0, abs=1e-3)
 
 
-@pytest.mark.parametrize(("name", "expected"), [("LLMServingSim", 0.0), ("own latencies", 6.0)])
+@pytest.mark.parametrize(("name", "expected"), [("LLMServingSim", 0.0), ("own latencies", 7.0)])
 def test_only_times_of_clients_have_a_front_end(
     name: str, expected: float, results: Mapping[str, Result], tmp_path: Path
 ) -> None:

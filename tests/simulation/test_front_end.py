@@ -114,8 +114,8 @@ def test_many_runs_and_probes_give_the_figures_of_one(stream: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ([], 6.0),
-        (["engine=sglang-0.5.23", "scheduler={}"], 6.0),
+        ([], 7.0),
+        (["engine=sglang-0.5.23", "scheduler={}"], 7.0),
         (["front_end_ms=2.5"], 2.5),
         (["scheduler={policy: sarathi}"], 0.0),
         (["predictor={source: affine, affine: {constant_ns: 1000000}}"], 0.0),
