@@ -10,8 +10,11 @@ import click
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), default="report.html", show_default=True, help="HTML file to write."
 )
-def report(folders: tuple[Path, ...], out: Path) -> None:
-    """Write an HTML page about the results in DIR..., as one file that needs no network."""
+@click.option(
+    "--curve/--no-curve", default=True, show_default=True, help="Simulate other loads, for latency against load."
+)
+def report(folders: tuple[Path, ...], out: Path, curve: bool) -> None:
+    """Write an HTML page about the results in DIR..., or about a sweep, as one file that needs no network."""
     from fastsim.cli import interrupt
     from fastsim.cli.terminal import progress as progress_module
     from fastsim.cli.terminal.console import size
@@ -20,5 +23,5 @@ def report(folders: tuple[Path, ...], out: Path) -> None:
 
     interrupt.writes(out)
     with progress_module.progress(f"Reading {len(folders):,} results") as progress:
-        write(folders, out, progress)
+        write(folders, out, progress, curves=curve)
     click.echo(f"Written to {printable(str(out))}: {size(out.stat().st_size)}; open it in any browser.")

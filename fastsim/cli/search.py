@@ -103,7 +103,10 @@ def search(
         with progress_module.progress("Varying the objectives") as progress:
             varied = vary(found, threads=threads, progress=progress)
     if out is not None:
+        from fastsim.planning.curves import of_search
         from fastsim.report.search import search_page
 
-        save(found, varied, metrics, search_page(found, varied, metrics), out)
+        with progress_module.progress("Simulating the best under other loads"):
+            curves = of_search(found, threads)
+        save(found, varied, metrics, search_page(found, varied, metrics, curves), out)
     print_search(found, varied, metrics, out, as_json)

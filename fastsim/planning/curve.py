@@ -321,7 +321,7 @@ def _job(trials: Trials, known: Known, load: float) -> Workload:
     """The requests of a run under a load, which lasts as long as those that found the capacity."""
     number = shortest(trials, load, TOLERANCE)
     if trials.source.users:  # who begin all at once, in less than 1 % of their requests
-        number = requests(load, EACH, number)
+        number = requests(load, EACH, number, trials.most)
     elif known.load:
         number = max(number, ceil(min(1.0, load / known.load) * known.number))
     drawn = trials.source.draw(number, trials.resolved)

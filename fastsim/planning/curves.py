@@ -10,7 +10,12 @@ import pyarrow.parquet as pq
 
 from fastsim.deployment.resolved import Deployment
 from fastsim.files.writing import replacing
-from fastsim.planning.curve import Curve
+from fastsim.planning.confirming import BEST
+from fastsim.planning.curve import Curve, Known, along
+from fastsim.planning.search import SearchResult
+from fastsim.planning.sensitivity import name_of
+from fastsim.planning.trials import Trials
+from fastsim.result.metrics.objectives import parse_all
 
 TABLE, SUMMARY, PAGE = "curve.parquet", "curve.json", "report.html"
 
@@ -21,6 +26,22 @@ def names_of(files: Sequence[str], deployments: Sequence[Deployment]) -> list[st
         return [""] * len(deployments)
     stems = [Path(file).stem for file in files]
     return stems if len(set(stems)) == len(stems) else [str(file) for file in files]
+
+
+def of_search(found: SearchResult, threads: int | None = None) -> list[Curve]:
+    """The curves of a search's winner and runner-up, whose capacities are known; none where nothing was confirmed."""
+    wanted = parse_all(found.objectives)
+    best = [(candidate, row) for candidate, row in zip(found.candidates, found.rows, strict=True) if row["score"]]
+    made = []
+    for candidate, row in best[:BEST]:
+        if not row["held"] or not row["ceiling"]:
+            continue
+        load = float(row.get("users") or row["capacity"])
+        limits = tuple(filter(None, row["limited_by"].split(", ")))
+        known = Known(load, row["ceiling"], row["requests"], limits, 1.1 * load)
+        trials = Trials(candidate.resolved, candidate.source, wanted)
+        made.append(along(trials, known, name_of(row), threads=threads))
+    return made
 
 
 def rows_of(curves: Sequence[Curve]) -> list[dict[str, Any]]:

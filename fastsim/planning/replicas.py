@@ -60,7 +60,7 @@ def smallest(trials: Trials, load: float, guess: int, tolerance: float, replicat
         if enough is None:
             assert failed is not None
             return failed
-        longer = outlasting(of(enough).at(more, number), number)
+        longer = outlasting(of(enough).at(more, number), number, trials.most)
         if longer < LONGER * number:
             break
         number, guess = longer, enough

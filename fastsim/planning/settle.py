@@ -49,14 +49,14 @@ def settle(trials: Trials, tolerance: float, guess: float | None = None, ceiling
     ``guess``: a load to begin with; ``ceiling``: the requests/s that finish while the queue is never empty; both come
     from an earlier search.
     """
-    users, number = trials.source.users, trials.source.least
+    users, number, most = trials.source.users, trials.source.least, trials.most
     ceiling = ceiling or trials.throughput(number)
     number = max(number, above_quantiles(trials.objectives))
     if users:
         guess = guess or trials.resolved.num_replicas * trials.resolved.scheduler.max_num_seqs
     else:
-        span = seconds(trials.objectives, tolerance, trials.source.draw(number, trials.resolved))
-        number = requests(ceiling, span, number)
+        span = seconds(trials.objectives, tolerance, trials.sample)
+        number = requests(ceiling, span, number, most)
         if number >= 2 * trials.source.least:  # few requests show no ceiling
             ceiling = trials.throughput(number)
     bracket = bracketed(trials, number, guess or ceiling, ceiling, tolerance)
@@ -64,9 +64,9 @@ def settle(trials: Trials, tolerance: float, guess: float | None = None, ceiling
         low = bracket.low
         if low is None:
             break
-        longer = outlasting(low, number)
+        longer = outlasting(low, number, most)
         if users and bracket.high is None:
-            longer = max(longer, min(4 * number, MANY_USERS))
+            longer = max(longer, min(4 * number, MANY_USERS, most))
         if longer < LONGER * number:
             break
         number = longer
@@ -75,8 +75,10 @@ def settle(trials: Trials, tolerance: float, guess: float | None = None, ceiling
     if bracket.low is None:
         return Settled(0.0, bracket, None, (), number, ceiling)
     # Where every rate passes, the deployment still finishes no more than its ceiling.
-    most = ceiling if bracket.high is None and not users else load_of(bracket.low)
-    held, tried = hold(partial(trials.at, num_requests=CONFIRM * number, draw=CONFIRMING), most, tolerance, whole=users)
+    borne = ceiling if bracket.high is None and not users else load_of(bracket.low)
+    held, tried = hold(
+        partial(trials.at, num_requests=CONFIRM * number, draw=CONFIRMING), borne, tolerance, whole=users
+    )
     load = load_of(held) / (1 + tolerance) if held is not None else 0.0
     return Settled(max(1.0, round(load)) if users and load else load, bracket, held, tuple(tried), number, ceiling)
 
@@ -106,7 +108,7 @@ def length(trials: Trials, load: float, tolerance: float) -> int:
     """The requests of a run under a load that outlasts what ``settle`` says."""
     number = shortest(trials, load, tolerance)
     for _ in range(LENGTHENINGS):
-        longer = outlasting(trials.at(load, number), number)
+        longer = outlasting(trials.at(load, number), number, trials.most)
         if longer < LONGER * number:
             break
         number = longer
@@ -118,7 +120,8 @@ def shortest(trials: Trials, load: float, tolerance: float) -> int:
     number = max(trials.source.least, above_quantiles(trials.objectives))
     if trials.source.users:
         return max(number, ROUNDS * int(load))
-    return requests(load, seconds(trials.objectives, tolerance, trials.source.draw(number, trials.resolved)), number)
+    span = seconds(trials.objectives, tolerance, trials.sample)
+    return requests(load, span, number, trials.most)
 
 
 def spared(load: float, share: float, users: bool) -> float:

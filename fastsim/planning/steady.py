@@ -43,9 +43,9 @@ def overload_times_span(objectives: Sequence[Objective]) -> float | None:
     return min(shown, default=None)
 
 
-def requests(rate: float, span: float, least: int) -> int:
-    """The requests of a run of ``span`` s at ``rate``, from ``least`` to MOST_REQUESTS (or ``least`` if it is more)."""
-    return max(least, min(ceil(rate * span), MOST_REQUESTS))
+def requests(rate: float, span: float, least: int, most: int) -> int:
+    """The requests of a run of ``span`` s at ``rate``, from ``least`` to ``most`` (or ``least`` if it is more)."""
+    return max(least, min(ceil(rate * span), most))
 
 
 def above_quantiles(objectives: Sequence[Objective]) -> int:
@@ -54,9 +54,9 @@ def above_quantiles(objectives: Sequence[Objective]) -> int:
     return min(MOST_REQUESTS, ceil(FEW / min(shares) - 1e-6)) if shares else 1
 
 
-def outlasting(probed: Probed, number: int) -> int:
+def outlasting(probed: Probed, number: int, most: int) -> int:
     """The requests of a run that outlasts the longest request of a run of ``number`` requests REQUESTS times."""
-    return requests(probed.rate, REQUESTS * probed.longest, number)
+    return requests(probed.rate, REQUESTS * probed.longest, number, most)
 
 
 def judged(probed: Probed) -> Probed:

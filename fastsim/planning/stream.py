@@ -15,6 +15,7 @@ from fastsim.workload.too_long import within
 
 NUM_REQUESTS = 16_000  # of a workload that is drawn from a description, at least
 MOST_REQUESTS = 1_000_000  # of a run; one that confirms a plan has three times as many
+MOST_HASHES = 20_000_000  # of blocks of tokens in such a run, which take most of the memory where there are any
 
 
 class Source:
@@ -52,6 +53,13 @@ class Source:
     def is_drawn(self) -> bool:
         """Whether there are other draws, as there are of a description."""
         return not isinstance(self.spec, Workload)
+
+    def most(self, unit: Workload) -> int:
+        """The most requests of a run, by how much memory those of ``unit`` take."""
+        hashes = unit.block_hashes
+        if hashes is None or not len(hashes.values):
+            return max(self.least, MOST_REQUESTS)
+        return max(self.least, min(MOST_REQUESTS, MOST_HASHES * unit.num_requests // len(hashes.values)))
 
     def draw(self, num_requests: int, resolved: Resolved, number: int = 0) -> Workload:
         """The requests of a run of a deployment, at 1 request/s or for users: those it takes, of ``num_requests``.

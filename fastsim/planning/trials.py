@@ -1,6 +1,7 @@
 """Trials of one deployment: runs of any length and draw, under any load, each judged by objectives and its queue."""
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 from fastsim.deployment.resolved import Resolved
 from fastsim.kernels.cost import Cost
@@ -10,6 +11,7 @@ from fastsim.predictors.build import build_cost
 from fastsim.result.metrics.objectives import Objective
 from fastsim.simulation.arena import Arena
 from fastsim.simulation.probe import Probed, Prober
+from fastsim.workload import Workload
 
 CONFIRM = 3  # times as many requests as a run that a plan is found with has the run that confirms it
 CONFIRMING = 10_001  # the draw of that run
@@ -43,6 +45,16 @@ class Trials:
             requests = self.source.draw(num_requests, self.resolved, draw)
             self._probers[key] = Prober(self.resolved, self._cost, requests, self._arena)
         return self._probers[key]
+
+    @property
+    def most(self) -> int:
+        """The most requests of a run."""
+        return self.source.most(self.sample)
+
+    @cached_property
+    def sample(self) -> Workload:
+        """As few requests of the first draw as a run has at least."""
+        return self.source.draw(self.source.least, self.resolved)
 
     def forget(self) -> None:
         """Release the memory of the simulations."""

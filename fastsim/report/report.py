@@ -12,29 +12,39 @@ from fastsim.report.charts.over_time import over_time
 from fastsim.report.charts.time_spent import operators, tail
 from fastsim.report.comparison import compared, crowd
 from fastsim.report.headline import answers
+from fastsim.report.loads import against_load
 from fastsim.report.page.page import Section, page, write
 from fastsim.report.runs import Run, read
+from fastsim.report.sweep import is_sweep, sweep_page
 from fastsim.report.thin import POINTS
 
 FEW = 8  # most runs whose curves share a figure; with more, the reader chooses the curves
 CROWD_POINTS = 120  # points of each curve if there are more than FEW runs
+READING = 0.3  # share of the progress, where runs are simulated under other loads
 FAST = "The share of requests at or below each latency."
 SLOW = "Where the slowest requests spend their time."
 
 
 def report(
-    folders: Sequence[str | Path], out: str | Path, progress: Callable[[float], None] = lambda share: None
+    folders: Sequence[str | Path],
+    out: str | Path,
+    progress: Callable[[float], None] = lambda share: None,
+    *,
+    curves: bool = True,
 ) -> None:
-    """Write a page about one or more results, as one file that needs no network.
+    """Write a page about one or more results, or about a sweep, as one file that needs no network.
 
     Parameters
     ----------
     folders : sequence of str or Path
-        Output folders of `fastsim simulate`.
+        Output folders of `fastsim simulate`, or the one of a `fastsim sweep`.
     out : str or Path
         The HTML file to write.
     progress : callable, optional
-        Called with the share of the folders read so far, from 0 to 1.
+        Called with the share of the work that is done, from 0 to 1.
+    curves : bool
+        Whether to simulate the deployments of up to 8 results under other loads, for a figure of latency against load.
+        By default True.
 
     Raises
     ------
@@ -46,18 +56,35 @@ def report(
     if not folders:
         raise InputError("report: no result is named; give an output folder of `fastsim simulate`")
     refuse_folder(Path(out), "report.html")
+    paths = [Path(folder) for folder in folders]
+    if any(is_sweep(path) for path in paths):
+        if len(paths) > 1:
+            raise InputError(f"{paths[0]}: a sweep has a page of its own; name it alone")
+        write(sweep_page(paths[0]), out)
+        return
     few = len(folders) <= FEW
-    runs = read([Path(folder) for folder in folders], few, POINTS if few else CROWD_POINTS, progress)
-    write(render(runs), out)
+    drawn = few and curves
+    half = READING if drawn else 1.0
+    runs = read(paths, few, POINTS if few else CROWD_POINTS, lambda done: progress(half * done))
+    loads = against_load(runs, paths, lambda done: progress(half + (1 - half) * done)) if drawn else None
+    write(render(runs, loads), out)
 
 
-def render(runs: Sequence[Run]) -> str:
-    """Return the page about these runs as HTML: one in detail, up to FEW side by side, or a table of more."""
+def render(runs: Sequence[Run], loads: Section | None = None) -> str:
+    """Return the page about these runs as HTML: one in detail, up to FEW side by side, or a table of more.
+
+    ``loads``: the section on latency against load.
+    """
     if len(runs) == 1:
-        return page(f"{runs[0].name}: how the deployment behaves", _one(runs[0]))
+        return page(f"{runs[0].name}: how the deployment behaves", _with(loads, _one(runs[0])))
     if len(runs) <= FEW:
-        return page(f"{len(runs)} runs side by side", _few(runs))
+        return page(f"{len(runs)} runs side by side", _with(loads, _few(runs)))
     return page(f"{len(runs)} runs", crowd(runs))
+
+
+def _with(loads: Section | None, sections: list[Section]) -> list[Section]:
+    """The sections with that on latency against load after the answers."""
+    return sections if loads is None else [sections[0], loads, *sections[1:]]
 
 
 def _one(run: Run) -> list[Section]:

@@ -8,9 +8,11 @@ import numpy as np
 from bokeh.models import ColorBar, ColumnDataSource, HoverTool, LinearColorMapper
 from bokeh.palettes import Viridis256
 
+from fastsim.planning.curve import Curve
 from fastsim.planning.ranking import RANKINGS, lower_is_better, pareto
 from fastsim.planning.search import SearchResult
 from fastsim.planning.sensitivity import Variation, name_of
+from fastsim.report.curve import section
 from fastsim.report.page.figures import legend, line, plot, ticks
 from fastsim.report.page.page import Block, Card, Cards, Cell, Figure, Section, Table, Tabs, Text, page
 from fastsim.report.page.palette import INK, LINES, MUTED
@@ -32,7 +34,9 @@ MOST_LINES = 300  # lines of the parallel coordinates; more would merge into an 
 MOST_ROWS = 500  # rows of the table
 
 
-def search_page(found: SearchResult, varied: Sequence[Variation], metrics: Sequence[str]) -> str:
+def search_page(
+    found: SearchResult, varied: Sequence[Variation], metrics: Sequence[str], curves: Sequence[Curve] = ()
+) -> str:
     """Return the page about a search as HTML.
 
     Parameters
@@ -43,6 +47,8 @@ def search_page(found: SearchResult, varied: Sequence[Variation], metrics: Seque
         The effects of tighter and looser objectives; empty if they were not computed.
     metrics : sequence of str
         The two or three figures of the Pareto front, as columns of the search.
+    curves : sequence of Curve
+        Latency against load of the winner and the runner-up, as ``planning.curves.of_search`` draws it.
     """
     able = [row for row in found.rows if row["score"]]
     lead = f"{len(able):,} of {len(found.rows):,} configurations meet {', '.join(found.objectives)}."
@@ -50,6 +56,7 @@ def search_page(found: SearchResult, varied: Sequence[Variation], metrics: Seque
         return page("Search", [Section("No winner", [Text(note) for note in found.notes])], lead)
     sections = [
         Section("Winner", list(_winner(found, able[0])), f"By {RANKINGS[found.rank].meaning}."),
+        *([section(curves)] if curves else []),
         Section("Pareto front", [_pareto(able, metrics)]),
         Section("Settings", [_parallel(able), *_heat_maps(able)]),
         Section("Cost against objectives", list(_objectives(able, varied))),

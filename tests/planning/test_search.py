@@ -300,7 +300,13 @@ def test_the_command_writes_table_page_and_winner(tmp_path: Path) -> None:
     answer = json.loads((out / "search.json").read_text())
     assert len(table) == 16
     html = (out / "report.html").read_text()
-    for part in ("Pareto front", "Cost against objectives", "form the Pareto front", table[0]["device"]):
+    for part in (
+        "Pareto front",
+        "Latency against load",
+        "Cost against objectives",
+        "form the Pareto front",
+        table[0]["device"],
+    ):
         assert part in html
     assert answer["winner"]["digest"] == table[0]["digest"]
     launched = CliRunner().invoke(cli, ["launch", str(out)])

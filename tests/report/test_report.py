@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
@@ -116,7 +117,7 @@ def test_text_cannot_become_markup() -> None:
 
 
 def test_a_page_needs_no_network(saved: dict[str, list[Path]], tmp_path: Path) -> None:
-    report(saved["one"], tmp_path / "r.html")
+    report(saved["one"], tmp_path / "r.html", curves=False)
     html = (tmp_path / "r.html").read_text()
     assert "default-src 'none'" in html
     assert ' src="' not in html
@@ -126,10 +127,12 @@ def test_a_page_needs_no_network(saved: dict[str, list[Path]], tmp_path: Path) -
 
 @pytest.mark.parametrize("kind", ["one", "three", "many"])
 def test_all_kinds_from_the_command_line(saved: dict[str, list[Path]], tmp_path: Path, kind: str) -> None:
-    answer = CliRunner().invoke(cli, ["report", *map(str, saved[kind]), "-o", str(tmp_path / "r.html")])
+    without = ["--no-curve"] if kind == "three" else []
+    answer = CliRunner().invoke(cli, ["report", *map(str, saved[kind]), "-o", str(tmp_path / "r.html"), *without])
     assert answer.exit_code == 0, answer.output
     assert answer.output.startswith(f"Written to {tmp_path / 'r.html'}: ")
     assert [path.name for path in tmp_path.iterdir()] == ["r.html"]
+    assert ("Latency against load" in (tmp_path / "r.html").read_text()) == (kind == "one")
 
 
 @pytest.mark.parametrize("empty", [True, False])
@@ -158,9 +161,9 @@ def test_a_run_in_which_nothing_finished(saved: dict[str, list[Path]], tmp_path:
     }:
         summary.pop(key)
     fastsim.Result(table, None, summary, whole.config).save(folder)
-    report([folder], tmp_path / "r.html")
+    report([folder], tmp_path / "r.html", curves=False)
     assert f"None of {table.num_rows} requests finished." in (tmp_path / "r.html").read_text()
-    report([folder, *saved["three"]], tmp_path / "r.html")
+    report([folder, *saved["three"]], tmp_path / "r.html", curves=False)
     report([folder, *saved["many"]], tmp_path / "r.html")
 
 
@@ -201,14 +204,14 @@ def test_what_is_excluded_is_in_no_curve(tmp_path: Path) -> None:
         assert found.value[[0, -1]].tolist() == [figures["min"], figures["max"]]
     assert run.detail is not None
     assert run.detail.by_e2e[0].parts == pytest.approx(run.summary["breakdown"]["mean"])
-    report([tmp_path / "run"], tmp_path / "r.html")
+    report([tmp_path / "run"], tmp_path / "r.html", curves=False)
     assert "Latencies leave out" in (tmp_path / "r.html").read_text()
 
 
 def test_names_that_tell_runs_apart(tmp_path: Path) -> None:
     for name in ("a", "b"):
         save(tmp_path / name / "run", 5.0, requests=5)
-    report([tmp_path / "a" / "run", tmp_path / "b" / "run"], tmp_path / "r.html")
+    report([tmp_path / "a" / "run", tmp_path / "b" / "run"], tmp_path / "r.html", curves=False)
     html = (tmp_path / "r.html").read_text()
     assert "a/run" in html
     assert "b/run" in html
@@ -228,3 +231,39 @@ def test_the_example_of_the_package_runs() -> None:
 
     tried = doctest.testmod(fastsim.report)
     assert (tried.failed, tried.attempted) == (0, 3)
+
+
+def test_runs_side_by_side_have_their_curves(tmp_path: Path) -> None:
+    folders = [save(tmp_path / device, 5.0, f"device={device}", requests=300) for device in ("a100", "h100")]
+    report(folders, tmp_path / "r.html")
+    html = (tmp_path / "r.html").read_text()
+    for part in ("Capacity, a100", "Knee, h100", "Latency by requests/s", "With the requests of each run"):
+        assert part in html
+
+
+def test_a_sweep_has_a_page(tmp_path: Path) -> None:
+    space = {
+        "workload": {"source": "chat", "num_requests": 200},
+        "axes": {"device": ["a100", "h100"], "num_replicas": [1, 2], "workload.rate": [2, 8, 16]},
+    }
+    done = fastsim.sweep(space, tmp_path / "sweep")
+    assert done.configurations == 12
+    answer = CliRunner().invoke(cli, ["report", str(tmp_path / "sweep"), "-o", str(tmp_path / "r.html")])
+    assert answer.exit_code == 0, answer.output
+    html = (tmp_path / "r.html").read_text()
+    for part in ("Ranking", "Latency against load", "Pareto front", "Settings", "The best 12 of 12 configurations"):
+        assert part in html
+    cheapest = min(
+        (row for part in (tmp_path / "sweep").glob("part-*.parquet") for row in pq.read_table(part).to_pylist()),
+        key=lambda row: row["cost.dollars_per_million_output_tokens"],
+    )
+    best = (
+        f"GPU {cheapest['device']}, replicas {cheapest['num_replicas']}, rate, requests/s {cheapest['workload.rate']}"
+    )
+    assert html.index(best) < html.index("form the Pareto front")
+    with pytest.raises(InputError, match="a sweep has a page of its own"):
+        report([tmp_path / "sweep", tmp_path / "other"], tmp_path / "r.html")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "_sweep.json").write_text("{}")
+    with pytest.raises(InputError, match="holds a sweep without a row"):
+        report([tmp_path / "empty"], tmp_path / "r.html")

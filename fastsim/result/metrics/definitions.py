@@ -238,6 +238,8 @@ HEADLINES = {
         Headline("scheduler.chunk_size", "chunk"),
         Headline("scheduler.max_num_batched_tokens", "batch tokens"),
         Headline("users", "users"),
+        Headline("workload.rate", "rate, requests/s"),
+        Headline("workload.users", "users"),
         Headline("capacity", "requests/s"),
         Headline("qps_per_dollar", "requests/s per $/h"),
         Headline("dollars_per_hour_at_rate", "$/h at rate"),
