@@ -22,6 +22,8 @@ from fidelity.replay import Replayed, replayed
 from fidelity.runs import Row
 from fidelity.scores import score
 
+from fastsim.catalog import load
+
 GROUNDTRUTH = Path(__file__).resolve().parents[2] / "shared" / "groundtruth"
 LOOP = {
     "backend": "vllm",
