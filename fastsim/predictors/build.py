@@ -155,7 +155,8 @@ def _compose(resolved: "Resolved", times: "OperatorTimes") -> "Tables":
     sizes = captured(resolved.scheduler, resolved.enforce_eager)
     model = resolved.model
     grouped = model.num_attention_heads > model.num_key_value_heads and not model.kv_lora_rank
-    mixed = device.mixed_decode if grouped else 1.0
+    is_vllm = resolved.scheduler.release is not None  # others have attention kernels of their own
+    mixed = device.mixed_decode if grouped and is_vllm else 1.0
     return fastsim_tables(times, tp, num_layers, most, device.skew, sizes, mixed)
 
 

@@ -36,3 +36,12 @@ def test_a_step_takes_its_launches_at_the_least_and_is_not_padded() -> None:
 def test_without_graphs_their_memory_holds_kv_blocks() -> None:
     settings = ("engine=vllm-0.33", "max_model_len=8192")
     assert of(*settings, enforce_eager=True).memory.num_blocks > of(*settings).memory.num_blocks
+
+
+def test_decodes_beside_prompts_are_slow_where_vllm_runs_flash_attention_2() -> None:
+    def mixed(*settings: str) -> float:
+        given = {"model": "llama-3.1-8b", "device": "a100", "max_model_len": 2048}
+        return build_cost(resolve(Deployment.load(given, settings))).cost.fastsim.mixed
+
+    assert mixed() == 2.2 and mixed("device=h100") == mixed("scheduler.policy=sarathi") == 1.0
+    assert mixed("engine=sglang-0.5.23") == mixed("model=llama-2-7b") == 1.0  # as many KV heads as query heads
