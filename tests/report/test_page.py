@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from report_runs import save_all
 
+from fastsim.report.page import figures as drawing
 from fastsim.report.page.palette import THEMES
 from fastsim.report.report import report
 from fastsim.result.metrics.definitions import flatten
@@ -239,3 +240,11 @@ def test_print(visit: Any) -> None:
     assert page.pdf()[:5] == b"%PDF-"
     page.emulate_media(media="screen")
     page.wait_for_selector("html[data-theme=dark]")
+
+
+@pytest.mark.parametrize(("at", "side"), [(0.05, "left"), (0.9, "right")])
+def test_the_label_of_a_limit_stands_where_there_is_room(at: float, side: str) -> None:
+    plot = drawing.plot("TTFT", "share", x="log", x_range=(0.01, 1.0), y_range=(0.0, 1.0))
+    drawing.limit(plot, at, "limit 500 ms for P90")
+    (label,) = (one for one in plot.center if type(one).__name__ == "Label")
+    assert label.text_align == side and (label.x_offset < 0) == (side == "right")

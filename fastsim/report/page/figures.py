@@ -1,5 +1,6 @@
 """Bokeh figures in the style of a page: muted axes, colours that follow the theme, no tools that capture touches."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from bokeh.models import (
     HoverTool,
     IndexFilter,
     Label,
+    LogScale,
     NumeralTickFormatter,
     Span,
 )
@@ -271,7 +273,19 @@ def limit(plotted: Any, at: float, text: str, axis: Literal["x", "y"] = "x") -> 
         Span(location=at, dimension="height" if upright else "width", line_color=INK, line_dash=[4, 4], line_width=1)
     )
     position = {"x": at, "y": 4, "y_units": "screen"} if upright else {"x": 4, "x_units": "screen", "y": at}
-    plotted.add_layout(Label(**position, text=text, text_color=INK, text_font=FONT, text_font_size="12px", x_offset=4))
+    # To the left of a line in the right half, where there is more room.
+    left = upright and _is_right(plotted, at)
+    aside = {"text_align": "right", "x_offset": -4} if left else {"x_offset": 4}
+    plotted.add_layout(Label(**position, **aside, text=text, text_color=INK, text_font=FONT, text_font_size="12px"))
+
+
+def _is_right(plotted: Any, at: float) -> bool:
+    """Whether a place on the horizontal axis is in the right half of a figure."""
+    low, high = plotted.x_range.start, plotted.x_range.end
+    if low is None or high is None:
+        return False
+    middle = math.sqrt(low * high) if isinstance(plotted.x_scale, LogScale) else (low + high) / 2
+    return bool(at > middle)
 
 
 def choosable(plotted: Any, names: Sequence[str], xs: Sequence[ArrayLike], ys: Sequence[ArrayLike]) -> None:
