@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fastsim.calibration import affine
+from fastsim.calibration import affine, operators
 from fastsim.calibration.estimate import Estimate, rounded
 from fastsim.calibration.fit import DRAWS, FOLDS
 from fastsim.calibration.observed import Observed, fold_of
@@ -19,6 +19,7 @@ from fastsim.errors import ConfigError, WorkloadError
 from fastsim.measured.recordings import SERVING_SIM
 
 WORDS = {"ttft": "TTFT mean", "tpot": "TPOT mean", "e2e": "E2E mean"}
+SOURCES = ("default", "aic", "profile", "affine")  # of operator times that have something to fit
 Z = 1.645  # standard deviations to either end of a 90 % interval
 STEPS, STEP = "time of all steps", "time of a step, median distance"
 
@@ -81,7 +82,7 @@ def calibrate(
         engine=resolved.deployment.engine,
         model=resolved.deployment.model,
         device=resolved.deployment.device,
-        source=resolved.predictor.source,
+        source=resolved.predictor.source.partition(":")[0],
         num_blocks=_logged_blocks(observed, resolved),
         coefficients=tuple(_widened(one, held) for one in whole.coefficients),
         fitted_on=tuple(_measured_on(*one) for one in observed.files),
@@ -112,11 +113,12 @@ def _given(deployment: Deployment, observed: Observed, base: Calibration | None)
             "to fit the time of every step alone (e.g. --set calibration=null)"
         )
     predictor = deployment.predictor
-    if predictor.source != "affine":
-        raise ConfigError(f"predictor.source: {predictor.source!r} cannot be calibrated (valid: affine)")
-    if base is not None and base.affine is None:
-        raise ConfigError(f"--from: has no affine terms, as it was fitted with source {base.source}")
-    if predictor.affine is None:
+    kind = predictor.source.partition(":")[0]
+    if kind not in SOURCES:
+        raise ConfigError(f"predictor.source: {predictor.source!r} cannot be calibrated (valid: {', '.join(SOURCES)})")
+    if base is not None and base.source != kind:
+        raise ConfigError(f"--from: was fitted with source {base.source}, and predictor.source is {predictor.source}")
+    if kind == "affine" and predictor.affine is None:
         predictor = predictor.model_copy(update={"affine": Affine(constant_ns=1e6)})
     given = deployment.model_copy(update={"predictor": predictor})
     blocks = _logged_blocks(observed, resolve(given))
@@ -137,6 +139,9 @@ def _method(
 ) -> Callable[[Observed, int], Estimate]:
     """What estimates coefficients of something observed, with so many draws."""
     stages = resolved.pipeline_parallel_size
+    if resolved.predictor.source != "affine":
+        of = operators.Operators(resolved, base)
+        return lambda observed, draws: operators.estimate(of, observed, replay, front_end, draws)
     if base is not None:
         start = base
         return lambda observed, draws: affine.offset(observed, replay, start, stages, draws)

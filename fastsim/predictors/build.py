@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fastsim.errors import CatalogError
 from fastsim.predictors import affine
 from fastsim.predictors.built import Built
+from fastsim.predictors.calibrated import calibrated
 from fastsim.predictors.capture import captured
 
 if TYPE_CHECKING:
@@ -40,8 +41,14 @@ def build_cost(resolved: "Resolved") -> Built:
         times, provenance = _from_tables(resolved)
         tables = _compose(resolved, times)
         return _built(resolved, tables, provenance, began, _by_operator(resolved, times, tables))
+    from fastsim.kernels.cost import VidurTables
+
     tables, operators, provenance = _from_cache(resolved)
     spread = provenance.pop("spread")
+    if (calibration := resolved.calibration) is not None:
+        assert not isinstance(tables, VidurTables), "resolve refuses it"
+        tables, operators = calibrated(resolved, tables, operators)
+        provenance["calibration"] = {"sha256": calibration.digest}
     return _built(resolved, tables, provenance, began, operators, spread)
 
 
