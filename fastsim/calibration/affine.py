@@ -39,11 +39,13 @@ def estimate(observed: Observed, replay: Replay | None, given: float | None, sta
         found, front_end, drawn = affine_requests.fitted_on(observed.requests, replay, given, draws, observed.chosen)
         terms = terms_of(found)
     for name in NS:
-        if name in found.terms or name in found.left:
+        if found.terms.get(name) or name in found.left:
             listed.append(
                 coefficient(name, found.terms.get(name, 0.0), found.intervals.get(name), found.left.get(name, ""))
             )
     for (tokens, ns), ends in zip(found.by_tokens, found.by_tokens_intervals, strict=False):
+        if not ns:  # at the last, where times go on as a line
+            continue
         name = f"by_tokens_ns at {tokens}"
         listed.append(coefficient(name, ns, ends, bounds="by_tokens_ns"))
     if given is None:

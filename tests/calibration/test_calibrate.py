@@ -244,7 +244,7 @@ def test_the_command_writes_a_calibration_that_validates(
     arguments = ["calibrate", str(folder), "--deployment", str(deployment), "--out", str(tmp_path / "c.yaml")]
     assert run(arguments) == 0
     said = capsys.readouterr().out
-    assert "per_attention_pair_ns" in said and "left at 0: the data cannot tell it apart from" in said
+    assert "per_attention_pair_ns" in said and "per_token_ns is left at 0: the data cannot tell it apart from" in said
     assert "time of all steps" in said and "a deployment takes it with calibration:" in said
     assert run([*arguments, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["digest"] == load(tmp_path / "c.yaml").digest

@@ -23,22 +23,24 @@ def calibration(found: Calibrated, notes: Sequence[str], out: Path, json: bool) 
         note(text)
     console = stdout()
     console.print(_coefficients(made.coefficients))
+    for one in made.coefficients:
+        if one.left:
+            console.print(f"{one.name} is left at {number(one.prior)}: {one.left}")
     console.print()
     if made.held_out or found.errors:
         console.print(_errors(found))
         console.print()
     if made.num_blocks is not None:
         console.print(f"KV blocks: {made.num_blocks:,} usable, as the engine says")
-    source = ", predictor: {source: affine}" if made.affine is not None else ""
+    source = " and predictor: {source: affine}" if made.affine is not None else ""
     console.print(f"Written to {out}; a deployment takes it with calibration: {out}{source}")
 
 
 def _coefficients(coefficients: Sequence[Fitted]) -> "Table":
-    shown = table(("Coefficient", "value", "90 % interval", "bounds", ""), left=("Coefficient", ""))
+    shown = table(("Coefficient", "value", "90 % interval", "bounds"), left=("Coefficient",))
     for one in coefficients:
-        interval = MISSING if one.low is None or one.high is None else f"{number(one.low)} to {number(one.high)}"
-        left = f"left at {number(one.prior)}: {one.left}" if one.left else ""
-        shown.add_row(one.name, number(one.value), interval, f"{number(one.least)} to {number(one.most)}", left)
+        interval = MISSING if one.low is None or one.high is None else f"{number(one.low, 3)} to {number(one.high, 3)}"
+        shown.add_row(one.name, number(one.value), interval, f"{number(one.least)} to {number(one.most)}")
     return shown
 
 
