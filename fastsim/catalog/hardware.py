@@ -46,4 +46,5 @@ class Node:
     link_latency_us: float
     network_gb_s: float  # between nodes, per GPU, one direction, 10^9 bytes per second
     pairwise: bool  # each GPU is linked to one other GPU only
+    between_sockets: bool  # GPUs reach each other through the link between two CPUs, as slow as was measured there
     source: str

@@ -164,7 +164,7 @@ def _checkpoint(name: str) -> Model:
 
 
 def _node(name: str, values: Mapping[str, Any]) -> Node:
-    return _build(Node, name, {"link_latency_us": 10, "pairwise": False} | dict(values))
+    return _build(Node, name, {"link_latency_us": 10, "pairwise": False, "between_sockets": False} | dict(values))
 
 
 def _build(kind: type[T], name: str, values: Mapping[str, Any]) -> T:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fastsim.catalog.load import load_node
 from fastsim.deployment.resolved import Deployment, Resolved, resolve
 from fastsim.kernels.cost import COMPOSE_FASTSIM, COMPOSE_VIDUR, FastsimTables, VidurTables
 from fastsim.predictors.build import build_cost
@@ -149,6 +150,18 @@ def test_slow_links_bound_all_reduce() -> None:
     assert slow.token_ms[4096] - fast.token_ms[4096] == pytest.approx(ring, rel=0.2)
     pairs = ours("tensor_parallel_size=4", "node=h100_pairwise_nvlink")
     np.testing.assert_allclose(pairs.token_ms, slow.token_ms)
+
+
+def test_gpus_on_two_sockets_take_the_slower_all_reduce_that_was_measured() -> None:
+    near, far, eight, far_eight = (
+        ours(f"tensor_parallel_size={tp}", f"node={node}", "max_model_len=4096", device="rtx_pro_6000").token_ms
+        for tp in (2, 8)
+        for node in ("rtx_pro_6000_pcie", "rtx_pro_6000_sockets")
+    )
+    # Llama-3-8B: 64 all-reduces of 4096 elements a token; 2 MiB take 0.158 instead of 0.056 ms.
+    assert (far[256] - near[256]) / 64 == pytest.approx(0.158 - 0.056, rel=0.05)
+    assert (far[1:] > near[1:]).all() and (far_eight[1:] > eight[1:]).all()
+    assert load_node("h100_dgx").between_sockets is False
 
 
 def test_a_sliding_window_stops_decode_from_growing() -> None:

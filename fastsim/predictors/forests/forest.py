@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -72,14 +73,15 @@ class Forest:
     """The forest of one family on one device. ``chip``: the device's own figures, from the catalog.
 
     ``exact``: measured points (shape -> ms) that are returned as they were measured, for a user's own profile.
-    ``work``: bytes and rate that the features are made with; None: those of ``precision``.
+    ``session``: loads what the trees are run with. ``work``: bytes and rate that the features are made with; None:
+    those of ``precision``.
     """
 
     family: str
     precision: str
     chip: Chip
     card: dict[str, Any]
-    session: Any
+    session: Callable[[], Any]
     exact: dict[tuple[float, ...], float]
     work: Precision | None = None
 
@@ -93,7 +95,7 @@ class Forest:
         for start in range(0, len(shape), BATCH):
             rows = slice(start, start + BATCH)
             columns, terms = self._columns(shape[rows])
-            (trees,) = self.session.run(None, {"features": stacked(columns)})
+            (trees,) = self.session().run(None, {"features": stacked(columns)})
             ms[rows] = base(self.card["base_ms"], terms) * np.exp(trees.mean(axis=1, dtype=np.float64))
             spread[rows] = trees.std(axis=1, dtype=np.float64)
         if self.exact:
@@ -141,16 +143,25 @@ def load(system: str, family: str, precision: str, chip: Chip, root: Path | None
 
     Raises CatalogError where there is none, and TableError when the file is not the one that its card describes.
     """
-    onnxruntime = runtime()
     about = card(system, family, precision, root)
     path = (root or FOLDER) / system / f"{stem(family, precision)}.onnx"
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != about["sha256"]:
         raise TableError(f"{path}: differs from the digest in its card; install fastsim anew, or train it again")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1  # so that sums are the same on any machine
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    return Forest(family, precision, chip, about, session, _exact(path.with_suffix(".npz")))
+    return Forest(family, precision, chip, about, _session(content), _exact(path.with_suffix(".npz")))
+
+
+def _session(content: bytes) -> Callable[[], Any]:
+    """A session of onnxruntime, which is loaded when the forest is first asked for a time."""
+
+    @cache
+    def session() -> Any:
+        onnxruntime = runtime()
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1  # so that sums are the same on any machine
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+    return session
 
 
 def runtime() -> Any:

@@ -26,7 +26,8 @@ def link_gb_s(node: Node, num_gpus: int) -> float:
 def all_reduce_ms(sources: Sources, node: Node, tp: int, num_tokens: np.ndarray, cap: int) -> Floats:
     """Times of an all-reduce, ms, by the measured curve: with CUDA graphs up to ``cap`` tokens, eager beyond.
 
-    Where the node's links are slower than those of the measured machine, they bound the time. The curve of a GPU that
+    Where the node's links are slower than those of the measured machine, they bound the time. Through the link between
+    two CPUs a curve is as many times as slow as it was measured there with two GPUs. The curve of a GPU that
     was not measured is scaled from the machine with the nearest link. Between several nodes,
     the GPUs at the same position in each node then add up their shares over the network, in a ring.
     """
@@ -38,6 +39,8 @@ def all_reduce_ms(sources: Sources, node: Node, tp: int, num_tokens: np.ndarray,
     ms = ring
     if card is not None:
         modes = [_curve(card["curves"][mode], inside, elements) for mode in ("graph", "eager")]
+        if node.between_sockets and "slower_link" in card:
+            modes = [ms * slower for ms, slower in zip(modes, _slower(card, elements), strict=True)]
         ms = np.where(num_tokens <= cap, *modes)
         if link < card["link_gb_s"]:
             ms = np.maximum(ms, ring)
@@ -63,6 +66,15 @@ def all_reduce_card(sources: Sources, node: Node, tp: int) -> dict[str, Any] | N
         for mode, by_gpus in card["curves"].items()
     }
     return card | {"curves": curves, "link_gb_s": link}
+
+
+def _slower(card: dict[str, Any], elements: np.ndarray) -> list[Floats]:
+    """How many times as slow an all-reduce of two GPUs is through the link between two CPUs, by mode: 1 or more."""
+    slower, curves = card["slower_link"]["curves"], card["curves"]
+    return [
+        np.maximum(1.0, _curve(slower[mode], 2, elements) / _curve(curves[mode], 2, elements))
+        for mode in ("graph", "eager")
+    ]
 
 
 def _curve(curves: dict[str, list[list[float]]], num_gpus: int, elements: np.ndarray) -> Floats:

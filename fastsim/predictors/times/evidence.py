@@ -63,7 +63,7 @@ def evidence_of(resolved: Resolved, sources: Sources, iteration: Iteration) -> d
         known |= _attention(sources, attn, iteration, resolved.device.skew)
     if ops.recurrence:
         known |= _recurrence(ops.recurrence, iteration)
-    known |= _communication(resolved, sources, tokens, iteration.num_tokens)
+    known |= communication(resolved, sources, tokens, iteration.num_tokens)
     known["embedding"] = _small(ops.embedding, iteration.num_tokens)
     known["final_norm"] = _small(ops.final_norm, sampled)
     known["lm_head"] = _gemm(sources, ops.lm_head, sampled)
@@ -133,7 +133,8 @@ def _recurrence(recurrence: Recurrence, iteration: Iteration) -> dict[str, Evide
     return known
 
 
-def _communication(resolved: Resolved, sources: Sources, ran: int, tokens: int) -> dict[str, Evidence]:
+def communication(resolved: Resolved, sources: Sources, ran: int, tokens: int) -> dict[str, Evidence]:
+    """What is known of communication in a batch of ``tokens``, which runs as one of ``ran``, by operator."""
     ops, known = sources.operators, {}
     tp, pp = resolved.tensor_parallel_size, resolved.pipeline_parallel_size
     formula = ("modelled", 1 / MODELLED, MODELLED)

@@ -138,7 +138,12 @@ SCALARS = (
     Metric("energy.kwh", "kWh", "of the GPUs alone, by a power model (fastsim/energy.py), not measured"),
     Metric("energy.watts", "W", "mean power of a GPU"),
     Metric("energy.joules_per_output_token", "J", "energy / output tokens"),
-    Metric("operator_times", "", "shares of a typical iteration's time that are measured, modelled, or outside", GROUP),
+    Metric(
+        "operator_times",
+        "",
+        "shares of the run's time (without details: of a typical iteration's) that are measured, modelled, or outside",
+        GROUP,
+    ),
     Metric("breakdown.mean", "s", "parts of e2e that add up to it, mean over requests", GROUP),
     Metric("breakdown.slowest", "s", "the same over the slowest 1 % by e2e", GROUP),
     Metric("breakdown.slowest_requests", "requests", "how many these are"),

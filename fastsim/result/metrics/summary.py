@@ -13,6 +13,7 @@ from fastsim.kernels import state
 from fastsim.kernels.accounts import histogram
 from fastsim.kernels.state import Replicas
 from fastsim.predictors.tables.by_operator import ByOperator
+from fastsim.predictors.whole_run import Ran, known_of_run
 from fastsim.result.metrics import distribution, occupancy, work
 from fastsim.result.metrics.batches import batch_distributions
 from fastsim.result.metrics.cache import cache_figures
@@ -222,6 +223,10 @@ def add_details(
     busy = float(replicas.busy.sum())
     num_stages = resolved.pipeline_parallel_size
     summary["operators"] = operator_time(operators, num_stages, sizes, measures.batch_tokens, measures.batch_size, busy)
+    if "operator_times" in summary and operators:
+        prompts, outputs = columns["num_prompt_tokens"], columns["num_output_tokens"]
+        ran = Ran(sizes, measures.batch_tokens, measures.batch_size, busy, prompts, outputs)
+        summary["operator_times"] = known_of_run(resolved, operators, ran)
     slots = (OF_VLLM if resolved.scheduler.sglang is None else OF_SGLANG).slots
     pressed = pressure(resolved, summary, columns, measures, moved)
     summary["verdict"] = verdict(pressed, missed(DEFAULTS, summary), slots)
