@@ -191,6 +191,12 @@ def _notes(observed: Observed, given: Deployment, resolved: Resolved) -> list[st
     said = [*(observed.steps.notes if observed.steps is not None else ())]
     if observed.requests is not None:
         said += observed.requests.notes
+    log = observed.log
+    if log is not None and log.running is not None and log.waiting is not None:
+        said.append(
+            f"the log has {log.lines:,} lines of statistics with requests, {log.running:.3g} running and "
+            f"{log.waiting:.3g} waiting on average"
+        )
     blocks = _logged_blocks(observed, resolved)
     if blocks is not None and blocks != resolved.memory.num_blocks:
         said.append(f"scheduler.num_blocks: the deployment says {resolved.memory.num_blocks:,}, and the log {blocks:,}")

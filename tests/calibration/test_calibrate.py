@@ -167,7 +167,9 @@ def test_the_log_of_an_engine_says_its_blocks(folder: Path, tmp_path: Path) -> N
     assert log.num_blocks(16) == 415_800 // 16 - 1
     observed = gathered(folder, None, tmp_path / "vllm.log", None, None)
     blocks = Deployment.load(FIELDS | {"scheduler": {**FIELDS["scheduler"], "num_blocks": None}})
-    assert calibrate(observed, blocks).calibration.num_blocks == 25_986
+    logged = calibrate(observed, blocks).calibration
+    assert logged.num_blocks == 25_986
+    assert "2 lines of statistics with requests, 4 running and 0.5 waiting on average" in logged.notes[-1]
 
 
 @pytest.mark.parametrize("seed", range(30))
