@@ -23,6 +23,7 @@ TERMS = (
 BENDS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 8192)
 BY_TOKENS = "how times bend with the number of tokens"
 FEWEST = 20  # steps on either side of a bend
+SHORTEST = 1000.0  # ns, a batch
 LEVELS = 0.5, 2.0  # of means over the robust fit
 
 
@@ -134,6 +135,8 @@ def _terms(names: list[str], bends: list[int], values: Floats, level: Floats) ->
     ]
     token = found["per_token_ns"]
     each = min(batch, prompts) * token
+    # Every batch takes some time, whatever it holds.
+    more = [max(one, SHORTEST - constant - each * number) for one, number in zip(more, _numbers(bends), strict=True)]
     terms = {
         "constant_ns": constant,
         "per_token_ns": each,

@@ -8,7 +8,7 @@ from fastsim.errors import WorkloadError
 from fastsim.files.documents import unreadable
 
 NUMBER = r"([0-9][0-9,]*)"
-TOKENS = re.compile(rf"GPU KV cache size: {NUMBER} tokens")
+TOKENS = re.compile(rf"[GC]PU KV cache size: {NUMBER} tokens")
 BLOCKS = re.compile(rf"# (?:GPU|cuda) blocks: {NUMBER}|num_gpu_blocks(?: is|=|:) ?{NUMBER}")
 STATS = re.compile(
     r"Avg prompt throughput: ([\d.]+) tokens/s, Avg generation throughput: ([\d.]+) tokens/s, "

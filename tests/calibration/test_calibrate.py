@@ -133,6 +133,16 @@ def test_requests_alone_tell_what_a_step_costs(tmp_path: Path) -> None:
     assert {one.name for one in found.calibration.held_out} == set(found.errors)
 
 
+def test_every_batch_takes_time_whatever_is_fitted(tmp_path: Path) -> None:
+    """Times that fall as batches grow, as no engine's do, still make a deployment that runs."""
+    of = batches(400)
+    tokens = of["num_prefill_tokens"] + of["num_decode_seqs"]
+    start = np.concatenate([[0.0], np.cumsum(np.where(tokens < 8, 0.02, 0.0001))[:-1]])
+    found = calibrate(gathered(steps_file(tmp_path, 400, start=start), None, None, None, None), SERVED).calibration
+    assert found.affine is not None and found.affine.by_tokens_ns is not None
+    assert resolve(Deployment.load(FIELDS | {"calibration": found})).predictor.affine == found.affine
+
+
 def test_steps_that_overlap_last_from_end_to_end(tmp_path: Path) -> None:
     """As with asynchronous scheduling: each is scheduled while the one before it runs."""
     took = seconds(batches(300), TRUE, BENT)
