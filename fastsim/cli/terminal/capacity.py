@@ -47,7 +47,7 @@ def show(capacity: Capacity, deployment: Deployment, workload: str, out: Path | 
         )
     console.print(probes)
     console.print(
-        f"\n{capacity.num_runs} simulations, {capacity.num_simulated:,} requests, {capacity.seconds:.2f} s"
+        f"\n{capacity.num_runs} simulations, {capacity.num_simulated:,} requests, in {capacity.seconds:.2f} s"
         + (f"; written to {out}" if out else "")
     )
     for text in capacity.notes:

@@ -57,7 +57,7 @@ def show(curves: Sequence[Curve], workload: str, out: Path | None, as_json: bool
             console.print(f"Capacity  {number(curve.capacity)} {unit}{first}")
         else:
             console.print(f"Capacity  none: no load meets {limits}")
-        console.print(f"{sum(point.num_requests for point in curve.points):,} requests, {curve.seconds:.1f} s\n")
+        console.print(f"{sum(point.num_requests for point in curve.points):,} requests, in {curve.seconds:.1f} s\n")
     if out is not None:
         written(out)
     for text in dict.fromkeys(text for curve in curves for text in curve.notes):

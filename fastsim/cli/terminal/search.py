@@ -59,7 +59,7 @@ def show(
         console.print(_sensitivity(varied))
     dropped = "; ".join(f"{count:,} by {reason}" for reason, count in found.dropped.items())
     console.print(
-        f"\n{found.num_runs:,} simulations, {found.num_simulated:,} requests, {found.seconds:.1f} s"
+        f"\n{found.num_runs:,} simulations, {found.num_simulated:,} requests, in {found.seconds:.1f} s"
         + (f"; dropped: {dropped}" if dropped else "")
     )
     if out is not None:
