@@ -176,7 +176,7 @@ def capacity(
     --------
     >>> found = fastsim.capacity(None, "chat", ["ttft:p90<300ms", "tbt:p99<50ms"], num_requests=2000)
     >>> round(found.rate, 1)  # requests/s
-    14.5
+    15.5
     >>> found.limited_by
     ('tbt:p99<50ms',)
     """

@@ -154,8 +154,8 @@ def search(
     >>> found = fastsim.search(space, budget=2, objectives=["ttft:p90<300ms"], num_requests=1000)
     >>> for row in found.rows[:2]:
     ...     print(row["device"], row["scheduler.max_num_seqs"], f"{row['qps_per_dollar']:.1f}")
-    h100 256 7.0
-    a100 256 4.7
+    h100 256 7.9
+    a100 256 4.3
     >>> found.rows[0]["limited_by"]
     'ttft:p90<300ms'
     """
