@@ -49,7 +49,7 @@ def test_every_headline_figure_is_declared(names: tuple[str, ...]) -> None:
 def test_headings_have_the_units_of_summary_json() -> None:
     of_metrics = [headline for name, headline in HEADLINES.items() if metric_of(name)]
     others = [headline for headline in HEADLINES.values() if headline not in of_metrics]
-    assert all(headline.name.split(".")[0] in ("scheduler", headline.name) for headline in others)
+    assert all(headline.name.split(".")[0] in ("scheduler", "workload", headline.name) for headline in others)
     assert HEADLINES["latency.ttft.p90"].heading == "TTFT P90, s"
     assert HEADLINES["throughput.requests_per_s"].heading == "Throughput, requests/s"
     assert HEADLINES["cost.gpus"].heading == "GPUs"
