@@ -10,12 +10,10 @@ import pytest
 from fidelity import (
     ablation,
     board,
-    cpu_runs,
     loop_runs,
     recorded_runs,
     serving_runs,
     stand_ins,
-    step_times,
     throughput_runs,
 )
 from fidelity.replay import Replayed, replayed
@@ -165,14 +163,6 @@ def test_prompts_recur_and_stages_have_their_length() -> None:
     assert (hashes[0] == hashes[100]).all() and len(hashes[0]) == 52 // 16
     assert (hashes[0][:2] == hashes[9][:2]).all() and hashes[0][2] != hashes[9][2]
     assert not np.intersect1d(hashes[9], hashes[10]).size
-
-
-def test_step_times_are_fitted_to_the_steps_of_a_run() -> None:
-    if not GROUNDTRUTH.exists():
-        pytest.skip("needs the recorded runs")
-    steps = GROUNDTRUTH / cpu_runs.FOLDER / cpu_runs.CALIBRATED_ON / "steps.parquet"
-    terms = step_times.fitted(steps)
-    assert 5e6 < terms["constant_ns"] < 10e6 and terms["per_prefill_token_ns"] + terms["per_token_ns"] > 2e5
 
 
 def test_all_measured_rows_are_read() -> None:
