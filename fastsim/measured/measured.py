@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from fastsim.errors import WorkloadError
 from fastsim.workload import Workload
+from fastsim.workload.checks import MAX_TIME
 
 Floats = NDArray[np.float64]
 
@@ -56,11 +57,11 @@ class Measured:
             raise WorkloadError(f"{self.place}: neither TTFT nor E2E is measured of any request; give one of them")
 
     def _check(self, name: str, values: Floats) -> None:
-        bad = np.flatnonzero((values < 0) | np.isinf(values))
+        bad = np.flatnonzero((values < 0) | (values > MAX_TIME))
         if len(bad):
             raise WorkloadError(
                 f"{self.place}: request {int(bad[0]) + 1} in order of arrival: {name}: {values[bad[0]]:g} is not a "
-                "time in seconds from 0 (e.g. 0.25)"
+                f"time in seconds from 0 to {MAX_TIME:g} (e.g. 0.25)"
             )
 
     @cached_property

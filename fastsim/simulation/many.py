@@ -131,7 +131,7 @@ def simulate_many(
     >>> jobs = [(fastsim.Deployment.load(None, [f"num_replicas={n}"]), chat) for n in (1, 2)]
     >>> runs = fastsim.simulate_many(jobs)
     >>> [round(run.summary["latency"]["e2e"]["mean"], 2) for run in runs]  # s
-    [1.63, 1.43]
+    [1.58, 1.42]
     """
     runs = [Run()] * len(jobs)
     check_too_long(too_long)

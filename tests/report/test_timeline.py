@@ -128,7 +128,7 @@ def test_operators_are_those_of_explain(tmp_path: Path) -> None:
     attention = sum(ms for name, ms in explained.items() if name.endswith("_prefill"))
     assert first["attention"] == pytest.approx(attention, rel=2e-3)
     same = set(first) & set(explained)
-    assert {"mlp_up_proj", "attn_pre_proj", "host"} <= same
+    assert {"mlp_up_proj", "attn_pre_proj", "lm_head"} <= same
     for name in same - {"lm_head"}:
         assert first[name] == pytest.approx(explained[name], rel=2e-3)
 

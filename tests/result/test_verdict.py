@@ -59,7 +59,7 @@ def test_of_the_limit_that_makes_first_batches_late() -> None:
     """Requests with long outputs wait for a small share of their time, but longer than the objective allows."""
 
     def under(objective: str) -> dict[str, Any]:
-        return judged(3, 1000, 800, number=200, scheduler__num_blocks=2275, objectives=(objective,))
+        return judged(3, 1000, 800, number=200, scheduler__num_blocks=2225, objectives=(objective,))
 
     late = under("scheduling_delay:p99<100ms")
     assert late["waiting"] < 0.1 and late["backlog"] < 0.05
