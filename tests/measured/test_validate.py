@@ -285,6 +285,7 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("a.json", {**GOOD, "input_lens": [10, "x"]}, "request 2: input_lens: 'x' is not a number"),
     ("a.json", {**GOOD, "ttfts": [0.1]}, "ttfts has 1 values and input_lens 2"),
     ("a.json", {**GOOD, "ttfts": [-0.1, 0.2]}, "ttft: -0.1 is not a time in seconds from 0"),
+    ("a.json", {**GOOD, "ttfts": [1e300, 0.2]}, "ttft: 1e+300 is not a time in seconds from 0 to 1e+10"),
     ("a.json", {**GOOD, "itls": [1, 2]}, "itls: 1 is not a list"),
     ("a.json", {**GOOD, "itls": []}, "has no itls"),
     ("a.json", {**GOOD, "start_times": [1.0, None]}, "request 2 has no time of arrival"),
