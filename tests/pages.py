@@ -4,6 +4,7 @@ A block of YAML or Python that begins with ``# NAME`` is a file. A block without
 it print. The comment ``<!-- not run: why -->`` before a block, or the language ``text``, leaves it out.
 """
 
+import math
 import os
 import re
 import subprocess
@@ -16,6 +17,8 @@ BLOCK = re.compile(
     r"(?P<skip><!-- not run: [^\n]+ -->\n)?^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
 )
 NAME = re.compile(r"# ([\w.-]+\.(?:yaml|py))\n")
+LAST_DIGITS = 0.02  # by so much figures may differ
+NUMBER = r"[\d,]*\.?\d+"
 # How long something took differs from run to run.
 TOOK = re.compile(r"(?<=\bin )\d[\d.,]* (?:ms|s|min)\b")
 
@@ -61,5 +64,17 @@ def _output(command: list[str], folder: Path, block: Block) -> str:
 
 
 def same(shown: str, printed: str) -> bool:
-    """Whether an output is the one shown, save for how long things took."""
-    return TOOK.sub("…", shown).split() == TOOK.sub("…", printed).split()
+    """Whether an output is the one shown, save for how long things took, and for last digits.
+
+    Machine code of another CPU may round otherwise, and a queue that is nearly overloaded makes more of that.
+    """
+    one, other = (TOOK.sub("…", text).split() for text in (shown, printed))
+    return len(one) == len(other) and all(map(_alike, one, other))
+
+
+def _alike(shown: str, printed: str) -> bool:
+    numbers = [re.findall(NUMBER, text) for text in (shown, printed)]
+    if len(numbers[0]) != len(numbers[1]) or re.sub(NUMBER, "", shown) != re.sub(NUMBER, "", printed):
+        return False
+    pairs = ((float(text.replace(",", "")) for text in found) for found in numbers)
+    return all(math.isclose(a, b, rel_tol=LAST_DIGITS) for a, b in zip(*pairs, strict=True))

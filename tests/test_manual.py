@@ -44,5 +44,9 @@ def test_the_readme_links_every_page_and_is_short() -> None:
 
 
 def test_what_a_page_shows_is_compared() -> None:
-    assert pages.same("Computed 120 now, in 1.3 s\n", "Computed 120 now, in 45.1 ms\n")
-    assert not pages.same("Computed 120 now, in 1.3 s\n", "Computed 121 now, in 1.3 s\n")
+    """Durations may differ, and last digits; words and figures may not."""
+    shown = "Computed 1,200 now, in 1.3 s\n"
+    assert pages.same(shown, "Computed 1,201 now, in 45.1 ms\n")
+    assert not pages.same(shown, "Computed 1,300 now, in 1.3 s\n")
+    assert not pages.same(shown, "Computed 1,200 then, in 1.3 s\n")
+    assert not pages.same(shown, "Computed 1,200 now, and more, in 1.3 s\n")
