@@ -100,16 +100,7 @@ def terms_of(found: AffineFit) -> Affine:
 
 def seconds_of(terms: Affine, steps: Steps) -> Floats:
     """How long steps take, float64[steps], s."""
-    counted = (
-        np.ones(len(steps)),
-        steps.num_tokens,
-        steps.num_seqs,
-        steps.prefill_context_tokens + steps.num_prefill_tokens + steps.decode_context_tokens,
-        steps.num_prefill_tokens,
-        steps.num_decode_seqs,
-        steps.prefill_attention_pairs,
-    )
-    ns = sum(getattr(terms, name) * one for name, one in zip(NS, counted, strict=True))
+    ns = sum(getattr(terms, name) * count for name, count in affine_steps.counts_of(steps).items())
     more = by_tokens(terms)
     tokens = np.minimum(steps.num_tokens, more.size - 1).astype(np.int64)
     return np.asarray((ns + more[tokens]) * 1e-9, np.float64)

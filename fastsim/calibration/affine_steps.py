@@ -77,19 +77,22 @@ def fitted(steps: Steps, draws: int = DRAWS) -> AffineFit:
 
 def columns_of(steps: Steps, bends: list[int]) -> list[Column]:
     """What each term is multiplied by, and how many of its tokens a batch has up to each bend."""
-    tokens = steps.num_tokens
-    context = steps.prefill_context_tokens + steps.num_prefill_tokens + steps.decode_context_tokens
-    values = (
-        np.ones(len(steps)),
-        tokens,
-        steps.num_seqs,
-        context,
-        steps.num_prefill_tokens,
-        steps.prefill_attention_pairs,
-    )
-    columns = [Column(name, one, is_kept=name == TERMS[0]) for name, one in zip(TERMS, values, strict=True)]
-    columns = [column for column in columns if column.values.any()]
+    tokens, counts = steps.num_tokens, counts_of(steps)
+    columns = [Column(name, counts[name], is_kept=name == TERMS[0]) for name in TERMS if counts[name].any()]
     return columns + [Column(f"bend at {bend}", np.minimum(tokens, bend), -np.inf, words=BY_TOKENS) for bend in bends]
+
+
+def counts_of(steps: Steps) -> dict[str, Floats]:
+    """What each affine term is multiplied by, float64[steps] each."""
+    return {
+        "constant_ns": np.ones(len(steps)),
+        "per_token_ns": steps.num_tokens,
+        "per_sequence_ns": steps.num_seqs,
+        "per_context_token_ns": steps.prefill_context_tokens + steps.num_prefill_tokens + steps.decode_context_tokens,
+        "per_prefill_token_ns": steps.num_prefill_tokens,
+        "per_decode_ns": steps.num_decode_seqs,
+        "per_attention_pair_ns": steps.prefill_attention_pairs,
+    }
 
 
 def bends_of(tokens: Floats) -> list[int]:

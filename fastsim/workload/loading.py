@@ -171,7 +171,7 @@ def _describes_requests(path: Path) -> bool:
         return False
     try:
         document = _description(path)
-    except InputError:  # whoever reads the file says what is wrong with it
+    except InputError:  # reading it as a deployment says what is wrong
         return False
     return document is not None and "model" not in document.values and not DESCRIPTIONS.isdisjoint(document.values)
 
