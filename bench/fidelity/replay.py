@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from fastsim.deployment.resolved import Deployment, Resolved, resolve
 from fastsim.errors import FastsimError
-from fastsim.predictors.build import drawn_costs, drawn_deployment
 from fastsim.predictors.built import Built
+from fastsim.predictors.replicates import replicates
 from fastsim.result.metrics.replicates import HIGH, LOW
 from fastsim.simulation.many import simulate_many
 from fastsim.workload import Workload
@@ -81,11 +81,10 @@ def _intervals(run: Run, number: int) -> list[Interval]:
     try:
         deployment = resolve(Deployment.load(run.fields))
         drawn = []
-        for index, built in enumerate(drawn_costs(deployment, number, deployment.deployment.seed)):
-            workload = run.workloads[index % len(run.workloads)]
-            build = partial(_given, built)
-            one = drawn_deployment(deployment, index, deployment.deployment.seed)
-            (outcome,) = simulate_many([(one, workload)], threads=1, requests=True, build=build, too_long="clip")
+        for index, one in enumerate(replicates(deployment, number, deployment.seed)):
+            job = (one.resolved, run.workloads[index % len(run.workloads)])
+            build = partial(_given, one.built)
+            (outcome,) = simulate_many([job], threads=1, requests=True, build=build, too_long="clip")
             if outcome.requests is None:
                 return []
             drawn.append(outcome.requests)

@@ -15,7 +15,8 @@ from fastsim.planning.settle import Settled, bracketed, settle
 from fastsim.planning.spread import interval
 from fastsim.planning.stream import Source, at_rate
 from fastsim.planning.trials import Trials, load_of
-from fastsim.predictors.build import build_costs, drawn_deployment, times_notes
+from fastsim.predictors.build import times_notes
+from fastsim.predictors.replicates import replicates as drawn_replicates
 from fastsim.result.metrics.objectives import DEFAULTS, Objective, parse_all
 from fastsim.simulation.probe import Probed
 from fastsim.simulation.run import Progress, simulate
@@ -199,8 +200,8 @@ def capacity(
     rates: list[float] = []
     if replicates and settled.load:
         others = [
-            Trials(drawn_deployment(resolved, number, resolved.seed), source, wanted, built.cost)
-            for number, built in enumerate(build_costs(resolved, replicates, resolved.seed))
+            Trials(one.resolved, source, wanted, one.built.cost)
+            for one in drawn_replicates(resolved, replicates, resolved.seed)
         ]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             numbers = range(1, replicates + 1)

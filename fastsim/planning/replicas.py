@@ -11,7 +11,8 @@ from fastsim.planning.bracket import Bracket
 from fastsim.planning.settle import LONGER, shortest, spared
 from fastsim.planning.steady import outlasting
 from fastsim.planning.trials import CONFIRM, CONFIRMING, Trials, load_of
-from fastsim.predictors.build import build_costs
+from fastsim.predictors.replicates import Replicate
+from fastsim.predictors.replicates import replicates as drawn_replicates
 from fastsim.simulation.probe import Probed
 
 FACTOR = 4  # times the first guess: more replicas than this help no further
@@ -129,15 +130,14 @@ def _margin(at: Callable[[float], Probed], load: float, passes: float, users: bo
 
 def _chance(trials: Trials, load: float, number: int, replicates: int) -> float:
     """The share of replicates, with other requests and operator times from their intervals, that bear the load."""
-    costs = [built.cost for built in build_costs(trials.resolved, replicates, trials.resolved.seed)]
 
-    def bears(pair: tuple[int, int]) -> bool:
-        draw, index = pair
-        one = Trials(trials.resolved, trials.source, trials.objectives, costs[index])
-        return one.at(load, number, draw).met
+    def bears(one: Replicate, draw: int) -> bool:
+        drawn = Trials(one.resolved, trials.source, trials.objectives, one.built.cost)
+        return drawn.at(load, number, draw).met
 
+    drawn = list(drawn_replicates(trials.resolved, replicates, trials.resolved.seed))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return sum(pool.map(bears, ((index + 1, index) for index in range(replicates)))) / replicates
+        return sum(pool.map(bears, drawn, range(1, replicates + 1))) / replicates
 
 
 def why(probed: Probed) -> str:

@@ -3,8 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,8 +38,8 @@ def build_cost(resolved: "Resolved") -> Built:
         return affine.build(resolved)
     if resolved.predictor.source.startswith("tables:"):
         times, provenance = _from_tables(resolved)
-        tables = _compose(resolved, times)
-        return _built(resolved, tables, provenance, began, _by_operator(resolved, times, tables))
+        tables = compose(resolved, times)
+        return built(resolved, tables, provenance, began, _by_operator(resolved, times, tables))
     from fastsim.kernels.cost import VidurTables
 
     tables, operators, provenance = _from_cache(resolved)
@@ -49,45 +48,7 @@ def build_cost(resolved: "Resolved") -> Built:
         assert not isinstance(tables, VidurTables), "resolve refuses it"
         tables, operators = calibrated(resolved, tables, operators)
         provenance["calibration"] = {"sha256": calibration.digest}
-    return _built(resolved, tables, provenance, began, operators, spread)
-
-
-def build_costs(resolved: "Resolved", replicates: int, seed: int) -> list[Built]:
-    """Build ``replicates`` tables of a deployment, each drawn from the intervals of its operators.
-
-    ``provenance["replicate"]`` holds the number of the draw and the seed. Times that are given or Vidur's
-    have no interval: all their draws are alike.
-    """
-    return list(drawn_costs(resolved, replicates, seed))
-
-
-def drawn_deployment(resolved: "Resolved", number: int, seed: int) -> "Resolved":
-    """The deployment of draw ``number`` of ``build_costs``, whose front end is drawn as well."""
-    from fastsim.predictors.tables.draws import front_end_factor
-
-    if not resolved.front_end_s:
-        return resolved
-    drawn = resolved.front_end_s * 1e3 * front_end_factor(seed, number)
-    return replace(resolved, deployment=resolved.deployment.model_copy(update={"front_end_ms": drawn}))
-
-
-def drawn_costs(resolved: "Resolved", replicates: int, seed: int) -> Iterator[Built]:
-    """Yield the tables of ``build_costs`` one at a time."""
-    from fastsim.predictors.tables.draws import drawn_tables, drawn_times, factors
-
-    built = build_cost(resolved)
-    if affine.is_affine(resolved):
-        yield from affine.draws(built, replicates, seed)
-        return
-    times = operator_times(resolved)[0] if resolved.predictor.compose == "vidur" else None
-    for number, factor in enumerate(factors(built.spread, replicates, seed)):
-        began = time.perf_counter()
-        if times is None:
-            tables: Tables = drawn_tables(built.cost.fastsim, built.operators, factor)
-        else:
-            tables = _compose(resolved, drawn_times(times, factor))
-        about = {**built.provenance, "replicate": {"number": number, "of": replicates, "seed": seed}}
-        yield _built(resolved, tables, about, began, shares=built.cost.shares)
+    return built(resolved, tables, provenance, began, operators, spread)
 
 
 def operator_times(resolved: "Resolved") -> "tuple[OperatorTimes, dict[str, Any]]":
@@ -127,7 +88,7 @@ def times_notes(resolved: "Resolved") -> list[str]:
     return [] if resolved.predictor.source.partition(":")[0] in GIVEN else notes_of(sources_of(resolved))
 
 
-def _built(
+def built(
     resolved: "Resolved",
     tables: "Tables",
     provenance: dict[str, Any],
@@ -136,6 +97,7 @@ def _built(
     spread: dict[str, float] | None = None,
     shares: "Floats | None" = None,
 ) -> Built:
+    """What a kernel reads of tables whose building ``began`` then; ``shares`` of the stages if they are known."""
     from fastsim.kernels.cost import COMPOSE_FASTSIM, COMPOSE_VIDUR, Cost, VidurTables
     from fastsim.predictors.tables.compose import NO_FASTSIM, NO_VIDUR
     from fastsim.predictors.tables.shares import stage_shares
@@ -151,7 +113,8 @@ def _built(
     return Built(cost, operators or {}, spread or {}, about, time.perf_counter() - began)
 
 
-def _compose(resolved: "Resolved", times: "OperatorTimes") -> "Tables":
+def compose(resolved: "Resolved", times: "OperatorTimes") -> "Tables":
+    """Operator times, added up as the deployment's predictor says."""
     from fastsim.predictors.tables.compose import fastsim_tables, vidur_tables
 
     tp, num_layers = resolved.tensor_parallel_size, resolved.layers_per_stage
@@ -214,7 +177,7 @@ def _from_cache(resolved: "Resolved") -> "tuple[Tables, ByOperator, dict[str, An
 
     def build() -> "tuple[Tables, ByOperator, dict[str, Any]]":
         times, about = operator_times(resolved)
-        tables, known = _compose(resolved, times), known_of(resolved, iteration)
+        tables, known = compose(resolved, times), known_of(resolved, iteration)
         operators = _by_operator(resolved, times, tables)
         if operators and known:
             about["known"] = shares(breakdown(operators, known, iteration, resolved.pipeline_parallel_size))

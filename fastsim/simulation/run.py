@@ -15,7 +15,8 @@ from fastsim.errors import ConfigError
 from fastsim.kernels import state
 from fastsim.kernels.cost import Cost
 from fastsim.kernels.state import Limits, State
-from fastsim.predictors.build import build_cost, drawn_costs, drawn_deployment
+from fastsim.predictors.build import build_cost
+from fastsim.predictors.replicates import replicates as drawn_replicates
 from fastsim.result.metrics.counts import measures_of
 from fastsim.result.metrics.objectives import Objective, parse_all
 from fastsim.result.metrics.replicates import intervals
@@ -151,11 +152,11 @@ def simulate(
             [
                 summarise(
                     resolved,
-                    *run(job._replace(resolved=drawn_deployment(resolved, number, deployment.seed)), drawn.cost)[0][:4],
-                    drawn.provenance,
+                    *run(job._replace(resolved=one.resolved), one.built.cost)[0][:4],
+                    one.built.provenance,
                     exclude,
                 )
-                for number, drawn in enumerate(drawn_costs(resolved, replicates, deployment.seed))
+                for one in drawn_replicates(resolved, replicates, deployment.seed)
             ]
         )
     timing["total_s"] = time.perf_counter() - began

@@ -9,8 +9,9 @@ import pytest
 import fastsim
 from fastsim.deployment.resolved import Deployment, resolve
 from fastsim.errors import ConfigError
-from fastsim.predictors.build import build_cost, build_costs
+from fastsim.predictors.build import build_cost
 from fastsim.predictors.explain import explain
+from fastsim.predictors.replicates import replicates
 from fastsim.predictors.times.iteration import Iteration, typical
 from fastsim.workload import Workload
 
@@ -85,7 +86,7 @@ def test_every_summary_is_whole_and_replicates_are_alike() -> None:
     assert result.summary["warnings"] == []
     assert all(low == high for low, high in result.summary["replicates"]["intervals"].values())
     one = resolve(deployment())
-    assert [built.provenance["replicate"]["number"] for built in build_costs(one, 2, seed=1)] == [0, 1]
+    assert [drawn.built.provenance["replicate"]["number"] for drawn in replicates(one, 2, seed=1)] == [0, 1]
 
 
 @pytest.mark.parametrize("tick", [None, TICK])

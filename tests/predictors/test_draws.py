@@ -9,7 +9,9 @@ import pytest
 
 from fastsim.catalog.model import Layer
 from fastsim.deployment.resolved import Deployment, Resolved, resolve
-from fastsim.predictors.build import build_cost, build_costs, drawn_deployment, operator_times
+from fastsim.predictors.build import build_cost, operator_times
+from fastsim.predictors.built import Built
+from fastsim.predictors.replicates import replicates
 from fastsim.predictors.tables import cache
 from fastsim.predictors.tables.compose import fastsim_tables
 from fastsim.predictors.tables.draws import TOGETHER, drawn_tables, drawn_times, factors
@@ -23,6 +25,10 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def resolved(*settings: str) -> Resolved:
     described = {"model": "meta-llama/Llama-3.1-8B", "device": "h100", "max_model_len": 4096}
     return resolve(Deployment.load(described, settings))
+
+
+def build_costs(resolved: Resolved, number: int, seed: int) -> list[Built]:
+    return [one.built for one in replicates(resolved, number, seed)]
 
 
 def test_draws_repeat_and_do_not_depend_on_their_number() -> None:
@@ -65,10 +71,10 @@ def test_draws_spread_as_their_intervals_say() -> None:
 
 def test_the_front_end_is_drawn_where_there_is_one() -> None:
     one, none = resolved("scheduler.max_num_seqs=16"), resolved("front_end_ms=0")
-    drawn = [drawn_deployment(one, number, seed=0).front_end_s for number in range(200)]
+    drawn = [each.resolved.front_end_s for each in replicates(one, 200, seed=0)]
     assert np.median(drawn) == pytest.approx(one.front_end_s, rel=0.1) and min(drawn) > 0
-    assert drawn == [drawn_deployment(one, number, seed=0).front_end_s for number in range(200)]
-    assert drawn_deployment(none, 3, seed=0).front_end_s == 0
+    assert drawn == [each.resolved.front_end_s for each in replicates(one, 200, seed=0)]
+    assert all(each.resolved.front_end_s == 0 for each in replicates(none, 3, seed=0))
 
 
 @pytest.mark.parametrize("windowed", [False, True])
