@@ -195,12 +195,17 @@ def test_the_command_line_sets_the_keys_of_a_space(tmp_path: Path, azure: Path) 
 
 def test_capacities_and_fleets(azure: Path) -> None:
     """Runs that are as long as a plan needs leave out, or clip, the same share of the requests."""
-    found = capacity(None, azure, too_long="drop")
+    found = capacity(None, azure, too_long="drop", replicates=1)
     dropped = "requests with more tokens than max_model_len 8,192 are dropped"
     assert any(note.endswith(dropped) for note in found.notes)
-    drawn = capacity(Deployment.load(None, ["max_model_len=2048"]), "chat", num_requests=200, too_long="drop")
+    short = Deployment.load(None, ["max_model_len=2048"])
+    drawn = capacity(short, "chat", num_requests=200, too_long="drop", replicates=1)
     assert any("more tokens than max_model_len 2,048 are dropped" in note for note in drawn.notes)
     assert drawn.summary is not None
     assert drawn.summary["totals"]["requests"] == drawn.num_requests
-    made, _ = fleets(0.5, None, str(azure), devices=["h100"], num_requests=4, too_long="clip")
+    made, behind = fleets(0.5, None, str(azure), devices=["h100"], num_requests=4, too_long="clip")
     assert made[0].num_replicas == 1
+    for candidate in behind.candidates:
+        clipped = candidate.source.draw(4, candidate.resolved)
+        assert clipped.num_requests == 4
+        assert (clipped.num_prompt_tokens + clipped.num_output_tokens).max() == candidate.resolved.max_model_len

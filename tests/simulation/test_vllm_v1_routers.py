@@ -120,7 +120,7 @@ def test_replicas_equal_their_twin(name: str) -> None:
 
     check()
     print(name, dict(seen))
-    assert seen["cases"] > EXAMPLES // 2 and seen["hits"] > 0
+    assert seen["cases"] > EXAMPLES // 2 and seen["hits"] > EXAMPLES // 10
 
 
 @pytest.mark.parametrize("name", ROUTERS)

@@ -380,6 +380,12 @@ def test_a_description_is_a_workload_and_a_deployment_is_none(tmp_path: Path) ->
     assert not is_workload(str(tmp_path / "missing.yaml"))
 
 
+def test_the_published_file_of_the_manual_is_read(tmp_path: Path) -> None:
+    manual = (Path(__file__).parents[2] / "fastsim" / "manual" / "workloads.md").read_text()
+    published = file(tmp_path, manual.partition("cat > azure.csv <<END\n")[2].partition("END\n")[0], "azure.csv")
+    assert load(published).arrived_at.tolist() == [0, 4.314579, 4.541877]
+
+
 @needs_shared
 def test_mooncake() -> None:
     stream = load(SHARED / "traces" / "mooncake_conversation_trace.parquet")
