@@ -8,20 +8,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fastsim.deployment.resolved import Deployment, Resolved, resolve
+from fastsim.deployment.resolved import Deployment, Resolved
 from fastsim.errors import ConfigError
 from fastsim.planning import notes
 from fastsim.planning.settle import Settled, bracketed, settle
 from fastsim.planning.spread import interval
-from fastsim.planning.stream import Source, at_rate
-from fastsim.planning.trials import Trials, load_of
+from fastsim.planning.stream import at_rate
+from fastsim.planning.trials import Trials, load_of, trials_of
 from fastsim.predictors.build import times_notes
 from fastsim.predictors.replicates import replicates as drawn_replicates
-from fastsim.result.metrics.objectives import DEFAULTS, Objective, parse_all
+from fastsim.result.metrics.objectives import Objective
 from fastsim.simulation.probe import Probed
 from fastsim.simulation.run import Progress, simulate
 from fastsim.workload import Workload
-from fastsim.workload.loading import is_loop
 
 TOLERANCE = 0.01
 
@@ -185,14 +184,8 @@ def capacity(
     check(tolerance, replicates)
     if not isinstance(deployment, Deployment):
         deployment = Deployment.load(deployment)
-    wanted = parse_all(objectives, "--slo") or DEFAULTS
-    resolved = resolve(deployment)
-    loop = is_loop(workload)
-    users = loop if users is None else users
-    if loop and not users:
-        raise ConfigError("users: a closed loop has a number of users and no rate to look for (valid: true)")
-    source = Source(workload, deployment.seed, users=users, num_requests=num_requests, unit=unit, too_long=too_long)
-    trials = Trials(resolved, source, wanted)
+    trials = trials_of(deployment, workload, objectives, users, num_requests=num_requests, unit=unit, too_long=too_long)
+    resolved, source, wanted, users = trials.resolved, trials.source, trials.objectives, trials.source.users
     settled = settle(trials, tolerance)
     if progress:
         progress(1 / (1 + replicates))

@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 
 from fastsim.deployment.resolved import Deployment
 from fastsim.files.writing import replacing
+from fastsim.planning.along import Known, along
 from fastsim.planning.confirming import BEST
-from fastsim.planning.curve import Curve, Known, along
+from fastsim.planning.load_curve import Curve
 from fastsim.planning.search import SearchResult
 from fastsim.planning.sensitivity import name_of
 from fastsim.planning.trials import Trials

@@ -1,17 +1,21 @@
 """Trials of one deployment: runs of any length and draw, under any load, each judged by objectives and its queue."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
-from fastsim.deployment.resolved import Resolved
+from fastsim.deployment.resolved import Deployment, Resolved, resolve
+from fastsim.errors import ConfigError
 from fastsim.kernels.cost import Cost
 from fastsim.planning.steady import judged
 from fastsim.planning.stream import Source
 from fastsim.predictors.build import build_cost
-from fastsim.result.metrics.objectives import Objective
+from fastsim.result.metrics.objectives import DEFAULTS, Objective, parse_all
 from fastsim.simulation.arena import Arena
 from fastsim.simulation.probe import Probed, Prober
 from fastsim.workload import Workload
+from fastsim.workload.loading import is_loop
 
 CONFIRM = 3  # times as many requests as a run that a plan is found with has the run that confirms it
 CONFIRMING = 10_001  # the draw of that run
@@ -83,6 +87,26 @@ class Trials:
         self.num_runs += 1
         self.num_simulated += num_requests
         return self.prober(num_requests).throughput()
+
+
+def trials_of(
+    deployment: Deployment,
+    workload: Workload | str | Path | Mapping[str, Any],
+    objectives: Sequence[str | Objective],
+    users: bool | None,
+    **options: Any,
+) -> Trials:
+    """Trials as a capacity or a curve asks for them; ``options`` are those of ``Source``.
+
+    ``objectives``: Vidur's where there are none. ``users``: None: whether the workload is a closed loop. Raises
+    ConfigError for a closed loop without users, and what ``resolve`` raises.
+    """
+    wanted = parse_all(objectives, "--slo") or DEFAULTS
+    resolved, loop = resolve(deployment), is_loop(workload)
+    users = loop if users is None else users
+    if loop and not users:
+        raise ConfigError("users: a closed loop has a number of users and no rate to look for (valid: true)")
+    return Trials(resolved, Source(workload, deployment.seed, users=users, **options), wanted)
 
 
 def load_of(probed: Probed) -> float:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from fastsim.planning.curve import Curve
+from fastsim.planning.load_curve import Curve
 from fastsim.report.charts.curve import against_load, points_table
 from fastsim.report.page.page import Card, Cards, Section, Text, page
 from fastsim.report.words import number

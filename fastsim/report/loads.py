@@ -6,7 +6,8 @@ from pathlib import Path
 from fastsim.deployment.resolved import Deployment
 from fastsim.deployment.schedulers import is_function
 from fastsim.errors import FastsimError
-from fastsim.planning.curve import Curve, curve
+from fastsim.planning.curve import curve
+from fastsim.planning.load_curve import Curve
 from fastsim.report.curve import section
 from fastsim.report.page.page import Section, Text
 from fastsim.report.runs import Run

@@ -8,7 +8,7 @@ import numpy as np
 from bokeh.models import ColorBar, ColumnDataSource, HoverTool, LinearColorMapper
 from bokeh.palettes import Viridis256
 
-from fastsim.planning.curve import Curve
+from fastsim.planning.load_curve import Curve
 from fastsim.planning.ranking import RANKINGS, lower_is_better, pareto
 from fastsim.planning.search import SearchResult
 from fastsim.planning.sensitivity import Variation, name_of

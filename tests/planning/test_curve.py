@@ -11,7 +11,8 @@ from click.testing import CliRunner
 import fastsim
 from fastsim.cli import cli
 from fastsim.errors import ConfigError
-from fastsim.planning.curve import Curve, curve
+from fastsim.planning.curve import curve
+from fastsim.planning.load_curve import Curve
 from fastsim.planning.stream import Source, at_rate
 
 SLO = ["ttft:p90<1s", "tbt:p99<80ms"]

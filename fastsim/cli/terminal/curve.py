@@ -15,8 +15,8 @@ from fastsim.cli.terminal.console import (
     table,
     written,
 )
-from fastsim.planning.curve import Curve, Point
 from fastsim.planning.curves import as_dict
+from fastsim.planning.load_curve import Curve, Point
 
 COLUMNS = (
     ("TTFT P50", "latency.ttft.p50"),

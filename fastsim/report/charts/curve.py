@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from fastsim.planning.curve import Curve, Point
+from fastsim.planning.load_curve import Curve, Point
 from fastsim.report.charts.distribution import time_ticks
 from fastsim.report.page import figures
 from fastsim.report.page.page import Block, Cell, Figure, Table, Tabs
