@@ -11,12 +11,7 @@ FILE = click.Path(path_type=Path)
 
 @click.command()
 @click.argument("measured", metavar="MEASURED", type=FILE, required=False)
-@click.option(
-    "--deployment",
-    metavar="FILE|COMMAND",
-    help="What served the requests: a deployment file, or a command of vLLM or SGLang in quotes.  [default: "
-    "deployment.yaml beside MEASURED]",
-)
+@options.served
 @options.overrides
 @options.policies
 @click.option(
@@ -29,8 +24,8 @@ FILE = click.Path(path_type=Path)
     type=FILE,
     help="Keep the coefficients of this calibration but the time of every step, which a restart of an engine changes.",
 )
-@click.option("--rate", type=float, help="Send at this mean rate, requests/s, instead of as MEASURED says.")
-@click.option("--users", type=int, help="Let users send who wait for their answers, instead of as MEASURED says.")
+@options.measured_rate
+@options.measured_users
 @click.option("--out", type=FILE, default=Path("calibration.yaml"), show_default=True, help="File to write.")
 @click.option("--recorder", is_flag=True, help="Print the Python file that makes vLLM record its steps, and stop.")
 @options.as_json

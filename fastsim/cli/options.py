@@ -54,6 +54,18 @@ space_unit = click.option("--unit", metavar="s|ms|us|ns", help="The same as unit
 workload = click.option(
     "--workload", default="chat", show_default=True, help="Preset, description file, or table of requests."
 )
+served = click.option(
+    "--deployment",
+    metavar="FILE|COMMAND",
+    help="What served the requests: a deployment file, or a command of vLLM or SGLang in quotes.  [default: "
+    "deployment.yaml beside MEASURED]",
+)
+measured_rate = click.option(
+    "--rate", type=float, help="Send at this mean rate, requests/s, instead of as MEASURED says."
+)
+measured_users = click.option(
+    "--users", type=int, help="Let users send who wait for their answers, instead of as MEASURED says."
+)
 seed = click.option("--seed", type=click.IntRange(0), help="Seed of what is drawn at random.  [default: DEPLOYMENT's]")
 
 

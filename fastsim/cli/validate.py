@@ -9,16 +9,11 @@ from fastsim.cli import options
 
 @click.command()
 @click.argument("measured", metavar="MEASURED", type=click.Path(path_type=Path))
-@click.option(
-    "--deployment",
-    metavar="FILE|COMMAND",
-    help="What served the requests: a deployment file, or a command of vLLM or SGLang in quotes.  [default: "
-    "deployment.yaml beside MEASURED]",
-)
+@options.served
 @options.overrides
 @options.policies
-@click.option("--rate", type=float, help="Send at this mean rate, requests/s, instead of as MEASURED says.")
-@click.option("--users", type=int, help="Let users send who wait for their answers, instead of as MEASURED says.")
+@options.measured_rate
+@options.measured_users
 @click.option(
     "--within", metavar="PERCENT", help="Exit with 1 if a mean latency or a throughput is further off, e.g. 5%."
 )

@@ -10,7 +10,7 @@ from bokeh.palettes import Viridis256
 
 from fastsim.errors import InputError
 from fastsim.planning.ranking import lower_is_better, pareto
-from fastsim.report.page import figures
+from fastsim.report.page import figures, markers
 from fastsim.report.page.page import Block, Card, Cards, Cell, Figure, Section, Table, Tabs, Text, page
 from fastsim.report.page.palette import INK, LINES, MUTED
 from fastsim.report.words import figure
@@ -228,7 +228,7 @@ def _curves(able: Sequence[Row], settings: Sequence[str], name: Callable[[Row], 
             tips |= {headline(key).label: [figure(key, value) for value in values]}
             at = [float(row[load]) for row in points]
             figures.line(plotted, at, values, label, drawn, tips=tips)
-            figures.marks(plotted, at, values, drawn, tips)
+            markers.marks(plotted, at, values, drawn, tips)
             drawn += 1
         if drawn:
             more = f" The best {MOST_CURVES} of {len(chosen)} are shown." if len(chosen) > MOST_CURVES else ""

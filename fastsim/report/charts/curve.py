@@ -6,7 +6,7 @@ import numpy as np
 
 from fastsim.planning.load_curve import Curve, Point
 from fastsim.report.charts.distribution import time_ticks
-from fastsim.report.page import figures
+from fastsim.report.page import figures, markers
 from fastsim.report.page.page import Block, Cell, Figure, Table, Tabs
 from fastsim.report.words import number, seconds, share, statistic, title
 from fastsim.result.metrics.objectives import Objective, parse
@@ -163,11 +163,11 @@ def _draw(
     for hollow in (False, True):
         chosen = [index for index, point in enumerate(curve.points) if bool(point.drift) == hollow]
         these = {key: [texts[index] for index in chosen] for key, texts in tips.items()}
-        figures.marks(plot, _at(xs, chosen), _at(values, chosen), place, these, hollow=hollow)
+        markers.marks(plot, _at(xs, chosen), _at(values, chosen), place, these, hollow=hollow)
     for load, marker in ((curve.knee, "diamond"), (curve.capacity, "circle")):
         chosen = [index for index, point in enumerate(curve.points) if point.load == load]
         these = {key: [texts[index] for index in chosen] for key, texts in tips.items()}
-        figures.marks(plot, _at(xs, chosen), _at(values, chosen), place, these, marker, 13)
+        markers.marks(plot, _at(xs, chosen), _at(values, chosen), place, these, marker, 13)
 
 
 def _at(values: Sequence[float], chosen: Sequence[int]) -> list[float]:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastsim.report.charts.distribution import TAIL, THINNED, distribution, time_ticks
-from fastsim.report.page import figures
+from fastsim.report.page import figures, markers
 from fastsim.report.page.page import Block, Figure, Tabs, Text
 from fastsim.report.runs import Run
 from fastsim.report.thin import Floats, curve, edges, level, spread
@@ -64,7 +64,7 @@ def _scatter(x: Floats, y: Floats, chosen: NDArray[np.intp], word: str) -> objec
         "measured": [seconds(value) for value in x[chosen].tolist()],
         "predicted": [seconds(value) for value in y[chosen].tolist()],
     }
-    figures.points(plot, np.maximum(x[chosen], ends[0]), np.maximum(y[chosen], ends[0]), 0, tips)
+    markers.points(plot, np.maximum(x[chosen], ends[0]), np.maximum(y[chosen], ends[0]), 0, tips)
     figures.line(plot, ends, ends, "", 1)
     return plot
 

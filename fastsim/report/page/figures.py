@@ -122,72 +122,8 @@ def line(
     else:
         drawn = plotted.line("x", "y", source=source, **look)
     shown = [(key, f"@{{{key}}}") for key in tips] if tips else [("", "@y{0,0.[000]}"), *_at(plotted)]
-    plotted.add_tools(_hover([drawn], [("", name), *shown] if name else shown, "nearest"))
+    plotted.add_tools(hover([drawn], [("", name), *shown] if name else shown, "nearest"))
     legend(plotted)
-
-
-def points(
-    plotted: Any, x: ArrayLike, y: ArrayLike, number: int = 0, tips: Mapping[str, Sequence[str]] | None = None
-) -> None:
-    """Draw a point for each pair of values.
-
-    Parameters
-    ----------
-    plotted
-        A figure made by ``plot``.
-    x, y : array_like, float[points]
-        The points, in the units of the axes.
-    number : int, default 0
-        Position among the lines of the figure, which gives the points their colour.
-    tips : mapping of str to sequence of str[points], optional
-        Texts shown on hover, by heading.
-    """
-    source = ColumnDataSource(
-        {"x": small(x), "y": small(y), **{key: list(texts) for key, texts in (tips or {}).items()}}
-    )
-    colour = LINES[number % len(LINES)]
-    drawn = plotted.scatter("x", "y", source=source, size=5, fill_color=colour, fill_alpha=0.45, line_color=None)
-    if tips:
-        plotted.add_tools(_hover([drawn], [(key, f"@{{{key}}}") for key in tips]))
-
-
-def marks(
-    plotted: Any,
-    x: ArrayLike,
-    y: ArrayLike,
-    number: int = 0,
-    tips: Mapping[str, Sequence[str]] | None = None,
-    marker: str = "circle",
-    size: int = 6,
-    hollow: bool = False,
-) -> None:
-    """Draw a marker for each pair of values, which stands out against the line that it is on.
-
-    Parameters
-    ----------
-    plotted
-        A figure made by ``plot``.
-    x, y : array_like, float[points]
-        The points, in the units of the axes.
-    number : int, default 0
-        Position among the lines of the figure, which gives the markers their colour.
-    tips : mapping of str to sequence of str[points], optional
-        Texts shown on hover, by heading.
-    marker : str, default "circle"
-        A marker of Bokeh.
-    size : int, default 6
-        Size in pixels.
-    hollow : bool, default False
-        Whether the markers are not filled.
-    """
-    source = ColumnDataSource(
-        {"x": small(x), "y": small(y), **{key or "note": list(texts) for key, texts in (tips or {}).items()}}
-    )
-    colour = LINES[number % len(LINES)]
-    fill = {"fill_alpha": 0.0} if hollow else {"fill_color": colour, "fill_alpha": 0.8}
-    drawn = plotted.scatter("x", "y", source=source, size=size, marker=marker, line_color=colour, **fill)
-    if tips:
-        plotted.add_tools(_hover([drawn], [(key, f"@{{{key or 'note'}}}") for key in tips]))
 
 
 def band(plotted: Any, x: ArrayLike, low: ArrayLike, high: ArrayLike, number: int = 0) -> None:
@@ -227,7 +163,7 @@ def bars(plotted: Any, left: ArrayLike, right: ArrayLike, top: ArrayLike, number
         "left", "right", "top", bottom=0, source=source, fill_color=colour, fill_alpha=0.75, line_color=None
     )
     tips = [(plotted.xaxis[0].axis_label, "@left{0,0.[000]} to @right{0,0.[000]}"), (what, "@top{0,0.[00]}")]
-    plotted.add_tools(_hover([drawn], tips))
+    plotted.add_tools(hover([drawn], tips))
 
 
 def stacked(plotted: Any, rows: Sequence[str], parts: Mapping[str, ArrayLike], unit: str) -> list[tuple[str, str]]:
@@ -249,7 +185,7 @@ def stacked(plotted: Any, rows: Sequence[str], parts: Mapping[str, ArrayLike], u
     drawn = plotted.hbar_stack(list(parts), y="row", height=0.62, source=source, fill_color=colours, line_color=None)
     for renderer in drawn:
         tips = [("", "@row"), (renderer.name, f"@{{{renderer.name}}}{{0.[0000]}} {unit}")]
-        plotted.add_tools(_hover([renderer], tips))
+        plotted.add_tools(hover([renderer], tips))
     plotted.ygrid.grid_line_color = None
     return list(zip(parts, colours, strict=True))
 
@@ -312,7 +248,7 @@ def choosable(plotted: Any, names: Sequence[str], xs: Sequence[ArrayLike], ys: S
     colour = {"field": "slot", "transform": CategoricalColorMapper(palette=list(LINES), factors=list(SLOTS))}
     view = CDSView(filter=IndexFilter([], name="choice"))
     drawn = plotted.multi_line("xs", "ys", source=source, view=view, line_color=colour, line_width=2)
-    plotted.add_tools(_hover([drawn], [("", "@name"), *_at(plotted)]))
+    plotted.add_tools(hover([drawn], [("", "@name"), *_at(plotted)]))
 
 
 def ticks(axis: Any, labels: Mapping[float, str]) -> None:
@@ -345,7 +281,7 @@ def small(values: ArrayLike) -> NDArray[np.float32]:
     return np.asarray(values, np.float64).astype(np.float32)
 
 
-def _hover(renderers: list[Any], tips: list[tuple[str, str]], mode: str = "mouse") -> HoverTool:
+def hover(renderers: list[Any], tips: list[tuple[str, str]], mode: str = "mouse") -> HoverTool:
     """A tool that shows ``tips`` for the points of ``renderers``."""
     more = {} if mode == "mouse" else {"line_policy": mode}
     return HoverTool(renderers=renderers, tooltips=tips, visible=False, **more)
