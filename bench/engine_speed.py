@@ -13,7 +13,7 @@ from pathlib import Path
 import traffic
 from suites.engines import configurations, kernel_seconds, requests, sarathi, sglang, sweep_seconds, vllm
 
-from fastsim.deployment.resolved import Deployment
+from fastsim.deployment.description import Deployment
 from fastsim.workload.loading import load
 
 MOONCAKE = traffic.TRACE.with_name("mooncake_conversation_trace.parquet")

@@ -15,7 +15,7 @@ from typing import Any
 import traffic
 
 import fastsim
-from fastsim.deployment.resolved import Deployment
+from fastsim.deployment.description import Deployment
 from fastsim.workload import Workload
 from fastsim.workload.loading import load
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastsim
-from fastsim.deployment.resolved import Deployment
+from fastsim.deployment.description import Deployment
 from fastsim.workload.loading import load
 
 

@@ -16,8 +16,9 @@ from tempfile import TemporaryDirectory
 
 from fastsim.catalog.load import load_model
 from fastsim.catalog.model import Model
+from fastsim.deployment.description import Deployment
 from fastsim.deployment.operators.parameters import parameters
-from fastsim.deployment.resolved import Deployment, resolve
+from fastsim.deployment.resolve import resolve
 from fastsim.errors import CatalogError, ConfigError, DoesNotFitError
 from fastsim.predictors.build import operator_times
 

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from fastsim.deployment.resolved import Deployment, resolve
+from fastsim.deployment.description import Deployment
+from fastsim.deployment.resolve import resolve
 from fastsim.errors import InputError
 from fastsim.planning.capacity import capacity
 from fastsim.planning.fleet import fleets

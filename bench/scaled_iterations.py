@@ -12,7 +12,9 @@ from unittest.mock import patch
 import numpy as np
 
 from fastsim.catalog.load import load_device, names
-from fastsim.deployment.resolved import Deployment, Resolved, resolve
+from fastsim.deployment.description import Deployment
+from fastsim.deployment.resolve import resolve
+from fastsim.deployment.resolved import Resolved
 from fastsim.predictors.build import sources_of
 from fastsim.predictors.forests import forest as shipped
 from fastsim.predictors.tables.by_operator import breakdown, by_operator, interval

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import traffic
 
-from fastsim.deployment.resolved import Deployment, resolve
+from fastsim.deployment.description import Deployment
+from fastsim.deployment.resolve import resolve
 from fastsim.report.report import report
 from fastsim.result.result import Result
 from fastsim.simulation.run import simulate

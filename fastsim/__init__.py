@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from fastsim.version import __version__
 
 if TYPE_CHECKING:
-    from fastsim.deployment.resolved import Deployment, resolve
+    from fastsim.deployment.description import Deployment
+    from fastsim.deployment.resolve import resolve
     from fastsim.kernels.custom.view import sort_by
     from fastsim.planning.capacity import capacity
     from fastsim.planning.curve import curve
@@ -48,7 +49,7 @@ __all__ = [
 ]
 
 _HOME = {
-    "Deployment": ("fastsim.deployment.resolved", "Deployment"),
+    "Deployment": ("fastsim.deployment.description", "Deployment"),
     "Result": ("fastsim.result.result", "Result"),
     "Workload": ("fastsim.workload", "Workload"),
     "capacity": ("fastsim.planning.capacity", "capacity"),
@@ -56,7 +57,7 @@ _HOME = {
     "curve": ("fastsim.planning.curve", "curve"),
     "load_workload": ("fastsim.workload", "load"),
     "policy": ("fastsim.simulation.custom.policy", "policy"),
-    "resolve": ("fastsim.deployment.resolved", "resolve"),
+    "resolve": ("fastsim.deployment.resolve", "resolve"),
     "search": ("fastsim.planning.search", "search"),
     "simulate": ("fastsim.simulation.run", "simulate"),
     "simulate_many": ("fastsim.simulation.many", "simulate_many"),

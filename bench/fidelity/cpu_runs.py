@@ -8,7 +8,7 @@ from typing import Any
 from fastsim.calibration.calibrate import calibrate
 from fastsim.calibration.gather import gathered
 from fastsim.deployment.calibration import Calibration
-from fastsim.deployment.resolved import Deployment
+from fastsim.deployment.description import Deployment
 from fastsim.measured.read import read
 
 from .runs import Row, Run, RunSet, measured_figures

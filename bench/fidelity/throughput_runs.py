@@ -7,7 +7,8 @@ The figures are those of docs/source/performance/perf-overview.md of NVIDIA/Tens
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from fastsim.deployment.resolved import Deployment, resolve
+from fastsim.deployment.description import Deployment
+from fastsim.deployment.resolve import resolve
 from fastsim.errors import FastsimError
 from fastsim.workload.loading import load
 

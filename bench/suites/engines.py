@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 
 import fastsim
-from fastsim.deployment.resolved import Deployment
+from fastsim.deployment.description import Deployment
 from fastsim.workload import Workload
 from fastsim.workload.loading import load
 

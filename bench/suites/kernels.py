@@ -2,7 +2,7 @@
 
 import fastsim
 from fastsim.deployment import schedulers
-from fastsim.deployment.resolved import Deployment
+from fastsim.deployment.description import Deployment
 from fastsim.workload import Workload
 from fastsim.workload.loading import load
 

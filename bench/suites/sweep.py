@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import fastsim
-from fastsim.deployment.resolved import Deployment
+from fastsim.deployment.description import Deployment
 from fastsim.sweeps.batches import cut
 from fastsim.sweeps.space import Space
 from fastsim.workload.loading import load

@@ -5,7 +5,8 @@ import tempfile
 from pathlib import Path
 from unittest.mock import patch
 
-from fastsim.deployment.resolved import Deployment, resolve
+from fastsim.deployment.description import Deployment
+from fastsim.deployment.resolve import resolve
 from fastsim.predictors.build import build_cost
 from fastsim.predictors.tables import cache
 

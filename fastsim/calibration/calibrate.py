@@ -13,7 +13,9 @@ from fastsim.calibration.fit import DRAWS, FOLDS
 from fastsim.calibration.observed import Observed, fold_of
 from fastsim.calibration.replays import Replay, Replayed, errors
 from fastsim.deployment.calibration import Calibration, Fitted, HeldOut, MeasuredOn
-from fastsim.deployment.resolved import Deployment, Resolved, resolve
+from fastsim.deployment.description import Deployment
+from fastsim.deployment.resolve import resolve
+from fastsim.deployment.resolved import Resolved
 from fastsim.deployment.sections import Affine
 from fastsim.errors import ConfigError, WorkloadError
 from fastsim.measured.recordings import SERVING_SIM

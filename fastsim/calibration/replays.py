@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 from fastsim.calibration.bounded import solve
 from fastsim.calibration.fit import ITERATIONS, SEED, huber, spread_of
 from fastsim.calibration.sums import STRETCHES, products_of, stretches_of
-from fastsim.deployment.resolved import Deployment, Resolved, resolve
+from fastsim.deployment.description import Deployment
+from fastsim.deployment.resolve import resolve
+from fastsim.deployment.resolved import Resolved
 from fastsim.kernels.cost import Cost
 from fastsim.measured.measured import Measured
 from fastsim.simulation import layout

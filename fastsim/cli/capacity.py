@@ -55,7 +55,7 @@ def capacity(
     from fastsim.cli.policies import check_deployment
     from fastsim.cli.terminal import progress as progress_module
     from fastsim.cli.terminal.capacity import show as print_capacity
-    from fastsim.deployment.resolved import Deployment
+    from fastsim.deployment.description import Deployment
     from fastsim.planning.capacity import capacity as find
 
     interrupt.writes(out)

@@ -51,7 +51,7 @@ def curve(
     from fastsim.cli.policies import check_deployment
     from fastsim.cli.terminal import progress as progress_module
     from fastsim.cli.terminal.curve import show
-    from fastsim.deployment.resolved import Deployment
+    from fastsim.deployment.description import Deployment
     from fastsim.files.writing import refuse_file
     from fastsim.planning.curve import curve as find
     from fastsim.planning.curves import names_of, save

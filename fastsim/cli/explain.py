@@ -33,7 +33,8 @@ def explain(
     Without --prefill and --decode, a typical iteration of the deployment is shown.
     """
     from fastsim.cli.terminal.explain import show
-    from fastsim.deployment.resolved import Deployment, resolve
+    from fastsim.deployment.description import Deployment
+    from fastsim.deployment.resolve import resolve
     from fastsim.predictors.explain import explain as explained
     from fastsim.predictors.times.iteration import read, typical
 

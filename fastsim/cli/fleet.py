@@ -8,7 +8,7 @@ import click
 from fastsim.cli import options
 
 if TYPE_CHECKING:
-    from fastsim.deployment.resolved import Deployment
+    from fastsim.deployment.description import Deployment
 
 
 @click.command()
@@ -66,7 +66,7 @@ def fleet(
     from fastsim.cli.policies import check_deployment
     from fastsim.cli.terminal import progress as progress_module
     from fastsim.cli.terminal.fleet import show as print_fleet
-    from fastsim.deployment.resolved import Deployment
+    from fastsim.deployment.description import Deployment
     from fastsim.errors import ConfigError
     from fastsim.planning.fleet import fleets, rate_of
     from fastsim.workload.loading import is_loop

@@ -23,9 +23,9 @@ def launch(
     of `fastsim simulate`.
     """
     from fastsim.cli.terminal.console import note
+    from fastsim.deployment.description import Deployment
     from fastsim.deployment.launch.kubernetes import manifest
     from fastsim.deployment.launch.launch import launch as start
-    from fastsim.deployment.resolved import Deployment
     from fastsim.errors import ConfigError
     from fastsim.files.writing import write_text
 

@@ -16,6 +16,7 @@ def memory(deployment: str | None, overrides: tuple[str, ...], as_json: bool) ->
     """
     from fastsim.cli.terminal.memory import show
     from fastsim.deployment.account import account
-    from fastsim.deployment.resolved import Deployment, resolve
+    from fastsim.deployment.description import Deployment
+    from fastsim.deployment.resolve import resolve
 
     show(account(resolve(Deployment.load(deployment, overrides))), as_json)

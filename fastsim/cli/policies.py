@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import click
 
-from fastsim.deployment.resolved import Deployment
+from fastsim.deployment.description import Deployment
 from fastsim.deployment.schedulers import is_function
 from fastsim.errors import ConfigError, printable
 from fastsim.sweeps.space import Space

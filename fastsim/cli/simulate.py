@@ -61,7 +61,7 @@ def simulate(
     from fastsim.cli.requests import asked
     from fastsim.cli.terminal import progress as progress_module
     from fastsim.cli.terminal import result as show
-    from fastsim.deployment.resolved import Deployment
+    from fastsim.deployment.description import Deployment
     from fastsim.errors import MissedError
     from fastsim.files.writing import refuse_file
     from fastsim.result.metrics.objectives import missed, parse_all

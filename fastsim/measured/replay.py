@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from fastsim.deployment.resolved import Deployment
+from fastsim.deployment.description import Deployment
 from fastsim.measured.counts import Counts, Times, counts
 from fastsim.measured.measured import Floats, Measured
 from fastsim.measured.recordings import SERVING_SIM

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from fastsim.catalog.hardware import Device
-from fastsim.deployment.resolved import Deployment, Resolved, resolve
+from fastsim.deployment.description import Deployment
+from fastsim.deployment.resolve import resolve
+from fastsim.deployment.resolved import Resolved
 from fastsim.errors import ConfigError
 from fastsim.sweeps.configuration import digest
 from fastsim.sweeps.space import Space

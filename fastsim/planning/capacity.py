@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fastsim.deployment.resolved import Deployment, Resolved
+from fastsim.deployment.description import Deployment
+from fastsim.deployment.resolved import Resolved
 from fastsim.errors import ConfigError
 from fastsim.planning import notes
 from fastsim.planning.settle import Settled, bracketed, settle

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fastsim.deployment.resolved import Deployment
+from fastsim.deployment.description import Deployment
 from fastsim.errors import ConfigError
 from fastsim.planning.along import POINTS, Known, along
 from fastsim.planning.capacity import TOLERANCE

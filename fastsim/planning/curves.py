@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fastsim.deployment.resolved import Deployment
+from fastsim.deployment.description import Deployment
 from fastsim.files.writing import replacing
 from fastsim.planning.along import Known, along
 from fastsim.planning.confirming import BEST

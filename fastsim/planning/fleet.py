@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fastsim.catalog import load
-from fastsim.deployment.resolved import Deployment
+from fastsim.deployment.description import Deployment
 from fastsim.errors import ConfigError
 from fastsim.planning.candidates import Candidate
 from fastsim.planning.capacity import TOLERANCE

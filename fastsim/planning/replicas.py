@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-from fastsim.deployment.resolved import Resolved, resolve
+from fastsim.deployment.resolve import resolve
+from fastsim.deployment.resolved import Resolved
 from fastsim.planning.bracket import Bracket
 from fastsim.planning.settle import LONGER, shortest, spared
 from fastsim.planning.steady import outlasting

@@ -5,7 +5,8 @@ from math import ceil
 from typing import Any
 
 from fastsim.catalog import load
-from fastsim.deployment.resolved import Deployment, resolve
+from fastsim.deployment.description import Deployment
+from fastsim.deployment.resolve import resolve
 from fastsim.errors import ConfigError, InputError
 from fastsim.planning.capacity import TOLERANCE
 from fastsim.planning.fleet import REPLICATES, SIZES, Fleet, fleet_of, known_devices

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fastsim.deployment.resolved import Deployment
+from fastsim.deployment.description import Deployment
 from fastsim.deployment.schedulers import is_function
 from fastsim.errors import FastsimError
 from fastsim.planning.curve import curve

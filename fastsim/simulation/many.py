@@ -12,8 +12,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from fastsim.deployment.description import Deployment
 from fastsim.deployment.memory.sizes import GIB
-from fastsim.deployment.resolved import Deployment, Resolved, resolve
+from fastsim.deployment.resolve import resolve
+from fastsim.deployment.resolved import Resolved
 from fastsim.deployment.settings import OF_VLLM_V1
 from fastsim.predictors.build import build_cost
 from fastsim.predictors.built import Built

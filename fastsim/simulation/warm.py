@@ -44,7 +44,7 @@ def compile_kernel(policy: str) -> Warmed:
     import numpy as np
 
     from fastsim.deployment.description import Deployment
-    from fastsim.deployment.resolved import resolve
+    from fastsim.deployment.resolve import resolve
     from fastsim.kernels.cost import COMPOSE_FASTSIM, Cost
     from fastsim.predictors.tables.compose import NO_FASTSIM, NO_VIDUR
     from fastsim.simulation import layout
@@ -71,7 +71,7 @@ def compile_kernel(policy: str) -> Warmed:
 def build_default_tables() -> Warmed:
     """Build or load the tables of the default deployment."""
     from fastsim.deployment.description import Deployment
-    from fastsim.deployment.resolved import resolve
+    from fastsim.deployment.resolve import resolve
     from fastsim.predictors.build import build_cost
     from fastsim.predictors.tables.cache import folder
 

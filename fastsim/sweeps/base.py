@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from fastsim.catalog.load import load_device, load_model, load_node
-from fastsim.deployment.description import DEFAULT_FILE
-from fastsim.deployment.resolved import Deployment, Resolved, resolve
+from fastsim.deployment.description import DEFAULT_FILE, Deployment
+from fastsim.deployment.resolve import resolve
+from fastsim.deployment.resolved import Resolved
 from fastsim.deployment.schedulers import is_function
 from fastsim.deployment.vllm.words import translated
 from fastsim.errors import CatalogError, ConfigError, InputError, WorkloadError, did_you_mean

@@ -7,7 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fastsim.deployment.resolved import Deployment, Resolved
+from fastsim.deployment.description import Deployment
+from fastsim.deployment.resolved import Resolved
 from fastsim.deployment.schedulers import is_function
 from fastsim.files.documents import read_text
 from fastsim.version import __version__

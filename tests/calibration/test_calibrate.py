@@ -22,7 +22,8 @@ from fastsim.calibration.recorder import text
 from fastsim.calibration.written import save
 from fastsim.cli import run
 from fastsim.deployment.calibration import Calibration, load
-from fastsim.deployment.resolved import Deployment, resolve
+from fastsim.deployment.description import Deployment
+from fastsim.deployment.resolve import resolve
 from fastsim.errors import ConfigError, InputError, WorkloadError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,7 +13,8 @@ from fastsim.calibration.calibrate import calibrate
 from fastsim.calibration.gather import gathered
 from fastsim.calibration.operators import Operators
 from fastsim.deployment.calibration import Calibration
-from fastsim.deployment.resolved import Deployment, resolve
+from fastsim.deployment.description import Deployment
+from fastsim.deployment.resolve import resolve
 from fastsim.errors import ConfigError
 from fastsim.predictors.build import build_cost
 from fastsim.predictors.explain import explain

@@ -11,12 +11,13 @@ import pytest
 
 from fastsim.catalog.load import _entries, load_device, load_model, names
 from fastsim.catalog.model import Model
+from fastsim.deployment.description import Deployment
 from fastsim.deployment.memory.modules import modules
 from fastsim.deployment.memory.sizes import rope_bytes
 from fastsim.deployment.operators.decoder import operators
 from fastsim.deployment.operators.kinds import Recurrence
 from fastsim.deployment.operators.parameters import parameters
-from fastsim.deployment.resolved import Deployment, resolve
+from fastsim.deployment.resolve import resolve
 from fastsim.errors import CatalogError, ConfigError
 from fastsim.predictors.build import known_of, operator_times
 from fastsim.predictors.times.iteration import Iteration

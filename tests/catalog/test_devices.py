@@ -7,8 +7,9 @@ import pytest
 from fastsim.catalog.load import default_node, load_device, names
 from fastsim.cli.terminal.catalog import rows
 from fastsim.cli.terminal.result import summary
+from fastsim.deployment.description import Deployment
 from fastsim.deployment.launch.launch import launch
-from fastsim.deployment.resolved import Deployment, resolve
+from fastsim.deployment.resolve import resolve
 from fastsim.errors import CatalogError, ConfigError
 from fastsim.planning.search import search
 from fastsim.simulation.run import simulate

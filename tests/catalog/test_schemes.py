@@ -11,9 +11,10 @@ from fastsim.catalog.precisions import FORMATS
 from fastsim.catalog.quantization import Quantization, uniform
 from fastsim.catalog.scheme import UnknownSchemeError
 from fastsim.catalog.schemes import kv_precision, scheme
+from fastsim.deployment.description import Deployment
 from fastsim.deployment.description import Quantization as QuantizationName
 from fastsim.deployment.operators.decoder import operators
-from fastsim.deployment.resolved import Deployment, resolve
+from fastsim.deployment.resolve import resolve
 from fastsim.errors import CatalogError
 
 ATTENTION = ("attn_pre_proj", "attn_post_proj")

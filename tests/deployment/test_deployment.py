@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from fastsim.deployment import check_router, settings
+from fastsim.deployment.description import Deployment
 from fastsim.deployment.engines import RELEASES
-from fastsim.deployment.resolved import Deployment, Resolved, resolve
+from fastsim.deployment.resolve import resolve
+from fastsim.deployment.resolved import Resolved
 from fastsim.deployment.schedulers import POLICIES
 from fastsim.deployment.sglang.settings import OF_SGLANG
 from fastsim.errors import CatalogError, ConfigError, DoesNotFitError, InputError

@@ -11,9 +11,11 @@ from click.testing import CliRunner
 from fastsim.catalog.load import load_device
 from fastsim.cli import cli
 from fastsim.deployment import engines
+from fastsim.deployment.description import Deployment
 from fastsim.deployment.engine_words import WORDS
 from fastsim.deployment.engines import RELEASES
-from fastsim.deployment.resolved import Deployment, Resolved, resolve
+from fastsim.deployment.resolve import resolve
+from fastsim.deployment.resolved import Resolved
 from fastsim.errors import ConfigError
 
 LLAMA: dict[str, Any] = {"model": "meta-llama/Meta-Llama-3-8B", "device": "h100"}

@@ -11,9 +11,10 @@ from click.testing import CliRunner
 
 from fastsim.cli import cli
 from fastsim.deployment.commands.imported import Imported, load
+from fastsim.deployment.description import Deployment
 from fastsim.deployment.launch.kubernetes import manifest
 from fastsim.deployment.launch.launch import launch
-from fastsim.deployment.resolved import Deployment, resolve
+from fastsim.deployment.resolve import resolve
 from fastsim.errors import CatalogError, ConfigError, DoesNotFitError, InputError
 
 SERVE = "vllm serve meta-llama/Llama-3.1-8B"

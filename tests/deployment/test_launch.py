@@ -7,9 +7,9 @@ import yaml
 from click.testing import CliRunner
 
 from fastsim.cli import cli
+from fastsim.deployment.description import Deployment
 from fastsim.deployment.launch.kubernetes import NAME, manifest, name_of
 from fastsim.deployment.launch.launch import launch
-from fastsim.deployment.resolved import Deployment
 from fastsim.errors import ConfigError
 
 

@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from fastsim.catalog.load import load_model
+from fastsim.deployment.description import Deployment
 from fastsim.deployment.memory.modules import modules
 from fastsim.deployment.memory.sizes import GIB
 from fastsim.deployment.operators.decoder import operators
-from fastsim.deployment.resolved import Deployment, Resolved, resolve
+from fastsim.deployment.resolve import resolve
+from fastsim.deployment.resolved import Resolved
 
 LLAMA = {"model_type": "llama", "max_position_embeddings": 131072, "vocab_size": 128256, "num_key_value_heads": 8}
 LLAMA_405B = LLAMA | {"hidden_size": 16384, "intermediate_size": 53248, "num_attention_heads": 128}

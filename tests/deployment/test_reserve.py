@@ -21,12 +21,13 @@ import pytest
 from fastsim.catalog.huggingface import read_config
 from fastsim.catalog.load import load_device, load_model
 from fastsim.catalog.model import Model
+from fastsim.deployment.description import Deployment
 from fastsim.deployment.launch.launch import launch
 from fastsim.deployment.memory import reserve
 from fastsim.deployment.memory.plan import plan
 from fastsim.deployment.memory.reserve import FROM_0_18, OF_0_17, UP_TO_0_16, Reserve
 from fastsim.deployment.memory.sizes import GIB, Layout, block_bytes, weight_bytes
-from fastsim.deployment.resolved import Deployment, resolve
+from fastsim.deployment.resolve import resolve
 from fastsim.errors import DoesNotFitError
 from fastsim.sweeps.space import Space
 

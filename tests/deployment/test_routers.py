@@ -2,7 +2,9 @@
 
 import pytest
 
-from fastsim.deployment.resolved import Deployment, Resolved, resolve
+from fastsim.deployment.description import Deployment
+from fastsim.deployment.resolve import resolve
+from fastsim.deployment.resolved import Resolved
 from fastsim.errors import ConfigError
 
 

@@ -9,7 +9,8 @@ import pytest
 
 import fastsim
 from fastsim.deployment import schedulers
-from fastsim.deployment.resolved import Deployment, resolve
+from fastsim.deployment.description import Deployment
+from fastsim.deployment.resolve import resolve
 from fastsim.deployment.schedulers import POLICIES, PolicyName
 from fastsim.errors import WorkloadError
 from fastsim.workload import Workload

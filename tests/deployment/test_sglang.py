@@ -9,8 +9,10 @@ from reference.sglang.releases import RELEASES as TWINS
 from reference.sglang.releases import Release as Twin
 
 from fastsim.catalog.load import load_device, load_model
+from fastsim.deployment.description import Deployment
 from fastsim.deployment.launch.launch import launch
-from fastsim.deployment.resolved import Deployment, Resolved, resolve
+from fastsim.deployment.resolve import resolve
+from fastsim.deployment.resolved import Resolved
 from fastsim.deployment.sglang import defaults
 from fastsim.deployment.sglang.releases import RELEASES, Release
 from fastsim.deployment.sglang.words import WORDS

@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastsim.deployment import stages
+from fastsim.deployment.description import Deployment
 from fastsim.deployment.memory.sizes import GIB
-from fastsim.deployment.resolved import Deployment, Resolved, resolve
+from fastsim.deployment.resolve import resolve
+from fastsim.deployment.resolved import Resolved
 from fastsim.predictors.build import build_cost
 from fastsim.predictors.explain import explain
 from fastsim.predictors.times.iteration import typical

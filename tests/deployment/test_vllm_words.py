@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fastsim.deployment.resolved import Deployment
+from fastsim.deployment.description import Deployment
 from fastsim.deployment.vllm import flags, values
 from fastsim.deployment.vllm.words import meaning
 from fastsim.errors import ConfigError

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field
 
-from fastsim.deployment.resolved import Deployment, resolve
+from fastsim.deployment.description import Deployment
+from fastsim.deployment.resolve import resolve
 from fastsim.errors import ConfigError, FastsimError
 from fastsim.files.documents import Document, parse_json, parse_yaml, read
 from fastsim.files.schema import validate

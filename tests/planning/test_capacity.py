@@ -10,7 +10,8 @@ from click.testing import CliRunner
 
 import fastsim
 from fastsim.cli import cli
-from fastsim.deployment.resolved import Deployment, resolve
+from fastsim.deployment.description import Deployment
+from fastsim.deployment.resolve import resolve
 from fastsim.errors import ConfigError, WorkloadError
 from fastsim.planning.bracket import highest_rate
 from fastsim.planning.capacity import capacity

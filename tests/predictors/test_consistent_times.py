@@ -9,8 +9,9 @@ import pytest
 from fastsim.catalog.hardware import Device
 from fastsim.catalog.load import load_device, names
 from fastsim.catalog.precisions import FORMATS
+from fastsim.deployment.description import Deployment
 from fastsim.deployment.operators.kinds import Attention, Experts, Gemm
-from fastsim.deployment.resolved import Deployment, resolve
+from fastsim.deployment.resolve import resolve
 from fastsim.predictors.build import operator_times, sources_of
 from fastsim.predictors.chip import Floats
 from fastsim.predictors.families import FAMILIES, features

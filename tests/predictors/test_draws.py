@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from fastsim.catalog.model import Layer
-from fastsim.deployment.resolved import Deployment, Resolved, resolve
+from fastsim.deployment.description import Deployment
+from fastsim.deployment.resolve import resolve
+from fastsim.deployment.resolved import Resolved
 from fastsim.predictors.build import build_cost, operator_times
 from fastsim.predictors.built import Built
 from fastsim.predictors.replicates import replicates

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fastsim.deployment.resolved import Deployment, resolve
+from fastsim.deployment.description import Deployment
+from fastsim.deployment.resolve import resolve
 from fastsim.errors import TableError
 from fastsim.predictors.capture import capture_cap, captured, largest_captured, padded, sizes_up_to
 from fastsim.predictors.tables.compose import fastsim_tables, vidur_tables

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from fastsim.deployment.description import Deployment
 from fastsim.deployment.operators.kinds import Experts
-from fastsim.deployment.resolved import Deployment, resolve
+from fastsim.deployment.resolve import resolve
 from fastsim.predictors.build import sources_of
 from fastsim.predictors.chip import PRECISIONS, Chip
 from fastsim.predictors.forests.features import moe

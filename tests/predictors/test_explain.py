@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from fastsim.cli.terminal.explain import show
-from fastsim.deployment.resolved import Deployment, Resolved, resolve
+from fastsim.deployment.description import Deployment
+from fastsim.deployment.resolve import resolve
+from fastsim.deployment.resolved import Resolved
 from fastsim.errors import ConfigError
 from fastsim.kernels._jit import kernel
 from fastsim.kernels.cost import Cost, Longs, batch_ms, prefill_chunk_ms, stage_seconds

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from fastsim.deployment.resolved import Deployment, Resolved, resolve
+from fastsim.deployment.description import Deployment
+from fastsim.deployment.resolve import resolve
+from fastsim.deployment.resolved import Resolved
 from fastsim.predictors.build import build_cost
 from fastsim.predictors.times.launches import launches_ms, num_kernels
 

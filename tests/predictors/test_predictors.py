@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from fastsim.catalog.load import load_node
-from fastsim.deployment.resolved import Deployment, Resolved, resolve
+from fastsim.deployment.description import Deployment
+from fastsim.deployment.resolve import resolve
+from fastsim.deployment.resolved import Resolved
 from fastsim.kernels.cost import COMPOSE_FASTSIM, COMPOSE_VIDUR, FastsimTables, VidurTables
 from fastsim.predictors.build import build_cost
 from fastsim.predictors.forests import forest
@@ -266,7 +268,8 @@ def test_a_cache_that_cannot_be_written_is_done_without(own_cache: Path) -> None
 
 def test_the_warm_path_loads_no_training_library(tmp_path: Path) -> None:
     code = (
-        "import sys; from fastsim.deployment.resolved import Deployment, resolve;"
+        "import sys; from fastsim.deployment.description import Deployment;"
+        "from fastsim.deployment.resolve import resolve;"
         "from fastsim.predictors.build import build_cost;"
         f"built = build_cost(resolve(Deployment.load({ {**LLAMA, 'device': 'h100'} })));"
         "print(built.cost.fastsim.token_ms.sum().hex(), *{name.split('.')[0] for name in sys.modules})"

@@ -9,7 +9,8 @@ import pytest
 from fastsim.catalog import sampling
 from fastsim.catalog.load import load_model
 from fastsim.deployment import engine_times
-from fastsim.deployment.resolved import Deployment, resolve
+from fastsim.deployment.description import Deployment
+from fastsim.deployment.resolve import resolve
 from fastsim.errors import ConfigError
 from fastsim.predictors.times.sampler import sampler_ms
 

@@ -10,8 +10,10 @@ import pytest
 from fastsim.catalog.hardware import Device
 from fastsim.catalog.load import load_device, names
 from fastsim.catalog.precisions import FORMATS
+from fastsim.deployment.description import Deployment
 from fastsim.deployment.operators.kinds import Attention, Experts, Gemm
-from fastsim.deployment.resolved import Deployment, Resolved, resolve
+from fastsim.deployment.resolve import resolve
+from fastsim.deployment.resolved import Resolved
 from fastsim.predictors.build import build_cost
 from fastsim.predictors.explain import explain
 from fastsim.predictors.families import FAMILIES

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastsim.deployment.resolved import Deployment, Resolved, resolve
+from fastsim.deployment.description import Deployment
+from fastsim.deployment.resolve import resolve
+from fastsim.deployment.resolved import Resolved
 from fastsim.errors import TableError
 from fastsim.predictors.measurements import vidur
 from fastsim.predictors.tables.compose import fastsim_tables, vidur_tables

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 import fastsim
 from fastsim.cli import cli
-from fastsim.deployment.resolved import Deployment
+from fastsim.deployment.description import Deployment
 from fastsim.errors import InputError
 from fastsim.result.compare import QUANTILES, _drawn_quantiles, _edges, compare
 from fastsim.result.result import Result

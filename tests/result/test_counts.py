@@ -3,7 +3,8 @@
 import numpy as np
 
 import fastsim
-from fastsim.deployment.resolved import Deployment, resolve
+from fastsim.deployment.description import Deployment
+from fastsim.deployment.resolve import resolve
 from fastsim.kernels.accounts import counts
 from fastsim.kernels.state import ITERATIONS, SHIFT
 from fastsim.result.metrics.counts import measures_of

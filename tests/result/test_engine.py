@@ -12,7 +12,8 @@ from pyarrow import parquet
 
 import fastsim
 from fastsim.cli import cli
-from fastsim.deployment.resolved import Deployment, resolve
+from fastsim.deployment.description import Deployment
+from fastsim.deployment.resolve import resolve
 from fastsim.report.timeline import flows
 from fastsim.result.columns import BREAKDOWN, ENGINE_ITERATIONS
 from fastsim.result.metrics.definitions import METRICS

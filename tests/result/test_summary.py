@@ -9,7 +9,8 @@ import pytest
 
 import fastsim
 from fastsim.cli.terminal import result as show
-from fastsim.deployment.resolved import Deployment, resolve
+from fastsim.deployment.description import Deployment
+from fastsim.deployment.resolve import resolve
 from fastsim.predictors.explain import explain
 from fastsim.predictors.times.iteration import Iteration
 from fastsim.result.columns import BREAKDOWN

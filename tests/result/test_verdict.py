@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fastsim
-from fastsim.deployment.resolved import Deployment
+from fastsim.deployment.description import Deployment
 from fastsim.result.metrics.objectives import parse_all
 from fastsim.result.result import Result
 from fastsim.workload import Workload

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from fastsim.deployment.resolved import Deployment, resolve
+from fastsim.deployment.description import Deployment
+from fastsim.deployment.resolve import resolve
 from fastsim.result.metrics import work
 
 

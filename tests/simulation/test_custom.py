@@ -19,7 +19,7 @@ from strategies import Case, cases, empty_vidur, fastsim_tables
 from user_policies import LIKE, TWINS, most_memory, newest_first, shortest_prompt_first
 
 import fastsim
-from fastsim.deployment.resolved import Deployment
+from fastsim.deployment.description import Deployment
 from fastsim.errors import PolicyError
 from fastsim.kernels.cost import COMPOSE_VIDUR, Cost
 from fastsim.kernels.replicas import routers

@@ -6,7 +6,7 @@ import numba
 import pytest
 
 import fastsim
-from fastsim.deployment.resolved import Deployment
+from fastsim.deployment.description import Deployment
 from fastsim.errors import PolicyError, StuckError
 from fastsim.workload.loading import load
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import fastsim
-from fastsim.deployment.resolved import Deployment, resolve
+from fastsim.deployment.description import Deployment
+from fastsim.deployment.resolve import resolve
 from fastsim.errors import ConfigError
 from fastsim.predictors.build import build_cost
 from fastsim.result.columns import BREAKDOWN

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import fastsim
-from fastsim.deployment.resolved import Deployment
+from fastsim.deployment.description import Deployment
 from fastsim.result.columns import BREAKDOWN
 from fastsim.workload import Workload
 

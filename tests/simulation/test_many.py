@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 import fastsim
-from fastsim.deployment.resolved import Deployment, Resolved, resolve
+from fastsim.deployment.description import Deployment
+from fastsim.deployment.resolve import resolve
+from fastsim.deployment.resolved import Resolved
 from fastsim.errors import CatalogError, StuckError, WorkloadError
 from fastsim.predictors.build import build_cost
 from fastsim.predictors.built import Built

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import fastsim
-from fastsim.deployment.resolved import Deployment
+from fastsim.deployment.description import Deployment
 from fastsim.errors import InputError, OutputError, StuckError, TooLargeError, WorkloadError
 from fastsim.files import memory
 from fastsim.result.columns import BREAKDOWN, ITERATIONS, REQUESTS

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 import fastsim
 from fastsim.cli import cli
-from fastsim.deployment.resolved import Deployment
+from fastsim.deployment.description import Deployment
 from fastsim.errors import ConfigError, WorkloadError
 from fastsim.planning.capacity import capacity
 from fastsim.planning.fleet import fleets

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 import fastsim
+from fastsim.deployment.description import Deployment
 from fastsim.deployment.memory.plan import free_bytes
-from fastsim.deployment.resolved import Deployment, Resolved, resolve
+from fastsim.deployment.resolve import resolve
+from fastsim.deployment.resolved import Resolved
 from fastsim.simulation.windows import with_windows
 from fastsim.workload import Workload
 

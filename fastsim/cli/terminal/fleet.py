@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from fastsim.cli.terminal.console import counted, note, print_json, seconds, share, stdout, table
-from fastsim.deployment.resolved import Deployment
+from fastsim.deployment.description import Deployment
 from fastsim.deployment.settings import runs
 from fastsim.planning.fleet import Fleet
 from fastsim.planning.search import SearchResult

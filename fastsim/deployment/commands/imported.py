@@ -12,7 +12,9 @@ from fastsim.deployment.commands.command import Flag, Flags, Vocabulary
 from fastsim.deployment.commands.manifest import Container
 from fastsim.deployment.commands.meaning import Meaning
 from fastsim.deployment.commands.shell import Command
-from fastsim.deployment.resolved import Deployment, Resolved, resolve
+from fastsim.deployment.description import Deployment
+from fastsim.deployment.resolve import resolve
+from fastsim.deployment.resolved import Resolved
 from fastsim.deployment.sglang import completed as of_sglang
 from fastsim.deployment.sglang import flags as sglang_flags
 from fastsim.deployment.sglang import meaning as sglang_meaning

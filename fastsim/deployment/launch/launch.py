@@ -10,9 +10,11 @@ from pathlib import Path
 
 from fastsim.catalog import load
 from fastsim.deployment import stages
+from fastsim.deployment.description import Deployment
 from fastsim.deployment.engines import Release
 from fastsim.deployment.memory.plan import check_longest
-from fastsim.deployment.resolved import Deployment, Resolved, resolve
+from fastsim.deployment.resolve import resolve
+from fastsim.deployment.resolved import Resolved
 from fastsim.deployment.schedulers import POLICIES, Settings, SglangSettings, is_function
 from fastsim.errors import ConfigError, did_you_mean
 

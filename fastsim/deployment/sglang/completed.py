@@ -5,7 +5,8 @@ from typing import Any
 
 from fastsim.deployment.commands.command import Flags
 from fastsim.deployment.commands.shell import Command, Version
-from fastsim.deployment.resolved import Deployment, Resolved
+from fastsim.deployment.description import Deployment
+from fastsim.deployment.resolved import Resolved
 from fastsim.deployment.sglang.flags import ATTENTION_RANKS
 from fastsim.deployment.sglang.releases import ASSUMED, RELEASES, Release
 from fastsim.errors import ConfigError

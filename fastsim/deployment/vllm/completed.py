@@ -7,7 +7,8 @@ from fastsim.catalog.load import load_model
 from fastsim.deployment import engines
 from fastsim.deployment.commands.command import Flag, Flags
 from fastsim.deployment.commands.shell import Command, Version
-from fastsim.deployment.resolved import Deployment, Resolved
+from fastsim.deployment.description import Deployment
+from fastsim.deployment.resolved import Resolved
 from fastsim.deployment.settings import OF_VLLM_V1
 from fastsim.deployment.vllm import defaults
 

@@ -15,7 +15,8 @@ from typing import IO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastsim.deployment.resolved import Deployment, resolve
+from fastsim.deployment.description import Deployment
+from fastsim.deployment.resolve import resolve
 from fastsim.errors import ConfigError, FastsimError, InputError
 from fastsim.files.writing import refuse_folder, writing
 from fastsim.predictors.build import build_cost
