@@ -20,10 +20,11 @@ from fastsim.deployment.settings import OF_VLLM_V1
 from fastsim.predictors.build import build_cost
 from fastsim.predictors.built import Built
 from fastsim.predictors.times.reach import reach_of
+from fastsim.result.config import config_of, warnings_of
 from fastsim.result.metrics.counts import measures_of
 from fastsim.result.metrics.summary import add_details, summarise
 from fastsim.result.outcome import request_columns, with_workload
-from fastsim.result.result import config_of, request_table, warnings_of
+from fastsim.result.wrap import request_table
 from fastsim.simulation import layout
 from fastsim.simulation.arena import Arena
 from fastsim.simulation.check import check_fit

@@ -25,7 +25,8 @@ from fastsim.result.metrics.replicates import intervals
 from fastsim.result.metrics.summary import summarise
 from fastsim.result.metrics.window import check_exclude
 from fastsim.result.outcome import Outcome, release, request_columns, with_workload
-from fastsim.result.result import Result, wrap
+from fastsim.result.result import Result
+from fastsim.result.wrap import wrap
 from fastsim.simulation import layout
 from fastsim.simulation.check import check_fit
 from fastsim.simulation.custom.policy import with_functions

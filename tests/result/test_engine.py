@@ -16,8 +16,9 @@ from fastsim.deployment.description import Deployment
 from fastsim.deployment.resolve import resolve
 from fastsim.report.timeline import flows
 from fastsim.result.columns import BREAKDOWN, ENGINE_ITERATIONS
+from fastsim.result.config import config_of
 from fastsim.result.metrics.definitions import METRICS
-from fastsim.result.result import Result, config_of
+from fastsim.result.result import Result
 from fastsim.workload import Workload
 from fastsim.workload.blocks import BlockHashes
 

@@ -15,14 +15,16 @@ from fastsim.predictors.explain import explain
 from fastsim.predictors.times.iteration import Iteration
 from fastsim.result.columns import BREAKDOWN
 from fastsim.result.compare import compare
+from fastsim.result.config import config_of
 from fastsim.result.metrics import requests
 from fastsim.result.metrics import summary as summary_module
 from fastsim.result.metrics import time_series as series
 from fastsim.result.metrics.definitions import BATCH, METRICS, REQUEST, STATISTICS, definitions, flatten
 from fastsim.result.metrics.objectives import DEFAULTS
 from fastsim.result.metrics.summary import summarise
-from fastsim.result.result import Result, config_of, request_table
+from fastsim.result.result import Result
 from fastsim.result.store import as_json
+from fastsim.result.wrap import request_table
 from fastsim.workload import Workload
 from fastsim.workload.loading import load
 

@@ -1,0 +1,92 @@
+"""Turns the arrays of a finished simulation into its result."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from fastsim.deployment.resolved import Resolved
+from fastsim.predictors.built import Built
+from fastsim.result.columns import (
+    BREAKDOWN,
+    ENGINE_ITERATIONS,
+    ENGINE_REQUESTS,
+    ITERATIONS,
+    REQUESTS,
+    WORKLOAD,
+    Column,
+)
+from fastsim.result.config import config_of
+from fastsim.result.metrics.objectives import Objective
+from fastsim.result.metrics.summary import add_details, summarise
+from fastsim.result.outcome import Outcome
+from fastsim.result.result import Result
+from fastsim.workload import Workload
+
+
+def wrap(
+    resolved: Resolved,
+    workload: Workload,
+    built: Built,
+    outcome: Outcome,
+    timing: dict[str, float],
+    objectives: Sequence[Objective] = (),
+    exclude: tuple[float, float] = (0.0, 0.0),
+) -> Result:
+    """Turn the arrays of a finished simulation into its result.
+
+    Parameters
+    ----------
+    resolved, workload
+        What was simulated.
+    built : Built
+        The operator times, with their provenance.
+    outcome : Outcome
+        What the kernel left; the result shares its arrays.
+    timing : dict of str to float
+        The section ``timing`` of the summary, in seconds. The caller may still change it.
+    objectives : sequence of Objective
+        Objectives to judge the result by; without any, the verdict is by Vidur's objectives.
+    exclude : tuple of float
+        Warm-up and cool-down in seconds, whose requests latencies leave out.
+    """
+    config = config_of(resolved, workload, built.provenance)
+    requests = request_table(outcome.columns, config)
+    iterations = None if outcome.log is None else _iterations(outcome.log, config)
+    summary = summarise(resolved, *outcome[:4], built.provenance, exclude)
+    if outcome.measures is not None:
+        add_details(summary, resolved, built.operators, outcome.columns, outcome.replicas, outcome.measures, exclude)
+    summary["warnings"] = list(config["warnings"])
+    result = Result(requests, iterations, {**summary, "timing": timing}, config)
+    if objectives:
+        result.judge(objectives)
+    return result
+
+
+def request_table(columns: dict[str, NDArray[Any]], config: dict[str, Any]) -> pa.Table:
+    """Return the table of requests.parquet, with ``config`` in its metadata; it shares the memory of ``columns``."""
+    known = [column for column in (*REQUESTS, *ENGINE_REQUESTS, *BREAKDOWN, *WORKLOAD) if column.name in columns]
+    return _table(known, columns, config)
+
+
+def _iterations(log: Sequence[NDArray[Any]], config: dict[str, Any]) -> pa.Table:
+    """Return the table of iterations, with rows in order of start, then of replica and stage."""
+    order = np.lexsort((log[1], log[0], log[2]))
+    known = (*ITERATIONS, *ENGINE_ITERATIONS)
+    kept = {column.name: values for column, values in zip(known, log, strict=True) if len(values) == len(order)}
+    return _table(known[: len(kept)], {name: values[order] for name, values in kept.items()}, config)
+
+
+def _table(columns: Sequence[Column], arrays: dict[str, NDArray[Any]], config: dict[str, Any]) -> pa.Table:
+    """Return ``arrays``, by name, as a table with the types, units and meanings of ``columns``."""
+    fields = [
+        pa.field(c.name, pa.from_numpy_dtype(np.dtype(c.dtype)), metadata={"unit": c.unit, "meaning": c.meaning})
+        for c in columns
+    ]
+    return pa.table(
+        [pa.array(arrays[c.name].astype(c.dtype, copy=False)) for c in columns],
+        schema=pa.schema(fields, metadata={"fastsim": json.dumps(config)}),
+    )
