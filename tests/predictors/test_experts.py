@@ -9,7 +9,7 @@ from fastsim.deployment.resolve import resolve
 from fastsim.predictors.build import sources_of
 from fastsim.predictors.chip import PRECISIONS, Chip
 from fastsim.predictors.forests.features import moe
-from fastsim.predictors.measurements import aiconfigurator as aic
+from fastsim.predictors.measurements import expert_rows
 
 CHIP = Chip(989.4, 3350.0, 132)
 TOKENS = np.array([1.0, 2, 4, 8, 16, 32, 64, 128, 256, 512, 2048])
@@ -29,24 +29,24 @@ def test_rows_of_fewer_experts_than_they_say_are_left_out() -> None:
     whole, grouped = rows(7168, 2048, 384, 8, 1, 1), rows(7168, 2048, 256, 8, 1, 1)
     shape = np.vstack([whole, grouped])
     ms = np.concatenate([sound_ms(whole), sound_ms(grouped) / 2])  # half of its experts are reached
-    kept = aic.not_too_fast(shape, ms, CHIP, PRECISIONS["fp8"])
+    kept = expert_rows.not_too_fast(shape, ms, CHIP, PRECISIONS["fp8"])
     assert kept[: len(whole)].all() and not kept[len(whole) :].any()
     ms = sound_ms(whole)
     ms[5] /= 2  # 256 choices do not reach 256 of 384 experts
-    kept = aic.not_too_fast(whole, ms, CHIP, PRECISIONS["fp8"])
+    kept = expert_rows.not_too_fast(whole, ms, CHIP, PRECISIONS["fp8"])
     assert not kept[5] and kept.sum() == len(ms) - 1
 
 
 def test_ways_to_spread_a_model_that_were_timed_with_a_slow_kernel_are_left_out() -> None:
     fast, slow = rows(5120, 8192, 128, 1, 1, 1), rows(5120, 8192, 16, 1, 2, 1)
     ms = np.concatenate([sound_ms(fast), 5 * sound_ms(slow)])
-    kept = aic.not_too_slow(np.vstack([fast, slow]), ms, CHIP, PRECISIONS["fp8"])
+    kept = expert_rows.not_too_slow(np.vstack([fast, slow]), ms, CHIP, PRECISIONS["fp8"])
     assert kept[: len(fast)].all() and not kept[len(fast) :].any()
 
 
 def test_experts_without_a_gate_become_those_with_as_many_weights() -> None:
     shape = np.vstack([rows(2688, 1856, 128, 6, 1, 1), rows(4096, 1536, 128, 8, 1, 1)])
-    gated = aic.as_gated(shape)
+    gated = expert_rows.as_gated(shape)
     assert set(gated[:, 2]) == {1237, 1536} and shape[0, 2] == 1856
     assert (np.delete(gated, 2, axis=1) == np.delete(shape, 2, axis=1)).all()
 
