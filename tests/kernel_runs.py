@@ -13,10 +13,10 @@ from reference.state import Request
 from strategies import Case
 
 from fastsim.kernels import state
-from fastsim.kernels.cost import Cost
 from fastsim.kernels.exits import Ending, Exit
 from fastsim.kernels.replicas import routers
 from fastsim.kernels.state import Limits, State
+from fastsim.kernels.tables import Cost
 from fastsim.result.breakdown import breakdown_columns
 from fastsim.result.columns import ITERATIONS
 from fastsim.result.metrics.counts import measures_of

@@ -17,9 +17,8 @@ from vllm_v1_kernel import TICK, ticks
 from fastsim.deployment import schedulers
 from fastsim.deployment.schedulers import SglangSettings
 from fastsim.deployment.sglang.releases import RELEASES
-from fastsim.kernels import cost as costs
 from fastsim.kernels import state
-from fastsim.kernels.cost import COMPOSE_AFFINE, NO_AFFINE, Cost
+from fastsim.kernels import tables as costs
 from fastsim.kernels.engine.state import DECODE, OLDEST, PART
 from fastsim.kernels.exits import Ending, Exit
 from fastsim.kernels.memory.radix import EVICTABLE
@@ -28,6 +27,7 @@ from fastsim.kernels.replicas.routers import NO_ROUTING, Routing
 from fastsim.kernels.schedulers import sglang
 from fastsim.kernels.sglang import state as own_state
 from fastsim.kernels.state import Limits, State
+from fastsim.kernels.tables import COMPOSE_AFFINE, NO_AFFINE, Cost
 from fastsim.predictors.tables.compose import NO_FASTSIM, NO_VIDUR
 from fastsim.simulation import layout
 from fastsim.simulation.arena import Arena

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from reference.state import LOOP, Request, Settings
 
 from fastsim.deployment import schedulers
-from fastsim.kernels.cost import (
+from fastsim.kernels.tables import (
     COMPOSE_AFFINE,
     COMPOSE_FASTSIM,
     COMPOSE_VIDUR,

@@ -14,9 +14,8 @@ from reference.vllm_v1.releases import Release
 from reference.vllm_v1.state import Admission, Decision, Member, Request, Settings
 
 from fastsim.deployment import engines, schedulers
-from fastsim.kernels import cost as costs
 from fastsim.kernels import state
-from fastsim.kernels.cost import COMPOSE_AFFINE, NO_AFFINE, Cost
+from fastsim.kernels import tables as costs
 from fastsim.kernels.engine import state as engine_state
 from fastsim.kernels.engine.state import OUTSIDE
 from fastsim.kernels.exits import Ending, Exit
@@ -24,6 +23,7 @@ from fastsim.kernels.replicas import routers
 from fastsim.kernels.replicas.routers import NO_ROUTING, Routing
 from fastsim.kernels.schedulers import vllm_v1
 from fastsim.kernels.state import Limits, State
+from fastsim.kernels.tables import COMPOSE_AFFINE, NO_AFFINE, Cost
 from fastsim.predictors.tables.compose import NO_FASTSIM, NO_VIDUR
 from fastsim.simulation import layout
 from fastsim.simulation.arena import Arena

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fastsim.calibration.bounds import BOUNDS
 from fastsim.calibration.steps import Steps
 from fastsim.deployment.calibration import Fitted
-from fastsim.kernels.cost import Cost
+from fastsim.kernels.tables import Cost
 
 Floats = NDArray[np.float64]
 

@@ -13,7 +13,7 @@ from fastsim.calibration.steps import Steps
 from fastsim.deployment.calibration import Calibration, Factors, Fitted, Host
 from fastsim.deployment.resolved import Resolved
 from fastsim.errors import ConfigError
-from fastsim.kernels.cost import Cost, FastsimTables
+from fastsim.kernels.tables import Cost, FastsimTables
 from fastsim.predictors.build import build_cost
 from fastsim.predictors.calibrated import HOST, family_of, scaled
 from fastsim.predictors.tables.by_operator import is_attention, on_each_stage, on_first_stage, on_last_stage

@@ -11,7 +11,7 @@ from fastsim.calibration.sums import STRETCHES, products_of, stretches_of
 from fastsim.deployment.description import Deployment
 from fastsim.deployment.resolve import resolve
 from fastsim.deployment.resolved import Resolved
-from fastsim.kernels.cost import Cost
+from fastsim.kernels.tables import Cost
 from fastsim.measured.measured import Measured
 from fastsim.simulation import layout
 from fastsim.simulation.check import check_fit

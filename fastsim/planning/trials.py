@@ -9,7 +9,7 @@ from fastsim.deployment.description import Deployment
 from fastsim.deployment.resolve import resolve
 from fastsim.deployment.resolved import Resolved
 from fastsim.errors import ConfigError
-from fastsim.kernels.cost import Cost
+from fastsim.kernels.tables import Cost
 from fastsim.planning.steady import judged
 from fastsim.planning.stream import Source
 from fastsim.predictors.build import build_cost

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fastsim.deployment.resolved import Resolved
     from fastsim.deployment.sections import Affine
-    from fastsim.kernels.cost import Cost
+    from fastsim.kernels.tables import Cost
     from fastsim.predictors.built import Built
     from fastsim.predictors.times.iteration import Iteration
     from fastsim.predictors.times.times import Floats
@@ -61,7 +61,7 @@ def cost_of(terms: "Affine", num_stages: int) -> "Cost":
     """Terms as the kernel reads them."""
     import numpy as np
 
-    from fastsim.kernels.cost import COMPOSE_AFFINE, Cost
+    from fastsim.kernels.tables import COMPOSE_AFFINE, Cost
     from fastsim.predictors.tables.compose import NO_FASTSIM, NO_VIDUR
 
     values = np.array([*(getattr(terms, name) for name in NS), terms.tick_s or 0.0, *by_tokens(terms)], np.float64)

@@ -40,7 +40,7 @@ def build_cost(resolved: "Resolved") -> Built:
         times, provenance = _from_tables(resolved)
         tables = compose(resolved, times)
         return built(resolved, tables, provenance, began, _by_operator(resolved, times, tables))
-    from fastsim.kernels.cost import VidurTables
+    from fastsim.kernels.tables import VidurTables
 
     tables, operators, provenance = _from_cache(resolved)
     spread = provenance.pop("spread")
@@ -98,7 +98,7 @@ def built(
     shares: "Floats | None" = None,
 ) -> Built:
     """What a kernel reads of tables whose building ``began`` then; ``shares`` of the stages if they are known."""
-    from fastsim.kernels.cost import COMPOSE_FASTSIM, COMPOSE_VIDUR, Cost, VidurTables
+    from fastsim.kernels.tables import COMPOSE_FASTSIM, COMPOSE_VIDUR, Cost, VidurTables
     from fastsim.predictors.tables.compose import NO_FASTSIM, NO_VIDUR
     from fastsim.predictors.tables.shares import stage_shares
 
@@ -131,7 +131,7 @@ def compose(resolved: "Resolved", times: "OperatorTimes") -> "Tables":
 
 
 def _by_operator(resolved: "Resolved", times: "OperatorTimes", tables: "Tables") -> "ByOperator":
-    from fastsim.kernels.cost import VidurTables
+    from fastsim.kernels.tables import VidurTables
     from fastsim.predictors.tables.by_operator import by_operator
 
     if isinstance(tables, VidurTables):
@@ -150,7 +150,7 @@ def _from_tables(resolved: "Resolved") -> "tuple[OperatorTimes, dict[str, Any]]"
 
 def _from_cache(resolved: "Resolved") -> "tuple[Tables, ByOperator, dict[str, Any]]":
     """Tables stored under the digest of everything that goes into them; they are built when the digest is new."""
-    from fastsim.kernels.cost import FastsimTables, VidurTables
+    from fastsim.kernels.tables import FastsimTables, VidurTables
     from fastsim.predictors.tables.by_operator import breakdown, shares
     from fastsim.predictors.tables.cache import load_or_build
     from fastsim.predictors.tables.draws import spreads

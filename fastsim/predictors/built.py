@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastsim.kernels.cost import Cost
+    from fastsim.kernels.tables import Cost
     from fastsim.predictors.tables.by_operator import ByOperator
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fastsim.deployment.resolved import Resolved
-    from fastsim.kernels.cost import FastsimTables
+    from fastsim.kernels.tables import FastsimTables
     from fastsim.predictors.tables.by_operator import ByOperator
 
 TRANSFERS = ("all_reduce", "moe_all_to_all", "moe_a2a", "send_recv")

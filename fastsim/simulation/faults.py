@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from fastsim.deployment.resolved import Resolved
 from fastsim.errors import StuckError, TableError
 from fastsim.kernels import state
-from fastsim.kernels.cost import COMPOSE_VIDUR, Cost
 from fastsim.kernels.engine import state as engine_state
 from fastsim.kernels.exits import Ending
 from fastsim.kernels.state import State
+from fastsim.kernels.tables import COMPOSE_VIDUR, Cost
 
 
 def explain_end(resolved: Resolved, lane: State) -> None:

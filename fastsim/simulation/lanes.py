@@ -17,11 +17,11 @@ from fastsim.deployment.schedulers import is_function
 from fastsim.deployment.sections import Router
 from fastsim.errors import TooLargeError
 from fastsim.kernels import state
-from fastsim.kernels.cost import Cost
 from fastsim.kernels.exits import Exit
 from fastsim.kernels.replicas import routers
 from fastsim.kernels.replicas.routers import ASSIGNED, CUSTOM, NO_ROUTING, ROUND_ROBIN, ROUTED, Routing
 from fastsim.kernels.state import Limits, State
+from fastsim.kernels.tables import Cost
 from fastsim.predictors.affine import has_ticks
 from fastsim.simulation import layout
 from fastsim.simulation.arena import Arena

@@ -11,9 +11,9 @@ from fastsim.arrays import Floats
 from fastsim.deployment.resolved import Resolved
 from fastsim.kernels import state
 from fastsim.kernels.accounts import histogram
-from fastsim.kernels.cost import Cost
 from fastsim.kernels.exits import Exit
 from fastsim.kernels.state import State
+from fastsim.kernels.tables import Cost
 from fastsim.result.metrics import distribution
 from fastsim.result.metrics.definitions import QUANTILES
 from fastsim.result.metrics.drift import queue_drift

@@ -15,8 +15,8 @@ from fastsim.deployment.resolve import resolve
 from fastsim.deployment.resolved import Resolved
 from fastsim.errors import ConfigError
 from fastsim.kernels import state
-from fastsim.kernels.cost import Cost
 from fastsim.kernels.state import Limits, State
+from fastsim.kernels.tables import Cost
 from fastsim.predictors.build import build_cost
 from fastsim.predictors.replicates import replicates as drawn_replicates
 from fastsim.result.metrics.counts import measures_of

@@ -45,7 +45,7 @@ def compile_kernel(policy: str) -> Warmed:
 
     from fastsim.deployment.description import Deployment
     from fastsim.deployment.resolve import resolve
-    from fastsim.kernels.cost import COMPOSE_FASTSIM, Cost
+    from fastsim.kernels.tables import COMPOSE_FASTSIM, Cost
     from fastsim.predictors.tables.compose import NO_FASTSIM, NO_VIDUR
     from fastsim.simulation import layout
     from fastsim.simulation.arena import Arena

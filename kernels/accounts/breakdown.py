@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from .._jit import inlined
-from ..cost import Cost, decodes_alone_ms, host_seconds, stage_seconds
+from ..cost import decodes_alone_ms, host_seconds, stage_seconds
 from ..state import (
     CLOCK,
     HOST,
@@ -23,6 +23,7 @@ from ..state import (
     Requests,
     State,
 )
+from ..tables import Cost
 
 # Columns of Requests.parts, s.
 (

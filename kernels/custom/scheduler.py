@@ -4,7 +4,6 @@ The loop itself is written out for each function, because Numba caches no kernel
 """
 
 from .._jit import inlined
-from ..cost import Cost
 from ..exits import Exit
 from ..iterations.batches import retire
 from ..memory.blocks import allocate, blocks_for, grow, preempt
@@ -29,6 +28,7 @@ from ..state import (
     Limits,
     State,
 )
+from ..tables import Cost
 from .view import (
     BAD_SIZE,
     BAD_TOKENS,

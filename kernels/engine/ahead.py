@@ -3,7 +3,6 @@
 import math
 
 from .._jit import inlined
-from ..cost import Cost
 from ..exits import Exit
 from ..iterations.fast_forward import fast_forward
 from ..iterations.group import ID_BITS, growth_due
@@ -32,6 +31,7 @@ from ..state import (
     Limits,
     State,
 )
+from ..tables import Cost
 from .chunks import tokens_due
 from .group import finish_members, list_finishing
 from .group_blocks import cache_in_order

@@ -12,7 +12,7 @@ from ..accounts.breakdown import (
     other_seconds,
     share_after,
 )
-from ..cost import Cost, host_seconds
+from ..cost import host_seconds
 from ..iterations.batches import count_gaps
 from ..iterations.group import add_work
 from ..memory.followers import finish
@@ -37,6 +37,7 @@ from ..state import (
     Limits,
     State,
 )
+from ..tables import Cost
 from .group import add_sums
 from .loop import rest
 from .state import CALLS, DECODE, LAST_PART, MEMBER, NEW, OUTSIDE, PART, REFUSED, RESTARTS_BEFORE_TOKEN, UNANNOUNCED

@@ -6,7 +6,7 @@ from .._jit import inlined
 from ..accounts.breakdown import count_launch, detailed
 from ..accounts.counts import count_batch, count_stage, spread, ticks_at
 from ..accounts.log import record
-from ..cost import COMPOSE_FASTSIM, Cost, batch_ms, prefill_chunk_ms, stage_seconds
+from ..cost import batch_ms, prefill_chunk_ms, stage_seconds
 from ..exits import Ending, Exit
 from ..state import (
     CLOCK,
@@ -45,6 +45,7 @@ from ..state import (
     Limits,
     State,
 )
+from ..tables import COMPOSE_FASTSIM, Cost
 from .loop import rest
 from .state import (
     CALLS,

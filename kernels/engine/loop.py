@@ -10,7 +10,6 @@ import numpy as np
 
 from .._jit import inlined
 from ..accounts.counts import count_held
-from ..cost import Cost
 from ..exits import Ending, Exit
 from ..iterations.fast_forward import finish_after
 from ..memory.followers import depends, held
@@ -40,6 +39,7 @@ from ..state import (
     Limits,
     State,
 )
+from ..tables import Cost
 from .state import AHEAD, IDLE_CALL, LINKED, OLDEST, REFUSED, UNANNOUNCED, WITH_WORK
 
 

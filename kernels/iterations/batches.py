@@ -5,7 +5,7 @@ import math
 from .._jit import inlined
 from ..accounts.breakdown import SINCE, count_chunk, count_decode, detailed, other_seconds
 from ..accounts.histogram import bin_of
-from ..cost import COMPOSE_FASTSIM, Cost, batch_ms, host_seconds, prefill_chunk_ms
+from ..cost import batch_ms, host_seconds, prefill_chunk_ms
 from ..memory.blocks import release
 from ..memory.followers import finish
 from ..memory.queues import move
@@ -32,6 +32,7 @@ from ..state import (
     TOKENS,
     State,
 )
+from ..tables import COMPOSE_FASTSIM, Cost
 
 
 @inlined

@@ -5,7 +5,7 @@ from ..accounts.breakdown import detailed
 from ..accounts.counts import BUSY, KV, RUNNING_SERIES, TICKS, bin_at, bin_end, count_run, count_stage, spread, ticks_at
 from ..accounts.histogram import bin_bounds, bin_of
 from ..accounts.log import record
-from ..cost import COMPOSE_AFFINE, COMPOSE_FASTSIM, Cost, host_seconds, steady_parts, steady_seconds, steady_segment
+from ..cost import host_seconds, steady_parts, steady_seconds, steady_segment
 from ..exits import Exit
 from ..state import (
     CLOCK,
@@ -44,6 +44,7 @@ from ..state import (
     Limits,
     State,
 )
+from ..tables import COMPOSE_AFFINE, COMPOSE_FASTSIM, Cost
 from .batches import count_gaps
 from .group import ID_BITS
 

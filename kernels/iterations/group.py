@@ -11,7 +11,6 @@ so short that one might be. Both ways of running give the same times.
 
 from .._jit import inlined
 from ..accounts.breakdown import detailed, enter_group, leave_group
-from ..cost import Cost
 from ..memory.blocks import blocks_for, release
 from ..memory.followers import finish
 from ..state import (
@@ -33,6 +32,7 @@ from ..state import (
     Limits,
     State,
 )
+from ..tables import Cost
 from .heap import pop, push
 
 ID_BITS = 32  # a key of the heap is the step in which a request finishes, then the request

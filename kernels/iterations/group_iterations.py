@@ -6,7 +6,7 @@ from .._jit import inlined
 from ..accounts.breakdown import count_chunk, detailed, other_seconds
 from ..accounts.counts import count_batch, count_stage, count_time
 from ..accounts.log import full, record
-from ..cost import Cost, host_seconds, stage_seconds
+from ..cost import host_seconds, stage_seconds
 from ..exits import Ending, Exit
 from ..memory.blocks import release
 from ..memory.followers import depends, finish, just_before
@@ -44,6 +44,7 @@ from ..state import (
     Limits,
     State,
 )
+from ..tables import Cost
 from .batches import count_gaps, sum_members
 from .fast_forward import count_first_gaps, fast_forward
 from .group import add_work, append_running, finish_due, free_static_batch, growth_due, join

@@ -11,7 +11,7 @@ import math
 
 from .._jit import inlined
 from ..accounts.breakdown import DECODE_HOST, DECODE_WAIT, OTHER_WORK, count_chunk, detailed, other_seconds
-from ..cost import Cost, host_seconds
+from ..cost import host_seconds
 from ..memory.blocks import blocks_for, release
 from ..memory.followers import finish
 from ..memory.queues import move
@@ -42,6 +42,7 @@ from ..state import (
     Limits,
     State,
 )
+from ..tables import Cost
 from .batches import count_gaps
 
 NEVER = 1 << 40

@@ -9,7 +9,7 @@ import math
 from .._jit import inlined
 from ..accounts.counts import count_stage, count_time
 from ..accounts.log import full, record
-from ..cost import Cost, stage_seconds
+from ..cost import stage_seconds
 from ..exits import Ending, Exit
 from ..memory.followers import depends, held
 from ..memory.queues import arrive
@@ -36,6 +36,7 @@ from ..state import (
     Limits,
     State,
 )
+from ..tables import Cost
 
 # Kinds of events in the ring; an event is kind + NUM_KINDS * (stage + num_stages * slot).
 SCHEDULE_REPLICA, SCHEDULE_STAGE, ENTER_STAGE, END_BATCH, NUM_KINDS = range(5)

@@ -7,8 +7,8 @@ replicas have one stage or more, so that the compiler sees it: a kernel then hol
 from collections.abc import Callable
 
 from .._jit import inlined, merged
-from ..cost import Cost
 from ..state import Limits, State
+from ..tables import Cost
 
 Stages = Callable[[Limits], Limits]  # one_stage, pipeline or any_stages
 

@@ -5,7 +5,7 @@ import math
 from .._jit import inlined
 from ..accounts.counts import count_batch, count_stage, count_time
 from ..accounts.log import full, record
-from ..cost import Cost, stage_seconds
+from ..cost import stage_seconds
 from ..exits import Ending, Exit
 from ..iterations.batches import sum_members
 from ..memory.followers import depends, held
@@ -38,6 +38,7 @@ from ..state import (
     Limits,
     State,
 )
+from ..tables import Cost
 from .pipeline import enter
 
 

@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable
 
 from .._jit import inlined
-from ..cost import Cost
 from ..exits import Ending, Exit
 from ..iterations.fast_forward import next_finish
 from ..memory.followers import depends, just_after
@@ -35,6 +34,7 @@ from ..state import (
     Longs,
     State,
 )
+from ..tables import Cost
 from .arrivals import append, next_arrival, next_unrouted, take_next
 from .look import looks, route_due
 from .pipeline import next_moment, next_pipeline_event

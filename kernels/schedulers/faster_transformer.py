@@ -1,7 +1,6 @@
 """FasterTransformer: batches are static. A batch and its memory stay until all its requests have finished."""
 
 from .._jit import inlined, kernel, merged
-from ..cost import Cost
 from ..iterations.group import grouped
 from ..iterations.group_iterations import NO_LIMIT, launch_group
 from ..iterations.pipeline_decodes import make_resident
@@ -10,6 +9,7 @@ from ..replicas.pools import Stages, one_stage, pipeline
 from ..replicas.replica import launch, next_event
 from ..replicas.route import next_event_of_any, quiet_until, quiet_until_of_any
 from ..state import GROUP, NUM_HOLDERS, REPLICA, RUNNING, SLOT, Limits, State
+from ..tables import Cost
 from .loop import end_batch, simulate
 from .orca import admit_beside
 

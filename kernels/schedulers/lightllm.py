@@ -1,7 +1,6 @@
 """LightLLM: token-level memory; a prompt is admitted when the peak of all that runs will still fit."""
 
 from .._jit import inlined, kernel, merged
-from ..cost import Cost
 from ..exits import Ending, Exit
 from ..iterations.group import grouped
 from ..iterations.group_iterations import NO_LIMIT, launch_group
@@ -25,6 +24,7 @@ from ..state import (
     Longs,
     State,
 )
+from ..tables import Cost
 from .loop import end_group_only, simulate
 
 GROWS, STATIC, REFUSAL_LASTS = True, False, False

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 from .._jit import merged
-from ..cost import Cost
 from ..exits import Exit
 from ..iterations.batches import retire
 from ..iterations.group import is_grouped
@@ -12,6 +11,7 @@ from ..iterations.pipeline_decodes import retire_residents
 from ..replicas.pools import Stages, cost_of, limits_of, one_stage
 from ..replicas.route import NextEvent, QuietUntil, next_turn
 from ..state import REPLICA, Limits, State
+from ..tables import Cost
 
 
 @merged

@@ -1,7 +1,6 @@
 """Orca: a batch is formed anew for each iteration, and each request reserves memory for the longest sequence."""
 
 from .._jit import inlined, kernel, merged
-from ..cost import Cost
 from ..iterations.group import grouped
 from ..iterations.group_iterations import NO_LIMIT, launch_group
 from ..iterations.pipeline_decodes import keep_residents, make_resident
@@ -10,6 +9,7 @@ from ..replicas.pools import Stages, one_stage, pipeline
 from ..replicas.replica import launch, next_event
 from ..replicas.route import next_event_of_any, quiet_until, quiet_until_of_any
 from ..state import FREE, GROUP, NUM_RESIDENTS, REPLICA, SLOT, Limits, State
+from ..tables import Cost
 from .loop import end_batch, simulate
 
 GROWS, STATIC, REFUSAL_LASTS = False, False, True

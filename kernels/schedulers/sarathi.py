@@ -1,7 +1,6 @@
 """Sarathi-Serve: decodes first, then prompts in chunks, up to chunk_size tokens a batch."""
 
 from .._jit import inlined, kernel, merged
-from ..cost import Cost
 from ..iterations.group import grouped, growth_due
 from ..iterations.group_iterations import NO_LIMIT, launch_group
 from ..iterations.pipeline_decodes import keep_residents, make_resident
@@ -29,6 +28,7 @@ from ..state import (
     Limits,
     State,
 )
+from ..tables import Cost
 from .loop import end_batch, simulate
 
 GROWS, STATIC, REFUSAL_LASTS = True, False, True

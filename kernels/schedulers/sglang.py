@@ -8,7 +8,6 @@ SGLang is in SglangLimits.
 
 from .._jit import inlined, kernel, merged
 from ..accounts.breakdown import count_restart, detailed
-from ..cost import Cost
 from ..exits import Ending, Exit
 from ..replicas.pools import Stages, one_stage
 from ..sglang.decode import filter_running, form_decode
@@ -21,6 +20,7 @@ from ..sglang.slots import count_free, store
 from ..sglang.state import AHEAD, CHUNKED, DECODES, IS_FULL, LAST_MODE, LAST_SLOT, MIXED, NOTHING, PREFILL, RETRACTED
 from ..sglang.steady import run_unchanged, runs_unchanged, share_sums, wait_for_last
 from ..state import CLOCK, LEFT, NONE, NUM_LISTED, OUTCOME, REPLICA, RESTARTS, RUNNING, SLOT, Ints, Limits, State
+from ..tables import Cost
 from .loop import simulate
 
 GROWS, STATIC, REFUSAL_LASTS = True, False, False

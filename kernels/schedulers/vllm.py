@@ -1,7 +1,6 @@
 """vLLM v0: a batch of whole prompts if one is admitted, else a token for every running request, oldest first."""
 
 from .._jit import inlined, kernel, merged
-from ..cost import Cost
 from ..iterations.group import grouped
 from ..iterations.group_iterations import NO_LIMIT, launch_group
 from ..iterations.pipeline_decodes import dissolve, keep_residents, make_resident
@@ -13,6 +12,7 @@ from ..replicas.pools import Stages, one_stage, pipeline
 from ..replicas.replica import launch, next_event
 from ..replicas.route import next_event_of_any, quiet_until, quiet_until_of_any
 from ..state import ALLOCATED, CLOCK, FREE, REPLICA, RUNNING, SLOT, Limits, State
+from ..tables import Cost
 from .loop import end_batch, simulate
 
 GROWS, STATIC, REFUSAL_LASTS = True, False, True

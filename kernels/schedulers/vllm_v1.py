@@ -6,7 +6,6 @@ computes its tokens again later. What differs between releases of vLLM is in Eng
 """
 
 from .._jit import inlined, kernel, merged
-from ..cost import Cost
 from ..engine.admission import admit
 from ..engine.ahead import all_finish, catch_up, next_to_matter, run_alone, steps_ahead, wait_for_oldest
 from ..engine.ending import end_batch
@@ -33,6 +32,7 @@ from ..state import (
     Longs,
     State,
 )
+from ..tables import Cost
 from .loop import simulate
 
 GROWS, STATIC, REFUSAL_LASTS = True, False, False

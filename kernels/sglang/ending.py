@@ -4,11 +4,12 @@ import math
 
 from .._jit import inlined
 from ..accounts.breakdown import count_chunk, count_decode, count_late_token, detailed, other_seconds, share_after
-from ..cost import Cost, host_seconds
+from ..cost import host_seconds
 from ..engine.state import DECODE, LAST_PART, PART
 from ..iterations.batches import count_gaps
 from ..memory.followers import finish
 from ..state import CLOCK, FORM_DUE, NUM_LISTED, NUM_SEQS, REPLICA, SLOT, Limits, State
+from ..tables import Cost
 from .serving import Serving, serving
 from .slots import count_free, give_back, store
 from .state import DROPPED, RESULTS, UNCHANGED

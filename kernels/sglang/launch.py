@@ -4,7 +4,7 @@ import math
 
 from .._jit import inlined
 from ..accounts.counts import count_batch
-from ..cost import COMPOSE_FASTSIM, Cost, batch_ms, prefill_chunk_ms
+from ..cost import batch_ms, prefill_chunk_ms
 from ..engine.launch import count_since_before, run_stages
 from ..engine.state import DECODE, PART
 from ..exits import Exit
@@ -31,6 +31,7 @@ from ..state import (
     Limits,
     State,
 )
+from ..tables import COMPOSE_FASTSIM, Cost
 
 
 @inlined

@@ -7,7 +7,6 @@ import math
 
 from .._jit import inlined, merged
 from ..accounts.counts import count_held
-from ..cost import Cost
 from ..engine.state import OLDEST
 from ..exits import Ending, Exit
 from ..memory.followers import depends, held, just_after
@@ -30,6 +29,7 @@ from ..state import (
     Limits,
     State,
 )
+from ..tables import Cost
 from .state import AHEAD, CHUNKED, IDLE_IN_A_ROW, IDLE_PASSES
 
 

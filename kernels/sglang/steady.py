@@ -10,7 +10,7 @@ import math
 
 from .._jit import inlined
 from ..accounts.breakdown import DECODE_HOST, detailed
-from ..cost import Cost, host_seconds
+from ..cost import host_seconds
 from ..engine.state import DECODE, OLDEST
 from ..exits import Exit
 from ..iterations.batches import count_gaps
@@ -48,6 +48,7 @@ from ..state import (
     Limits,
     State,
 )
+from ..tables import Cost
 from .decode import count_new_pages, filter_running
 from .serving import Serving
 from .slots import make_room

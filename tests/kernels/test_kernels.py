@@ -12,8 +12,8 @@ from strategies import POLICIES, Case, cases
 
 from fastsim.kernels import _jit, state
 from fastsim.kernels.accounts import histogram
-from fastsim.kernels.cost import TICK_S
 from fastsim.kernels.exits import Ending
+from fastsim.kernels.tables import TICK_S
 
 COMPILED = not numba.config.DISABLE_JIT
 # Interpreted kernels are slow: there the same cases serve to see every line run.

@@ -7,8 +7,8 @@ from reference.state import Request, Settings
 from strategies import Case, empty_vidur, fastsim_tables
 
 from fastsim.kernels import state
-from fastsim.kernels.cost import COMPOSE_FASTSIM, Cost
 from fastsim.kernels.exits import Exit
+from fastsim.kernels.tables import COMPOSE_FASTSIM, Cost
 
 STAGES, BATCH = 3, 4
 

@@ -8,9 +8,9 @@ from kernel_runs import kernel_of, lay_out
 from strategies import Case, cases
 
 from fastsim.kernels import state
-from fastsim.kernels.cost import Cost
 from fastsim.kernels.exits import Exit
 from fastsim.kernels.state import Limits, State
+from fastsim.kernels.tables import Cost
 
 
 def slower(cost: Cost) -> Cost:

@@ -15,7 +15,7 @@ from fastsim.deployment.resolve import resolve
 from fastsim.deployment.resolved import Resolved
 from fastsim.errors import ConfigError
 from fastsim.kernels._jit import kernel
-from fastsim.kernels.cost import Cost, Longs, batch_ms, prefill_chunk_ms, stage_seconds
+from fastsim.kernels.cost import batch_ms, prefill_chunk_ms, stage_seconds
 from fastsim.kernels.state import (
     DECODE_KV,
     LONGEST_KV,
@@ -26,6 +26,7 @@ from fastsim.kernels.state import (
     NUM_SEQS,
     NUM_TOKENS,
 )
+from fastsim.kernels.tables import Cost, Longs
 from fastsim.predictors.build import build_cost
 from fastsim.predictors.explain import explain
 from fastsim.predictors.tables import cache

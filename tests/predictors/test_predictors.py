@@ -15,7 +15,7 @@ from fastsim.catalog.load import load_node
 from fastsim.deployment.description import Deployment
 from fastsim.deployment.resolve import resolve
 from fastsim.deployment.resolved import Resolved
-from fastsim.kernels.cost import COMPOSE_FASTSIM, COMPOSE_VIDUR, FastsimTables, VidurTables
+from fastsim.kernels.tables import COMPOSE_FASTSIM, COMPOSE_VIDUR, FastsimTables, VidurTables
 from fastsim.predictors.build import build_cost
 from fastsim.predictors.forests import forest
 from fastsim.predictors.tables import cache

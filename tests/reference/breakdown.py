@@ -8,7 +8,7 @@ from collections.abc import Callable
 from reference.cost import cost_stage_seconds
 from reference.state import Batch, Request
 
-from fastsim.kernels.cost import COMPOSE_AFFINE, COMPOSE_VIDUR, Cost
+from fastsim.kernels.tables import COMPOSE_AFFINE, COMPOSE_VIDUR, Cost
 
 NAMES = (
     "front_end",

@@ -8,7 +8,7 @@ from typing import Any
 
 from reference.state import Batch
 
-from fastsim.kernels.cost import COMPOSE_AFFINE, COMPOSE_VIDUR, Cost, FastsimTables, Floats, VidurTables
+from fastsim.kernels.tables import COMPOSE_AFFINE, COMPOSE_VIDUR, Cost, FastsimTables, Floats, VidurTables
 
 StageSeconds = Callable[[int, Batch], float]
 Tables = Mapping[str, Mapping[Any, float]]  # by operator: num_tokens or (batch_size or kv, kv or chunk²) -> ms

@@ -8,7 +8,7 @@ from reference.cost import StageSeconds, cost_stage_seconds, vidur_stage_seconds
 from reference.state import Batch, Entry
 from strategies import empty_fastsim, empty_vidur
 
-from fastsim.kernels.cost import COMPOSE_AFFINE, COMPOSE_FASTSIM, COMPOSE_VIDUR, Cost, FastsimTables
+from fastsim.kernels.tables import COMPOSE_AFFINE, COMPOSE_FASTSIM, COMPOSE_VIDUR, Cost, FastsimTables
 
 MAX_TOKENS, MAX_SEQS, MAX_KV = 256, 8, 640
 BY_TOKENS = (

@@ -21,10 +21,10 @@ from user_policies import LIKE, TWINS, most_memory, newest_first, shortest_promp
 import fastsim
 from fastsim.deployment.description import Deployment
 from fastsim.errors import PolicyError
-from fastsim.kernels.cost import COMPOSE_VIDUR, Cost
 from fastsim.kernels.replicas import routers
 from fastsim.kernels.replicas.look import next_horizon
 from fastsim.kernels.state import HORIZON
+from fastsim.kernels.tables import COMPOSE_VIDUR, Cost
 from fastsim.simulation.custom import runner
 from fastsim.simulation.custom.runner import Runner
 from fastsim.workload.loading import load

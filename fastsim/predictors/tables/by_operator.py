@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fastsim.kernels.cost import FastsimTables
+from fastsim.kernels.tables import FastsimTables
 from fastsim.predictors.times.evidence import Evidence
 from fastsim.predictors.times.iteration import Iteration
 from fastsim.predictors.times.times import Floats, OperatorTimes

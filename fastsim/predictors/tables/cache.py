@@ -12,7 +12,7 @@ import numpy as np
 
 from fastsim.files.writing import atomic_file, locked
 from fastsim.kernels._jit import CACHE_FOLDER
-from fastsim.kernels.cost import FastsimTables, Floats, VidurTables
+from fastsim.kernels.tables import FastsimTables, Floats, VidurTables
 
 from .by_operator import ARRAYS, ByOperator
 from .compose import NO_FASTSIM

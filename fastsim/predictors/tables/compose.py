@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fastsim.kernels.cost import FastsimTables, VidurTables
+from fastsim.kernels.tables import FastsimTables, VidurTables
 from fastsim.predictors.capture import capture_cap, padded, sizes_up_to
 from fastsim.predictors.times.times import Floats, OperatorTimes
 

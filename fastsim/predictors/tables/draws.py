@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from fastsim.kernels.cost import FastsimTables
+from fastsim.kernels.tables import FastsimTables
 from fastsim.predictors.times.evidence import Evidence
 from fastsim.predictors.times.times import OperatorTimes
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from fastsim.errors import PolicyError, StuckError
 from fastsim.kernels import state as columns
-from fastsim.kernels.cost import Cost
 from fastsim.kernels.custom.router import RouterState
 from fastsim.kernels.custom.view import (
     BAD_REPLICA,
@@ -26,6 +25,7 @@ from fastsim.kernels.custom.view import (
 )
 from fastsim.kernels.exits import Ending, Exit
 from fastsim.kernels.state import Limits, State
+from fastsim.kernels.tables import Cost
 from fastsim.simulation.custom.policy import UserPolicy
 from fastsim.simulation.custom.rehearsal import rehearse
 from fastsim.simulation.custom.source import PREFIX, router_module, scheduler_module
