@@ -11,6 +11,7 @@ from fastsim.workload import Workload
 from fastsim.workload.checks import MAX_TIME
 
 Floats = NDArray[np.float64]
+WANTED = f"a time in seconds from 0 to {MAX_TIME:g} (e.g. 0.25)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +47,7 @@ class Measured:
     def __post_init__(self) -> None:
         self._check("ttft", self.ttft)
         self._check("e2e", self.e2e)
+        self._check_run()
         late = np.flatnonzero(self.ttft > self.e2e * (1 + 1e-9) + 1e-9)
         if len(late):
             row = int(late[0])
@@ -60,9 +62,16 @@ class Measured:
         bad = np.flatnonzero((values < 0) | (values > MAX_TIME))
         if len(bad):
             raise WorkloadError(
-                f"{self.place}: request {int(bad[0]) + 1} in order of arrival: {name}: {values[bad[0]]:g} is not a "
-                f"time in seconds from 0 to {MAX_TIME:g} (e.g. 0.25)"
+                f"{self.place}: request {int(bad[0]) + 1} in order of arrival: {name}: {values[bad[0]]:g} is not {WANTED}"
             )
+
+    def _check_run(self) -> None:
+        """The times that belong to no row of the requests."""
+        gaps = np.empty(0) if self.gaps is None else self.gaps
+        for name, values in (("a time between two tokens", gaps), ("duration", np.array([self.duration or 0.0]))):
+            bad = values[~((values >= 0) & (values <= MAX_TIME))]
+            if len(bad):
+                raise WorkloadError(f"{self.place}: {name}: {bad[0]:g} is not {WANTED}")
 
     @cached_property
     def tpot(self) -> Floats:

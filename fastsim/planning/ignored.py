@@ -24,12 +24,16 @@ def used(resolved: Resolved, settings: Mapping[str, Any]) -> tuple[Resolved, str
         without = {name.partition(".")[2]: None for name in ignored}
         changes["scheduler"] = deployment.scheduler.model_copy(update=without)
         if named := [name for name in ignored if name in settings]:
-            why.append(f"{' and '.join(named)} changes nothing with policy {scheduler.policy.name}")
+            why.append(f"{_change(named)} nothing with policy {scheduler.policy.name}")
     if resolved.num_replicas == 1:
         changes["router"] = Router()
         if named := [name for name in settings if name.startswith("router")]:
-            why.append(f"{' and '.join(named)} changes nothing with one replica")
+            why.append(f"{_change(named)} nothing with one replica")
     return replace(resolved, deployment=deployment.model_copy(update=changes)), "; ".join(why)
+
+
+def _change(names: list[str]) -> str:
+    return f"{' and '.join(names)} {'changes' if len(names) == 1 else 'change'}"
 
 
 def _ignored(resolved: Resolved) -> list[str]:
