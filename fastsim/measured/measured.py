@@ -62,7 +62,8 @@ class Measured:
         bad = np.flatnonzero((values < 0) | (values > MAX_TIME))
         if len(bad):
             raise WorkloadError(
-                f"{self.place}: request {int(bad[0]) + 1} in order of arrival: {name}: {values[bad[0]]:g} is not {WANTED}"
+                f"{self.place}: request {int(bad[0]) + 1} in order of arrival: {name}: {values[bad[0]]:g} is not "
+                f"{WANTED}"
             )
 
     def _check_run(self) -> None:

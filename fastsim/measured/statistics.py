@@ -8,6 +8,7 @@ from fastsim.measured.measured import Floats
 
 LATENCIES = ("ttft", "tpot", "itl", "e2e")
 STATISTICS = ("mean", "p50", "p90", "p99")
+SHORTEST = 1e-12  # s, or per s; less is what rounding leaves of 0
 RATES = ("output_tokens_per_s", "requests_per_s")
 
 
@@ -20,8 +21,8 @@ class Pair(NamedTuple):
     @property
     def error(self) -> float | None:
         """Predicted over measured, less 1; None where nothing was measured but 0."""
-        if not self.measured:
-            return 0.0 if not self.predicted else None
+        if abs(self.measured) < SHORTEST:
+            return 0.0 if abs(self.predicted) < SHORTEST else None
         return self.predicted / self.measured - 1
 
     def as_dict(self) -> dict[str, float | None]:
@@ -51,7 +52,7 @@ def distribution(values: Floats) -> dict[str, float]:
 
 def rates(seconds: float | None, num_output_tokens: int, num_requests: int) -> dict[str, float]:
     """Throughput of a run of so many seconds; empty where its length is not known."""
-    if seconds is None or not seconds > 0:
+    if seconds is None or not seconds > SHORTEST:
         return {}
     return dict(zip(RATES, (num_output_tokens / seconds, num_requests / seconds), strict=True))
 
@@ -63,8 +64,8 @@ def likeness(measured: Floats, predicted: Floats) -> Likeness | None:
     if not len(ours):
         return None
     apart = np.abs(ours - theirs)
-    varied = np.ptp(ours) > 1e-12 and np.ptp(theirs) > 1e-12
-    some = theirs > 0
+    varied = np.ptp(ours) > SHORTEST and np.ptp(theirs) > SHORTEST
+    some = theirs > SHORTEST
     return Likeness(
         float(np.corrcoef(ours, theirs)[0, 1]) if varied else None,
         float(apart.mean()),

@@ -285,7 +285,11 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("a.json", {**GOOD, "input_lens": [10, "x"]}, "request 2: input_lens: 'x' is not a number"),
     ("a.json", {**GOOD, "ttfts": [0.1]}, "ttfts has 1 values and input_lens 2"),
     ("a.json", {**GOOD, "ttfts": [-0.1, 0.2]}, "ttft: -0.1 is not a time in seconds from 0"),
-    ("a.json", {**GOOD, "itls": [[0.1, 1e11, -1e11], [0.1]]}, "a time between two tokens: 1e+11 is not a time in seconds"),
+    (
+        "a.json",
+        {**GOOD, "itls": [[0.1, 1e11, -1e11], [0.1]]},
+        "a time between two tokens: 1e+11 is not",
+    ),
     ("a.json", {**GOOD, "itls": [[0.3, -0.1], [0.1]]}, "a time between two tokens: -0.1 is not a time in seconds"),
     ("a.json", {**GOOD, "duration": -2.0}, "duration: -2 is not a time in seconds from 0"),
     ("a.json", {**GOOD, "ttfts": [1e300, 0.2]}, "ttft: 1e+300 is not a time in seconds from 0 to 1e+10"),
@@ -325,6 +329,17 @@ def test_bad_input_ends_in_a_sentence(
     shown = capsys.readouterr()
     assert said in shown.err and "Traceback" not in shown.err and not shown.out
     assert shown.err.count("\n") == 1 and not out.exists()
+
+
+@pytest.mark.parametrize("least", [0.0, 5e-324, 1e-300])
+def test_times_that_are_next_to_nothing_have_no_error(least: float, tmp_path: Path) -> None:
+    document = {**GOOD, "ttfts": [least] * 2, "itls": [[least], [least]], "start_times": [5.0] * 2}
+    (tmp_path / "a.json").write_bytes(text(document))
+    shutil.copy(RECORDED / "deployment.yaml", tmp_path)
+    out = tmp_path / "out"
+    assert run(["validate", str(tmp_path / "a.json"), "--out", str(out)]) == 0
+    written = json.loads((out / "validation.json").read_text())
+    assert written["latency"]["ttft"]["mean"]["error"] is None and not written["throughput"]
 
 
 OPTIONS = [
