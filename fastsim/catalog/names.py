@@ -104,9 +104,9 @@ def suggestion(name: str, spellings: Mapping[str, str]) -> str:
         if same or _branch(wanted.family, have.family):
             stored = have.stored in (None, wanted.stored)
             agree = (same and stored, wanted.sizes == have.sizes, wanted.versions == have.versions)
-            release = _release(wanted) == _release(have)
+            release = _release(wanted) == _release(have), -_apart(wanted, have)
             like = SequenceMatcher(None, name[:200].lower(), spelling.lower()).ratio()
-            related.append((all(agree), *agree, release, have.stored == wanted.stored, like, spelling))
+            related.append((all(agree), *agree, *release, have.stored == wanted.stored, like, spelling))
     related.sort(reverse=True)
     if not related:
         return "`fastsim catalog models` lists what the catalog has"
@@ -137,6 +137,13 @@ def _branch(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
     """Whether one family is a branch of the other, which has one word more: mistral and mistral nemo."""
     short, long = sorted((one, other), key=len)
     return bool(short) and len(long) == len(short) + 1 and long[: len(short)] == short
+
+
+def _apart(one: Parts, other: Parts) -> float:
+    """How far the first versions of two names are apart: 0.1 for 3.2 and 3.3."""
+    numbers = [re.match(r"\d+(\.\d+)?", name.versions[0]) if name.versions else None for name in (one, other)]
+    first, second = (float(found[0]) if found else 0.0 for found in numbers)
+    return round(abs(first - second), 6)
 
 
 def _release(name: Parts) -> str:

@@ -88,7 +88,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal may lack the characters of a name
-    warnings.showwarning = lambda message, *_: click.echo(f"fastsim: {printable(str(message))}", err=True)
+    warnings.showwarning = lambda message, *_: _warn(str(message))
     sys.exit(run())
 
 
@@ -121,6 +121,13 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"{problem.strerror}{place}", 2)
     except Exception as fault:
         return _fault(fault)
+
+
+def _warn(message: str) -> None:
+    from fastsim.cli.terminal.console import is_quiet
+
+    if not is_quiet():
+        click.echo(f"fastsim: {printable(message)}", err=True)
 
 
 def _fault(fault: Exception) -> int:

@@ -28,7 +28,9 @@ FILE = click.Path(path_type=Path)
 @options.measured_users
 @click.option("--out", type=FILE, default=Path("calibration.yaml"), show_default=True, help="File to write.")
 @click.option("--recorder", is_flag=True, help="Print the Python file that makes vLLM record its steps, and stop.")
+@options.seed
 @options.as_json
+@options.quiet
 def calibrate(
     measured: Path | None,
     deployment: str | None,
@@ -41,6 +43,7 @@ def calibrate(
     users: int | None,
     out: Path,
     recorder: bool,
+    seed: int | None,
     as_json: bool,
 ) -> None:
     """Fit coefficients of a deployment on a measured run, and write them as a calibration.
@@ -59,6 +62,7 @@ def calibrate(
     from fastsim.calibration.written import save
     from fastsim.cli import interrupt
     from fastsim.cli.policies import check_deployment
+    from fastsim.cli.requests import seeded
     from fastsim.cli.terminal import calibrate as show
     from fastsim.cli.terminal import progress as progress_module
     from fastsim.deployment.calibration import load
@@ -69,7 +73,7 @@ def calibrate(
         raise click.UsageError("MEASURED is missing; name a run, or --recorder to print what records one")
     interrupt.writes(out)
     refuse_folder(out, "calibration.yaml")
-    served, place, notes = described(measured, deployment, overrides)
+    served, place, notes = described(measured, deployment, seeded(overrides, seed))
     check_deployment(served, place, overrides, policies)
     observed = gathered(measured, steps, log, rate, users)
     start = None if base is None else load(base)

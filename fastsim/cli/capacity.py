@@ -8,15 +8,11 @@ from fastsim.cli import options
 
 
 @click.command()
-@click.argument("deployment", required=False)
-@options.workload
-@options.unit
-@options.too_long
+@options.subject
 @options.slos
-@click.option(
-    "--users", is_flag=True, help="Find how many users can wait for their answers at once, instead of a rate."
-)
-@click.option("--requests", type=int, help="Requests per run, at least.  [default: 16,000, or all of a file]")
+@click.option("--rate", type=float, help="Mean arrivals per second to serve: says how many times they fit.")
+@options.find_users
+@options.planned
 @click.option(
     "--tolerance", type=float, default=0.01, show_default=True, help="Relative error of the rate, e.g. 0.01 for 1 %."
 )
@@ -29,42 +25,59 @@ from fastsim.cli import options
 )
 @options.overrides
 @options.policies
-@options.as_json
 @click.option("--out", type=click.Path(path_type=Path), help="Also write the answer to this JSON file.")
+@click.option("--check", is_flag=True, help="Exit with 1 if no load meets the objectives, or less than --rate does.")
+@options.as_json
+@options.quiet
 def capacity(
     deployment: str | None,
-    workload: str,
+    workload: str | None,
+    named: str | None,
+    slos: tuple[str, ...],
+    rate: float | None,
+    users: bool,
+    input_len: int | None,
+    output_len: int | None,
+    requests: int | None,
+    seed: int | None,
     unit: str | None,
     too_long: str,
-    slos: tuple[str, ...],
-    users: bool,
-    requests: int | None,
     tolerance: float,
     replicates: int,
     overrides: tuple[str, ...],
     policies: bool,
-    as_json: bool,
     out: Path | None,
+    check: bool,
+    as_json: bool,
 ) -> None:
-    """Find the highest request rate, or number of users, at which DEPLOYMENT meets its objectives.
+    """Find the highest request rate, or number of users, at which DEPLOYMENT serves WORKLOAD within its objectives.
 
     The default objectives are scheduling_delay:p99<5s, ttft:p90<2s and tbt:p99<200ms. Runs are as long as steady state
     needs; the answer holds in one three times as long, of other requests, and a queue that grows refuses a rate.
     """
     from fastsim.cli import interrupt
     from fastsim.cli.policies import check_deployment
+    from fastsim.cli.requests import described, seeded, subject
     from fastsim.cli.terminal import progress as progress_module
     from fastsim.cli.terminal.capacity import show as print_capacity
     from fastsim.deployment.description import Deployment
+    from fastsim.errors import MissedError
     from fastsim.planning.capacity import capacity as find
+    from fastsim.workload.checks import check_rate
 
     interrupt.writes(out)
-    described = Deployment.load(deployment, overrides)
-    check_deployment(described, deployment, overrides, policies)
+    if rate is not None and users:
+        raise click.UsageError("--users finds a number of users, which has no rate; leave it or --rate out")
+    if rate is not None:
+        check_rate(rate, "--rate")
+    about = subject((deployment, workload), named)
+    deployed = Deployment.load(about.deployment, seeded(overrides, seed))
+    check_deployment(deployed, about.deployment, overrides, policies)
+    spec, called = described(about.workload, input_len, output_len)
     with progress_module.progress("Searching for the highest rate") as progress:
         found = find(
-            described,
-            workload,
+            deployed,
+            spec,
             slos,
             num_requests=requests,
             tolerance=tolerance,
@@ -74,4 +87,8 @@ def capacity(
             unit=unit,
             progress=progress,
         )
-    print_capacity(found, described, workload, out, as_json)
+    print_capacity(found, deployed, called, out, as_json, rate)
+    if check and not found.rate:
+        raise MissedError(f"no {'number of users' if found.users is not None else 'rate'} meets the objectives")
+    if check and rate is not None and found.users is None and found.rate < rate:
+        raise MissedError(f"{found.rate:.4g} requests/s are served within the objectives, fewer than --rate {rate:g}")

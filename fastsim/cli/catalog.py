@@ -2,15 +2,16 @@
 
 import click
 
-from fastsim.cli import options
+from fastsim.cli import completion, options
 
 KINDS = ("models", "checkpoints", "devices", "nodes", "engines", "policies", "routers", "predictors", "metrics")
 
 
 @click.command()
 @click.argument("kind", type=click.Choice((*KINDS, "model")))
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=completion.models)
 @options.as_json
+@options.quiet
 def catalog(kind: str, name: str | None, as_json: bool) -> None:
     """List what a deployment can name, or all metrics: models, quantised checkpoints of them, devices, nodes, engines
     (releases of vLLM), policies, routers or predictors.

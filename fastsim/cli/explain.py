@@ -6,7 +6,7 @@ from fastsim.cli import options
 
 
 @click.command()
-@click.argument("deployment", required=False)
+@options.deployment
 @click.option(
     "--prefill",
     multiple=True,
@@ -21,6 +21,7 @@ from fastsim.cli import options
 )
 @options.overrides
 @options.as_json
+@options.quiet
 def explain(
     deployment: str | None,
     prefill: tuple[str, ...],

@@ -1,56 +1,64 @@
 """The command `fastsim fleet`."""
 
 from math import isfinite
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from fastsim.cli import options
+from fastsim.cli import completion, options
 
 if TYPE_CHECKING:
     from fastsim.deployment.description import Deployment
+    from fastsim.planning.fleet import Fleet
 
 
 @click.command()
-@click.argument("deployment", required=False)
-@click.option("--rate", type=float, help="Requests per second to serve.")
+@options.subject
+@click.option("--rate", type=float, help="Mean arrivals per second to serve.")
 @click.option(
-    "--users", type=float, help="Number of users to serve, instead of --rate; each waits for the answer before."
+    "--users",
+    type=float,
+    help="Users to serve, who each wait for their answer before they send the next, instead of --rate.",
 )
 @click.option(
     "--per-user", type=float, help="Requests per user and minute, which do not wait for answers; needs --users."
 )
-@options.workload
-@options.unit
-@options.too_long
 @options.slos
 @click.option(
     "--gpu",
     "devices",
     multiple=True,
     help="Try only this GPU; repeatable.  [default: all that ship with operator times]",
+    shell_complete=completion.devices,
 )
-@click.option("--requests", type=int, help="Requests per run, at least.  [default: 16,000, or all of a file]")
+@options.planned
 @click.option(
     "--replicates", type=int, default=8, show_default=True, help="Further runs of each fleet, which give its chance."
 )
 @options.overrides
 @options.policies
+@click.option("--check", is_flag=True, help="Exit with 1 if no fleet meets the objectives.")
 @options.as_json
+@options.quiet
 def fleet(
     deployment: str | None,
+    workload: str | None,
+    named: str | None,
     rate: float | None,
     users: float | None,
     per_user: float | None,
-    workload: str,
-    unit: str | None,
-    too_long: str,
     slos: tuple[str, ...],
     devices: tuple[str, ...],
+    input_len: int | None,
+    output_len: int | None,
     requests: int | None,
+    seed: int | None,
+    unit: str | None,
+    too_long: str,
     replicates: int,
     overrides: tuple[str, ...],
     policies: bool,
+    check: bool,
     as_json: bool,
 ) -> None:
     """Find how many GPUs of each kind serve a request rate, or a number of users, within the objectives.
@@ -64,6 +72,7 @@ def fleet(
     with other requests and operator times from their intervals, in which it meets the objectives.
     """
     from fastsim.cli.policies import check_deployment
+    from fastsim.cli.requests import described, seeded, subject
     from fastsim.cli.terminal import progress as progress_module
     from fastsim.cli.terminal.fleet import show as print_fleet
     from fastsim.deployment.description import Deployment
@@ -71,22 +80,25 @@ def fleet(
     from fastsim.planning.fleet import fleets, rate_of
     from fastsim.workload.loading import is_loop
 
-    described = Deployment.load(deployment, overrides)
-    check_deployment(described, deployment, overrides, policies)
-    loop = is_loop(workload)
+    about = subject((deployment, workload), named)
+    deployed = Deployment.load(about.deployment, seeded(overrides, seed))
+    check_deployment(deployed, about.deployment, overrides, policies)
+    spec, _ = described(about.workload, input_len, output_len)
+    loop = is_loop(spec)
     if loop or (users is not None and rate is None and per_user is None):
         if loop and (rate is not None or per_user is not None or users is None):
             raise ConfigError(
                 "fleet: a closed loop has no rate; give the whole number of its users (e.g. --users 3000)"
             )
-        _for_users(described, workload, users or 0.0, unit, slos, devices, requests, replicates, too_long, as_json)
+        made = _for_users(deployed, spec, users or 0.0, unit, slos, devices, requests, replicates, too_long, as_json)
+        _refuse_none(made, check)
         return
     asked = rate_of(rate, users, per_user)
     with progress_module.progress("Trying GPUs") as progress:
         made, found = fleets(
             asked,
-            described,
-            workload,
+            deployed,
+            spec,
             slos,
             devices=devices,
             num_requests=requests,
@@ -98,12 +110,21 @@ def fleet(
     load = f"{asked:.4g} requests/s" + (
         f" ({users:,.0f} users at {per_user:g} per minute each)" if users and per_user else ""
     )
-    print_fleet(made, found, described, load, as_json)
+    print_fleet(made, found, deployed, load, as_json)
+    _refuse_none(made, check)
+
+
+def _refuse_none(made: "list[Fleet]", check: bool) -> None:
+    """Raise MissedError where --check is given and there is no fleet."""
+    from fastsim.errors import MissedError
+
+    if check and not made:
+        raise MissedError("no fleet meets the objectives")
 
 
 def _for_users(
-    described: "Deployment",
-    workload: str,
+    deployed: "Deployment",
+    workload: Any,
     users: float,
     unit: str | None,
     slos: tuple[str, ...],
@@ -112,8 +133,8 @@ def _for_users(
     replicates: int,
     too_long: str,
     as_json: bool,
-) -> None:
-    """Find and print the fleets for users who wait for their answers."""
+) -> "list[Fleet]":
+    """Find, print and return the fleets for users who wait for their answers."""
     from fastsim.cli.terminal import progress as progress_module
     from fastsim.cli.terminal.fleet import show_for_users
     from fastsim.errors import ConfigError
@@ -124,7 +145,7 @@ def _for_users(
     with progress_module.progress("Trying GPUs") as progress:
         made, missing = fleets_for_users(
             int(users),
-            described,
+            deployed,
             workload,
             slos,
             devices=devices,
@@ -134,4 +155,5 @@ def _for_users(
             unit=unit,
             progress=progress,
         )
-    show_for_users(made, missing, described, f"{int(users):,} users who wait for their answers", as_json)
+    show_for_users(made, missing, deployed, f"{int(users):,} users who wait for their answers", as_json)
+    return made

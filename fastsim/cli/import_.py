@@ -4,14 +4,20 @@ from pathlib import Path
 
 import click
 
-from fastsim.cli import options
+from fastsim.cli import completion, options
 
 
 @click.command("import")
 @click.argument("source")
-@click.option("--gpu", metavar="NAME", help="GPU of the catalog.  [default: that of a label in a manifest, else h100]")
+@click.option(
+    "--gpu",
+    metavar="NAME",
+    help="GPU of the catalog.  [default: that of a label in a manifest, else h100]",
+    shell_complete=completion.devices,
+)
 @options.overrides
 @click.option("--out", type=click.Path(path_type=Path), help="Write to this file instead of standard output.")
+@options.quiet
 def import_(source: str, gpu: str | None, overrides: tuple[str, ...], out: Path | None) -> None:
     """Turn a command of vLLM or SGLang into a deployment file.
 

@@ -4,25 +4,33 @@ from pathlib import Path
 
 import click
 
-from fastsim.cli import options
+from fastsim.cli import completion, options
 
 
 @click.command()
-@click.argument("deployment")
+@click.argument("deployment", shell_complete=completion.files)
 @click.option("--engine", default="vllm", show_default=True, help="Engine to start: vllm or sglang.")
 @click.option("--kubernetes", is_flag=True, help="Print a Kubernetes Deployment and Service instead of a command.")
 @click.option("--image", help="Container image, for --kubernetes.")
 @options.overrides
 @click.option("--out", type=click.Path(path_type=Path), help="Write to this file instead of standard output.")
+@options.as_json
+@options.quiet
 def launch(
-    deployment: str, engine: str, kubernetes: bool, image: str | None, overrides: tuple[str, ...], out: Path | None
+    deployment: str,
+    engine: str,
+    kubernetes: bool,
+    image: str | None,
+    overrides: tuple[str, ...],
+    out: Path | None,
+    as_json: bool,
 ) -> None:
     """Print the command that starts the simulated deployment.
 
     DEPLOYMENT is a deployment file, the output folder of `fastsim search`, whose winner is taken, or the output folder
     of `fastsim simulate`.
     """
-    from fastsim.cli.terminal.console import note
+    from fastsim.cli.terminal.console import note, print_json
     from fastsim.deployment.description import Deployment
     from fastsim.deployment.launch.kubernetes import manifest
     from fastsim.deployment.launch.launch import launch as start
@@ -40,10 +48,13 @@ def launch(
             )
     command = start(Deployment.load(str(path) if deployment != "-" else "-", overrides), engine)
     text = manifest(command, image) if kubernetes else command.text + "\n"
+    if out is not None:
+        write_text(out, text)
+    if as_json:
+        print_json(command.as_dict())
+        return
     if out is None:
         click.echo(text, nl=False)
-    else:
-        write_text(out, text)
     if not kubernetes:
         for text in command.notes:
             note(text)

@@ -6,9 +6,10 @@ from fastsim.cli import options
 
 
 @click.command()
-@click.argument("deployment", required=False)
+@options.deployment
 @options.overrides
 @options.as_json
+@options.quiet
 def memory(deployment: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
     """Show what the memory of a GPU of DEPLOYMENT holds: weights, what the engine works in, and the KV cache.
 

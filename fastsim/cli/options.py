@@ -5,29 +5,66 @@ from typing import Any
 
 import click
 
+from fastsim.cli import completion
+from fastsim.cli.terminal.console import QUIET
+
 Command = Callable[..., Any]
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 
-def _names(context: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
-    """Completions of a field of a deployment: those that name something, and then the names."""
-    from fastsim.cli.completion import values_of
-
-    field, equals, _ = typed.partition("=")
-    known = [f"{field}={name}" for name in values_of(field)] if equals else [f"{name}=" for name in NAMED]
-    return [one for one in known if one.startswith(typed)]
+def _hush(context: click.Context, parameter: click.Parameter, given: bool) -> None:
+    if given:
+        context.meta[QUIET] = True
 
 
-NAMED = ("model", "device", "engine", "node")
+quiet = click.option(
+    "--quiet",
+    "-q",
+    is_flag=True,
+    expose_value=False,
+    callback=_hush,
+    help="Print only the answer: no progress and no notes.",
+)
+check = click.option("--check", is_flag=True, help="Exit with 1 if an objective is missed.")
 overrides = click.option(
     "--set",
     "overrides",
     multiple=True,
     metavar="PATH=VALUE",
     help="Change a field of DEPLOYMENT.",
-    shell_complete=_names,
+    shell_complete=completion.settings,
 )
+deployment = click.argument("deployment", required=False, shell_complete=completion.subjects)
+named = click.option(
+    "--workload",
+    "named",
+    help="Preset, description file, or file of requests; the same as WORKLOAD.",
+    shell_complete=completion.workloads,
+)
+
+
+workload = click.argument("workload", required=False, shell_complete=completion.workloads)
+space_overrides = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="PATH=VALUE",
+    help="Change a field of the deployment in SPACE that it does not vary.",
+    shell_complete=completion.settings,
+)
+
+
+def subject(command: Command) -> Command:
+    """The arguments DEPLOYMENT and WORKLOAD, and WORKLOAD as an option."""
+    return _together(command, deployment, workload, named)
+
+
+def space(command: Command) -> Command:
+    """The arguments SPACE and WORKLOAD, and WORKLOAD as an option."""
+    return _together(command, click.argument("space", shell_complete=completion.files), workload, named)
+
+
 dask = click.option(
     "--dask",
     metavar="ADDRESS|FILE",
@@ -51,9 +88,6 @@ space_too_long = click.option(
     "--too-long", metavar="refuse|drop|clip", help="The same as too_long in the workload of SPACE.  [default: refuse]"
 )
 space_unit = click.option("--unit", metavar="s|ms|us|ns", help="The same as unit in the workload of SPACE.")
-workload = click.option(
-    "--workload", default="chat", show_default=True, help="Preset, description file, or table of requests."
-)
 served = click.option(
     "--deployment",
     metavar="FILE|COMMAND",
@@ -69,26 +103,45 @@ measured_users = click.option(
 seed = click.option("--seed", type=click.IntRange(0), help="Seed of what is drawn at random.  [default: DEPLOYMENT's]")
 
 
+input_len = click.option("--input-len", type=int, help="Prompt tokens of each request, instead of WORKLOAD.")
+output_len = click.option("--output-len", type=int, help="Output tokens of each request, instead of WORKLOAD.")
+rate = click.option("--rate", type=float, help="Mean arrivals per second; scales the arrival times of a file.")
+users = click.option("--users", type=int, help="Users who each wait for their answer before they send the next.")
+find_users = click.option(
+    "--users",
+    is_flag=True,
+    help="Find how many users, who each wait for their answer before they send the next, instead of a rate.",
+)
+concurrency = click.option(
+    "--concurrency",
+    "--max-concurrency",
+    "max_concurrency",
+    type=int,
+    help="Requests that clients have in flight at most.",
+)
+number = click.option("--requests", type=int, help="Number of requests.")
+least_number = click.option(
+    "--requests", type=int, help="Requests per run, at least.  [default: 16,000, or all of a file]"
+)
+duration = click.option("--duration", metavar="TIME", help="Send for so long, e.g. 10min, instead of --requests.")
+
+
 def requests(command: Command) -> Command:
     """The options that say which requests are sent, and how."""
-    for option in reversed(
-        (
-            click.option("--rate", type=float, help="Mean arrivals per second; scales the arrival times of a file."),
-            click.option("--users", type=int, help="Users who each wait for their answer before they send the next."),
-            click.option(
-                "--concurrency",
-                "--max-concurrency",
-                "max_concurrency",
-                type=int,
-                help="Requests that clients have in flight at most.",
-            ),
-            click.option("--input-len", type=int, help="Prompt tokens of each request, instead of WORKLOAD."),
-            click.option("--output-len", type=int, help="Output tokens of each request, instead of WORKLOAD."),
-            click.option("--requests", type=int, help="Number of requests."),
-            click.option("--duration", metavar="TIME", help="Send for so long, e.g. 10min, instead of --requests."),
-            seed,
-            unit,
-        )
-    ):
+    return _together(command, rate, users, concurrency, input_len, output_len, number, duration, seed, unit)
+
+
+def sent(command: Command) -> Command:
+    """The same for a space, whose unit of times and limit of lengths have options of their own."""
+    return _together(command, rate, users, concurrency, input_len, output_len, number, seed)
+
+
+def planned(command: Command) -> Command:
+    """The options that say which requests a plan is made with; their rate, or their users, are what is looked for."""
+    return _together(command, input_len, output_len, least_number, seed, unit, too_long)
+
+
+def _together(command: Command, *options: Callable[[Command], Command]) -> Command:
+    for option in reversed(options):
         command = option(command)
     return command

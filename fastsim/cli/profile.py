@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from fastsim.cli import completion, options
+
 
 @click.command()
 @click.option("--device", required=True, help="Device to measure on, e.g. cuda:0 or cpu.")
@@ -14,6 +16,7 @@ import click
 @click.option(
     "--model",
     help="Model whose shapes to measure: a name of the catalog or a config.json (default: shapes of any model).",
+    shell_complete=completion.models,
 )
 @click.option(
     "--tp", multiple=True, type=click.IntRange(1, 1024), help="Tensor parallel size; repeatable (default: 1, 2, 4, 8)."
@@ -35,6 +38,8 @@ import click
     show_default=True,
     help="Seed of the order and of the inputs.",
 )
+@options.as_json
+@options.quiet
 def profile(
     device: str,
     minutes: float,
@@ -44,6 +49,7 @@ def profile(
     precisions: tuple[str, ...],
     system: str | None,
     seed: int,
+    as_json: bool,
 ) -> None:
     """Measure operators on a GPU, or on the CPU, to train forests for it.
 
@@ -59,4 +65,4 @@ def profile(
     interrupt.resumes(out, "measured")
     with progress_module.progress(f"Measuring on {device}") as progress:
         done = run(asked, progress)
-    show_profile.show(done, out)
+    show_profile.show(done, out, as_json)

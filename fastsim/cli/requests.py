@@ -1,17 +1,78 @@
-"""The requests that the options of a command ask for."""
+"""Which argument is the deployment and which the workload, and the requests that options ask for."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastsim.errors import ConfigError
+from fastsim.errors import ConfigError, did_you_mean
+from fastsim.workload.presets import presets
 
 if TYPE_CHECKING:
     from fastsim.workload import Workload
 
 RATE = 1.0  # requests/s of --input-len and --output-len without --rate
 FIRST = 1000  # requests drawn at first for a duration; more until they last long enough
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a command is about: deployments, and a workload, each as it is named; None: the default."""
+
+    deployments: tuple[str, ...]
+    workload: str | None
+
+    @property
+    def deployment(self) -> str | None:
+        """The only deployment, or None."""
+        return self.deployments[0] if self.deployments else None
+
+
+def subject(given: Sequence[str | None], named: str | None = None, *, last: bool = True) -> Subject:
+    """Tell the workload from the deployments: a preset, requests or a description of them, wherever it stands.
+
+    ``given``: the arguments, of which those that are None were left out. ``named``: that of --workload. ``last``: an
+    argument after the first is the workload if none is known to be one, such as ``-`` and files that do not exist.
+    Raises ConfigError for two workloads, and for a lone name that is neither a file nor a preset.
+    """
+    from fastsim.workload.loading import is_workload
+
+    words = [word for word in given if word is not None]
+    known = [word for word in words if is_workload(word)]
+    if named is not None:
+        known.append(named)
+    elif not known and last and len(words) > 1:
+        known = [words[-1]]
+    if len(known) > 1:
+        raise ConfigError(f"two workloads, {known[0]!r} and {known[1]!r}; give one of them")
+    if known and named is None:
+        words.remove(known[0])
+    for word in words:
+        _refuse_unknown(word)
+    return Subject(tuple(words), known[0] if known else None)
+
+
+def _refuse_unknown(word: str) -> None:
+    """Raise ConfigError for a name without a suffix that is no file: a preset was meant, or a file is missing."""
+    if word != "-" and not Path(word).suffix and "/" not in word and not Path(word).exists():
+        raise ConfigError(
+            f"{word}: neither a file that describes a deployment nor a preset; {did_you_mean(word, presets())}"
+        )
+
+
+def described(named: str | None, input_len: int | None, output_len: int | None) -> tuple[Any, str]:
+    """What a plan loads its requests from, and what it is called: WORKLOAD, or requests of fixed lengths."""
+    if (fixed := _fixed(named, input_len, output_len)) is not None:
+        return fixed, f"{input_len:,} + {output_len:,} tokens"
+    return named or "chat", named or "chat"
+
+
+def seeded(overrides: Sequence[str], seed: int | None) -> tuple[str, ...]:
+    """The overrides of a deployment with that of its seed, where --seed is given."""
+    return (*overrides, *(() if seed is None else (f"seed={seed}",)))
 
 
 def asked(

@@ -15,21 +15,27 @@ def result() -> None:
 @result.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @options.slos
+@options.check
 @options.as_json
-def show(folder: Path, slos: tuple[str, ...], as_json: bool) -> None:
+@options.quiet
+def show(folder: Path, slos: tuple[str, ...], check: bool, as_json: bool) -> None:
     """Print the headline figures of the result in DIR."""
+    from fastsim.cli.objectives import needs, refuse_missed
     from fastsim.cli.terminal.result import summary
     from fastsim.result.metrics.objectives import parse_all
     from fastsim.result.result import Result
 
+    needs(check, slos)
     objectives, loaded = parse_all(slos, "--slo"), Result.load(folder)
     if objectives:
         loaded.judge(objectives)
     summary(loaded, as_json)
+    refuse_missed(check, objectives, loaded.summary)
 
 
 @result.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@options.quiet
 def csv(folder: Path) -> None:
     """Write the tables of the result in DIR as CSV files into the same folder."""
     from fastsim.cli.terminal.result import written
@@ -42,20 +48,22 @@ def csv(folder: Path) -> None:
 @result.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--every", default="1s", show_default=True, metavar="TIME", help="Length of an interval, e.g. 10s.")
-def series(folder: Path, every: str) -> None:
-    """Print time series of the result in DIR as CSV, at any resolution.
+@options.as_json
+@options.quiet
+def series(folder: Path, every: str, as_json: bool) -> None:
+    """Print time series of the result in DIR as CSV or JSON, at any resolution.
 
     The series are arrivals, first tokens and completions per second and the queue; a run with --iterations also has
     tokens per second and the share of busy stages.
     """
-    from fastsim.cli.terminal.series import print_csv
+    from fastsim.cli.terminal.series import show as print_series
     from fastsim.result.metrics.window import parse_exclude
     from fastsim.result.result import Result
 
     (width, more) = parse_exclude(every, "--every")
     if more or not width:
         raise click.UsageError(f"--every {every!r} is not a time above 0 (e.g. 10s)")
-    print_csv(Result.load(folder), width)
+    print_series(Result.load(folder), width, as_json)
 
 
 @result.command()

@@ -8,7 +8,7 @@ from fastsim.cli import options
 
 
 @click.command()
-@click.argument("space")
+@options.space
 @click.option("--budget", metavar="AMOUNT", help="GPUs or dollars per hour for one deployment, e.g. 16 or '$40/h'.")
 @options.slos
 @click.option(
@@ -17,9 +17,12 @@ from fastsim.cli import options
     show_default=True,
     help="What to rank by: qps_per_dollar, qps_per_watt, cost or latency.",
 )
-@click.option("--rate", type=float, help="Requests per second at which cost and latency are compared.")
-@click.option("--users", is_flag=True, help="Find how many users can wait for their answers, instead of a rate.")
+@click.option("--rate", type=float, help="Mean arrivals per second at which cost and latency are compared.")
+@options.find_users
+@options.input_len
+@options.output_len
 @click.option("--requests", type=int, help="Requests per full run, at least.  [default: the space's, else 16,000]")
+@options.seed
 @click.option(
     "--tolerance",
     type=float,
@@ -44,16 +47,24 @@ from fastsim.cli import options
 @click.option("--yes", is_flag=True, help="Accept a space of more than 100,000 combinations.")
 @options.space_unit
 @options.space_too_long
+@options.space_overrides
 @options.policies
+@click.option("--check", is_flag=True, help="Exit with 1 if no configuration meets the objectives.")
 @options.as_json
+@options.quiet
 def search(
     space: str,
+    workload: str | None,
+    named: str | None,
     budget: str | None,
     slos: tuple[str, ...],
     rank: str,
     rate: float | None,
     users: bool,
+    input_len: int | None,
+    output_len: int | None,
     requests: int | None,
+    seed: int | None,
     tolerance: float,
     pareto: str,
     sensitivity: bool,
@@ -63,30 +74,43 @@ def search(
     yes: bool,
     unit: str | None,
     too_long: str | None,
+    overrides: tuple[str, ...],
     policies: bool,
+    check: bool,
     as_json: bool,
 ) -> None:
     """Find the configurations of SPACE that serve the most requests per dollar within the objectives.
 
-    SPACE is a YAML file as for `fastsim sweep`. The default objectives are scheduling_delay:p99<5s, ttft:p90<2s and
-    tbt:p99<200ms.
+    SPACE is a YAML file as for `fastsim sweep`, and WORKLOAD takes the place of the workload in it. The default
+    objectives are scheduling_delay:p99<5s, ttft:p90<2s and tbt:p99<200ms.
     """
     from contextlib import nullcontext
     from typing import Any
 
-    from fastsim.cli import interrupt
+    from fastsim.cli import interrupt, spaces
     from fastsim.cli.policies import check_space
     from fastsim.cli.terminal import progress as progress_module
     from fastsim.cli.terminal.search import show as print_search
+    from fastsim.errors import MissedError
     from fastsim.planning.search import search as find
     from fastsim.planning.sensitivity import sensitivity as vary
     from fastsim.planning.store import metrics_of, save
-    from fastsim.sweeps.space import Space
 
     if users and sensitivity:
         raise click.UsageError("--sensitivity varies the objectives of rates; leave it or --users out")
     metrics = metrics_of(pareto, rate)
-    candidates = Space.load(space, yes=yes).with_workload(unit=unit, too_long=too_long)
+    candidates = spaces.read(
+        space,
+        yes,
+        workload,
+        named,
+        input_len=input_len,
+        output_len=output_len,
+        seed=seed,
+        overrides=overrides,
+        unit=unit,
+        too_long=too_long,
+    )
     check_space(candidates, policies)
     cluster: Any = nullcontext()
     if dask is not None:
@@ -110,3 +134,5 @@ def search(
             curves = of_search(found, threads)
         save(found, varied, metrics, search_page(found, varied, metrics, curves), out)
     print_search(found, varied, metrics, out, as_json)
+    if check and not any(row["score"] for row in found.rows):
+        raise MissedError("no configuration meets the objectives")

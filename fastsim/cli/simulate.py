@@ -9,9 +9,7 @@ from fastsim.cli import options
 
 
 @click.command()
-@click.argument("deployment", required=False)
-@click.argument("workload", required=False)
-@click.option("--workload", "named", help="Preset, description file, or file of requests; the same as WORKLOAD.")
+@options.subject
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the result files.")
 @options.overrides
 @options.policies
@@ -29,8 +27,9 @@ from fastsim.cli import options
     "--exclude", metavar="TIME[,TIME]", help="Warm-up and cool-down to exclude from the latencies, e.g. 60s,30s."
 )
 @click.option("--csv", is_flag=True, help="Also write the tables as CSV.")
-@click.option("--check", is_flag=True, help="Exit with 1 if an objective is missed.")
+@options.check
 @options.as_json
+@options.quiet
 def simulate(
     deployment: str | None,
     workload: str | None,
@@ -54,36 +53,31 @@ def simulate(
     DEPLOYMENT is a YAML, TOML or JSON file, or - for standard input; the default is Llama-3-8B on one H100 in
     vLLM 0.33.
     WORKLOAD is a file of requests (CSV, Parquet, JSONL, or JSON as benchmarks write it), a description, or a preset:
-    chat (the default), agent, code, reasoning, retrieval, summarisation or translation. A workload may be given alone.
+    chat (the default), agent, code, reasoning, retrieval, summarisation or translation. It may stand alone, or first.
     """
     from fastsim.cli import interrupt
+    from fastsim.cli.objectives import needs, refuse_missed
     from fastsim.cli.policies import check_deployment
-    from fastsim.cli.requests import asked
+    from fastsim.cli.requests import asked, seeded, subject
     from fastsim.cli.terminal import progress as progress_module
     from fastsim.cli.terminal import result as show
     from fastsim.deployment.description import Deployment
-    from fastsim.errors import MissedError
     from fastsim.files.writing import refuse_file
-    from fastsim.result.metrics.objectives import missed, parse_all
+    from fastsim.result.metrics.objectives import parse_all
     from fastsim.result.metrics.window import parse_exclude
     from fastsim.simulation.run import simulate as run
-    from fastsim.workload.loading import is_workload
 
     interrupt.writes(out)
     if out is not None:
         refuse_file(out)
     elif csv:
         raise click.UsageError("--csv needs a folder to write to (e.g. --out results)")
-    if workload is None and deployment is not None and is_workload(deployment):
-        deployment, workload = None, deployment
-    if workload is not None and named is not None:
-        raise click.UsageError(f"two workloads, {workload!r} and --workload {named!r}; give one of them")
-    if check and not slos:
-        raise click.UsageError("--check needs an objective (e.g. --slo 'ttft:p90<2s')")
+    needs(check, slos)
     objectives, excluded = parse_all(slos, "--slo"), parse_exclude(exclude)
-    described = Deployment.load(deployment, (*overrides, *(() if seed is None else (f"seed={seed}",))))
-    check_deployment(described, deployment, overrides, policies)
-    stream = asked(workload or named, seed=described.seed, **requests)
+    about = subject((deployment, workload), named)
+    described = Deployment.load(about.deployment, seeded(overrides, seed))
+    check_deployment(described, about.deployment, overrides, policies)
+    stream = asked(about.workload, seed=described.seed, **requests)
     with progress_module.progress(f"Simulating {stream.num_requests:,} requests") as progress:
         result = run(
             described,
@@ -100,5 +94,4 @@ def simulate(
     show.summary(result, as_json)
     if not as_json:
         show.written(out)
-    if check and (lost := missed(objectives, result.summary)):
-        raise MissedError(f"missed {', '.join(map(str, lost))}")
+    refuse_missed(check, objectives, result.summary)

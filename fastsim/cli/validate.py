@@ -20,7 +20,9 @@ from fastsim.cli import options
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder for the figures, a row per request, and report.html."
 )
+@options.seed
 @options.as_json
+@options.quiet
 def validate(
     measured: Path,
     deployment: str | None,
@@ -30,6 +32,7 @@ def validate(
     users: int | None,
     within: str | None,
     out: Path | None,
+    seed: int | None,
     as_json: bool,
 ) -> None:
     """Replay a measured run, and print how far the prediction is from what was measured.
@@ -41,6 +44,7 @@ def validate(
     """
     from fastsim.cli import interrupt
     from fastsim.cli.policies import check_deployment
+    from fastsim.cli.requests import seeded
     from fastsim.cli.terminal import progress as progress_module
     from fastsim.cli.terminal import validate as show
     from fastsim.files.writing import refuse_file
@@ -54,7 +58,7 @@ def validate(
         refuse_file(out)
     limit = None if within is None else parse(within)
     run = read(measured, rate, users)
-    served, place, notes = described(measured, deployment, overrides)
+    served, place, notes = described(measured, deployment, seeded(overrides, seed))
     check_deployment(served, place, overrides, policies)
     with progress_module.progress(f"Replaying {run.workload.num_requests:,} requests") as progress:
         found = replay(run, served, notes, progress)

@@ -2,15 +2,25 @@
 
 import click
 
+from fastsim.cli import options
+
 
 @click.command()
-def warm() -> None:
+@options.as_json
+@options.quiet
+def warm(as_json: bool) -> None:
     """Compile the kernels of all policies and build the default tables, so that later runs start at once."""
+    from dataclasses import asdict
+
     from fastsim.cli import interrupt
+    from fastsim.cli.terminal.console import note, print_json
     from fastsim.deployment.schedulers import POLICIES
     from fastsim.simulation.warm import warm as run
 
     interrupt.keeps("what is ready is kept, and the same command goes on")
-    click.echo(f"compiling {', '.join(POLICIES)}; this takes about a minute the first time", err=True)
+    note(f"compiling {', '.join(POLICIES)}; this takes about a minute the first time")
+    if as_json:
+        print_json([asdict(ready) for ready in run()])
+        return
     for ready in run():
         click.echo(f"{ready.name:27} {ready.seconds:6.2f} s  {'made' if ready.made else 'found in the cache'}")

@@ -13,10 +13,10 @@ from fastsim.deployment.description import DEFAULT_FILE, Deployment
 from fastsim.deployment.resolve import resolve
 from fastsim.deployment.resolved import Resolved
 from fastsim.deployment.schedulers import is_function
-from fastsim.deployment.vllm.words import translated
+from fastsim.deployment.vllm.words import translated, translated_overrides
 from fastsim.errors import CatalogError, ConfigError, InputError, WorkloadError, did_you_mean
 from fastsim.files.documents import Document, Key, read, short
-from fastsim.files.schema import describe, validate
+from fastsim.files.schema import describe, validate, with_overrides
 from fastsim.sweeps.axes import WORKLOAD_FIELDS, Axis
 from fastsim.workload import Workload, presets
 from fastsim.workload.checks import check_unit
@@ -62,6 +62,11 @@ class Base:
     def with_workload(self, given: Mapping[str, Any]) -> "Base":
         """The same with other keys of the workload. Raises ConfigError."""
         return replace(self, workload=self.workload | _workload({**self.workload, **given}, "workload"), loaded={})
+
+    def with_overrides(self, overrides: Sequence[str]) -> "Base":
+        """The same with other fields of the deployment. Raises ConfigError."""
+        changes = translated_overrides(overrides, self.document.values.get("model"))
+        return replace(self, document=with_overrides(self.document, changes, Deployment))
 
     @property
     def folder(self) -> Path:

@@ -16,7 +16,7 @@ where:                               # conditions that every configuration meets
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -72,9 +72,30 @@ class Space:
         return space
 
     def with_workload(self, **keys: Any) -> "Space":
-        """The same space with other keys of its workload, those that are not None. Raises ConfigError."""
+        """The same space with other keys of its workload, those that are not None.
+
+        Raises ConfigError for a key that is not valid, or that the space varies.
+        """
         given = {key: value for key, value in keys.items() if value is not None}
+        for key in given:
+            self._refuse_varied("workload" if key == "source" else f"workload.{key}")
         return replace(self, base=self.base.with_workload(given)) if given else self
+
+    def with_overrides(self, overrides: Sequence[str]) -> "Space":
+        """The same space with other fields of its deployment, as ``--set`` writes them.
+
+        Raises ConfigError for a field that is not valid, or that the space varies.
+        """
+        if not overrides:
+            return self
+        base = self.base.with_overrides(overrides)
+        for key in base.document.overridden:
+            self._refuse_varied(".".join(map(str, key)))
+        return replace(self, base=base)
+
+    def _refuse_varied(self, name: str) -> None:
+        if name in self.names:
+            raise ConfigError(f"{self.source}: {name} is one of its axes; leave it out there, or here")
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -186,6 +186,8 @@ CATALOG = (
         ("codelama-34b", "did you mean 'CodeLlama-34b-Instruct-hf'?"),
         # Another release, another size and another branch of a family are other models.
         ("Llama-3.3-70B-Instruct", "of this family the catalog has 'Llama-3.1-70B', 'Llama-2-70b-hf', 'Llama-3.1-8B'"),
+        ("Llama-3.3-8B-Instruct", "of this family the catalog has 'Llama-3.1-8B', 'Llama-3.1-70B', 'Llama-2-70b-hf'"),
+        ("Llama-1.9-65B", "of this family the catalog has 'Llama-2-70b-hf', 'Llama-3.1-8B', 'Llama-3.1-70B'"),
         ("Llama-2-7c-hf", "of this family the catalog has 'Llama-2-70b-hf', 'Llama-3.1-70B', 'Llama-3.1-8B'"),
         ("Qwen2.5-72B", "of this family the catalog has 'Qwen2.5-7B'"),
         ("Mixtral-8x22B-v0.1", "of this family the catalog has 'Mixtral-8x7B-v0.1'"),

@@ -23,8 +23,18 @@ from fastsim.planning.steady import DRIFT
 from fastsim.simulation.probe import Probed
 
 
-def show(capacity: Capacity, deployment: Deployment, workload: str, out: Path | None, as_json: bool) -> None:
-    """Print a capacity with the rates that were tried, and write it as JSON to ``out`` if given. Raises OutputError."""
+def show(
+    capacity: Capacity,
+    deployment: Deployment,
+    workload: str,
+    out: Path | None,
+    as_json: bool,
+    rate: float | None = None,
+) -> None:
+    """Print a capacity with the rates that were tried, and write it as JSON to ``out`` if given. Raises OutputError.
+
+    ``rate``: requests/s that are to be served, which the text compares with it.
+    """
     if out is not None:
         write_text(out, json.dumps(capacity.as_dict(), indent=2) + "\n")
     if as_json:
@@ -37,6 +47,9 @@ def show(capacity: Capacity, deployment: Deployment, workload: str, out: Path | 
         f"{runs(deployment)}; {capacity.num_requests:,} requests of {workload}, {seconds(capacity.span)}\n"
     )
     console.print(*_lines(capacity), sep="\n")
+    if rate is not None and capacity.users is None:
+        part = share(rate / capacity.rate) if capacity.rate else "more than all"
+        console.print(f"To serve    {number(rate)} requests/s: {part} of the capacity")
     console.print()
     load = "rate" if capacity.users is None else "users"
     probes = table((load, "requests", *capacity.objectives, ""))

@@ -1,10 +1,13 @@
 """What all commands print with: two consoles, one style of table, notes, and figures as text."""
 
 import json
-from collections.abc import Collection, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import click
 
 from fastsim.errors import printable
 
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
 
 WIDE = 240  # characters per line in a file or a pipe, so that no table is cut off
 MISSING = "-"
+QUIET = "fastsim.quiet"  # in the meta data of a command's context: whether --quiet is given
 
 
 @cache
@@ -42,19 +46,46 @@ def _console(**settings: Any) -> "Console":
     return Plain(highlight=False, markup=False, emoji=False, **settings)
 
 
+def is_quiet() -> bool:
+    """Whether the command that runs prints its answer only, as --quiet asks for."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.meta.get(QUIET))
+
+
 def note(text: str) -> None:
-    """Print a note on standard error, apart from the results on standard output."""
+    """Print a note on standard error, apart from the results on standard output; nothing with --quiet."""
+    if is_quiet():
+        return
     stderr().print(f"note: {text}", style="yellow", soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
-    """Print ``value`` as indented JSON."""
-    print(json.dumps(value, indent=2))
+    """Print ``value`` as indented JSON; numbers that are not finite, which JSON does not have, become null."""
+    print(json.dumps(_finite(value), indent=2, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case Mapping():
+            return {key: _finite(one) for key, one in value.items()}
+        case list() | tuple():
+            return [_finite(one) for one in value]
+    return value
 
 
 def written(folder: Path) -> None:
-    """Say that ``folder`` was written, and which files it holds."""
+    """Say that ``folder`` was written, and which files it holds; nothing with --quiet."""
+    if is_quiet():
+        return
     stdout().print(f"Written to {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
+
+
+def written_file(file: Path, what: str) -> None:
+    """Say that ``file`` was written, and what is in it; nothing with --quiet."""
+    if not is_quiet():
+        click.echo(f"Written to {printable(str(file))}: {what}")
 
 
 def table(columns: Sequence[str], left: Collection[str] = ("",), title: str | None = None) -> "Table":

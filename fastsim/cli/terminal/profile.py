@@ -4,15 +4,15 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastsim.cli.terminal.console import stdout, table
+from fastsim.cli.terminal.console import print_json, stdout, table
 from fastsim.profiling.case import Skipped
 
 if TYPE_CHECKING:
     from fastsim.profiling.session import Done
 
 
-def show(done: "Done", folder: Path) -> None:
-    """Print the rows measured by family, what was skipped and why, and the command to run next."""
+def show(done: "Done", folder: Path, as_json: bool) -> None:
+    """Print the rows measured by family, what was skipped and the command to run next; or the counts as JSON."""
     console = stdout()
     kinds = ("rows", "skipped", "throttled")
     families = table(("", *kinds))
@@ -20,6 +20,18 @@ def show(done: "Done", folder: Path) -> None:
     for row in done.rows:
         kind = "skipped" if isinstance(row.outcome, Skipped) else "throttled" if row.throttled else "rows"
         counts.setdefault(f"{row.case.family} {row.case.precision}", Counter())[kind] += 1
+    if as_json:
+        print_json(
+            {
+                "device": done.device,
+                "new": done.new,
+                "rows": len(done.rows),
+                "left": done.left,
+                "families": {name: {kind: count[kind] for kind in kinds} for name, count in sorted(counts.items())},
+                "unavailable": dict(done.plan.unavailable),
+            }
+        )
+        return
     for name, count in sorted(counts.items()):
         families.add_row(name, *(f"{count[kind]:,}" for kind in kinds))
     console.print(families)

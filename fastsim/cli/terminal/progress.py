@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from fastsim.cli.terminal.console import stderr
+from fastsim.cli.terminal.console import is_quiet, stderr
 from fastsim.errors import printable
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ PATIENCE = 1.0  # s before a progress bar appears
 @contextmanager
 def progress(title: str) -> Iterator[Callable[[float], None]]:
     """Yield a function that takes the share done and draws a bar, on a terminal, once a second has passed."""
-    if not sys.stderr.isatty():
+    if is_quiet() or not sys.stderr.isatty():
         yield lambda share: None
         return
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
@@ -50,7 +50,7 @@ def _title() -> "TextColumn":
 @contextmanager
 def counting(title: str) -> Iterator[Callable[[int, int], None]]:
     """Yield a function that takes the number done and the total, and draws a bar with the rate and the time left."""
-    if not sys.stderr.isatty():
+    if is_quiet() or not sys.stderr.isatty():
         yield lambda done, total: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

@@ -44,7 +44,9 @@ def summary(result: Result, json: bool) -> None:
 
 
 def written(folder: Path | None) -> None:
-    """Say where the result was written, or how to write it."""
+    """Say where the result was written, or how to write it; nothing with --quiet."""
+    if console.is_quiet():
+        return
     if folder is None:
         stdout().print("Add --out DIR to write the result: a row per request, and the summary as JSON.", style="dim")
     else:

@@ -1,7 +1,8 @@
-"""Print time series as CSV."""
+"""Print time series as CSV or as JSON."""
 
 from typing import TYPE_CHECKING
 
+from fastsim.cli.terminal.console import print_json
 from fastsim.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -11,8 +12,8 @@ from fastsim.result.metrics.time_series import interval_edges, iteration_series,
 MOST = 1_000_000  # intervals
 
 
-def print_csv(result: "Result", width: float) -> None:
-    """Print a row per interval of ``width`` s. Raises ConfigError for more than MOST intervals."""
+def show(result: "Result", width: float, as_json: bool) -> None:
+    """Print a row per interval of ``width`` s, or a list per series. Raises ConfigError beyond MOST intervals."""
     columns, totals = result.columns(), result.summary["totals"]
     arrived, span = columns["arrived_at"], totals["span_s"]
     if span / width > MOST:
@@ -25,6 +26,9 @@ def print_csv(result: "Result", width: float) -> None:
         rows = {name: result.iterations[name].to_numpy() for name in result.iterations.column_names}
         deployment = result.config["deployment"]
         series |= iteration_series(rows, edges, deployment["pipeline_parallel_size"], deployment["num_replicas"])
+    if as_json:
+        print_json({"time": edges[:-1].tolist(), **{name: values.tolist() for name, values in series.items()}})
+        return
     print(",".join(["time", *series]))
     for row in zip(edges[:-1], *series.values(), strict=True):
         print(",".join(f"{value:.9g}" for value in row))

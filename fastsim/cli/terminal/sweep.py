@@ -1,15 +1,19 @@
 """Print what a sweep computed."""
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from fastsim.cli.terminal.console import note, stdout
+from fastsim.cli.terminal.console import note, print_json, stdout
 
 if TYPE_CHECKING:
     from fastsim.sweeps.sweep import Sweep
 
 
-def sweep(done: "Sweep") -> None:
+def sweep(done: "Sweep", as_json: bool) -> None:
     """Print how many configurations a sweep computed, which it dropped and why, and how to read its table."""
+    if as_json:
+        print_json({**asdict(done), "folder": str(done.folder)})
+        return
     console = stdout()
     failed = f", {done.failed:,} of which failed" if done.failed else ""
     console.print(f"{done.configurations:,} configurations in {done.folder}{failed}")

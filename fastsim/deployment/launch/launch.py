@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fastsim.catalog import load
 from fastsim.deployment import stages
@@ -41,6 +42,17 @@ class Launch:
     def command(self) -> list[str]:
         """The command as a list of words."""
         return [*self.program, *(word for flag in self.flags for word in flag if word is not None)]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The command as JSON has it: its engine, its words, variables, GPUs, and what differs."""
+        return {
+            "engine": self.engine,
+            "command": self.command,
+            "environment": dict(self.environment),
+            "gpus": self.resolved.num_gpus // self.resolved.num_replicas,
+            "num_replicas": self.resolved.num_replicas,
+            "notes": list(self.notes),
+        }
 
     @property
     def text(self) -> str:
