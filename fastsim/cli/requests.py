@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
 import numpy as np
 
 from fastsim.errors import ConfigError, did_you_mean
@@ -36,7 +37,7 @@ def subject(given: Sequence[str | None], named: str | None = None, *, last: bool
 
     ``given``: the arguments, of which those that are None were left out. ``named``: that of --workload. ``last``: an
     argument after the first is the workload if none is known to be one, such as ``-`` and files that do not exist.
-    Raises ConfigError for two workloads, and for a lone name that is neither a file nor a preset.
+    Raises UsageError for two workloads, and ConfigError for a name that is neither a file nor a preset.
     """
     from fastsim.workload.loading import is_workload
 
@@ -47,7 +48,7 @@ def subject(given: Sequence[str | None], named: str | None = None, *, last: bool
     elif not known and last and len(words) > 1:
         known = [words[-1]]
     if len(known) > 1:
-        raise ConfigError(f"two workloads, {known[0]!r} and {known[1]!r}; give one of them")
+        raise click.UsageError(f"two workloads, {known[0]!r} and {known[1]!r}; give one of them")
     if known and named is None:
         words.remove(known[0])
     for word in words:

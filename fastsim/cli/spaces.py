@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from fastsim.cli.requests import described, seeded
-from fastsim.errors import ConfigError
 
 if TYPE_CHECKING:
     from fastsim.sweeps.space import Space
@@ -26,13 +27,13 @@ def read(
     """Read the space of a file, in which ``keys`` of the workload that are not None take the place of its own.
 
     ``workload`` and ``named``: WORKLOAD and --workload, whose files are relative to the folder of the process. Raises
-    ConfigError.
+    UsageError for two workloads, and ConfigError.
     """
     from fastsim.sweeps.space import Space
     from fastsim.workload.presets import presets
 
     if workload is not None and named is not None:
-        raise ConfigError(f"two workloads, {workload!r} and --workload {named!r}; give one of them")
+        raise click.UsageError(f"two workloads, {workload!r} and --workload {named!r}; give one of them")
     source: Any = workload or named
     if input_len is not None or output_len is not None:
         source, _ = described(source, input_len, output_len)
