@@ -43,6 +43,7 @@ COMMANDS = {
         "Write the batches and requests of a result as a timeline for Perfetto or Chrome.",
     ),
     "manual": ("fastsim.cli.manual", "Print a page of the manual, or the list of its topics."),
+    "schema": ("fastsim.cli.schema", "Print the JSON Schema of what a command prints with --json."),
     "completion": ("fastsim.cli.completion", "Print what a shell needs to complete commands, models and devices."),
     "warm": ("fastsim.cli.warm", "Compile all kernels and build the default tables ahead of time."),
 }
