@@ -2,4 +2,5 @@
 
 from fastsim.cli import main
 
-main()
+if __name__ == "__main__":  # processes that work beside import this file
+    main()

@@ -9,6 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ORDER = [
     {"", "__main__"},  # the face, whose names are imported when they are used
     {"cli"},
+    {"explore"},
     {"report"},
     {"calibration"},
     {"planning", "measured"},

@@ -21,6 +21,7 @@ MAX_SENTENCE = 4000  # characters of an error
 COMMANDS = {
     "simulate": ("fastsim.cli.simulate", "Predict latency, throughput, memory and cost of a deployment."),
     "capacity": ("fastsim.cli.capacity", "Find the highest request rate at which a deployment meets its objectives."),
+    "explore": ("fastsim.cli.explore", 'Open a page that answers "what if" while settings are changed.'),
     "curve": ("fastsim.cli.curve", "Show latency and cost against the request rate or the number of users."),
     "sweep": ("fastsim.cli.sweep", "Simulate every configuration of a space, on threads or on a Dask cluster."),
     "result": ("fastsim.cli.result", "Show a result, export it as CSV, or log it to Weights & Biases."),

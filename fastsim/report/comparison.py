@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fastsim.report import provenance
-from fastsim.report.charts.distribution import TAIL, distribution
+from fastsim.report.charts.distribution import TAIL, choosable
 from fastsim.report.headline import Judged, judged, verdict, words
 from fastsim.report.page import figures
 from fastsim.report.page.page import Block, Card, Cards, Cell, Figure, Section, Table, Tabs, Text, Tone
@@ -110,7 +110,7 @@ def _curves(runs: Sequence[Run]) -> Block:
     for key in ("ttft", "e2e", "tpot"):
         if drawn := [run for run in runs if len(run.curves[key].value)]:
             caption = f"{meaning(f'latency.{key}')}. {TAIL}"
-            tabs.append((title(key), [Figure(distribution(key, drawn, choose=True, limits_of=drawn[0]), caption)]))
+            tabs.append((title(key), [Figure(choosable(key, drawn, drawn[0]), caption)]))
     return Tabs(tabs) if tabs else Text("No request finished in any run.")
 
 

@@ -102,7 +102,7 @@ def read(folders: Sequence[Path], detail: bool, points: int, progress: Any) -> l
     names = _names([folder.resolve() for folder in folders])
     runs = []
     for done, (folder, name) in enumerate(zip(folders, names, strict=True)):
-        runs.append(_run(name, done, Result.load(folder), detail, points))
+        runs.append(run_of(name, done, Result.load(folder), detail, points))
         progress((done + 1) / len(folders))
     return runs
 
@@ -115,8 +115,8 @@ def _names(folders: list[Path]) -> list[str]:
     return ["/".join(folder.parts[-length:]) for folder in folders]
 
 
-def _run(name: str, number: int, result: Result, detail: bool, points: int) -> Run:
-    """What a page needs of one result."""
+def run_of(name: str, number: int, result: Result, detail: bool, points: int) -> Run:
+    """What a page needs of one result; its parameters are those of Run and of ``read``."""
     kept = _kept(result)
     columns = {latency.key: result.column(latency.key)[kept] for latency in LATENCIES if latency.key != "tbt"}
     return Run(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastsim.errors import ConfigError, InputError, did_you_mean
 from fastsim.workload.checks import check_rate, check_unit
+from fastsim.workload.mixes import is_mix, mix
 from fastsim.workload.presets import preset_file, presets
 from fastsim.workload.workload import MAX_REQUESTS, Workload
 
@@ -125,7 +126,7 @@ def synthesise(
 
 def is_description(spec: "str | Path | Workload | Mapping[str, Any]") -> bool:
     """Whether ``spec`` is a preset or a description, from which requests are drawn, and not a recorded workload."""
-    if isinstance(spec, Mapping) or (isinstance(spec, str) and spec in presets()):
+    if isinstance(spec, Mapping) or (isinstance(spec, str) and (spec in presets() or is_mix(spec))):
         return True
     return not isinstance(spec, Workload) and Path(spec).suffix.lower() in DESCRIBED and not _holds_requests(Path(spec))
 
@@ -162,7 +163,13 @@ def refuse_users_of_tenants(spec: "str | Path | Workload | Mapping[str, Any]") -
 def is_workload(name: str) -> bool:
     """Whether a name can only be that of a workload: a preset, a file of requests or a description, no deployment."""
     path = Path(name)
-    return name in presets() or path.suffix.lower() in RECORDED or _holds_requests(path) or _describes_requests(path)
+    return (
+        name in presets()
+        or is_mix(name)
+        or path.suffix.lower() in RECORDED
+        or _holds_requests(path)
+        or _describes_requests(path)
+    )
 
 
 def _describes_requests(path: Path) -> bool:
@@ -214,4 +221,6 @@ def _description(spec: str | Path | Mapping[str, Any]) -> "Document | None":
         return Document(dict(spec))
     if isinstance(spec, str) and spec in presets():
         return read(preset_file(spec))
+    if isinstance(spec, str) and is_mix(spec):
+        return Document(mix(spec), spec)
     return read(spec) if is_description(spec) else None

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from fastsim.report.page import figures
 from fastsim.report.page.page import Block, Figure, Tabs, Text
+from fastsim.report.page.picture import Bars, Layer, Line, Picture
 from fastsim.report.runs import Batches, Run
 from fastsim.result import wording
 
@@ -22,13 +22,14 @@ def composition(runs: Sequence[Run]) -> Block:
         ("Decode tokens", "decode tokens in a batch", "decode"),
         ("Prompt tokens", "prompt tokens in a batch that has any", "prefill"),
     ):
-        plot = figures.plot(label, "share of batches" if several else "batches", y_range=figures.from_zero())
+        layers: list[Layer] = []
         for run, kept in known:
             at, counts = getattr(kept, which)
             if several:
-                figures.line(plot, at[:-1], counts / max(1.0, counts.sum()), run.name, run.number, step=True)
+                layers.append(Line(at[:-1], counts / max(1.0, counts.sum()), run.name, run.number, step=True))
             else:
-                figures.bars(plot, at[:-1], at[1:], counts, 0, "batches")
+                layers.append(Bars(at[:-1], at[1:], counts, 0, "batches"))
+        plot = Picture(label, "share of batches" if several else "batches", layers, y_range="from zero")
         tabs.append((name, [Figure(plot, f"Batches by number of {label.partition(' in a')[0]}.{missing}")]))
     # The series of the summary show this for every run; these tabs are for results that have none.
     ours = (
@@ -36,10 +37,11 @@ def composition(runs: Sequence[Run]) -> Block:
         ("Busy", "share of busy stages", "Share of busy pipeline stages"),
     )
     for name, label, what in () if any(run.summary.get("series") for run in runs) else ours:
-        plot = figures.plot("time in s", label, y_range=figures.from_zero())
+        layers = []
         for run, kept in known:
             at, values = kept.kv.edges, kept.kv.high if name == "KV memory" else kept.busy
-            figures.line(plot, (at[1:] + at[:-1]) / 2, values, run.name if several else "", run.number)
+            layers.append(Line((at[1:] + at[:-1]) / 2, values, run.name if several else "", run.number))
+        plot = Picture("time in s", label, layers, y_range="from zero")
         tabs.append((name, [Figure(plot, f"{what}, in equal parts of the run.{missing}")]))
     return Tabs([*tabs, *_engine(known)])
 
@@ -61,9 +63,10 @@ def _engine(known: Sequence[tuple[Run, Batches]]) -> list[tuple[str, Sequence[Bl
         drawn = [each for each in drawn if each[2].any()]
         if not drawn:
             continue
-        plot = figures.plot("time in s", label, y_range=figures.from_zero())
+        layers: list[Layer] = []
         for run, kept, values in drawn:
             at = kept.kv.edges
-            figures.line(plot, (at[1:] + at[:-1]) / 2, values, run.name if len(known) > 1 else "", run.number)
+            layers.append(Line((at[1:] + at[:-1]) / 2, values, run.name if len(known) > 1 else "", run.number))
+        plot = Picture("time in s", label, layers, y_range="from zero")
         tabs.append((name, [Figure(plot, f"{what}, in equal parts of the run.")]))
     return tabs

@@ -6,8 +6,8 @@ import numpy as np
 
 from fastsim.planning.load_curve import Curve, Point
 from fastsim.report.charts.distribution import time_ticks
-from fastsim.report.page import figures, markers
 from fastsim.report.page.page import Block, Cell, Figure, Table, Tabs
+from fastsim.report.page.picture import Layer, Limit, Line, Marks, Picture
 from fastsim.report.words import number, seconds, share, statistic, title
 from fastsim.result.metrics.objectives import Objective, parse
 
@@ -37,7 +37,7 @@ def against_load(curves: Sequence[Curve], now: Sequence[tuple[str, float, int]] 
     ]
     if any(point.figures.get(COST) is not None for curve in curves for point in curve.points):
         caption = f"Price of the GPUs per million output tokens by load. {MARKS}"
-        tabs.append(("Cost", [Figure(_cost(curves), caption)]))
+        tabs.append(("Cost", [Figure(_cost(curves, now), caption)]))
     caption = (
         "Output tokens/s of a GPU by those that a user sees, 1 / mean time per output token: further right is faster "
         f"for users, further up cheaper. {MARKS}"
@@ -97,8 +97,8 @@ def _latency(
     part: str,
     wanted: Sequence[Objective],
     now: Sequence[tuple[str, float, int]],
-) -> object:
-    """A figure of a latency by load: one statistic of several deployments, or several of one."""
+) -> Picture:
+    """A latency by load: one statistic of several deployments, or several of one."""
     shown = [part] if len(curves) > 1 else list(dict.fromkeys([part, *(("mean",) if part == "mean" else LINES)]))
     series = [
         (curve, each, [point.figures.get(f"latency.{metric}.{each}") for point in curve.points])
@@ -107,49 +107,64 @@ def _latency(
     ]
     known = [value for _, _, values in series for value in values if value]
     if not known:
-        return figures.plot(_load_axis(curves), title(metric))
+        return Picture(_load_axis(curves), title(metric), ())
     limits = [each.limit for each in wanted if (each.metric, each.statistic) == (metric, part)]
     low, high = min([*known, *limits]) / 1.3, max([*known, *limits]) * 1.3
-    plot = figures.plot(_load_axis(curves), title(metric), y="log", height=380, y_range=(low, high))
-    figures.ticks(plot.yaxis[0], time_ticks(low, high, True))
+    layers: list[Layer] = []
     for place, (curve, each, values) in enumerate(series):
         name = curve.name if len(curves) > 1 else statistic(each)
-        _draw(plot, curve, [np.nan if value is None else value for value in values], name, place, seconds)
-    for limit in limits:
-        figures.limit(plot, limit, f"limit {seconds(limit)} for {statistic(part)}", "y")
-    for label, load, number_of in now:
-        figures.limit(plot, load, label if len(curves) == 1 else f"{label}, {curves[number_of].name}")
-    return plot
+        layers += _drawn(curve, [np.nan if value is None else value for value in values], name, place, seconds)
+    return Picture(
+        _load_axis(curves),
+        title(metric),
+        layers,
+        [
+            *(Limit(limit, f"limit {seconds(limit)} for {statistic(part)}", "y") for limit in limits),
+            *_loads(curves, now),
+        ],
+        y="log",
+        height=380,
+        y_range=(low, high),
+        y_ticks=time_ticks(low, high, True),
+    )
 
 
-def _cost(curves: Sequence[Curve]) -> object:
-    plot = figures.plot(_load_axis(curves), "$ per million output tokens", y="log", height=380)
+def _loads(curves: Sequence[Curve], now: Sequence[tuple[str, float, int]]) -> list[Limit]:
+    """The loads to mark."""
+    return [
+        Limit(load, label if len(curves) == 1 else f"{label}, {curves[number_of].name}")
+        for label, load, number_of in now
+    ]
+
+
+def _cost(curves: Sequence[Curve], now: Sequence[tuple[str, float, int]]) -> Picture:
+    layers: list[Layer] = []
     for place, curve in enumerate(curves):
         values = [np.nan if (value := point.figures.get(COST)) is None else value for point in curve.points]
-        _draw(plot, curve, values, curve.name, place, lambda value: f"${value:,.2f}")
-    return plot
+        name = curve.name if len(curves) > 1 else ""
+        layers += _drawn(curve, values, name, place, lambda value: f"${value:,.2f}")
+    return Picture(_load_axis(curves), "$ per million output tokens", layers, _loads(curves, now), y="log", height=380)
 
 
-def _speed(curves: Sequence[Curve]) -> object:
-    plot = figures.plot("output tokens/s that a user sees", "output tokens/s of a GPU", height=380)
+def _speed(curves: Sequence[Curve]) -> Picture:
+    layers: list[Layer] = []
     for place, curve in enumerate(curves):
         speeds = [1 / (point.figures.get("latency.tpot.mean") or np.inf) for point in curve.points]
         values = [(point.figures.get(OUTPUT) or 0.0) / curve.gpus for point in curve.points]
-        _draw(plot, curve, values, curve.name, place, number, speeds)
-    figures.legend(plot, "top_right")
-    return plot
+        layers += _drawn(curve, values, curve.name, place, number, speeds)
+    labels = "output tokens/s that a user sees", "output tokens/s of a GPU"
+    return Picture(*labels, layers, height=380, legend="top_right")
 
 
-def _draw(
-    plot: object,
+def _drawn(
     curve: Curve,
     values: Sequence[float],
     name: str,
     place: int,
     words: Callable[[float], str],
     at: Sequence[float] | None = None,
-) -> None:
-    """Draw a curve with its points; ``at``: their places on the x axis, by default their loads."""
+) -> list[Layer]:
+    """A curve with its points; ``at``: their places on the x axis, by default their loads."""
     xs = [point.load for point in curve.points] if at is None else list(at)
     unit = "users" if curve.users else "requests/s"
     tips = {
@@ -159,15 +174,23 @@ def _draw(
         "per million requests": [_dollars(point.dollars_per_million_requests).text for point in curve.points],
         "": [_what(point, curve).text for point in curve.points],
     }
-    figures.line(plot, xs, values, name, place)
-    for hollow in (False, True):
-        chosen = [index for index, point in enumerate(curve.points) if bool(point.drift) == hollow]
+
+    def marks(chosen: Sequence[int], marker: str = "circle", size: int = 6, hollow: bool = False) -> Marks:
         these = {key: [texts[index] for index in chosen] for key, texts in tips.items()}
-        markers.marks(plot, _at(xs, chosen), _at(values, chosen), place, these, hollow=hollow)
-    for load, marker in ((curve.knee, "diamond"), (curve.capacity, "circle")):
-        chosen = [index for index, point in enumerate(curve.points) if point.load == load]
-        these = {key: [texts[index] for index in chosen] for key, texts in tips.items()}
-        markers.marks(plot, _at(xs, chosen), _at(values, chosen), place, these, marker, 13)
+        return Marks(_at(xs, chosen), _at(values, chosen), place, these, marker, size, hollow)
+
+    places = range(len(curve.points))
+    return [
+        Line(xs, values, name, place),
+        *(
+            marks([n for n in places if bool(curve.points[n].drift) == hollow], hollow=hollow)
+            for hollow in (False, True)
+        ),
+        *(
+            marks([n for n in places if curve.points[n].load == load], marker, 13)
+            for load, marker in ((curve.knee, "diamond"), (curve.capacity, "circle"))
+        ),
+    ]
 
 
 def _at(values: Sequence[float], chosen: Sequence[int]) -> list[float]:

@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from fastsim.report.headline import judged
 from fastsim.report.page import figures
 from fastsim.report.page.page import Block, Figure, Tabs, Text
+from fastsim.report.page.picture import Limit, Line, Picture
 from fastsim.report.runs import Run
 from fastsim.report.thin import Curve, Floats
 from fastsim.report.words import meaning, seconds, statistic, title
@@ -33,51 +35,97 @@ def latencies(runs: Sequence[Run]) -> Block:
     return Tabs(tabs) if tabs else Text("No request finished, so there is no latency to show.")
 
 
-def distribution(key: str, runs: Sequence[Run], choose: bool = False, limits_of: Run | None = None) -> object:
-    """Return a figure of the share of requests by latency; with ``choose``, of the runs that are ticked in a table.
+def distribution(key: str, runs: Sequence[Run], limits_of: Run | None = None) -> Picture:
+    """Return a picture of the share of requests by latency.
 
     ``limits_of``: the run whose objectives are drawn as limits; None: of none.
     """
-    # Each curve starts with a share of 0 at its least value, so that a single request is a line too.
-    curves = [
-        Curve(np.append(value[:1], value), np.append(0.0, share)) for value, share in (run.curves[key] for run in runs)
-    ]
+    curves = [_whole(run.curves[key]) for run in runs]
+    scales = _scales(key, curves, max(run.num_finished for run in runs), limits_of)
+    return Picture(
+        title(key),
+        "share of requests at or below",
+        [
+            Line(
+                np.maximum(curve.value, scales.least),
+                stretched(curve.share, scales.depth),
+                run.name if len(runs) > 1 else "",
+                run.number,
+                tips={
+                    "share": [f"{share:.4%}" for share in curve.share.tolist()],
+                    "latency": [seconds(value) for value in curve.value.tolist()],
+                },
+            )
+            for run, curve in zip(runs, curves, strict=True)
+        ],
+        scales.limits,
+        x="log" if scales.log else "linear",
+        x_range=scales.x_range,
+        y_range=scales.y_range,
+        x_ticks=scales.x_ticks,
+        y_ticks=scales.y_ticks,
+    )
+
+
+def choosable(key: str, runs: Sequence[Run], limits_of: Run) -> object:
+    """Return a figure as ``distribution`` does, which shows the runs that are ticked in a table."""
+    curves = [_whole(run.curves[key]) for run in runs]
+    scales = _scales(key, curves, max(run.num_finished for run in runs), limits_of)
+    plot = figures.plot(
+        title(key),
+        "share of requests at or below",
+        x="log" if scales.log else "linear",
+        x_range=scales.x_range,
+        y_range=scales.y_range,
+    )
+    figures.ticks(plot.yaxis[0], scales.y_ticks)
+    figures.ticks(plot.xaxis[0], scales.x_ticks)
+    xs = [np.maximum(curve.value, scales.least) for curve in curves]
+    figures.choosable(plot, [run.name for run in runs], xs, [stretched(each.share, scales.depth) for each in curves])
+    return plot
+
+
+class Scales(NamedTuple):
+    """The axes of a figure of distributions: ends, ticks, limits, and the requests that 100 % stands for."""
+
+    log: bool
+    least: float
+    depth: int
+    x_range: tuple[float, float]
+    y_range: tuple[float, float]
+    x_ticks: dict[float, str]
+    y_ticks: dict[float, str]
+    limits: list[Limit]
+
+
+def _whole(curve: Curve) -> Curve:
+    """The curve with a share of 0 at its least value, so that a single request is a line too."""
+    return Curve(np.append(curve.value[:1], curve.value), np.append(0.0, curve.share))
+
+
+def _scales(key: str, curves: Sequence[Curve], depth: int, limits_of: Run | None) -> Scales:
     largest = max(float(curve.value[-1]) for curve in curves)
     least = max(1e-6, min(_least(curve) for curve in curves))
-    depth = max(run.num_finished for run in runs)
     # Values that span an order of magnitude need a logarithmic axis; on a linear one most would lie in a corner.
     log = largest > 8 * least
-    limits = [
+    wanted = [
         outcome
         for outcome in (() if limits_of is None else judged(limits_of))
         if outcome.key.startswith(f"latency.{key}.") and outcome.limit < 4 * largest
     ]
-    right = max([largest, *(outcome.limit for outcome in limits)]) * 1.05
-    low = least * 0.95 if log else -0.01 * largest
+    right = max([largest, *(outcome.limit for outcome in wanted)]) * 1.05
     top = float(stretched(np.ones(1), depth)[0])
-    plot = figures.plot(
-        f"{title(key)}",
-        "share of requests at or below",
-        x="log" if log else "linear",
-        x_range=(low, right),
-        y_range=(-0.06, top + 0.1),
-    )
     words = {-math.log10(1 - share): f"{share * 100:.6g}%" for share in SHARES}
-    figures.ticks(plot.yaxis[0], {0.0: "0", **{at: text for at, text in words.items() if at < top - 0.15}, top: "100%"})
-    figures.ticks(plot.xaxis[0], time_ticks(least, largest, log))
-    lines = [(np.maximum(curve.value, least), stretched(curve.share, depth)) for curve in curves]
-    if choose:
-        figures.choosable(plot, [run.name for run in runs], *map(list, zip(*lines, strict=True)))
-        return plot
-    for run, curve, (x, y) in zip(runs, curves, lines, strict=True):
-        tips = {
-            "share": [f"{share:.4%}" for share in curve.share],
-            "latency": [seconds(value) for value in curve.value.tolist()],
-        }
-        figures.line(plot, x, y, run.name if len(runs) > 1 else "", run.number, tips=tips)
-    for one in limits:
-        figures.limit(plot, one.limit, f"limit {seconds(one.limit)} for {statistic(one.key.rpartition('.')[2])}")
-    return plot
+    return Scales(
+        log,
+        least,
+        depth,
+        (least * 0.95 if log else -0.01 * largest, right),
+        (-0.06, top + 0.1),
+        time_ticks(least, largest, log),
+        {0.0: "0", **{at: text for at, text in words.items() if at < top - 0.15}, top: "100%"},
+        [Limit(one.limit, f"limit {seconds(one.limit)} for {statistic(one.key.rpartition('.')[2])}") for one in wanted],
+    )
 
 
 def time_ticks(low: float, high: float, log: bool) -> dict[float, str]:

@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from fastsim.report.page import figures
 from fastsim.report.page.page import Block, Figure, Tabs, Text
 from fastsim.report.page.palette import LINES
+from fastsim.report.page.picture import Band, Layer, Line, Picture
 from fastsim.report.runs import Detail, Run
 from fastsim.report.thin import Level
 from fastsim.report.words import meaning, seconds, title
@@ -62,9 +62,7 @@ def _series(runs: Sequence[Run]) -> list[tuple[str, Sequence[Block]]]:
         drawn = [(run, key) for key in keys for run in known if run.summary["series"].get(key)]
         if not drawn:
             continue
-        plot = figures.plot(
-            "time in s", "tokens per second" if name == "Tokens" else "share", y_range=figures.from_zero()
-        )
+        layers: list[Layer] = []
         for run, key in drawn:
             label = [run.name] if len(runs) > 1 else []
             label += [title(key)] if len(keys) > 1 else []
@@ -73,27 +71,29 @@ def _series(runs: Sequence[Run]) -> list[tuple[str, Sequence[Block]]]:
             at = np.array(series["time"], np.float64) + width / 2
             # Each of several runs has its own colour, and its second line is dashed.
             number = run.number + len(LINES) * keys.index(key) if len(runs) > 1 else keys.index(key)
-            figures.line(plot, at, series[key], ": ".join(label), number)
+            layers.append(Line(at, series[key], ": ".join(label), number))
         caption = "; ".join(meaning(LIKE.get(key, f"series.{key}")) for key in keys)
         width = float(drawn[0][0].summary["series"].get("interval_s") or 0.0)
+        unit = "tokens per second" if name == "Tokens" else "share"
+        plot = Picture("time in s", unit, layers, y_range="from zero")
         tabs.append((name, [Figure(plot, f"{caption}. Means over {seconds(width)}.")]))
     return tabs
 
 
-def _levels(known: Sequence[tuple[Run, Detail]], which: Callable[[Detail], Level], label: str) -> object:
+def _levels(known: Sequence[tuple[Run, Detail]], which: Callable[[Detail], Level], label: str) -> Picture:
     """Lines and bands of a count over time; ``which`` picks the count from the detail of a run."""
-    plot = figures.plot("time in s", label, y_range=figures.from_zero())
+    layers: list[Layer] = []
     for run, detail in known:
         level = which(detail)
         middle = (level.edges[1:] + level.edges[:-1]) / 2
-        figures.band(plot, middle, level.low, level.high, run.number)
-        figures.line(plot, middle, level.mean, run.name if len(known) > 1 else "", run.number)
-    return plot
+        layers.append(Band(middle, level.low, level.high, run.number))
+        layers.append(Line(middle, level.mean, run.name if len(known) > 1 else "", run.number))
+    return Picture("time in s", label, layers, y_range="from zero")
 
 
-def _spreads(known: Sequence[tuple[Run, Detail]], key: str) -> object:
+def _spreads(known: Sequence[tuple[Run, Detail]], key: str) -> Picture:
     """A latency by time of arrival, s."""
-    plot = figures.plot("time of arrival in s", f"{title(key)} in s", y_range=figures.from_zero())
+    layers: list[Layer] = []
     for run, detail in known:
         spread = detail.latency[key]
         middle = (spread.edges[1:] + spread.edges[:-1]) / 2
@@ -101,25 +101,20 @@ def _spreads(known: Sequence[tuple[Run, Detail]], key: str) -> object:
             for number, (name, values) in enumerate(
                 (("median", spread.median), ("P90", spread.p90), ("maximum", spread.high))
             ):
-                figures.line(plot, middle, values, name, number)
+                layers.append(Line(middle, values, name, number))
         else:
-            figures.band(plot, middle, spread.median, spread.p90, run.number)
-            figures.line(plot, middle, spread.median, run.name, run.number)
-    return plot
+            layers.append(Band(middle, spread.median, spread.p90, run.number))
+            layers.append(Line(middle, spread.median, run.name, run.number))
+    return Picture("time of arrival in s", f"{title(key)} in s", layers, y_range="from zero")
 
 
-def _rates(known: Sequence[tuple[Run, Detail]]) -> object:
+def _rates(known: Sequence[tuple[Run, Detail]]) -> Picture:
     """Arrivals of a single run and completions of all runs, requests/s."""
-    plot = figures.plot("time in s", "requests per second", y_range=figures.from_zero())
+    layers: list[Layer] = []
     for run, detail in known:
         middle = (detail.queue.edges[1:] + detail.queue.edges[:-1]) / 2
         if len(known) == 1:
-            figures.line(plot, middle, detail.arrivals, "arrivals", 0)
-        figures.line(
-            plot,
-            middle,
-            detail.completions,
-            run.name if len(known) > 1 else "completions",
-            max(run.number, int(len(known) == 1)),
-        )
-    return plot
+            layers.append(Line(middle, detail.arrivals, "arrivals", 0))
+        name = run.name if len(known) > 1 else "completions"
+        layers.append(Line(middle, detail.completions, name, max(run.number, int(len(known) == 1))))
+    return Picture("time in s", "requests per second", layers, y_range="from zero")

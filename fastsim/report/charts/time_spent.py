@@ -3,8 +3,8 @@
 import math
 from collections.abc import Callable, Sequence
 
-from fastsim.report.page import figures
 from fastsim.report.page.page import Block, Figure, Tabs, Text
+from fastsim.report.page.picture import Picture, Stack
 from fastsim.report.runs import Detail, Group, Run
 from fastsim.report.words import title
 from fastsim.result import wording
@@ -30,15 +30,16 @@ def tail(runs: Sequence[Run]) -> Block:
 def _parts(bars: Sequence[tuple[Run, Group]], several: bool, caption: str) -> Figure:
     """Stacked bars of the parts of the time of groups of requests, s."""
     rows = [f"{run.name}: {group.name}" if several else f"{group.name} ({group.number:,})" for run, group in bars]
-    names = [part for part in bars[0][1].parts if any(group.parts.get(part, 0.0) > 0 for _, group in bars)]
+    # All parts, so that figures of several runs are of one shape; but none of the router, which takes no time.
+    routed = any(group.parts.get("routing_wait", 0.0) > 0 for _, group in bars)
+    names = [part for part in bars[0][1].parts if routed or part != "routing_wait"]
     words = wording.of(*(run.config for run, _ in bars))
     parts = {
         title(wording.section(name, words)).replace("_", " "): [group.parts.get(name, 0.0) for _, group in bars]
         for name in names
     }
-    plot = figures.plot("seconds", "", y_range=rows[::-1], height=90 + 34 * len(rows))
-    plot.yaxis.axis_label = None
-    return Figure(plot, caption, figures.stacked(plot, rows, parts, "s"))
+    height = 90 + 34 * len(rows)
+    return Figure(Picture("seconds", "", [Stack(rows, parts, "s")], y_range=rows[::-1], height=height), caption)
 
 
 def operators(runs: Sequence[Run]) -> list[Block]:
@@ -55,7 +56,6 @@ def operators(runs: Sequence[Run]) -> list[Block]:
         for name in shown:
             parts[name].append(100 * times.get(name, 0.0) / whole)
         parts["others"].append(100 * math.fsum(value for name, value in times.items() if name not in shown) / whole)
-    plot = figures.plot("per cent of the GPU time", "", y_range=rows[::-1], height=90 + 34 * len(rows))
-    plot.yaxis.axis_label = None
-    legend = figures.stacked(plot, rows, parts, "%")
-    return [Figure(plot, "GPU time by operator over the run; attention takes what the others leave.", legend)]
+    height = 90 + 34 * len(rows)
+    plot = Picture("per cent of the GPU time", "", [Stack(rows, parts, "%")], y_range=rows[::-1], height=height)
+    return [Figure(plot, "GPU time by operator over the run; attention takes what the others leave.")]

@@ -92,8 +92,8 @@ def line(
     number: int = 0,
     step: bool = False,
     tips: Mapping[str, Sequence[str]] | None = None,
-) -> None:
-    """Draw a line, which NaN interrupts.
+) -> Any:
+    """Draw a line, which NaN interrupts, and return the source of its points.
 
     Parameters
     ----------
@@ -124,10 +124,11 @@ def line(
     shown = [(key, f"@{{{key}}}") for key in tips] if tips else [("", "@y{0,0.[000]}"), *_at(plotted)]
     plotted.add_tools(hover([drawn], [("", name), *shown] if name else shown, "nearest"))
     legend(plotted)
+    return source
 
 
-def band(plotted: Any, x: ArrayLike, low: ArrayLike, high: ArrayLike, number: int = 0) -> None:
-    """Shade the area between two lines.
+def band(plotted: Any, x: ArrayLike, low: ArrayLike, high: ArrayLike, number: int = 0) -> Any:
+    """Shade the area between two lines, and return the source of their points.
 
     Parameters
     ----------
@@ -141,10 +142,11 @@ def band(plotted: Any, x: ArrayLike, low: ArrayLike, high: ArrayLike, number: in
     source = ColumnDataSource({"x": small(x), "low": small(low), "high": small(high)})
     colour = LINES[number % len(LINES)]
     plotted.varea("x", "low", "high", source=source, fill_color=colour, fill_alpha=0.2)
+    return source
 
 
-def bars(plotted: Any, left: ArrayLike, right: ArrayLike, top: ArrayLike, number: int = 0, what: str = "") -> None:
-    """Draw a histogram.
+def bars(plotted: Any, left: ArrayLike, right: ArrayLike, top: ArrayLike, number: int = 0, what: str = "") -> Any:
+    """Draw a histogram, and return the source of its bins.
 
     Parameters
     ----------
@@ -164,10 +166,11 @@ def bars(plotted: Any, left: ArrayLike, right: ArrayLike, top: ArrayLike, number
     )
     tips = [(plotted.xaxis[0].axis_label, "@left{0,0.[000]} to @right{0,0.[000]}"), (what, "@top{0,0.[00]}")]
     plotted.add_tools(hover([drawn], tips))
+    return source
 
 
-def stacked(plotted: Any, rows: Sequence[str], parts: Mapping[str, ArrayLike], unit: str) -> list[tuple[str, str]]:
-    """Draw horizontal bars made up of parts, and return names and colours of the parts for ``page.Figure.legend``.
+def stacked(plotted: Any, rows: Sequence[str], parts: Mapping[str, ArrayLike], unit: str) -> Any:
+    """Draw horizontal bars made up of parts, and return the source of their lengths.
 
     Parameters
     ----------
@@ -180,18 +183,23 @@ def stacked(plotted: Any, rows: Sequence[str], parts: Mapping[str, ArrayLike], u
     unit : str
         Unit of the lengths, shown on hover.
     """
-    colours = [SEVERAL[n % len(SEVERAL)] for n in range(len(parts))]
+    colours = [colour for _, colour in legend_of(list(parts))]
     source = ColumnDataSource({"row": list(rows), **{name: small(values) for name, values in parts.items()}})
     drawn = plotted.hbar_stack(list(parts), y="row", height=0.62, source=source, fill_color=colours, line_color=None)
     for renderer in drawn:
         tips = [("", "@row"), (renderer.name, f"@{{{renderer.name}}}{{0.[0000]}} {unit}")]
         plotted.add_tools(hover([renderer], tips))
     plotted.ygrid.grid_line_color = None
-    return list(zip(parts, colours, strict=True))
+    return source
 
 
-def limit(plotted: Any, at: float, text: str, axis: Literal["x", "y"] = "x") -> None:
-    """Draw a dashed line for a limit that the figure should stay below.
+def legend_of(parts: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the names and colours of the parts of ``stacked`` bars, for ``page.Figure.legend``."""
+    return [(name, SEVERAL[n % len(SEVERAL)]) for n, name in enumerate(parts)]
+
+
+def limit(plotted: Any, at: float, text: str, axis: Literal["x", "y"] = "x") -> tuple[Any, Any]:
+    """Draw a dashed line for a limit that the figure should stay below, and return the line and its label.
 
     Parameters
     ----------
@@ -205,14 +213,15 @@ def limit(plotted: Any, at: float, text: str, axis: Literal["x", "y"] = "x") -> 
         The axis of the limit.
     """
     upright = axis == "x"
-    plotted.add_layout(
-        Span(location=at, dimension="height" if upright else "width", line_color=INK, line_dash=[4, 4], line_width=1)
-    )
+    line = Span(location=at, dimension="height" if upright else "width", line_color=INK, line_dash=[4, 4], line_width=1)
+    plotted.add_layout(line)
     position = {"x": at, "y": 4, "y_units": "screen"} if upright else {"x": 4, "x_units": "screen", "y": at}
     # To the left of a line in the right half, where there is more room.
     left = upright and _is_right(plotted, at)
     aside = {"text_align": "right", "x_offset": -4} if left else {"x_offset": 4}
-    plotted.add_layout(Label(**position, **aside, text=text, text_color=INK, text_font=FONT, text_font_size="12px"))
+    label = Label(**position, **aside, text=text, text_color=INK, text_font=FONT, text_font_size="12px")
+    plotted.add_layout(label)
+    return line, label
 
 
 def _is_right(plotted: Any, at: float) -> bool:

@@ -38,8 +38,8 @@ def marks(
     marker: str = "circle",
     size: int = 6,
     hollow: bool = False,
-) -> None:
-    """Draw a marker for each pair of values, which stands out against the line that it is on.
+) -> Any:
+    """Draw a marker for each pair of values, which stands out against the line that it is on; return their source.
 
     Parameters
     ----------
@@ -54,15 +54,16 @@ def marks(
     """
     colour = _colour(number)
     fill = {"fill_alpha": 0.0} if hollow else {"fill_color": colour, "fill_alpha": 0.8}
-    _scatter(plotted, x, y, tips, size=size, marker=marker, line_color=colour, **fill)
+    return _scatter(plotted, x, y, tips, size=size, marker=marker, line_color=colour, **fill)
 
 
-def _scatter(plotted: Any, x: ArrayLike, y: ArrayLike, tips: Mapping[str, Sequence[str]] | None, **look: Any) -> None:
+def _scatter(plotted: Any, x: ArrayLike, y: ArrayLike, tips: Mapping[str, Sequence[str]] | None, **look: Any) -> Any:
     columns = {key or "note": list(texts) for key, texts in (tips or {}).items()}  # a column needs a name
     source = ColumnDataSource({"x": small(x), "y": small(y), **columns})
     drawn = plotted.scatter("x", "y", source=source, **look)
     if tips:
         plotted.add_tools(hover([drawn], [(key, f"@{{{key or 'note'}}}") for key in tips]))
+    return source
 
 
 def _colour(number: int) -> str:

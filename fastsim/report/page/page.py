@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from fastsim.files.writing import write_text
 from fastsim.report.page.palette import THEMES
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from bokeh.plotting import figure
     from jinja2 import Environment
     from markupsafe import Markup
+
+    from fastsim.report.page.picture import Picture
 
 CODE = re.compile("`([^`]+)`")
 HERE = Path(__file__).parent
@@ -87,14 +89,19 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A Bokeh figure, made by ``figures.plot`` so that it follows the theme, with a caption.
+    """A Picture or a Bokeh figure, made by ``figures.plot`` so that it follows the theme, with a caption.
 
-    ``legend`` holds names and colours for a legend below the figure.
+    ``legend`` holds names and colours for a legend below the figure; by default that of the Picture.
     """
 
-    figure: "figure"
+    figure: "figure | Picture"
     caption: str
     legend: Sequence[tuple[str, str]] = ()
+
+    @property
+    def names(self) -> Sequence[tuple[str, str]]:
+        """Names and colours of the legend."""
+        return self.legend or getattr(self.figure, "names", ())
 
 
 @dataclass(frozen=True)
@@ -141,11 +148,22 @@ def page(title: str, sections: Sequence[Section], lead: str = "") -> str:
             lead=lead,
             version=__version__,
             themes=THEMES,
-            style=Markup((HERE / "page.css").read_text(encoding="utf-8")),
-            script=Markup((HERE / "page.js").read_text(encoding="utf-8")),
+            style=Markup(asset("page.css")),
+            script=Markup(asset("theme.js") + asset("page.js")),
             bokeh=Markup(bokeh.render_js()),
         )
     )
+
+
+def asset(name: str) -> str:
+    """Return the text of a style sheet or script of a page."""
+    return (HERE / name).read_text(encoding="utf-8")
+
+
+def fragment(blocks: Sequence[Block], place: str) -> str:
+    """Return blocks as HTML for a part of a page whose identifiers begin with ``place``."""
+    macros: Any = _templates().get_template("blocks.html").module
+    return str(macros.blocks(blocks, place))
 
 
 def write(html: str, path: str | Path) -> None:
@@ -215,9 +233,12 @@ def _cells(row: Sequence[Cell | str]) -> list[Cell]:
     return [cell if isinstance(cell, Cell) else Cell(cell) for cell in row]
 
 
-def _drawing(figure: "figure") -> "Markup":
-    """A Bokeh figure as JSON that cannot end the script element around it."""
+def _drawing(figure: "figure | Picture") -> "Markup":
+    """A figure as JSON that cannot end the script element around it."""
     from bokeh.embed import json_item
     from markupsafe import Markup
 
-    return Markup(json.dumps(json_item(figure), separators=(",", ":")).replace("<", "\\u003c"))
+    from fastsim.report.page.picture import Picture
+
+    drawn = figure.draw() if isinstance(figure, Picture) else figure
+    return Markup(json.dumps(json_item(drawn), separators=(",", ":")).replace("<", "\\u003c"))

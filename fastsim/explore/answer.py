@@ -1,0 +1,75 @@
+"""Answers to questions: the results of `fastsim simulate`, to the bit."""
+
+from collections import OrderedDict
+from functools import lru_cache
+from threading import Lock
+from typing import Any
+
+from fastsim.errors import ConfigError
+from fastsim.explore.question import Question
+from fastsim.result.result import Result
+from fastsim.simulation.run import simulate
+from fastsim.workload import Workload
+from fastsim.workload.loading import load as load_workload
+
+KEPT = 12  # answers that are remembered, so that undoing a change or opening another tab simulates nothing
+RATE = 1.0  # requests/s of fixed lengths, of which no rate is given
+
+
+class Answers:
+    """Answers questions, and remembers the last of them."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, Result] = OrderedDict()
+        self._lock = Lock()
+
+    def of(self, question: Question) -> Result:
+        """The answer to a question. Raises InputError for one that cannot be simulated."""
+        key = question.key
+        with self._lock:
+            if key in self._known:
+                self._known.move_to_end(key)
+                return self._known[key]
+        found = answer(question)
+        with self._lock:
+            self._known[key] = found
+            while len(self._known) > KEPT:
+                self._known.popitem(last=False)
+        return found
+
+
+def answer(question: Question, detail: bool = True) -> Result:
+    """Simulate a question. Raises InputError for one that cannot be simulated."""
+    deployment = question.deployment
+    return simulate(deployment, requests_of(question, deployment.seed), objectives=question.objectives, detail=detail)
+
+
+def requests_of(question: Question, seed: int) -> Workload:
+    """The requests of a question, drawn with ``seed`` where they are drawn. Raises InputError."""
+    lengths = (question.input_len, question.output_len)
+    if question.rate is not None and question.users is not None:
+        raise ConfigError(f"rate: {question.rate:g} and users: {question.users} exclude each other; give one of them")
+    return _loaded(question.workload, lengths, question.rate, question.users, question.num_requests, seed)
+
+
+def spec_of(workload: str, lengths: tuple[int | None, int | None]) -> Any:
+    """What ``load_workload`` takes for a workload or for fixed lengths. Raises ConfigError."""
+    if lengths == (None, None):
+        return workload or "chat"
+    if None in lengths:
+        missing = "input_len" if lengths[0] is None else "output_len"
+        raise ConfigError(f"{missing}: missing; input_len and output_len go together (e.g. {missing} 128)")
+    fixed = {"kind": "fixed", "num_prompt_tokens": lengths[0], "num_output_tokens": lengths[1]}
+    return {"lengths": fixed, "gaps": {"kind": "poisson", "rate": RATE}}
+
+
+@lru_cache(maxsize=8)
+def _loaded(
+    workload: str,
+    lengths: tuple[int | None, int | None],
+    rate: float | None,
+    users: int | None,
+    num_requests: int,
+    seed: int,
+) -> Workload:
+    return load_workload(spec_of(workload, lengths), rate=rate, users=users, num_requests=num_requests, seed=seed)

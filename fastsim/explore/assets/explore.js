@@ -1,0 +1,505 @@
+// The question is the only state: controls show it, the address holds it, and the server answers it. One answer is
+// asked for at a time; of what changes meanwhile, only the last question is asked next.
+const start = JSON.parse(document.getElementById("start").textContent);
+const byId = (id) => document.getElementById(id);
+const COARSE = 500; // requests while a slider is dragged
+const REST = 350; // ms without a change before nearby deployments and other loads are simulated
+let question = start.question;
+let pinned = null;
+let defaults = { settings: {}, engine: "vllm", rate: null };
+let copies = { yaml: "", command: "", link: "" };
+const past = [];
+const future = [];
+const opened = {};
+const drawn = new Map(); // by section: the shape, the view and the document of its figure
+const items = new Map(); // drawings by shape
+
+// ---- What the server is asked
+
+async function post(what, body, signal) {
+  const answer = await fetch(what, {
+    method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body), signal,
+  });
+  if (!answer.ok) throw new Error(`the server answers ${answer.status}`);
+  return answer.json();
+}
+
+const body = (asked) => ({ question: asked, pinned, opened, known: [...items.keys()] });
+let wanted = null;
+let busy = false;
+let beside = null; // what is simulated beside the answers
+
+async function ask(coarse = false) {
+  beside?.abort();
+  wanted = { question: structuredClone(question), coarse, began: performance.now() };
+  if (busy) return;
+  busy = true;
+  while (wanted) {
+    const now = wanted;
+    wanted = null;
+    byId("answer").setAttribute("aria-busy", "true");
+    const late = setTimeout(() => say("Simulating … the first run of an engine compiles it, which takes a minute or two."), 900);
+    try {
+      const number = now.question.num_requests;
+      const asked = now.coarse ? { ...now.question, num_requests: Math.min(COARSE, number) } : now.question;
+      const answer = await post("answer", body(asked));
+      clearTimeout(late);
+      document.documentElement.dataset.fetched = (performance.now() - now.began).toFixed(1);
+      if (answer.left_out) continue;
+      if (answer.error) refuse(answer.error);
+      else await show(answer, now);
+      if (!wanted && !now.coarse && !answer.error) rest();
+    } catch (problem) {
+      clearTimeout(late);
+      byId("answer").classList.add("stale");
+      say(`No answer: ${problem.message}. Is fastsim explore still running?`, true);
+    }
+    document.documentElement.dataset.answered = String(1 + Number(document.documentElement.dataset.answered ?? 0));
+  }
+  busy = false;
+  byId("answer").removeAttribute("aria-busy");
+}
+
+let waiting = 0;
+function rest() {
+  clearTimeout(waiting);
+  waiting = setTimeout(async () => {
+    beside?.abort();
+    beside = new AbortController();
+    const { signal } = beside;
+    const asked = structuredClone(question);
+    try {
+      const found = await post("better", { question: asked }, signal);
+      if (signal.aborted || found.left_out) return;
+      if (found.better) offer(found.better);
+      const loads = await post("loads", body(asked), signal);
+      if (signal.aborted || loads.left_out) return;
+      if (loads.sections) for (const section of loads.sections) await draw(section);
+      document.documentElement.dataset.rested = "true";
+      await post("warm", { question: asked }, signal);
+    } catch (problem) {
+      if (problem.name !== "AbortError") say(problem.message, true);
+    }
+  }, REST);
+}
+
+// ---- The answer
+
+function say(text, bad = false) {
+  const status = byId("status");
+  status.textContent = text;
+  status.classList.toggle("bad", bad);
+}
+
+function refuse(sentence) {
+  byId("answer").classList.add("stale");
+  const key = sentence.split(/[:\s]/, 1)[0];
+  const place = every(".control").find((one) => one.dataset.key === key && !one.hidden);
+  clearWrong();
+  if (place) {
+    place.querySelector(".wrong").textContent = sentence;
+    place.querySelector("[id^=c-]").setAttribute("aria-invalid", "true");
+    place.closest("details").open = true;
+  }
+  say(`${sentence}${/[.!?)]$/.test(sentence) ? "" : "."} The last answer is shown in grey.`, true);
+}
+
+function clearWrong() {
+  for (const one of every(".wrong")) one.textContent = "";
+  for (const one of every("[aria-invalid]")) one.removeAttribute("aria-invalid");
+}
+
+async function show(answer, asked) {
+  clearWrong();
+  byId("answer").classList.remove("stale");
+  byId("headline").innerHTML = answer.headline;
+  defaults = answer.defaults;
+  if (!asked.coarse) copies = answer.copies;
+  fill();
+  for (const section of answer.sections) await draw(section);
+  for (const gone of every("#charts > section")) {
+    const still = answer.sections.some((section) => section.name === gone.dataset.name);
+    if (!still && gone.dataset.name !== LOADS) gone.remove();
+  }
+  terms(byId("headline"));
+  await new Promise(requestAnimationFrame);
+  const ms = performance.now() - asked.began;
+  const notes = answer.warnings.length ? ` Note: ${answer.warnings.join("; ")}` : "";
+  say(`${asked.coarse ? "Coarse: " : ""}${answer.subject}; ${ms.toFixed(0)} ms.${notes}`);
+  if (!asked.coarse) history.replaceState(null, "", `?${answer.copies.link}`);
+  document.documentElement.dataset.ms = ms.toFixed(1);
+  document.documentElement.dataset.exact = String(!asked.coarse);
+}
+
+function terms(inside) {
+  for (const term of every(".term", inside)) term.title = term.dataset.tip;
+}
+
+function offer(found) {
+  const section = byId("better");
+  const choices = section.querySelector(".choices");
+  choices.replaceChildren(
+    ...found.map((each) => {
+      const button = Object.assign(document.createElement("button"), { type: "button", textContent: each.text });
+      button.addEventListener("click", () => change(() => { question = each.question; }));
+      return button;
+    }),
+  );
+  if (!found.length) {
+    const none = document.createElement("span");
+    none.textContent = "No change of a single setting is cheaper or faster and meets as many objectives.";
+    choices.append(none);
+  }
+  section.hidden = false;
+}
+
+// ---- Figures
+
+const LOADS = "Cost and latency against load";
+
+function unpack(column) {
+  if (Array.isArray(column)) return column;
+  const bytes = Uint8Array.from(atob(column.float32), (letter) => letter.charCodeAt(0));
+  return new Float32Array(bytes.buffer);
+}
+
+function place(section) {
+  let found = every("#charts > section").find((one) => one.dataset.name === section.name);
+  if (found) return found;
+  found = document.createElement("section");
+  found.dataset.name = section.name;
+  found.innerHTML = '<h2></h2><div role="tablist"></div><figure><div class="plot" role="img"></div><div class="legend"></div>'
+    + '<figcaption></figcaption><div class="save"><button type="button">PNG</button><button type="button">SVG</button></div></figure>';
+  found.querySelector("h2").textContent = section.name;
+  const [png, svg] = every(".save button", found);
+  png.setAttribute("aria-label", `Save ${section.name} as PNG`);
+  svg.setAttribute("aria-label", `Save ${section.name} as SVG`);
+  png.addEventListener("click", () => save(section.name, "png"));
+  svg.addEventListener("click", () => save(section.name, "svg"));
+  byId("charts").append(found);
+  return found;
+}
+
+function tabs(list, section) {
+  const old = every("[role=tab]", list);
+  if (old.map((tab) => tab.textContent).join("\n") !== section.tabs.join("\n")) {
+    list.replaceChildren(...section.tabs.map((name) => {
+      const tab = Object.assign(document.createElement("button"), { type: "button", textContent: name });
+      tab.setAttribute("role", "tab");
+      tab.addEventListener("click", () => open(section.name, name));
+      tab.addEventListener("keydown", (event) => {
+        const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+        if (!step) return;
+        const all = every("[role=tab]", list);
+        const next = all[(all.indexOf(tab) + step + all.length) % all.length];
+        next.focus();
+        open(section.name, next.textContent);
+      });
+      return tab;
+    }));
+  }
+  for (const tab of every("[role=tab]", list)) {
+    tab.setAttribute("aria-selected", String(tab.textContent === section.open));
+    tab.tabIndex = tab.textContent === section.open ? 0 : -1;
+  }
+}
+
+async function open(section, tab) {
+  opened[section] = tab;
+  if (section === LOADS) rest();
+  else await ask();
+}
+
+async function draw(section) {
+  const where = place(section);
+  const figure = section.figure;
+  tabs(where.querySelector("[role=tablist]"), section);
+  opened[section.name] = section.open;
+  if (figure.item) items.set(figure.shape, JSON.stringify(figure.item));
+  let now = drawn.get(section.name);
+  if (!now || now.shape !== figure.shape) {
+    const plot = where.querySelector(".plot");
+    if (now) {
+      now.views.clear();
+      Bokeh.documents.splice(Bokeh.documents.indexOf(now.document), 1);
+    }
+    plot.replaceChildren();
+    plot.style.minHeight = `${figure.height + 4}px`;
+    const views = await Bokeh.embed.embed_item(JSON.parse(items.get(figure.shape)), plot);
+    const view = [...views.roots][0];
+    now = { shape: figure.shape, views, view, document: view.model.document };
+    drawn.set(section.name, now);
+    if (painted !== "light") repaint([now.document], "light", painted);
+  }
+  update(now, figure);
+  where.querySelector("figcaption").textContent = figure.caption;
+  where.querySelector(".plot").setAttribute("aria-label", figure.caption);
+  where.querySelector(".legend").replaceChildren(...figure.names.map(([name, colour]) => {
+    const entry = document.createElement("span");
+    const swatch = Object.assign(document.createElement("i"), { className: "swatch" });
+    swatch.dataset.colour = painted === "light" ? colour : THEMES[painted][THEMES.light.indexOf(colour)];
+    swatch.style.background = swatch.dataset.colour;
+    entry.append(swatch, name);
+    return entry;
+  }));
+}
+
+function update(now, figure) {
+  const { view, document: doc } = now;
+  const plot = view.model;
+  for (const [range, ends] of [[plot.x_range, figure.x_range], [plot.y_range, figure.y_range]]) {
+    if (!ends) continue;
+    if (typeof ends[0] === "string") {
+      if (ends.join("\n") !== range.factors.join("\n")) range.factors = ends;
+    } else range.setv({ start: ends[0], end: ends[1], reset_start: ends[0], reset_end: ends[1] });
+  }
+  for (const [axis, ticks] of [[plot.below[0], figure.x_ticks], [plot.left[0], figure.y_ticks]]) {
+    if (!ticks.length) continue;
+    axis.ticker.ticks = ticks.map(([at]) => at);
+    axis.major_label_overrides = new Map(ticks);
+  }
+  figure.layers.forEach((columns, n) => {
+    const data = Object.fromEntries(Object.entries(columns).map(([name, column]) => [name, unpack(column)]));
+    doc.get_model_by_name(`layer${n}`).data = data;
+  });
+  figure.limits.forEach((limit, n) => {
+    doc.get_model_by_name(`limit${n}`).location = limit.at;
+    const label = doc.get_model_by_name(`text${n}`);
+    if (limit.axis === "y") label.setv({ y: limit.at, text: limit.text });
+    else {
+      const left = isRight(plot, limit.at);
+      label.setv({ x: limit.at, text: limit.text, text_align: left ? "right" : "left", x_offset: left ? -4 : 4 });
+    }
+  });
+}
+
+function isRight(plot, at) {
+  const { start: low, end: high } = plot.x_range;
+  if (!Number.isFinite(low) || !Number.isFinite(high)) return false;
+  return at > (plot.x_scale.type === "LogScale" ? Math.sqrt(low * high) : (low + high) / 2);
+}
+
+function save(name, kind) {
+  const { view } = drawn.get(name);
+  const layer = view.export(kind, true);
+  const download = (blob) => {
+    const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob) });
+    link.download = `${name.toLowerCase().replaceAll(" ", "-")}.${kind}`;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  };
+  if (kind === "svg") {
+    download(new Blob([layer.ctx.get_serialized_svg(true)], { type: "image/svg+xml" }));
+    return;
+  }
+  const { width, height } = layer.canvas;
+  const paperless = Object.assign(document.createElement("canvas"), { width, height });
+  const pen = paperless.getContext("2d");
+  pen.fillStyle = getComputedStyle(document.body).backgroundColor;
+  pen.fillRect(0, 0, width, height);
+  pen.drawImage(layer.canvas, 0, 0);
+  paperless.toBlob(download);
+}
+
+// ---- Controls
+
+const OWN = ["workload", "input_len", "output_len", "rate", "users", "num_requests", "objectives", "load"];
+const box = (one) => one.querySelector("[id^=c-]");
+const control = (key) => every(".control").find((one) => one.dataset.key === key);
+
+// Do something to the question; keep what it was, for undo.
+function change(what, coarse = false, from = null) {
+  const before = JSON.stringify(from ?? question);
+  what();
+  if (!coarse && JSON.stringify(question) !== before) {
+    past.push(before);
+    future.length = 0;
+  }
+  fill();
+  ask(coarse);
+}
+
+function isMix(name) { return name.includes("="); }
+
+function mixOf(name) {
+  return Object.fromEntries(isMix(name) ? name.split(",").map((part) => part.split("=")) : [[name, "100"]]);
+}
+
+function kindOfWorkload() {
+  if (question.input_len !== null || question.output_len !== null) return start.fixed;
+  return isMix(question.workload) ? start.mix : question.workload || "chat";
+}
+
+function value(one) {
+  const input = box(one);
+  if (one.dataset.kind === "toggle") return input.checked;
+  const text = input.value.trim();
+  if (text === "") return null;
+  if (one.dataset.kind !== "number") return text;
+  const number = Number(text);
+  return Number.isNaN(number) ? text : number;
+}
+
+function take(one) {
+  const { key } = one.dataset;
+  const given = value(one);
+  const known = (name) => (question.settings[name] !== undefined ? question.settings[name] : null);
+  if (key.startsWith("mix.")) {
+    const shares = mixOf(question.workload);
+    shares[key.slice(4)] = String(given ?? 0);
+    const left = Object.entries(shares).filter(([, share]) => Number(share) !== 0);
+    question.workload = left.map((pair) => pair.join("=")).join(",") || `${key.slice(4)}=0`;
+  } else if (key === "workload") {
+    if (given === start.fixed) Object.assign(question, { workload: "", input_len: 512, output_len: 128 });
+    else {
+      const mixed = given === start.mix;
+      Object.assign(question, { workload: mixed ? "chat=70,code=30" : given, input_len: null, output_len: null });
+    }
+  } else if (key === "load") {
+    if (given === "users") Object.assign(question, { rate: null, users: 32 });
+    else Object.assign(question, { rate: defaults.rate ?? 2, users: null });
+  } else if (key === "objectives") {
+    question.objectives = (given ?? "").split(",").map((each) => each.trim()).filter(Boolean);
+  } else if (key === "num_requests") question.num_requests = given ?? 5000;
+  else if (OWN.includes(key)) question[key] = given;
+  else if (given === null && key !== "model") delete question.settings[key];
+  else question.settings[key] = given ?? "";
+  if (key === "engine") {
+    const sglang = String(known("engine") ?? "").startsWith("sglang");
+    for (const other of every(".control[data-engine]")) {
+      if ((other.dataset.engine === "sglang") !== sglang) delete question.settings[other.dataset.key];
+    }
+    delete question.settings["scheduler.policy"];
+  }
+}
+
+// Show the question in the controls; what it leaves open shows the value that the engine gives.
+function fill() {
+  const kind = kindOfWorkload();
+  const shares = mixOf(question.workload);
+  for (const one of every(".control")) {
+    const { key } = one.dataset;
+    const input = box(one);
+    let shown;
+    let open = null;
+    if (key === "workload") shown = kind;
+    else if (key === "load") shown = question.users === null ? "rate" : "users";
+    else if (key === "objectives") shown = question.objectives.join(", ");
+    else if (key.startsWith("mix.")) shown = shares[key.slice(4)] ?? "0";
+    else if (OWN.includes(key)) [shown, open] = [question[key], key === "rate" ? defaults.rate : null];
+    else [shown, open] = [question.settings[key] ?? null, defaults.settings[key] ?? null];
+    one.hidden = (key.startsWith("mix.") && kind !== start.mix)
+      || ((key === "input_len" || key === "output_len") && kind !== start.fixed)
+      || (key === "rate" && question.users !== null) || (key === "users" && question.users === null)
+      || (one.dataset.engine !== undefined && one.dataset.engine !== defaults.engine);
+    if (one.dataset.kind === "toggle") input.checked = Boolean(shown ?? open);
+    else {
+      const text = shown === null ? "" : String(shown);
+      if (input !== document.activeElement || input.tagName === "SELECT" || Number(input.value) !== Number(text)) {
+        if (input.value !== text) input.value = text;
+      }
+      if (one.dataset.kind === "number") input.placeholder = open === null ? "" : `${tidy(open)}`;
+    }
+    const slider = one.querySelector("input[type=range]");
+    if (slider && slider !== dragged) {
+      const at = Number(shown ?? open);
+      slider.value = String(Number.isFinite(at) ? where(slider, at) : 0);
+      slider.setAttribute("aria-valuetext", String(shown ?? open ?? ""));
+    }
+  }
+  byId("undo").disabled = !past.length;
+  byId("redo").disabled = !future.length;
+}
+
+const tidy = (number) => (typeof number === "number" ? Number(number.toPrecision(6)) : number);
+
+// A slider's place, 0 to 1000, for a value, and the value for a place.
+function where(slider, at) {
+  const [low, high] = [Number(slider.dataset.low), Number(slider.dataset.high)];
+  const share = "log" in slider.dataset ? Math.log(at / low) / Math.log(high / low) : (at - low) / (high - low);
+  return Math.round(1000 * Math.min(1, Math.max(0, share)));
+}
+
+function at(slider) {
+  const [low, high] = [Number(slider.dataset.low), Number(slider.dataset.high)];
+  const share = Number(slider.value) / 1000;
+  let found = "log" in slider.dataset ? low * (high / low) ** share : low + (high - low) * share;
+  if ("power" in slider.dataset) found = 2 ** Math.round(Math.log2(found));
+  else if (slider.dataset.step === "0.01") found = Math.round(found * 100) / 100;
+  else {
+    found = Number(found.toPrecision(2));
+    if (slider.dataset.step === "1") found = Math.max(low, Math.round(found));
+  }
+  return found;
+}
+
+let dragged = null; // the slider that is dragged
+let held = null; // the question before that
+for (const one of every(".control")) {
+  const input = box(one);
+  input.addEventListener("change", () => change(() => take(one)));
+  const slider = one.querySelector("input[type=range]");
+  if (!slider) continue;
+  slider.addEventListener("input", () => {
+    held ??= structuredClone(question);
+    dragged = slider;
+    input.value = String(at(slider));
+    change(() => take(one), true);
+  });
+  slider.addEventListener("change", () => {
+    const before = held;
+    input.value = String(at(slider));
+    [held, dragged] = [null, null];
+    change(() => take(one), false, before);
+  });
+}
+byId("controls").addEventListener("submit", (event) => event.preventDefault());
+
+// ---- Undo, pin, copies
+
+function back(from, to) {
+  if (!from.length) return;
+  to.push(JSON.stringify(question));
+  question = JSON.parse(from.pop());
+  fill();
+  ask();
+}
+byId("undo").addEventListener("click", () => back(past, future));
+byId("redo").addEventListener("click", () => back(future, past));
+addEventListener("keydown", (event) => {
+  const typing = event.target.matches?.("input[type=text], input[type=number]");
+  if (typing || !(event.ctrlKey || event.metaKey) || event.key.toLowerCase() !== "z") return;
+  event.preventDefault();
+  if (event.shiftKey) back(future, past);
+  else back(past, future);
+});
+
+byId("pin").addEventListener("click", () => {
+  pinned = pinned ? null : structuredClone(question);
+  byId("pin").setAttribute("aria-pressed", String(Boolean(pinned)));
+  byId("pin").textContent = pinned ? "Unpin" : "Pin";
+  ask();
+});
+
+for (const button of every("[data-copy]")) {
+  const label = button.textContent;
+  button.addEventListener("click", async () => {
+    const kind = button.dataset.copy;
+    const text = kind === "link" ? `${location.origin}${location.pathname}?${copies.link}` : copies[kind];
+    try {
+      await navigator.clipboard.writeText(text);
+      button.textContent = "Copied";
+    } catch {
+      prompt(label, text);
+    }
+    setTimeout(() => { button.textContent = label; }, 1200);
+  });
+}
+
+document.documentElement.dataset.theme = themeNow();
+paint(themeNow());
+if (innerWidth <= 860) every("#controls details").forEach((group, n) => { group.open = n === 0; });
+fill();
+ask().then(() => {
+  if (start.problem) say(`The link cannot be opened: ${start.problem}`, true);
+});

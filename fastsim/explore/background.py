@@ -1,0 +1,80 @@
+"""What is simulated beside the answers, in a process of its own: other loads, and nearby deployments."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any, TypeVar
+
+from fastsim.errors import InputError
+from fastsim.explore.answer import spec_of
+from fastsim.explore.question import Question
+from fastsim.planning.load_curve import Curve
+
+T = TypeVar("T")
+POINTS = 8
+LEAST_REQUESTS = 2000  # of a run of a curve
+
+
+class Background:
+    """A process that works on the newest question alone: what was asked before and has not begun is left out."""
+
+    def __init__(self) -> None:
+        self._pool = ProcessPoolExecutor(1, get_context("spawn"), _stand_back)
+        self._pending: list[Future[Any]] = []
+
+    def forget(self) -> None:
+        """Leave out all that has not begun."""
+        for future in self._pending:
+            future.cancel()
+        self._pending.clear()
+
+    async def do(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Do some work after what was asked before. Raises asyncio.CancelledError where it is left out."""
+        future = self._pool.submit(work, *arguments)
+        self._pending.append(future)
+        return await asyncio.wrap_future(future)
+
+    def close(self) -> None:
+        """End the process."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _stand_back() -> None:
+    """Leave the cores to the answers, and Ctrl-C to the server, which ends this process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(os, "nice"):
+        os.nice(19)
+
+
+def curve_of(question: Question) -> Curve | str:
+    """The curve of latency and cost against load, or why there is none."""
+    from fastsim.planning.curve import curve
+
+    spec = spec_of(question.workload, (question.input_len, question.output_len))
+    try:
+        return curve(
+            question.deployment,
+            spec,
+            question.objectives,
+            users=True if question.users is not None else None,
+            points=POINTS,
+            num_requests=LEAST_REQUESTS,
+            threads=1,
+        )
+    except InputError as problem:
+        return str(problem)
+
+
+def warm(question: Question) -> bool:
+    """Build the tables of a question, so that its answer takes less time; whether they are built."""
+    from fastsim.deployment.resolve import resolve
+    from fastsim.predictors.build import build_cost
+
+    try:
+        build_cost(resolve(question.deployment))
+    except InputError:
+        return False
+    return True

@@ -1,0 +1,220 @@
+"""What a figure shows, as a value: axes, layers of data, and limits.
+
+``draw`` makes a Bokeh figure of it. Pictures of the same ``shape`` differ in their data alone, which a figure that is
+drawn already can take over without being drawn again.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fastsim.report.page import figures, markers
+from fastsim.report.page.figures import Scale
+
+Tips: TypeAlias = Mapping[str, Sequence[str]]
+Range: TypeAlias = "tuple[float, float] | Sequence[str] | Literal['from zero'] | None"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line; its fields are the arguments of ``figures.line``."""
+
+    x: ArrayLike
+    y: ArrayLike
+    name: str = ""
+    number: int = 0
+    step: bool = False
+    tips: Tips | None = None
+
+
+@dataclass(frozen=True)
+class Band:
+    """The area between two lines; its fields are the arguments of ``figures.band``."""
+
+    x: ArrayLike
+    low: ArrayLike
+    high: ArrayLike
+    number: int = 0
+
+
+@dataclass(frozen=True)
+class Bars:
+    """A histogram; its fields are the arguments of ``figures.bars``."""
+
+    left: ArrayLike
+    right: ArrayLike
+    top: ArrayLike
+    number: int = 0
+    what: str = ""
+
+
+@dataclass(frozen=True)
+class Marks:
+    """A marker for each point; its fields are the arguments of ``markers.marks``."""
+
+    x: ArrayLike
+    y: ArrayLike
+    number: int = 0
+    tips: Tips | None = None
+    marker: str = "circle"
+    size: int = 6
+    hollow: bool = False
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Horizontal bars made up of parts; its fields are the arguments of ``figures.stacked``."""
+
+    rows: Sequence[str]
+    parts: Mapping[str, ArrayLike]
+    unit: str
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A dashed line with a label; its fields are the arguments of ``figures.limit``."""
+
+    at: float
+    text: str
+    axis: Literal["x", "y"] = "x"
+
+
+Layer: TypeAlias = Line | Band | Bars | Marks | Stack
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure with labelled axes.
+
+    Parameters
+    ----------
+    x_label, y_label : str
+        Labels of the axes, with units; "" for none.
+    layers : sequence of Layer
+        What is drawn, from the back to the front.
+    limits : sequence of Limit
+        Lines that the data should stay below.
+    x, y : "linear" or "log", default "linear"
+        Scales of the axes.
+    height : int, default 300
+        Height in pixels.
+    x_range, y_range : tuple of two floats, sequence of str, "from zero" or None
+        Ends of the axes, names of rows, from 0 to the largest value, or None for all of the data.
+    x_ticks, y_ticks : mapping of float to str, optional
+        Places and labels of the ticks.
+    legend : str, default "top_left"
+        Corner of the legend.
+    """
+
+    x_label: str
+    y_label: str
+    layers: Sequence[Layer]
+    limits: Sequence[Limit] = ()
+    x: Scale = "linear"
+    y: Scale = "linear"
+    height: int = 300
+    x_range: Range = None
+    y_range: Range = None
+    x_ticks: Mapping[float, str] = field(default_factory=dict)
+    y_ticks: Mapping[float, str] = field(default_factory=dict)
+    legend: str = "top_left"
+
+    @property
+    def names(self) -> list[tuple[str, str]]:
+        """Names and colours of the parts of stacked bars that any bar has, for a legend below the figure."""
+        return [
+            each
+            for layer in self.layers
+            if isinstance(layer, Stack)
+            for each in figures.legend_of([*layer.parts])
+            if np.any(np.asarray(layer.parts[each[0]]) > 0)
+        ]
+
+    @property
+    def shape(self) -> str:
+        """A digest of all but the data: what two pictures have in common that one figure can show."""
+        about: list[Any] = [self.x_label, self.y_label, self.x, self.y, self.height, self.legend]
+        for ends in (self.x_range, self.y_range):
+            about.append("ends" if isinstance(ends, tuple) else ends if ends is None else list(ends))
+        about += [bool(self.x_ticks), bool(self.y_ticks), [limit.axis for limit in self.limits]]
+        about += [[type(layer).__name__, _look(layer)] for layer in self.layers]
+        return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
+
+    @property
+    def columns(self) -> list[dict[str, Any]]:
+        """The data of each layer by column: arrays and lists of str."""
+        return [_columns(layer) for layer in self.layers]
+
+    def draw(self) -> Any:
+        """Return a Bokeh figure whose sources are named ``layer0``, ``layer1`` and so on, and limits ``limit0``."""
+        ranges = {
+            name: figures.from_zero() if ends == "from zero" else ends if isinstance(ends, tuple) else list(ends)
+            for name, ends in (("x_range", self.x_range), ("y_range", self.y_range))
+            if ends is not None
+        }
+        plotted = figures.plot(self.x_label, self.y_label, x=self.x, y=self.y, height=self.height, **ranges)
+        for axis, labels in ((plotted.xaxis[0], self.x_ticks), (plotted.yaxis[0], self.y_ticks)):
+            if labels:
+                figures.ticks(axis, labels)
+        for number, layer in enumerate(self.layers):
+            _draw(plotted, layer).name = f"layer{number}"
+        for number, limit in enumerate(self.limits):
+            line, label = figures.limit(plotted, limit.at, limit.text, limit.axis)
+            line.name, label.name = f"limit{number}", f"text{number}"
+        if not self.y_label:
+            plotted.yaxis.axis_label = None
+        if self.legend != "top_left":
+            figures.legend(plotted, self.legend)
+        return plotted
+
+
+def _draw(plotted: Any, layer: Layer) -> Any:
+    """Draw a layer and return its source."""
+    match layer:
+        case Line(x, y, name, number, step, tips):
+            return figures.line(plotted, x, y, name, number, step, tips)
+        case Band(x, low, high, number):
+            return figures.band(plotted, x, low, high, number)
+        case Bars(left, right, top, number, what):
+            return figures.bars(plotted, left, right, top, number, what)
+        case Marks(x, y, number, tips, marker, size, hollow):
+            return markers.marks(plotted, x, y, number, tips, marker, size, hollow)
+        case Stack(rows, parts, unit):
+            return figures.stacked(plotted, rows, parts, unit)
+
+
+def _look(layer: Layer) -> list[Any]:
+    """What a layer has besides its data."""
+    match layer:
+        case Line():
+            return [layer.name, layer.number, layer.step, None if layer.tips is None else [*layer.tips]]
+        case Band():
+            return [layer.number]
+        case Bars():
+            return [layer.number, layer.what]
+        case Marks():
+            tips = None if layer.tips is None else [*layer.tips]
+            return [layer.number, layer.marker, layer.size, layer.hollow, tips]
+        case Stack():
+            return [*layer.parts, layer.unit]
+
+
+def _columns(layer: Layer) -> dict[str, Any]:
+    match layer:
+        case Line() | Marks():
+            texts = {key or "note": list(texts) for key, texts in (layer.tips or {}).items()}
+            return {"x": figures.small(layer.x), "y": figures.small(layer.y), **texts}
+        case Band():
+            return {name: figures.small(getattr(layer, name)) for name in ("x", "low", "high")}
+        case Bars():
+            return {name: figures.small(getattr(layer, name)) for name in ("left", "right", "top")}
+        case Stack():
+            return {
+                "row": list(layer.rows),
+                **{name: np.asarray(part, np.float32) for name, part in layer.parts.items()},
+            }
