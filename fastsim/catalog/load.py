@@ -14,6 +14,7 @@ from .device_names import plain_device, same_gpu
 from .hardware import Device, Node
 from .model import Layer, Model
 from .names import suggestion
+from .prices import listed
 from .quantization import uniform
 from .sampling import asks_top_k_top_p
 
@@ -62,9 +63,11 @@ def load_device(name: str) -> Device:
             return load(Path(name).expanduser())
         raise CatalogError(f"device: {short(name)} is unknown; {same_gpu(name, names('devices'))}")
     canonical, values = entry
-    source = f"{values['source']}; price: {values['price_source']}"
+    offers = listed().get(canonical, ())
+    source = f"{values['source']}; price: {offers[0].source if offers else 'none known'}"
+    price = offers[0].dollars if offers else None
     tflops = {name: float(value) for name, value in values["tflops"].items()}
-    return _build(Device, canonical, values | {"tflops": tflops, "source": source})
+    return _build(Device, canonical, values | {"tflops": tflops, "price_per_hour": price, "source": source})
 
 
 def load_node(name: str) -> Node:

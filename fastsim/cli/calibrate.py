@@ -62,7 +62,7 @@ def calibrate(
     from fastsim.calibration.written import save
     from fastsim.cli import interrupt
     from fastsim.cli.policies import check_deployment
-    from fastsim.cli.requests import seeded
+    from fastsim.cli.requests import changes
     from fastsim.cli.terminal import calibrate as show
     from fastsim.cli.terminal import progress as progress_module
     from fastsim.deployment.calibration import load
@@ -73,7 +73,7 @@ def calibrate(
         raise click.UsageError("MEASURED is missing; name a run, or --recorder to print what records one")
     interrupt.writes(out)
     refuse_folder(out, "calibration.yaml")
-    served, place, notes = described(measured, deployment, seeded(overrides, seed))
+    served, place, notes = described(measured, deployment, changes(overrides, seed=seed))
     check_deployment(served, place, overrides, policies)
     observed = gathered(measured, steps, log, rate, users)
     start = None if base is None else load(base)

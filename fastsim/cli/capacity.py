@@ -24,6 +24,7 @@ from fastsim.cli import options
     help="Further searches: their spread gives the interval, from five on.",
 )
 @options.overrides
+@options.priced
 @options.policies
 @click.option("--out", type=click.Path(path_type=Path), help="Also write the answer to this JSON file.")
 @click.option("--check", is_flag=True, help="Exit with 1 if no load meets the objectives, or less than --rate does.")
@@ -45,6 +46,8 @@ def capacity(
     tolerance: float,
     replicates: int,
     overrides: tuple[str, ...],
+    prices: str | None,
+    price: str | None,
     policies: bool,
     out: Path | None,
     check: bool,
@@ -57,7 +60,7 @@ def capacity(
     """
     from fastsim.cli import interrupt
     from fastsim.cli.policies import check_deployment
-    from fastsim.cli.requests import described, seeded, subject
+    from fastsim.cli.requests import changes, described, subject
     from fastsim.cli.terminal import progress as progress_module
     from fastsim.cli.terminal.capacity import show as print_capacity
     from fastsim.deployment.description import Deployment
@@ -71,7 +74,7 @@ def capacity(
     if rate is not None:
         check_rate(rate, "--rate")
     about = subject((deployment, workload), named)
-    deployed = Deployment.load(about.deployment, seeded(overrides, seed))
+    deployed = Deployment.load(about.deployment, changes(overrides, seed=seed, prices=prices, price=price))
     check_deployment(deployed, about.deployment, overrides, policies)
     spec, called = described(about.workload, input_len, output_len)
     with progress_module.progress("Searching for the highest rate") as progress:

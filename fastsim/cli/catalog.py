@@ -4,7 +4,18 @@ import click
 
 from fastsim.cli import completion, options
 
-KINDS = ("models", "checkpoints", "devices", "nodes", "engines", "policies", "routers", "predictors", "metrics")
+KINDS = (
+    "models",
+    "checkpoints",
+    "devices",
+    "prices",
+    "nodes",
+    "engines",
+    "policies",
+    "routers",
+    "predictors",
+    "metrics",
+)
 
 
 @click.command()
@@ -13,8 +24,8 @@ KINDS = ("models", "checkpoints", "devices", "nodes", "engines", "policies", "ro
 @options.as_json
 @options.quiet
 def catalog(kind: str, name: str | None, as_json: bool) -> None:
-    """List what a deployment can name, or all metrics: models, quantised checkpoints of them, devices, nodes, engines
-    (releases of vLLM), policies, routers or predictors.
+    """List what a deployment can name, or all metrics: models, quantised checkpoints of them, devices, prices, nodes,
+    engines (releases of vLLM), policies, routers or predictors.
 
     `catalog engines` says what a certified release does otherwise than the certified one before it (the oldest one:
     than the one after it), and any other release than the one whose rules it takes; and, of each, the host time of a

@@ -18,6 +18,7 @@ from fastsim.cli import completion, options
 @click.option("--at", "loads", type=float, multiple=True, help="A rate, or a number of users, to simulate; repeatable.")
 @options.planned
 @options.overrides
+@options.priced
 @options.policies
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder for the figure (report.html), the table and the JSON."
@@ -39,6 +40,8 @@ def curve(
     unit: str | None,
     too_long: str,
     overrides: tuple[str, ...],
+    prices: str | None,
+    price: str | None,
     policies: bool,
     out: Path | None,
     check: bool,
@@ -53,7 +56,7 @@ def curve(
     """
     from fastsim.cli import interrupt
     from fastsim.cli.policies import check_deployment
-    from fastsim.cli.requests import described, seeded, subject
+    from fastsim.cli.requests import changes, described, subject
     from fastsim.cli.terminal import progress as progress_module
     from fastsim.cli.terminal.curve import show
     from fastsim.deployment.description import Deployment
@@ -67,7 +70,7 @@ def curve(
         refuse_file(out)
     about = subject(deployments, named, last=False)
     given = about.deployments or (None,)
-    deployed = [Deployment.load(each, seeded(overrides, seed)) for each in given]
+    deployed = [Deployment.load(each, changes(overrides, seed=seed, prices=prices, price=price)) for each in given]
     for file, one in zip(given, deployed, strict=True):
         check_deployment(one, file, overrides, policies)
     spec, called = described(about.workload, input_len, output_len)

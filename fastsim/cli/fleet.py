@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     "--replicates", type=int, default=8, show_default=True, help="Further runs of each fleet, which give its chance."
 )
 @options.overrides
+@options.priced
 @options.policies
 @click.option("--check", is_flag=True, help="Exit with 1 if no fleet meets the objectives.")
 @options.as_json
@@ -57,6 +58,8 @@ def fleet(
     too_long: str,
     replicates: int,
     overrides: tuple[str, ...],
+    prices: str | None,
+    price: str | None,
     policies: bool,
     check: bool,
     as_json: bool,
@@ -72,7 +75,7 @@ def fleet(
     with other requests and operator times from their intervals, in which it meets the objectives.
     """
     from fastsim.cli.policies import check_deployment
-    from fastsim.cli.requests import described, seeded, subject
+    from fastsim.cli.requests import changes, described, subject
     from fastsim.cli.terminal import progress as progress_module
     from fastsim.cli.terminal.fleet import show as print_fleet
     from fastsim.deployment.description import Deployment
@@ -81,7 +84,7 @@ def fleet(
     from fastsim.workload.loading import is_loop
 
     about = subject((deployment, workload), named)
-    deployed = Deployment.load(about.deployment, seeded(overrides, seed))
+    deployed = Deployment.load(about.deployment, changes(overrides, seed=seed, prices=prices, price=price))
     check_deployment(deployed, about.deployment, overrides, policies)
     spec, _ = described(about.workload, input_len, output_len)
     loop = is_loop(spec)

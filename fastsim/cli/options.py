@@ -35,6 +35,18 @@ overrides = click.option(
     help="Change a field of DEPLOYMENT.",
     shell_complete=completion.settings,
 )
+prices = click.option(
+    "--prices",
+    metavar="FILE",
+    help="What GPUs and energy cost, e.g. prices.yaml.  [default: DEPLOYMENT's, else `fastsim catalog prices`]",
+    shell_complete=completion.files,
+)
+price = click.option(
+    "--price",
+    metavar="DEVICE=USD,...",
+    help="Dollars per GPU and hour, e.g. h100=2.10, in place of all others.",
+    shell_complete=completion.prices,
+)
 deployment = click.argument("deployment", required=False, shell_complete=completion.subjects)
 named = click.option(
     "--workload",
@@ -129,6 +141,11 @@ duration = click.option("--duration", metavar="TIME", help="Send for so long, e.
 def requests(command: Command) -> Command:
     """The options that say which requests are sent, and how."""
     return _together(command, rate, users, concurrency, input_len, output_len, number, duration, seed, unit)
+
+
+def priced(command: Command) -> Command:
+    """The options that say what GPUs cost."""
+    return _together(command, prices, price)
 
 
 def sent(command: Command) -> Command:

@@ -1,5 +1,6 @@
 """Which argument is the deployment and which the workload, and the requests that options ask for."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -71,9 +72,12 @@ def described(named: str | None, input_len: int | None, output_len: int | None) 
     return named or "chat", named or "chat"
 
 
-def seeded(overrides: Sequence[str], seed: int | None) -> tuple[str, ...]:
-    """The overrides of a deployment with that of its seed, where --seed is given."""
-    return (*overrides, *(() if seed is None else (f"seed={seed}",)))
+def changes(
+    overrides: Sequence[str], *, seed: int | None = None, prices: str | None = None, price: str | None = None
+) -> tuple[str, ...]:
+    """The overrides of a deployment with those that --seed, --prices and --price are short for."""
+    given = {"seed": seed, "prices.file": prices and json.dumps(prices), "prices.dollars_per_hour": price}
+    return (*overrides, *(f"{field}={value}" for field, value in given.items() if value is not None))
 
 
 def asked(

@@ -48,6 +48,7 @@ from fastsim.cli import options
 @options.space_unit
 @options.space_too_long
 @options.space_overrides
+@options.priced
 @options.policies
 @click.option("--check", is_flag=True, help="Exit with 1 if no configuration meets the objectives.")
 @options.as_json
@@ -75,6 +76,8 @@ def search(
     unit: str | None,
     too_long: str | None,
     overrides: tuple[str, ...],
+    prices: str | None,
+    price: str | None,
     policies: bool,
     check: bool,
     as_json: bool,
@@ -108,6 +111,8 @@ def search(
         output_len=output_len,
         seed=seed,
         overrides=overrides,
+        prices=prices,
+        price=price,
         unit=unit,
         too_long=too_long,
     )

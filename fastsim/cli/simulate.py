@@ -12,6 +12,7 @@ from fastsim.cli import options
 @options.subject
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the result files.")
 @options.overrides
+@options.priced
 @options.policies
 @options.requests
 @options.too_long
@@ -36,6 +37,8 @@ def simulate(
     named: str | None,
     out: Path | None,
     overrides: tuple[str, ...],
+    prices: str | None,
+    price: str | None,
     policies: bool,
     too_long: str,
     seed: int | None,
@@ -58,7 +61,7 @@ def simulate(
     from fastsim.cli import interrupt
     from fastsim.cli.objectives import needs, refuse_missed
     from fastsim.cli.policies import check_deployment
-    from fastsim.cli.requests import asked, seeded, subject
+    from fastsim.cli.requests import asked, changes, subject
     from fastsim.cli.terminal import progress as progress_module
     from fastsim.cli.terminal import result as show
     from fastsim.deployment.description import Deployment
@@ -75,7 +78,7 @@ def simulate(
     needs(check, slos)
     objectives, excluded = parse_all(slos, "--slo"), parse_exclude(exclude)
     about = subject((deployment, workload), named)
-    described = Deployment.load(about.deployment, seeded(overrides, seed))
+    described = Deployment.load(about.deployment, changes(overrides, seed=seed, prices=prices, price=price))
     check_deployment(described, about.deployment, overrides, policies)
     stream = asked(about.workload, seed=described.seed, **requests)
     with progress_module.progress(f"Simulating {stream.num_requests:,} requests") as progress:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fastsim.cli.requests import described, seeded
+from fastsim.cli.requests import changes, described
 
 if TYPE_CHECKING:
     from fastsim.sweeps.space import Space
@@ -22,6 +22,8 @@ def read(
     output_len: int | None,
     seed: int | None,
     overrides: Sequence[str],
+    prices: str | None,
+    price: str | None,
     **keys: Any,
 ) -> "Space":
     """Read the space of a file, in which ``keys`` of the workload that are not None take the place of its own.
@@ -40,4 +42,4 @@ def read(
     elif source is not None and source not in presets():
         source = str(Path(source).resolve())
     space = Space.load(file, yes=yes).with_workload(source=source, **keys)
-    return space.with_overrides(seeded(overrides, seed))
+    return space.with_overrides(changes(overrides, seed=seed, prices=prices, price=price))

@@ -21,6 +21,7 @@ from fastsim.errors import printable
 @options.space_unit
 @options.space_too_long
 @options.space_overrides
+@options.priced
 @options.policies
 @options.as_json
 @options.quiet
@@ -35,6 +36,8 @@ def sweep(
     unit: str | None,
     too_long: str | None,
     overrides: tuple[str, ...],
+    prices: str | None,
+    price: str | None,
     policies: bool,
     as_json: bool,
     requests: int | None,
@@ -63,7 +66,7 @@ def sweep(
             "--workers starts a cluster on this machine and --dask connects to one; give only one of them"
         )
     keys = {"num_requests": requests, "unit": unit, "too_long": too_long, **sent}
-    configurations = spaces.read(space, yes, workload, named, overrides=overrides, **keys)
+    configurations = spaces.read(space, yes, workload, named, overrides=overrides, prices=prices, price=price, **keys)
     check_space(configurations, policies)
     if dask is not None:
         from fastsim.sweeps.cluster import connect

@@ -44,7 +44,7 @@ def validate(
     """
     from fastsim.cli import interrupt
     from fastsim.cli.policies import check_deployment
-    from fastsim.cli.requests import seeded
+    from fastsim.cli.requests import changes
     from fastsim.cli.terminal import progress as progress_module
     from fastsim.cli.terminal import validate as show
     from fastsim.files.writing import refuse_file
@@ -58,7 +58,7 @@ def validate(
         refuse_file(out)
     limit = None if within is None else parse(within)
     run = read(measured, rate, users)
-    served, place, notes = described(measured, deployment, seeded(overrides, seed))
+    served, place, notes = described(measured, deployment, changes(overrides, seed=seed))
     check_deployment(served, place, overrides, policies)
     with progress_module.progress(f"Replaying {run.workload.num_requests:,} requests") as progress:
         found = replay(run, served, notes, progress)

@@ -9,6 +9,8 @@ from pydantic import AfterValidator, BeforeValidator
 
 from fastsim.deployment.calibration import EXAMPLE, Calibration, written_out
 from fastsim.deployment.fields import Group, Layers, count, name, numbers, release_name, setting
+from fastsim.deployment.prices import Prices
+from fastsim.deployment.prices import written_out as written_out_prices
 from fastsim.deployment.sections import Memory, Predictor, Router, Scheduler
 from fastsim.deployment.vllm import words
 from fastsim.files import DATA
@@ -111,6 +113,9 @@ class Deployment(Group):
     calibration : str or Calibration, optional
         A file that ``fastsim calibrate`` wrote: coefficients that were fitted on a measured run, which stand in place
         of the engine's and of affine terms. By default none.
+    prices : str or Prices, optional
+        What GPUs and energy cost: a file (``fastsim manual planning``), or its keys. By default the prices of ``fastsim
+        catalog prices``, and none of energy.
     seed : int
         Seed of every random draw. By default 0.
 
@@ -209,6 +214,9 @@ class Deployment(Group):
     predictor: Predictor = setting("predictor", "a group of settings", {"compose": "vidur"}, default=Predictor())
     calibration: Annotated[Calibration | str | None, BeforeValidator(written_out)] = setting(
         "file that `fastsim calibrate` wrote", "the name of a file", EXAMPLE, default=None
+    )
+    prices: Annotated[Prices | None, BeforeValidator(written_out_prices)] = setting(
+        "what GPUs and energy cost: a file, or a group of settings", "the name of a file", "prices.yaml", default=None
     )
     seed: int = count("of every random draw", 0, 0, 2**63 - 1, least=0)
 

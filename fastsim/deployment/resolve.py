@@ -17,6 +17,7 @@ from fastsim.deployment.memory.loaded import padding_of
 from fastsim.deployment.memory.reserve import UP_TO_0_16
 from fastsim.deployment.memory.sizes import Layout, MemoryPlan
 from fastsim.deployment.precisions import as_published, kv_precision_of, weights_of
+from fastsim.deployment.prices import price_of
 from fastsim.deployment.resolved import Resolved
 from fastsim.deployment.schedulers import Settings
 from fastsim.deployment.settings import absolute, described, policy_of, settings_of, utilization_of
@@ -120,6 +121,7 @@ def resolve(deployment: Deployment) -> Resolved:
         memory=memory,
         predictor=predictor,
         seed=given.seed,
+        price=price_of(device, given.prices),
         warnings=(
             *precision_notes(model, given.quantization or "none"),
             *scheduler_notes(given, settings),

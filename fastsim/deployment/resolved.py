@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from fastsim.catalog.hardware import Device, Node
 from fastsim.catalog.model import Model
+from fastsim.catalog.prices import Price
 from fastsim.catalog.quantization import Quantization
 from fastsim.deployment import engine_times, stages
 from fastsim.deployment.calibration import Calibration
@@ -48,7 +49,13 @@ class Resolved:
     memory: MemoryPlan
     predictor: Predictor
     seed: int
+    price: Price | None  # of one GPU; None: it is not known
     warnings: tuple[str, ...]
+
+    @property
+    def dollars_per_hour(self) -> float | None:
+        """Price of all GPUs; None if no price of the GPU is known."""
+        return None if self.price is None else self.num_gpus * self.price.dollars
 
     @property
     def micro_batch_size(self) -> int:

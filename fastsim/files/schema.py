@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin
 
 from fastsim.errors import ConfigError, did_you_mean
 
@@ -149,9 +149,11 @@ def _section(schema: "type[BaseModel]", key: Key) -> "type[BaseModel] | None":
 
 
 def _inner(section: Any, part: str | int) -> Any:
-    """The type of a setting of a group, or of an item of a list; None if there is none."""
+    """The type of a setting of a group, or of an item of a list or a mapping; None if there is none."""
     if isinstance(part, int):
         return next(iter(get_args(section)), None)
+    if get_origin(section) is dict:
+        return get_args(section)[1]
     fields: Any = getattr(section, "model_fields", {})
     return _group(fields[part].annotation) if part in fields else None
 

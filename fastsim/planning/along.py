@@ -63,8 +63,7 @@ def along(
         asked = sorted({*apart, known.load})
     jobs = [_job(trials, known, load) for load in asked]
     runs = simulate_many([(resolved, each) for each in jobs], requests=True, threads=threads, progress=progress)
-    price = resolved.device.price_per_hour
-    dollars = None if price is None else resolved.num_gpus * price
+    dollars = resolved.dollars_per_hour
     found = tuple(
         _point(load, each, run, wanted, users, dollars) for load, each, run in zip(asked, jobs, runs, strict=True)
     )

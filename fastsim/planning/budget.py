@@ -23,11 +23,11 @@ class Budget:
     def replicas(self, resolved: Resolved) -> int:
         """How many replicas of a deployment the budget pays for. Raises ConfigError for a GPU without a price."""
         gpus = resolved.num_gpus // resolved.num_replicas
-        price = gpus * ((resolved.device.price_per_hour or 0) if self.dollars else 1)
+        price = gpus * ((resolved.price.dollars if resolved.price else 0) if self.dollars else 1)
         if not price:
             raise ConfigError(
                 f"budget: {resolved.device.name} has no price_per_hour, so {self} buys no number of GPUs; give a "
-                "number of GPUs (e.g. 16), or the price in the device's file"
+                f"number of GPUs (e.g. 16), or the price (e.g. --price {resolved.device.name}=2.50)"
             )
         return int(self.amount / price + 1e-9)
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fastsim.catalog.hardware import Device
 from fastsim.deployment.description import Deployment
 from fastsim.deployment.resolve import resolve
 from fastsim.deployment.resolved import Resolved
@@ -50,7 +49,7 @@ class Candidate:
     @property
     def dollars_per_hour(self) -> float:
         """Price of all GPUs of the deployment, dollars per hour; every candidate has one, as ``candidates`` checks."""
-        return self.resolved.num_gpus * (self.resolved.device.price_per_hour or 0.0)
+        return self.resolved.dollars_per_hour or 0.0
 
     @property
     def watts(self) -> float:
@@ -87,7 +86,7 @@ def candidates(
     num_over_budget = 0
     for configuration in space.configurations():
         resolved = configuration.resolved
-        _check_figures(space.source, resolved.device)
+        _check_figures(space.source, resolved)
         if budget is not None:
             affordable = budget.replicas(resolved)
             fixed = "num_replicas" in space.names
@@ -134,14 +133,19 @@ def _source(given: Mapping[str, Any], unit: Workload, users: bool) -> Source:
     return Source(spec, given["seed"], users=users, num_requests=number, too_long=given.get("too_long", "refuse"))
 
 
-def _check_figures(source: str, device: Device) -> None:
+def _check_figures(source: str, resolved: Resolved) -> None:
     """Raise ConfigError for a GPU that no figure per dollar or per watt can be given for."""
-    for key in ("price_per_hour", "power_w"):
-        if not getattr(device, key):
-            raise ConfigError(
-                f"{source}: device: {device.name} has no {key}, by which a search compares; copy its figures from "
-                f"'fastsim catalog devices --json' to a file such as my_gpu.yaml, with {key}, and name the file"
-            )
+    device = resolved.device
+    if not resolved.dollars_per_hour:
+        raise ConfigError(
+            f"{source}: device: {device.name} has no price_per_hour, by which a search compares; give one (e.g. "
+            f"--price {device.name}=2.50)"
+        )
+    if not device.power_w:
+        raise ConfigError(
+            f"{source}: device: {device.name} has no power_w, by which a search compares; copy its figures from "
+            "'fastsim catalog devices --json' to a file such as my_gpu.yaml, with power_w, and name the file"
+        )
 
 
 def _at_one(space: Space, num_requests: int | None, default_requests: int, users: bool) -> dict[str, Any]:

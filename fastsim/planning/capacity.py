@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from fastsim.deployment.description import Deployment
-from fastsim.deployment.resolved import Resolved
 from fastsim.errors import ConfigError
 from fastsim.planning import notes
 from fastsim.planning.settle import Settled, bracketed, settle
@@ -217,7 +216,7 @@ def capacity(
         limited_by=failing.broken if failing else (),
         ceiling=settled.ceiling,
         gpus=resolved.num_gpus,
-        dollars_per_hour=_dollars(resolved),
+        dollars_per_hour=resolved.dollars_per_hour,
         interval=interval(settled.load, load_of(low), rates) if low else None,
         replicates=tuple(rates),
         chance=sum(other >= settled.load for other in rates) / len(rates) if rates else None,
@@ -234,11 +233,6 @@ def capacity(
         num_simulated=sum(each.num_simulated for each in (trials, *others)),
         seconds=time.perf_counter() - began,
     )
-
-
-def _dollars(resolved: Resolved) -> float | None:
-    price = resolved.device.price_per_hour
-    return None if price is None else resolved.num_gpus * price
 
 
 def check(tolerance: float, replicates: int) -> None:

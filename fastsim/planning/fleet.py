@@ -250,7 +250,7 @@ def fleet_of(found: Smallest, trials: Trials, load: float, objectives: Sequence[
     loaded: Workload = requests.with_users(int(load)) if users else at_rate(requests, load)
     summary = simulate(resolved.deployment, loaded, objectives=objectives, detail=False).summary
     rate = summary["throughput"]["requests_per_s"] if users else load
-    cost = resolved.num_gpus * (resolved.device.price_per_hour or 0.0)  # the search refuses GPUs without a price
+    cost = resolved.dollars_per_hour or 0.0  # the search refuses GPUs without a price
     probed: Probed = found.at_load
     return Fleet(
         device=resolved.device.name,

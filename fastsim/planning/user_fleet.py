@@ -113,7 +113,7 @@ def _fleet(
 ) -> Fleet | str:
     """The smallest fleet of these replicas, or why there is none."""
     resolved = resolve(deployment)
-    if resolved.device.price_per_hour is None:
+    if resolved.price is None:
         return "no price of this GPU is known"
     trials = Trials(resolved, source, (*wanted, *WATCHED))
     one = trials.prober(source.least)

@@ -38,6 +38,7 @@ def config_of(resolved: Resolved, workload: Workload, provenance: dict[str, Any]
         },
         "model": json.loads(json.dumps(asdict(resolved.model))),  # as it is read again: lists, not tuples
         "device": device,
+        "price": None if resolved.price is None else asdict(resolved.price),
         "node": asdict(resolved.node),
         "memory": asdict(resolved.memory),
         "predictor": provenance,

@@ -18,6 +18,7 @@ from fastsim.cli.schema import FOLDER
 
 ROOT = Path(__file__).resolve().parents[2]
 GPU = "name: bare\nmemory_gib: 80\nbandwidth_gb_s: 2000\ntflops: {bf16: 300}\nnum_sms: 100\npredictor: h100_sxm\n"
+PRICES = "gpus: {h100: {per_hour: 2, interruptions_per_hour: 0.5}}\nenergy: {per_kwh: 0.1, grams_co2_per_kwh: 300}\n"
 SPACE = """deployment: {model: Qwen2.5-7B}
 workload: {source: chat, num_requests: 60, rate: 2}
 axes: {device: [h100, a100]}
@@ -33,6 +34,7 @@ CASES = [
     ("simulate", *FEW),
     ("simulate", *FEW, "--slo", "ttft:p90<2s", "--replicates", "2", "--exclude", "1s,1s"),
     ("simulate", "--input-len", "10", "--output-len", "1", "--requests", "1", "--set", "device=bare.yaml"),
+    ("simulate", *FEW, "--prices", "prices.yaml"),
     ("simulate", "--users", "3", *FEW, "--set", "engine=sglang-0.5.23"),
     ("simulate", "tenants.yaml", "--requests", "20"),
     ("simulate", *FEW, "--set", "scheduler.policy=sarathi"),
@@ -62,7 +64,10 @@ CASES = [
     ("trace describe", "agent", *FEW),
     ("trace synthesise", "chat", *FEW, "--out", "drawn.csv"),
     ("trace synthesise", "--like", "requests.csv", "--out", "drawn.csv"),
-    *(("catalog", kind) for kind in ("checkpoints", "devices", "engines", "metrics", "models", "nodes", "predictors")),
+    *(
+        ("catalog", kind)
+        for kind in ("checkpoints", "devices", "prices", "engines", "metrics", "models", "nodes", "predictors")
+    ),
     *(("catalog", kind) for kind in ("policies", "routers")),
     ("catalog", "model", "Qwen3-30B-A3B"),
 ]
@@ -74,7 +79,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     before = Path.cwd()
     os.chdir(made)
     try:
-        for name, text in {"bare.yaml": GPU, "space.yaml": SPACE, "tenants.yaml": TENANTS}.items():
+        for name, text in {
+            "bare.yaml": GPU,
+            "space.yaml": SPACE,
+            "prices.yaml": PRICES,
+            "tenants.yaml": TENANTS,
+        }.items():
             Path(name).write_text(text)
         Path("d.yaml").write_text("model: Qwen2.5-7B\ndevice: h100\n")
         Path("vllm_cpu").symlink_to(ROOT / "tests" / "data" / "vllm_cpu")

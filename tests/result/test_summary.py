@@ -32,10 +32,15 @@ CHAT = replace(load("chat", rate=12.0, num_requests=600, seed=3), tenant=np.resi
 # Two replicas of two stages, with little memory: queues, preemption and bubbles.
 FIELDS = ["num_replicas=2", "pipeline_parallel_size=2", "scheduler.num_blocks=900", "scheduler.max_num_seqs=32"]
 
+PRICES = (
+    "prices={gpus: {h100: {per_hour: 4.25, interruptions_per_hour: 0.1}}, "
+    "energy: {per_kwh: 0.1, grams_co2_per_kwh: 400}}"
+)
+
 
 @pytest.fixture(scope="module")
 def result() -> Result:
-    wanted = Deployment.load(None, FIELDS)
+    wanted = Deployment.load(None, [*FIELDS, PRICES])
     return fastsim.simulate(wanted, CHAT, iterations=True, objectives=["ttft:p90<2s"], exclude=(1.0, 1.0))
 
 

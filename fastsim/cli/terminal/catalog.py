@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from fastsim.catalog import prices
 from fastsim.catalog.hardware import Device
 from fastsim.catalog.load import checkpoints, load_device, load_model, load_node, names
 from fastsim.cli.terminal.console import MISSING, print_json, stdout, table
@@ -45,6 +46,8 @@ def rows(kind: str) -> list[dict[str, Any]]:
         return [asdict(load_node(name)) for name in names("nodes")]
     if kind == "engines":
         return [*map(_engine, RELEASES.values()), *map(_sglang, sglang_releases.RELEASES.values())]
+    if kind == "prices":
+        return [{"device": name, **asdict(price)} for name, offers in prices.listed().items() for price in offers]
     if kind == "predictors":
         return [_card(path) for path in sorted(PREDICTORS.glob("*/*.json"))]
     if kind == "metrics":
@@ -68,6 +71,7 @@ SHOWN = {
     "devices": ("name", "memory_gib", "bandwidth_gb_s", "tflops", "price_per_hour", "times"),
     "engines": ("name", "rules", "host", "sampler", "front_end", "differs"),
     "metrics": ("name", "unit", "kind", "meaning"),
+    "prices": ("device", "dollars", "kind", "cloud", "date", "source"),
     "nodes": ("name", "device", "num_devices", "link_gb_s", "network_gb_s", "pairwise"),
     "predictors": ("name", "precision", "rows", "error_near", "error_far", "in_interval", "measured_in"),
 }

@@ -152,9 +152,18 @@ def _costs(summary: dict[str, Any]) -> Iterator[str]:
     else:
         whole, price = dollars(cost["dollars"]), dollars(cost["dollars_per_million_output_tokens"])
         yield f"Cost        {hours}, {whole}, {price} per million output tokens"
+        said = summary["definitions"]["cost.dollars"]
+        if "list price" not in said:
+            yield f"Price       {said.partition(' at ')[2]}"
+    if (lost := cost.get("interruptions")) is not None:
+        yield f"Spot        {number(lost, 3)} interruptions expected in this run; what they lose is not counted"
     if (energy := summary.get("energy")) and energy["kwh"] is not None:
         drawn, joules = number(energy["kwh"], 3), number(energy["joules_per_output_token"], 3)
         yield f"Energy      {drawn} kWh, {energy['watts']:.0f} W per GPU, {joules} J per output token, modelled"
+        beside = [f"${number(energy['dollars'], 3)}"] if energy.get("dollars") is not None else []
+        beside += [f"{number(energy['kg_co2'], 3)} kg of CO2"] if energy.get("kg_co2") is not None else []
+        if beside:
+            yield f"            {', '.join(beside)}"
 
 
 def _certainty(summary: dict[str, Any]) -> Iterator[str]:

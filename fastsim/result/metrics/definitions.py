@@ -135,9 +135,16 @@ SCALARS = (
     Metric("cost.dollars", "$", "GPU-hours at the list price of the device"),
     Metric("cost.dollars_per_million_output_tokens", "$", "dollars / output tokens"),
     Metric("cost.dollars_per_million_tokens", "$", "dollars / prompt and output tokens"),
+    Metric(
+        "cost.interruptions",
+        "",
+        "expected in the run, at the rate of its spot price; work that they lose is not counted",
+    ),
     Metric("energy.kwh", "kWh", "of the GPUs alone, by a power model (fastsim/energy.py), not measured"),
     Metric("energy.watts", "W", "mean power of a GPU"),
     Metric("energy.joules_per_output_token", "J", "energy / output tokens"),
+    Metric("energy.dollars", "$", "energy at the price that is given; not part of cost.dollars"),
+    Metric("energy.kg_co2", "kg", "energy at the carbon intensity that is given"),
     Metric(
         "operator_times",
         "",

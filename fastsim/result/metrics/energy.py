@@ -10,6 +10,7 @@ from math import log2
 from typing import Any
 
 from fastsim.catalog.hardware import Device
+from fastsim.deployment.prices import Prices, in_dollars
 
 IDLE, SINGLE, FULL = 0.2, 300 / 700, 600 / 700  # shares of the rated power
 FULL_TOKENS = 128
@@ -48,3 +49,24 @@ def energy(
         "watts": watts,
         "joules_per_output_token": joules / num_output_tokens if num_output_tokens else None,
     }
+
+
+def energy_costs(prices: Prices | None, kwh: float | None) -> dict[str, float | None]:
+    """Return what energy costs in dollars, and the kg of CO2 that it emits, as far as prices and intensity are given.
+
+    Parameters
+    ----------
+    prices : Prices or None
+        Those of the deployment.
+    kwh : float or None
+        Energy of the GPUs; None where their power is not known.
+    """
+    given = prices.energy if prices else None
+    if prices is None or given is None:
+        return {}
+    costs: dict[str, float | None] = {}
+    if given.per_kwh is not None:
+        costs["dollars"] = None if kwh is None else kwh * in_dollars(prices, given.per_kwh)
+    if given.grams_co2_per_kwh is not None:
+        costs["kg_co2"] = None if kwh is None else kwh * given.grams_co2_per_kwh / 1000
+    return costs

@@ -20,7 +20,7 @@ from fastsim.result.metrics.cache import cache_figures
 from fastsim.result.metrics.counts import Measures
 from fastsim.result.metrics.definitions import LATENCIES, definitions
 from fastsim.result.metrics.distribution import ratio
-from fastsim.result.metrics.energy import energy
+from fastsim.result.metrics.energy import energy, energy_costs
 from fastsim.result.metrics.objectives import DEFAULTS, missed
 from fastsim.result.metrics.operator_time import operator_time
 from fastsim.result.metrics.preemptions import preemption_figures
@@ -79,8 +79,8 @@ def summarise(
     num_tokens, num_finished = num_prompt_tokens + num_output_tokens, int(finished.sum())
     kept = inside(arrived, exclude)
     gpu_hours = resolved.num_gpus * span / 3600
-    price = resolved.device.price_per_hour
-    dollars = None if price is None else gpu_hours * price
+    price = resolved.price
+    dollars = None if price is None else gpu_hours * price.dollars
     busy = float((busy_seconds(replicas, span) / span).mean()) if span else None
     iterations = int(counts[:, state.ITERATIONS].sum())
     batch_tokens = int(counts[:, state.TOKENS].sum()) / max(1, iterations)
@@ -112,6 +112,9 @@ def summarise(
         },
         "energy": energy(resolved.device, resolved.num_gpus, span, busy or 0.0, batch_tokens, num_output_tokens),
     }
+    if price is not None and price.interruptions_per_hour is not None:
+        summary["cost"]["interruptions"] = price.interruptions_per_hour * resolved.num_replicas * span / 3600
+    summary["energy"] |= energy_costs(resolved.deployment.prices, summary["energy"]["kwh"])
     if kept is not None:
         num_excluded = len(kept) - int(kept.sum())
         summary["excluded"] = {"warm_up_s": exclude[0], "cool_down_s": exclude[1], "requests": num_excluded}
@@ -125,13 +128,18 @@ def summarise(
     if "tenant" in columns:
         summary["tenants"] = by_tenant(columns, kept)
     summary["definitions"] = definitions(summary)
-    summary["definitions"]["cost.dollars"] = (
-        f"not given: no list price of {resolved.device.name} is known"
-        if price is None
-        else f"GPU-hours at ${price:g}, the list price of {resolved.device.name} per hour"
-    )
+    summary["definitions"]["cost.dollars"] = _priced(resolved)
     summary["warnings"] = list(resolved.warnings)
     return summary
+
+
+def _priced(resolved: Resolved) -> str:
+    """What the dollars of a run are made of."""
+    if resolved.price is None:
+        return f"not given: no list price of {resolved.device.name} is known"
+    if resolved.deployment.prices is None:
+        return f"GPU-hours at ${resolved.price.dollars:g}, the list price of {resolved.device.name} per hour"
+    return f"GPU-hours at {resolved.price.said}"
 
 
 def _throughput(
