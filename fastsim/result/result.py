@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,16 @@ class Result:
         if find_spec("pandas") is None:
             raise ConfigError("pandas is not installed; `pip install 'fastsim[pandas]'` brings it")
         return self.requests.to_pandas()
+
+    @property
+    def plot(self) -> Any:
+        """Figures of this result: ``latency()``, ``breakdown()`` and ``timeline()``.
+
+        Each is a ``fastsim.report.plots.Plot``: notebooks show it, ``save("figure.svg")`` writes it as SVG, PNG or HTML
+        without a browser, and ``figure`` is it in Bokeh.
+        """
+        # By name, as the report is built upon results.
+        return import_module("fastsim.report.plots").Plots(self)
 
     def column(self, name: str) -> NDArray[Any]:
         """Return a column of ``requests`` as an array.

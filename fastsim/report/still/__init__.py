@@ -1,0 +1,1 @@
+"""Pictures as files that need no browser: SVG and PNG."""
