@@ -108,8 +108,8 @@ class Deployment(Group):
         ``empty_step_sleep_s``; policy sglang has settings of its own, in the names of SGLang's flags. ``resolve`` says
         what their defaults are.
     predictor : Predictor
-        Where operator times come from (``source``), and how they make up the time of an iteration (``compose``); with
-        source affine the terms of that time (``affine``).
+        Where operator times come from (``source``), and how they make up the time of an iteration (``compose``); whose
+        kernels of attention and all-reduce run (``kernels``); with source affine the terms of that time (``affine``).
     calibration : str or Calibration, optional
         A file that ``fastsim calibrate`` wrote: coefficients that were fitted on a measured run, which stand in place
         of the engine's and of affine terms. By default none.

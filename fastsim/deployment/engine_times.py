@@ -77,7 +77,7 @@ class EngineTimes:
 @cache
 def of(release: str) -> EngineTimes:
     """The record of a release, such as vllm-0.19: what all ranges of releases say that hold it."""
-    kind, version = _version(release)
+    kind, version = version_of(release)
     found: dict[str, Any] = {"sources": {}, "fitted_on": ()}
     for (of, first, last), values in _ranges():
         if of == kind and first <= version <= last:
@@ -103,7 +103,8 @@ def front_end_ms(engine: str | None, source: str, compose: str) -> float:
     return of(engine).front_end_ms
 
 
-def _version(release: str) -> tuple[str, Version]:
+def version_of(release: str) -> tuple[str, Version]:
+    """The engine of a release, such as vllm-0.19, and its version."""
     kind, _, number = release.partition("-")
     return kind, tuple(map(int, number.split(".")))
 
@@ -118,5 +119,5 @@ def _read() -> Iterator[tuple[tuple[str, Version, Version], Mapping[str, Any]]]:
     for name in FILES:
         path = DATA / "engines" / f"{name}.yaml"
         for releases, values in parse_yaml(path.read_text(encoding="utf-8"), path.name).values.items():
-            (kind, first), (_, last) = map(_version, releases.split(" to "))
+            (kind, first), (_, last) = map(version_of, releases.split(" to "))
             yield (kind, first, last), values

@@ -115,6 +115,13 @@ class Resolved:
         return engine_times.of(self.deployment.engine) if self.deployment.engine else None
 
     @property
+    def kernels(self) -> tuple[str, tuple[int, ...]]:
+        """Whose kernels of attention and all-reduce run, and the release; () where it is not known."""
+        kind, version = engine_times.version_of(self.deployment.engine) if self.deployment.engine else ("vllm", ())
+        asked = self.deployment.predictor.kernels
+        return (kind, version) if asked in (None, kind) else (str(asked), ())
+
+    @property
     def calibration(self) -> Calibration | None:
         """The calibration whose coefficients hold; None without one."""
         found = self.deployment.calibration

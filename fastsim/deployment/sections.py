@@ -20,6 +20,7 @@ RouterPolicy = Literal[
 ]
 Planner = Literal["fastsim", "vidur"]
 Compose = Literal["fastsim", "vidur"]
+Kernels = Literal["vllm", "sglang", "trtllm"]
 
 
 def weight(of: str, example: float) -> Any:
@@ -199,4 +200,10 @@ class Predictor(Group):
     )
     compose: Compose = setting(
         "fastsim, or vidur (its rounding and aggregation, for parity)", "a way", "vidur", default="fastsim"
+    )
+    kernels: Kernels | None = setting(
+        "whose attention and all-reduce: vllm, sglang or trtllm; null: the engine's, else vLLM's",
+        "a framework",
+        "sglang",
+        default=None,
     )

@@ -125,7 +125,8 @@ def compose(resolved: "Resolved", times: "OperatorTimes") -> "Tables":
     sizes = captured(resolved.scheduler, resolved.enforce_eager)
     model = resolved.model
     grouped = model.num_attention_heads > model.num_key_value_heads and not model.kv_lora_rank
-    is_vllm = resolved.scheduler.release is not None  # others have attention kernels of their own
+    # Others have attention kernels of their own.
+    is_vllm = resolved.scheduler.release is not None and resolved.kernels[0] == "vllm"
     mixed = device.mixed_decode if grouped and is_vllm else 1.0
     return fastsim_tables(times, tp, num_layers, most, device.skew, sizes, mixed)
 
@@ -170,6 +171,7 @@ def _from_cache(resolved: "Resolved") -> "tuple[Tables, ByOperator, dict[str, An
         "eager": resolved.enforce_eager,
         "captured": captured(resolved.scheduler, resolved.enforce_eager),
         "predictor": resolved.predictor.model_dump(),
+        "kernels": resolved.kernels,
         "typical": asdict(iteration),
         "code": _code_digest(),
     }
@@ -241,7 +243,7 @@ def sources_of(resolved: "Resolved") -> "Sources":
         from fastsim.predictors.forests.cache import root
 
         own = root(source, system, chip_of(device))
-    return Sources(system, device, resolved.operators, origin, own)
+    return Sources(system, device, resolved.operators, origin, own, resolved.kernels)
 
 
 def _cards(sources: "Sources") -> dict[str, Any]:

@@ -38,8 +38,8 @@ def fault(*overrides: str, **given: Any) -> str:
 
 OF_VLLM_V1 = {f"scheduler.{name}" for name in settings.OF_VLLM_V1}
 OF_ROUTERS = [name for own in check_router.OWN.values() for name in own]
-UNUSED = {"pipeline_layers", "predictor.affine", "calibration", "prices"} | {f"router.{name}" for name in OF_ROUTERS}
-UNUSED |= {f"scheduler.{name}" for name in OF_SGLANG}
+UNUSED = {"pipeline_layers", "predictor.affine", "predictor.kernels", "calibration", "prices"}
+UNUSED |= {f"router.{name}" for name in OF_ROUTERS} | {f"scheduler.{name}" for name in OF_SGLANG}
 OPEN = UNUSED | {"engine"} | OF_VLLM_V1  # what other policies leave null
 OPEN_V1 = UNUSED | {"scheduler.chunk_size"}
 
@@ -133,6 +133,7 @@ def test_keys_and_their_order_are_the_contract() -> None:
         "predictor.source",
         "predictor.affine",
         "predictor.compose",
+        "predictor.kernels",
         "calibration",
         "prices",
         "seed",

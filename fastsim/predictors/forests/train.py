@@ -178,17 +178,19 @@ def train_all(
     """Train every family and precision of a system of aiconfigurator-core into ``folder``; yields each card when it
     is done.
 
-    ``points``: also keep the measured points. Raises CatalogError for an unknown system or family, TableError when
+    The attention of other frameworks than vLLM goes into a folder of the framework's name within it. ``points``: also
+    keep the measured points. Raises CatalogError for an unknown system or family, TableError when
     the package is missing or has another version, and OutputError when the folder cannot be written.
     """
     chip = aiconfigurator.find_system(system).chip
     write_curves(system, folder)
-    for family in families:
-        for precision in aiconfigurator.precisions(system, family):
-            records = aiconfigurator.read(system, family, precision)
-            if points:
-                write_points(records, folder)
-            yield train(records, chip, folder, method, quick)
+    for framework in ("", *aiconfigurator.OTHERS.get(system, ())):
+        for family in families if not framework else [one for one in families if one in aiconfigurator.ATTENTION]:
+            for precision in aiconfigurator.precisions(system, family, framework):
+                records = aiconfigurator.read(system, family, precision, framework)
+                if points:
+                    write_points(records, folder / framework)
+                yield train(records, chip, folder / framework, method, quick)
 
 
 def train_profile(

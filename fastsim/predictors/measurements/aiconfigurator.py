@@ -33,6 +33,16 @@ DTYPES = {
     "mxfp4": "w4a16_mxfp4",
 }  # fastsim's name -> the package's, where they differ
 Source = tuple[str, str]  # framework, version
+# The H100 and the H200 have the same SMs and clocks, so that a product which FLOPs bound takes as long on both. In bf16
+# their rows of it agree within 2 % on average, in fp8 those of the H100 took 7 to 12 % longer: each counts as the mean.
+TWINS = {("h100_sxm", "fp8"): "h200_sxm", ("h200_sxm", "fp8"): "h100_sxm"}
+BOUND_BY_FLOPS = 2  # times as long as the bytes, on both
+# The attention of other frameworks, on systems that have tables of it which are not thin.
+ATTENTION = ("prefill_attention", "decode_attention")
+OTHERS = {
+    **dict.fromkeys(("h100_sxm", "h200_sxm", "b200_sxm"), ("sglang", "trtllm")),
+    "rtx_pro_6000_server": ("trtllm",),
+}
 GATED: Source = ("sglang", "0.5.10")  # which timed experts without a gate as if they had one
 
 
@@ -98,8 +108,10 @@ class System:
     all_reduce: str
     others: dict[tuple[str, str], Source]
 
-    def sources(self, family: str, precision: str) -> list[Source]:
-        """Frameworks and versions whose rows are read; several are pooled."""
+    def sources(self, family: str, precision: str, framework: str = "") -> list[Source]:
+        """Frameworks and versions whose rows are read; several are pooled. ``framework``: that one alone."""
+        if framework:
+            return [(framework, {"vllm": self.vllm, "sglang": self.sglang, "trtllm": self.trtllm}[framework])]
         if (family, precision) in self.others:
             return [self.others[family, precision]]
         table = TABLES[family]
@@ -237,13 +249,24 @@ def _pooled(parts: list[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
     return np.array(rows), np.exp(np.array(logs))
 
 
-def precisions(name: str, family: str) -> list[str]:
-    """Precisions with enough rows in the system's tables, bf16 first."""
+def _with_twin(name: str, precision: str, source: Source, shape: Floats, ms: Floats) -> Floats:
+    """Times of GEMMs, ms: where FLOPs bound them, the geometric mean with those of a GPU that computes as fast."""
+    twin = TWINS[name, precision]
+    work = [FAMILIES["gemm"].work(shape, find_system(one).chip, PRECISIONS[precision])[1] for one in (name, twin)]
+    bound = np.all([terms["compute"] >= BOUND_BY_FLOPS * terms["memory"] for terms in work], axis=0)
+    other_shape, other_ms = _rows(twin, "gemm", precision, source)
+    other = dict(zip(map(tuple, other_shape.tolist()), other_ms.tolist(), strict=True))
+    same = np.array([other.get(row, own) for row, own in zip(map(tuple, shape.tolist()), ms.tolist(), strict=True)])
+    return np.where(bound, np.sqrt(ms * same), ms)
+
+
+def precisions(name: str, family: str, framework: str = "") -> list[str]:
+    """Precisions with enough rows in the system's tables, bf16 first. ``framework``: in its tables alone."""
     system, usable = find_system(name), []
     if family not in FAMILIES:
         raise CatalogError(f"family: {family!r} is not one; {did_you_mean(family, FAMILIES)}")
     for precision in PRECISIONS:
-        source = system.sources(family, precision)[0]
+        source = system.sources(family, precision, framework)[0]
         try:
             shape, _ = _rows(name, family, precision, source)
         except TableError:
@@ -255,18 +278,20 @@ def precisions(name: str, family: str) -> list[str]:
     return usable
 
 
-def read(name: str, family: str, precision: str = "bf16") -> Records:
+def read(name: str, family: str, precision: str = "bf16", framework: str = "") -> Records:
     """All rows of a family and precision on the system ``name``, sorted by shape. Raises TableError where there are
     none.
 
-    bf16 GEMMs are pooled from two frameworks. Attention includes the writing of the KV cache but not rope; latent
-    attention is the attention kernel alone, without projections.
+    ``framework``: its rows alone. bf16 GEMMs are pooled from two frameworks. Attention includes the writing of the KV
+    cache but not rope; latent attention is the attention kernel alone, without projections.
     """
     system = find_system(name)
     if family not in FAMILIES:
         raise CatalogError(f"family: {family!r} is not one; {did_you_mean(family, FAMILIES)}")
-    sources = system.sources(family, precision)
+    sources = system.sources(family, precision, framework)
     parts = [_rows(name, family, precision, source) for source in sources]
     shape, ms = _pooled(parts) if len(parts) > 1 else parts[0]
+    if family == "gemm" and (name, precision) in TWINS:
+        ms = _with_twin(name, precision, sources[0], shape, ms)
     frameworks = tuple(f"{framework} {version}" for framework, version in sources)
     return checked(Records(family, name, precision, frameworks, shape, ms, PROVENANCE))

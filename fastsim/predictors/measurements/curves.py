@@ -7,6 +7,13 @@ import numpy as np
 from .aiconfigurator import PROVENANCE, data_folder, find_system, read_table
 
 SLOWER_TABLES = {"rtx_pro_6000_server": "0.19.0"}  # measured on two GPUs with another PCIe topology
+# The all-reduce of vLLM before 0.11, which took its own kernel at any size (vllm-project/vllm#24111 added another).
+# vLLM's own rows of it are unsound: on 8 H200 1 MB takes longer than 2 MB, and on 8 H100 128 MB take 1.2 times as long
+# as in five other runs. Those of SGLang are taken, which has the same kernel: up to 2 MB they agree within 2 %.
+BEFORE_0_11 = dict.fromkeys(("h100_sxm", "h200_sxm"), ("sglang", "0.5.10"))
+SGLANG, TRTLLM = ("0.5.10", "0.5.14"), "1.3.0rc20"
+OUTLIER = 1.5
+NVLINK = ("h100_sxm", "h200_sxm", "b200_sxm")
 A2A_VERSION = {"h100_sxm": "0.24.0", "h200_sxm": "0.24.0", "b200_sxm": "0.24.0"}
 LOW_LATENCY, HIGH_THROUGHPUT = "deepep_ll", "deepep_ht"
 EFFICIENCY, LAUNCH_MS = 0.8, 0.002  # where nothing is measured
@@ -16,21 +23,29 @@ BIG_BYTES, SMALL_BYTES = 4e8, 1e5
 Curves = dict[str, dict[str, list[list[float]]]]
 
 
-def _curves(name: str, version: str) -> Curves:
-    path = data_folder() / name / "comm" / "vllm" / version / "custom_allreduce_perf.parquet"
+def _curves(name: str, version: str, framework: str = "vllm") -> Curves:
+    path = data_folder() / name / "comm" / framework / version / "custom_allreduce_perf.parquet"
     keys = ["num_gpus", "message_size"]  # message_size counts elements
     curves: Curves = {}
     for mode in ("graph", "eager"):
-        table = read_table(path, keys, allreduce_dtype="bfloat16", backend=f"vllm_{mode}")
+        # TensorRT-LLM's were timed in one way only, and have no such column.
+        table = read_table(path, keys, allreduce_dtype="bfloat16", backend=f"{framework}_{mode}")
         rows = sorted(zip(*(table[key].to_pylist() for key in (*keys, "latency")), strict=True))
         curves[mode] = {}
         for gpus, elements, ms in rows:
             curves[mode].setdefault(str(gpus), []).append([elements, ms])
+        curves[mode] = {gpus: _without_outliers(curve) for gpus, curve in curves[mode].items()}
     return curves
 
 
+def _without_outliers(curve: list[list[float]]) -> list[list[float]]:
+    """A curve without points that take over OUTLIER times as long as the points on both of their sides."""
+    near = zip([curve[0], *curve], curve, [*curve[1:], curve[-1]], strict=False)
+    return [one for left, one, right in near if one[1] <= OUTLIER * max(left[1], right[1])]
+
+
 def all_reduce(name: str) -> dict[str, Any]:
-    """The card of vLLM's all-reduce: mode -> number of GPUs -> [elements, ms]."""
+    """The card of vLLM's all-reduce: mode -> number of GPUs -> [elements, ms]; others: those of other frameworks."""
     system = find_system(name)
     card = {
         "family": "all_reduce",
@@ -44,7 +59,22 @@ def all_reduce(name: str) -> dict[str, Any]:
     if name in SLOWER_TABLES:
         # The GPUs of this machine reach each other through another socket, 2.3 to 5 times slower: the link is an input.
         card["slower_link"] = {"curves": _curves(name, SLOWER_TABLES[name]), "vllm": SLOWER_TABLES[name]}
+    if name in NVLINK:
+        card["others"] = _others(name)
     return card
+
+
+def _others(name: str) -> list[dict[str, Any]]:
+    """The curves of other frameworks and of older releases, the oldest first."""
+    others: list[dict[str, Any]] = []
+    if name in BEFORE_0_11:
+        framework, version = BEFORE_0_11[name]
+        others.append({"framework": "vllm", "before": [0, 11], "rows": f"{framework} {version}"})
+        others[-1]["curves"] = _curves(name, version, framework)
+    for version in SGLANG:
+        others.append({"framework": "sglang", "since": [int(part) for part in version.split(".")]})
+        others[-1] |= {"rows": f"sglang {version}", "curves": _curves(name, version, "sglang")}
+    return [*others, {"framework": "trtllm", "rows": f"trtllm {TRTLLM}", "curves": _curves(name, TRTLLM, "trtllm")}]
 
 
 def all_to_all(name: str) -> dict[str, Any] | None:

@@ -56,16 +56,29 @@ def all_reduce_card(sources: Sources, node: Node, tp: int) -> dict[str, Any] | N
     What a curve takes at its fastest is latency, which stays; the rest goes with the link.
     """
     if sources.origin.kinship == "own":
-        return sources.card("all_reduce")
+        own = sources.card("all_reduce")
+        return None if own is None else _of_release(own, *sources.kernels)
     link = link_gb_s(node, min(tp, node.num_devices))
     cards = [shipped.card(system, "all_reduce") for system in shipped.systems()]
-    card = min(cards, key=lambda one: abs(math.log(one["link_gb_s"] / link)))
+    card = _of_release(min(cards, key=lambda one: abs(math.log(one["link_gb_s"] / link))), *sources.kernels)
     slower = card["link_gb_s"] / link
     curves = {
         mode: {gpus: slowed(curve, slower) for gpus, curve in by_gpus.items()}
         for mode, by_gpus in card["curves"].items()
     }
     return card | {"curves": curves, "link_gb_s": link}
+
+
+def _of_release(card: dict[str, Any], framework: str, release: tuple[int, ...]) -> dict[str, Any]:
+    """The card with the curves that a release of a framework takes: the newest that it has, or the oldest of all.
+
+    Without a release they are the framework's newest. vLLM's, where the framework was not measured.
+    """
+    others = [one for one in card.get("others", []) if one["framework"] == framework]
+    if framework == "vllm":
+        others = [one for one in others if release and list(release) < one["before"]]
+    known = [one for one in others if not release or one.get("since", [0]) <= list(release)] or others[:1]
+    return card | {"curves": known[-1]["curves"]} if known else card
 
 
 def _slower(card: dict[str, Any], elements: np.ndarray) -> list[Floats]:

@@ -29,6 +29,7 @@ LAUNCHES_MS = {"moe": 0.03, "attention": 0.01}
 # Points at which formulas are evaluated; they are interpolated in between, like measured shapes.
 MEASURED_LATENT = (576, 192, 128)  # the one shape of latent attention with times: DeepSeek-V2 and V3, Kimi-K2
 PHASES = ("prefill", "decode")
+MANY_KV_HEADS = "sglang"  # whose rows have more KV heads than vLLM's, of the same kernels (FlashAttention-3 on Hopper)
 MODELLED = ("elementwise", "embedding", "send_recv", "host", "prefill after a prefix")
 BATCHES = np.array([1.0, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024])
 LENGTHS = np.array([1.0, 16, 64, 256, 1024, 4096, 16384, 65536])
@@ -60,7 +61,8 @@ class Sources:
     """The forests for the operators of one model on one device.
 
     ``system`` names the device's own forests: in ``root``, a folder of a user's, or else among those that come with
-    fastsim. ``origin``: the measured system from which the others come.
+    fastsim. ``origin``: the measured system from which the others come. ``kernels``: whose kernels of attention and
+    all-reduce run, and the release; () where it is not known.
     """
 
     system: str
@@ -68,6 +70,7 @@ class Sources:
     operators: Operators
     origin: Origin
     root: Path | None = None
+    kernels: tuple[str, tuple[int, ...]] = ("vllm", ())
 
     @property
     def chip(self) -> Chip:
@@ -86,13 +89,13 @@ class Sources:
         """The forest for a ``phase`` (prefill or decode) of attention, None where a formula is used instead."""
         if attn.latent_dim and (attn.latent_dim, attn.head_dim, attn.value_dim) != MEASURED_LATENT:
             return None
-        return self._forest(_attention_family(attn, phase), attn.precision)
+        return self._forest(_attention_family(attn, phase), attn.precision, attn.kv_heads)
 
-    def _forest(self, family: str, precision: str) -> Forest | Scaled | None:
-        return self._load(family, precision) if self._precisions(family) else None
+    def _forest(self, family: str, precision: str, kv_heads: int = 0) -> Forest | Scaled | None:
+        return self._load(family, precision, kv_heads) if self._precisions(family) else None
 
-    def _load(self, family: str, precision: str) -> Forest | Scaled:
-        chosen = self.choice(family, precision)
+    def _load(self, family: str, precision: str, kv_heads: int = 0) -> Forest | Scaled:
+        chosen = self.choice(family, precision, kv_heads)
         forest = _load(chosen.system, family, chosen.precision, self.chip, chosen.root)
         if chosen.measured:
             return forest
@@ -108,12 +111,12 @@ class Sources:
             return PRECISIONS[precision]
         return work_of(precision, self.device)
 
-    def choice(self, family: str, precision: str) -> Choice:
+    def choice(self, family: str, precision: str, kv_heads: int = 0) -> Choice:
         """Choose the forest of a family and precision: as it was measured, or the nearest that it is derived from.
 
-        Raises CatalogError where the family has no forest.
+        ``kv_heads``: those of attention on a GPU. Raises CatalogError where the family has no forest.
         """
-        places = self._places(family)
+        places = self._places(family, kv_heads)
         work = self._work(family, precision)
         for system, root, kinship, have in places:
             if precision in have and (kinship == "own" or PRECISIONS[precision].activation == work.activation):
@@ -125,14 +128,34 @@ class Sources:
         sound = [name for name in have if shipped.stem(family, name) not in unfit]
         return Choice(system, root, family, nearest_precision(work, sound), kinship, True)
 
-    def _places(self, family: str) -> list[tuple[str, Path | None, Kinship, list[str]]]:
-        """Where forests of a family are: system, folder, kinship and precisions, the nearest first."""
+    def _places(self, family: str, kv_heads: int = 0) -> list[tuple[str, Path | None, Kinship, list[str]]]:
+        """Where forests of a family are: system, folder, kinship and precisions, the nearest first.
+
+        Those of another framework than vLLM are in a folder of its name within that of the system.
+        """
         places: list[tuple[str, Path | None, Kinship]] = [(self.system, self.root, "own")] if self.root else []
         if self.origin.system != self.system:
             places.append((self.system, None, "own"))  # a device that was measured in part
         places.append((self.origin.system, None, self.origin.kinship))
-        found = [(*place, shipped.precisions(place[0], family, place[1])) for place in places]
-        return [one for one in found if one[3]]
+        found: list[tuple[str, Path | None, Kinship]] = []
+        for system, root, kinship in places:
+            framework = self._framework(system, root, family, kv_heads)
+            if framework != "vllm":
+                found.append((framework, (root or shipped.FOLDER) / system, kinship))
+            found.append((system, root, kinship))
+        have = [(*place, shipped.precisions(place[0], family, place[1])) for place in found]
+        return [one for one in have if one[3]]
+
+    def _framework(self, system: str, root: Path | None, family: str, kv_heads: int) -> str:
+        """Whose forest of a family is asked first: that of the kernels that run.
+
+        vLLM's, where they have rows of so many KV heads; multi-head attention has more than eight.
+        """
+        framework = self.kernels[0]
+        if framework != "vllm" or not kv_heads or "bf16" not in shipped.precisions(system, family, root):
+            return framework
+        measured = shipped.card(system, family, "bf16", root)["shapes"].get("kv_heads", [kv_heads])
+        return MANY_KV_HEADS if kv_heads > max(measured) else framework
 
     def owns(self, family: str) -> bool:
         """Whether the device itself was measured in a family, in any precision."""
@@ -151,11 +174,11 @@ class Sources:
     def chosen(self) -> dict[tuple[str, str], Choice]:
         """By family and precision, the forests of those that the operators need; none is loaded."""
         ops = self.operators
-        asked = [("gemm", gemm.precision) for gemm in (*ops.gemms, ops.lm_head)]
-        asked += [("moe", experts.precision) for experts in ops.all_experts]
+        asked = [("gemm", gemm.precision, 0) for gemm in (*ops.gemms, ops.lm_head)]
+        asked += [("moe", experts.precision, 0) for experts in ops.all_experts]
         for attn in ops.attentions:
-            asked += [(_attention_family(attn, phase), attn.precision) for phase in PHASES]
-        return {one: self.choice(*one) for one in dict.fromkeys(asked) if self._precisions(one[0])}
+            asked += [(_attention_family(attn, phase), attn.precision, attn.kv_heads) for phase in PHASES]
+        return {one[:2]: self.choice(*one) for one in dict.fromkeys(asked) if self._precisions(one[0])}
 
     def modelled(self) -> list[str]:
         """The operators and families whose times are modelled by formulas on this device."""
