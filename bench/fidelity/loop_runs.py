@@ -38,7 +38,8 @@ PROTOCOL = {
     "temperature.",
 }
 NOTES = {
-    "trtllm": " TRT-LLM's scheduler is not simulated: vLLM 0.15 with asynchronous scheduling stands in for it.",
+    "trtllm": " TRT-LLM's scheduler is not simulated: vLLM 0.15 with asynchronous scheduling stands in for it, with "
+    "TRT-LLM's own attention and all-reduce.",
     "sglang": " Rules and defaults are those of SGLang 0.5.10, the certified release nearest to 0.5.1 to 0.5.8.",
 }
 
@@ -123,6 +124,7 @@ def _fields(row: Mapping[str, str]) -> dict[str, Any]:
         "kv_cache_dtype": _kv_cache_dtype(row),
         "max_model_len": longest + 256,
         "scheduler": _scheduler(row),
+        "predictor": {"kernels": "trtllm" if row["backend"] == "trtllm" else None},
     }
 
 

@@ -19,8 +19,8 @@ MAX_NUM_SEQS, MAX_NUM_TOKENS = 2048, 8192
 PROTOCOL = (
     "3,000 requests of the nominal lengths at once; at most 2,048 run at a time, and no more than fit with their whole "
     "outputs, as TRT-LLM evicts none; 8,192 tokens a batch, 0.95 of the memory, KV cache in fp8. TRT-LLM's scheduler "
-    "is not simulated: policy sarathi stands in for it, without an engine and so without host time. The number of "
-    "requests and the limits are assumed."
+    "is not simulated: policy sarathi stands in for it, without an engine and so without host time, with TRT-LLM's own "
+    "attention and all-reduce. The number of requests and the limits are assumed."
 )
 SHAPES = ((128, 128), (128, 2048), (1000, 1000), (2048, 128), (2048, 2048), (5000, 500))  # tokens of prompt and output
 
@@ -98,6 +98,7 @@ def _fields(one: Published, length: int) -> Mapping[str, Any]:
         "max_model_len": 8192,
         "gpu_memory_utilization": 0.95,
         "scheduler": {"policy": "sarathi", "max_num_seqs": MAX_NUM_SEQS, "chunk_size": MAX_NUM_TOKENS},
+        "predictor": {"kernels": "trtllm"},
     }
     try:
         fit = resolve(Deployment.load(fields)).memory.kv_tokens // length
