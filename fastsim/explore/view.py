@@ -39,7 +39,7 @@ def headline(runs: Sequence[Run]) -> str:
 def sections(runs: Sequence[Run]) -> dict[str, list[tuple[str, Figure]]]:
     """The figures by section and by tab."""
     return {
-        "Latency": _tabs(latencies(runs)),
+        "Latency": _tabs(latencies(runs, log=True)),  # an axis that changes its kind while settings change misleads
         "Slow requests": [*_tabs(tail(runs)), *_tabs(Tabs([("GPU time", operators(runs))]))],
         "Over time": _tabs(over_time(runs)),
     }
@@ -101,7 +101,7 @@ def _drawing(shape: str, picture: Picture) -> Any:
     from bokeh.embed import json_item
 
     if shape not in _drawings:
-        _drawings[shape] = json_item(picture.draw())
+        _drawings[shape] = json_item(picture.draw(spare=True))
     return _drawings[shape]
 
 

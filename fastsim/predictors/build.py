@@ -4,6 +4,7 @@ import hashlib
 import json
 import time
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -281,6 +282,7 @@ def _about(sources: "Sources", cards: dict[str, Any]) -> dict[str, Any]:
     return about
 
 
+@cache
 def _code_digest() -> str:
     """Digest of all code that makes tables: every file below predictors/ and deployment/operators/."""
     import fastsim.deployment.operators

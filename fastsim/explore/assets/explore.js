@@ -11,7 +11,8 @@ let copies = { yaml: "", command: "", link: "" };
 const past = [];
 const future = [];
 const opened = {};
-const drawn = new Map(); // by section: the shape, the view and the document of its figure
+const drawn = new Map(); // figures by section and shape
+const shown = new Map(); // the view of the figure that a section shows
 const items = new Map(); // drawings by shape
 
 // ---- What the server is asked
@@ -47,7 +48,7 @@ async function ask(coarse = false) {
       document.documentElement.dataset.fetched = (performance.now() - now.began).toFixed(1);
       if (answer.left_out) continue;
       if (answer.error) refuse(answer.error);
-      else await show(answer, now);
+      else await present(answer, now);
       if (!wanted && !now.coarse && !answer.error) rest();
     } catch (problem) {
       clearTimeout(late);
@@ -109,7 +110,7 @@ function clearWrong() {
   for (const one of every("[aria-invalid]")) one.removeAttribute("aria-invalid");
 }
 
-async function show(answer, asked) {
+async function present(answer, asked) {
   clearWrong();
   byId("answer").classList.remove("stale");
   byId("headline").innerHTML = answer.headline;
@@ -210,27 +211,29 @@ async function open(section, tab) {
   else await ask();
 }
 
+// A figure takes over the data of another answer; one of another shape is drawn beside it, and kept.
 async function draw(section) {
   const where = place(section);
   const figure = section.figure;
   tabs(where.querySelector("[role=tablist]"), section);
   opened[section.name] = section.open;
-  if (figure.item) items.set(figure.shape, JSON.stringify(figure.item));
-  let now = drawn.get(section.name);
-  if (!now || now.shape !== figure.shape) {
-    const plot = where.querySelector(".plot");
-    if (now) {
-      now.views.clear();
-      Bokeh.documents.splice(Bokeh.documents.indexOf(now.document), 1);
-    }
-    plot.replaceChildren();
-    plot.style.minHeight = `${figure.height + 4}px`;
-    const views = await Bokeh.embed.embed_item(JSON.parse(items.get(figure.shape)), plot);
+  if (figure.item) items.set(figure.shape, figure.item);
+  if (!drawn.has(section.name)) drawn.set(section.name, new Map());
+  const known = drawn.get(section.name);
+  let now = known.get(figure.shape);
+  if (!now) {
+    const holder = document.createElement("div");
+    holder.style.minHeight = `${figure.height + 4}px`;
+    for (const other of known.values()) other.holder.hidden = true;
+    where.querySelector(".plot").append(holder);
+    const views = await Bokeh.embed.embed_item(items.get(figure.shape), holder);
     const view = [...views.roots][0];
-    now = { shape: figure.shape, views, view, document: view.model.document };
-    drawn.set(section.name, now);
+    now = { holder, view, document: view.model.document };
+    known.set(figure.shape, now);
     if (painted !== "light") repaint([now.document], "light", painted);
   }
+  for (const other of known.values()) other.holder.hidden = other !== now;
+  shown.set(section.name, now.view);
   update(now, figure);
   where.querySelector("figcaption").textContent = figure.caption;
   where.querySelector(".plot").setAttribute("aria-label", figure.caption);
@@ -262,15 +265,24 @@ function update(now, figure) {
     const data = Object.fromEntries(Object.entries(columns).map(([name, column]) => [name, unpack(column)]));
     doc.get_model_by_name(`layer${n}`).data = data;
   });
-  figure.limits.forEach((limit, n) => {
-    doc.get_model_by_name(`limit${n}`).location = limit.at;
-    const label = doc.get_model_by_name(`text${n}`);
-    if (limit.axis === "y") label.setv({ y: limit.at, text: limit.text });
-    else {
-      const left = isRight(plot, limit.at);
-      label.setv({ x: limit.at, text: limit.text, text_align: left ? "right" : "left", x_offset: left ? -4 : 4 });
-    }
-  });
+  for (let n = 0; doc.get_model_by_name(`limit${n}`); n += 1) {
+    const [line, label] = [doc.get_model_by_name(`limit${n}`), doc.get_model_by_name(`text${n}`)];
+    const limit = figure.limits[n];
+    line.visible = label.visible = Boolean(limit);
+    if (!limit) continue;
+    const level = limit.axis === "y";
+    const left = !level && isRight(plot, limit.at);
+    line.setv({ location: limit.at, dimension: level ? "width" : "height" });
+    label.setv({
+      text: limit.text,
+      x: level ? 4 : limit.at,
+      y: level ? limit.at : 4,
+      x_units: level ? "screen" : "data",
+      y_units: level ? "data" : "screen",
+      text_align: left ? "right" : "left",
+      x_offset: left ? -4 : 4,
+    });
+  }
 }
 
 function isRight(plot, at) {
@@ -280,7 +292,7 @@ function isRight(plot, at) {
 }
 
 function save(name, kind) {
-  const { view } = drawn.get(name);
+  const view = shown.get(name);
   const layer = view.export(kind, true);
   const download = (blob) => {
     const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob) });

@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +39,18 @@ def stem(family: str, precision: str) -> str:
 def precisions(system: str, family: str, root: Path | None = None) -> list[str]:
     """Precisions in which a system has forests of a family; for attention, types of the KV cache."""
     folder = (root or FOLDER) / system
+    try:
+        changed = folder.stat().st_mtime_ns
+    except OSError:
+        return []
+    return list(_precisions(folder, family, changed))
+
+
+@lru_cache(maxsize=1024)
+def _precisions(folder: Path, family: str, changed: int) -> tuple[str, ...]:
+    """The precisions in a folder, which was ``changed`` then, ns."""
     named = [path.stem.removeprefix(f"{family}-") for path in sorted(folder.glob(f"{family}-*.json"))]
-    return ["bf16", *named] if (folder / f"{family}.json").exists() else named
+    return ("bf16", *named) if (folder / f"{family}.json").exists() else tuple(named)
 
 
 def card(system: str, family: str, precision: str = "bf16", root: Path | None = None) -> dict[str, Any]:

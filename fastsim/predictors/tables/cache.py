@@ -3,9 +3,11 @@
 import json
 import warnings
 import zipfile
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -18,9 +20,13 @@ from .by_operator import ARRAYS, ByOperator
 from .compose import NO_FASTSIM
 
 Tables = VidurTables | FastsimTables
+KEPT = 8
 SLOPES = ("token_slope", "first_slope", "send_slope")
 About = dict[str, Any]  # what else is known of tables, as JSON has it
 Stored = tuple[Tables, ByOperator, About]
+
+_kept: OrderedDict[Path, Stored] = OrderedDict()
+_kept_lock = Lock()
 
 
 def folder() -> Path:
@@ -82,11 +88,26 @@ def _write(path: Path, tables: Tables, operators: ByOperator, about: About) -> N
 def load_or_build(key: str, kind: type[VidurTables] | type[FastsimTables], build: Callable[[], Stored]) -> Stored:
     """The tables stored under ``key``; if there are none, what ``build`` returns, stored for the next time.
 
-    A damaged file is rebuilt, with a warning. Arrays are plain and writable, because Numba would compile the kernels
+    The last KEPT tables stay in memory, where they are shared: do not change them. A damaged file is rebuilt, with a
+    warning. Arrays are plain and writable, because Numba would compile the kernels
     a second time for read-only ones. Several processes may ask at once: a file appears whole or not at all, and one
     process builds while the others wait.
     """
     path = folder() / f"{key}.npz"
+    with _kept_lock:
+        if path in _kept:
+            _kept.move_to_end(path)
+            return _kept[path]
+    found = _found(path, kind, build)
+    with _kept_lock:
+        _kept[path] = found
+        while len(_kept) > KEPT:
+            _kept.popitem(last=False)
+    return found
+
+
+def _found(path: Path, kind: type[VidurTables] | type[FastsimTables], build: Callable[[], Stored]) -> Stored:
+    """The tables in a file, or those that are built."""
     if (stored := _stored(path, kind)) is not None:
         return stored
     damaged = path.exists()

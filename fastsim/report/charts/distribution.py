@@ -24,24 +24,28 @@ def stretched(share: Floats, number: int) -> Floats:
     return -np.log10(np.maximum(1 - share, 0.5 / max(1, number)))
 
 
-def latencies(runs: Sequence[Run]) -> Block:
-    """Return a tab with the distribution of each latency but TBT, of which a result keeps only figures."""
+def latencies(runs: Sequence[Run], log: bool | None = None) -> Block:
+    """Return a tab with the distribution of each latency but TBT, of which a result keeps only figures.
+
+    ``log``: as for ``distribution``.
+    """
     tabs: list[tuple[str, Sequence[Block]]] = []
     for key in runs[0].curves:
         drawn = [run for run in runs if len(run.curves[key].value)]
         if drawn:
             caption = f"{meaning(f'latency.{key}')}. {TAIL} {THINNED}"
-            tabs.append((title(key), [Figure(distribution(key, drawn, limits_of=drawn[0]), caption)]))
+            tabs.append((title(key), [Figure(distribution(key, drawn, drawn[0], log), caption)]))
     return Tabs(tabs) if tabs else Text("No request finished, so there is no latency to show.")
 
 
-def distribution(key: str, runs: Sequence[Run], limits_of: Run | None = None) -> Picture:
+def distribution(key: str, runs: Sequence[Run], limits_of: Run | None = None, log: bool | None = None) -> Picture:
     """Return a picture of the share of requests by latency.
 
-    ``limits_of``: the run whose objectives are drawn as limits; None: of none.
+    ``limits_of``: the run whose objectives are drawn as limits; None: of none. ``log``: whether the axis of the
+    latencies is logarithmic; None: where they span an order of magnitude.
     """
     curves = [_whole(run.curves[key]) for run in runs]
-    scales = _scales(key, curves, max(run.num_finished for run in runs), limits_of)
+    scales = _scales(key, curves, max(run.num_finished for run in runs), limits_of, log)
     return Picture(
         title(key),
         "share of requests at or below",
@@ -103,11 +107,11 @@ def _whole(curve: Curve) -> Curve:
     return Curve(np.append(curve.value[:1], curve.value), np.append(0.0, curve.share))
 
 
-def _scales(key: str, curves: Sequence[Curve], depth: int, limits_of: Run | None) -> Scales:
+def _scales(key: str, curves: Sequence[Curve], depth: int, limits_of: Run | None, log: bool | None = None) -> Scales:
     largest = max(float(curve.value[-1]) for curve in curves)
     least = max(1e-6, min(_least(curve) for curve in curves))
     # Values that span an order of magnitude need a logarithmic axis; on a linear one most would lie in a corner.
-    log = largest > 8 * least
+    log = largest > 8 * least if log is None else log
     wanted = [
         outcome
         for outcome in (() if limits_of is None else judged(limits_of))

@@ -84,6 +84,7 @@ class Limit:
     axis: Literal["x", "y"] = "x"
 
 
+SPARE = 4  # limits that a figure which is drawn already can show
 Layer: TypeAlias = Line | Band | Bars | Marks | Stack
 
 
@@ -141,7 +142,7 @@ class Picture:
         about: list[Any] = [self.x_label, self.y_label, self.x, self.y, self.height, self.legend]
         for ends in (self.x_range, self.y_range):
             about.append("ends" if isinstance(ends, tuple) else ends if ends is None else list(ends))
-        about += [bool(self.x_ticks), bool(self.y_ticks), [limit.axis for limit in self.limits]]
+        about += [bool(self.x_ticks), bool(self.y_ticks), len(self.limits) > SPARE]
         about += [[type(layer).__name__, _look(layer)] for layer in self.layers]
         return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
 
@@ -150,8 +151,11 @@ class Picture:
         """The data of each layer by column: arrays and lists of str."""
         return [_columns(layer) for layer in self.layers]
 
-    def draw(self) -> Any:
-        """Return a Bokeh figure whose sources are named ``layer0``, ``layer1`` and so on, and limits ``limit0``."""
+    def draw(self, spare: bool = False) -> Any:
+        """Return a Bokeh figure whose sources are named ``layer0``, ``layer1`` and so on, and limits ``limit0``.
+
+        ``spare``: whether it has SPARE limits, of which those beyond its own are not visible.
+        """
         ranges = {
             name: figures.from_zero() if ends == "from zero" else ends if isinstance(ends, tuple) else list(ends)
             for name, ends in (("x_range", self.x_range), ("y_range", self.y_range))
@@ -163,9 +167,11 @@ class Picture:
                 figures.ticks(axis, labels)
         for number, layer in enumerate(self.layers):
             _draw(plotted, layer).name = f"layer{number}"
-        for number, limit in enumerate(self.limits):
+        others = [Limit(1.0, "")] * (SPARE - len(self.limits)) if spare else []
+        for number, limit in enumerate((*self.limits, *others)):
             line, label = figures.limit(plotted, limit.at, limit.text, limit.axis)
             line.name, label.name = f"limit{number}", f"text{number}"
+            line.visible = label.visible = number < len(self.limits)
         if not self.y_label:
             plotted.yaxis.axis_label = None
         if self.legend != "top_left":
