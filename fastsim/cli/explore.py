@@ -14,6 +14,7 @@ from fastsim.cli import options
 @click.option("--requests", type=int, help="Requests that each answer simulates.  [default: 5,000]")
 @options.slos
 @options.overrides
+@options.priced
 @options.policies
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port of this machine.  [default: a free one]")
 @click.option("--browser/--no-browser", default=True, show_default=True, help="Open the page in a browser.")
@@ -28,6 +29,8 @@ def explore(
     requests: int | None,
     slos: tuple[str, ...],
     overrides: tuple[str, ...],
+    prices: str | None,
+    price: str | None,
     policies: bool,
     port: int,
     browser: bool,
@@ -38,7 +41,7 @@ def explore(
     """
     from fastsim.cli import interrupt
     from fastsim.cli.policies import check_deployment
-    from fastsim.cli.requests import subject
+    from fastsim.cli.requests import changes, subject
     from fastsim.explore.opening import first_question, guard
     from fastsim.explore.server import Server
 
@@ -46,7 +49,7 @@ def explore(
     question = first_question(
         about.deployment,
         about.workload,
-        overrides,
+        changes(overrides, prices=prices, price=price),
         rate=rate,
         users=users,
         input_len=input_len,

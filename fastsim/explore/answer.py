@@ -17,9 +17,13 @@ RATE = 1.0  # requests/s of fixed lengths, of which no rate is given
 
 
 class Answers:
-    """Answers questions, and remembers the last of them."""
+    """Answers questions, and remembers the last of them.
 
-    def __init__(self) -> None:
+    ``iterations``: whether the answers keep every batch.
+    """
+
+    def __init__(self, iterations: bool = False, kept: int = KEPT) -> None:
+        self._iterations, self._most = iterations, kept
         self._known: OrderedDict[str, Result] = OrderedDict()
         self._lock = Lock()
 
@@ -30,18 +34,19 @@ class Answers:
             if key in self._known:
                 self._known.move_to_end(key)
                 return self._known[key]
-        found = answer(question)
+        found = answer(question, iterations=self._iterations)
         with self._lock:
             self._known[key] = found
-            while len(self._known) > KEPT:
+            while len(self._known) > self._most:
                 self._known.popitem(last=False)
         return found
 
 
-def answer(question: Question, detail: bool = True) -> Result:
-    """Simulate a question. Raises InputError for one that cannot be simulated."""
+def answer(question: Question, iterations: bool = False) -> Result:
+    """Simulate a question; ``iterations`` keeps every batch. Raises InputError for one that cannot be simulated."""
     deployment = question.deployment
-    return simulate(deployment, requests_of(question, deployment.seed), objectives=question.objectives, detail=detail)
+    requests = requests_of(question, deployment.seed)
+    return simulate(deployment, requests, objectives=question.objectives, iterations=iterations)
 
 
 def requests_of(question: Question, seed: int) -> Workload:

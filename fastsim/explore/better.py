@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fastsim.catalog.load import load_device, names
+from fastsim.catalog.load import names
 from fastsim.deployment.resolve import resolve
 from fastsim.errors import InputError
 from fastsim.explore.answer import requests_of
@@ -60,13 +60,13 @@ def neighbours(question: Question) -> list[Neighbour]:
             found.append(Neighbour(f"TP {size}", {"tensor_parallel_size": size}))
     for number in (replicas - 1, replicas + 1):
         if number >= 1:
-            found.append(Neighbour(f"{number} replica{'s' if number > 1 else ''}", {"num_replicas": number}))
+            found.append(Neighbour(_replicas(number), {"num_replicas": number}))
     if tp > 1 and tp % 2 == 0:
         half = {"tensor_parallel_size": tp // 2, "num_replicas": 2 * replicas}
-        found.append(Neighbour(f"TP {tp // 2} with {2 * replicas} replicas", half))
+        found.append(Neighbour(f"TP {tp // 2} with {_replicas(2 * replicas)}", half))
     if replicas % 2 == 0:
         double = {"tensor_parallel_size": 2 * tp, "num_replicas": replicas // 2}
-        found.append(Neighbour(f"TP {2 * tp} with {replicas // 2} replicas", double))
+        found.append(Neighbour(f"TP {2 * tp} with {_replicas(replicas // 2)}", double))
     found += [
         Neighbour(f"GPU {name}", {"device": name}) for name in GPUS if name != device and name in names("devices")
     ]
@@ -96,10 +96,10 @@ def judge(question: Question) -> Judged | None:
         return None
     summary = result.summary
     gpus = summary["cost"]["gpus"]
-    price = load_device(str(result.config["deployment"]["device"])).price_per_hour
+    price = result.config["price"]
     return Judged(
         len(missed(objectives, summary)),
-        float(gpus) if price is None else gpus * price,
+        float(gpus) if price is None else gpus * price["dollars"],
         price is not None,
         summary["latency"]["e2e"]["mean"] or 0.0,
         summary["latency"]["ttft"]["p90"] or 0.0,
@@ -109,24 +109,29 @@ def judge(question: Question) -> Judged | None:
 def better(question: Question, now: Judged, tried: Iterable[tuple[Neighbour, Judged | None]]) -> list[Better]:
     """The best of the neighbours in two ways, of those that are better than ``now``.
 
-    First the cheapest one that misses no more objectives; where some are missed, the cheapest of those that miss
-    fewest. Then the fastest that costs no more.
+    Where all objectives are met, the cheapest that meets them too, and the fastest that costs no more. Where some are
+    missed, the cheapest and the fastest of those that miss fewest; or where all miss as many, the fastest.
     """
     known = [(each, found) for each, found in tried if found is not None and found.is_dollars == now.is_dollars]
     chosen: list[tuple[Neighbour, str]] = []
-    fewer = [pair for pair in known if pair[1].missed < now.missed]
-    if fewer:
-        each, found = min(fewer, key=lambda pair: (pair[1].missed, pair[1].price, pair[1].e2e))
-        meets = "meets all objectives" if not found.missed else f"misses {found.missed} instead of {now.missed}"
-        chosen.append((each, f"{meets}, {_cost(found.price, now.price)}"))
-    same = [pair for pair in known if pair[1].missed <= now.missed]
-    cheaper = [pair for pair in same if pair[1].price < now.price * (1 - LEAST)]
-    if cheaper:
-        each, found = min(cheaper, key=lambda pair: (pair[1].price, pair[1].e2e))
-        chosen.append((each, f"cheaper by {_percent(1 - found.price / now.price)}"))
-    faster = [pair for pair in same if pair[1].price <= now.price and pair[1].e2e < now.e2e * (1 - LEAST)]
-    for each, found in sorted(faster, key=lambda pair: pair[1].e2e):
-        chosen.append((each, f"faster by {_percent(1 - found.e2e / now.e2e)} at {_same(found.price, now.price)}"))
+    fewest = min((found.missed for _, found in known), default=now.missed)
+    if fewest < now.missed:
+        meets = "misses " + str(fewest) if fewest else "meets all objectives"
+        best = [pair for pair in known if pair[1].missed == fewest]
+        for each, found in (min(best, key=lambda pair: (pair[1].price, pair[1].e2e)), min(best, key=_e2e)):
+            chosen.append((each, f"{meets}, {_cost(found.price, now.price)}"))
+    elif now.missed:
+        faster = [pair for pair in known if pair[1].missed == now.missed and pair[1].e2e < now.e2e * (1 - LEAST)]
+        for each, found in sorted(faster, key=_e2e):
+            gain = f"faster by {_percent(1 - found.e2e / now.e2e)}, {_cost(found.price, now.price)}"
+            chosen.append((each, f"{gain}, still misses {now.missed}"))
+    else:
+        cheaper = [pair for pair in known if not pair[1].missed and pair[1].price < now.price * (1 - LEAST)]
+        for each, found in sorted(cheaper, key=lambda pair: (pair[1].price, pair[1].e2e))[:1]:
+            chosen.append((each, f"cheaper by {_percent(1 - found.price / now.price)}"))
+        allowed = [pair for pair in known if not pair[1].missed and pair[1].price <= now.price]
+        for each, found in sorted((pair for pair in allowed if pair[1].e2e < now.e2e * (1 - LEAST)), key=_e2e):
+            chosen.append((each, f"faster by {_percent(1 - found.e2e / now.e2e)}, {_cost(found.price, now.price)}"))
     made: dict[str, Better] = {}
     for each, gain in chosen:
         made.setdefault(each.label, Better(f"{gain}: {each.label}", question.with_settings(each.settings)))
@@ -143,6 +148,10 @@ def nearby(questions: Question, keys: Sequence[tuple[str, Sequence[Any]]]) -> li
     ]
 
 
+def _replicas(number: int) -> str:
+    return "1 replica" if number == 1 else f"{number} replicas"
+
+
 def _percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
@@ -153,5 +162,5 @@ def _cost(price: float, now: float) -> str:
     return "at the same cost" if price == now else f"cheaper by {_percent(1 - price / now)}"
 
 
-def _same(price: float, now: float) -> str:
-    return "the same cost" if price == now else f"{_percent(1 - price / now)} less cost"
+def _e2e(pair: tuple[Neighbour, Judged]) -> float:
+    return pair[1].e2e

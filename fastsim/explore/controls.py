@@ -56,6 +56,7 @@ def controls(question: Question) -> list[Group]:
             (
                 Control("model", "Model", "text", [(name, "") for name in names("models")], hint=_hint("model")),
                 Control("device", "GPU", "select", _with(_devices(), asked.get("device"))),
+                Control("price", "Price of a GPU", "number", least=0, step="any", unit="· $ per hour"),
             ),
         ),
         Group(
@@ -159,11 +160,11 @@ def _engines() -> list[tuple[str, str]]:
 
 
 def _precisions(field: str, default: str) -> list[tuple[str, str]]:
+    """The values of a field, and before them its default."""
     annotation = Deployment.model_fields[field].annotation
     listed = [each for part in get_args(annotation) for each in (get_args(part) or (part,)) if isinstance(each, str)]
-    shown = {"none": "16 bits", "auto": default}
-    known = [(each, shown.get(each, each)) for each in listed]
-    return known if "auto" in listed else [("", default), *known]
+    shown = {"none": "16 bits"}
+    return [("", default), *((each, shown.get(each, each)) for each in listed if each != "auto")]
 
 
 def _workloads(question: Question) -> list[tuple[str, str]]:

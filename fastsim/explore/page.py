@@ -9,8 +9,12 @@ from typing import Any
 from fastsim.errors import ConfigError
 from fastsim.explore.controls import FIXED, MIX, controls
 from fastsim.explore.question import Question
+from fastsim.report.headline import judged, words
+from fastsim.report.headline import verdict as met_all
 from fastsim.report.page.page import asset
 from fastsim.report.page.palette import THEMES
+from fastsim.report.runs import Run
+from fastsim.report.words import seconds
 from fastsim.result.result import Result
 from fastsim.version import __version__
 
@@ -23,6 +27,7 @@ SETTINGS = (  # of the deployment, whose defaults the page shows
 )
 GPUS = ("h100", "h200", "b200", "gb200", "a100", "l40s", "a10g", "rtx_4090")
 SIZES = (1, 2, 4, 8)
+COST = "cost.dollars_per_million_output_tokens"
 
 
 def html(question: Question, problem: str = "") -> str:
@@ -64,7 +69,28 @@ def defaults(result: Result) -> dict[str, Any]:
             value = value.get(part) if isinstance(value, dict) else None
         found[name] = value
     kind = "sglang" if deployment["scheduler"].get("policy") == "sglang" else "vllm"
-    return {"settings": found, "engine": kind, "rate": result.config["workload"].get("rate")}
+    price = result.config["price"]
+    return {
+        "settings": found,
+        "engine": kind,
+        "device": deployment["device"],
+        "rate": result.config["workload"].get("rate"),
+        "price": price and price["dollars"],
+    }
+
+
+def verdict(run: Run) -> dict[str, Any]:
+    """Whether the objectives are met, and the figures that say most, in a line."""
+    outcomes = judged(run)
+    met = met_all(outcomes)
+    lost = ", ".join(words(outcome) for outcome in outcomes if outcome.met is False)
+    text = {True: "Meets its objectives", False: f"Misses {lost}", None: "Not judged"}[met]
+    figures = [
+        f"{words(one)} {seconds(one.value)} of {seconds(one.limit)}" for one in outcomes if one.value is not None
+    ]
+    if (dollars := run.figures.get(COST)) is not None:
+        figures.append(f"${dollars:,.2f} per million output tokens")
+    return {"met": met, "text": text, "figures": ", ".join(figures)}
 
 
 def subject(result: Result) -> str:
@@ -88,4 +114,6 @@ def next_settings(question: Question) -> Sequence[tuple[str, Sequence[Any]]]:
         ("quantization", ("fp8", "none", None)),
         ("kv_cache_dtype", ("fp8", "bfloat16")),
         ("pipeline_parallel_size", (1, 2)),
+        ("scheduler.max_num_batched_tokens", (2048, 4096, 8192, 16384)),
+        ("scheduler.max_num_seqs", (64, 128, 256, 512, 1024)),
     )

@@ -18,6 +18,7 @@ ALWAYS = ("model", "device")  # fields that a deployment file names in any case
 WORDS = {"rate": float, "users": int, "num_requests": int, "input_len": int, "output_len": int}
 OPTIONS = {"input_len": "input-len", "output_len": "output-len", "num_requests": "requests"}
 FILE = "deployment.yaml"
+PRICE = "prices.dollars_per_hour"  # written as h100=2.1,a100=1.5
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,9 @@ def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _flat(values: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in values.items():
-        if isinstance(value, Mapping) and value and all("." not in key for key in value):
+        if f"{within}{name}" == PRICE:
+            yield PRICE, ",".join(f"{gpu}={_text(amount)}" for gpu, amount in value.items())
+        elif isinstance(value, Mapping) and value and all("." not in key for key in value):
             yield from _flat(value, f"{within}{name}.")
         else:
             yield f"{within}{name}", value

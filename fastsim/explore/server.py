@@ -19,6 +19,7 @@ from fastsim.explore.answer import Answers
 from fastsim.explore.background import Background, curve_of, warm
 from fastsim.explore.question import Question
 from fastsim.planning.load_curve import Curve
+from fastsim.report.charts.second import busiest, second
 
 HOST = "127.0.0.1"
 SAFE = {
@@ -39,6 +40,7 @@ class Desk:
         """``check`` raises ConfigError for a question that may not be asked, such as one that runs Python code."""
         self.question, self.check = question, check
         self.answers = Answers()
+        self.whole = Answers(iterations=True, kept=2)
         self.background = Background()
         self.thread = ThreadPoolExecutor(1)  # one answer at a time
         self._curves: dict[str, Curve | str] = {}  # by question without its load
@@ -54,12 +56,24 @@ class Desk:
         runs = view.runs_of(result, pinned)
         return {
             "headline": view.headline(runs),
+            "verdict": page.verdict(runs[0]),
             "sections": view.as_json(view.sections(runs), _opened(asked), _known(asked)),
             "defaults": page.defaults(result),
             "warnings": result.summary["warnings"],
             "subject": page.subject(result),
             "copies": page.copies(question),
         }
+
+    async def second(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """The batches of a second of the run, by default that in which most requests wait."""
+        return await asyncio.get_running_loop().run_in_executor(self.thread, self._second, asked)
+
+    def _second(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        result = self.whole.of(self._read(asked, "question"))
+        given, last = asked.get("second"), result.summary["totals"]["span_s"]
+        begin = busiest(result) if given is None else min(max(0.0, float(given)), last)
+        shown = view.as_json({view.SECOND: [("", second(result, begin))]}, {}, _known(asked))
+        return {"sections": shown, "second": begin, "last": last}
 
     async def loads(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         """The figures of latency and cost against load, or why there are none."""
@@ -189,7 +203,7 @@ class Server:
             [
                 (rf"/{token}/", _Page, about),
                 (rf"/{token}/files/([a-z.]+)", _File, about),
-                (rf"/{token}/(answer|better|loads|warm)", _Ask, about),
+                (rf"/{token}/(answer|better|loads|second|warm)", _Ask, about),
             ],
             log_function=lambda handler: None,
         )

@@ -21,6 +21,7 @@ from fastsim.report.thin import POINTS
 from fastsim.result.result import Result
 
 NOW, PINNED = "now", "pinned"
+SECOND = "Timeline of a second"
 _drawings: dict[str, Any] = {}  # by shape, of which there are few
 
 

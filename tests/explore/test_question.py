@@ -25,6 +25,7 @@ SETTINGS = st.fixed_dictionaries(
         "scheduler.max_num_seqs": st.integers(1, 9999),
         "scheduler.enable_prefix_caching": st.booleans(),
         "router.policy": st.just("random"),
+        "prices.dollars_per_hour": st.sampled_from(["h200=2.1", "h200=2.1,a100=1"]),
     },
 )
 LOADS = st.one_of(

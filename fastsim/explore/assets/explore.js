@@ -6,7 +6,7 @@ const COARSE = 500; // requests while a slider is dragged
 const REST = 350; // ms without a change before nearby deployments and other loads are simulated
 let question = start.question;
 let pinned = null;
-let defaults = { settings: {}, engine: "vllm", rate: null };
+let defaults = { settings: {}, engine: "vllm", device: "", rate: null, price: null };
 let copies = { yaml: "", command: "", link: "" };
 const past = [];
 const future = [];
@@ -45,7 +45,6 @@ async function ask(coarse = false) {
       const asked = now.coarse ? { ...now.question, num_requests: Math.min(COARSE, number) } : now.question;
       const answer = await post("answer", body(asked));
       clearTimeout(late);
-      document.documentElement.dataset.fetched = (performance.now() - now.began).toFixed(1);
       if (answer.left_out) continue;
       if (answer.error) refuse(answer.error);
       else await present(answer, now);
@@ -76,6 +75,7 @@ function rest() {
       const loads = await post("loads", body(asked), signal);
       if (signal.aborted || loads.left_out) return;
       if (loads.sections) for (const section of loads.sections) await draw(section);
+      await showSecond(signal);
       document.documentElement.dataset.rested = "true";
       await post("warm", { question: asked }, signal);
     } catch (problem) {
@@ -94,7 +94,8 @@ function say(text, bad = false) {
 
 function refuse(sentence) {
   byId("answer").classList.add("stale");
-  const key = sentence.split(/[:\s]/, 1)[0];
+  const first = sentence.split(/[:\s]/, 1)[0];
+  const key = first.startsWith("prices") ? "price" : first === "objective" ? "objectives" : first;
   const place = every(".control").find((one) => one.dataset.key === key && !one.hidden);
   clearWrong();
   if (place) {
@@ -102,7 +103,7 @@ function refuse(sentence) {
     place.querySelector("[id^=c-]").setAttribute("aria-invalid", "true");
     place.closest("details").open = true;
   }
-  say(`${sentence}${/[.!?)]$/.test(sentence) ? "" : "."} The last answer is shown in grey.`, true);
+  say(`${sentence}${/[.!?]$/.test(sentence) ? "" : "."} The last answer is shown in grey.`, true);
 }
 
 function clearWrong() {
@@ -120,13 +121,22 @@ async function present(answer, asked) {
   for (const section of answer.sections) await draw(section);
   for (const gone of every("#charts > section")) {
     const still = answer.sections.some((section) => section.name === gone.dataset.name);
-    if (!still && gone.dataset.name !== LOADS) gone.remove();
+    if (!still && gone.dataset.name !== LOADS && gone.dataset.name !== SECOND) gone.remove();
   }
   terms(byId("headline"));
   await new Promise(requestAnimationFrame);
   const ms = performance.now() - asked.began;
   const notes = answer.warnings.length ? ` Note: ${answer.warnings.join("; ")}` : "";
-  say(`${asked.coarse ? "Coarse: " : ""}${answer.subject}; ${ms.toFixed(0)} ms.${notes}`);
+  const { met, text, figures } = answer.verdict;
+  const verdict = document.createElement("b");
+  verdict.className = met === null ? "" : met ? "good" : "bad";
+  verdict.textContent = text;
+  say("");
+  const time = asked.coarse ? `coarse, of ${Math.min(COARSE, asked.question.num_requests)} requests` : `${ms.toFixed(0)} ms`;
+  const subject = document.createElement("span");
+  subject.className = "subject";
+  subject.textContent = ` · ${answer.subject}`;
+  byId("status").append(verdict, figures ? `: ${figures}` : "", subject, ` · ${time}.${notes}`);
   if (!asked.coarse) history.replaceState(null, "", `?${answer.copies.link}`);
   document.documentElement.dataset.ms = ms.toFixed(1);
   document.documentElement.dataset.exact = String(!asked.coarse);
@@ -157,6 +167,7 @@ function offer(found) {
 // ---- Figures
 
 const LOADS = "Cost and latency against load";
+const SECOND = "Timeline of a second";
 
 function unpack(column) {
   if (Array.isArray(column)) return column;
@@ -178,10 +189,37 @@ function place(section) {
   png.addEventListener("click", () => save(section.name, "png"));
   svg.addEventListener("click", () => save(section.name, "svg"));
   byId("charts").append(found);
+  if (section.name === SECOND) choices(found);
   return found;
 }
 
+// Which second is shown: the box, and the ones before and after it.
+let chosenSecond = null; // null: that in which most requests wait
+function choices(section) {
+  section.querySelector("[role=tablist]").remove();
+  const bar = document.createElement("div");
+  bar.className = "second";
+  bar.innerHTML = '<button type="button" aria-label="The second before">‹</button><label>from <input type="number" min="0" step="any"> s</label>'
+    + '<button type="button" aria-label="The next second">›</button><button type="button">Where most wait</button>';
+  section.querySelector("h2").after(bar);
+  const [before, after, most] = every("button", bar);
+  const input = bar.querySelector("input");
+  const go = (second) => { chosenSecond = second; showSecond(); };
+  before.addEventListener("click", () => go(Math.max(0, Number(input.value) - 1)));
+  after.addEventListener("click", () => go(Number(input.value) + 1));
+  most.addEventListener("click", () => go(null));
+  input.addEventListener("change", () => go(input.value === "" ? null : Math.max(0, Number(input.value))));
+}
+
+async function showSecond(signal) {
+  const found = await post("second", { ...body(question), second: chosenSecond }, signal);
+  if (!found.sections) return;
+  for (const section of found.sections) await draw(section);
+  every("#charts > section").find((one) => one.dataset.name === SECOND).querySelector("input").value = String(found.second);
+}
+
 function tabs(list, section) {
+  if (!list) return;
   const old = every("[role=tab]", list);
   if (old.map((tab) => tab.textContent).join("\n") !== section.tabs.join("\n")) {
     list.replaceChildren(...section.tabs.map((name) => {
@@ -331,6 +369,15 @@ function change(what, coarse = false, from = null) {
   ask(coarse);
 }
 
+const PRICE = "prices.dollars_per_hour";
+const deviceNow = () => question.settings.device ?? defaults.device;
+
+// What is set by hand: dollars by GPU.
+function pricesOf() {
+  const text = question.settings[PRICE];
+  return text ? Object.fromEntries(text.split(",").map((part) => part.split("="))) : {};
+}
+
 function isMix(name) { return name.includes("="); }
 
 function mixOf(name) {
@@ -370,6 +417,13 @@ function take(one) {
   } else if (key === "load") {
     if (given === "users") Object.assign(question, { rate: null, users: 32 });
     else Object.assign(question, { rate: defaults.rate ?? 2, users: null });
+  } else if (key === "price") {
+    const amounts = pricesOf();
+    if (given === null) delete amounts[deviceNow()];
+    else amounts[deviceNow()] = given;
+    const text = Object.entries(amounts).map((pair) => pair.join("=")).join(",");
+    if (text) question.settings[PRICE] = text;
+    else delete question.settings[PRICE];
   } else if (key === "objectives") {
     question.objectives = (given ?? "").split(",").map((each) => each.trim()).filter(Boolean);
   } else if (key === "num_requests") question.num_requests = given ?? 5000;
@@ -397,6 +451,7 @@ function fill() {
     if (key === "workload") shown = kind;
     else if (key === "load") shown = question.users === null ? "rate" : "users";
     else if (key === "objectives") shown = question.objectives.join(", ");
+    else if (key === "price") [shown, open] = [pricesOf()[deviceNow()] ?? null, defaults.price];
     else if (key.startsWith("mix.")) shown = shares[key.slice(4)] ?? "0";
     else if (OWN.includes(key)) [shown, open] = [question[key], key === "rate" ? defaults.rate : null];
     else [shown, open] = [question.settings[key] ?? null, defaults.settings[key] ?? null];

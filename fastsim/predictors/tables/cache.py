@@ -24,8 +24,9 @@ KEPT = 8
 SLOPES = ("token_slope", "first_slope", "send_slope")
 About = dict[str, Any]  # what else is known of tables, as JSON has it
 Stored = tuple[Tables, ByOperator, About]
+State = tuple[int, int, int]  # of a file: when it was changed, ns, its bytes, and its inode
 
-_kept: OrderedDict[Path, Stored] = OrderedDict()
+_kept: OrderedDict[Path, tuple[State, Stored]] = OrderedDict()
 _kept_lock = Lock()
 
 
@@ -88,22 +89,33 @@ def _write(path: Path, tables: Tables, operators: ByOperator, about: About) -> N
 def load_or_build(key: str, kind: type[VidurTables] | type[FastsimTables], build: Callable[[], Stored]) -> Stored:
     """The tables stored under ``key``; if there are none, what ``build`` returns, stored for the next time.
 
-    The last KEPT tables stay in memory, where they are shared: do not change them. A damaged file is rebuilt, with a
+    The last KEPT tables stay in memory, and are shared: do not change them. A damaged file is rebuilt, with a
     warning. Arrays are plain and writable, because Numba would compile the kernels
     a second time for read-only ones. Several processes may ask at once: a file appears whole or not at all, and one
     process builds while the others wait.
     """
     path = folder() / f"{key}.npz"
     with _kept_lock:
-        if path in _kept:
+        known = _kept.get(path)
+        if known is not None and known[0] == _state(path):
             _kept.move_to_end(path)
-            return _kept[path]
+            return known[1]
     found = _found(path, kind, build)
     with _kept_lock:
-        _kept[path] = found
+        if (state := _state(path)) is not None:
+            _kept[path] = state, found
         while len(_kept) > KEPT:
             _kept.popitem(last=False)
     return found
+
+
+def _state(path: Path) -> State | None:
+    """What changes when a file is written; None where there is none."""
+    try:
+        about = path.stat()
+    except OSError:
+        return None
+    return about.st_mtime_ns, about.st_size, about.st_ino
 
 
 def _found(path: Path, kind: type[VidurTables] | type[FastsimTables], build: Callable[[], Stored]) -> Stored:

@@ -124,9 +124,15 @@ def _latency(
         ],
         y="log",
         height=380,
+        x_range=_ends(curves, now),
         y_range=(low, high),
         y_ticks=time_ticks(low, high, True),
     )
+
+
+def _ends(curves: Sequence[Curve], now: Sequence[tuple[str, float, int]]) -> tuple[float, float]:
+    """The ends of an axis of loads, which holds those to mark."""
+    return 0.0, 1.04 * max([*(point.load for curve in curves for point in curve.points), *(load for _, load, _ in now)])
 
 
 def _loads(curves: Sequence[Curve], now: Sequence[tuple[str, float, int]]) -> list[Limit]:
@@ -143,7 +149,15 @@ def _cost(curves: Sequence[Curve], now: Sequence[tuple[str, float, int]]) -> Pic
         values = [np.nan if (value := point.figures.get(COST)) is None else value for point in curve.points]
         name = curve.name if len(curves) > 1 else ""
         layers += _drawn(curve, values, name, place, lambda value: f"${value:,.2f}")
-    return Picture(_load_axis(curves), "$ per million output tokens", layers, _loads(curves, now), y="log", height=380)
+    return Picture(
+        _load_axis(curves),
+        "$ per million output tokens",
+        layers,
+        _loads(curves, now),
+        y="log",
+        height=380,
+        x_range=_ends(curves, now),
+    )
 
 
 def _speed(curves: Sequence[Curve]) -> Picture:

@@ -169,6 +169,41 @@ def bars(plotted: Any, left: ArrayLike, right: ArrayLike, top: ArrayLike, number
     return source
 
 
+def blocks(
+    plotted: Any,
+    left: ArrayLike,
+    right: ArrayLike,
+    row: Sequence[str],
+    name: str,
+    number: int = 0,
+    tips: Mapping[str, Sequence[str]] | None = None,
+) -> Any:
+    """Draw a bar from one time to another in a row for each of many things, and return their source.
+
+    Parameters
+    ----------
+    plotted
+        A figure made by ``plot`` with the rows as its ``y_range``.
+    left, right : array_like, float[blocks]
+        Beginning and end of each bar, in the unit of the axis.
+    row : sequence of str[blocks]
+        Row of each bar.
+    name : str
+        What the bars are, shown on hover.
+    number : int, default 0
+        Position among the kinds of bars, which gives these their colour.
+    tips : mapping of str to sequence of str[blocks], optional
+        Texts shown on hover, by heading.
+    """
+    texts = {key: list(values) for key, values in (tips or {}).items()}
+    source = ColumnDataSource({"left": small(left), "right": small(right), "row": list(row), **texts})
+    look = {"fill_color": SEVERAL[number % len(SEVERAL)], "fill_alpha": 0.8, "line_color": FAINT, "line_width": 0.5}
+    drawn = plotted.hbar("row", left="left", right="right", height=0.62, source=source, **look)
+    plotted.add_tools(hover([drawn], [("", name), *((key, f"@{{{key}}}") for key in texts)]))
+    plotted.ygrid.grid_line_color = None
+    return source
+
+
 def stacked(plotted: Any, rows: Sequence[str], parts: Mapping[str, ArrayLike], unit: str) -> Any:
     """Draw horizontal bars made up of parts, and return the source of their lengths.
 

@@ -76,6 +76,18 @@ class Stack:
 
 
 @dataclass(frozen=True)
+class Blocks:
+    """Bars from one time to another, in rows; its fields are the arguments of ``figures.blocks``."""
+
+    left: ArrayLike
+    right: ArrayLike
+    row: Sequence[str]
+    name: str
+    number: int = 0
+    tips: Tips | None = None
+
+
+@dataclass(frozen=True)
 class Limit:
     """A dashed line with a label; its fields are the arguments of ``figures.limit``."""
 
@@ -85,7 +97,7 @@ class Limit:
 
 
 SPARE = 4  # limits that a figure which is drawn already can show
-Layer: TypeAlias = Line | Band | Bars | Marks | Stack
+Layer: TypeAlias = Line | Band | Bars | Marks | Stack | Blocks
 
 
 @dataclass(frozen=True)
@@ -127,14 +139,15 @@ class Picture:
 
     @property
     def names(self) -> list[tuple[str, str]]:
-        """Names and colours of the parts of stacked bars that any bar has, for a legend below the figure."""
-        return [
-            each
-            for layer in self.layers
-            if isinstance(layer, Stack)
-            for each in figures.legend_of([*layer.parts])
-            if np.any(np.asarray(layer.parts[each[0]]) > 0)
-        ]
+        """Names and colours of stacked parts that any bar has, and of blocks, for a legend below the figure."""
+        found: list[tuple[str, str]] = []
+        for layer in self.layers:
+            if isinstance(layer, Stack):
+                parts = figures.legend_of([*layer.parts])
+                found += [part for part in parts if np.any(np.asarray(layer.parts[part[0]]) > 0)]
+            elif isinstance(layer, Blocks):
+                found.append((layer.name, figures.SEVERAL[layer.number % len(figures.SEVERAL)]))
+        return found
 
     @property
     def shape(self) -> str:
@@ -192,6 +205,8 @@ def _draw(plotted: Any, layer: Layer) -> Any:
             return markers.marks(plotted, x, y, number, tips, marker, size, hollow)
         case Stack(rows, parts, unit):
             return figures.stacked(plotted, rows, parts, unit)
+        case Blocks(left, right, row, name, number, tips):
+            return figures.blocks(plotted, left, right, row, name, number, tips)
 
 
 def _look(layer: Layer) -> list[Any]:
@@ -208,6 +223,8 @@ def _look(layer: Layer) -> list[Any]:
             return [layer.number, layer.marker, layer.size, layer.hollow, tips]
         case Stack():
             return [*layer.parts, layer.unit]
+        case Blocks():
+            return [layer.name, layer.number, None if layer.tips is None else [*layer.tips]]
 
 
 def _columns(layer: Layer) -> dict[str, Any]:
@@ -219,6 +236,9 @@ def _columns(layer: Layer) -> dict[str, Any]:
             return {name: figures.small(getattr(layer, name)) for name in ("x", "low", "high")}
         case Bars():
             return {name: figures.small(getattr(layer, name)) for name in ("left", "right", "top")}
+        case Blocks():
+            times = {name: figures.small(getattr(layer, name)) for name in ("left", "right")}
+            return {**times, "row": list(layer.row), **{key: list(texts) for key, texts in (layer.tips or {}).items()}}
         case Stack():
             return {
                 "row": list(layer.rows),
