@@ -32,6 +32,7 @@ def read(
     UsageError for two workloads, and ConfigError.
     """
     from fastsim.sweeps.space import Space
+    from fastsim.workload.mixes import is_mix
     from fastsim.workload.presets import presets
 
     if workload is not None and named is not None:
@@ -39,7 +40,7 @@ def read(
     source: Any = workload or named
     if input_len is not None or output_len is not None:
         source, _ = described(source, input_len, output_len)
-    elif source is not None and source not in presets():
+    elif source is not None and source not in presets() and not is_mix(source):
         source = str(Path(source).resolve())
     space = Space.load(file, yes=yes).with_workload(source=source, **keys)
     return space.with_overrides(changes(overrides, seed=seed, prices=prices, price=price))

@@ -21,6 +21,7 @@ from fastsim.sweeps.axes import WORKLOAD_FIELDS, Axis
 from fastsim.workload import Workload, presets
 from fastsim.workload.checks import check_unit
 from fastsim.workload.loading import load as load_workload
+from fastsim.workload.mixes import is_mix
 from fastsim.workload.too_long import check_too_long, within
 from fastsim.workload.workload import MAX_REQUESTS
 
@@ -158,7 +159,7 @@ class Base:
     def _located(self, source: Any) -> Any:
         """The source of a workload with the paths of its files, which are relative to the space."""
         if isinstance(source, str):
-            return source if source in presets() else str(self.folder / source)
+            return source if source in presets() or is_mix(source) else str(self.folder / source)
         return {
             key: part | {"file": str(self.folder / part["file"])}
             if isinstance(part, dict) and isinstance(part.get("file"), str)

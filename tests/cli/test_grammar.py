@@ -6,7 +6,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from fastsim.cli import COMMANDS, cli, run
+from fastsim.cli import COMMANDS, cli, run, spaces
 from fastsim.cli.requests import subject
 from fastsim.errors import ConfigError
 
@@ -129,3 +129,27 @@ def test_quiet_leaves_the_answer_only(tmp_path: Path) -> None:
     assert "Written to" in said("--out", out)[0] and said(*noted)[1]
     shown, notes = said(*noted, "--quiet", "--out", out)
     assert notes == "" and "Written to" not in shown and shown.endswith("ms\n")
+
+
+NOTHING = {"input_len": None, "output_len": None, "seed": None, "overrides": (), "prices": None, "price": None}
+
+
+def test_options_take_the_place_of_what_a_space_says(tmp_path: Path) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text("deployment: {model: Qwen2.5-7B}\nworkload: {source: code, rate: 2}\naxes: {device: [h100]}\n")
+    (tmp_path / "r.csv").write_text(REQUESTS)
+
+    def of(workload: str | None = None, **given: object) -> tuple[object, object]:
+        base = spaces.read(str(file), False, workload, None, **{**NOTHING, **given}).base  # type: ignore[arg-type]
+        return base.workload, base.document.values
+
+    assert of()[0] == {"source": "code", "rate": 2}
+    assert of("chat=70,code=30", rate=3.0)[0] == {"source": "chat=70,code=30", "rate": 3.0}
+    assert of(str(tmp_path / "r.csv"))[0] == {"source": str(tmp_path / "r.csv"), "rate": 2}
+    fixed, deployed = of(input_len=9, output_len=5, seed=4, price="h100=2")
+    assert isinstance(fixed, dict) and fixed["source"]["lengths"]["num_output_tokens"] == 5
+    assert deployed == {"model": "Qwen2.5-7B", "seed": 4, "prices": {"dollars_per_hour": "h100=2"}}
+    with pytest.raises(ConfigError, match="device is one of its axes; leave it out there, or here"):
+        of(overrides=("device=a100",))
+    with pytest.raises(click.UsageError, match="two workloads"):
+        spaces.read(str(file), False, "chat", "code", **NOTHING)  # type: ignore[arg-type]
