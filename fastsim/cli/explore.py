@@ -12,6 +12,7 @@ from fastsim.cli import options
 @options.input_len
 @options.output_len
 @click.option("--requests", type=int, help="Requests that each answer simulates.  [default: 5,000]")
+@options.too_long
 @options.slos
 @options.overrides
 @options.priced
@@ -27,6 +28,7 @@ def explore(
     input_len: int | None,
     output_len: int | None,
     requests: int | None,
+    too_long: str,
     slos: tuple[str, ...],
     overrides: tuple[str, ...],
     prices: str | None,
@@ -55,6 +57,7 @@ def explore(
         input_len=input_len,
         output_len=output_len,
         num_requests=requests,
+        too_long=too_long if too_long != "refuse" else None,
         objectives=slos,
     )
     check_deployment(question.deployment, about.deployment, overrides, policies)

@@ -46,7 +46,9 @@ def answer(question: Question, iterations: bool = False) -> Result:
     """Simulate a question; ``iterations`` keeps every batch. Raises InputError for one that cannot be simulated."""
     deployment = question.deployment
     requests = requests_of(question, deployment.seed)
-    return simulate(deployment, requests, objectives=question.objectives, iterations=iterations)
+    return simulate(
+        deployment, requests, objectives=question.objectives, iterations=iterations, too_long=question.too_long
+    )
 
 
 def requests_of(question: Question, seed: int) -> Workload:

@@ -62,6 +62,7 @@ def curve_of(question: Question) -> Curve | str:
             users=True if question.users is not None else None,
             points=POINTS,
             num_requests=LEAST_REQUESTS,
+            too_long=question.too_long,
             threads=1,
         )
     except InputError as problem:

@@ -91,7 +91,13 @@ def judge(question: Question) -> Judged | None:
     try:
         deployment = question.deployment
         objectives = parse_all(question.objectives) or DEFAULTS
-        result = simulate(deployment, requests_of(question, deployment.seed), objectives=objectives, detail=False)
+        result = simulate(
+            deployment,
+            requests_of(question, deployment.seed),
+            objectives=objectives,
+            detail=False,
+            too_long=question.too_long,
+        )
     except InputError:
         return None
     summary = result.summary

@@ -14,6 +14,7 @@ from fastsim.files.schema import describe
 from fastsim.workload.mixes import is_mix
 from fastsim.workload.presets import presets
 
+TOO_LONG = (("refuse", "are refused"), ("drop", "are dropped"), ("clip", "are clipped"))
 MIX, FIXED = "mix of these", "fixed lengths"
 
 
@@ -100,6 +101,7 @@ def controls(question: Question) -> list[Group]:
                 *(Control(f"mix.{name}", name, "number", ends=(0, 100), least=0, unit="%") for name in presets()),
                 Control("input_len", "Prompt tokens", "number", ends=(1, 32768), is_log=True, least=1),
                 Control("output_len", "Output tokens", "number", ends=(1, 8192), is_log=True, least=1),
+                Control("too_long", "Requests beyond the longest", "select", TOO_LONG),
                 Control("load", "Load", "select", [("rate", "requests per second"), ("users", "users who wait")]),
                 Control("rate", "Requests/s", "number", ends=(0.1, 200), is_log=True, least=0, step="any"),
                 Control("users", "Users", "number", ends=(1, 2000), is_log=True, least=1),

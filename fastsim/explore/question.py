@@ -11,12 +11,14 @@ from fastsim.deployment.description import Deployment
 from fastsim.errors import ConfigError, did_you_mean
 from fastsim.files.documents import Document, short
 from fastsim.files.schema import validate, value_of
+from fastsim.workload.too_long import check_too_long
 
 REQUESTS = 5000
 MOST_REQUESTS = 200_000
 ALWAYS = ("model", "device")  # fields that a deployment file names in any case
 WORDS = {"rate": float, "users": int, "num_requests": int, "input_len": int, "output_len": int}
 OPTIONS = {"input_len": "input-len", "output_len": "output-len", "num_requests": "requests"}
+REFUSE = "refuse"
 FILE = "deployment.yaml"
 PRICE = "prices.dollars_per_hour"  # written as h100=2.1,a100=1.5
 
@@ -41,6 +43,8 @@ class Question:
         How many requests are simulated. By default 5,000.
     objectives : tuple of str
         What the latencies must keep to.
+    too_long : str
+        What becomes of requests with more tokens than max_model_len: refuse, drop or clip. By default refuse.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -51,6 +55,7 @@ class Question:
     users: int | None = None
     num_requests: int = REQUESTS
     objectives: tuple[str, ...] = ()
+    too_long: str = REFUSE
 
     def __post_init__(self) -> None:
         """Put the settings in one order, so that equal questions have equal files and links."""
@@ -77,6 +82,7 @@ class Question:
             raise ConfigError(f"objectives: {short(objectives)} is no list of objectives (e.g. ttft:p90<2s)")
         if not isinstance(values.get("workload", ""), str):
             raise ConfigError(f"workload: {short(values['workload'])} is no name of a workload (e.g. chat)")
+        check_too_long(values.get("too_long", REFUSE))
         for name, kind in WORDS.items():
             value = values.get(name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, (int, kind))):
@@ -133,6 +139,8 @@ class Question:
             value = getattr(self, name)
             if value is not None:
                 words += [f"--{OPTIONS.get(name, name)}", _text(value)]
+        if self.too_long != REFUSE:
+            words += ["--too-long", self.too_long]
         for objective in self.objectives:
             words += ["--slo", objective]
         return shlex.join([*words, *(more or [])])
@@ -144,6 +152,8 @@ class Question:
         for name in WORDS:
             if (value := getattr(self, name)) is not None:
                 pairs.append((name, _text(value)))
+        if self.too_long != REFUSE:
+            pairs.append(("too_long", self.too_long))
         return urlencode([*pairs, *(("slo", each) for each in self.objectives)])
 
     @classmethod
@@ -154,7 +164,7 @@ class Question:
         for name, text in parse_qsl(query, keep_blank_values=True):
             if name == "slo":
                 values["objectives"].append(text)
-            elif name == "workload":
+            elif name in ("workload", "too_long"):
                 values[name] = text
             elif name in WORDS:
                 try:

@@ -1,10 +1,12 @@
 """The server of the page: on this machine alone, below a token that only the address holds."""
 
 import asyncio
+import gc
 import json
 import secrets
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -44,6 +46,16 @@ class Desk:
         self.background = Background()
         self.thread = ThreadPoolExecutor(1)  # one answer at a time
         self._curves: dict[str, Curve | str] = {}  # by question without its load
+
+    def prepare(self) -> None:
+        """Answer the first question before the page asks it; what that imports and draws is kept for good."""
+        self.thread.submit(self._prepare)
+
+    def _prepare(self) -> None:
+        with suppress(FastsimError):  # the page asks again, and says it
+            self._answer({"question": self.question.as_dict()})
+        gc.collect()
+        gc.freeze()  # a collection that looks at all modules takes longer than an answer
 
     async def answer(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         """The answer to a question, as the page shows it."""
@@ -207,6 +219,7 @@ class Server:
             ],
             log_function=lambda handler: None,
         )
+        self.desk.prepare()
         HTTPServer(application, max_body_size=2**20).add_sockets(sockets)
         self.base = f"http://{HOST}:{sockets[0].getsockname()[1]}/{token}/"
 

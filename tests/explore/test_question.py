@@ -40,14 +40,15 @@ REQUESTS = st.one_of(
 )
 OBJECTIVES = st.lists(st.sampled_from(["ttft:p90<500ms", "tbt:p99<0.1s", "e2e:mean<5s"]), unique=True).map(tuple)
 QUESTIONS = st.builds(
-    lambda settings, load, requests, number, objectives: Question(
-        settings=settings, **load, **requests, num_requests=number, objectives=objectives
+    lambda settings, load, requests, number, objectives, too_long: Question(
+        settings=settings, **load, **requests, num_requests=number, objectives=objectives, too_long=too_long
     ),
     SETTINGS,
     LOADS,
     REQUESTS,
     st.integers(1, 200_000),
     OBJECTIVES,
+    st.sampled_from(["refuse", "drop", "clip"]),
 )
 
 
@@ -64,6 +65,7 @@ def same_requests(params: dict[str, Any], question: Question) -> None:
     assert (params["workload"] or "") == question.workload
     assert params["requests"] == question.num_requests
     assert params["slos"] == question.objectives
+    assert params["too_long"] == question.too_long
     for name in ("rate", "users", "input_len", "output_len"):
         assert params[name] == getattr(question, name)
 
@@ -111,6 +113,7 @@ def test_a_setting_that_is_a_list_makes_a_command_with_a_file_in_it() -> None:
         ({"num_requests": 0}, "num_requests: 0 is not a whole number from 1"),
         ({"num_requests": True}, "num_requests: True is not a whole number"),
         ({"objectives": "ttft"}, "objectives: 'ttft' is no list"),
+        ({"too_long": "keep"}, "too_long: 'keep' is"),
         ({"settings": []}, "settings: [] are no fields"),
         ({"rates": 1}, "rates: unknown; did you mean 'rate'?"),
     ],

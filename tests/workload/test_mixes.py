@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fastsim.errors import ConfigError
+from fastsim.sweeps.space import Space
 from fastsim.workload.loading import is_description, is_workload, load
 
 
@@ -22,6 +23,12 @@ def test_a_mix_of_one_has_the_lengths_of_its_preset() -> None:
     for column in ("num_prompt_tokens", "num_output_tokens"):
         one, other = (np.quantile(getattr(each, column), [0.25, 0.5, 0.75]) for each in (mixed, alone))
         assert np.all(np.abs(one / other - 1) < 0.15)
+
+
+def test_a_space_takes_a_mix() -> None:
+    axes = {"scheduler.max_num_seqs": [64, 128]}
+    space = Space.load({"axes": axes, "workload": {"source": "chat=70,code=30", "rate": 3, "num_requests": 50}})
+    assert [each.workload.num_requests for each in space.configurations()] == [50, 50]
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,8 @@ function say(text, bad = false) {
 function refuse(sentence) {
   byId("answer").classList.add("stale");
   const first = sentence.split(/[:\s]/, 1)[0];
-  const key = first.startsWith("prices") ? "price" : first === "objective" ? "objectives" : first;
+  const key = first.startsWith("prices") ? "price" : first === "objective" ? "objectives"
+    : sentence.includes("--too-long") ? "too_long" : first;
   const place = every(".control").find((one) => one.dataset.key === key && !one.hidden);
   clearWrong();
   if (place) {
@@ -353,7 +354,7 @@ function save(name, kind) {
 
 // ---- Controls
 
-const OWN = ["workload", "input_len", "output_len", "rate", "users", "num_requests", "objectives", "load"];
+const OWN = ["workload", "input_len", "output_len", "rate", "users", "num_requests", "objectives", "load", "too_long"];
 const box = (one) => one.querySelector("[id^=c-]");
 const control = (key) => every(".control").find((one) => one.dataset.key === key);
 
