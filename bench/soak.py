@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from victims import FAULTS, MODES, SLOW, Lost, Victims
 
 import fastsim
-from fastsim.kernels._jit import CACHE_FOLDER
+from fastsim.kernels._folder import CACHE_FOLDER
 
 DISK = "8m"  # size of the small disk
 REQUESTS = 2000

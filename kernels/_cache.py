@@ -1,24 +1,15 @@
-"""Compiled kernels on disk: one file for each kernel, signature and CPU, read only where no other user can write.
+"""Numba's compiled functions on disk: one file for each function, signature and CPU.
 
 Numba's own cache keeps an index beside numbered files of machine code. Two processes that compile two signatures at
-once can give both the same number, and a damaged file ends every later run. Here there is no index: the name of a file
-holds the digest of all that its content depends on, and its first bytes hold the digest of its content. A file that is
-damaged, or that another user could have written, is never unpickled; the kernel is compiled again.
+once can give both the same number, and a damaged file ends every later run. Here there is no index: see _folder.
 """
 
-import atexit
 import fcntl
 import hashlib
 import os
 import pickle
-import shutil
-import stat
 import sys
-import tempfile
-import warnings
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import numba
@@ -26,85 +17,18 @@ from numba.core.caching import _Cache
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
+from ._folder import folders, load, save
+
 MAGIC = b"fastsim kernel 1\n"
-OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
-
-
-def _is_private(about: os.stat_result, owners: tuple[int, ...]) -> bool:
-    """Return whether no user but ``owners`` can have written a file or folder."""
-    return about.st_uid in owners and not about.st_mode & OTHERS_WRITE
-
-
-def _can_write(folder: Path) -> bool:
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            return True
-    except OSError:
-        return False
-
-
-def _own(folder: Path) -> bool:
-    """Create a folder unless it exists; return whether this user can write to it and no other user can."""
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        about = folder.stat()
-        if about.st_uid == os.getuid() and about.st_mode & OTHERS_WRITE:
-            folder.chmod(0o700)
-            about = folder.stat()
-    except OSError:
-        return False
-    return _is_private(about, (os.getuid(),)) and _can_write(folder)
-
-
-def _temporary() -> Path:
-    """Return this user's folder for caches in the temporary folder, or a new one if another user owns that name."""
-    usual = Path(tempfile.gettempdir()) / f"fastsim-{os.getuid()}"
-    with suppress(OSError):
-        usual.mkdir(mode=0o700, exist_ok=True)
-        about = usual.lstat()
-        if stat.S_ISDIR(about.st_mode) and about.st_uid == os.getuid() and not about.st_mode & 0o077:
-            return usual
-    fresh = Path(tempfile.mkdtemp(prefix="fastsim-"))
-    atexit.register(shutil.rmtree, fresh, ignore_errors=True)
-    return fresh
-
-
-def find_roots() -> tuple[Path, Path | None]:
-    """Return the folder that caches are written to, and the folder that is only read, or None.
-
-    Caches are written to $FASTSIM_CACHE_DIR, or else to the user's cache folder, if no other user can write there;
-    otherwise to a folder in the temporary folder. A folder that cannot be written, and belongs to this user or to root,
-    is read: the image of a container may hold compiled kernels.
-    """
-    if chosen := os.environ.get("FASTSIM_CACHE_DIR"):
-        wanted = Path(chosen).expanduser().resolve()
-    else:
-        wanted = (Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "fastsim").resolve()
-    if _own(wanted):
-        return wanted, None
-    with suppress(OSError):
-        if _is_private(wanted.stat(), (os.getuid(), 0)):
-            return _temporary(), wanted
-    return _temporary(), None
-
-
-ROOT, READ_ONLY_ROOT = find_roots()
-_said: set[str] = set()
-
-
-def _say_once(subject: str, message: str) -> None:
-    if subject not in _said:
-        _said.add(subject)
-        warnings.warn(message, stacklevel=2)
 
 
 class KernelCache(_Cache):  # type: ignore[misc]
-    """The files of one function. ``folder``: below ROOT and READ_ONLY_ROOT; ``stamp``: names the function's source."""
+    """The files of one function. ``folder``: within CACHE_FOLDER; ``stamp``: names the function's source."""
 
     def __init__(self, function: Callable[..., Any], folder: str, stamp: str) -> None:
         self._function, self._stamp = function, stamp
-        self._folder = ROOT / folder
-        self._folders = [self._folder, *([READ_ONLY_ROOT / folder] if READ_ONLY_ROOT else [])]
+        self._folders = folders(folder)
+        self._folder = self._folders[0]
         self._enabled = True
         self._lock: int | None = None
 
@@ -132,7 +56,7 @@ class KernelCache(_Cache):  # type: ignore[misc]
         In that case the function is locked against other processes until ``save_overload``, so that each signature is
         compiled once and the processes that wait then find it here.
         """
-        target_context.refresh()
+        # Loading needs none of numba's registries, which compiling loads itself: half a second of CPU.
         if not self._enabled:
             return None
         name = self._name(sig, target_context.codegen())
@@ -147,10 +71,8 @@ class KernelCache(_Cache):  # type: ignore[misc]
         """Keep the compiled function of a signature. Where that is impossible, say so once; the run goes on."""
         try:
             if self._enabled and not data.lifted and not data.library.has_dynamic_globals:
-                self._save(self._folder / self._name(sig, data.codegen), dumps(data._reduce()))
-        except OSError as problem:
-            reason = problem.strerror or str(problem)
-            _say_once(str(ROOT), f"{ROOT}: compiled kernels cannot be kept ({reason}); set FASTSIM_CACHE_DIR")
+                path = self._folder / self._name(sig, data.codegen)
+                save(path, MAGIC, dumps(data._reduce()), f"{self._function.__name__}.")
         finally:
             self._release()
 
@@ -170,33 +92,14 @@ class KernelCache(_Cache):  # type: ignore[misc]
 
     def _load(self, name: str, target_context: Any) -> Any:
         for folder in self._folders:
-            path = folder / name
-            try:
-                payload = _read(path)
-                if payload is not None:
-                    return CompileResult._rebuild(target_context, *pickle.loads(payload))
-            except FileNotFoundError:
-                continue
-            except Exception as problem:
-                # The kernel can always be compiled again.
-                _say_once(str(path), f"{path}: unusable ({problem or type(problem).__name__}); compiled again")
-                with suppress(OSError):
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+            found = load(
+                folder / name,
+                MAGIC,
+                lambda payload: CompileResult._rebuild(target_context, *pickle.loads(payload)),
+            )
+            if found is not None:
+                return found
         return None
-
-    def _save(self, path: Path, payload: bytes) -> None:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        prefix = f"{self._function.__name__}."
-        for left in path.parent.glob(f"{prefix}*.part"):  # of a process that was killed: this one holds the lock
-            left.unlink(missing_ok=True)
-        number, part = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=".part")
-        try:
-            with os.fdopen(number, "wb") as file:
-                file.write(MAGIC + hashlib.sha256(payload).digest() + payload)
-            Path(part).replace(path)
-        except BaseException:
-            Path(part).unlink(missing_ok=True)
-            raise
 
     def _acquire(self) -> bool:
         """Lock the function against other processes; return False if that is impossible, or if it is locked already."""
@@ -221,21 +124,3 @@ class KernelCache(_Cache):  # type: ignore[misc]
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
-
-
-def _read(path: Path) -> bytes | None:
-    """The content of a file, or None where another user may have written it. Raises OSError and ValueError."""
-    if not _is_private(path.parent.lstat(), (os.getuid(), 0)) or path.parent.is_symlink():
-        return None
-    number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(number, "rb") as file:
-        about = os.fstat(number)
-        if not stat.S_ISREG(about.st_mode):
-            raise ValueError("not a regular file")
-        if not _is_private(about, (os.getuid(), 0)):
-            raise ValueError("another user can write it")
-        content = file.read()
-    head, payload = content[: len(MAGIC) + 32], content[len(MAGIC) + 32 :]
-    if head != MAGIC + hashlib.sha256(payload).digest():
-        raise ValueError("damaged")
-    return payload

@@ -1,8 +1,4 @@
-"""The decorators of kernels, and the folder of their machine code.
-
-The file that defines a function does not tell whether its machine code is up to date, since a helper in another file
-may have been edited. The folder is therefore named by the digest of all kernel sources.
-"""
+"""The decorators of kernels."""
 
 import hashlib
 from collections.abc import Callable
@@ -12,24 +8,10 @@ from typing import Any, TypeVar
 import numba
 from numba.core.dispatcher import Dispatcher
 
-from ._cache import ROOT, KernelCache
+from ._cache import KernelCache
+from ._folder import KERNELS
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-KERNELS = Path(__file__).resolve().parent
-
-
-def _digest() -> str:
-    sources = hashlib.sha256()
-    for source in sorted(KERNELS.rglob("*.py")):
-        sources.update(source.read_bytes())
-    # Bounds checking is compiled in, and is no part of numba's own cache key.
-    sources.update(f"bounds={int(numba.config.BOUNDSCHECK or 0)}".encode())
-    return sources.hexdigest()[:16]
-
-
-CACHE_FOLDER = ROOT / "kernels" / _digest()
 
 # Kernels change arrays that the shell owns and allocate none of their own. Without Numba's runtime they do not count
 # references to arrays, which would take fifty times longer than the simulation itself.
@@ -45,12 +27,11 @@ def _cache_of(function: Callable[..., Any]) -> KernelCache:
     The name of the folder is the digest of all kernels' text; other functions are named by path and content.
     """
     file = Path(function.__code__.co_filename).resolve()
-    folder = CACHE_FOLDER.relative_to(ROOT)
     if file.is_relative_to(KERNELS):
-        return KernelCache(function, str(folder / file.relative_to(KERNELS).with_suffix("")), "")
+        return KernelCache(function, str(file.relative_to(KERNELS).with_suffix("")), "")
     name = hashlib.sha256(str(file).encode()).hexdigest()[:16]
     stamp = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
-    return KernelCache(function, str(folder / f"{file.stem}_{name}"), stamp)
+    return KernelCache(function, f"{file.stem}_{name}", stamp)
 
 
 def kernel(function: F) -> F:

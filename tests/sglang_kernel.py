@@ -21,7 +21,7 @@ from fastsim.kernels import state
 from fastsim.kernels import tables as costs
 from fastsim.kernels.engine.state import DECODE, OLDEST, PART
 from fastsim.kernels.exits import Ending, Exit
-from fastsim.kernels.memory.radix import EVICTABLE
+from fastsim.kernels.memory.radix_tree import EVICTABLE
 from fastsim.kernels.replicas import routers
 from fastsim.kernels.replicas.routers import NO_ROUTING, Routing
 from fastsim.kernels.schedulers import sglang

@@ -8,18 +8,20 @@ from pathlib import Path
 
 import pytest
 
+from fastsim.kernels._folder import KEEPING
+
 ROOT = Path(__file__).resolve().parents[1]
 ALLOWED = {"numpy", "numba", "math", "enum", "typing", "collections"}
-# The decorator also has a cache.
+# What keeps machine code.
 HOST = {"hashlib", "os", "tempfile", "pathlib", "atexit", "fcntl", "pickle", "shutil", "stat", "sys", "warnings"}
-HOST |= {"contextlib"}
+HOST |= {"contextlib", "ctypes", "functools", "importlib", "itertools", "llvmlite", "struct"}
 
 
 @pytest.mark.parametrize(
     "source", sorted((ROOT / "kernels").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT))
 )
 def test_kernels_import_nothing_of_the_shell(source: Path) -> None:
-    allowed = ALLOWED | HOST if source.stem in ("_jit", "_cache") else ALLOWED
+    allowed = ALLOWED | HOST if source.name in ("_jit.py", *KEEPING) else ALLOWED
     for node in ast.walk(ast.parse(source.read_text())):
         if isinstance(node, ast.Import):
             assert {name.name.partition(".")[0] for name in node.names} <= allowed
@@ -45,6 +47,12 @@ def test_simulating_does_not_load_what_only_training_needs() -> None:
     assert not loaded_after(code) & {"sklearn", "skl2onnx", "onnx"}
 
 
+def test_simulating_again_does_without_numba() -> None:
+    code = "import fastsim; fastsim.simulate(None, fastsim.load_workload('chat', num_requests=3))"
+    loaded_after(code)  # which compiles what is not kept
+    assert not loaded_after(code) & {"numba", "scipy", "pandas"}
+
+
 def test_a_stray_import_of_the_kernels_is_refused() -> None:
     done = subprocess.run([sys.executable, "-c", "import kernels.state"], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 1
@@ -66,7 +74,8 @@ import sys
 sys.setswitchinterval(1e-6)
 from concurrent.futures import ThreadPoolExecutor
 import numba
-from fastsim.kernels._jit import CACHE_FOLDER, kernel
+from fastsim.kernels._folder import CACHE_FOLDER
+from fastsim.kernels._jit import kernel
 from fastsim.simulation.lanes import get_ready
 before = numba.config.CACHE_DIR
 with ThreadPoolExecutor(8) as pool:

@@ -1,18 +1,21 @@
 """Schedulers and routers that a file names as Python functions run only with ``--policies``."""
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import click
 
-from fastsim.deployment.description import Deployment
 from fastsim.deployment.schedulers import is_function
 from fastsim.errors import ConfigError, printable
-from fastsim.sweeps.space import Space
+
+if TYPE_CHECKING:
+    from fastsim.deployment.description import Deployment
+    from fastsim.sweeps.space import Space
 
 FIELDS = ("scheduler.policy", "router.policy")
 
 
-def check_deployment(described: Deployment, source: str | None, overrides: Sequence[str], allowed: bool) -> None:
+def check_deployment(described: "Deployment", source: str | None, overrides: Sequence[str], allowed: bool) -> None:
     """Raise ConfigError if the deployment file names a function, unless ``allowed``; then print which one runs.
 
     A function that the user names by --set is not checked.
@@ -23,7 +26,7 @@ def check_deployment(described: Deployment, source: str | None, overrides: Seque
             _check(field, [policy], allowed, source or "the default deployment")
 
 
-def check_space(space: Space, allowed: bool) -> None:
+def check_space(space: "Space", allowed: bool) -> None:
     """Raise ConfigError if a space or its deployment names functions, unless ``allowed``; then print which ones run."""
     for field in FIELDS:
         group, _, name = field.partition(".")

@@ -105,7 +105,7 @@ def _how(outside: NDArray[np.bool_]) -> Hows:
 
 def _communication(resolved: Resolved, sources: Sources, tokens: Floats, sizes: Integers) -> dict[str, Hows]:
     """How the times of communication are known, by operator and size of batches."""
-    at = np.unique(np.linspace(0, len(sizes) - 1, MOST_SIZES).astype(int)) if len(sizes) else np.zeros(0, int)
+    at = sorted(set(np.linspace(0, len(sizes) - 1, MOST_SIZES).astype(int).tolist())) if len(sizes) else []
     found = [communication(resolved, sources, int(tokens[i]), int(sizes[i])) for i in at]
     nearest = np.searchsorted(at, np.arange(len(sizes)), side="right") - 1
     names = found[0] if found else {}

@@ -3,7 +3,7 @@
 import numpy as np
 
 from fastsim.arrays import Floats
-from fastsim.kernels.accounts import breakdown as accounts
+from fastsim.kernels.accounts import parts
 from fastsim.kernels.state import Requests
 
 
@@ -18,12 +18,12 @@ def breakdown_columns(requests: Requests, num_stages: int, front_end: float = 0.
     times = requests.parts
     if not times.size:
         return {}
-    chunk_wait, decode_wait = times[:, accounts.CHUNK_WAIT], times[:, accounts.DECODE_WAIT]
+    chunk_wait, decode_wait = times[:, parts.CHUNK_WAIT], times[:, parts.DECODE_WAIT]
     prefill_compute = requests.first_token_at - requests.scheduled_at
-    for column in (accounts.LAUNCH_WAIT, accounts.CHUNK_WAIT, accounts.PREFILL_HOST, accounts.LOST_PREFILL):
+    for column in (parts.LAUNCH_WAIT, parts.CHUNK_WAIT, parts.PREFILL_HOST, parts.LOST_PREFILL):
         prefill_compute -= times[:, column]
     decode_compute = requests.finished_at - requests.first_token_at
-    for column in (accounts.DECODE_WAIT, accounts.OTHER_WORK, accounts.DECODE_HOST, accounts.LOST_DECODE):
+    for column in (parts.DECODE_WAIT, parts.OTHER_WORK, parts.DECODE_HOST, parts.LOST_DECODE):
         decode_compute -= times[:, column]
     zeros = np.zeros(len(times))
     pipelined = num_stages > 1
@@ -31,12 +31,12 @@ def breakdown_columns(requests: Requests, num_stages: int, front_end: float = 0.
         "front_end": np.full(len(times), front_end),
         "routing_wait": zeros,
         "queue_wait": requests.scheduled_at - requests.arrived_at,
-        "launch_wait": times[:, accounts.LAUNCH_WAIT].copy(),
+        "launch_wait": times[:, parts.LAUNCH_WAIT].copy(),
         "prefill_compute": prefill_compute,
         "chunk_wait": zeros if pipelined else chunk_wait.copy(),
         "decode_compute": decode_compute,
-        "decode_wait": times[:, accounts.OTHER_WORK] + (0.0 if pipelined else decode_wait),
-        "preemption": times[:, accounts.LOST_PREFILL] + times[:, accounts.LOST_DECODE],
+        "decode_wait": times[:, parts.OTHER_WORK] + (0.0 if pipelined else decode_wait),
+        "preemption": times[:, parts.LOST_PREFILL] + times[:, parts.LOST_DECODE],
         "pipeline_bubble": chunk_wait + decode_wait if pipelined else zeros,
-        "host_overhead": times[:, accounts.PREFILL_HOST] + times[:, accounts.DECODE_HOST],
+        "host_overhead": times[:, parts.PREFILL_HOST] + times[:, parts.DECODE_HOST],
     }

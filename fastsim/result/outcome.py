@@ -19,7 +19,7 @@ class Outcome(NamedTuple):
     columns: dict[str, NDArray[Any]]  # the columns of requests.parquet, by name
     replicas: Replicas
     engines: NDArray[np.int64]  # kernels.engine.state.Engine.counts
-    tbt: NDArray[np.int64]  # int64[NUM_BINS], gaps between output tokens by length (kernels.accounts.histogram)
+    tbt: NDArray[np.int64]  # int64[NUM_BINS], gaps between output tokens by length (kernels.accounts.scale)
     log: Sequence[NDArray[Any]] | None  # the columns of kernels.state.Log, or None without iterations
     measures: Measures | None  # None without detail
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyarrow.csv import write_csv
 
 from fastsim.errors import ConfigError
 from fastsim.files.writing import replacing
@@ -159,8 +158,10 @@ class Result:
 
     def _write_csv(self, folder: Path) -> None:
         """Write each table into ``folder`` as CSV."""
+        from pyarrow import csv
+
         for name, table in self.tables():
-            write_csv(table, folder / f"{name}.csv")
+            csv.write_csv(table, folder / f"{name}.csv")
 
     def judge(self, objectives: Sequence[Objective]) -> None:
         """Judge the result by objectives: put them, the goodput and the verdict under them into the summary.

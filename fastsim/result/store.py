@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from fastsim.errors import InputError, first_line
 from fastsim.files.documents import short, unreadable
@@ -100,6 +99,8 @@ def write_parquet(table: pa.Table, path: Path, digest: str) -> None:
 
     Floats are stored as byte streams, which compress well and write faster than a dictionary.
     """
+    import pyarrow.parquet as pq
+
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), b"fastsim_digest": digest.encode()})
     floats = [field.name for field in table.schema if pa.types.is_floating(field.type)]
     others = [name for name in table.column_names if name not in floats]

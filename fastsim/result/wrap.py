@@ -87,6 +87,13 @@ def _table(columns: Sequence[Column], arrays: dict[str, NDArray[Any]], config: d
         for c in columns
     ]
     return pa.table(
-        [pa.array(arrays[c.name].astype(c.dtype, copy=False)) for c in columns],
+        [_array(arrays[c.name].astype(c.dtype, copy=False)) for c in columns],
         schema=pa.schema(fields, metadata={"fastsim": json.dumps(config)}),
     )
+
+
+def _array(values: NDArray[Any]) -> pa.Array:
+    """A column of Arrow, which shares the memory of numbers. pa.array would import pandas, where it is installed."""
+    if values.dtype.kind not in "iuf" or values.ndim != 1 or not values.flags.c_contiguous:
+        return pa.array(values)
+    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(values)])

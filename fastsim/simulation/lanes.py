@@ -4,7 +4,6 @@ import math
 import os
 import threading
 from collections.abc import Callable
-from importlib import import_module
 from itertools import pairwise
 from typing import Any
 
@@ -17,6 +16,7 @@ from fastsim.deployment.schedulers import is_function
 from fastsim.deployment.sections import Router
 from fastsim.errors import TooLargeError
 from fastsim.kernels import state
+from fastsim.kernels._entry import entry
 from fastsim.kernels.exits import Exit
 from fastsim.kernels.replicas import routers
 from fastsim.kernels.replicas.routers import ASSIGNED, CUSTOM, NO_ROUTING, ROUND_ROBIN, ROUTED, Routing
@@ -80,9 +80,7 @@ def kernel_of(
         from fastsim.simulation.custom.runner import Runner
 
         return Runner(user_policy(scheduler, policy, "scheduler") or policy, user_policy(router, routing, "router"))
-    module = import_module(f"fastsim.kernels.schedulers.{policy}")
-    run: Kernel = module.run if resolved.pipeline_parallel_size == 1 else module.run_stages
-    return run
+    return entry(policy, "run" if resolved.pipeline_parallel_size == 1 else "run_stages")
 
 
 def limits_of(resolved: Resolved, workload: Workload | None = None) -> Limits:

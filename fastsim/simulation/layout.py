@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastsim.kernels import state
-from fastsim.kernels.accounts import breakdown, histogram
-from fastsim.kernels.accounts import counts as measure
+from fastsim.kernels.accounts import scale
+from fastsim.kernels.accounts import series as measure
+from fastsim.kernels.accounts.parts import DETAIL, NO_DETAIL, NUM_PARTS
 from fastsim.kernels.engine.state import Engine
 from fastsim.kernels.replicas.routers import ROUTED
-from fastsim.kernels.replicas.tournament import winner_tree
 from fastsim.kernels.sglang.state import Sglang
 from fastsim.kernels.state import Batches, Limits, Log, Replicas, Requests, State, Tally
 from fastsim.simulation.arena import Arena
@@ -98,8 +98,8 @@ def lay_out_requests(stream: Stream, arena: Arena, detail: bool = False, front_e
         blocks=arena.take("blocks", number, np.int32),
         restarts=arena.take("restarts", number, np.int32),
         execution_time=arena.take("execution_time", number),
-        parts=arena.take("parts", (number if detail else 0, breakdown.NUM_PARTS)),
-        detail=breakdown.DETAIL if detail else breakdown.NO_DETAIL,
+        parts=arena.take("parts", (number if detail else 0, NUM_PARTS)),
+        detail=DETAIL if detail else NO_DETAIL,
         replica=arena.take("replica", number, np.int32, state.NONE),
         next=arena.take("next", number, np.int32, state.NONE),
         follower=following.follower if following else arena.take("follower", 0, np.int32),
@@ -175,7 +175,15 @@ def _winner_tree(num_replicas: int, name: str, arena: Arena) -> NDArray[np.int32
     return winners
 
 
-_drawn_tree = cache(winner_tree)
+@cache
+def _drawn_tree(num_players: int) -> NDArray[np.int32]:
+    """The tree of kernels.replicas.tournament, int32[2 * P], P the next power of two, in which all keys are equal."""
+    leaves = 1 << max(1, (num_players - 1).bit_length())
+    winners = np.full(2 * leaves, state.NONE, np.int32)
+    winners[leaves : leaves + num_players] = np.arange(num_players)
+    for node in range(leaves - 1, 0, -1):
+        winners[node] = winners[2 * node]
+    return winners
 
 
 def lay_out_batches(num_replicas: int, limits: Limits, arena: Arena) -> Batches:
@@ -217,9 +225,9 @@ def lay_out_tally(limits: Limits, detail: bool, arena: Arena) -> Tally:
     return Tally(
         batch_size=take("batch_size", limits.max_num_seqs + 1),
         batch_decodes=take("batch_decodes", limits.max_num_seqs + 1),
-        batch_tokens=take("batch_tokens", histogram.NUM_SIZES),
-        batch_prefill_tokens=take("batch_prefill_tokens", histogram.NUM_SIZES),
-        batch_seconds=take("batch_seconds", histogram.NUM_BINS),
+        batch_tokens=take("batch_tokens", scale.NUM_SIZES),
+        batch_prefill_tokens=take("batch_prefill_tokens", scale.NUM_SIZES),
+        batch_seconds=take("batch_seconds", scale.NUM_BINS),
     )
 
 
@@ -268,7 +276,7 @@ def lay_out_lane(
         batches=batches,
         log=lay_out_log(log_rows, engine is not None and engine.counts.size > 0),
         tally=lay_out_tally(limits, requests.parts.size > 0, arena),
-        tbt=arena.take("tbt", histogram.NUM_BINS, np.int64),
+        tbt=arena.take("tbt", scale.NUM_BINS, np.int64),
         cursor=cursor,
         moments=moments,
         scratch=arena.take("scratch", (2, limits.max_num_seqs * (limits.num_stages + 1)), np.int64),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fastsim.arrays import Floats
 from fastsim.deployment.resolved import Resolved
 from fastsim.kernels import state
-from fastsim.kernels.accounts import histogram
+from fastsim.kernels.accounts import scale
 from fastsim.kernels.exits import Exit
 from fastsim.kernels.state import State
 from fastsim.kernels.tables import Cost
@@ -222,9 +222,7 @@ def _lost(objective: Objective, lane: State, sent_at: Floats, most_gaps: int, ke
     tokens that the run can have. ``kept``: the requests whose latencies count.
     """
     if objective.metric == "tbt" and objective.statistic in QUANTILES:
-        first = int(
-            np.searchsorted(histogram.edges(), objective.limit)
-        )  # the first bin that lies wholly above the limit
+        first = int(np.searchsorted(scale.edges(), objective.limit))  # the first bin that lies wholly above the limit
         return int(lane.tbt[first:].sum()) > (1 - QUANTILES[objective.statistic]) * most_gaps
     if objective.metric in ("tbt", "tpot") or objective.statistic == "min":
         return False

@@ -7,10 +7,9 @@ from numpy.typing import NDArray
 
 from fastsim.deployment.schedulers import Settings
 from fastsim.kernels.engine.state import NO_ENGINE, Engine, EngineLimits
-from fastsim.kernels.memory import radix
+from fastsim.kernels.memory import radix_tree as columns
 from fastsim.kernels.sglang import state
-from fastsim.kernels.sglang.state import Sglang, SglangLimits
-from fastsim.kernels.sglang.waiting import SHORT_MATCH
+from fastsim.kernels.sglang.state import SHORT_MATCH, Sglang, SglangLimits
 from fastsim.kernels.state import NONE, Limits
 from fastsim.simulation.arena import Arena
 from fastsim.simulation.engine import NO_BLOCKS, check_size, in_blocks, lay_out_engine
@@ -64,7 +63,7 @@ def bytes_each(limits: Limits) -> tuple[int, int]:
     """The memory that the policy takes for each request and for the tree of each replica, bytes."""
     if limits.sglang == state.NO_SGLANG:
         return 0, 0
-    tree = 4 * radix.NUM_NODE_COLUMNS + 3 * 8
+    tree = 4 * columns.NUM_NODE_COLUMNS + 3 * 8
     return 4 * 4 + 8, limits.sglang.radix_cache * (tree * (limits.num_blocks + 1) + 4 * _buckets(limits.num_blocks))
 
 
@@ -103,10 +102,10 @@ def lay_out_sglang(number_of_replicas: int, limits: Limits, workload: Workload, 
     own.span[:] = 1
     engine = engine._replace(hash_start=np.zeros(workload.num_requests + 1, np.int64))
     if limits.sglang.radix_cache:
-        own.nodes[:, radix.ROOT] = 0
-        own.nodes[:, radix.ROOT, radix.PARENT] = NONE
-        own.tree_counts[:, radix.UNUSED] = NONE
-        own.tree_counts[:, radix.USED] = 1
+        own.nodes[:, columns.ROOT] = 0
+        own.nodes[:, columns.ROOT, columns.PARENT] = NONE
+        own.tree_counts[:, columns.UNUSED] = NONE
+        own.tree_counts[:, columns.USED] = 1
         if workload.block_hashes is not None:
             check_size(workload, "scheduler.page_size", limits.block_size)
             span, offsets, hashes, beginning = _identities(workload.block_hashes, limits.block_size)
@@ -140,12 +139,12 @@ def _arrays(requests: int, replicas: int, limits: Limits, arena: Arena) -> Sglan
         queue=arena.take("sglang_queue", (replicas, state.MOST_SORTED), np.int64),
         keys=arena.take("sglang_keys", (replicas, state.MOST_SORTED), np.int64),
         lives=arena.take("sglang_lives", (replicas, limits.max_num_seqs + 2, 2), np.int64),
-        nodes=arena.room("sglang_nodes", (replicas, nodes, radix.NUM_NODE_COLUMNS), np.int32),
+        nodes=arena.room("sglang_nodes", (replicas, nodes, columns.NUM_NODE_COLUMNS), np.int32),
         identity=of_nodes("identity"),
         stamp=of_nodes("stamp"),
         buckets=arena.take("sglang_buckets", (replicas, num_buckets), np.int32, NONE),
         heap=of_nodes("heap"),
-        tree_counts=arena.take("sglang_tree_counts", (replicas, radix.NUM_RADIX_COUNTS), np.int64),
+        tree_counts=arena.take("sglang_tree_counts", (replicas, columns.NUM_RADIX_COUNTS), np.int64),
     )
 
 

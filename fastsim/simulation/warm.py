@@ -39,12 +39,11 @@ def warm(policies: Sequence[str] = tuple(POLICIES)) -> Iterator[Warmed]:
 
 def compile_kernel(policy: str) -> Warmed:
     """Compile or load the kernels of a policy: for one stage and for pipelines, with detail and without."""
-    from importlib import import_module
-
     import numpy as np
 
     from fastsim.deployment.description import Deployment
     from fastsim.deployment.resolve import resolve
+    from fastsim.kernels._entry import Entry
     from fastsim.kernels.tables import COMPOSE_FASTSIM, Cost
     from fastsim.predictors.tables.compose import NO_FASTSIM, NO_VIDUR
     from fastsim.simulation import layout
@@ -57,15 +56,13 @@ def compile_kernel(policy: str) -> Warmed:
     workload = Workload(np.zeros(1), np.ones(1, np.int64), np.ones(1, np.int64))
     stream = layout.stream_of(workload)
     limits = limits_of(resolved)
-    module, made = import_module(f"fastsim.kernels.schedulers.{policy}"), False
-    runs = [run for run in (module.run, getattr(module, "run_stages", None)) if run]  # lightllm has no pipelines
+    names = ["run", "run_stages"] if POLICIES[policy].pipelines else ["run"]
+    runs = [Entry(policy, name) for name in names]
     for detail in (True, False):
         lane = lay_out_whole(resolved, limits, workload, stream, Arena(), detail=detail)
         for run in runs:
             get_ready(run, lane, Cost(COMPOSE_FASTSIM, 1, NO_VIDUR, NO_FASTSIM, np.ones(1)), limits)
-            stats = getattr(run, "stats", None)  # functions have none when Numba is switched off
-            made = made or bool(stats and stats.cache_misses)
-    return Warmed(f"kernel {policy}", time.perf_counter() - began, made)
+    return Warmed(f"kernel {policy}", time.perf_counter() - began, any(run.num_compiled for run in runs))
 
 
 def build_default_tables() -> Warmed:

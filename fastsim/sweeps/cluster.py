@@ -10,15 +10,15 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numba
 import numpy as np
 
 from fastsim.errors import ClusterError, FastsimError, first_line
 from fastsim.files.children import without_interrupts
-from fastsim.kernels._jit import CACHE_FOLDER
+from fastsim.kernels._folder import CACHE_FOLDER
 from fastsim.version import __version__
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ VERSIONS = {
     "kernels": CACHE_FOLDER.name,
     "Python": f"{sys.version_info.major}.{sys.version_info.minor}",
     "NumPy": _release(np.__version__),
-    "Numba": _release(numba.__version__),
+    "Numba": _release(version("numba")),
 }
 
 
@@ -126,7 +126,7 @@ def check(client: "Client") -> None:
         try:  # by name, as an older fastsim has no module for its version
             found = {
                 "fastsim": import_module("fastsim").__version__,
-                "kernels": import_module("fastsim.kernels._jit").CACHE_FOLDER.name,
+                "kernels": import_module("fastsim.kernels._folder").CACHE_FOLDER.name,
             }
             for package in ("NumPy", "Numba"):
                 found[package] = ".".join(import_module(package.lower()).__version__.split(".")[:2])

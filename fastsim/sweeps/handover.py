@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from fastsim.errors import OutputError
 from fastsim.files.writing import atomic_file, reason
-from fastsim.kernels._jit import CACHE_FOLDER
+from fastsim.kernels._folder import CACHE_FOLDER
 
 HEAD, ALIGN = 8, 64  # bytes
 WEEK = 7 * 24 * 3600  # s

@@ -6,8 +6,6 @@ the rest of a phase. So the parts add up to the whole. Without detail the arrays
 
 import math
 
-import numpy as np
-
 from .._jit import inlined
 from ..cost import decodes_alone_ms, host_seconds, stage_seconds
 from ..state import (
@@ -24,24 +22,17 @@ from ..state import (
     State,
 )
 from ..tables import Cost
-
-# Columns of Requests.parts, s.
-(
-    CHUNK_WAIT,  # time on no stage between the first batch and the first token
-    DECODE_WAIT,  # time on no stage after the first token
-    OTHER_WORK,  # how much longer its decode iterations take than they would with their decodes alone
-    PREFILL_HOST,  # host time of the iterations that process its chunks
-    DECODE_HOST,  # host time of its decode iterations
-    LOST_PREFILL,  # time from restarts before the first token until all tokens are computed again
-    LOST_DECODE,  # time from restarts after the first token until all tokens are computed again
-    LAUNCH_WAIT,  # vllm_v1: time from when it was first scheduled to the start of its batch
-    SINCE,  # when its first batch started, its last chunk ended, or it restarted
-    RESTARTED_IN,  # vllm_v1: the call of the scheduler that preempted it last
-    NUM_PARTS,
-) = range(11)
-
-# Requests.detail says by its type whether to count: a kernel compiled for NO_DETAIL has no code that counts.
-DETAIL, NO_DETAIL = np.empty((0, 0)), np.empty(0)
+from .parts import (
+    CHUNK_WAIT,
+    DECODE_HOST,
+    DECODE_WAIT,
+    LAUNCH_WAIT,
+    LOST_DECODE,
+    LOST_PREFILL,
+    OTHER_WORK,
+    PREFILL_HOST,
+    SINCE,
+)
 
 
 @inlined

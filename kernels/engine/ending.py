@@ -3,15 +3,8 @@
 import math
 
 from .._jit import inlined
-from ..accounts.breakdown import (
-    RESTARTED_IN,
-    count_chunk,
-    count_decode,
-    count_late_token,
-    detailed,
-    other_seconds,
-    share_after,
-)
+from ..accounts.breakdown import count_chunk, count_decode, count_late_token, detailed, other_seconds, share_after
+from ..accounts.parts import RESTARTED_IN
 from ..cost import host_seconds
 from ..iterations.batches import count_gaps
 from ..iterations.group import add_work

@@ -10,7 +10,8 @@ With asynchronous scheduling the batch before is in flight when a batch is forme
 """
 
 from .._jit import inlined
-from ..accounts.breakdown import DECODE_HOST, DECODE_WAIT, OTHER_WORK, detailed
+from ..accounts.breakdown import detailed
+from ..accounts.parts import DECODE_HOST, DECODE_WAIT, OTHER_WORK
 from ..iterations.group import ID_BITS, ID_MASK, LOWEST, growth_due
 from ..iterations.heap import pop, push
 from ..memory.blocks import blocks_for

@@ -1,7 +1,8 @@
 """Preemption in vLLM V1: requests give up their blocks, and the tokens that the batch had for them."""
 
 from .._jit import inlined
-from ..accounts.breakdown import RESTARTED_IN, count_restart, detailed
+from ..accounts.breakdown import count_restart, detailed
+from ..accounts.parts import RESTARTED_IN
 from ..memory.blocks import blocks_for
 from ..memory.paged import give_up_blocks
 from ..memory.waiting import wait_again

@@ -3,8 +3,9 @@
 import math
 
 from .._jit import inlined
-from ..accounts.breakdown import SINCE, count_chunk, count_decode, detailed, other_seconds
+from ..accounts.breakdown import count_chunk, count_decode, detailed, other_seconds
 from ..accounts.histogram import bin_of
+from ..accounts.parts import SINCE
 from ..cost import batch_ms, host_seconds, prefill_chunk_ms
 from ..memory.blocks import release
 from ..memory.followers import finish

@@ -2,9 +2,10 @@
 
 from .._jit import inlined
 from ..accounts.breakdown import detailed
-from ..accounts.counts import BUSY, KV, RUNNING_SERIES, TICKS, bin_at, bin_end, count_run, count_stage, spread, ticks_at
+from ..accounts.counts import bin_at, bin_end, count_run, count_stage, spread, ticks_at
 from ..accounts.histogram import bin_bounds, bin_of
 from ..accounts.log import record
+from ..accounts.series import BUSY, KV, RUNNING_SERIES, TICKS
 from ..cost import host_seconds, steady_parts, steady_seconds, steady_segment
 from ..exits import Exit
 from ..state import (

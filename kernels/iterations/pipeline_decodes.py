@@ -10,7 +10,8 @@ processed are settled when the first of them finishes, or when the batch must be
 import math
 
 from .._jit import inlined
-from ..accounts.breakdown import DECODE_HOST, DECODE_WAIT, OTHER_WORK, count_chunk, detailed, other_seconds
+from ..accounts.breakdown import count_chunk, detailed, other_seconds
+from ..accounts.parts import DECODE_HOST, DECODE_WAIT, OTHER_WORK
 from ..cost import host_seconds
 from ..memory.blocks import blocks_for, release
 from ..memory.followers import finish

@@ -11,7 +11,8 @@ import numpy as np
 from .._jit import inlined
 from ..memory.followers import depends
 from ..memory.paged import count_cached
-from ..memory.radix import Identities, Radix, count_matching
+from ..memory.radix import count_matching
+from ..memory.radix_tree import Identities, Radix
 from ..state import FIRST, FREE, HORIZON, NONE, PRESENT, REPLICA, UNSEEN, WAITING, Limits, State
 from .arrivals import append, next_arrival, next_unrouted, take_next
 from .routers import LEAST_KV, PREFIX_AWARE, WEIGHTED

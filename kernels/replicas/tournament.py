@@ -34,13 +34,3 @@ def second(winners: Ints, keys: Floats, winner: int) -> float:
             least = min(least, keys[other])
         node //= 2
     return least
-
-
-def winner_tree(num_players: int) -> Ints:
-    """The tree of players that all have the same key, int32[2 * P], where P is the next power of two."""
-    leaves = 1 << max(1, (num_players - 1).bit_length())
-    winners = np.full(2 * leaves, NONE, np.int32)
-    winners[leaves : leaves + num_players] = np.arange(num_players)
-    for node in range(leaves - 1, 0, -1):
-        winners[node] = winners[2 * node]
-    return winners

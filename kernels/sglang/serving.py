@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from .._jit import inlined
 from ..engine.state import OLDEST
-from ..memory.radix import Identities, Radix
+from ..memory.radix_tree import Identities, Radix
 from ..state import IN_FLIGHT, NUM_LISTED, REPLICA, Floats, Ints, Limits, Longs, State
 from .state import SglangLimits
 

@@ -4,7 +4,8 @@ from .._jit import inlined
 from ..engine.state import EVICTED
 from ..exits import Ending
 from ..memory.blocks import blocks_for
-from ..memory.radix import EVICTABLE, ROOT, evict, insert, lock, match, unlock
+from ..memory.radix import evict, insert, lock, match, unlock
+from ..memory.radix_tree import EVICTABLE, ROOT
 from ..state import FREE, OUTCOME, PEAK
 from .serving import Serving
 from .state import FREE_PAGES

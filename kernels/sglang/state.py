@@ -14,6 +14,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
 Longs = NDArray[np.int64]
 
+SHORT_MATCH = 32  # tokens: a request that shares more with an earlier one than with the tree waits for that one
 MOST_SORTED = 128  # requests: lpm leaves a longer queue as it is
 
 # Columns of Sglang.counts.

@@ -9,7 +9,8 @@ such batches take of time is summed up once for all, so that times do not depend
 import math
 
 from .._jit import inlined
-from ..accounts.breakdown import DECODE_HOST, detailed
+from ..accounts.breakdown import detailed
+from ..accounts.parts import DECODE_HOST
 from ..cost import host_seconds
 from ..engine.state import DECODE, OLDEST
 from ..exits import Exit

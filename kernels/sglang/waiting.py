@@ -4,9 +4,8 @@ from .._jit import apart
 from ..state import COMING, HEAD, LAST_ARRIVED, NONE, TAIL, WAITING, Ints, Longs
 from .serving import Serving
 from .slots import look_up
-from .state import MOST_SORTED, UNSORTED
+from .state import MOST_SORTED, SHORT_MATCH, UNSORTED
 
-SHORT_MATCH = 32  # tokens: a request that shares more with an earlier one than with the tree waits for that one
 REFRESH_EVERY = 32  # passes that do not sort
 LAST = 1  # the key of requests that go to the end
 

@@ -146,6 +146,7 @@ def test_a_closed_pipe_is_no_error() -> None:
 
 def test_main_prints_errors(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["fastsim", "simulate", "--set", "device=h1000"])
+    monkeypatch.setattr("fastsim.cli._leave", sys.exit)
     with pytest.raises(SystemExit) as caught:
         main()
     assert caught.value.code == 2

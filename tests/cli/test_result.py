@@ -27,6 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     monkeypatch.setattr(sys, "argv", ["fastsim", *arguments])
+    monkeypatch.setattr("fastsim.cli._leave", sys.exit)
     with pytest.raises(SystemExit) as caught:
         main()
     assert caught.value.code == 2

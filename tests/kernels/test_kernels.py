@@ -11,7 +11,7 @@ from kernel_runs import assert_equals_twin, kernel_of, lay_out, run
 from strategies import POLICIES, Case, cases
 
 from fastsim.kernels import _jit, state
-from fastsim.kernels.accounts import histogram
+from fastsim.kernels.accounts import histogram, scale
 from fastsim.kernels.exits import Ending
 from fastsim.kernels.tables import TICK_S
 
@@ -141,7 +141,7 @@ def test_twice_as_fast_halves_the_times(case: Case) -> None:
 @settings(deadline=None)  # the first call compiles
 @given(st.floats(1e-6, 4e6))
 def test_a_bin_holds_its_times(seconds: float) -> None:
-    edges = histogram.edges()
+    edges = scale.edges()
     place = _bin_of(seconds)
     assert edges[place] <= seconds < edges[place + 1]
     assert edges[place + 1] / edges[place] < 1.0079

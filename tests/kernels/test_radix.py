@@ -11,7 +11,18 @@ from reference.sglang.tree import Node, Tree
 
 from fastsim.kernels._jit import kernel
 from fastsim.kernels.memory import radix
-from fastsim.kernels.memory.radix import EVICTABLE, LENGTH, LOCKS, PARENT, ROOT, USED, Identities, Radix
+from fastsim.kernels.memory.radix_tree import (
+    EVICTABLE,
+    LENGTH,
+    LOCKS,
+    NUM_NODE_COLUMNS,
+    NUM_RADIX_COUNTS,
+    PARENT,
+    ROOT,
+    USED,
+    Identities,
+    Radix,
+)
 
 MATCH, INSERT, LOCK, UNLOCK, EVICT = range(5)
 
@@ -39,12 +50,12 @@ def clear(tree: Radix) -> None:
 
 def empty(num_nodes: int) -> Radix:
     tree = Radix(
-        nodes=np.zeros((num_nodes, radix.NUM_NODE_COLUMNS), np.int32),
+        nodes=np.zeros((num_nodes, NUM_NODE_COLUMNS), np.int32),
         identity=np.zeros(num_nodes, np.int64),
         stamp=np.zeros(num_nodes, np.int64),
         buckets=np.zeros(8, np.int32),  # few, so that identities collide
         heap=np.zeros(num_nodes, np.int64),
-        counts=np.zeros(radix.NUM_RADIX_COUNTS, np.int64),
+        counts=np.zeros(NUM_RADIX_COUNTS, np.int64),
     )
     clear(tree)
     return tree

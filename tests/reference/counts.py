@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from reference.core import Outcome
 from reference.state import Settings
 
-from fastsim.kernels.accounts import histogram
+from fastsim.kernels.accounts import scale
 
 TICKS = 2**20  # per s
 SHORTEST_BIN, BINS = 2**10, 256  # ticks; bins
@@ -36,7 +36,7 @@ class Measured(NamedTuple):
 
 def measure(twin: Outcome, settings: Settings) -> Measured:
     batches = [formed.batch for formed in twin.formed]
-    sizes, edges = histogram.sizes().tolist(), histogram.edges().tolist()
+    sizes, edges = scale.sizes().tolist(), scale.edges().tolist()
 
     def of(values: list[int], bounds: list[int]) -> dict[int, int]:
         return dict(Counter(bisect.bisect_right(bounds, value) - 1 for value in values))

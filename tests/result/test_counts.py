@@ -5,7 +5,7 @@ import numpy as np
 import fastsim
 from fastsim.deployment.description import Deployment
 from fastsim.deployment.resolve import resolve
-from fastsim.kernels.accounts import counts
+from fastsim.kernels.accounts import series as columns
 from fastsim.kernels.state import ITERATIONS, SHIFT
 from fastsim.result.metrics.counts import measures_of
 from fastsim.simulation import layout
@@ -25,12 +25,12 @@ def test_bins_of_all_replicas_are_as_wide_as_the_widest() -> None:
     replicas.series[:-1] = rng.integers(2**40, size=replicas.series[:-1].shape)
     measures = measures_of([lane])
     assert measures is not None
-    assert measures.bin_s == 2 ** (counts.FIRST_SHIFT + 11) / counts.TICKS
+    assert measures.bin_s == 2 ** (columns.FIRST_SHIFT + 11) / columns.TICKS
     wanted = np.zeros(replicas.series.shape)
     for r in range(12):
-        for i in range(counts.BINS):
+        for i in range(columns.BINS):
             wanted[r, i >> (11 - r)] += replicas.series[r, i]
-    wanted[:, :, [counts.BUSY, counts.RUNNING_SERIES, counts.KV]] /= counts.TICKS
+    wanted[:, :, [columns.BUSY, columns.RUNNING_SERIES, columns.KV]] /= columns.TICKS
     np.testing.assert_array_equal(measures.series, wanted)
 
 

@@ -16,7 +16,7 @@ from user_policies import longest_prefix
 
 from fastsim.kernels import state
 from fastsim.kernels.exits import Exit
-from fastsim.kernels.memory.radix import EVICTABLE
+from fastsim.kernels.memory.radix_tree import EVICTABLE
 from fastsim.kernels.replicas import routers
 from fastsim.kernels.schedulers import sglang
 from fastsim.kernels.sglang.state import FREE_PAGES

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from fastsim.files.writing import atomic_folder
-from fastsim.kernels._jit import CACHE_FOLDER
+from fastsim.kernels._folder import CACHE_FOLDER
 from fastsim.predictors.chip import Chip
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from fastsim.predictors.chip import Floats
 
 Rows = NDArray[np.bool_]
-Split = Callable[[Floats, np.random.Generator], tuple[Rows, Rows]]
+Split = Callable[[Floats, "np.random.Generator"], tuple[Rows, Rows]]
 FOLDS = 5
 LARGE = 16384  # of n and k: between it and the next ones, 51200 and 65536, lie most gate-up projections
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastsim.files.writing import atomic_file, locked
-from fastsim.kernels._jit import CACHE_FOLDER
+from fastsim.kernels._folder import CACHE_FOLDER
 from fastsim.kernels.tables import FastsimTables, Floats, VidurTables
 
 from .by_operator import ARRAYS, ByOperator

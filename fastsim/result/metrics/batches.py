@@ -3,7 +3,7 @@
 import numpy as np
 
 from fastsim.kernels import state
-from fastsim.kernels.accounts import histogram
+from fastsim.kernels.accounts import scale
 from fastsim.kernels.state import Replicas
 from fastsim.result.metrics import distribution
 from fastsim.result.metrics.counts import Measures
@@ -16,7 +16,7 @@ def batch_distributions(measures: Measures, replicas: Replicas) -> dict[str, dis
     num_batches = int(measures.batch_size.sum())
     num_tokens = int(replicas.counts[:, state.TOKENS].sum())
     num_prefill_tokens = float(series_total(measures, "prefill_tokens"))
-    sizes = histogram.sizes()
+    sizes = scale.sizes()
     return {
         "size": distribution.of_counts(measures.batch_size, np.arange(len(measures.batch_size) + 1)),
         "tokens": distribution.of_counts(measures.batch_tokens, sizes, ratio(num_tokens, num_batches)),

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastsim.arrays import Floats
-from fastsim.kernels.accounts import counts
+from fastsim.kernels.accounts import series as columns
 from fastsim.kernels.state import ITERATIONS, SHIFT, State
 
 Longs = NDArray[np.int64]
@@ -31,11 +31,9 @@ class Measures(NamedTuple):
 
     batch_size: Longs  # int64[max_num_seqs + 1], batches by number of requests
     batch_decodes: Longs  # int64[max_num_seqs + 1], batches by number of decodes
-    batch_tokens: Longs  # int64[NUM_SIZES], batches by tokens; bins as kernels.accounts.histogram.sizes has them
+    batch_tokens: Longs  # int64[NUM_SIZES], batches by tokens; bins as kernels.accounts.scale.sizes has them
     batch_prefill_tokens: Longs  # int64[NUM_SIZES], batches by prompt tokens, in the same bins
-    batch_seconds: (
-        Longs  # int64[NUM_BINS], batches on stages by time; bins as kernels.accounts.histogram.edges has them
-    )
+    batch_seconds: Longs  # int64[NUM_BINS], batches on stages by time; bins as kernels.accounts.scale.edges has them
     squares: Longs  # int64[R], sums of n * n
     pairs: Longs  # int64[R], sums of n * p
     sampled: Longs  # int64[R], output tokens
@@ -56,12 +54,12 @@ def measures_of(lanes: Sequence[State]) -> Measures | None:
     # Bins double in width each time a replica folds its series, so all fold as often as the most folded one.
     folds = replicas.counts[:, SHIFT]
     most_folds = int(folds.max())
-    levels = counts.BUSY, counts.RUNNING_SERIES, counts.KV
+    levels = columns.BUSY, columns.RUNNING_SERIES, columns.KV
     series = np.zeros(replicas.series.shape)
     for r in np.flatnonzero(replicas.counts[:, ITERATIONS]):
-        merged = min(1 << int(most_folds - folds[r]), counts.BINS)  # bins that become one
+        merged = min(1 << int(most_folds - folds[r]), columns.BINS)  # bins that become one
         folded = replicas.series[r].reshape(-1, merged, len(SERIES)).sum(axis=1)
         series[r, : len(folded)] = folded
-        series[r][:, levels] /= counts.TICKS
-    bin_s = float(1 << (counts.FIRST_SHIFT + most_folds)) / counts.TICKS
+        series[r][:, levels] /= columns.TICKS
+    bin_s = float(1 << (columns.FIRST_SHIFT + most_folds)) / columns.TICKS
     return Measures(size, decodes, tokens, prefill_tokens, seconds, squares, pairs, sampled, series, bin_s)

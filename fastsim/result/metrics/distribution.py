@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from fastsim.kernels.accounts import histogram
+from fastsim.kernels.accounts import scale
 from fastsim.result.metrics.definitions import QUANTILES, STATISTICS
 
 Figures = dict[str, float | None]
@@ -59,14 +59,14 @@ def of_bins(counts: NDArray[np.int64], mean: float | None = None, largest: float
     Parameters
     ----------
     counts : int64[NUM_BINS]
-        Times in each bin of ``kernels.accounts.histogram``.
+        Times in each bin of ``kernels.accounts.scale``.
     mean, largest : float, optional
         The exact mean and the largest time, s, if they are known.
     """
     total = int(counts.sum())
     if not total:
         return dict(UNMEASURED)
-    edges = histogram.edges()
+    edges = scale.edges()
     middles, filled = (edges[:-1] + edges[1:]) / 2, np.flatnonzero(counts)
     if mean is None:
         mean = float(counts @ middles) / total

@@ -7,7 +7,7 @@ import numpy as np
 
 from fastsim.arrays import Columns
 from fastsim.deployment.resolved import Resolved
-from fastsim.kernels.accounts import histogram
+from fastsim.kernels.accounts import scale
 from fastsim.result.metrics.counts import Measures
 from fastsim.result.metrics.distribution import ratio
 from fastsim.result.metrics.occupancy import queued_at
@@ -48,7 +48,7 @@ def pressure(
     use = {name: min(1.0, float(np.average(values, weights=arriving))) for name, values in fullness.items()}
     use_waiting = {name: min(1.0, float(np.average(values, weights=queued))) for name, values in fullness.items()}
     if budget := scheduler.token_budget:
-        sizes = histogram.sizes()[:-1].astype(float)
+        sizes = scale.sizes()[:-1].astype(float)
         tokens = measures.batch_tokens * sizes
         use["tokens"] = min(1.0, (ratio(float(tokens.sum()), float(measures.batch_tokens.sum())) or 0.0) / budget)
         # The mean over tokens, of the batch that each one is in.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fastsim.arrays import Columns
 from fastsim.deployment.resolved import Resolved
 from fastsim.kernels import state
-from fastsim.kernels.accounts import histogram
+from fastsim.kernels.accounts import scale
 from fastsim.kernels.state import Replicas
 from fastsim.predictors.tables.by_operator import ByOperator
 from fastsim.predictors.whole_run import Ran, known_of_run
@@ -59,7 +59,7 @@ def summarise(
         What their engines have counted (``kernels.engine.state.Engine.counts``); no rows where the policy is
         another than vllm_v1 or sglang.
     tbt : int64[NUM_BINS]
-        Gaps between output tokens by length, in the bins of ``kernels.accounts.histogram``.
+        Gaps between output tokens by length, in the bins of ``kernels.accounts.scale``.
     provenance : mapping
         Where the operator times come from.
     exclude : tuple of float
@@ -227,7 +227,7 @@ def add_details(
     )
     summary["replicas"] = by_replica(resolved, columns, replicas, measures, computed, span)
     summary["series"] = run_series(resolved, columns, measures, interval_edges(first, span, measures.bin_s))
-    sizes = histogram.sizes()[:-1]
+    sizes = scale.sizes()[:-1]
     busy = float(replicas.busy.sum())
     num_stages = resolved.pipeline_parallel_size
     summary["operators"] = operator_time(operators, num_stages, sizes, measures.batch_tokens, measures.batch_size, busy)

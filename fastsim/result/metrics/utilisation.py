@@ -7,7 +7,7 @@ import numpy as np
 from fastsim.arrays import Columns, Floats
 from fastsim.deployment.resolved import Resolved
 from fastsim.kernels import state
-from fastsim.kernels.accounts import histogram
+from fastsim.kernels.accounts import scale
 from fastsim.kernels.state import Replicas
 from fastsim.result.metrics import occupancy, work
 from fastsim.result.metrics.counts import SERIES, Measures
@@ -33,7 +33,7 @@ def bytes_moved(resolved: Resolved, columns: Columns, done: work.Work, measures:
 
     ``columns`` are those of requests.parquet, by name, and ``done`` is the work of the run.
     """
-    sizes = histogram.sizes()[:-1]
+    sizes = scale.sizes()[:-1]
     num_members = int(measures.batch_size @ np.arange(len(measures.batch_size)))
     num_prefill_tokens = series_total(measures, "prefill_tokens")
     num_decodes = series_total(measures, "decode_tokens")

@@ -20,7 +20,7 @@ import numpy as np
 
 from fastsim.errors import PolicyError
 from fastsim.files.writing import atomic_file
-from fastsim.kernels._jit import CACHE_FOLDER
+from fastsim.kernels._folder import CACHE_FOLDER
 from fastsim.simulation.custom.policy import UserPolicy
 
 HEAD = '''"""Written by fastsim: {name}."""

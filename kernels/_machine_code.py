@@ -1,0 +1,163 @@
+"""Machine code of a kernel that runs without Numba, whose import takes longer than most simulations.
+
+The object code is what Numba made. Beside it lies an entry that takes one argument: the address of int64 words, first
+one for the answer, then those of all arguments, in the order in which Numba passes them. A number has one word. An
+array has two that stay 0, the number of its items, the size of one in bytes, its address, its shape and its strides.
+"""
+
+import ctypes
+import os
+import struct
+import sys
+from collections.abc import Callable, Sequence
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+import llvmlite
+import llvmlite.binding as llvm
+import numpy as np
+
+ENTRY = "fastsim_entry"
+# What Numba names otherwise than the C library does.
+IN_C = {"numba_ldexp": "ldexp", "numba_nextafter": "nextafter"}
+# How names begin that only Numba's own entry refers to, which is never called.
+UNUSED = ("Py", "_Py", "numba_adapt_ndarray", "numba_unpickle")
+_LENGTHS = struct.Struct("<QQQ")  # of Numba's object code, of the entry's, and of the names that they refer to
+
+Run = Callable[[list[int]], int]
+
+
+class NotKept(Exception):
+    """Arguments or code that only Numba can call."""
+
+
+def flatten(value: Any, words: list[int], types: list[str]) -> None:
+    """Append the words of an argument, and what tells its type from others.
+
+    Raises NotKept for what is neither an array, a number, nor a tuple of those.
+    """
+    if isinstance(value, np.ndarray):
+        flags, dtype = value.flags, value.dtype
+        if not (flags.c_contiguous and flags.aligned and dtype.isnative and dtype.kind in "iufb"):
+            raise NotKept(f"an array of {dtype}")
+        words += (0, 0, value.size, value.itemsize, value.ctypes.data, *value.shape, *value.strides)
+        types.append(f"{dtype.char}{value.ndim}{'' if flags.writeable else 'r'}")
+    elif isinstance(value, tuple):
+        types.append(f"{type(value).__name__}({len(value)})")
+        for each in value:
+            flatten(each, words, types)
+    elif isinstance(value, bool | np.bool_):
+        words.append(int(value))
+        types.append("bool")
+    elif isinstance(value, float):
+        words.append(struct.unpack("<q", struct.pack("<d", value))[0])
+        types.append("float")
+    elif isinstance(value, int | np.int64):
+        words.append(int(value))
+        types.append("int")
+    else:
+        raise NotKept(type(value).__name__)
+
+
+@cache
+def machine() -> tuple[str, ...]:
+    """What else machine code depends on: the CPU, its features, LLVM, and what the environment tells Numba."""
+    told = (f"{key}={value}" for key, value in sorted(os.environ.items()) if key.startswith("NUMBA_"))
+    cpu = llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+    return (*cpu, llvmlite.__version__, *told)
+
+
+def code_of(compiled: Any, number: int) -> bytes:
+    """What is kept of a function that Numba has just compiled, and which takes ``number`` words.
+
+    ``compiled``: Numba's compile result. Raises NotKept where the function cannot be called with words.
+    """
+    from llvmlite import ir
+
+    context, described, library = compiled.target_context, compiled.fndesc, compiled.library
+    passed = list(context.get_arg_packer(described.argtypes).argument_types)
+    word, pointer = ir.IntType(64), ir.IntType(8).as_pointer()
+    if sys.platform != "linux" or context.get_value_type(described.restype) != word or len(passed) != number:
+        raise NotKept(described.qualname)
+    module = ir.Module(ENTRY)
+    module.triple = llvm.get_process_triple()
+    takes = [word.as_pointer(), pointer.as_pointer(), *passed]
+    kernel = ir.Function(module, ir.FunctionType(ir.IntType(32), takes), described.llvm_func_name)
+    entry = ir.Function(module, ir.FunctionType(ir.IntType(32), [word.as_pointer()]), ENTRY)
+    build = ir.IRBuilder(entry.append_basic_block())
+    (words,) = entry.args
+    given = [
+        _read(build, build.load(build.gep(words, [word(place)])), kind) for place, kind in enumerate(passed, start=1)
+    ]
+    build.ret(build.call(kernel, [words, build.alloca(pointer), *given]))
+    entry_code = library.codegen._tm.emit_object(llvm.parse_assembly(str(module)))
+    final = library._final_module
+    names = "\n".join(
+        each.name
+        for kind in (final.functions, final.global_variables)
+        for each in kind
+        if each.is_declaration and not each.name.startswith("llvm.")
+    )
+    parts = library._get_compiled_object(), entry_code, names.encode()
+    return _LENGTHS.pack(*map(len, parts)) + b"".join(parts)
+
+
+def _read(build: Any, word: Any, kind: Any) -> Any:
+    """A word as a value of an LLVM type."""
+    from llvmlite import ir
+
+    match kind:
+        case ir.PointerType():
+            return build.inttoptr(word, kind)
+        case ir.DoubleType():
+            return build.bitcast(word, kind)
+        case ir.IntType(width=64):
+            return word
+        case ir.IntType(width=1 | 8):
+            return build.trunc(word, kind)
+    raise NotKept(str(kind))
+
+
+def run_of(code: bytes) -> Run:
+    """The function whose code was kept: of the words of its arguments, with its answer.
+
+    Raises NotKept where the code refers to what this process does not have.
+    """
+    lengths = _LENGTHS.unpack_from(code)
+    ends = np.cumsum([_LENGTHS.size, *lengths]).tolist()
+    kernel, entry_code, names = (code[start:end] for start, end in pairwise(ends))
+    _provide(names.decode().split("\n"))
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target().create_target_machine(jit=True))
+    for each in (kernel, entry_code):
+        engine.add_object_file(llvm.ObjectFileRef.from_data(each))
+    engine.finalize_object()
+    entry = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p)(engine.get_function_address(ENTRY))
+
+    def run(words: list[int]) -> int:
+        passed = np.array([0, *words], np.int64)
+        if entry(passed.ctypes.data):
+            raise RuntimeError("a kernel raised an exception")
+        return int(passed[0])
+
+    vars(run)["engine"] = engine  # which owns the code
+    return run
+
+
+@cache
+def _target() -> Any:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm.Target.from_triple(llvm.get_process_triple())
+
+
+def _provide(names: Sequence[str]) -> None:
+    """Give an address to what the code refers to. LLVM ends the process where it finds none."""
+    here = ctypes.CDLL(None)
+    for name in filter(None, names):
+        if llvm.address_of_symbol(name) is None:
+            known = "abort" if name.startswith(UNUSED) else IN_C.get(name, name)
+            function = getattr(here, known, None)
+            if function is None:
+                raise NotKept(f"{name} is not in this process")
+            llvm.add_symbol(name, ctypes.cast(function, ctypes.c_void_p).value)
