@@ -127,8 +127,8 @@ def run_of(code: bytes) -> Run:
     lengths = _LENGTHS.unpack_from(code)
     ends = np.cumsum([_LENGTHS.size, *lengths]).tolist()
     kernel, entry_code, names = (code[start:end] for start, end in pairwise(ends))
-    _provide(names.decode().split("\n"))
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target().create_target_machine(jit=True))
+    _provide(names.decode().split("\n"))
     for each in (kernel, entry_code):
         engine.add_object_file(llvm.ObjectFileRef.from_data(each))
     engine.finalize_object()
@@ -152,7 +152,11 @@ def _target() -> Any:
 
 
 def _provide(names: Sequence[str]) -> None:
-    """Give an address to what the code refers to. LLVM ends the process where it finds none."""
+    """Give an address to what the code refers to. LLVM ends the process where it finds none.
+
+    What this process has keeps its own address, as Numba may be imported later and needs it: LLVM looks into the
+    process once there is an engine.
+    """
     here = ctypes.CDLL(None)
     for name in filter(None, names):
         if llvm.address_of_symbol(name) is None:

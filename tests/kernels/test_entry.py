@@ -52,9 +52,9 @@ def module(text):
 
 _entry.import_module = lambda *_: module(None)
 run = _entry.Entry("toy", "run")
-first = np.int32 if "short" in sys.argv else np.int64
+kinds = {"short": [np.int32], "both": [np.int64, np.int32]}.get(sys.argv[-1], [np.int64])
 answers = []
-for scale in (0.5, 2.0):
+for first, scale in [(first, scale) for first in kinds for scale in (0.5, 2.0)]:
     nested = Nested(np.ones(3), np.zeros((2, 2), bool), 7)
     counts = np.arange(5, dtype=first)
     answers += [run((nested, counts), scale, 3, True), float(nested.reals[0]), bool(nested.flags[1, 0]), int(counts[4])]
@@ -110,6 +110,13 @@ def test_kept_kernels_equal_those_of_numba(settings: list[str]) -> None:
         compiled = fastsim.simulate(deployment, workload, iterations=True)
     for other in (again, compiled):
         assert other.requests.equals(first.requests) and other.iterations == first.iterations
+
+
+def test_kept_code_leaves_numba_what_its_own_code_refers_to(tmp_path: Path) -> None:
+    toy = Toy(tmp_path)
+    toy.run()
+    answer = f"[{ANSWER[1:-1]}, {ANSWER[1:-1]}]"
+    assert toy.run("both") == (f"{answer} 1 True", "") and toy.run("both") == (f"{answer} 0 False", "")
 
 
 def emptied(content: bytes) -> bytes:
