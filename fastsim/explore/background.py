@@ -9,13 +9,16 @@ from multiprocessing import get_context
 from typing import Any, TypeVar
 
 from fastsim.errors import InputError
-from fastsim.explore.answer import spec_of
+from fastsim.explore.answer import Answers, spec_of
 from fastsim.explore.question import Question
 from fastsim.planning.load_curve import Curve
+from fastsim.report.charts.second import busiest, second
+from fastsim.report.page.page import Figure
 
 T = TypeVar("T")
 POINTS = 8
 LEAST_REQUESTS = 2000  # of a run of a curve
+_answers = Answers(iterations=True, kept=2)  # of the process, to show one second after the other
 
 
 class Background:
@@ -67,6 +70,14 @@ def curve_of(question: Question) -> Curve | str:
         )
     except InputError as problem:
         return str(problem)
+
+
+def second_of(question: Question, begin: float | None) -> tuple[Figure, float]:
+    """The batches of a second that begins then, or in which most requests wait, and its beginning, s."""
+    result = _answers.of(question)
+    last = result.summary["totals"]["span_s"]
+    begin = busiest(result) if begin is None else min(max(0.0, begin), last)
+    return second(result, begin), begin
 
 
 def warm(question: Question) -> bool:

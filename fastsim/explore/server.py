@@ -18,10 +18,9 @@ from tornado.web import Application, RequestHandler
 from fastsim.errors import ConfigError, FastsimError, InputError
 from fastsim.explore import better, page, view
 from fastsim.explore.answer import Answers
-from fastsim.explore.background import Background, curve_of, warm
+from fastsim.explore.background import Background, curve_of, second_of, warm
 from fastsim.explore.question import Question
 from fastsim.planning.load_curve import Curve
-from fastsim.report.charts.second import busiest, second
 
 HOST = "127.0.0.1"
 SAFE = {
@@ -42,7 +41,6 @@ class Desk:
         """``check`` raises ConfigError for a question that may not be asked, such as one that runs Python code."""
         self.question, self.check = question, check
         self.answers = Answers()
-        self.whole = Answers(iterations=True, kept=2)
         self.background = Background()
         self.thread = ThreadPoolExecutor(1)  # one answer at a time
         self._curves: dict[str, Curve | str] = {}  # by question without its load
@@ -78,14 +76,10 @@ class Desk:
 
     async def second(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         """The batches of a second of the run, by default that in which most requests wait."""
-        return await asyncio.get_running_loop().run_in_executor(self.thread, self._second, asked)
-
-    def _second(self, asked: Mapping[str, Any]) -> dict[str, Any]:
-        result = self.whole.of(self._read(asked, "question"))
-        given, last = asked.get("second"), result.summary["totals"]["span_s"]
-        begin = busiest(result) if given is None else min(max(0.0, float(given)), last)
-        shown = view.as_json({view.SECOND: [("", second(result, begin))]}, {}, _known(asked))
-        return {"sections": shown, "second": begin, "last": last}
+        given = asked.get("second")
+        question = self._read(asked, "question")
+        figure, begin = await self.background.do(second_of, question, None if given is None else float(given))
+        return {"sections": view.as_json({view.SECOND: [("", figure)]}, {}, _known(asked)), "second": begin}
 
     async def loads(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         """The figures of latency and cost against load, or why there are none."""
