@@ -92,11 +92,7 @@ class KernelCache(_Cache):  # type: ignore[misc]
 
     def _load(self, name: str, target_context: Any) -> Any:
         for folder in self._folders:
-            found = load(
-                folder / name,
-                MAGIC,
-                lambda payload: CompileResult._rebuild(target_context, *pickle.loads(payload)),
-            )
+            found = load(folder / name, MAGIC, lambda payload: _rebuilt(target_context, payload))
             if found is not None:
                 return found
         return None
@@ -124,3 +120,11 @@ class KernelCache(_Cache):  # type: ignore[misc]
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+def _rebuilt(target_context: Any, payload: bytes) -> Any:
+    """Numba's compile result, with its object code, which loading would take away: _machine_code keeps it."""
+    library, *rest = pickle.loads(payload)
+    compiled = CompileResult._rebuild(target_context, library, *rest)
+    _, _, (compiled.library._compiled_object, _) = library
+    return compiled

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from ._folder import folders, load, save
 from ._machine_code import NotKept, Run, code_of, flatten, machine, run_of
 
-MAGIC = b"fastsim machine code 1\n"
+MAGIC = b"fastsim machine code 2\n"
 DEBUGGING = ("NUMBA_DISABLE_JIT", "NUMBA_BOUNDSCHECK")
 
 
@@ -63,16 +64,13 @@ class Entry:
     def _compiled(self, arguments: tuple[Any, ...], types: tuple[str, ...], number: int) -> int:
         """Run as Numba compiles it, and keep what it compiled."""
         function = self._function()
-        before = sum(function.stats.cache_misses.values())
+        known, before = len(function.overloads), sum(function.stats.cache_misses.values())
         answer = int(function(*arguments))
-        if sum(function.stats.cache_misses.values()) > before:
-            self.num_compiled += 1
-            try:
+        self.num_compiled += sum(function.stats.cache_misses.values()) > before
+        if len(function.overloads) > known:
+            with suppress(NotKept):
                 code = code_of(list(function.overloads.values())[-1], number)
-            except NotKept:
-                return answer
-            path = folders(f"schedulers/{self.policy}")[0] / self._file(types)
-            save(path, MAGIC, code, f"{self.name}-code.")
+                save(folders(f"schedulers/{self.policy}")[0] / self._file(types), MAGIC, code, f"{self.name}-code.")
         return answer
 
 

@@ -11,7 +11,6 @@ import struct
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache
-from itertools import pairwise
 from typing import Any
 
 import llvmlite
@@ -21,9 +20,12 @@ import numpy as np
 ENTRY = "fastsim_entry"
 # What Numba names otherwise than the C library does.
 IN_C = {"numba_ldexp": "ldexp", "numba_nextafter": "nextafter"}
-# How names begin that only Numba's own entry refers to, which is never called.
-UNUSED = ("Py", "_Py", "numba_adapt_ndarray", "numba_unpickle")
-_LENGTHS = struct.Struct("<QQQ")  # of Numba's object code, of the entry's, and of the names that they refer to
+# How names begin that only Numba's own entries refer to, which are never called.
+UNUSED = ("Py", "_Py", "numba_adapt_ndarray", "numba_gil_", "numba_unpickle")
+_LENGTH = struct.Struct("<Q")  # of Numba's object code, which the entry's follows
+_SYMBOL = np.dtype(  # of an ELF file of 64 bits
+    [("name", "<u4"), ("info", "u1"), ("other", "u1"), ("section", "<u2"), ("value", "<u8"), ("size", "<u8")]
+)
 
 Run = Callable[[list[int]], int]
 
@@ -69,7 +71,7 @@ def machine() -> tuple[str, ...]:
 
 
 def code_of(compiled: Any, number: int) -> bytes:
-    """What is kept of a function that Numba has just compiled, and which takes ``number`` words.
+    """What is kept of a function that Numba has compiled, and which takes ``number`` words.
 
     ``compiled``: Numba's compile result. Raises NotKept where the function cannot be called with words.
     """
@@ -91,16 +93,9 @@ def code_of(compiled: Any, number: int) -> bytes:
         _read(build, build.load(build.gep(words, [word(place)])), kind) for place, kind in enumerate(passed, start=1)
     ]
     build.ret(build.call(kernel, [words, build.alloca(pointer), *given]))
-    entry_code = library.codegen._tm.emit_object(llvm.parse_assembly(str(module)))
-    final = library._final_module
-    names = "\n".join(
-        each.name
-        for kind in (final.functions, final.global_variables)
-        for each in kind
-        if each.is_declaration and not each.name.startswith("llvm.")
-    )
-    parts = library._get_compiled_object(), entry_code, names.encode()
-    return _LENGTHS.pack(*map(len, parts)) + b"".join(parts)
+    code: bytes = library._get_compiled_object()
+    content: bytes = library.codegen._tm.emit_object(llvm.parse_assembly(str(module)))
+    return _LENGTH.pack(len(code)) + code + content
 
 
 def _read(build: Any, word: Any, kind: Any) -> Any:
@@ -124,11 +119,10 @@ def run_of(code: bytes) -> Run:
 
     Raises NotKept where the code refers to what this process does not have.
     """
-    lengths = _LENGTHS.unpack_from(code)
-    ends = np.cumsum([_LENGTHS.size, *lengths]).tolist()
-    kernel, entry_code, names = (code[start:end] for start, end in pairwise(ends))
+    end = _LENGTH.size + _LENGTH.unpack_from(code)[0]
+    kernel, entry_code = code[_LENGTH.size : end], code[end:]
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target().create_target_machine(jit=True))
-    _provide(names.decode().split("\n"))
+    _provide(_names(kernel))
     for each in (kernel, entry_code):
         engine.add_object_file(llvm.ObjectFileRef.from_data(each))
     engine.finalize_object()
@@ -151,6 +145,14 @@ def _target() -> Any:
     return llvm.Target.from_triple(llvm.get_process_triple())
 
 
+def _names(code: bytes) -> list[str]:
+    """What an object file refers to but does not hold."""
+    sections = {section.name(): section.data() for section in llvm.ObjectFileRef.from_data(code).sections()}
+    symbols, names = np.frombuffer(sections[b".symtab"], _SYMBOL), sections[b".strtab"]
+    starts = symbols["name"][(symbols["section"] == 0) & (symbols["name"] > 0)].tolist()
+    return [names[start : names.index(b"\0", start)].decode() for start in starts]
+
+
 def _provide(names: Sequence[str]) -> None:
     """Give an address to what the code refers to. LLVM ends the process where it finds none.
 
@@ -158,7 +160,7 @@ def _provide(names: Sequence[str]) -> None:
     process once there is an engine.
     """
     here = ctypes.CDLL(None)
-    for name in filter(None, names):
+    for name in names:
         if llvm.address_of_symbol(name) is None:
             known = "abort" if name.startswith(UNUSED) else IN_C.get(name, name)
             function = getattr(here, known, None)
