@@ -34,7 +34,7 @@ SAFE = {
 }
 
 
-class Desk:
+class Service:
     """What the handlers share: the first question, answers, and a process for what is simulated beside them."""
 
     def __init__(self, question: Question, check: Callable[[Question], None]) -> None:
@@ -126,10 +126,10 @@ def _known(asked: Mapping[str, Any]) -> frozenset[str]:
 
 
 class _Handler(RequestHandler):  # type: ignore[misc]  # tornado's types are not followed
-    desk: Desk
+    service: Service
 
-    def initialize(self, desk: Desk) -> None:
-        self.desk = desk
+    def initialize(self, service: Service) -> None:
+        self.service = service
 
     def set_default_headers(self) -> None:
         self.clear_header("Server")
@@ -140,12 +140,12 @@ class _Handler(RequestHandler):  # type: ignore[misc]  # tornado's types are not
 class _Page(_Handler):
     def get(self) -> None:
         query, problem = self.request.query, ""
-        question = self.desk.question
+        question = self.service.question
         try:
             question = Question.from_query(query) if query else question
-            self.desk.check(question)
+            self.service.check(question)
         except FastsimError as error:
-            question, problem = self.desk.question, str(error)
+            question, problem = self.service.question, str(error)
         self.finish(page.html(question, problem))
 
 
@@ -161,12 +161,12 @@ class _Ask(_Handler):
 
     async def post(self, what: str) -> None:
         if what == "answer":
-            self.desk.background.forget()
+            self.service.background.forget()
         try:
             asked = json.loads(self.request.body)
             if not isinstance(asked, dict) or not isinstance(asked.get("question"), dict):
                 raise ConfigError("question: missing; send a JSON object with the question")
-            found = await getattr(self.desk, what)(asked)
+            found = await getattr(self.service, what)(asked)
         except InputError as error:
             found = {"error": str(error)}
         except (ValueError, TypeError) as error:
@@ -202,9 +202,9 @@ class Server:
             raise ConfigError(f"--port {port}: {problem.strerror}; 0 takes one that is free") from None
         except OverflowError:
             raise ConfigError(f"--port {port}: not a port from 0 to 65535 (e.g. 5006)") from None
-        self.desk = Desk(question, check)
+        self.service = Service(question, check)
         token = secrets.token_urlsafe(18)
-        about = {"desk": self.desk}
+        about = {"service": self.service}
         application = Application(
             [
                 (rf"/{token}/", _Page, about),
@@ -213,18 +213,18 @@ class Server:
             ],
             log_function=lambda handler: None,
         )
-        self.desk.prepare()
+        self.service.prepare()
         HTTPServer(application, max_body_size=2**20).add_sockets(sockets)
         self.base = f"http://{HOST}:{sockets[0].getsockname()[1]}/{token}/"
 
     @property
     def address(self) -> str:
         """The address of the page with its first question."""
-        return f"{self.base}?{self.desk.question.query()}"
+        return f"{self.base}?{self.service.question.query()}"
 
     def run(self) -> None:
         """Serve until a signal ends the process."""
         try:
             IOLoop.current().start()
         finally:
-            self.desk.background.close()
+            self.service.background.close()
