@@ -124,10 +124,11 @@ def check(client: "Client") -> None:
         from importlib import import_module
 
         try:  # by name, as an older fastsim has no module for its version
-            found = {
-                "fastsim": import_module("fastsim").__version__,
-                "kernels": import_module("fastsim.kernels._folder").CACHE_FOLDER.name,
-            }
+            found = {"fastsim": import_module("fastsim").__version__}
+            try:
+                found["kernels"] = import_module("fastsim.kernels._folder").CACHE_FOLDER.name
+            except ImportError:
+                found["kernels"] = "of another version"
             for package in ("NumPy", "Numba"):
                 found[package] = ".".join(import_module(package.lower()).__version__.split(".")[:2])
             return found

@@ -27,7 +27,6 @@ def test_a_worker_with_another_version_is_refused(tmp_path: Path) -> None:
     (other / "kernels").mkdir(parents=True)
     (other / "__init__.py").write_text('__version__ = "9.9.9"\n')
     (other / "kernels" / "__init__.py").touch()
-    (other / "kernels" / "_jit.py").write_text("from pathlib import Path\nCACHE_FOLDER = Path('x')\n")
     with started(tmp_path) as found:
         found.scheduler()
         found.worker(PYTHONPATH=str(tmp_path / "site"))
