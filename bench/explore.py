@@ -2,8 +2,8 @@
 
 ``python bench/explore.py [--changes 30] [--pause 1.0] [--seed 0]`` prints the time from a change until its answer is
 shown, for 5,000 requests, and the share of answers within 150 ms. Each answer must have the figures that the copied
-file gives, and each refusal must be one of `fastsim simulate` too. ``--pause``: what somebody takes until the next
-change, s.
+file gives, and whatever the page refuses, `fastsim simulate` must refuse too. ``--pause``: the time between two
+changes, s.
 """
 
 import argparse

@@ -22,6 +22,7 @@ from fastsim.result.columns import ITERATIONS
 from fastsim.result.metrics.counts import measures_of
 from fastsim.simulation import layout
 from fastsim.simulation.arena import Arena
+from fastsim.simulation.stream import share
 from fastsim.workload.following import LOOP, Following
 
 Kernel = Callable[[State, tuple[Cost, ...], tuple[Limits, ...]], int]
@@ -68,7 +69,7 @@ def following_of(requests: list[Request]) -> Following | None:
 def lay_out(case: Case, log_rows: int, detail: bool = True) -> tuple[State, Limits]:
     requests, settings, _ = case
     limits = limits_of(settings)
-    stream = layout.share(
+    stream = share(
         np.array([r.arrived_at for r in requests]),
         np.array([r.num_prompt_tokens for r in requests]),
         np.array([r.num_output_tokens for r in requests]),

@@ -32,6 +32,7 @@ from fastsim.predictors.tables.compose import NO_FASTSIM, NO_VIDUR
 from fastsim.simulation import layout
 from fastsim.simulation.arena import Arena
 from fastsim.simulation.sglang import lay_out_sglang, sglang_limits, shared_limits
+from fastsim.simulation.stream import stream_of
 from fastsim.workload import Workload
 from fastsim.workload.blocks import BlockHashes
 
@@ -148,7 +149,7 @@ def lay_out(
 ) -> tuple[State, Limits]:
     """The state before the first request; without a router, the only replica serves all."""
     limits, arena, workload = limits_of(settings, release, router, routing), Arena(), workload_of(requests)
-    stream = layout.stream_of(workload)
+    stream = stream_of(workload)
     arrays = layout.lay_out_requests(stream, arena, True)
     replicas = layout.lay_out_replicas(num_replicas, limits, arena, True)
     batches = layout.lay_out_batches(num_replicas, limits, arena)

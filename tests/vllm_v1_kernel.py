@@ -28,6 +28,7 @@ from fastsim.predictors.tables.compose import NO_FASTSIM, NO_VIDUR
 from fastsim.simulation import layout
 from fastsim.simulation.arena import Arena
 from fastsim.simulation.engine import engine_limits, lay_out_engine
+from fastsim.simulation.stream import stream_of
 from fastsim.workload import Workload
 from fastsim.workload.blocks import BlockHashes
 
@@ -125,7 +126,7 @@ def lay_out(
     """The state before the first request; without a router, the only replica serves all."""
     limits, arena = limits_of(settings, release, router, routing), Arena()
     workload = workload_of(requests, settings.block_size)
-    stream = layout.stream_of(workload)
+    stream = stream_of(workload)
     arrays = layout.lay_out_requests(stream, arena, True)
     replicas = layout.lay_out_replicas(num_replicas, limits, arena, True)
     batches = layout.lay_out_batches(num_replicas, limits, arena)

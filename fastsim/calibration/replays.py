@@ -13,10 +13,10 @@ from fastsim.deployment.resolve import resolve
 from fastsim.deployment.resolved import Resolved
 from fastsim.kernels.tables import Cost
 from fastsim.measured.measured import Measured
-from fastsim.simulation import layout
 from fastsim.simulation.check import check_fit
 from fastsim.simulation.lanes import kernel_of, limits_of
 from fastsim.simulation.run import Job, run
+from fastsim.simulation.stream import stream_of
 from fastsim.simulation.windows import with_windows
 from fastsim.workload.too_long import within
 
@@ -52,7 +52,7 @@ class Replay:
         self.measured = measured
         self.resolved: Resolved = with_windows(resolved, workload)
         check_fit(self.resolved, workload)
-        limits, stream = limits_of(self.resolved, workload), layout.stream_of(workload)
+        limits, stream = limits_of(self.resolved, workload), stream_of(workload)
         self._job = Job(self.resolved, kernel_of(self.resolved), limits, workload, stream, None)
 
     def of(self, cost: Cost, front_end: float) -> Replayed:

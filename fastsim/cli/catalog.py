@@ -25,7 +25,7 @@ KINDS = (
 @options.quiet
 def catalog(kind: str, name: str | None, as_json: bool) -> None:
     """List what a deployment can name, or all metrics: models, quantised checkpoints of them, devices, prices, nodes,
-    engines (releases of vLLM), policies, routers or predictors.
+    engines (releases of vLLM and SGLang), policies, routers or predictors.
 
     `catalog engines` says what a certified release does otherwise than the certified one before it (the oldest one:
     than the one after it), and any other release than the one whose rules it takes; and, of each, the host time of a

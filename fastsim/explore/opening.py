@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from fastsim.deployment.description import Deployment
 from fastsim.deployment.schedulers import is_function
-from fastsim.errors import ConfigError
+from fastsim.errors import ConfigError, InputError
 from fastsim.explore.answer import requests_of
 from fastsim.explore.question import Question
 
@@ -60,5 +60,9 @@ def guard(first: Question) -> Callable[[Question], None]:
 
 
 def _functions(question: Question) -> set[str]:
-    named = (question.settings.get(field) for field in ("scheduler.policy", "router.policy"))
-    return {name for name in named if isinstance(name, str) and is_function(name)}
+    """The Python functions that the deployment names, however its settings are written; none where it is not valid."""
+    try:
+        deployment = question.deployment
+    except InputError:  # which is said when it is answered, and runs nothing
+        return set()
+    return {name for name in (deployment.scheduler.policy, deployment.router.policy) if name and is_function(name)}

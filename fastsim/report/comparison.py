@@ -7,7 +7,7 @@ import numpy as np
 from fastsim.report import provenance
 from fastsim.report.charts.distribution import TAIL, choosable
 from fastsim.report.headline import Judged, judged, verdict, words
-from fastsim.report.page import figures
+from fastsim.report.page import bars, figures
 from fastsim.report.page.page import Block, Card, Cards, Cell, Figure, Section, Table, Tabs, Text, Tone
 from fastsim.report.page.palette import LINES
 from fastsim.report.runs import Run
@@ -193,7 +193,7 @@ def _spread(runs: Sequence[Run], shown: Sequence[str]) -> Tabs:
         wide = values.min() > 0 and values.max() > 30 * values.min()
         plot = figures.plot(heading, "runs", x="log" if wide else "linear", y_range=figures.from_zero())
         at = np.geomspace(values.min(), values.max() * 1.0001, 31) if wide else np.histogram_bin_edges(values, 30)
-        figures.bars(plot, at[:-1], at[1:], np.histogram(values, at)[0], 0, "runs")
+        bars.bars(plot, at[:-1], at[1:], np.histogram(values, at)[0], 0, "runs")
         middle = float(np.median(values))
         caption = (
             f"{label} of {len(values)} runs: minimum {figure(key, float(values.min()))}, median {figure(key, middle)}, "

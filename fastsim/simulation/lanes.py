@@ -29,9 +29,9 @@ from fastsim.simulation.check import check_size, described
 from fastsim.simulation.custom.policy import user_policy
 from fastsim.simulation.engine import engine_limits, lay_out_engine, no_engine
 from fastsim.simulation.faults import explain_fault
-from fastsim.simulation.layout import Stream
 from fastsim.simulation.ring import owners
 from fastsim.simulation.sglang import lay_out_sglang, no_sglang, sglang_limits, shared_limits
+from fastsim.simulation.stream import Stream
 from fastsim.workload import Workload
 
 ROUTERS = {
@@ -172,7 +172,7 @@ def lay_out_whole(
     resolved, limits
         The deployment, and the limits that ``limits_of`` made of it.
     workload, stream
-        The requests, and their arrays as ``layout.share`` returns them; arrival times are read from ``stream``.
+        The requests, and their arrays as ``stream.share`` returns them; arrival times are read from ``stream``.
     arena : Arena
         Memory for the arrays. The state is valid until the arena is used again.
     log_rows : int

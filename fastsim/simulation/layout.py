@@ -2,7 +2,6 @@
 
 import math
 from functools import cache, lru_cache
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,44 +17,11 @@ from fastsim.kernels.state import Batches, Limits, Log, Replicas, Requests, Stat
 from fastsim.simulation.arena import Arena
 from fastsim.simulation.engine import no_engine
 from fastsim.simulation.sglang import no_sglang
-from fastsim.workload import Workload
+from fastsim.simulation.stream import Stream, share
 from fastsim.workload.following import Following
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.integer]
-
-
-class Stream(NamedTuple):
-    """The arrays that all simulations of a workload read and none changes; n requests.
-
-    Requests are in order of arrival where no request follows another.
-    """
-
-    arrived_at: Floats  # float64[n], s; NaN where it is not known before the simulation
-    total: NDArray[np.int32]  # int32[n], prompt and output tokens; writable, as kernels are compiled for that
-    num_prompt_tokens: NDArray[np.int32]  # int32[n]
-    following: Following | None = None
-
-
-def share(
-    arrived_at: Floats,
-    num_prompt_tokens: Integers,
-    num_output_tokens: Integers,
-    following: Following | None = None,
-) -> Stream:
-    """Return a workload's arrays in the form that simulations start from, which all of them may share.
-
-    Parameters
-    ----------
-    arrived_at : float64[n]
-        Arrival times in seconds, ascending. The result shares this memory.
-    num_prompt_tokens, num_output_tokens : int[n]
-        Prompt and output tokens of each request, at least 1.
-    following : Following, optional
-        Which requests follow others. By default none do.
-    """
-    total = np.add(num_prompt_tokens, num_output_tokens, dtype=np.int32, casting="same_kind")
-    return Stream(arrived_at, total, num_prompt_tokens.astype(np.int32), following)
 
 
 @lru_cache(maxsize=256)
@@ -67,12 +33,6 @@ def bytes_each(num_stages: int, max_num_seqs: int, block_size: int, detail: bool
     requests = lay_out_requests(one, arena, detail)
     replicas, batches = lay_out_replicas(1, limits, arena, detail), lay_out_batches(1, limits, arena)
     return sum(np.asarray(column).nbytes for column in requests), sum(column.nbytes for column in (*replicas, *batches))
-
-
-def stream_of(workload: Workload) -> Stream:
-    """Return the arrays of a workload that simulations start from."""
-    columns = workload.arrived_at, workload.num_prompt_tokens, workload.num_output_tokens
-    return share(*columns, workload.following)
 
 
 def lay_out_requests(stream: Stream, arena: Arena, detail: bool = False, front_end: float = 0.0) -> Requests:
@@ -111,26 +71,6 @@ def lay_out_requests(stream: Stream, arena: Arena, detail: bool = False, front_e
 def _delayed(think: Floats, front_end: float) -> Floats:
     """Return how long after the end of the one before a request reaches a scheduler, s."""
     return think + front_end if front_end else think
-
-
-def sent_at(stream: Stream, requests: Requests, front_end: float) -> Floats:
-    """Return when clients send requests, float64[n], s, which reach a scheduler ``front_end`` s later.
-
-    No rounding of that sum is left: they are the stream's own times, or those at which others finish and a user thinks.
-    """
-    queued_at, following = requests.arrived_at, stream.following
-    if following is None:
-        return stream.arrived_at
-    if not front_end:
-        return queued_at
-    sent = np.where(queued_at == stream.arrived_at + front_end, stream.arrived_at, math.nan)
-    ends = np.sort(requests.finished_at[np.isfinite(requests.finished_at)])
-    near = np.searchsorted(ends, queued_at - requests.think)
-    for place in (near - 1, near, near + 1) if ends.size else ():
-        end = ends[np.clip(place, 0, ends.size - 1)]
-        follows = np.isnan(sent) & (end + requests.think == queued_at)
-        sent[follows] = (end + following.think)[follows]
-    return np.where(np.isnan(sent), queued_at - front_end, sent)
 
 
 def lay_out_replicas(num_replicas: int, limits: Limits, arena: Arena, detail: bool = False) -> Replicas:
@@ -248,9 +188,9 @@ def lay_out_lane(
     """Return the state of one thread, which simulates the replicas from ``first`` up to, but not including, ``last``.
 
     ``log_rows`` is the number of rows that its log of iterations has room for; 0 keeps no log. Where requests follow
-    others (``following``), one thread simulates all replicas. ``engine`` is what the policies of
-    engines keep, and ``sglang`` what the sglang policy keeps besides. ``front_end``, s, is how long requests
-    take from their clients to a scheduler: series count from when the first one is sent.
+    others (``following``), one thread simulates all replicas. ``engine`` is what the policies of engines keep, and
+    ``sglang`` what the sglang policy keeps besides. ``front_end``, s, is how long requests take from their clients to
+    a scheduler: series count from when the first one is sent.
     """
     cursor = arena.take("cursor", state.NUM_CURSORS, np.int64)
     cursor[[state.REPLICA, state.FIRST]] = first

@@ -25,13 +25,12 @@ from fastsim.result.metrics.counts import measures_of
 from fastsim.result.metrics.summary import add_details, summarise
 from fastsim.result.outcome import request_columns, with_workload
 from fastsim.result.wrap import request_table
-from fastsim.simulation import layout
 from fastsim.simulation.arena import Arena
 from fastsim.simulation.check import check_fit
 from fastsim.simulation.faults import explain_end
 from fastsim.simulation.lanes import finish, get_ready, kernel_of, lay_out_whole, limits_of
-from fastsim.simulation.layout import Stream
 from fastsim.simulation.run import Progress
+from fastsim.simulation.stream import Stream, stream_of
 from fastsim.simulation.windows import with_windows
 from fastsim.workload import Workload
 from fastsim.workload.too_long import check_too_long, within
@@ -154,7 +153,7 @@ def simulate_many(
             runs[number] = Run(error=error)
             continue
         if id(workload) not in streams:
-            streams[id(workload)] = layout.stream_of(workload)
+            streams[id(workload)] = stream_of(workload)
         stream = streams[id(workload)]
         prepared.append(_Job(number, resolved, workload, stream, tables_key(resolved), estimate(resolved, workload)))
     prepared.sort(key=lambda job: -job.cost)
@@ -219,7 +218,7 @@ def _run(job: _Job, tables: _Tables, arena: Arena, keep: bool, detail: bool, sto
         kernel_s = time.perf_counter() - started
         explain_end(resolved, lane)
         front_end = resolved.front_end_s
-        arrived_at = layout.sent_at(stream, lane.requests, front_end)
+        arrived_at = stream.sent_at(lane.requests, front_end)
         prompts, stages = stream.num_prompt_tokens, limits.num_stages
         columns = request_columns(lane.requests, arrived_at, lane.engine.cached, prompts, stages, front_end)
         columns = with_workload(columns, job.workload)

@@ -18,12 +18,11 @@ from fastsim.result.metrics import distribution
 from fastsim.result.metrics.definitions import QUANTILES
 from fastsim.result.metrics.drift import queue_drift
 from fastsim.result.metrics.objectives import Objective, holds
-from fastsim.simulation import layout
 from fastsim.simulation.arena import Arena
 from fastsim.simulation.check import check_fit
 from fastsim.simulation.faults import explain_end, explain_fault
 from fastsim.simulation.lanes import SLICE, get_ready, kernel_of, lay_out_whole, limits_of
-from fastsim.simulation.layout import Stream
+from fastsim.simulation.stream import Stream, stream_of
 from fastsim.simulation.windows import with_windows
 from fastsim.workload import Workload
 from fastsim.workload.following import NONE, previous_turns
@@ -82,7 +81,7 @@ class Prober:
         self.num_runs = 0
         self._cost, self._unit, self._arena = cost, unit, arena or Arena()
         self._limits, self._kernel = limits_of(resolved, unit), kernel_of(resolved)
-        self._stream = layout.stream_of(unit)
+        self._stream = stream_of(unit)
         self._ready = False
         # After a restart in the middle of a prompt, the rest of the prompt counts as output tokens.
         policy = resolved.scheduler.policy
@@ -120,7 +119,7 @@ class Prober:
         sent = self._unit.with_users(users)
         # Where requests follow others, no router can choose replicas beforehand.
         self._limits = limits_of(self.resolved, sent)
-        return self._probe(layout.stream_of(sent), objectives, 0.0, users)
+        return self._probe(stream_of(sent), objectives, 0.0, users)
 
     def _probe(self, stream: Stream, objectives: Sequence[Objective], rate: float, users: int | None) -> Probed:
         kept = slice(None) if users is None else np.isnan(stream.arrived_at)
@@ -133,7 +132,7 @@ class Prober:
             rate = finished / float(np.nanmax(finished_at)) if finished else 0.0
         if lost is not None:
             return Probed(rate, self.num_requests, False, {str(lost): None}, (str(lost),), finished, users)
-        sent_at = layout.sent_at(stream, lane.requests, self.resolved.front_end_s)
+        sent_at = stream.sent_at(lane.requests, self.resolved.front_end_s)
         figures = {str(objective): _figure(objective, lane, stream, sent_at, kept) for objective in objectives}
         broken = tuple(str(each) for each in objectives if holds(each, figures[str(each)]) is False)
         e2e = finished_at - sent_at
@@ -174,7 +173,7 @@ class Prober:
                 explain_fault(self._cost, lane)
             if code != Exit.BUDGET:
                 break
-            sent_at = layout.sent_at(stream, lane.requests, self.resolved.front_end_s)
+            sent_at = stream.sent_at(lane.requests, self.resolved.front_end_s)
             lost = next((each for each in objectives if _lost(each, lane, sent_at, self._most_gaps, kept)), None)
             if lost is not None:
                 return lane, lost

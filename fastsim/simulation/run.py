@@ -27,12 +27,11 @@ from fastsim.result.metrics.window import check_exclude
 from fastsim.result.outcome import Outcome, release, request_columns, with_workload
 from fastsim.result.result import Result
 from fastsim.result.wrap import wrap
-from fastsim.simulation import layout
 from fastsim.simulation.check import check_fit
 from fastsim.simulation.custom.policy import with_functions
 from fastsim.simulation.faults import explain_end
 from fastsim.simulation.lanes import Columns, Kernel, finish, get_ready, kernel_of, lay_out, limits_of
-from fastsim.simulation.layout import Stream
+from fastsim.simulation.stream import Stream, stream_of
 from fastsim.simulation.windows import with_windows
 from fastsim.workload import Workload
 from fastsim.workload.loading import load as load_workload
@@ -143,7 +142,7 @@ def simulate(
     built = build_cost(resolved)
     tables_s = time.perf_counter() - began
     limits = limits_of(resolved, workload)
-    stream = layout.stream_of(workload)
+    stream = stream_of(workload)
     job = Job(resolved, kernel, limits, workload, stream, progress)
     outcome, kernel_s = run(job, built.cost, iterations, detail)
     if workload.following is not None:
@@ -227,7 +226,7 @@ def run(job: Job, cost: Cost, iterations: bool = False, detail: bool = False) ->
     logs = [np.concatenate(columns) for columns in zip(*drained, strict=True)] if iterations else None
     explain_end(resolved, lanes[0])
     queued_at, front_end = lanes[0].requests.arrived_at, resolved.front_end_s
-    arrived_at = layout.sent_at(job.stream, lanes[0].requests, front_end)
+    arrived_at = job.stream.sent_at(lanes[0].requests, front_end)
     requests = release(lanes[0].requests, queued_at if front_end else arrived_at)
     replicas = lanes[0].replicas
     cached, engines = lanes[0].engine.cached, lanes[0].engine.counts

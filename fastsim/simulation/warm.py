@@ -46,15 +46,15 @@ def compile_kernel(policy: str) -> Warmed:
     from fastsim.kernels._entry import Entry
     from fastsim.kernels.tables import COMPOSE_FASTSIM, Cost
     from fastsim.predictors.tables.compose import NO_FASTSIM, NO_VIDUR
-    from fastsim.simulation import layout
     from fastsim.simulation.arena import Arena
     from fastsim.simulation.lanes import get_ready, lay_out_whole, limits_of
+    from fastsim.simulation.stream import stream_of
     from fastsim.workload import Workload
 
     began = time.perf_counter()
     resolved = resolve(Deployment.load(None, [f"scheduler.policy={policy}"]))
     workload = Workload(np.zeros(1), np.ones(1, np.int64), np.ones(1, np.int64))
-    stream = layout.stream_of(workload)
+    stream = stream_of(workload)
     limits = limits_of(resolved)
     names = ["run", "run_stages"] if POLICIES[policy].pipelines else ["run"]
     runs = [Entry(policy, name) for name in names]

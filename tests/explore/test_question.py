@@ -124,9 +124,20 @@ def test_what_is_no_question_is_refused_in_a_sentence(given: dict[str, Any], sen
     assert str(refused.value).startswith(sentence)
 
 
-def test_a_link_runs_no_code() -> None:
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"scheduler.policy": "mine.py:policy"},
+        {"scheduler": {"policy": "mine.py:policy"}},
+        {"router.policy": "mine.py:policy"},
+        {"router": {"policy": "mine.py:policy"}},
+    ],
+)
+def test_a_link_runs_no_code(settings: dict[str, Any]) -> None:
     plain = Question.of(Deployment.load(None))
-    mine = plain.with_settings({"scheduler.policy": "mine.py:policy"})
-    with pytest.raises(ConfigError, match="Python code"):
-        guard(plain)(mine)
+    mine = plain.with_settings(settings)
+    for each in (mine, Question.from_query(mine.query())):
+        with pytest.raises(ConfigError, match="Python code"):
+            guard(plain)(each)
     guard(mine)(mine)
+    guard(plain)(plain.with_settings({"scheduler": "nothing"}))  # is not valid, and runs nothing

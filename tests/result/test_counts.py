@@ -8,16 +8,16 @@ from fastsim.deployment.resolve import resolve
 from fastsim.kernels.accounts import series as columns
 from fastsim.kernels.state import ITERATIONS, SHIFT
 from fastsim.result.metrics.counts import measures_of
-from fastsim.simulation import layout
 from fastsim.simulation.arena import Arena
 from fastsim.simulation.lanes import lay_out_whole, limits_of
+from fastsim.simulation.stream import share
 
 CHAT = fastsim.load_workload("chat", num_requests=20)
 
 
 def test_bins_of_all_replicas_are_as_wide_as_the_widest() -> None:
     resolved = resolve(Deployment.load(None, ["num_replicas=13"]))
-    stream = layout.share(CHAT.arrived_at, CHAT.num_prompt_tokens, CHAT.num_output_tokens)
+    stream = share(CHAT.arrived_at, CHAT.num_prompt_tokens, CHAT.num_output_tokens)
     lane = lay_out_whole(resolved, limits_of(resolved), CHAT, stream, Arena(), detail=True)
     replicas, rng = lane.replicas, np.random.default_rng(0)
     replicas.counts[:-1, SHIFT] = range(12)  # the last replica has had no batch

@@ -174,13 +174,14 @@ def test_simulate_many_gives_the_same_details() -> None:
 def test_a_run_in_which_few_requests_finished(number: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Only the first of 5 requests finished and the others never began; the result is shown, saved and compared."""
     from fastsim.predictors.build import build_cost
-    from fastsim.simulation import lanes, layout
+    from fastsim.simulation import lanes
     from fastsim.simulation import run as simulation
+    from fastsim.simulation.stream import share
 
     resolved = resolve(Deployment.load(None))
     few = load("chat", rate=4.0, num_requests=5, seed=3)
     limits = lanes.limits_of(resolved)
-    stream = layout.share(few.arrived_at, few.num_prompt_tokens, few.num_output_tokens)
+    stream = share(few.arrived_at, few.num_prompt_tokens, few.num_output_tokens)
     built = build_cost(resolved)
     job = simulation.Job(resolved, lanes.kernel_of(resolved), limits, few, stream, None)
     outcome, _ = simulation.run(job, built.cost, detail=True)

@@ -14,6 +14,7 @@ from fastsim.predictors.build import build_cost
 from fastsim.predictors.built import Built
 from fastsim.simulation import layout, many
 from fastsim.simulation.arena import Arena
+from fastsim.simulation.stream import share
 from fastsim.workload import Workload
 from fastsim.workload.loading import load
 
@@ -158,7 +159,7 @@ def test_an_arena_reuses_its_memory() -> None:
 def test_each_simulation_writes_to_its_own_arrival_times() -> None:
     times = np.array([0.0, 1.0])
     workload = Workload(times, np.array([3, 4]), np.array([5, 6]))
-    shared = layout.share(workload.arrived_at, workload.num_prompt_tokens, workload.num_output_tokens)
+    shared = share(workload.arrived_at, workload.num_prompt_tokens, workload.num_output_tokens)
     assert np.shares_memory(shared.arrived_at, times)
     assert shared.total.tolist() == [8, 10]
     requests = layout.lay_out_requests(shared, Arena())

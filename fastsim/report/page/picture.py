@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastsim.report.page import figures, markers
+from fastsim.report.page import bars, figures, markers
 from fastsim.report.page.figures import Scale
 
 Tips: TypeAlias = Mapping[str, Sequence[str]]
@@ -44,7 +44,7 @@ class Band:
 
 @dataclass(frozen=True)
 class Bars:
-    """A histogram; its fields are the arguments of ``figures.bars``."""
+    """A histogram; its fields are the arguments of ``bars.bars``."""
 
     left: ArrayLike
     right: ArrayLike
@@ -68,7 +68,7 @@ class Marks:
 
 @dataclass(frozen=True)
 class Stack:
-    """Horizontal bars made up of parts; its fields are the arguments of ``figures.stacked``."""
+    """Horizontal bars made up of parts; its fields are the arguments of ``bars.stacked``."""
 
     rows: Sequence[str]
     parts: Mapping[str, ArrayLike]
@@ -77,7 +77,7 @@ class Stack:
 
 @dataclass(frozen=True)
 class Blocks:
-    """Bars from one time to another, in rows; its fields are the arguments of ``figures.blocks``."""
+    """Bars from one time to another, in rows; its fields are the arguments of ``bars.blocks``."""
 
     left: ArrayLike
     right: ArrayLike
@@ -143,10 +143,10 @@ class Picture:
         found: list[tuple[str, str]] = []
         for layer in self.layers:
             if isinstance(layer, Stack):
-                parts = figures.legend_of([*layer.parts])
+                parts = bars.legend_of([*layer.parts])
                 found += [part for part in parts if np.any(np.asarray(layer.parts[part[0]]) > 0)]
             elif isinstance(layer, Blocks):
-                found.append((layer.name, figures.SEVERAL[layer.number % len(figures.SEVERAL)]))
+                found.append((layer.name, bars.SEVERAL[layer.number % len(bars.SEVERAL)]))
         return found
 
     @property
@@ -200,13 +200,13 @@ def _draw(plotted: Any, layer: Layer) -> Any:
         case Band(x, low, high, number):
             return figures.band(plotted, x, low, high, number)
         case Bars(left, right, top, number, what):
-            return figures.bars(plotted, left, right, top, number, what)
+            return bars.bars(plotted, left, right, top, number, what)
         case Marks(x, y, number, tips, marker, size, hollow):
             return markers.marks(plotted, x, y, number, tips, marker, size, hollow)
         case Stack(rows, parts, unit):
-            return figures.stacked(plotted, rows, parts, unit)
+            return bars.stacked(plotted, rows, parts, unit)
         case Blocks(left, right, row, name, number, tips):
-            return figures.blocks(plotted, left, right, row, name, number, tips)
+            return bars.blocks(plotted, left, right, row, name, number, tips)
 
 
 def _look(layer: Layer) -> list[Any]:

@@ -7,7 +7,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fastsim.report.page.figures import DASHES, legend_of
+from fastsim.report.page.bars import legend_of
+from fastsim.report.page.figures import DASHES
 from fastsim.report.page.palette import GRID, INK, LINES, MUTED
 from fastsim.report.page.picture import Band, Bars, Layer, Line, Marks, Picture, Stack
 from fastsim.report.still.axes import Axis, axis
