@@ -1,6 +1,7 @@
 """How the page begins: with a deployment and a workload, or with a link that it copied."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -60,9 +61,9 @@ def guard(first: Question) -> Callable[[Question], None]:
 
 
 def _functions(question: Question) -> set[str]:
-    """The Python functions that the deployment names, however its settings are written; none where it is not valid."""
-    try:
+    """The Python functions that the deployment names, however its settings are written."""
+    named = {question.settings.get(field) for field in ("scheduler.policy", "router.policy")}
+    with suppress(InputError):  # one that is not valid runs nothing
         deployment = question.deployment
-    except InputError:  # which is said when it is answered, and runs nothing
-        return set()
-    return {name for name in (deployment.scheduler.policy, deployment.router.policy) if name and is_function(name)}
+        named |= {deployment.scheduler.policy, deployment.router.policy}
+    return {name for name in named if isinstance(name, str) and is_function(name)}
