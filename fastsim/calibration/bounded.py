@@ -25,5 +25,5 @@ def solve(products: Floats, target: Floats, least: Floats, most: Floats) -> Floa
     goal = np.linalg.solve(root, target / scale)
     found = lsq_linear(root.T, goal, (least * scale, most * scale), "bvls", tol=1e-12)
     x = found.x / scale
-    # At a bound to the bit.
+    # A coefficient at a bound has its value to the last bit.
     return np.asarray(np.where(found.active_mask < 0, least, np.where(found.active_mask > 0, most, x)))
