@@ -8,7 +8,7 @@ from fastsim.deployment import parallelism, stages
 from fastsim.deployment.description import Deployment
 from fastsim.deployment.memory.sizes import MemoryPlan
 from fastsim.deployment.schedulers import Settings
-from fastsim.deployment.sections import Affine, Predictor
+from fastsim.deployment.sections import GIVEN_TIMES, Affine, Predictor
 from fastsim.errors import ConfigError
 
 BY_LENGTH = "how many KV blocks a simulation has depends on the lengths of its requests"
@@ -108,17 +108,24 @@ def _least_ns(terms: Affine, num_tokens: int) -> float:
 
 
 def predictor_notes(predictor: Predictor, scheduler: Settings, num_stages: int) -> list[str]:
-    """A sentence where terms are given that are not used, or whose clock is not that of an engine."""
-    if predictor.affine is None:
-        return []
-    if predictor.source == "affine":
-        if predictor.affine.tick_s is None or num_stages == 1 or not scheduler.async_scheduling:
-            return []
-        return [
+    """A sentence where terms or kernels are given that are not used, or terms whose clock is not that of an engine."""
+    kind, affine = predictor.source.partition(":")[0], predictor.affine
+    unused = {
+        "affine": affine is not None and kind != "affine",
+        "kernels": predictor.kernels is not None and kind in GIVEN_TIMES,
+    }
+    notes = [
+        f"predictor.{name}: changes nothing, as predictor.source is {predictor.source}"
+        for name, given in unused.items()
+        if given
+    ]
+    ticks = kind == "affine" and affine is not None and affine.tick_s is not None
+    if ticks and num_stages > 1 and scheduler.async_scheduling:
+        notes.append(
             "predictor.affine.tick_s: with ticks, no batch waits until the tokens that it computes have left the last "
             "stage, as in the recordings of vLLM's scheduler; without tick_s it waits, as in an engine"
-        ]
-    return [f"predictor.affine: changes nothing, as predictor.source is {predictor.source}"]
+        )
+    return notes
 
 
 def precision_notes(model: Model, quantization: str) -> list[str]:

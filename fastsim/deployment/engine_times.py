@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any
 
+from fastsim.deployment.sections import GIVEN_TIMES
 from fastsim.files import DATA
 from fastsim.files.documents import parse_yaml
 
@@ -98,7 +99,7 @@ def front_end_ms(engine: str | None, source: str, compose: str) -> float:
     Only an engine whose operator times come from fastsim's data has one: affine times, a user's own tables and Vidur's
     formulas are those of a scheduler alone.
     """
-    if engine is None or compose == "vidur" or source.partition(":")[0] in ("affine", "tables", "vidur"):
+    if engine is None or compose == "vidur" or source.partition(":")[0] in GIVEN_TIMES:
         return 0.0
     return of(engine).front_end_ms
 

@@ -191,6 +191,9 @@ class Affine(Group):
     )
 
 
+GIVEN_TIMES = ("affine", "tables", "vidur")  # kinds of sources that have no operators of fastsim's
+
+
 class Predictor(Group):
     """Where operator times come from, and how they are composed into the time of an iteration."""
 

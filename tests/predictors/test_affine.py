@@ -149,3 +149,5 @@ def test_what_is_refused(overrides: list[str], said: str) -> None:
 def test_terms_of_another_source_are_said_to_change_nothing() -> None:
     one = resolve(deployment("sarathi", "predictor.source=default"))
     assert one.warnings == ("predictor.affine: changes nothing, as predictor.source is default",)
+    one = resolve(deployment("sarathi", "predictor.kernels=sglang"))
+    assert one.warnings == ("predictor.kernels: changes nothing, as predictor.source is affine",)
