@@ -2,16 +2,21 @@
 
 import hashlib
 import os
+from collections.abc import Callable
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from typing import Any
+
+import numpy as np
 
 from ._folder import folders, load, save
 from ._machine_code import NotKept, Run, code_of, flatten, machine, run_of
 
 MAGIC = b"fastsim machine code 2\n"
 DEBUGGING = ("NUMBA_DISABLE_JIT", "NUMBA_BOUNDSCHECK")
+# Numba passes the arguments of a call 0.4 ms faster, and takes as long to import as a thousand calls lose by that.
+MANY = 1000
 
 
 class Entry:
@@ -26,29 +31,39 @@ class Entry:
         """``policy``: a module of kernels.schedulers; ``name``: of a function in it."""
         self.policy, self.name, self.num_compiled = policy, name, 0
         self._runs: dict[tuple[str, ...], Run | None] = {}
-        # Interpreted code, and code that checks indices, raises exceptions.
-        self._by_numba = any((os.environ.get(name) or "0") != "0" for name in DEBUGGING)
+        self._num_calls = 0
+        self._function: Any = None  # as Numba has it, once it is needed
 
     def __reduce__(self) -> tuple[Any, ...]:
         return entry, (self.policy, self.name)
 
     def __call__(self, *arguments: Any) -> int:
-        if self._by_numba:
-            return int(self._function()(*arguments))
-        words: list[int] = []
+        call = self.bound(*arguments)
+        return call() if call else self._by_numba(arguments)
+
+    def bound(self, *arguments: Any) -> Callable[[], int] | None:
+        """A call of kept code with these arguments, to be made any number of times; None where Numba makes it.
+
+        The arrays must stay in place until then.
+        """
+        if self._function is not None or self._num_calls >= MANY or _debugs():
+            return None
+        self._num_calls += 1
+        words: list[int] = [0]
         types: list[str] = []
         try:
             flatten(arguments, words, types)
         except NotKept:
-            return int(self._function()(*arguments))
+            return None
         key = tuple(types)
         if key not in self._runs:
             self._runs[key] = self._kept(key)
         run = self._runs[key]
-        return run(words) if run else self._compiled(arguments, key, len(words))
-
-    def _function(self) -> Any:
-        return getattr(import_module(f".schedulers.{self.policy}", __package__), self.name)
+        if run is None:
+            return None
+        call = partial(run, np.array(words, np.int64))
+        vars(call)["arguments"] = arguments  # whose arrays are in use as long as the call may be made
+        return call
 
     def _file(self, types: tuple[str, ...]) -> str:
         digest = hashlib.sha256(repr((machine(), types)).encode()).hexdigest()[:32]
@@ -61,17 +76,33 @@ class Entry:
                 return run
         return None
 
-    def _compiled(self, arguments: tuple[Any, ...], types: tuple[str, ...], number: int) -> int:
+    def _by_numba(self, arguments: tuple[Any, ...]) -> int:
         """Run as Numba compiles it, and keep what it compiled."""
-        function = self._function()
+        if self._function is None:
+            self._function = getattr(import_module(f".schedulers.{self.policy}", __package__), self.name)
+        function = self._function
+        if _debugs():
+            return int(function(*arguments))
         known, before = len(function.overloads), sum(function.stats.cache_misses.values())
         answer = int(function(*arguments))
-        self.num_compiled += sum(function.stats.cache_misses.values()) > before
         if len(function.overloads) > known:
-            with suppress(NotKept):
-                code = code_of(list(function.overloads.values())[-1], number)
-                save(folders(f"schedulers/{self.policy}")[0] / self._file(types), MAGIC, code, f"{self.name}-code.")
+            self.num_compiled += sum(function.stats.cache_misses.values()) > before
+            self._keep(list(function.overloads.values())[-1], arguments)
         return answer
+
+    def _keep(self, compiled: Any, arguments: tuple[Any, ...]) -> None:
+        words: list[int] = []
+        types: list[str] = []
+        with suppress(NotKept):
+            flatten(arguments, words, types)
+            code = code_of(compiled, len(words))
+            folder = folders(f"schedulers/{self.policy}")[0]
+            save(folder / self._file(tuple(types)), MAGIC, code, f"{self.name}-code.")
+
+
+def _debugs() -> bool:
+    """Whether kernels are interpreted or check indices: such kernels raise exceptions, which kept code cannot."""
+    return any((os.environ.get(name) or "0") != "0" for name in DEBUGGING)
 
 
 @cache

@@ -16,6 +16,7 @@ from typing import Any
 import llvmlite
 import llvmlite.binding as llvm
 import numpy as np
+from numpy.typing import NDArray
 
 ENTRY = "fastsim_entry"
 # What Numba names otherwise than the C library does.
@@ -27,7 +28,7 @@ _SYMBOL = np.dtype(  # of an ELF file of 64 bits
     [("name", "<u4"), ("info", "u1"), ("other", "u1"), ("section", "<u2"), ("value", "<u8"), ("size", "<u8")]
 )
 
-Run = Callable[[list[int]], int]
+Run = Callable[[NDArray[np.int64]], int]
 
 
 class NotKept(Exception):
@@ -115,7 +116,7 @@ def _read(build: Any, word: Any, kind: Any) -> Any:
 
 
 def run_of(code: bytes) -> Run:
-    """The function whose code was kept: of the words of its arguments, with its answer.
+    """The function whose code was kept: of a place for its answer and the words of its arguments, with its answer.
 
     Raises NotKept where the code refers to what this process does not have.
     """
@@ -128,11 +129,10 @@ def run_of(code: bytes) -> Run:
     engine.finalize_object()
     entry = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p)(engine.get_function_address(ENTRY))
 
-    def run(words: list[int]) -> int:
-        passed = np.array([0, *words], np.int64)
-        if entry(passed.ctypes.data):
+    def run(words: NDArray[np.int64]) -> int:
+        if entry(words.ctypes.data):
             raise RuntimeError("a kernel raised an exception")
-        return int(passed[0])
+        return int(words[0])
 
     vars(run)["engine"] = engine  # which owns the code
     return run

@@ -4,6 +4,7 @@ import math
 import os
 import threading
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -16,7 +17,7 @@ from fastsim.deployment.schedulers import is_function
 from fastsim.deployment.sections import Router
 from fastsim.errors import TooLargeError
 from fastsim.kernels import state
-from fastsim.kernels._entry import entry
+from fastsim.kernels._entry import Entry, entry
 from fastsim.kernels.exits import Exit
 from fastsim.kernels.replicas import routers
 from fastsim.kernels.replicas.routers import ASSIGNED, CUSTOM, NO_ROUTING, ROUND_ROBIN, ROUTED, Routing
@@ -51,6 +52,7 @@ Columns = tuple[NDArray[Any], ...]
 
 
 Kernel = Callable[[State, tuple[Cost, ...], tuple[Limits, ...]], int]  # costs and limits by pool of replicas
+Call = Callable[[], int]  # of a kernel on a lane
 
 
 def kernel_of(
@@ -221,14 +223,23 @@ def assignment(resolved: Resolved, workload: Workload) -> NDArray[np.integer]:
     return np.arange(workload.num_requests, dtype=np.int32) % np.int32(number)
 
 
-def get_ready(run: Kernel, lane: State, cost: Cost, limits: Limits) -> None:
-    """Compile the kernel, or load its machine code, by running it for no iteration, so that no clock includes it."""
-    nothing = lane.cursor.copy()
-    nothing[state.LEFT] = 0
-    run(lane._replace(cursor=nothing), (cost,), (limits,))
+def call_of(run: Kernel, lane: State, cost: Cost, limits: Limits) -> Call:
+    """The call of a kernel on a lane, which passes its arguments once for all slices where it can."""
+    bound = run.bound(lane, (cost,), (limits,)) if isinstance(run, Entry) else None
+    return bound or partial(run, lane, (cost,), (limits,))
 
 
-def finish(run: Kernel, lane: State, cost: Cost, limits: Limits, stop: threading.Event) -> list[Columns]:
+def get_ready(run: Kernel, lane: State, cost: Cost, limits: Limits) -> Call:
+    """The same, of a kernel that is compiled or loaded before, so that no clock includes that."""
+    call = call_of(run, lane, cost, limits)
+    if isinstance(call, partial):  # running for no iteration compiles it
+        nothing = lane.cursor.copy()
+        nothing[state.LEFT] = 0
+        run(lane._replace(cursor=nothing), (cost,), (limits,))
+    return call
+
+
+def finish(call: Call, lane: State, cost: Cost, stop: threading.Event) -> list[Columns]:
     """Run a lane to its end, or until ``stop`` is set.
 
     Returns the log in pieces, each with the columns of ``kernels.state.Log``. Raises TableError for a batch that the
@@ -237,7 +248,7 @@ def finish(run: Kernel, lane: State, cost: Cost, limits: Limits, stop: threading
     drained = []
     while not stop.is_set():
         lane.cursor[state.LEFT] = SLICE
-        code = run(lane, (cost,), (limits,))
+        code = call()
         rows = lane.cursor[state.LOGGED]
         if rows:
             drained.append(tuple(column[:rows].copy() for column in lane.log))

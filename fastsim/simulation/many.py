@@ -212,9 +212,9 @@ def _run(job: _Job, tables: _Tables, arena: Arena, keep: bool, detail: bool, sto
         tables_s = time.perf_counter() - began
         limits, kernel = limits_of(resolved, job.workload), kernel_of(resolved)
         lane = lay_out_whole(resolved, limits, job.workload, stream, arena, detail=detail)
-        get_ready(kernel, lane, built.cost, limits)
+        call = get_ready(kernel, lane, built.cost, limits)
         started = time.perf_counter()
-        finish(kernel, lane, built.cost, limits, stop)
+        finish(call, lane, built.cost, stop)
         kernel_s = time.perf_counter() - started
         explain_end(resolved, lane)
         front_end = resolved.front_end_s

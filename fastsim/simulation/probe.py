@@ -21,7 +21,7 @@ from fastsim.result.metrics.objectives import Objective, holds
 from fastsim.simulation.arena import Arena
 from fastsim.simulation.check import check_fit
 from fastsim.simulation.faults import explain_end, explain_fault
-from fastsim.simulation.lanes import SLICE, get_ready, kernel_of, lay_out_whole, limits_of
+from fastsim.simulation.lanes import SLICE, call_of, get_ready, kernel_of, lay_out_whole, limits_of
 from fastsim.simulation.stream import Stream, stream_of
 from fastsim.simulation.windows import with_windows
 from fastsim.workload import Workload
@@ -162,13 +162,12 @@ class Prober:
     def _run(self, stream: Stream, objectives: Sequence[Objective], kept: Kept) -> tuple[State, Objective | None]:
         """Simulate ``stream``; return the state at the end, and the objective that ended the run early or None."""
         lane = lay_out_whole(self.resolved, self._limits, self._unit, stream, self._arena)
-        if not self._ready:
-            get_ready(self._kernel, lane, self._cost, self._limits)
-            self._ready = True
+        call = (call_of if self._ready else get_ready)(self._kernel, lane, self._cost, self._limits)
+        self._ready = True
         budget = FIRST_SLICE // self._limits.num_stages**2 + 1
         while True:
             lane.cursor[state.LEFT] = budget
-            code = self._kernel(lane, (self._cost,), (self._limits,))
+            code = call()
             if code == Exit.FAULT:
                 explain_fault(self._cost, lane)
             if code != Exit.BUDGET:

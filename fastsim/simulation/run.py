@@ -30,7 +30,7 @@ from fastsim.result.wrap import wrap
 from fastsim.simulation.check import check_fit
 from fastsim.simulation.custom.policy import with_functions
 from fastsim.simulation.faults import explain_end
-from fastsim.simulation.lanes import Columns, Kernel, finish, get_ready, kernel_of, lay_out, limits_of
+from fastsim.simulation.lanes import Call, Columns, Kernel, call_of, finish, get_ready, kernel_of, lay_out, limits_of
 from fastsim.simulation.stream import Stream, stream_of
 from fastsim.simulation.windows import with_windows
 from fastsim.workload import Workload
@@ -253,16 +253,16 @@ def run_lanes(
     last end, s.
     """
 
-    def timed(lane: State) -> tuple[list[Columns], float, float]:
+    def timed(call: Call, lane: State) -> tuple[list[Columns], float, float]:
         """Run a lane to its end; return its log, and when it started and ended."""
         began = time.perf_counter()
-        return finish(run, lane, cost, limits, stop), began, time.perf_counter()
+        return finish(call, lane, cost, stop), began, time.perf_counter()
 
     total = max(1, int(workload.num_prompt_tokens.sum() + workload.num_output_tokens.sum()))
     stop = threading.Event()
-    get_ready(run, lanes[0], cost, limits)
+    calls = [get_ready(run, lanes[0], cost, limits), *(call_of(run, lane, cost, limits) for lane in lanes[1:])]
     with ThreadPoolExecutor(len(lanes)) as pool:
-        pending = [pool.submit(timed, lane) for lane in lanes]
+        pending = [pool.submit(timed, call, lane) for call, lane in zip(calls, lanes, strict=True)]
         try:
             while not all(running.done() for running in pending):
                 wait(pending, timeout=0.1)
