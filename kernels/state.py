@@ -189,11 +189,11 @@ class Replicas(NamedTuple):
     growth: Ints  # [R, block size] how many members of the group need a block, by step modulo the block size
     fresh: Ints  # [R, W] members that have not taken part in an iteration of the group yet
     chunked: Ints  # [R, W] prompts whose prefill has begun and is not complete, while decodes run as a group
-    stage_end: Floats  # [R, S] s, when the batch on the stage leaves it
+    stage_end: Floats  # [R, S] s, when the batch on the stage leaves it; with a timetable, when the last one does
     stage_seconds: Floats  # [R, S] s, how long the batch is on the stage
     stage_batch: Longs  # [R, S] the batch on the stage, NONE when idle
     stage_sequence: Longs  # [R, S] order in which stages started
-    queue: Longs  # [R, S, S] batches before a stage, oldest first
+    queue: Longs  # [R, S, S] batches before a stage, oldest first; with a timetable, first of all those in flight
     queued: Longs  # [R, S] batches in each queue
     load: Floats  # [R] requests, by which least_outstanding and least_waiting choose a replica
     lightest: Ints  # tournament of the replicas by load (replicas/tournament.py)
@@ -221,6 +221,7 @@ class Batches(NamedTuple):
     growth: Ints  # [R, B, block size] how many residents need a block, by step modulo the block size
     sums: Floats  # [R, B, NUM_SUMS] s since step 0 of the residents
     last_end: Floats  # [R, B] s, when the residents last took a token
+    leaves_at: Floats  # [R, B] s, when the batch leaves the last stage, where that is known (replicas/timetable.py)
 
 
 class Log(NamedTuple):

@@ -152,13 +152,14 @@ def assert_measured(lane: State, twin: Outcome, case: Case) -> None:
 def assert_equals_twin(
     case: Case, slice_length: int = 1 << 40, log_rows: int = 1 << 14, kernel: Kernel | None = None
 ) -> Outcome:
-    """To the bit: the times of every request, every iteration, every outcome."""
+    """To the bit: the times of every request, every iteration if there are ``log_rows``, every outcome."""
     twin = reference.simulate(case.requests, case.settings, reference.cost_stage_seconds(case.cost))
     lane, rows = run(case, slice_length, log_rows, kernel)
     counts, times = lane.replicas.counts, lane.replicas.times
     assert [OUTCOMES[code] for code in counts[:, state.OUTCOME].tolist()] == twin.outcome
     # Stable: rows of one replica and stage stay in order of their starts.
-    assert sorted(rows, key=lambda row: row[:2]) == sorted(map(tuple, twin.iterations), key=lambda row: row[:2])
+    if log_rows:
+        assert sorted(rows, key=lambda row: row[:2]) == sorted(map(tuple, twin.iterations), key=lambda row: row[:2])
     columns = lane.requests
     for i, request in enumerate(twin.requests):
         np.testing.assert_array_equal(columns.arrived_at[i], request.arrived_at)

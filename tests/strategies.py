@@ -100,12 +100,19 @@ def followers(draw: st.DrawFn, requests: list[Request]) -> list[Request]:
 
 
 @st.composite
-def settings_for(draw: st.DrawFn, requests: list[Request], policy: str, router: str, num_replicas: int) -> Settings:
+def settings_for(
+    draw: st.DrawFn,
+    requests: list[Request],
+    policy: str,
+    router: str,
+    num_replicas: int,
+    stages: tuple[int, ...] = (1, 1, 2, 3, 4),
+) -> Settings:
     """Settings under which each request fits by itself, often barely; one case in ten may get stuck."""
     longest = max(r.num_prompt_tokens + r.num_output_tokens for r in requests)
     total = sum(r.num_prompt_tokens + r.num_output_tokens for r in requests)
     may_stick = draw(st.integers(0, 9)) == 9
-    num_stages = 1 if policy == "lightllm" else draw(st.sampled_from([1, 1, 2, 3, 4]))
+    num_stages = 1 if policy == "lightllm" else draw(st.sampled_from(stages))
     block_size = 1 if policy == "lightllm" else draw(st.sampled_from([1, 2, 4, 8, 16]))
     max_num_seqs = draw(st.integers(num_stages, 16) | st.sampled_from([num_stages, 16]))
     whole = -(-longest // block_size)
@@ -266,8 +273,12 @@ def cases(
     router: str | None = None,
     max_requests: int = 16,
     follow: bool = False,
+    stages: tuple[int, ...] = (1, 1, 2, 3, 4),
 ) -> Case:
-    """Requests, settings and a cost that go together; what is not given is drawn. ``follow``: some follow others."""
+    """Requests, settings and a cost that go together; what is not given is drawn. ``follow``: some follow others.
+
+    ``stages``: from which the number of pipeline stages is drawn.
+    """
     policy = policy or draw(st.sampled_from(POLICIES))
     num_replicas = draw(st.sampled_from([1, 1, 2, 3]))
     router = router or draw(st.sampled_from(ROUTERS))
@@ -275,5 +286,5 @@ def cases(
     requests = draw(streams(max_requests, num_replicas, "grid" if kind in ("clockwork", "ticks") else None))
     if follow:
         requests = draw(followers(requests))
-    settings = draw(settings_for(requests, policy, router, num_replicas))
+    settings = draw(settings_for(requests, policy, router, num_replicas, stages))
     return Case(requests, settings, draw(costs(requests, settings, kind)))

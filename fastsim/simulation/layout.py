@@ -140,6 +140,7 @@ def lay_out_batches(num_replicas: int, limits: Limits, arena: Arena) -> Batches:
         growth=arena.take("batch_growth", (*shape, limits.block_size), np.int32),
         sums=arena.take("batch_sums", (*shape, state.NUM_SUMS)),
         last_end=arena.take("batch_last_end", shape),
+        leaves_at=arena.take("batch_leaves_at", shape),
     )
 
 

@@ -1,5 +1,6 @@
 """A replica of several pipeline stages: Vidur's events, in its order.
 
+Where no log is kept only arrivals and the ends of batches are events, and timetable.py has the rest.
 Events are ordered by time, then by creation. Only arrivals and stage ends lie in the future. The events that they cause
 are due at once and wait in a ring, first in, first out.
 """
@@ -21,7 +22,6 @@ from ..state import (
     FORM_DUE,
     HORIZON,
     IN_FLIGHT,
-    IN_USE,
     LEFT,
     NONE,
     NUM_LISTED,
@@ -37,6 +37,7 @@ from ..state import (
     State,
 )
 from ..tables import Cost
+from .timetable import has_timetable, next_change, next_timed_event, pass_stages, take_batch
 
 # Kinds of events in the ring; an event is kind + NUM_KINDS * (stage + num_stages * slot).
 SCHEDULE_REPLICA, SCHEDULE_STAGE, ENTER_STAGE, END_BATCH, NUM_KINDS = range(5)
@@ -53,10 +54,16 @@ def _push(state: State, kind: int, stage: int, slot: int) -> None:
 
 
 @inlined
-def enter(state: State, slot: int) -> None:
-    """Send a batch that was just formed to the first stage; after it another batch may be formed."""
-    _push(state, ENTER_STAGE, 0, slot)
+def enter(state: State, cost: Cost, slot: int) -> bool:
+    """Send a batch that was just formed to the first stage; after it another batch may be formed.
+
+    False when the pipeline has a timetable and the tables give the batch no time.
+    """
     state.replicas.counts[state.cursor[REPLICA], FORM_DUE] = 1
+    if has_timetable(state):
+        return pass_stages(state, cost, state.cursor[REPLICA], slot)
+    _push(state, ENTER_STAGE, 0, slot)
+    return True
 
 
 @inlined
@@ -132,19 +139,11 @@ def _earliest_stage(state: State) -> int:
 
 
 @inlined
-def _take_batch(state: State) -> None:
-    """Put cursor on a batch that is not in use, or on the last when all wait to run again (faster_transformer)."""
-    in_use = state.batches.features[state.cursor[REPLICA]]
-    slot = 0
-    while slot < in_use.shape[0] - 1 and in_use[slot, IN_USE]:
-        slot += 1
-    state.cursor[SLOT] = slot
-
-
-@inlined
 def next_moment(state: State) -> float:
-    """The next arrival or stage end of the replica at cursor, s; infinite when there is none."""
+    """The next arrival or stage end, or end of a batch, of the replica at cursor, s; infinite when there is none."""
     r = state.cursor[REPLICA]
+    if has_timetable(state):
+        return next_change(state, r)
     stage, coming = _earliest_stage(state), state.replicas.counts[r, COMING]
     time = math.inf if stage == NONE else state.replicas.stage_end[r, stage]
     return time if coming == NONE else min(time, state.requests.arrived_at[coming])
@@ -185,6 +184,8 @@ def _has_arrived(state: State, r: int) -> bool:
 @inlined
 def next_pipeline_event(state: State, cost: Cost, limits: Limits) -> int:
     """The same as replica.next_event, for a replica of several stages."""
+    if has_timetable(state):
+        return next_timed_event(state, limits)
     r = state.cursor[REPLICA]
     counts, replicas = state.replicas.counts[r], state.replicas
     num_stages = replicas.stage_end.shape[1]
@@ -196,7 +197,7 @@ def next_pipeline_event(state: State, cost: Cost, limits: Limits) -> int:
         if counts[FORM_DUE]:
             counts[FORM_DUE] = 0
             if counts[IN_FLIGHT] < num_stages:
-                _take_batch(state)
+                take_batch(state)
                 return Exit.FORM
         if full(state):
             return Exit.BUDGET

@@ -120,8 +120,7 @@ def launch(state: State, cost: Cost, limits: Limits, size: int) -> int:
         return Exit.FAULT
     count_batch(state, r, slot)
     if limits.num_stages > 1:
-        enter(state, slot)
-        return Exit.FORM
+        return Exit.FORM if enter(state, cost, slot) else Exit.FAULT
     now = state.replicas.times[r, CLOCK]
     seconds = stage_seconds(cost, features[NUM_TOKENS], features[NUM_SEQS], features[NUM_SAMPLED], ms, 0)
     if not seconds > 0.0:

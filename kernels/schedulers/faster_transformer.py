@@ -1,12 +1,14 @@
 """FasterTransformer: batches are static. A batch and its memory stay until all its requests have finished."""
 
 from .._jit import inlined, kernel, merged
+from ..exits import Exit
 from ..iterations.group import grouped
 from ..iterations.group_iterations import NO_LIMIT, launch_group
 from ..iterations.pipeline_decodes import make_resident
 from ..memory.queues import move
 from ..replicas.pools import Stages, one_stage, pipeline
 from ..replicas.replica import launch, next_event
+from ..replicas.rounds import go_round
 from ..replicas.route import next_event_of_any, quiet_until, quiet_until_of_any
 from ..state import GROUP, NUM_HOLDERS, REPLICA, RUNNING, SLOT, Limits, State
 from ..tables import Cost
@@ -44,7 +46,9 @@ def form(state: State, limits: Limits) -> int:
 def launch_next(state: State, cost: Cost, limits: Limits, stages: Stages) -> int:
     """Form the next batch of the replica at cursor and start it; FAULT when it has no time."""
     if stages is not one_stage and limits.num_stages > 1:
-        return launch(state, cost, limits, form(state, limits))
+        code = launch(state, cost, limits, form(state, limits))
+        # A batch that has ended is the next one to be formed, whoever waits.
+        return go_round(state, cost, limits, NO_LIMIT, 0, GROWS) if code == Exit.FORM else code
     grouped(state, limits, GROWS)  # No request is ever preempted, so decodes are always a group.
     return launch_group(state, cost, limits, form_static(state, limits), False, NO_LIMIT, GROWS, STATIC)
 

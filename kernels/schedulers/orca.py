@@ -1,12 +1,14 @@
 """Orca: a batch is formed anew for each iteration, and each request reserves memory for the longest sequence."""
 
 from .._jit import inlined, kernel, merged
+from ..exits import Exit
 from ..iterations.group import grouped
 from ..iterations.group_iterations import NO_LIMIT, launch_group
 from ..iterations.pipeline_decodes import keep_residents, make_resident
 from ..memory.admission import admit
 from ..replicas.pools import Stages, one_stage, pipeline
 from ..replicas.replica import launch, next_event
+from ..replicas.rounds import go_round
 from ..replicas.route import next_event_of_any, quiet_until, quiet_until_of_any
 from ..state import FREE, GROUP, NUM_RESIDENTS, REPLICA, SLOT, Limits, State
 from ..tables import Cost
@@ -45,7 +47,12 @@ def form(state: State, limits: Limits) -> int:
 def launch_next(state: State, cost: Cost, limits: Limits, stages: Stages) -> int:
     """Form the next batch of the replica at cursor and start it; FAULT when it has no time."""
     if stages is not one_stage and limits.num_stages > 1:
-        return launch(state, cost, limits, form(state, limits))
+        code = launch(state, cost, limits, form(state, limits))
+        if code == Exit.FORM:
+            free = state.replicas.counts[state.cursor[REPLICA], FREE]
+            refused_from = limits.max_batch_size if free >= limits.blocks_per_sequence else 0
+            code = go_round(state, cost, limits, limits.max_batch_size, refused_from, GROWS)
+        return code
     grouped(state, limits, GROWS)  # No request is ever preempted, so decodes are always a group.
     size = admit_beside(state, limits, state.replicas.counts[state.cursor[REPLICA], GROUP])
     return launch_group(state, cost, limits, size, True, NO_LIMIT, GROWS, STATIC)

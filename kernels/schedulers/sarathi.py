@@ -1,15 +1,17 @@
 """Sarathi-Serve: decodes first, then prompts in chunks, up to chunk_size tokens a batch."""
 
 from .._jit import inlined, kernel, merged
+from ..exits import Exit
 from ..iterations.group import grouped, growth_due
 from ..iterations.group_iterations import NO_LIMIT, launch_group
 from ..iterations.pipeline_decodes import keep_residents, make_resident
 from ..memory.admission import admit
-from ..memory.blocks import grow, make_room
+from ..memory.blocks import blocks_for, grow, make_room
 from ..memory.prefix import blocks_to_take
-from ..memory.queues import move, sort_by_arrival
+from ..memory.queues import head, move, sort_by_arrival
 from ..replicas.pools import Stages, one_stage, pipeline
 from ..replicas.replica import launch, next_event
+from ..replicas.rounds import go_round
 from ..replicas.route import next_event_of_any, quiet_until, quiet_until_of_any
 from ..state import (
     ALLOCATED,
@@ -132,6 +134,19 @@ def form(state: State, limits: Limits) -> int:
 
 
 @inlined
+def _refused_from(state: State, limits: Limits) -> int:
+    """The number of decodes beside which the first waiting request gets no tokens."""
+    counts = state.replicas.counts[state.cursor[REPLICA]]
+    if counts[WAITING] > 0:
+        blocks = blocks_for(
+            state.requests.prefill[head(state.replicas.preempted[state.cursor[REPLICA]], counts)], limits.block_size
+        )
+        if counts[ALLOCATED] == limits.max_num_seqs or counts[FREE] - blocks < limits.watermark_blocks:
+            return 0
+    return min(limits.micro_batch_size, limits.chunk_size)
+
+
+@inlined
 def form_of_all(state: State, limits: Limits) -> int:
     """Fill the batch at cursor from all requests that wait to run; returns its size."""
     r, slot = state.cursor[REPLICA], state.cursor[SLOT]
@@ -174,7 +189,10 @@ def launch_next(state: State, cost: Cost, limits: Limits, stages: Stages) -> int
         return launch_group(state, cost, limits, admit_beside(state, limits), True, NO_LIMIT, GROWS, STATIC)
     if stages is one_stage:
         return launch(state, cost, limits, form_of_all(state, limits))
-    return launch(state, cost, limits, form(state, limits))
+    code = launch(state, cost, limits, form(state, limits))
+    if code == Exit.FORM and limits.num_stages > 1:
+        code = go_round(state, cost, limits, limits.micro_batch_size, _refused_from(state, limits), GROWS)
+    return code
 
 
 @merged

@@ -1,17 +1,19 @@
 """vLLM v0: a batch of whole prompts if one is admitted, else a token for every running request, oldest first."""
 
 from .._jit import inlined, kernel, merged
+from ..exits import Exit
 from ..iterations.group import grouped
 from ..iterations.group_iterations import NO_LIMIT, launch_group
-from ..iterations.pipeline_decodes import dissolve, keep_residents, make_resident
+from ..iterations.pipeline_decodes import NEVER, dissolve, keep_residents, make_resident
 from ..memory.admission import admit
-from ..memory.blocks import grow, make_room
+from ..memory.blocks import blocks_for, grow, make_room
 from ..memory.prefix import blocks_to_take
-from ..memory.queues import move, sort_by_arrival
+from ..memory.queues import head, move, sort_by_arrival
 from ..replicas.pools import Stages, one_stage, pipeline
 from ..replicas.replica import launch, next_event
+from ..replicas.rounds import go_round
 from ..replicas.route import next_event_of_any, quiet_until, quiet_until_of_any
-from ..state import ALLOCATED, CLOCK, FREE, REPLICA, RUNNING, SLOT, Limits, State
+from ..state import ALLOCATED, CLOCK, FREE, REPLICA, RUNNING, SLOT, WAITING, Limits, State
 from ..tables import Cost
 from .loop import end_batch, simulate
 
@@ -66,6 +68,19 @@ def _form_decodes(state: State, limits: Limits) -> int:
 
 
 @inlined
+def _refused_from(state: State, limits: Limits) -> int:
+    """0 where the first waiting request is refused for an empty batch, else more decodes than there are."""
+    r = state.cursor[REPLICA]
+    counts = state.replicas.counts[r]
+    if counts[WAITING] > 0:
+        prompt = int(state.requests.prefill[head(state.replicas.preempted[r], counts)])
+        short = counts[FREE] - blocks_for(prompt, limits.block_size) < limits.watermark_blocks
+        if short or prompt > limits.max_num_batched_tokens or counts[ALLOCATED] == limits.max_num_seqs:
+            return 0
+    return NEVER
+
+
+@inlined
 def form_of_all(state: State, limits: Limits) -> int:
     """Fill the batch at cursor with waiting prompts, else with decodes, where no decodes are resident."""
     size = _admit(state, limits)
@@ -92,7 +107,10 @@ def launch_next(state: State, cost: Cost, limits: Limits, stages: Stages) -> int
         return launch_group(state, cost, limits, _admit(state, limits), False, NO_LIMIT, GROWS, STATIC)
     if stages is one_stage:
         return launch(state, cost, limits, form_of_all(state, limits))
-    return launch(state, cost, limits, form(state, limits))
+    code = launch(state, cost, limits, form(state, limits))
+    if code == Exit.FORM and limits.num_stages > 1:
+        code = go_round(state, cost, limits, limits.micro_batch_size, _refused_from(state, limits), GROWS)
+    return code
 
 
 @merged

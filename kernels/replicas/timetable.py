@@ -1,0 +1,192 @@
+"""A pipeline of which no log is kept: when a batch leaves each stage is known as soon as the batch is formed.
+
+Stages serve batches in the order in which these are formed, one at a time. So a batch starts on a stage once it has
+left the stage before, and the batch formed before it has left this one. Only arrivals and the ends of batches change
+anything; in between nothing happens. The times are those of pipeline.py, by the same additions in the same order. What
+a log states besides, the KV blocks held when a batch starts on a stage, is known only then.
+"""
+
+import math
+
+from .._jit import inlined
+from ..accounts.breakdown import detailed
+from ..accounts.counts import bin_at, bin_end, count_stage, spread, ticks_at
+from ..accounts.series import BINS, BUSY, FIRST_SHIFT, KV, RUNNING_SERIES
+from ..cost import stage_seconds
+from ..exits import Ending, Exit
+from ..memory.followers import depends, held
+from ..memory.queues import arrive
+from ..state import (
+    CLOCK,
+    COMING,
+    EVENTS,
+    FORM_DUE,
+    FREE,
+    HORIZON,
+    IN_FLIGHT,
+    IN_USE,
+    LEFT,
+    NONE,
+    NUM_LISTED,
+    NUM_PREFILLS,
+    NUM_SAMPLED,
+    NUM_SEQS,
+    NUM_TOKENS,
+    OUTCOME,
+    PRESENT,
+    REPLICA,
+    SHIFT,
+    SLOT,
+    WAITING,
+    Limits,
+    State,
+)
+from ..tables import Cost
+
+
+@inlined
+def has_timetable(state: State) -> bool:
+    """Whether the pipeline runs by its timetable, and not from event to event."""
+    return bool(state.log.start.size == 0)
+
+
+@inlined
+def take_batch(state: State) -> None:
+    """Put cursor on a batch that is not in use, or on the last when all wait to run again (faster_transformer)."""
+    in_use = state.batches.features[state.cursor[REPLICA]]
+    slot = 0
+    while slot < in_use.shape[0] - 1 and in_use[slot, IN_USE]:
+        slot += 1
+    state.cursor[SLOT] = slot
+
+
+@inlined
+def pass_stages(state: State, cost: Cost, r: int, slot: int) -> bool:
+    """Send a batch that was just formed through all stages; False when the tables give it no time on one of them."""
+    replicas, batches, features = state.replicas, state.batches, state.batches.features[r, slot]
+    tokens, seqs, sampled = features[NUM_TOKENS], features[NUM_SEQS], features[NUM_SAMPLED]
+    ms, busy, stage_end = batches.layers_ms[r, slot], replicas.busy[r], replicas.stage_end[r]
+    now = float(replicas.times[r, CLOCK])
+    begins, time, on_stage, total = max(now, stage_end[0]), now, 0.0, 0.0
+    place, until, ticks, first, last = 0, 0, 0, 0, 0
+    if detailed(state.requests):
+        place = bin_at(state, r, ticks_at(state, now))
+        until = bin_end(state, r, place)
+    for stage in range(stage_end.size):
+        seconds = stage_seconds(cost, tokens, seqs, sampled, ms, stage)
+        if not seconds > 0.0:
+            state.cursor[SLOT] = slot
+            return False
+        begin = max(time, stage_end[stage])
+        time = begin + seconds
+        stage_end[stage] = time
+        on_stage += time - begin
+        total += seconds
+        busy[stage] += seconds
+        if detailed(state.requests):
+            count_stage(state, time - begin)
+            first, last = ticks_at(state, begin), ticks_at(state, time)
+            if last <= until:
+                ticks += last - first
+            elif first < last:
+                replicas.series[r, place, BUSY] += ticks
+                spread(replicas.series[r], replicas.counts[r], first, last, 1, 0, 0)
+                place, ticks = bin_at(state, r, first), 0
+                until = bin_end(state, r, place)
+    if detailed(state.requests):
+        replicas.series[r, place, BUSY] += ticks
+    batches.on_stage[r, slot], batches.seconds[r, slot], batches.leaves_at[r, slot] = on_stage, total, time
+    replicas.queue[r, 0, replicas.queued[r, 0]] = slot
+    replicas.queued[r, 0] += 1
+    if features[NUM_PREFILLS] > 0:
+        started_at, request = state.requests.started_at, batches.request[r, slot]
+        for i in range(features[NUM_LISTED]):
+            if math.isnan(started_at[request[i]]):
+                started_at[request[i]] = begins
+    return True
+
+
+@inlined
+def count_until(state: State, limits: Limits, r: int, time: float) -> None:
+    """Count the running requests and KV blocks of a replica from its clock to ``time``, s, if a batch is in flight."""
+    counts = state.replicas.counts[r]
+    if detailed(state.requests) and counts[IN_FLIGHT] > 0:
+        running, blocks = counts[PRESENT] - counts[WAITING], limits.num_blocks - counts[FREE]
+        series = state.replicas.series
+        first, last = ticks_at(state, float(state.replicas.times[r, CLOCK])), ticks_at(state, time)
+        place = first >> (counts[SHIFT] + FIRST_SHIFT)
+        if place < BINS and last <= bin_end(state, r, place):
+            series[r, place, RUNNING_SERIES] += running * (last - first)
+            series[r, place, KV] += blocks * (last - first)
+        else:
+            spread(series[r], counts, first, last, 0, running, blocks)
+
+
+@inlined
+def leave_stages(state: State, r: int) -> int:
+    """Take the oldest batch in flight out of the pipeline."""
+    replicas, queue = state.replicas, state.replicas.queue[r, 0]
+    slot = int(queue[0])
+    replicas.queued[r, 0] -= 1
+    for i in range(replicas.queued[r, 0]):
+        queue[i] = queue[i + 1]
+    replicas.counts[r, IN_FLIGHT] -= 1
+    return slot
+
+
+@inlined
+def next_end(state: State, r: int) -> float:
+    """When the oldest batch in flight leaves the last stage, s; infinite when there is none."""
+    if state.replicas.queued[r, 0] == 0:
+        return math.inf
+    return float(state.batches.leaves_at[r, state.replicas.queue[r, 0, 0]])
+
+
+@inlined
+def next_change(state: State, r: int) -> float:
+    """The next arrival or end of a batch of a replica, s; infinite when there is none."""
+    coming = state.replicas.counts[r, COMING]
+    time = next_end(state, r)
+    return time if coming == NONE else min(time, float(state.requests.arrived_at[coming]))
+
+
+@inlined
+def next_timed_event(state: State, limits: Limits) -> int:
+    """The same as replica.next_event, for a pipeline with a timetable; EVENTS counts the formations that are due."""
+    r = state.cursor[REPLICA]
+    requests, counts, times = state.requests, state.replicas.counts[r], state.replicas.times[r]
+    if counts[OUTCOME] != Ending.GOING:
+        return Exit.DONE
+    if state.cursor[LEFT] <= 0:
+        return Exit.BUDGET
+    while True:
+        if counts[FORM_DUE]:
+            counts[FORM_DUE] = 0
+            if counts[IN_FLIGHT] < limits.num_stages:
+                take_batch(state)
+                return Exit.FORM
+        coming, now = counts[COMING], times[CLOCK]
+        if counts[EVENTS] == 0 and depends(requests) and coming != NONE and requests.arrived_at[coming] <= now:
+            counts[EVENTS] = 1
+        if counts[EVENTS] > 0:
+            if depends(requests):
+                if held(state, now):
+                    return Exit.UNTIL
+                arrive(state, r, now)
+            counts[EVENTS] -= 1
+            counts[FORM_DUE] = 1
+            continue
+        end, time = next_end(state, r), next_change(state, r)
+        if time == math.inf:
+            return Exit.DONE
+        if time >= state.moments[HORIZON]:
+            return Exit.UNTIL
+        count_until(state, limits, r, time)
+        times[CLOCK] = time
+        # Where requests follow others, those that arrive now wait for others that may arrive at the same time.
+        if not depends(requests) and arrive(state, r, time):
+            counts[EVENTS] += 1
+        if end == time:
+            state.cursor[SLOT] = leave_stages(state, r)
+            counts[EVENTS] += 1
+            return Exit.ENDED
