@@ -48,7 +48,7 @@ NONE = -1  # the null id of requests, batches and stages
     FRESH,  # members that have not taken part in an iteration of the group yet
     CHUNKED,  # prompts whose prefill has begun and is not complete, while decodes run as a group
     SKIPPED,  # of these, how many, counted from the first, got no tokens in the last iteration
-    EVENTS_HEAD,  # index of the first event in the ring of events that are due now
+    EVENTS_HEAD,  # index of the first event in the ring; with a timetable, of the oldest batch in flight
     EVENTS,  # events in the ring
     SEQUENCE,  # stage starts so far; orders stage ends at equal times
     TBT_COUNT,  # gaps between output tokens
@@ -190,10 +190,11 @@ class Replicas(NamedTuple):
     fresh: Ints  # [R, W] members that have not taken part in an iteration of the group yet
     chunked: Ints  # [R, W] prompts whose prefill has begun and is not complete, while decodes run as a group
     stage_end: Floats  # [R, S] s, when the batch on the stage leaves it; with a timetable, when the last one does
+    stage_start: Floats  # [R, S] s, with a timetable: when the last batch comes to the stage
     stage_seconds: Floats  # [R, S] s, how long the batch is on the stage
     stage_batch: Longs  # [R, S] the batch on the stage, NONE when idle
     stage_sequence: Longs  # [R, S] order in which stages started
-    queue: Longs  # [R, S, S] batches before a stage, oldest first; with a timetable, first of all those in flight
+    queue: Longs  # [R, S, S] batches before a stage, oldest first; with a timetable, first a ring of those in flight
     queued: Longs  # [R, S] batches in each queue
     load: Floats  # [R] requests, by which least_outstanding and least_waiting choose a replica
     lightest: Ints  # tournament of the replicas by load (replicas/tournament.py)

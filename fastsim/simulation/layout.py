@@ -92,6 +92,7 @@ def lay_out_replicas(num_replicas: int, limits: Limits, arena: Arena, detail: bo
         fresh=arena.take("fresh", places, np.int32),
         chunked=arena.take("chunked", places, np.int32),
         stage_end=arena.take("stage_end", shape),
+        stage_start=arena.take("stage_start", shape),
         stage_seconds=arena.take("stage_seconds", shape),
         stage_batch=arena.take("stage_batch", shape, np.int64, state.NONE),
         stage_sequence=arena.take("stage_sequence", shape, np.int64),

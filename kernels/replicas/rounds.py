@@ -46,7 +46,7 @@ from ..state import (
     State,
 )
 from ..tables import Cost
-from .timetable import count_until, has_timetable, leave_stages, next_end, pass_stages
+from .timetable import count_until, has_timetable, leave_stages, next_end, oldest, pass_stages
 
 
 @inlined
@@ -89,7 +89,7 @@ def _stays(state: State, limits: Limits, r: int, until: float, most: int, refuse
     end = next_end(state, r)
     if not end < until or state.cursor[LEFT] <= 0:
         return False
-    slot = state.replicas.queue[r, 0, 0]
+    slot = oldest(state, r)
     features = state.batches.features[r, slot]
     step, number = features[STEP] + 1, features[NUM_RESIDENTS]
     if (

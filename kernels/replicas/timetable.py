@@ -10,7 +10,8 @@ import math
 
 from .._jit import inlined
 from ..accounts.breakdown import detailed
-from ..accounts.counts import bin_at, bin_end, count_stage, spread, ticks_at
+from ..accounts.counts import bin_at, bin_end, spread, ticks_at
+from ..accounts.histogram import bin_of
 from ..accounts.series import BINS, BUSY, FIRST_SHIFT, KV, RUNNING_SERIES
 from ..cost import stage_seconds
 from ..exits import Ending, Exit
@@ -20,6 +21,7 @@ from ..state import (
     CLOCK,
     COMING,
     EVENTS,
+    EVENTS_HEAD,
     FORM_DUE,
     FREE,
     HORIZON,
@@ -61,49 +63,79 @@ def take_batch(state: State) -> None:
 
 
 @inlined
+def _time_stages(state: State, cost: Cost, r: int, slot: int) -> bool:
+    """Set how long a batch is on each stage; False when the tables give it no time on one of them."""
+    features, seconds = state.batches.features[r, slot], state.replicas.stage_seconds[r]
+    tokens, seqs, sampled = features[NUM_TOKENS], features[NUM_SEQS], features[NUM_SAMPLED]
+    ms, shares, last = state.batches.layers_ms[r, slot], cost.shares, seconds.size - 1
+    for stage in range(last + 1):
+        # Stages between the first and the last take equal times where their layers do.
+        if 1 < stage < last and shares[stage] == shares[stage - 1]:
+            seconds[stage] = seconds[stage - 1]
+            continue
+        seconds[stage] = stage_seconds(cost, tokens, seqs, sampled, ms, stage)
+        if not seconds[stage] > 0.0:
+            return False
+    return True
+
+
+@inlined
 def pass_stages(state: State, cost: Cost, r: int, slot: int) -> bool:
     """Send a batch that was just formed through all stages; False when the tables give it no time on one of them."""
     replicas, batches, features = state.replicas, state.batches, state.batches.features[r, slot]
-    tokens, seqs, sampled = features[NUM_TOKENS], features[NUM_SEQS], features[NUM_SAMPLED]
-    ms, busy, stage_end = batches.layers_ms[r, slot], replicas.busy[r], replicas.stage_end[r]
+    counts, busy, stage_end, stage_start = (
+        replicas.counts[r],
+        replicas.busy[r],
+        replicas.stage_end[r],
+        replicas.stage_start[r],
+    )
+    if not _time_stages(state, cost, r, slot):
+        state.cursor[SLOT] = slot
+        return False
     now = float(replicas.times[r, CLOCK])
-    begins, time, on_stage, total = max(now, stage_end[0]), now, 0.0, 0.0
-    place, until, ticks, first, last = 0, 0, 0, 0, 0
-    if detailed(state.requests):
-        place = bin_at(state, r, ticks_at(state, now))
-        until = bin_end(state, r, place)
+    time, on_stage, total, ticks = now, 0.0, 0.0, 0
+    place, equal, last = 0, 0, 0
     for stage in range(stage_end.size):
-        seconds = stage_seconds(cost, tokens, seqs, sampled, ms, stage)
-        if not seconds > 0.0:
-            state.cursor[SLOT] = slot
-            return False
+        seconds = replicas.stage_seconds[r, stage]
         begin = max(time, stage_end[stage])
         time = begin + seconds
-        stage_end[stage] = time
+        stage_start[stage], stage_end[stage] = begin, time
         on_stage += time - begin
         total += seconds
         busy[stage] += seconds
         if detailed(state.requests):
-            count_stage(state, time - begin)
-            first, last = ticks_at(state, begin), ticks_at(state, time)
-            if last <= until:
-                ticks += last - first
-            elif first < last:
-                replicas.series[r, place, BUSY] += ticks
-                spread(replicas.series[r], replicas.counts[r], first, last, 1, 0, 0)
-                place, ticks = bin_at(state, r, first), 0
-                until = bin_end(state, r, place)
+            last = ticks_at(state, time)
+            ticks += last - ticks_at(state, begin)
+            # Stages are nearly always alike: count runs of equal bins.
+            if bin_of(time - begin) != place:
+                state.tally.batch_seconds[place] += equal
+                place, equal = bin_of(time - begin), 0
+            equal += 1
     if detailed(state.requests):
-        replicas.series[r, place, BUSY] += ticks
+        state.tally.batch_seconds[place] += equal
+        place = bin_at(state, r, ticks_at(state, now))
+        if last <= bin_end(state, r, place):
+            replicas.series[r, place, BUSY] += ticks
+        else:
+            for stage in range(stage_end.size):
+                first, last = ticks_at(state, stage_start[stage]), ticks_at(state, stage_end[stage])
+                spread(replicas.series[r], counts, first, last, 1, 0, 0)
     batches.on_stage[r, slot], batches.seconds[r, slot], batches.leaves_at[r, slot] = on_stage, total, time
-    replicas.queue[r, 0, replicas.queued[r, 0]] = slot
+    replicas.queue[r, 0, _place(state, r, replicas.queued[r, 0])] = slot
     replicas.queued[r, 0] += 1
     if features[NUM_PREFILLS] > 0:
         started_at, request = state.requests.started_at, batches.request[r, slot]
         for i in range(features[NUM_LISTED]):
             if math.isnan(started_at[request[i]]):
-                started_at[request[i]] = begins
+                started_at[request[i]] = stage_start[0]
     return True
+
+
+@inlined
+def _place(state: State, r: int, after: int) -> int:
+    """Where the batch is in the ring of those in flight that is so many after the oldest."""
+    place, size = int(state.replicas.counts[r, EVENTS_HEAD]) + after, state.replicas.queue.shape[2]
+    return place if place < size else place - size
 
 
 @inlined
@@ -125,21 +157,23 @@ def count_until(state: State, limits: Limits, r: int, time: float) -> None:
 @inlined
 def leave_stages(state: State, r: int) -> int:
     """Take the oldest batch in flight out of the pipeline."""
-    replicas, queue = state.replicas, state.replicas.queue[r, 0]
-    slot = int(queue[0])
-    replicas.queued[r, 0] -= 1
-    for i in range(replicas.queued[r, 0]):
-        queue[i] = queue[i + 1]
-    replicas.counts[r, IN_FLIGHT] -= 1
+    counts, slot = state.replicas.counts[r], oldest(state, r)
+    counts[EVENTS_HEAD] = _place(state, r, 1)
+    state.replicas.queued[r, 0] -= 1
+    counts[IN_FLIGHT] -= 1
     return slot
+
+
+@inlined
+def oldest(state: State, r: int) -> int:
+    """The batch that has been in flight for longest, if there is one."""
+    return int(state.replicas.queue[r, 0, state.replicas.counts[r, EVENTS_HEAD]])
 
 
 @inlined
 def next_end(state: State, r: int) -> float:
     """When the oldest batch in flight leaves the last stage, s; infinite when there is none."""
-    if state.replicas.queued[r, 0] == 0:
-        return math.inf
-    return float(state.batches.leaves_at[r, state.replicas.queue[r, 0, 0]])
+    return float(state.batches.leaves_at[r, oldest(state, r)]) if state.replicas.queued[r, 0] > 0 else math.inf
 
 
 @inlined
