@@ -80,8 +80,9 @@ NONE = -1  # the null id of requests, batches and stages
     ALIGNED,  # 1 when all residents took their last token when the batch last ended
     NUM_PREEMPTED,  # vllm_v1 and sglang: requests preempted since the batch before it was formed
     NUM_CACHED,  # vllm_v1 and sglang: tokens that the requests admitted to it found in the cache
+    COHORT,  # vllm_v1 with pipelines: the cohort that its residents are (engine/cohorts.py)
     NUM_FEATURES,
-) = range(21)
+) = range(22)
 
 # Columns of Batches.sums.
 (

@@ -144,13 +144,19 @@ def ticks(time: float) -> int | None:
 
 def members_of(lane: State, slot: int) -> list[tuple[int, int, int]]:
     """(request, tokens, tokens computed before) of the batch that was formed last, in its order."""
-    counts, engine, requests = lane.replicas.counts[0], lane.engine, lane.requests
-    size, step = int(lane.batches.features[0, slot, state.NUM_LISTED]), int(counts[state.GROUP_STEP]) - 1
+    counts, engine, requests, features = lane.replicas.counts[0], lane.engine, lane.requests, lane.batches.features[0, slot]
+    size = int(features[state.NUM_LISTED])
     listed = zip(lane.batches.request[0, slot, :size], lane.batches.tokens[0, slot, :size], strict=True)
     rows = [(int(request), int(tokens), int(requests.processed[request] - tokens)) for request, tokens in listed]
-    group = [int(q) for q in lane.replicas.chunked[0, : counts[state.CHUNKED]] if engine.member[q] != OUTSIDE]
-    assert len(group) == counts[state.GROUP] == lane.batches.features[0, slot, state.NUM_RESIDENTS]
-    rows += [(request, 1, int(requests.processed[request]) + step) for request in group]
+    if lane.replicas.stage_end.shape[1] == 1:
+        step, number, decodes = counts[state.GROUP_STEP], counts[state.GROUP], lane.replicas.chunked[0]
+        group = [int(q) for q in decodes[: counts[state.CHUNKED]] if engine.member[q] != OUTSIDE]
+    else:
+        cohort = engine.cohorts[0, features[state.COHORT]]
+        step, number = cohort[engine_state.COHORT_STEP], cohort[engine_state.COHORT_SIZE]
+        group = [int(q) for q in lane.batches.residents[0, features[state.COHORT], :number]]
+    assert len(group) == number == features[state.NUM_RESIDENTS]
+    rows += [(request, 1, int(requests.processed[request] + step) - 1) for request in group]
     return sorted(rows, key=lambda row: engine.order[row[0]]) if group else rows
 
 

@@ -113,7 +113,7 @@ def lay_out_engine(number_of_replicas: int, limits: Limits, workload: Workload, 
     # Asynchronous scheduling may compute a token after the last one in every batch in flight.
     longest = -(-(int(total.max(initial=0)) + limits.engine.depth) // limits.block_size)
     engine = _arrays(workload.num_requests, number_of_replicas, limits, arena, longest, hashes)
-    engine.counts[:, state.ROOT] = NONE
+    engine.counts[:, [state.ROOT, state.ENDED]] = NONE
     engine.counts[:, state.ROWS_FREE] = limits.max_num_seqs
     engine.known[:] = workload.num_prompt_tokens
     engine.limit[:] = _limits_known(workload, limits.engine.max_model_len)
@@ -166,6 +166,7 @@ def _arrays(
         batch_end=arena.take("engine_batch_end", (replicas, depth)),
         counted=arena.take("engine_counted", replicas),
         counts=arena.take("engine_counts", (replicas, state.NUM_ENGINE_COUNTS), np.int64),
+        cohorts=arena.take("cohorts", (replicas, limits.num_stages, state.NUM_COHORT_COUNTS), np.int64),
         blocks=arena.room("engine_blocks", (pools, limits.num_blocks + 1, state.NUM_BLOCK_COLUMNS), np.int32),
         block_hash=arena.room("engine_block_hash", (pools, limits.num_blocks), np.int64),
         next_alike=arena.room("engine_next_alike", (pools, limits.num_blocks), np.int32),

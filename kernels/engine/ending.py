@@ -11,6 +11,7 @@ from ..iterations.group import add_work
 from ..memory.followers import finish
 from ..memory.paged import cache_full_blocks, give_up_blocks
 from ..memory.waiting import drop_waiting
+from ..replicas.pools import Stages, one_stage
 from ..state import (
     CLOCK,
     FORM_DUE,
@@ -31,13 +32,14 @@ from ..state import (
     State,
 )
 from ..tables import Cost
+from .cohorts import end_cohort
 from .group import add_sums
 from .loop import rest
 from .state import CALLS, DECODE, LAST_PART, MEMBER, NEW, OUTSIDE, PART, REFUSED, RESTARTS_BEFORE_TOKEN, UNANNOUNCED
 
 
 @inlined
-def end_batch(state: State, cost: Cost, limits: Limits) -> None:
+def end_batch(state: State, cost: Cost, limits: Limits, stages: Stages) -> None:
     """End the batch at cursor, the oldest in flight: the scheduler learns its tokens, and requests finish."""
     r, slot = state.cursor[REPLICA], state.cursor[SLOT]
     requests, engine, counts = state.requests, state.engine, state.replicas.counts[r]
@@ -87,7 +89,10 @@ def end_batch(state: State, cost: Cost, limits: Limits) -> None:
             finished = finished or runs
             _finish(state, limits, r, member, runs, now)
     count_gaps(state, now - run_start, run_length)
-    end_group(state, cost, r, slot)
+    if stages is one_stage:
+        end_group(state, cost, r, slot)
+    else:
+        end_cohort(state, cost, r, slot)
     if finished:
         _close_ranks(state, r)
     counts[FORM_DUE] = 1

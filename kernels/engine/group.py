@@ -134,8 +134,8 @@ def _leave(state: State, limits: Limits, r: int, request: int, late: int) -> Non
         engine.in_batches[request] = counts[IN_FLIGHT]
         add_sums(state, r, request, 1.0)
         if counts[IN_FLIGHT] > 0:
-            _list_in_flight(state, r, request)
-    _insert_running(state, r, request)
+            list_in_batch(state, r, int(engine.counts[r, OLDEST]), request)
+    insert_running(state, r, request)
 
 
 @inlined
@@ -171,9 +171,8 @@ def finish_members(state: State, skew: float, limits: Limits, r: int, flying: in
 
 
 @inlined
-def _list_in_flight(state: State, r: int, request: int) -> None:
-    """List a request that leaves the group in the batch in flight, of which it is a decode."""
-    slot = state.engine.counts[r, OLDEST]
+def list_in_batch(state: State, r: int, slot: int, request: int) -> None:
+    """List a request that leaves the group in a batch in flight, of which it is a decode."""
     features = state.batches.features[r, slot]
     size = features[NUM_LISTED]
     state.batches.request[r, slot, size] = request
@@ -184,7 +183,7 @@ def _list_in_flight(state: State, r: int, request: int) -> None:
 
 
 @inlined
-def _insert_running(state: State, r: int, request: int) -> None:
+def insert_running(state: State, r: int, request: int) -> None:
     """Put a request among the running ones that are listed, in order of admission."""
     counts, running, order = state.replicas.counts[r], state.replicas.running[r], state.engine.order
     place = counts[RUNNING]

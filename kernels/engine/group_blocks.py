@@ -134,10 +134,12 @@ def _cache_in_order(
             if request == NONE or (filler != NONE and order[filler] < order[request]):
                 request = filler
             if place < listed and (request == NONE or order[running[place]] < order[request]):
-                request = int(running[place])
-                full = min(int(processed[request] + chunks[place]), int(known[request])) // block_size
-                cached[request] = max(cached[request], full)
+                request, chunk = int(running[place]), chunks[place]
                 place += 1
+                if chunk == 0:
+                    continue
+                full = min(int(processed[request] + chunk), int(known[request])) // block_size
+                cached[request] = max(cached[request], full)
             else:
                 full = (int(processed[request]) + step + 1 - flying) // block_size
                 if request == beginner:

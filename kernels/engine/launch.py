@@ -13,12 +13,9 @@ from ..state import (
     DECODE_KV,
     FORM_DUE,
     GROUP,
-    GROUP_KV,
-    GROUP_STEP,
     IN_FLIGHT,
     ITERATIONS,
     LEFT,
-    LONGEST,
     LONGEST_KV,
     NUM_CACHED,
     NUM_DECODES,
@@ -68,18 +65,21 @@ ENDLESS = 10
 
 
 @inlined
-def launch(state: State, cost: Cost, limits: Limits, size: int, preempted: bool) -> int:
+def launch(
+    state: State, cost: Cost, limits: Limits, size: int, decodes: tuple[int, int, int], ready: float, preempted: bool
+) -> int:
     """Start the batch at cursor, which lists ``size`` requests and may be empty; FAULT when it has no time.
 
-    Afterwards the engine either schedules again or waits for the oldest batch. ``preempted``: whether requests were
-    preempted while the batch was formed.
+    Afterwards the engine either schedules again or waits for the oldest batch. ``decodes``: that are not listed, their
+    tokens, and the most tokens of one of them. ``ready``: when their tokens have been sampled, s. ``preempted``:
+    whether requests were preempted while the batch was formed.
     """
     r, slot, cursor = state.cursor[REPLICA], state.cursor[SLOT], state.cursor
     counts, own = state.replicas.counts[r], state.engine.counts[r]
     cursor[LEFT] -= 1
     state.batches.features[r, slot, NUM_LISTED] = size
-    ready = _tokens_sampled(state, limits, size)
-    ms = _sum_members(state, cost, limits, size)
+    ready = _tokens_sampled(state, limits, size, ready)
+    ms = _sum_members(state, cost, limits, size, decodes)
     has_tokens = state.batches.features[r, slot, NUM_TOKENS] > 0
     if has_tokens:
         counts[ITERATIONS] += 1
@@ -96,8 +96,6 @@ def launch(state: State, cost: Cost, limits: Limits, size: int, preempted: bool)
         return Exit.FAULT
     # So that no batch of the group alone in this slot is taken for this one.
     state.batches.features[r, slot, NUM_PREEMPTED] = state.batches.features[r, slot, NUM_CACHED] = 0
-    counts[GROUP_STEP] += 1
-    counts[GROUP_KV] += counts[GROUP]
     counts[IN_FLIGHT] += 1
     own[IDLE_CALL] = not has_tokens
     if _schedules_on(state, limits, r, has_tokens):
@@ -128,14 +126,15 @@ def _schedules_on(state: State, limits: Limits, r: int, has_tokens: bool) -> boo
 
 
 @inlined
-def _tokens_sampled(state: State, limits: Limits, size: int) -> float:
+def _tokens_sampled(state: State, limits: Limits, size: int, sampled_at: float) -> float:
     """When the last stage has sampled all tokens that the batch at cursor computes, s; 0 where none is in flight.
 
-    A request with a token in flight is in the batch of its last_call, which has not ended.
+    A request with a token in flight is in the batch of its last_call, which has not ended. ``sampled_at``: of the
+    decodes that are not listed.
     """
     if not limits.engine.awaits_tokens or limits.num_stages == 1:
         return 0.0
-    r, slot, engine, sampled_at = state.cursor[REPLICA], state.cursor[SLOT], state.engine, 0.0
+    r, slot, engine = state.cursor[REPLICA], state.cursor[SLOT], state.engine
     own, request, tokens = engine.counts[r], state.batches.request[r, slot], state.batches.tokens[r, slot]
     oldest_call = own[CALLS] - state.replicas.counts[r, IN_FLIGHT]
     for i in range(size):
@@ -147,10 +146,11 @@ def _tokens_sampled(state: State, limits: Limits, size: int) -> float:
 
 
 @inlined
-def _sum_members(state: State, cost: Cost, limits: Limits, size: int) -> float:
+def _sum_members(state: State, cost: Cost, limits: Limits, size: int, decodes: tuple[int, int, int]) -> float:
     """Sum up the members of the batch at cursor, whose tokens count as computed from now on; returns ms on a stage.
 
-    A member with one token is timed as a decode, as attention kernels are chosen by the number of tokens.
+    A member with one token is timed as a decode, as attention kernels are chosen by the number of tokens. ``decodes``:
+    as for launch.
     """
     r, slot = state.cursor[REPLICA], state.cursor[SLOT]
     requests, engine = state.requests, state.engine
@@ -158,8 +158,8 @@ def _sum_members(state: State, cost: Cost, limits: Limits, size: int) -> float:
     features, samples, call = state.batches.features[r, slot], engine.samples[r, slot], engine.counts[r, CALLS]
     kv_step = cost.vidur.kv_step
     counts = state.replicas.counts[r]
-    num_tokens = num_decodes = group = int(counts[GROUP])
-    decode_kv, longest_kv = (int(counts[GROUP_KV]), int(counts[LONGEST] + counts[GROUP_STEP])) if group > 0 else (0, 0)
+    num_tokens = num_decodes = group = decodes[0]
+    decode_kv, longest_kv = (decodes[1], decodes[2]) if group > 0 else (0, 0)
     num_prefills = prefill_tokens = prefill_kv = squares = pairs = num_sampled = 0
     prefill_ms = 0.0
     for i in range(size):

@@ -1,14 +1,12 @@
 """Tokens for the running requests of vLLM V1: request by request, or beside the group."""
 
 from .._jit import inlined
-from ..iterations.group import growth_due
 from ..memory.blocks import blocks_for
 from ..memory.paged import cache_full_blocks, take_blocks, take_free
-from ..state import FREE, GROUP, GROUP_STEP, IN_FLIGHT, PEAK, REPLICA, RUNNING, SLOT, Limits, State
+from ..state import FREE, PEAK, REPLICA, RUNNING, SLOT, Limits, State
 from .chunks import cut, threshold_of, tokens_due
 from .group_blocks import cache_in_order
 from .preemption import make_room
-from .state import NEWEST
 
 
 @inlined
@@ -40,17 +38,19 @@ def form_running(state: State, limits: Limits) -> tuple[int, int]:
 
 
 @inlined
-def form_beside(state: State, limits: Limits, late: int) -> tuple[int, int]:
-    """Give tokens to the group and to the running requests that are listed.
+def form_beside(
+    state: State, limits: Limits, number: int, need: int, newest: int, step: int, flying: int
+) -> tuple[int, int]:
+    """Give tokens to ``number`` decodes that need ``need`` blocks, and to the running requests that are listed.
 
     Returns the number of listed members and what is left of the budget, and -1 instead of a number where the order
-    decides who gets blocks or tokens, which are short.
+    decides who gets blocks or tokens, which are short. ``newest``: the latest admission of the decodes. ``step``, and
+    ``flying``: as for cache_in_order.
     """
     r, slot, counts = state.cursor[REPLICA], state.cursor[SLOT], state.replicas.counts[state.cursor[REPLICA]]
     engine, running, computed = state.engine, state.replicas.running[r], state.requests.processed
     members, tokens, chunks = state.batches.request[r, slot], state.batches.tokens[r, slot], state.scratch[0]
-    size, budget, threshold = 0, limits.max_num_batched_tokens - counts[GROUP], threshold_of(state, limits, r)
-    need, newest = growth_due(state, limits, r), engine.counts[r, NEWEST]
+    size, budget, threshold = 0, limits.max_num_batched_tokens - number, threshold_of(state, limits, r)
     for place in range(counts[RUNNING]):
         request = int(running[place])
         due = cut(tokens_due(state, limits, r, request), threshold)
@@ -70,7 +70,6 @@ def form_beside(state: State, limits: Limits, late: int) -> tuple[int, int]:
         held = int(computed[members[i]]) + int(tokens[i])
         state.requests.blocks[members[i]] = max(state.requests.blocks[members[i]], blocks_for(held, limits.block_size))
     if limits.engine.prefix_caching:
-        step = counts[GROUP_STEP]
-        cache_in_order(state, limits, r, step, step + 1, counts[IN_FLIGHT] + late, counts[RUNNING])
+        cache_in_order(state, limits, r, step, step + 1, flying, counts[RUNNING])
     counts[PEAK] = max(counts[PEAK], limits.num_blocks - counts[FREE])
     return size, budget

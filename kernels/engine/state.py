@@ -37,8 +37,22 @@ Longs = NDArray[np.int64]
     FOR_PREFILLS,  # preemptions that made room for a chunk of a prefill; all others made room for a decode
     OUTRANKED,  # preemptions of a request with a lower priority than the one that they made room for
     RESTARTS_BEFORE_TOKEN,  # preemptions before requests were last given an output token
+    ENDED,  # cohort whose batch has ended since the last call of the scheduler, NONE when none has
     NUM_ENGINE_COUNTS,
-) = range(27)
+) = range(28)
+
+# Columns of Engine.cohorts, where no comment says more as of a group in Replicas.counts.
+(
+    COHORT_SIZE,
+    COHORT_STEP,
+    COHORT_KV,
+    COHORT_LONGEST,
+    COHORT_NEWEST,  # the latest admission of a member
+    COHORT_LEAVES,  # the step that is the last of a member, which leaves before
+    COHORT_CALL,  # the call of the scheduler that formed its last batch
+    COHORT_FLYING,  # batches of the cohort that were in flight then
+    NUM_COHORT_COUNTS,
+) = range(9)
 
 # Why the first waiting request is refused: blocks for a chunk of it are not free, or no place, or blocks for all of it,
 # whatever the chunk.
@@ -134,6 +148,7 @@ class Engine(NamedTuple):
     batch_end: Floats  # [R, D] s, when it leaves the last
     counted: Floats  # [R] s, up to when running requests and KV blocks are counted
     counts: Longs  # [R, NUM_ENGINE_COUNTS]
+    cohorts: Longs  # [R, S, NUM_COHORT_COUNTS] decodes of pipelines that take turns (engine/cohorts.py)
     blocks: Ints  # [R, K + 1, NUM_BLOCK_COLUMNS] blocks that can be found, and runs of free ones that cannot
     block_hash: Longs  # [R, K] identity of the tokens up to the end of a block in the index
     next_alike: Ints  # [R, K] the next block in the same of Engine.buckets, NONE when it is the last

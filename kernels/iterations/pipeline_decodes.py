@@ -66,7 +66,7 @@ def make_resident(state: State, limits: Limits, size: int, grows: bool) -> int:
     move(tokens, number, size, tokens, 0)
     features[NUM_RESIDENTS] = number
     features[ALIGNED] = 0
-    _reset_sums(state, r, slot)
+    reset_sums(state, r, slot)
     _sum_up(state, limits, r, slot, grows)
     return size - number
 
@@ -153,7 +153,7 @@ def retire_residents(state: State, cost: Cost, limits: Limits, grows: bool, stat
             count_gaps(state, now - requests.last_token_at[member], 1)
         if requests.processed[member] < requests.total[member]:
             requests.processed[member] -= features[STEP]
-            _add_sums(state, r, slot, member, -1.0)
+            add_sums(state, r, slot, member, -1.0)
             state.batches.residents[r, slot, features[NUM_RESIDENTS]] = member
             features[NUM_RESIDENTS] += 1
             _add_resident(state, limits, r, slot, member, grows)
@@ -231,25 +231,25 @@ def _settle(state: State, limits: Limits, r: int, slot: int, grows: bool) -> Non
     for i in range(features[NUM_RESIDENTS]):
         member = state.batches.residents[r, slot, i]
         requests.processed[member] += features[STEP]
-        _add_sums(state, r, slot, member, 1.0)
+        add_sums(state, r, slot, member, 1.0)
         requests.last_token_at[member] = now
         if grows:
             # What it needed when its last iteration was formed.
             held = blocks_for(requests.processed[member] - 1, limits.block_size)
             requests.blocks[member] = max(requests.blocks[member], held)
     features[STEP] = 0
-    _reset_sums(state, r, slot)
+    reset_sums(state, r, slot)
 
 
 @inlined
-def _reset_sums(state: State, r: int, slot: int) -> None:
+def reset_sums(state: State, r: int, slot: int) -> None:
     """Set the sums since step 0 to 0 s."""
     for column in range(NUM_SUMS):
         state.batches.sums[r, slot, column] = 0.0
 
 
 @inlined
-def _add_sums(state: State, r: int, slot: int, member: int, sign: float) -> None:
+def add_sums(state: State, r: int, slot: int, member: int, sign: float) -> None:
     """Add the sums of the batch to those of a resident, or subtract them for a member that joins (``sign`` -1)."""
     requests, sums = state.requests, state.batches.sums[r, slot]
     requests.execution_time[member] += sign * sums[SUM_WORK]

@@ -8,25 +8,31 @@ computes its tokens again later. What differs between releases of vLLM is in Eng
 from .._jit import inlined, kernel, merged
 from ..engine.admission import admit
 from ..engine.ahead import all_finish, catch_up, next_to_matter, run_alone, steps_ahead, wait_for_oldest
+from ..engine.cohorts import beside, growth_of, join_turn, leave_all, leave_turn, next_cohort, sampled_at, take_turn
 from ..engine.ending import end_batch
 from ..engine.group import join_steady, leave
 from ..engine.launch import launch
 from ..engine.loop import next_event, quiet_until
 from ..engine.running import form_beside, form_running
-from ..engine.state import AHEAD, CALLS, LINKED, OLDEST, REFUSED, UNANNOUNCED
+from ..engine.state import AHEAD, CALLS, COHORT_NEWEST, COHORT_SIZE, LINKED, NEWEST, OLDEST, REFUSED, UNANNOUNCED
 from ..exits import Exit
+from ..iterations.group import growth_due
 from ..replicas.pools import Stages, one_stage, pipeline
 from ..state import (
     FREE,
     GROUP,
+    GROUP_KV,
+    GROUP_STEP,
     GROUPED,
     HORIZON,
     IN_FLIGHT,
     LOGGED,
+    LONGEST,
     NUM_LISTED,
     REPLICA,
     RESTARTS,
     RUNNING,
+    SLOT,
     WAITING,
     Limits,
     Longs,
@@ -53,7 +59,8 @@ def form(state: State, limits: Limits, skew: float, late: int) -> int:
             leave(state, skew, limits, r, everyone, late)
             if everyone:
                 break
-            size, budget = form_beside(state, limits, late)
+            need, flying = growth_due(state, limits, r), counts[IN_FLIGHT] + late
+            size, budget = form_beside(state, limits, counts[GROUP], need, own[NEWEST], counts[GROUP_STEP], flying)
             if size >= 0:
                 break
             everyone = True
@@ -125,29 +132,51 @@ def launch_next(state: State, cost: Cost, limits: Limits, stages: Stages) -> int
         late = 1
     restarts = state.replicas.counts[r, RESTARTS]
     size = form(state, limits, cost.fastsim.skew, late)
-    code = launch(state, cost, limits, size, state.replicas.counts[r, RESTARTS] > restarts)
+    counts = state.replicas.counts[r]
+    decodes = counts[GROUP], counts[GROUP_KV], counts[LONGEST] + counts[GROUP_STEP]
+    code = launch(state, cost, limits, size, decodes, 0.0, counts[RESTARTS] > restarts)
+    counts[GROUP_STEP] += 1
+    counts[GROUP_KV] += counts[GROUP]
     if late:
         catch_up(state, r)
     return code
 
 
-@merged
-def launch_staged(state: State, cost: Cost, limits: Limits, stages: Stages) -> int:
-    """The same for a pipeline, in which all members of a batch are listed."""
-    r = state.cursor[REPLICA]
-    counts, own = state.replicas.counts[r], state.engine.counts[r]
-    restarts = counts[RESTARTS]
-    _begin_call(own)
-    size, budget = form_running(state, limits)
+@inlined
+def form_turn(state: State, limits: Limits, r: int, place: int) -> int:
+    """Fill the batch at cursor, in which it is a cohort's turn; returns how many requests it lists besides."""
+    counts, cohort = state.replicas.counts[r], state.engine.cohorts[r, place]
+    restarts, size, budget = counts[RESTARTS], -1, 0
+    if counts[GROUP] > 0 or _is_roomy(state, limits, r):
+        join_turn(state, limits, r, place)
+        leave_turn(state, limits, r, place)
+        need = growth_of(state, limits, r, place)
+        size, budget = form_beside(state, limits, cohort[COHORT_SIZE], need, cohort[COHORT_NEWEST], 0, 0)
+    if size < 0:
+        leave_all(state, limits, r)
+        size, budget = form_running(state, limits)
     if counts[RESTARTS] == restarts:
         size = admit(state, limits, size, budget)
-    return launch(state, cost, limits, size, counts[RESTARTS] > restarts)
+    return size
+
+
+@merged
+def launch_staged(state: State, cost: Cost, limits: Limits, stages: Stages) -> int:
+    """The same for a pipeline."""
+    r, slot = state.cursor[REPLICA], state.cursor[SLOT]
+    counts, restarts = state.replicas.counts[r], state.replicas.counts[r, RESTARTS]
+    _begin_call(state.engine.counts[r])
+    place = next_cohort(state, limits, r)
+    size = form_turn(state, limits, r, place)
+    decodes, ready = beside(state, r, place), sampled_at(state, limits, r, place)
+    take_turn(state, r, place, slot)
+    return launch(state, cost, limits, size, decodes, ready, counts[RESTARTS] > restarts)
 
 
 @merged
 def end(state: State, cost: Cost, limits: Limits, stages: Stages, grows: bool, static: bool) -> None:
     """End the batch at cursor."""
-    end_batch(state, cost, limits)
+    end_batch(state, cost, limits, stages)
 
 
 @merged
