@@ -144,7 +144,12 @@ def ticks(time: float) -> int | None:
 
 def members_of(lane: State, slot: int) -> list[tuple[int, int, int]]:
     """(request, tokens, tokens computed before) of the batch that was formed last, in its order."""
-    counts, engine, requests, features = lane.replicas.counts[0], lane.engine, lane.requests, lane.batches.features[0, slot]
+    counts, engine, requests, features = (
+        lane.replicas.counts[0],
+        lane.engine,
+        lane.requests,
+        lane.batches.features[0, slot],
+    )
     size = int(features[state.NUM_LISTED])
     listed = zip(lane.batches.request[0, slot, :size], lane.batches.tokens[0, slot, :size], strict=True)
     rows = [(int(request), int(tokens), int(requests.processed[request] - tokens)) for request, tokens in listed]

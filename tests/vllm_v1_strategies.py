@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -68,7 +69,7 @@ def requests(draw: st.DrawFn, block_size: int, most: int, max_model_len: int, fo
 
 
 @st.composite
-def cases(draw: st.DrawFn, most: int = 10, follow: bool = False) -> Case:
+def cases(draw: st.DrawFn, most: int = 10, follow: bool = False, stages: Sequence[int] = (1, 1, 1, 2, 3, 4)) -> Case:
     """A case of any release. Each request fits by itself, often barely; one case in ten may get stuck."""
     release = draw(st.sampled_from(list(RELEASES.values())))
     block_size = draw(st.sampled_from([1, 2, 4, 16]))
@@ -80,9 +81,9 @@ def cases(draw: st.DrawFn, most: int = 10, follow: bool = False) -> Case:
     whole = -(-longest // block_size)
     num_blocks = whole + draw(st.sampled_from([0, 1, 3, whole, 4 * whole, 40 * whole]))
     asynchronous = draw(st.booleans())
-    stages = draw(st.sampled_from([1, 1, 1, 2, 3, 4]))
-    if stages > 1 and asynchronous and release is V0_11:
-        stages = 1
+    num_stages = draw(st.sampled_from(stages))
+    # That release has no asynchronous scheduling with a pipeline.
+    asynchronous = asynchronous and not (num_stages > 1 and release is V0_11)
     chunked = draw(st.sampled_from([True, True, False]))
     budget = draw(st.integers(1, 40) | st.integers(16, 300)) if chunked else draw(st.integers(longest, 2 * longest))
     settings = Settings(
@@ -96,7 +97,7 @@ def cases(draw: st.DrawFn, most: int = 10, follow: bool = False) -> Case:
         enable_chunked_prefill=chunked,
         long_prefill_token_threshold=draw(st.sampled_from([0, 0, 3, 9])) if chunked else 0,
         async_scheduling=asynchronous,
-        num_stages=stages,
+        num_stages=num_stages,
         scheduler_reserve_full_isl=draw(st.booleans()),
         watermark=draw(st.sampled_from([0.0, 0.0, 0.1])) if release.has_watermark else 0.0,
         empty_step_sleep=draw(st.sampled_from([0, 0, 1000])),

@@ -64,14 +64,23 @@ def next_cohort(state: State, limits: Limits, r: int) -> int:
     own, rules = state.engine.counts[r], limits.engine
     if rules.asynchronous and rules.shares_turns == TURNS:
         return int(own[CALLS] % limits.num_stages)
-    ended = int(own[ENDED])
+    place = int(own[ENDED])
     own[ENDED] = NONE
-    if ended != NONE:
-        return ended
+    if place != NONE:
+        return place
     place = 0
     while _flying(state, r, place) > 0:
         place += 1
     return place
+
+
+@inlined
+def turn_of(state: State, limits: Limits, r: int) -> int:
+    """The cohort whose turn it is in the next call of the scheduler, after a batch has ended."""
+    own, rules = state.engine.counts[r], limits.engine
+    if rules.asynchronous and rules.shares_turns == TURNS:
+        return int((own[CALLS] + 1) % limits.num_stages)
+    return int(own[ENDED])
 
 
 @inlined

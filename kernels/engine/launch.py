@@ -8,6 +8,7 @@ from ..accounts.counts import count_batch, count_stage, spread, ticks_at
 from ..accounts.log import record
 from ..cost import batch_ms, prefill_chunk_ms, stage_seconds
 from ..exits import Ending, Exit
+from ..replicas.timetable import go_through, has_timetable
 from ..state import (
     CLOCK,
     DECODE_KV,
@@ -211,8 +212,29 @@ def run_stages(state: State, cost: Cost, limits: Limits, has_tokens: bool, ms: f
     ``ready``: when it may start, s.
     """
     r, slot = state.cursor[REPLICA], state.cursor[SLOT]
+    time = max(float(state.replicas.times[r, CLOCK]), ready)
+    if limits.num_stages > 1 and has_tokens and has_timetable(state):
+        state.batches.layers_ms[r, slot] = ms
+        if not go_through(state, cost, r, slot, time):
+            return False
+        state.engine.batch_start[r, slot] = state.replicas.stage_start[r, 0]
+        state.engine.batch_end[r, slot] = state.batches.leaves_at[r, slot]
+    elif not _run_one_by_one(state, cost, limits, has_tokens, ms, time):
+        return False
+    started_at, request = state.requests.started_at, state.batches.request[r, slot]
+    for i in range(state.batches.features[r, slot, NUM_LISTED]):
+        if math.isnan(started_at[request[i]]):
+            started_at[request[i]] = state.engine.batch_start[r, slot]
+            if detailed(state.requests):
+                count_launch(state.requests, request[i], started_at[request[i]])
+    return True
+
+
+@inlined
+def _run_one_by_one(state: State, cost: Cost, limits: Limits, has_tokens: bool, ms: float, time: float) -> bool:
+    """The same from ``time``, s, stage by stage, where a log is kept, or the batch is empty."""
+    r, slot = state.cursor[REPLICA], state.cursor[SLOT]
     replicas, batches, features = state.replicas, state.batches, state.batches.features[r, slot]
-    time = max(replicas.times[r, CLOCK], ready)
     batches.on_stage[r, slot] = batches.seconds[r, slot] = 0.0
     for stage in range(replicas.stage_end.shape[1]):
         begin, seconds = max(time, replicas.stage_end[r, stage]), 0.0
@@ -235,10 +257,4 @@ def run_stages(state: State, cost: Cost, limits: Limits, has_tokens: bool, ms: f
                 counts = state.replicas.counts[r]
                 spread(replicas.series[r], counts, ticks_at(state, begin), ticks_at(state, time), 1, 0, 0)
     state.engine.batch_end[r, slot] = time
-    started_at, request = state.requests.started_at, state.batches.request[r, slot]
-    for i in range(features[NUM_LISTED]):
-        if math.isnan(started_at[request[i]]):
-            started_at[request[i]] = state.engine.batch_start[r, slot]
-            if detailed(state.requests):
-                count_launch(state.requests, request[i], started_at[request[i]])
     return True

@@ -83,6 +83,23 @@ def _time_stages(state: State, cost: Cost, r: int, slot: int) -> bool:
 def pass_stages(state: State, cost: Cost, r: int, slot: int) -> bool:
     """Send a batch that was just formed through all stages; False when the tables give it no time on one of them."""
     replicas, batches, features = state.replicas, state.batches, state.batches.features[r, slot]
+    if not go_through(state, cost, r, slot, float(replicas.times[r, CLOCK])):
+        state.cursor[SLOT] = slot
+        return False
+    replicas.queue[r, 0, _place(state, r, replicas.queued[r, 0])] = slot
+    replicas.queued[r, 0] += 1
+    if features[NUM_PREFILLS] > 0:
+        started_at, request = state.requests.started_at, batches.request[r, slot]
+        for i in range(features[NUM_LISTED]):
+            if math.isnan(started_at[request[i]]):
+                started_at[request[i]] = replicas.stage_start[r, 0]
+    return True
+
+
+@inlined
+def go_through(state: State, cost: Cost, r: int, slot: int, ready: float) -> bool:
+    """Find when a batch that is ``ready``, s, is on each stage; False when the tables give it no time there."""
+    replicas, batches = state.replicas, state.batches
     counts, busy, stage_end, stage_start = (
         replicas.counts[r],
         replicas.busy[r],
@@ -90,10 +107,8 @@ def pass_stages(state: State, cost: Cost, r: int, slot: int) -> bool:
         replicas.stage_start[r],
     )
     if not _time_stages(state, cost, r, slot):
-        state.cursor[SLOT] = slot
         return False
-    now = float(replicas.times[r, CLOCK])
-    time, on_stage, total, ticks = now, 0.0, 0.0, 0
+    time, on_stage, total, ticks = ready, 0.0, 0.0, 0
     place, equal, last = 0, 0, 0
     for stage in range(stage_end.size):
         seconds = replicas.stage_seconds[r, stage]
@@ -113,7 +128,7 @@ def pass_stages(state: State, cost: Cost, r: int, slot: int) -> bool:
             equal += 1
     if detailed(state.requests):
         state.tally.batch_seconds[place] += equal
-        place = bin_at(state, r, ticks_at(state, now))
+        place = bin_at(state, r, ticks_at(state, ready))
         if last <= bin_end(state, r, place):
             replicas.series[r, place, BUSY] += ticks
         else:
@@ -121,13 +136,6 @@ def pass_stages(state: State, cost: Cost, r: int, slot: int) -> bool:
                 first, last = ticks_at(state, stage_start[stage]), ticks_at(state, stage_end[stage])
                 spread(replicas.series[r], counts, first, last, 1, 0, 0)
     batches.on_stage[r, slot], batches.seconds[r, slot], batches.leaves_at[r, slot] = on_stage, total, time
-    replicas.queue[r, 0, _place(state, r, replicas.queued[r, 0])] = slot
-    replicas.queued[r, 0] += 1
-    if features[NUM_PREFILLS] > 0:
-        started_at, request = state.requests.started_at, batches.request[r, slot]
-        for i in range(features[NUM_LISTED]):
-            if math.isnan(started_at[request[i]]):
-                started_at[request[i]] = stage_start[0]
     return True
 
 

@@ -13,6 +13,7 @@ from ..engine.ending import end_batch
 from ..engine.group import join_steady, leave
 from ..engine.launch import launch
 from ..engine.loop import next_event, quiet_until
+from ..engine.rounds import end_alone, take_blocks_alone
 from ..engine.running import form_beside, form_running
 from ..engine.state import AHEAD, CALLS, COHORT_NEWEST, COHORT_SIZE, LINKED, NEWEST, OLDEST, REFUSED, UNANNOUNCED
 from ..exits import Exit
@@ -163,14 +164,21 @@ def form_turn(state: State, limits: Limits, r: int, place: int) -> int:
 @merged
 def launch_staged(state: State, cost: Cost, limits: Limits, stages: Stages) -> int:
     """The same for a pipeline."""
-    r, slot = state.cursor[REPLICA], state.cursor[SLOT]
-    counts, restarts = state.replicas.counts[r], state.replicas.counts[r, RESTARTS]
-    _begin_call(state.engine.counts[r])
+    r = state.cursor[REPLICA]
+    counts, own, restarts = state.replicas.counts[r], state.engine.counts[r], state.replicas.counts[r, RESTARTS]
+    _begin_call(own)
     place = next_cohort(state, limits, r)
     size = form_turn(state, limits, r, place)
-    decodes, ready = beside(state, r, place), sampled_at(state, limits, r, place)
-    take_turn(state, r, place, slot)
-    return launch(state, cost, limits, size, decodes, ready, counts[RESTARTS] > restarts)
+    preempted = counts[RESTARTS] > restarts
+    while True:
+        decodes, ready = beside(state, r, place), sampled_at(state, limits, r, place)
+        take_turn(state, r, place, state.cursor[SLOT])
+        code = launch(state, cost, limits, size, decodes, ready, preempted)
+        if code == Exit.FAULT or not end_alone(state, cost, limits, r):
+            return code
+        _begin_call(own)
+        place, size, preempted = next_cohort(state, limits, r), 0, False
+        take_blocks_alone(state, limits, r, place)
 
 
 @merged

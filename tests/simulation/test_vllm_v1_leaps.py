@@ -1,0 +1,62 @@
+"""Pipelines of vLLM V1 that leap: without a log rounds are done at once, with one call by call; both are the same."""
+
+from collections import Counter
+
+import numba
+import numpy as np
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from vllm_v1_kernel import lay_out
+from vllm_v1_strategies import Case, cases
+
+from fastsim.kernels import state
+from fastsim.kernels import tables as costs
+from fastsim.kernels.exits import Exit
+from fastsim.kernels.replicas import routers
+from fastsim.kernels.schedulers import vllm_v1
+from fastsim.kernels.state import State
+
+EXAMPLES = 300 if not numba.config.DISABLE_JIT else 30
+COHORT_CASES = st.booleans().flatmap(lambda follow: cases(follow=follow, stages=(2, 2, 3, 4, 8)))
+
+
+def run(case: Case, router: int, tick: bool, log_rows: int, slice_length: int) -> tuple[State, int]:
+    """The state at the end, and how often the kernel came back. Without ``tick`` times are rounded."""
+    lane, limits, cost = lay_out(case.requests, case.settings, case.release, case.clock, log_rows, router=router)
+    cost.affine[costs.TICK_S] *= tick
+    returns = 0
+    while True:
+        lane.cursor[state.LEFT], lane.cursor[state.LOGGED] = slice_length, 0
+        returns += 1
+        if vllm_v1.run_stages(lane, (cost,), (limits,)) != Exit.BUDGET:
+            return lane, returns
+
+
+def assert_same(one: State, other: State) -> None:
+    """To the bit, whatever a run leaves behind."""
+    for part in ("requests", "replicas", "tally", "engine"):
+        for name, mine, yours in zip(getattr(one, part)._fields, getattr(one, part), getattr(other, part), strict=True):
+            if part == "replicas" and name in ("stage_start", "stage_seconds"):
+                continue  # only the runs that leap have them
+            np.testing.assert_array_equal(mine, yours, err_msg=f"{part}.{name}")
+    np.testing.assert_array_equal(one.tbt, other.tbt)
+
+
+def test_leaping_equals_stepping() -> None:
+    seen: Counter[str] = Counter()
+
+    @settings(max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @given(
+        COHORT_CASES, st.sampled_from([routers.ROUTED, routers.LEAST_OUTSTANDING]), st.booleans(), st.integers(1, 99)
+    )
+    def check(case: Case, router: int, tick: bool, slice_length: int) -> None:
+        leaping, _ = run(case, router, tick, 0, slice_length)
+        stepping, _ = run(case, router, tick, 4096, 1 << 40)
+        assert_same(leaping, stepping)
+        seen["cases"] += 1
+        seen["asynchronous"] += case.settings.async_scheduling
+        seen["tokens"] += int(leaping.replicas.counts[0, state.TOKENS])
+
+    check()
+    assert seen["cases"] >= EXAMPLES // 2
+    assert seen["asynchronous"] >= EXAMPLES // 10
