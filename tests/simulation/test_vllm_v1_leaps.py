@@ -16,7 +16,7 @@ from fastsim.kernels.replicas import routers
 from fastsim.kernels.schedulers import vllm_v1
 from fastsim.kernels.state import State
 
-EXAMPLES = 300 if not numba.config.DISABLE_JIT else 30
+EXAMPLES = 150 if not numba.config.DISABLE_JIT else 30
 COHORT_CASES = st.booleans().flatmap(lambda follow: cases(follow=follow, stages=(2, 2, 3, 4, 8)))
 
 
