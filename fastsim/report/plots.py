@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from bokeh.plotting import figure
 
 SUFFIXES = (".html", ".svg", ".png")
+OWN = "this run"  # the name of the result beside others
 METRICS = ("ttft", "e2e", "tpot", "scheduling_delay")
 PARTS_OF = ("e2e", "ttft")
 SERIES = {
@@ -98,7 +99,7 @@ class Plot:
 class Plots:
     """The figures of a result: those of ``fastsim report``, one by one.
 
-    Each takes ``others``, results by name that are drawn beside it.
+    Each takes ``others``, results by name that are drawn beside it; ``this run`` is the name of the result itself.
     """
 
     def __init__(self, result: Result) -> None:
@@ -121,7 +122,7 @@ class Plots:
         Raises
         ------
         errors.InputError
-            When no request finished, or the metric is another.
+            When no request finished, the metric is another, or one of ``others`` is named ``this run``.
         """
         _check("metric", metric, METRICS)
         runs = [run for run in self._runs(others) if len(run.curves[metric].value)]
@@ -146,7 +147,7 @@ class Plots:
         Raises
         ------
         errors.InputError
-            When no request finished, or the time is another.
+            When no request finished, the time is another, or one of ``others`` is named ``this run``.
         """
         _check("of", of, PARTS_OF)
         return _tab(tail(self._runs(others)), of.upper(), f"Parts of {title(of)}")
@@ -169,13 +170,16 @@ class Plots:
         Raises
         ------
         errors.InputError
-            When there are no requests, or the result was simulated without what the figure shows.
+            When there are no requests, the result was simulated without what the figure shows, or one of ``others``
+            is named ``this run``.
         """
         _check("of", of, SERIES)
         return _tab(over_time(self._runs(others)), SERIES[of], f"{SERIES[of]} over time")
 
     def _runs(self, others: Mapping[str, Result] | None) -> list[Run]:
-        named = {"this run": self._result, **(others or {})}
+        if OWN in (others or {}):
+            raise ConfigError(f"others: {OWN!r} is the name of the result itself; name the other one (e.g. 'before')")
+        named = {OWN: self._result, **(others or {})}
         return [run_of(name, number, each, True, POINTS) for number, (name, each) in enumerate(named.items())]
 
 

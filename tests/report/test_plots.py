@@ -66,6 +66,8 @@ def test_other_names_are_refused(results: tuple[Result, Result], tmp_path: Path)
         (lambda: plots.latency("tttf"), "metric: 'tttf' is not one; did you mean 'ttft'"),
         (lambda: plots.timeline("que"), "of: 'que' is not one; did you mean 'queue'"),
         (lambda: plots.breakdown("tpot"), "of: 'tpot' is not one; valid: e2e, ttft"),
+        (lambda: plots.latency("e2e", {"this run": results[1]}), "others: 'this run' is the name of the result itself"),
+        (lambda: plots.timeline(others={"this run": results[1]}), "name the other one (e.g. 'before')"),
         (lambda: plots.latency().save(tmp_path / "a.pdf"), "ends in '.pdf', not in .html, .svg, .png"),
         (lambda: plots.latency().save(tmp_path / "a.svg", width=10), "width: 10 is not a number of pixels"),
         (lambda: plots.latency().save(file / "a.svg"), "cannot be written"),
