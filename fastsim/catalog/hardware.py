@@ -23,6 +23,9 @@ class Device:
     predictor: str | None  # the aiconfigurator system that has operator times of this device; None: there is none
     source: str
 
+    def __hash__(self) -> int:  # mappings have none
+        return hash(self.name)
+
     @property
     def has_bf16(self) -> bool:
         """Whether the GPU computes in bfloat16, as all do but NVIDIA's before compute capability 8.0."""

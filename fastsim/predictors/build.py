@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 from dataclasses import asdict
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,8 @@ from fastsim.predictors.calibrated import calibrated
 from fastsim.predictors.capture import captured
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
     from fastsim.deployment.resolved import Resolved
     from fastsim.predictors.tables.by_operator import ByOperator
     from fastsim.predictors.tables.cache import Tables
@@ -161,22 +163,17 @@ def _from_cache(resolved: "Resolved") -> "tuple[Tables, ByOperator, dict[str, An
 
     measured, about = _measurements(resolved)
     iteration = typical(resolved)
-    everything = {
-        "measured": measured,
-        "model": asdict(resolved.model),
-        "node": asdict(resolved.node),
-        "device": {**asdict(resolved.device), "tflops": dict(resolved.device.tflops)},
-        "operators": asdict(resolved.operators),
+    rest = {
         "parallelism": [resolved.tensor_parallel_size, resolved.pipeline_parallel_size],
-        "limits": asdict(reach_of(resolved)),
         "eager": resolved.enforce_eager,
         "captured": captured(resolved.scheduler, resolved.enforce_eager),
         "predictor": resolved.predictor.model_dump(),
         "kernels": resolved.kernels,
-        "typical": asdict(iteration),
         "code": _code_digest(),
     }
-    key = hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
+    named = resolved.model, resolved.node, resolved.device, resolved.operators, reach_of(resolved), iteration
+    everything = "\0".join((measured, *map(_text, named), json.dumps(rest, sort_keys=True)))
+    key = hashlib.sha256(everything.encode()).hexdigest()
 
     def build() -> "tuple[Tables, ByOperator, dict[str, Any]]":
         times, about = operator_times(resolved)
@@ -191,7 +188,13 @@ def _from_cache(resolved: "Resolved") -> "tuple[Tables, ByOperator, dict[str, An
     return tables, operators, {**stored, **about, "digest": key}
 
 
-def _measurements(resolved: "Resolved") -> tuple[Any, dict[str, Any]]:
+@lru_cache(maxsize=256)
+def _text(value: "DataclassInstance") -> str:
+    """All fields of a value, as JSON. Configurations share most of them."""
+    return json.dumps(asdict(value), sort_keys=True)
+
+
+def _measurements(resolved: "Resolved") -> tuple[str, dict[str, Any]]:
     """What identifies the measurements behind a deployment's tables, and what its provenance says of them."""
     kind, _, folder = resolved.predictor.source.partition(":")
     if kind == "vidur":
@@ -199,10 +202,23 @@ def _measurements(resolved: "Resolved") -> tuple[Any, dict[str, Any]]:
 
         digest = find(Path(folder), resolved).digest()
         return digest, {"measurements": digest}
+    from fastsim.predictors.forests.forest import FOLDER
+
     sources = sources_of(resolved)
-    cards = _cards(sources)
+    # The files that come with fastsim stay as they are.
+    known = _known if sources.root else _shipped
+    text, about = known(sources, FOLDER)
     host = _host(resolved)
-    return {**cards, **host}, {"system": sources.system, **_about(sources, cards), **host}
+    return text + json.dumps(host, sort_keys=True), {"system": sources.system, **about, **host}
+
+
+def _known(sources: "Sources", _: Path) -> tuple[str, dict[str, Any]]:
+    """The model cards of forests as JSON, and what provenance says of them."""
+    cards = _cards(sources)
+    return json.dumps(cards, sort_keys=True), _about(sources, cards)
+
+
+_shipped = lru_cache(maxsize=256)(_known)
 
 
 def _host(resolved: "Resolved") -> dict[str, Any]:

@@ -10,12 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fastsim.deployment.description import Deployment
 from fastsim.deployment.resolve import resolve
 from fastsim.errors import TableError
 from fastsim.predictors.capture import capture_cap, captured, largest_captured, padded, sizes_up_to
-from fastsim.predictors.tables.compose import fastsim_tables, vidur_tables
+from fastsim.predictors.tables.compose import _lines, fastsim_tables, vidur_tables
 from fastsim.predictors.times.exact import digest, read_tables
 from fastsim.predictors.times.times import LAYER_OPERATORS
 
@@ -242,3 +244,19 @@ def test_recorded_tables_compose_to_the_bit(name: str) -> None:
         assert tables.mlp[n] == mlp + at["post_attention_layernorm"][r8]
     ours = fastsim_tables(times, tp, 32, 128, 0.05)
     assert np.isfinite(ours.token_ms).all() and np.isfinite(ours.prefill_ms).all() and (ours.token_ms[1:] > 0).all()
+
+
+@given(st.data(), st.integers(1, 30), st.integers(1, 4), st.integers(0, 20))
+def test_rows_between_known_entries_are_those_of_numpy_to_the_bit(data: Any, width: int, rows: int, more: int) -> None:
+    places = data.draw(st.sets(st.integers(0, width - 1), min_size=1))
+    known = np.array(sorted(places))
+    times = st.lists(st.floats(0, 1e6), min_size=len(known), max_size=len(known))
+    values = np.full((rows, width), np.nan)
+    values[:, known] = [data.draw(times) for _ in range(rows)]
+    made, last = _lines(values, width + more, known), int(known[-1])
+    for row, given_row in zip(made, values, strict=True):
+        np.testing.assert_array_equal(row[: last + 1], np.interp(np.arange(last + 1), known, given_row[known]))
+        half = known[np.searchsorted(known, last // 2)]
+        slope = max(0.0, (given_row[last] - given_row[half]) / (last - half)) if half < last else 0.0
+        beyond = given_row[last] + slope * np.arange(width + more - last)
+        np.testing.assert_array_equal(row[last:], beyond)

@@ -1,6 +1,7 @@
 """Tables on disk, named by the digest of everything that went into them."""
 
 import json
+import math
 import warnings
 import zipfile
 from collections import OrderedDict
@@ -11,6 +12,7 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastsim.files.writing import atomic_file, locked
 from fastsim.kernels._folder import CACHE_FOLDER
@@ -20,7 +22,9 @@ from .by_operator import ARRAYS, ByOperator
 from .compose import NO_FASTSIM
 
 Tables = VidurTables | FastsimTables
+Place = tuple[str, str, tuple[int, ...], int]  # of an array: its name, type and shape, and where its bytes begin
 KEPT = 8
+ALIGNED = 64  # bytes, at multiples of which arrays begin
 SLOPES = ("token_slope", "first_slope", "send_slope")
 About = dict[str, Any]  # what else is known of tables, as JSON has it
 Stored = tuple[Tables, ByOperator, About]
@@ -37,11 +41,32 @@ def folder() -> Path:
 
 def _read(path: Path, kind: type[VidurTables] | type[FastsimTables]) -> Stored:
     with np.load(path, allow_pickle=False) as stored:
-        values = {name: stored[name] for name in kind._fields}
-        about: About = json.loads(stored["about"].item())
-        tables = kind(**{name: array if array.ndim else array.item() for name, array in values.items()})
-        operators = _unpacked(tables, about.pop("operators"), stored) if isinstance(tables, FastsimTables) else {}
+        about: About = json.loads(stored["about"].tobytes())
+        arrays = _apart(stored["arrays"], about.pop("arrays"))
+    values: dict[str, Any] = {name: arrays[name] for name in kind._fields}
+    tables = kind(**{name: array if array.ndim else array.item() for name, array in values.items()})
+    operators = _unpacked(tables, about.pop("operators"), arrays) if isinstance(tables, FastsimTables) else {}
     return tables, operators, about
+
+
+def _joined(arrays: Mapping[str, Any]) -> tuple[NDArray[np.uint8], list[Place]]:
+    """Arrays as the bytes of one, which is read in a tenth of the time, and where each of them is."""
+    places, parts, end = [], [], 0
+    for name, value in arrays.items():
+        array = np.ascontiguousarray(value)
+        places.append((name, array.dtype.str, np.shape(value), end))
+        parts += [array.tobytes(), bytes(-array.nbytes % ALIGNED)]
+        end += array.nbytes + -array.nbytes % ALIGNED
+    return np.frombuffer(b"".join(parts), np.uint8), places
+
+
+def _apart(joined: NDArray[np.uint8], places: list[Place]) -> dict[str, NDArray[Any]]:
+    """The arrays that ``_joined`` joined."""
+    found = {}
+    for name, dtype, shape, start in places:
+        size = np.dtype(dtype).itemsize * math.prod(shape)
+        found[name] = joined[start : start + size].view(dtype).reshape(shape)
+    return found
 
 
 def _packed(whole: FastsimTables, operators: ByOperator) -> tuple[dict[str, Any], dict[str, Floats]]:
@@ -81,9 +106,10 @@ def _write(path: Path, tables: Tables, operators: ByOperator, about: About) -> N
     if isinstance(tables, FastsimTables):
         packed, stacks = _packed(tables, operators)
         about = {**about, "operators": packed}
-    arrays: dict[str, Any] = {**tables._asdict(), **stacks, "about": np.array(json.dumps(about))}
+    arrays, places = _joined({**tables._asdict(), **stacks})
+    text = np.frombuffer(json.dumps({**about, "arrays": places}).encode(), np.uint8)
     with suppress(OSError), atomic_file(path) as part, part.open("wb") as stream:  # without a cache it is only slower
-        np.savez(stream, **arrays)
+        np.savez(stream, arrays=arrays, about=text)
 
 
 def load_or_build(key: str, kind: type[VidurTables] | type[FastsimTables], build: Callable[[], Stored]) -> Stored:

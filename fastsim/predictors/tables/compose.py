@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastsim.kernels.tables import FastsimTables, VidurTables
 from fastsim.predictors.capture import capture_cap, padded, sizes_up_to
@@ -65,15 +66,27 @@ def _line(values: Floats, size: int, first: int = 0) -> Floats:
     ``first`` or later, that entry holds.
     """
     known = np.flatnonzero(~np.isnan(values))
-    known = known[known >= first]
-    at = np.arange(max(size, values.size))
-    row = np.interp(at, known, values[known])
+    row: Floats = _lines(values[np.newaxis], size, known[known >= first])[0]
+    return row
+
+
+def _lines(values: Floats, size: int, known: NDArray[np.int64]) -> Floats:
+    """Rows like those of ``_line``, whose entries are at the same places, ``known``."""
+    at, entries = np.arange(max(size, values.shape[1])), values[:, known]
+    rows = np.repeat(entries[:, :1], at.size, axis=1)
     last = known[-1]
+    if known.size == values.shape[1]:
+        rows[:, : known.size] = values
+    elif known.size > 1:
+        before = np.searchsorted(known, at[known[0] : last], side="right") - 1
+        slopes = np.diff(entries) / np.diff(known)
+        rows[:, known[0] : last] = slopes[:, before] * (at[known[0] : last] - known[before]) + entries[:, before]
+    rows[:, last:] = entries[:, -1:]
     half = known[np.searchsorted(known, last // 2)]
     if half < last:
-        slope = max(0.0, (values[last] - values[half]) / (last - half))
-        row[last:] = values[last] + slope * (at[last:] - last)
-    return row
+        slope = np.maximum(0.0, (values[:, last] - values[:, half]) / (last - half))
+        rows[:, last:] += slope[:, np.newaxis] * (at[last:] - last)
+    return rows
 
 
 def end_slope(table: Floats) -> float:
@@ -84,14 +97,14 @@ def end_slope(table: Floats) -> float:
 
 def _grid(values: Floats, rows: int) -> Floats:
     """A grid without gaps with at least ``rows`` rows, and two rows and columns at least, which interpolation needs."""
-    lines = [i for i in range(values.shape[0]) if not np.isnan(values[i]).all()]
+    gaps = np.isnan(values)
+    lines, whole = np.flatnonzero(~gaps.all(axis=1)), set(np.flatnonzero(~gaps.any(axis=1)))
     width = max(2, values.shape[1])
     out = np.full((max(2, rows, values.shape[0]), width), np.nan)
     for i in lines:
-        out[i] = _line(values[i], width)
+        out[i] = values[i] if i in whole and width == values.shape[1] else _line(values[i], width)
     if len(lines) < out.shape[0]:
-        for j in range(width):
-            out[:, j] = _line(out[:, j], out.shape[0])
+        out = _lines(out.T, out.shape[0], lines).T
     return np.ascontiguousarray(out)
 
 

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -27,9 +28,15 @@ def stage_shares(resolved: Resolved, tables: ByOperator) -> Floats:
     number = resolved.pipeline_parallel_size
     if number == 1 or not tables:
         return np.ones(number)
-    names = {_alike(one): one.name for one in _each(resolved.operators)}
-    on_stage = [_counts(resolved.stage_operators(stage), names) for stage in range(number)]
+    on_stage = _on_stages(resolved.operators, tuple(resolved.stage_operators(stage) for stage in range(number)))
     return _weighted(tables, typical(resolved), on_stage, np.array(resolved.pipeline_layers, np.float64))
+
+
+@lru_cache(maxsize=64)
+def _on_stages(whole: Operators, stages: tuple[Operators, ...]) -> list[Counter[str]]:
+    """How often each operator of the ``whole`` model runs on each stage. Shared: do not change it."""
+    names = {_alike(one): one.name for one in _each(whole)}
+    return [_counts(one, names) for one in stages]
 
 
 def _weighted(tables: ByOperator, iteration: Iteration, on_stage: list[Counter[str]], layers: Floats) -> Floats:
