@@ -38,6 +38,7 @@ AllToAll = Literal["allgather_reducescatter", "deepep"]
 Sampling = Literal["greedy", "random", "top_k_top_p"]
 
 DEFAULT_FILE = DATA / "default.yaml"
+MOST_REPLICAS = 100_000
 
 
 class Deployment(Group):
@@ -198,7 +199,7 @@ class Deployment(Group):
     enforce_eager: bool = setting(
         "every kernel is launched by itself, without CUDA graphs", "true or false", True, default=False
     )
-    num_replicas: int = count("copies of the model", 4, 1, 100_000)
+    num_replicas: int = count("copies of the model", 4, 1, MOST_REPLICAS)
     router: Router = setting("router", "a group of settings", {"policy": "random"}, default=Router())
     max_model_len: int | None = count("tokens of prompt and output", 4096, None, 2**24)
     gpu_memory_utilization: float | None = setting(

@@ -1,5 +1,6 @@
 """Fills every default of a deployment, and refuses what cannot run."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from fastsim.deployment.calibrated import calibrated, calibration_notes, calibra
 from fastsim.deployment.check import check, precision_notes, predictor_notes, warnings
 from fastsim.deployment.check_router import check_router, filled, router_notes
 from fastsim.deployment.check_scheduler import check_scheduler, scheduler_notes
-from fastsim.deployment.description import Deployment, Sampling
+from fastsim.deployment.description import MOST_REPLICAS, Deployment, Sampling
 from fastsim.deployment.memory import plan as plan_module
 from fastsim.deployment.memory.loaded import padding_of
 from fastsim.deployment.memory.reserve import UP_TO_0_16
@@ -131,6 +132,17 @@ def resolve(deployment: Deployment) -> Resolved:
             *warnings(settings, length, layout.num_blocks is not None, model, device, memory),
         ),
     )
+
+
+def with_replicas(resolved: Resolved, number: int) -> Resolved:
+    """The same deployment with another number of replicas, which nothing else in it depends on.
+
+    Raises ConfigError for a number that a deployment cannot have.
+    """
+    deployment = resolved.deployment.model_copy(update={"num_replicas": number})
+    if not 1 <= number <= MOST_REPLICAS:
+        return resolve(deployment)  # which refuses it
+    return replace(resolved, deployment=deployment, num_replicas=number)
 
 
 def _node(deployment: Deployment, device: Device) -> Node:

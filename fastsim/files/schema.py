@@ -20,6 +20,8 @@ SHOWN_ERRORS = 3
 
 def with_overrides(document: Document, overrides: Sequence[str], schema: "type[BaseModel]") -> Document:
     """The document with each ``a.b=value`` of ``--set`` applied; values are YAML. Raises ConfigError."""
+    if not overrides:
+        return document
     values, overridden = dict(document.values), set(document.overridden)
     for override in overrides:
         dotted, equals, text = override.partition("=")

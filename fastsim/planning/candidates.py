@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fastsim.deployment.description import Deployment
-from fastsim.deployment.resolve import resolve
+from fastsim.deployment.resolve import with_replicas
 from fastsim.deployment.resolved import Resolved
 from fastsim.errors import ConfigError
 from fastsim.sweeps.configuration import digest
@@ -94,8 +93,8 @@ def candidates(
                 num_over_budget += 1
                 continue
             if not fixed:
-                resolved = _with_replicas(configuration.deployment, affordable)
-        single = _with_replicas(configuration.deployment, 1)
+                resolved = with_replicas(resolved, affordable)
+        single = with_replicas(resolved, 1)
         unit = configuration.workload if users else _unit(configuration.workload)
         given = space.base.workload_of(configuration.settings, configuration.deployment.seed)
         key = json.dumps(given, sort_keys=True)
@@ -165,7 +164,3 @@ def _unit(workload: Workload) -> Workload:
     """The workload at 1 request/s, which it may no longer have where requests that are too long were dropped."""
     dropped = workload.origin is not None and workload.origin.dropped
     return workload.at_rate(1.0) if dropped else workload
-
-
-def _with_replicas(deployment: Deployment, number: int) -> Resolved:
-    return resolve(deployment.model_copy(update={"num_replicas": number}))

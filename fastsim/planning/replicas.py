@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-from fastsim.deployment.resolve import resolve
+from fastsim.deployment.resolve import with_replicas
 from fastsim.deployment.resolved import Resolved
 from fastsim.planning.bracket import Bracket
 from fastsim.planning.settle import LONGER, shortest, spared
@@ -52,7 +52,7 @@ def smallest(trials: Trials, load: float, guess: int, tolerance: float, replicat
             if other != replicas:
                 one.forget()
         if replicas not in fleets:
-            fleets[replicas] = trials.with_replicas(_with_replicas(trials.resolved, replicas))
+            fleets[replicas] = trials.with_replicas(with_replicas(trials.resolved, replicas))
         return fleets[replicas]
 
     most = FACTOR * guess + MORE
@@ -77,10 +77,6 @@ def smallest(trials: Trials, load: float, guess: int, tolerance: float, replicat
     margin, is_least = _margin(partial(whole.at, num_requests=number), load, more, users)
     chance = _chance(whole, load, number, replicates) if replicates else None
     return Smallest(whole.resolved, whole.at(load, number), held, fewer, margin, is_least, chance, number)
-
-
-def _with_replicas(resolved: Resolved, number: int) -> Resolved:
-    return resolve(resolved.deployment.model_copy(update={"num_replicas": number}))
 
 
 def _fewest(at: Callable[[int], Probed], guess: int, most: int) -> tuple[int | None, Probed | None]:

@@ -250,8 +250,10 @@ def assign(requests: Requests, replicas: Replicas, replica_of: Integers) -> None
     """Give every request to its replica before the simulation starts; ``replica_of`` holds int[n] replicas, from 0."""
     number = len(replicas.counts)
     requests.replica[:] = replica_of
-    # A sort of 16-bit keys takes time linear in the number of requests.
-    order = np.argsort(replica_of.astype(np.uint16) if number <= 1 << 16 else replica_of, kind="stable")
+    if number == 1:
+        order: Integers = np.arange(len(replica_of))
+    else:  # a sort of 16-bit keys takes time linear in the number of requests
+        order = np.argsort(replica_of.astype(np.uint16) if number <= 1 << 16 else replica_of, kind="stable")
     sizes = np.bincount(replica_of, minlength=number)
     ends = np.cumsum(sizes)
     served = sizes > 0

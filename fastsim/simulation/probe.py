@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,6 @@ from numpy.typing import NDArray
 from fastsim.arrays import Floats
 from fastsim.deployment.resolved import Resolved
 from fastsim.kernels import state
-from fastsim.kernels.accounts import scale
 from fastsim.kernels.exits import Exit
 from fastsim.kernels.state import State
 from fastsim.kernels.tables import Cost
@@ -133,7 +134,7 @@ class Prober:
         if lost is not None:
             return Probed(rate, self.num_requests, False, {str(lost): None}, (str(lost),), finished, users)
         sent_at = stream.sent_at(lane.requests, self.resolved.front_end_s)
-        figures = {str(objective): _figure(objective, lane, stream, sent_at, kept) for objective in objectives}
+        figures = _figures(objectives, lane, stream, sent_at, kept)
         broken = tuple(str(each) for each in objectives if holds(each, figures[str(each)]) is False)
         e2e = finished_at - sent_at
         # Users who wait for their answers cannot overload anything.
@@ -164,6 +165,7 @@ class Prober:
         lane = lay_out_whole(self.resolved, self._limits, self._unit, stream, self._arena)
         call = (call_of if self._ready else get_ready)(self._kernel, lane, self._cost, self._limits)
         self._ready = True
+        limited = [each for each in objectives if isfinite(each.limit)]  # no value is above a limit that is not
         budget = FIRST_SLICE // self._limits.num_stages**2 + 1
         while True:
             lane.cursor[state.LEFT] = budget
@@ -172,31 +174,39 @@ class Prober:
                 explain_fault(self._cost, lane)
             if code != Exit.BUDGET:
                 break
-            sent_at = stream.sent_at(lane.requests, self.resolved.front_end_s)
-            lost = next((each for each in objectives if _lost(each, lane, sent_at, self._most_gaps, kept)), None)
-            if lost is not None:
-                return lane, lost
+            if limited:
+                sent_at = stream.sent_at(lane.requests, self.resolved.front_end_s)
+                lost = _lost(limited, lane, sent_at, self._most_gaps, kept)
+                if lost is not None:
+                    return lane, lost
             budget = min(2 * budget, SLICE)
         explain_end(self.resolved, lane)
         return lane, None
 
 
-def _figure(objective: Objective, lane: State, stream: Stream, sent_at: Floats, kept: Kept) -> float | None:
-    """Return the figure that an objective is about, s: the same as ``objectives.value`` reads from a summary.
+def _figures(
+    objectives: Sequence[Objective], lane: State, stream: Stream, sent_at: Floats, kept: Kept
+) -> dict[str, float | None]:
+    """Return the figures of objectives, s, by objective: the same as ``objectives.value`` reads from a summary.
 
     ``sent_at``: when clients send the requests, float64[n], s. ``kept``: the requests whose latencies count.
     """
-    if objective.metric == "tbt":
+    measured = {name: _measured(name, lane, stream, sent_at, kept) for name in {each.metric for each in objectives}}
+    return {str(each): measured[each.metric][each.statistic] for each in objectives}
+
+
+def _measured(metric: str, lane: State, stream: Stream, sent_at: Floats, kept: Kept) -> distribution.Figures:
+    """Return the figures of a latency, s, by statistic."""
+    if metric == "tbt":
         times = lane.replicas.times
         mean = float(times[:, state.TBT_SUM].sum()) / max(1, int(lane.tbt.sum()))
-        return distribution.of_bins(lane.tbt, mean, float(times[:, state.TBT_MAX].max()))[objective.statistic]
+        return distribution.of_bins(lane.tbt, mean, float(times[:, state.TBT_MAX].max()))
     requests = lane.requests
-    if objective.metric == "tpot":
+    if metric == "tpot":
         gaps = (requests.total - stream.num_prompt_tokens - 1)[kept]
         spread = (requests.finished_at - requests.first_token_at)[kept]
-        return distribution.of_values(spread[gaps > 0] / gaps[gaps > 0])[objective.statistic]
-    waited = (_ends(objective.metric, lane) - _begins(objective.metric, lane, sent_at))[kept]
-    return distribution.of_values(waited)[objective.statistic]
+        return distribution.of_values(spread[gaps > 0] / gaps[gaps > 0])
+    return distribution.of_values((_ends(metric, lane) - _begins(metric, lane, sent_at))[kept])
 
 
 def _begins(metric: str, lane: State, sent_at: Floats) -> Floats:
@@ -211,27 +221,47 @@ def _ends(metric: str, lane: State) -> Floats:
     return ends[metric]
 
 
-def _lost(objective: Objective, lane: State, sent_at: Floats, most_gaps: int, kept: Kept) -> bool:
-    """Return whether an objective can no longer be met, since too many requests or gaps between tokens are too late.
+def _lost(
+    objectives: Sequence[Objective], lane: State, sent_at: Floats, most_gaps: int, kept: Kept
+) -> Objective | None:
+    """Return the first objective that can no longer be met, since too many requests or gaps between tokens are late.
 
     In ascending order, a quantile of n values lies between the k-th value and the next one. Once n - k values have
     reached the limit, so has the quantile. A mean is lost once the part of its sum that is known exceeds the limit.
     ``sent_at`` is when clients send the requests, float64[n], s, and ``most_gaps`` the largest number of gaps between
     tokens that the run can have. ``kept``: the requests whose latencies count.
     """
-    if objective.metric == "tbt" and objective.statistic in QUANTILES:
-        first = int(np.searchsorted(scale.edges(), objective.limit))  # the first bin that lies wholly above the limit
-        return int(lane.tbt[first:].sum()) > (1 - QUANTILES[objective.statistic]) * most_gaps
-    if objective.metric in ("tbt", "tpot") or objective.statistic == "min":
-        return False
-    requests = lane.requests
-    ended = _ends(objective.metric, lane)
-    clock: Any = np.where(
-        requests.replica >= 0, lane.replicas.times[np.maximum(requests.replica, 0), state.CLOCK], -np.inf
-    )
-    waited = (np.where(ended >= 0.0, ended, clock) - _begins(objective.metric, lane, sent_at))[kept]
-    number = len(waited)
-    if objective.statistic == "mean":
-        return float(np.maximum(waited, 0.0).sum()) >= objective.limit * number
-    share = QUANTILES.get(objective.statistic, 1.0)  # the statistic is max if it is no quantile
-    return int(np.count_nonzero(waited >= objective.limit)) >= number - int(share * (number - 1))
+    times = lane.replicas.times[:, state.CLOCK]
+    waiting: Any = None
+    for each in objectives:
+        if each.metric == "tbt" and each.statistic in QUANTILES:
+            late = int(lane.tbt[_first_bin(each.limit) :].sum())
+            if late > (1 - QUANTILES[each.statistic]) * most_gaps:
+                return each
+        if each.metric in ("tbt", "tpot") or each.statistic == "min":
+            continue
+        waiting = _waiting(lane, times) if waiting is None else waiting
+        ended = _ends(each.metric, lane)
+        waited = (np.where(ended >= 0.0, ended, waiting) - _begins(each.metric, lane, sent_at))[kept]
+        number = len(waited)
+        if each.statistic == "mean":
+            lost = float(np.maximum(waited, 0.0).sum()) >= each.limit * number
+        else:
+            share = QUANTILES.get(each.statistic, 1.0)  # the statistic is max if it is no quantile
+            lost = int(np.count_nonzero(waited >= each.limit)) >= number - int(share * (number - 1))
+        if lost:
+            return each
+    return None
+
+
+def _waiting(lane: State, clocks: Floats) -> Floats:
+    """Return the time of each request's replica, float64[n], s; -inf where it has none yet."""
+    replica = lane.requests.replica
+    times: Any = clocks[0] if len(clocks) == 1 else clocks[np.maximum(replica, 0)]
+    return np.where(replica >= 0, times, -np.inf)
+
+
+@lru_cache(maxsize=64)
+def _first_bin(limit: float) -> int:
+    """Return the first bin of times that lies wholly above a limit, s."""
+    return int(np.searchsorted(distribution.bins_of_times()[0], limit))

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from fastsim.deployment import check_router, settings
 from fastsim.deployment.description import Deployment
 from fastsim.deployment.engines import RELEASES
-from fastsim.deployment.resolve import resolve
+from fastsim.deployment.resolve import resolve, with_replicas
 from fastsim.deployment.resolved import Resolved
 from fastsim.deployment.schedulers import POLICIES
 from fastsim.deployment.sglang.settings import OF_SGLANG
@@ -145,6 +145,16 @@ def test_a_deployment_is_frozen_and_compares_by_value() -> None:
     assert one == two and hash(one) == hash(two)
     with pytest.raises(ValidationError):
         one.seed = 3
+
+
+@pytest.mark.parametrize("policy", ["vllm_v1", "sarathi", "sglang"])
+def test_another_number_of_replicas_is_what_resolve_makes_of_it(policy: str) -> None:
+    settings = [f"scheduler.policy={policy}", "router.policy=random", "seed=3"]
+    one, seven = resolved(*settings), resolved(*settings, "num_replicas=7")
+    assert with_replicas(one, 7) == seven and with_replicas(seven, 1) == one
+    for wrong in (0, 100_001):
+        with pytest.raises(ConfigError, match=f"num_replicas: {wrong} is not"):
+            with_replicas(one, wrong)
 
 
 def test_defaults_are_filled() -> None:

@@ -16,6 +16,7 @@ from fastsim.errors import ConfigError, WorkloadError
 from fastsim.planning.bracket import highest_rate
 from fastsim.planning.capacity import capacity
 from fastsim.planning.notes import hidden_overload
+from fastsim.planning.rungs import WATCHED
 from fastsim.planning.search import search
 from fastsim.planning.spread import interval
 from fastsim.planning.steady import DRIFT
@@ -23,6 +24,7 @@ from fastsim.planning.stream import Source, at_rate
 from fastsim.predictors.build import build_cost
 from fastsim.result.metrics.drift import queue_drift
 from fastsim.result.metrics.objectives import DEFAULTS, met, parse, value
+from fastsim.simulation import probe
 from fastsim.simulation.probe import Probed, Prober
 from fastsim.workload.loading import load
 
@@ -78,6 +80,26 @@ def test_a_run_stopped_early_has_the_verdict_of_the_whole(name: str, slo: str) -
             assert figure == pytest.approx(value(objective, summary), rel=1e-12)
         else:
             assert probed.simulated < 900
+
+
+def test_an_objective_without_a_limit_is_only_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolved, unit = resolve(DEPLOYMENTS["stages"]), load("chat", rate=1.0, num_requests=900)
+    prober = Prober(resolved, build_cost(resolved).cost, unit)
+    asked: list[str] = []
+    lost = probe._lost
+
+    def counted(objectives: Any, *arguments: Any) -> Any:
+        asked.extend(map(str, objectives))
+        return lost(objectives, *arguments)
+
+    monkeypatch.setattr(probe, "_lost", counted)
+    alone, watched = prober.at(3.0, DEFAULTS), prober.at(3.0, (*DEFAULTS, *WATCHED))
+    assert set(asked) == set(map(str, DEFAULTS))
+    assert {key: watched.figures[key] for key in alone.figures} == alone.figures and alone.met and watched.met
+    assert watched.figures["ttft:p90<infs"] == alone.figures["ttft:p90<2s"] is not None
+    assert watched.figures["e2e:mean<infs"]
+    asked.clear()
+    assert prober.at(40.0, WATCHED).met and not asked
 
 
 def test_users_are_spread_over_all_replicas() -> None:

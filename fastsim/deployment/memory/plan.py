@@ -1,5 +1,7 @@
 """How many KV blocks fit beside the weights, by fastsim's planner or by Vidur's."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from math import ceil
 
 from fastsim.catalog.hardware import Device
@@ -28,73 +30,93 @@ def blocks_that_fit(model: Model, device: Device, layout: Layout) -> int:
     if layout.planner == "vidur":
         batch = vidur_max_batch_size(model, device, layout)
         return _vidur_blocks_per_sequence(layout) * batch * layout.pipeline_parallel_size
-    stages = range(layout.pipeline_parallel_size)
-    return min(_blocks(model, device, layout, stage) for stage in stages)
+    return min(room.blocks for room in _rooms(model, device, layout))
 
 
-def _blocks(model: Model, device: Device, layout: Layout, stage: int) -> int:
-    """KV blocks that fit on a GPU of a stage; a stage without attention has room for one in each free byte."""
-    return free_bytes(model, device, layout, stage) // max(1, block_bytes(model, layout, stage))
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How the memory of a GPU of one stage is used, bytes."""
+
+    weights: int
+    reserve: int
+    pool: int  # of the KV cache and the states of linear mixers; negative where not even the weights fit
+    state: int  # of the linear mixers, of one sequence
+    states: int  # of as many sequences as get one
+    block: int  # of one KV block
+
+    @property
+    def free(self) -> int:
+        """Bytes for the KV cache; negative where not even the weights fit."""
+        return self.pool - self.states
+
+    @property
+    def blocks(self) -> int:
+        """KV blocks that fit; a stage without attention has room for one in each free byte."""
+        return self.free // max(1, self.block)
 
 
-def _fullest(model: Model, device: Device, layout: Layout) -> int:
-    """The stage whose GPUs have room for the fewest KV blocks."""
-    return min(range(layout.pipeline_parallel_size), key=lambda stage: _blocks(model, device, layout, stage))
+def _room(model: Model, device: Device, layout: Layout, stage: int) -> Room:
+    weights, reserved = weight_bytes(model, layout, stage), reserve_bytes(model, layout, stage)
+    pool = int(device.torch_memory_gib * GIB * layout.gpu_memory_utilization) - weights - reserved
+    state = stage_operators(model, layout, stage).state_bytes_per_sequence()
+    # States share a pool with the KV cache, of which they get no more than SGLang gives them (mamba_full_memory_ratio).
+    most = int(pool * STATES_TO_KV / (1 + STATES_TO_KV))
+    states = min(layout.max_num_seqs * state, max(most, state))
+    return Room(weights, reserved, pool, state, states, block_bytes(model, layout, stage))
+
+
+def _rooms(model: Model, device: Device, layout: Layout) -> list[Room]:
+    """That of each stage."""
+    return [_room(model, device, layout, stage) for stage in range(layout.pipeline_parallel_size)]
 
 
 def free_bytes(model: Model, device: Device, layout: Layout, stage: int) -> int:
     """Bytes for the KV cache on a GPU of a stage; negative where not even the weights fit."""
-    return _pool_bytes(model, device, layout, stage) - states_bytes(model, device, layout, stage)
+    return _room(model, device, layout, stage).free
 
 
 def states_bytes(model: Model, device: Device, layout: Layout, stage: int) -> int:
-    """Bytes that the states of linear mixers take on a GPU of a stage: for max_num_seqs sequences, if there is room.
-
-    They share a pool with the KV cache, of which they get no more than SGLang gives them (mamba_full_memory_ratio).
-    """
-    state = stage_operators(model, layout, stage).state_bytes_per_sequence()
-    most = int(_pool_bytes(model, device, layout, stage) * STATES_TO_KV / (1 + STATES_TO_KV))
-    return min(layout.max_num_seqs * state, max(most, state))
-
-
-def _pool_bytes(model: Model, device: Device, layout: Layout, stage: int) -> int:
-    """Bytes for the KV cache and the states of linear mixers."""
-    usable = int(device.torch_memory_gib * GIB * layout.gpu_memory_utilization)
-    return usable - weight_bytes(model, layout, stage) - reserve_bytes(model, layout, stage)
+    """Bytes that the states of linear mixers take on a GPU of a stage: for max_num_seqs sequences, if there is room."""
+    return _room(model, device, layout, stage).states
 
 
 def _plan(model: Model, device: Device, layout: Layout) -> MemoryPlan:
-    fullest = _fullest(model, device, layout)
-    size, fitting = block_bytes(model, layout, fullest), _blocks(model, device, layout, fullest)
-    if fitting <= 0:
+    rooms = _rooms(model, device, layout)
+    fullest = min(rooms, key=lambda room: room.blocks)
+    if fullest.blocks <= 0:
         raise DoesNotFitError(_why_not(model, device, layout, fullest))
     per_sequence = ceil(layout.max_model_len / layout.block_size)
     num_blocks, tokens = layout.num_blocks, 0
     if num_blocks is None:
-        check_longest(model, device, layout)
-        tokens = min(_tokens(model, device, layout, stage) for stage in range(layout.pipeline_parallel_size))
+        longest = _longest(model, layout)
+        _check_longest(model, device, layout, rooms, longest)
+        tokens = min(_tokens(layout, room, whole) for room, whole in zip(rooms, longest, strict=True))
         # Every layer is taken to keep all tokens, but a request of max_model_len fits where the engine starts.
-        num_blocks = max(fitting - layout.null_blocks, min(per_sequence, tokens // layout.block_size))
+        num_blocks = max(fullest.blocks - layout.null_blocks, min(per_sequence, tokens // layout.block_size))
+    kept = min(num_blocks, fullest.blocks) if layout.num_blocks is None else num_blocks
     return MemoryPlan(
         num_blocks=num_blocks,
         max_batch_size=max(1, num_blocks // (per_sequence * layout.pipeline_parallel_size)),
         blocks_per_sequence=per_sequence,
         watermark_blocks=int(layout.watermark * num_blocks),
-        weights_gib=weight_bytes(model, layout, fullest) / GIB,
-        kv_gib=min(num_blocks, fitting) * size / GIB if layout.num_blocks is None else num_blocks * size / GIB,
-        reserve_gib=(reserve_bytes(model, layout, fullest) + states_bytes(model, device, layout, fullest)) / GIB,
-        block_bytes=size,
+        weights_gib=fullest.weights / GIB,
+        kv_gib=kept * fullest.block / GIB,
+        reserve_gib=(fullest.reserve + fullest.states) / GIB,
+        block_bytes=fullest.block,
         kv_tokens=tokens or (num_blocks + layout.null_blocks) * layout.block_size,
     )
 
 
-def _tokens(model: Model, device: Device, layout: Layout, stage: int) -> int:
-    """Tokens of requests of max_model_len whose KV cache fits on a GPU of a stage."""
-    free = free_bytes(model, device, layout, stage)
-    whole = bytes_of(model, layout, stage, layout.max_model_len)
-    if whole == block_bytes(model, layout, stage) * ceil(layout.max_model_len / layout.block_size):
-        return _blocks(model, device, layout, stage) * layout.block_size  # all layers keep all tokens
-    return int(free / whole * layout.max_model_len)
+def _longest(model: Model, layout: Layout) -> list[int]:
+    """Bytes of the KV cache of a request of max_model_len on a GPU of each stage."""
+    return [bytes_of(model, layout, stage, layout.max_model_len) for stage in range(layout.pipeline_parallel_size)]
+
+
+def _tokens(layout: Layout, room: Room, whole: int) -> int:
+    """Tokens of requests of max_model_len, of ``whole`` bytes each, whose KV cache fits on a GPU of a stage."""
+    if whole == room.block * ceil(layout.max_model_len / layout.block_size):
+        return room.blocks * layout.block_size  # all layers keep all tokens
+    return int(room.free / whole * layout.max_model_len)
 
 
 def starts(model: Model, device: Device, layout: Layout) -> bool:
@@ -114,28 +136,29 @@ def check_longest(model: Model, device: Device, layout: Layout) -> None:
     The planner errs by a few per cent, and nothing is to be refused that an engine starts: what is missing must be more
     than the largest error of the planner (test_reserve.py).
     """
-    for stage in range(layout.pipeline_parallel_size):
-        state = stage_operators(model, layout, stage).state_bytes_per_sequence()
-        free = _pool_bytes(model, device, layout, stage) - state  # of one request
-        needed = bytes_of(model, layout, stage, layout.max_model_len)
+    _check_longest(model, device, layout, _rooms(model, device, layout), _longest(model, layout))
+
+
+def _check_longest(model: Model, device: Device, layout: Layout, rooms: Sequence[Room], longest: Sequence[int]) -> None:
+    for stage, (room, needed) in enumerate(zip(rooms, longest, strict=True)):
+        free = room.pool - room.state  # of one request
         if needed <= max(free * (1 + MARGIN), free + MARGIN_GIB * GIB):
             continue
-        longest = longest_request(model, layout, stage, free)
-        most = f"; the longest that fits is {longest:,} tokens" if longest else ""
+        fits = longest_request(model, layout, stage, free)
+        most = f"; the longest that fits is {fits:,} tokens" if fits else ""
         raise DoesNotFitError(
             f"max_model_len: a request of {layout.max_model_len:,} tokens needs {needed / GIB:.2f} GiB of KV cache per "
             f"GPU, and {model.name} on {device.name} has room for {max(free, 0) / GIB:.2f} GiB{most}"
         )
 
 
-def _why_not(model: Model, device: Device, layout: Layout, fullest: int) -> str:
-    weights = weight_bytes(model, layout, fullest) / GIB
-    reserve = (reserve_bytes(model, layout, fullest) + states_bytes(model, device, layout, fullest)) / GIB
+def _why_not(model: Model, device: Device, layout: Layout, fullest: Room) -> str:
+    weights, taken = fullest.weights / GIB, (fullest.reserve + fullest.states) / GIB
     usable = device.torch_memory_gib * layout.gpu_memory_utilization
-    missing = (block_bytes(model, layout, fullest) - free_bytes(model, device, layout, fullest)) / GIB
+    missing = (fullest.block - fullest.free) / GIB
     share = f"{layout.gpu_memory_utilization:g} of {device.torch_memory_gib:g}"
     return (
-        f"model: {model.name} needs {weights:.1f} GiB of weights and {reserve:.1f} GiB to work in per GPU, "
+        f"model: {model.name} needs {weights:.1f} GiB of weights and {taken:.1f} GiB to work in per GPU, "
         f"{device.name} offers {usable:.1f} GiB ({share}): {max(missing, 0.1):.1f} GiB are missing"
     )
 

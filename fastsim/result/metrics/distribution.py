@@ -1,5 +1,7 @@
 """The figures of a distribution, from values, from counted integers, or from a logarithmic histogram of times."""
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -66,8 +68,8 @@ def of_bins(counts: NDArray[np.int64], mean: float | None = None, largest: float
     total = int(counts.sum())
     if not total:
         return dict(UNMEASURED)
-    edges = scale.edges()
-    middles, filled = (edges[:-1] + edges[1:]) / 2, np.flatnonzero(counts)
+    edges, middles = bins_of_times()
+    filled = np.flatnonzero(counts)
     if mean is None:
         mean = float(counts @ middles) / total
     bins = np.searchsorted(np.cumsum(counts), np.array(list(QUANTILES.values())) * total)
@@ -75,6 +77,15 @@ def of_bins(counts: NDArray[np.int64], mean: float | None = None, largest: float
     low, high = edges[filled[0]], edges[filled[-1] + 1]
     ends = {"mean": mean, "min": float(min(low, largest)), "max": float(min(high, largest))}
     return {**ends, **dict(zip(QUANTILES, quantiles, strict=True))}
+
+
+@cache
+def bins_of_times() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The edges of the bins of ``kernels.accounts.scale``, float64[NUM_BINS + 1], s, and their middles. Shared."""
+    edges = scale.edges()
+    middles = (edges[:-1] + edges[1:]) / 2
+    edges.flags.writeable = middles.flags.writeable = False
+    return edges, middles
 
 
 def _quantiles(ordered: NDArray[np.float64] | NDArray[np.integer]) -> list[float]:
