@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import traffic
 
 import fastsim
@@ -22,6 +23,7 @@ from fastsim.workload.loading import load
 # Measured on two cores of a server CPU: microsoft/vidur at 7d47513, per batch and per batch and request.
 VIDUR_S_PER_BATCH, VIDUR_S_PER_MEMBER = 87e-6, 3.2e-6
 ROOT = Path(__file__).resolve().parents[1]
+FOLDER = tempfile.TemporaryDirectory()  # of the function that is a user's
 AZURE_SETTINGS = ("max_model_len=16384", "scheduler.max_num_batched_tokens=16384")
 
 
@@ -88,6 +90,38 @@ def azure(trace: Path | None, scale: float) -> Iterator[Figure]:
     lengths = traffic.azure_lengths(2.0, max(20, int(16_384 * scale)), 4096, trace)
     name = f"Llama-2-7B on A100, {lengths.num_requests:,} requests at 2/s, vllm"
     yield kernel(name, Deployment.load(older), lengths, lambda vidur: 0.0075)
+
+
+def example(folder: str) -> str:
+    """The manual's scheduling function, written to a file in a folder; returns what a deployment names it by."""
+    page = (ROOT / "fastsim" / "manual" / "policies.md").read_text()
+    file = Path(folder) / "mine.py"
+    file.write_text(page.split("```python\n")[1].split("```")[0])
+    return f"{file}:shortest_prompt_first"
+
+
+def custom(trace: Path | None, scale: float) -> Iterator[Figure]:
+    """A user's scheduling function against Sarathi: on the Azure trace, and with a long queue from the start."""
+    number = max(20, int(20_000 * scale))
+    lengths = traffic.azure_lengths(15.0, 2 * number, 16_384, trace)
+    at = np.concatenate([np.zeros(number), lengths.arrived_at[:number]])
+    crowd = Workload(at, lengths.num_prompt_tokens, lengths.num_output_tokens)
+    requests, _ = traffic.azure(trace, max(20, int(traffic.NUM_REQUESTS * scale)))
+    usual = default("scheduler.policy=sarathi", *AZURE_SETTINGS)
+    own = default(f"scheduler.policy={example(FOLDER.name)}", *AZURE_SETTINGS)
+
+    def seconds(deployment: Deployment, workload: Workload) -> float:
+        return float(fastsim.simulate(deployment, workload, detail=False).summary["timing"]["kernel_s"])
+
+    for name, workload in (("Azure trace", requests), (f"{number:,} requests queued", crowd)):
+        seconds(own, workload)
+        most = 3 * statistics.median(seconds(usual, workload) for _ in range(5))
+
+        def measure(workload: Workload = workload) -> dict[str, float]:
+            found = seconds(own, workload)
+            return {"seconds": found, "times Sarathi's": found / seconds(usual, workload)}
+
+        yield Figure(f"{name}, the manual's shortest_prompt_first", most, measure)
 
 
 def cluster(num_requests: int, num_replicas: int, router: str, most_s: float, most_mib: float) -> Figure:

@@ -21,6 +21,7 @@ def rows(trace: Path | None, scale: float) -> list[Figure]:
     many = max(100, int(10_000_000 * scale))
     return [
         *figures.azure(trace, scale),
+        *figures.custom(trace, scale),
         figures.cluster(many, 100, "round_robin", 6.0, 1536.0),
         figures.cluster(many, 1000, "least_outstanding", 60.0, 2048.0),
         figures.sweep(max(5, int(1000 * scale)), max(20, int(5000 * scale))),

@@ -54,6 +54,43 @@ def newest_first(replica: Any, chosen: Any, tokens: Any) -> int:
 
 
 @fastsim.policy
+def prompts_first(replica: Any, chosen: Any, tokens: Any) -> int:
+    """Whole prompts alone, as long as the free blocks hold them; else a token for whoever runs."""
+    size, free, budget = 0, replica.free_blocks, replica.max_num_batched_tokens
+    for request in replica.waiting:
+        need = (replica.prefill[request] + replica.block_size - 1) // replica.block_size
+        full = size == replica.max_batch or replica.num_allocated + size == replica.max_num_seqs
+        if full or free - need < replica.watermark_blocks or replica.prefill[request] > budget:
+            break
+        chosen[size], tokens[size] = request, replica.prefill[request]
+        size, free, budget = size + 1, free - need, budget - replica.prefill[request]
+    if size == 0:
+        for request in replica.running:
+            size = add(chosen, tokens, size, request)
+    return size
+
+
+def add(chosen: Any, tokens: Any, size: int, request: int) -> int:
+    chosen[size], tokens[size] = request, 1
+    return size + 1
+
+
+@fastsim.policy
+def sorts_crowds(replica: Any, chosen: Any, tokens: Any) -> int:
+    """A token for whoever runs, then whole prompts; sorted by output if several joined at a time."""
+    size = 0
+    for request in replica.running:
+        size = add(chosen, tokens, size, request)
+    if replica.num_joined > 1:
+        fastsim.sort_by(replica.waiting, replica.num_output_tokens)
+    for i in range(min(4, len(replica.waiting))):
+        if size < replica.max_batch:
+            chosen[size], tokens[size] = replica.waiting[i], replica.prefill[replica.waiting[i]]
+            size += 1
+    return size
+
+
+@fastsim.policy
 def most_memory(replicas: Any, request: Any) -> int:
     """The replica with the most free blocks, the one with the fewest requests among equals."""
     best = 0
@@ -141,6 +178,39 @@ def form_newest(replica: Replica, time: float) -> Members:
     return placed(replica, choices, time)
 
 
-TWINS = {shortest_prompt_first: form_shortest, newest_first: form_newest}
+def form_prompts_first(replica: Replica, time: float) -> Members:
+    replica.running.sort(key=lambda request: request.arrived_at)
+    choices, s = Members(), replica.settings
+    free, budget = replica.num_free, s.max_num_batched_tokens
+    for request in replica.waiting:
+        need = replica.prompt_blocks(request)
+        full = len(choices) == s.micro_batch_size or len(replica.blocks) + len(choices) == s.max_num_seqs
+        if full or free - need < s.watermark_blocks or request.prefill > budget:
+            break
+        choices.append((request, request.prefill))
+        free, budget = free - need, budget - request.prefill
+    return placed(replica, choices or [(request, 1) for request in replica.running], time)
+
+
+def form_sorts_crowds(replica: Replica, time: float) -> Members:
+    replica.running.sort(key=lambda request: request.arrived_at)
+    memory = vars(replica).setdefault("remembered", {"left": 0})
+    if len(replica.waiting) - memory["left"] > 1:
+        replica.waiting.sort(key=lambda request: (request.num_output_tokens, request.id))
+    choices = [(request, 1) for request in replica.running]
+    room = max(0, replica.settings.micro_batch_size - len(choices))
+    choices += [(request, request.prefill) for request in replica.waiting[: min(4, room)]]
+    before = len(replica.restarts)
+    batch = placed(replica, choices, time)
+    memory["left"] = len(replica.waiting) - (len(replica.restarts) - before)
+    return batch
+
+
+TWINS = {
+    shortest_prompt_first: form_shortest,
+    newest_first: form_newest,
+    prompts_first: form_prompts_first,
+    sorts_crowds: form_sorts_crowds,
+}
 # Whose cases have tables that hold its batches: of whole prompts, or of chunks of any length.
-LIKE = {shortest_prompt_first: "vllm", newest_first: "sarathi"}
+LIKE = {shortest_prompt_first: "vllm", newest_first: "sarathi", prompts_first: "vllm", sorts_crowds: "vllm"}

@@ -3,11 +3,16 @@
 The loop itself is written out for each function, because Numba caches no kernel that takes a function as argument.
 """
 
-from .._jit import inlined
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._jit import apart, inlined
 from ..exits import Exit
 from ..iterations.batches import retire
 from ..memory.blocks import allocate, blocks_for, grow, preempt
-from ..memory.queues import move, sort_by_arrival
+from ..memory.queues import move
 from ..replicas.replica import launch
 from ..state import (
     ALLOCATED,
@@ -15,6 +20,9 @@ from ..state import (
     COMING,
     FORM_DUE,
     FREE,
+    FRESH,
+    GROUP,
+    GROUPED,
     HEAD,
     IN_FLIGHT,
     NUM_SEQS,
@@ -25,10 +33,14 @@ from ..state import (
     RUNNING,
     SLOT,
     WAITING,
+    Floats,
+    Ints,
     Limits,
+    Longs,
     State,
 )
 from ..tables import Cost
+from .order import MANY, insert, shift_left, sort_all, sort_front, sort_joined
 from .view import (
     BAD_SIZE,
     BAD_TOKENS,
@@ -49,7 +61,58 @@ from .view import (
 
 @inlined
 def refresh_queue(state: State, limits: Limits, policy: SchedulerState) -> bool:
-    """Bring the queue of the replica at cursor up to date; False when the shell has to give it more room.
+    """Bring the queue of the replica at cursor up to date; False when the shell has to give it more room."""
+    if not _has_room_for_all(state, limits, policy):
+        return False
+    r = state.cursor[REPLICA]
+    counts, queue, ends = state.replicas.counts[r], policy.queue[r], policy.ends[r]
+    request, last = counts[HEAD], ends[1]
+    while request != counts[COMING]:
+        queue[last] = request
+        policy.status[request] = WAITS
+        last += 1
+        request = state.requests.next[request]
+    counts[HEAD] = request
+    ends[1] = last
+    _refresh_running(state, policy)
+    return True
+
+
+@inlined
+def refresh_ordered(state: State, limits: Limits, policy: SchedulerState, keys: NDArray[Any]) -> bool:
+    """The same for a function that sorts the queue by ``keys`` before it looks at it, as soon as requests have joined.
+
+    A key does not change while a request waits. So all but those that have joined are in order.
+    """
+    if not _has_room_for_all(state, limits, policy):
+        return False
+    r = state.cursor[REPLICA]
+    counts, queue, ends = state.replicas.counts[r], policy.queue[r], policy.ends[r]
+    first, last = ends[0], ends[1]
+    restarted = last - first - policy.queue_length[r]
+    if restarted > 0:
+        sort_front(queue, keys, first, last, restarted)
+    joined = counts[WAITING] - (last - first)
+    request = counts[HEAD]
+    while request != counts[COMING]:
+        if joined < MANY:
+            first, last = insert(queue, keys, first, last, request, limits.max_num_seqs)
+        else:
+            queue[last] = request
+            last += 1
+        policy.status[request] = WAITS
+        request = state.requests.next[request]
+    if joined >= MANY:
+        sort_all(queue, keys, first, last)
+    counts[HEAD] = request
+    ends[0], ends[1] = first, last
+    _refresh_running(state, policy)
+    return True
+
+
+@inlined
+def _has_room_for_all(state: State, limits: Limits, policy: SchedulerState) -> bool:
+    """Move the queue of the replica at cursor so that all that wait have room; False when the shell has to make some.
 
     In front of the queue there is always room for all requests that may be restarted.
     """
@@ -68,17 +131,35 @@ def refresh_queue(state: State, limits: Limits, policy: SchedulerState) -> bool:
         else:
             for i in range(last - first - 1, -1, -1):
                 queue[start + i] = queue[first + i]
-        first, last = start, start + last - first
-    request = counts[HEAD]
-    while request != counts[COMING]:
-        queue[last] = request
-        policy.status[request] = WAITS
-        last += 1
-        request = state.requests.next[request]
-    counts[HEAD] = request
-    ends[0], ends[1] = first, last
-    sort_by_arrival(state.replicas.running[r], counts[RUNNING], state.requests.arrived_at)
+        ends[0], ends[1] = start, start + last - first
     return True
+
+
+@inlined
+def _refresh_running(state: State, policy: SchedulerState) -> None:
+    """Bring the running requests of the replica at cursor into order of arrival, without those that have finished."""
+    r = state.cursor[REPLICA]
+    counts, running = state.replicas.counts[r], state.replicas.running[r]
+    first = 0
+    if counts[GROUPED]:
+        _drop_finished(running, counts, state.requests.finished_at, policy.status)
+        first = max(0, counts[RUNNING] - counts[FRESH])  # only those behind have joined
+    sort_joined(running, state.requests.arrived_at, first, counts[RUNNING])
+
+
+@apart
+def _drop_finished(running: Ints, counts: Longs, finished_at: Floats, status: NDArray[np.int8]) -> None:
+    """Remove the members of the group that have finished from the running requests."""
+    finished, i = counts[RUNNING] - counts[GROUP], 0
+    while finished > 0:
+        request = running[i]
+        if finished_at[request] >= 0.0:
+            status[request] = ELSEWHERE
+            shift_left(running, i + 1, counts[RUNNING])
+            counts[RUNNING] -= 1
+            finished -= 1
+        else:
+            i += 1
 
 
 @inlined
@@ -146,21 +227,21 @@ def _apply_choice(state: State, limits: Limits, policy: SchedulerState, chosen: 
     requests, counts = state.requests, state.replicas.counts[r]
     request, tokens = state.batches.request[r, slot], state.batches.tokens[r, slot]
     if chosen < 0 or chosen > state.scratch.shape[1]:
-        return _refuse(policy, BAD_SIZE, chosen, state.scratch.shape[1], 0)
+        return refuse(policy, BAD_SIZE, chosen, state.scratch.shape[1], 0)
     size = num_tokens = admitted = 0
     for i in range(chosen):
         candidate, number = state.scratch[0, i], state.scratch[1, i]
         if candidate < 0 or candidate >= policy.status.size or requests.replica[candidate] != r:
-            return _refuse(policy, NOT_HERE, candidate, r, 0)
+            return refuse(policy, NOT_HERE, candidate, r, 0)
         where = policy.status[candidate]
         if where == RESTARTED:
             continue
         if where != WAITS and where != RUNS:
-            return _refuse(policy, TWICE if where == TAKEN else NOT_HERE, candidate, r, 0)
+            return refuse(policy, TWICE if where == TAKEN else NOT_HERE, candidate, r, 0)
         decodes = requests.processed[candidate] > requests.prefill[candidate]
         most = 1 if decodes else int(requests.prefill[candidate] - requests.processed[candidate])
         if number < 0 or number > most or (number == 0 and where == WAITS):
-            return _refuse(policy, BAD_TOKENS, candidate, number, most)
+            return refuse(policy, BAD_TOKENS, candidate, number, most)
         if number == 0:
             _restart(state, policy, r, candidate)
             continue
@@ -181,12 +262,12 @@ def _apply_choice(state: State, limits: Limits, policy: SchedulerState, chosen: 
         size += 1
         num_tokens += number
     _leave_running(state, policy, r)
-    _leave_queue(state, policy, r, admitted)
+    leave_queue(state, policy, r, admitted)
     return size
 
 
 @inlined
-def _refuse(policy: SchedulerState, why: int, first: int, second: int, third: int) -> int:
+def refuse(policy: SchedulerState, why: int, first: int, second: int, third: int) -> int:
     """Record what is wrong with a choice, and numbers about it; returns 0, the size of a batch that is not formed."""
     policy.trouble[0], policy.trouble[1], policy.trouble[2], policy.trouble[3] = why, first, second, third
     return 0
@@ -233,7 +314,7 @@ def _leave_running(state: State, policy: SchedulerState, r: int) -> None:
 
 
 @inlined
-def _leave_queue(state: State, policy: SchedulerState, r: int, admitted: int) -> None:
+def leave_queue(state: State, policy: SchedulerState, r: int, admitted: int) -> None:
     """Take the admitted requests out of the queue and put the restarted ones in front of it, the last restart first.
 
     Requests before the last admitted one move towards it: they are few when the policy admits from the front.
@@ -245,7 +326,7 @@ def _leave_queue(state: State, policy: SchedulerState, r: int, admitted: int) ->
         taken += policy.status[queue[i]] == TAKEN
         i += 1
     if taken < admitted:
-        _refuse(policy, QUEUE_LOST, 0, 0, 0)
+        refuse(policy, QUEUE_LOST, 0, 0, 0)
         return
     front = i
     while i > first:

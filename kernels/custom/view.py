@@ -79,9 +79,17 @@ def _either(function: F) -> F:
 
 
 @_either
-def _comes_first(keys: NDArray[Any], one: int, other: int) -> bool:
+def comes_first(keys: NDArray[Any], one: int, other: int) -> bool:
     """Whether one request sorts before another: by key, then by request."""
     return bool(keys[one] < keys[other] or (keys[one] == keys[other] and one < other))
+
+
+@_either
+def shift_right(requests: Ints, first: int, last: int) -> None:
+    """Move requests[first:last] by one place towards the end. Unsigned indices spare a test for negative ones."""
+    number, moved = last - first, requests[first : last + 1]
+    for i in range(number):
+        moved[np.uint64(number - i)] = moved[np.uint64(number - i - 1)]
 
 
 @_either
@@ -90,9 +98,9 @@ def _sift(requests: Ints, keys: NDArray[Any], position: int, number: int) -> Non
     request = requests[position]
     while 2 * position + 1 < number:
         child = 2 * position + 1
-        if child + 1 < number and _comes_first(keys, requests[child], requests[child + 1]):
+        if child + 1 < number and comes_first(keys, requests[child], requests[child + 1]):
             child += 1
-        if not _comes_first(keys, request, requests[child]):
+        if not comes_first(keys, request, requests[child]):
             break
         requests[position] = requests[child]
         position = child
@@ -126,12 +134,18 @@ def sort_by(requests: Ints, keys: NDArray[Any]) -> None:
     moves_left = 8 * number
     for i in range(1, number):
         request = requests[i]
-        j = i
-        while j > 0 and _comes_first(keys, request, requests[j - 1]):
-            requests[j] = requests[j - 1]
-            j -= 1
-        requests[j] = request
-        moves_left -= i - j
+        if not comes_first(keys, request, requests[i - 1]):
+            continue
+        low, high = 0, i - 1
+        while low < high:
+            middle = (low + high) // 2
+            if comes_first(keys, requests[middle], request):
+                low = middle + 1
+            else:
+                high = middle
+        shift_right(requests, low, i)
+        requests[low] = request
+        moves_left -= i - low
         if moves_left < 0:
             break
     if moves_left >= 0:

@@ -53,11 +53,11 @@ def grouped(state: State, limits: Limits, grows: bool) -> bool:
     if counts[GROUPED]:
         if not grows or counts[GROUP] == 0 or counts[FREE] > growth_due(state, limits, r):
             return True
-        _scatter(state, limits, r)
+        scatter(state, limits, r)
         return False
     if grows and counts[FREE] <= counts[RUNNING]:
         return False
-    _gather(state, limits, r)
+    gather(state, limits, r)
     return True
 
 
@@ -97,7 +97,7 @@ def append_running(state: State, r: int, request: int) -> None:
     """Add a request to the end of the running ones; where the array is full, the finished ones are removed first."""
     counts, running = state.replicas.counts[r], state.replicas.running[r]
     if counts[RUNNING] == running.size:
-        _compact(state, r)
+        compact(state, r)
     running[counts[RUNNING]] = request
     counts[RUNNING] += 1
 
@@ -160,7 +160,7 @@ def _phase(state: State, limits: Limits, request: int) -> int:
 
 
 @inlined
-def _compact(state: State, r: int) -> None:
+def compact(state: State, r: int) -> None:
     """Remove the finished requests from the running ones."""
     counts, running, finished_at = state.replicas.counts[r], state.replicas.running[r], state.requests.finished_at
     left = 0
@@ -172,7 +172,7 @@ def _compact(state: State, r: int) -> None:
 
 
 @inlined
-def _gather(state: State, limits: Limits, r: int) -> None:
+def gather(state: State, limits: Limits, r: int) -> None:
     """Make a group of the running decodes; prompts that are not complete keep their order in ``chunked``."""
     requests, counts = state.requests, state.replicas.counts[r]
     running, chunked = state.replicas.running[r], state.replicas.chunked[r]
@@ -192,11 +192,11 @@ def _gather(state: State, limits: Limits, r: int) -> None:
 
 
 @inlined
-def _scatter(state: State, limits: Limits, r: int) -> None:
+def scatter(state: State, limits: Limits, r: int) -> None:
     """Make running requests of the group, in the order that they would have without it."""
     requests, counts, times = state.requests, state.replicas.counts[r], state.replicas.times[r]
     running, chunked = state.replicas.running[r], state.replicas.chunked[r]
-    _compact(state, r)
+    compact(state, r)
     number, skipped = counts[RUNNING], counts[SKIPPED]
     for i in range(number - 1, -1, -1):
         request = running[i]

@@ -60,7 +60,7 @@ def launch_group(
 
     Without prompts the group runs alone, for at most ``most`` iterations. FAULT when the tables give the batch no time.
     """
-    r, cursor = state.cursor[REPLICA], state.cursor
+    r = state.cursor[REPLICA]
     counts = state.replicas.counts[r]
     if size == 0 and counts[GROUP] == 0:
         if counts[WAITING] + counts[CHUNKED] > 0 and counts[OUTCOME] == Ending.GOING:
@@ -68,10 +68,20 @@ def launch_group(
         return Exit.FORM
     if size == 0:
         return _run_alone(state, cost, limits, most, grows, static)
+    return launch_prompts(state, cost, limits, size, counts[GROUP] if mixed else 0)
+
+
+@inlined
+def launch_prompts(state: State, cost: Cost, limits: Limits, size: int, number: int) -> int:
+    """Start the ``size`` prompts that the batch lists, together with the ``number`` members of the group, or with none.
+
+    FAULT when the tables give the batch no time.
+    """
+    r, cursor = state.cursor[REPLICA], state.cursor
+    counts = state.replicas.counts[r]
     counts[ITERATIONS] += 1
     counts[IN_FLIGHT] = 1
     cursor[LEFT] -= 1
-    number = counts[GROUP] if mixed else 0
     ms = sum_members(state, cost, size, number, counts[GROUP_KV], counts[LONGEST] + counts[GROUP_STEP])
     features = state.batches.features[r, 0]
     seconds = stage_seconds(cost, features[NUM_TOKENS], features[NUM_SEQS], features[NUM_SAMPLED], ms, 0)

@@ -22,6 +22,7 @@ from fastsim.errors import PolicyError
 from fastsim.files.writing import atomic_file
 from fastsim.kernels._folder import CACHE_FOLDER
 from fastsim.simulation.custom.policy import UserPolicy
+from fastsim.simulation.custom.reads import reads_of
 
 HEAD = '''"""Written by fastsim: {name}."""
 
@@ -39,8 +40,7 @@ from fastsim.kernels.replicas.route import quiet_until_of_any as _quiet_until
 from fastsim.kernels.state import REPLICA as _REPLICA
 from fastsim.kernels.exits import Exit as _Exit
 from fastsim.kernels.custom.scheduler import (
-    end_chosen as _end_chosen, refresh_queue as _refresh_queue,
-    replica_view as _replica_view, start_chosen as _start_chosen
+    end_chosen as _end_chosen, {refresh} as _refresh, replica_view as _replica_view, start_chosen as _start_chosen
 )
 
 
@@ -51,7 +51,7 @@ def _run(state, costs, limits, _policy):
         _r = state.cursor[_REPLICA]
         if _event == _Exit.FORM:
             _own = _limits_of(state, limits, _r, _any_stages)
-            if not _refresh_queue(state, _own, _policy):
+            if not _refresh(state, _own, _policy{keys}):
                 return _Exit.BUDGET
             _number = {name}(_replica_view(state, _own, _policy), state.scratch[0], state.scratch[1])
             if _start_chosen(state, _cost_of(state, costs, _r), _own, _policy, _number) == _Exit.FAULT:
@@ -60,6 +60,39 @@ def _run(state, costs, limits, _policy):
             return _event
         else:
             _end_chosen(state, _cost_of(state, costs, _r), _policy)
+"""
+
+# For a function that makes the same choice as long as the same requests decode.
+LEAPING_SCHEDULER = """
+from fastsim.kernels.replicas.pools import any_stages as _any_stages, cost_of as _cost_of, limits_of as _limits_of
+from fastsim.kernels.replicas.route import next_event_of_any as _next_event
+from fastsim.kernels.replicas.route import next_turn as _next_turn
+from fastsim.kernels.state import REPLICA as _REPLICA
+from fastsim.kernels.exits import Exit as _Exit
+from fastsim.kernels.custom.leaps import (
+    end_leaping as _end_leaping, quiet_until_choice as _quiet_until, start_leaping as _start_leaping
+)
+from fastsim.kernels.custom.scheduler import {refresh} as _refresh, replica_view as _replica_view
+
+
+@_kernel
+def _run(state, costs, limits, _policy):
+    while True:
+        _event = _next_turn(state, costs, limits, _any_stages, _next_event, _quiet_until, True, False)
+        _r = state.cursor[_REPLICA]
+        if _event == _Exit.FORM:
+            _own = _limits_of(state, limits, _r, _any_stages)
+            if not _refresh(state, _own, _policy{keys}):
+                return _Exit.BUDGET
+            _view = _replica_view(state, _own, _policy)
+            _number = {name}(_view, state.scratch[0], state.scratch[1])
+            _cost = _cost_of(state, costs, _r)
+            if _start_leaping(state, _cost, _own, _policy, _number, {same}, {free_blocks}) == _Exit.FAULT:
+                return _Exit.FAULT
+        elif _event != _Exit.ENDED:
+            return _event
+        else:
+            _end_leaping(state, _cost_of(state, costs, _r), _limits_of(state, limits, _r, _any_stages), _policy)
 """
 
 ROUTER = """
@@ -96,7 +129,20 @@ _importing = Lock()  # without it, two threads could import and compile the same
 
 def scheduler_module(policy: UserPolicy) -> ModuleType:
     """Return a module whose ``_run(state, costs, limits, policy)`` simulates with a scheduling function."""
-    return _imported(_text(policy) + SCHEDULER.format(name=policy.name), policy)
+    lines, functions = _gathered(policy)
+    reads = reads_of(policy.name, functions, lines)
+    if reads.sort is not None:  # the kernel keeps the queue in this order
+        functions[policy.name] = _without(functions[policy.name], reads.sort)
+    words = {
+        "name": policy.name,
+        "refresh": "refresh_ordered" if reads.order else "refresh_queue",
+        "keys": f", _policy.{reads.order}" if reads.order else "",
+    }
+    if not reads.steady:
+        return _imported(_text(policy, lines, functions) + SCHEDULER.format(**words), policy)
+    same = ["_view.num_joined == 0"] * reads.num_joined + ["_view.waiting.size < 2"] * reads.sorts
+    words |= {"same": " and ".join(same) or "True", "free_blocks": str(reads.free_blocks)}
+    return _imported(_text(policy, lines, functions) + LEAPING_SCHEDULER.format(**words), policy)
 
 
 def router_module(policy: UserPolicy, scheduler: ModuleType | str) -> ModuleType:
@@ -114,15 +160,28 @@ def router_module(policy: UserPolicy, scheduler: ModuleType | str) -> ModuleType
         }
     else:
         words = {"module": scheduler.__name__, "run": "_run", "policy": "_policy, ", "passed": ", _policy"}
-    return _imported(_text(policy) + ROUTER.format(name=policy.name, **words), policy)
+    return _imported(_text(policy, *_gathered(policy)) + ROUTER.format(name=policy.name, **words), policy)
 
 
-def _text(policy: UserPolicy) -> str:
-    """Return the source of a policy's function and of all that it refers to."""
+def _gathered(policy: UserPolicy) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the imports and assignments that a policy's function needs, and the source of all functions, by name."""
     lines: dict[str, str] = {}
     functions: dict[str, str] = {}
     _gather(policy.function, policy.name, lines, functions)
+    return lines, functions
+
+
+def _text(policy: UserPolicy, lines: dict[str, str], functions: dict[str, str]) -> str:
+    """Return the source of a policy's function and of all that it refers to."""
     return "\n".join([HEAD.format(name=policy.name), *lines.values(), "", *functions.values()])
+
+
+def _without(source: str, statement: ast.Expr) -> str:
+    """Return the source of a function in which a statement does nothing."""
+    lines = source.encode().splitlines(keepends=True)
+    first, last = statement.lineno - 1, (statement.end_lineno or statement.lineno) - 1
+    before, after = lines[first][: statement.col_offset], lines[last][statement.end_col_offset :]
+    return b"".join([*lines[:first], before, b"pass", after, *lines[last + 1 :]]).decode()
 
 
 def _gather(function: Callable[..., Any], name: str, lines: dict[str, str], functions: dict[str, str]) -> None:
