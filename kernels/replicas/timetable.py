@@ -63,23 +63,6 @@ def take_batch(state: State) -> None:
 
 
 @inlined
-def _time_stages(state: State, cost: Cost, r: int, slot: int) -> bool:
-    """Set how long a batch is on each stage; False when the tables give it no time on one of them."""
-    features, seconds = state.batches.features[r, slot], state.replicas.stage_seconds[r]
-    tokens, seqs, sampled = features[NUM_TOKENS], features[NUM_SEQS], features[NUM_SAMPLED]
-    ms, shares, last = state.batches.layers_ms[r, slot], cost.shares, seconds.size - 1
-    for stage in range(last + 1):
-        # Stages between the first and the last take equal times where their layers do.
-        if 1 < stage < last and shares[stage] == shares[stage - 1]:
-            seconds[stage] = seconds[stage - 1]
-            continue
-        seconds[stage] = stage_seconds(cost, tokens, seqs, sampled, ms, stage)
-        if not seconds[stage] > 0.0:
-            return False
-    return True
-
-
-@inlined
 def pass_stages(state: State, cost: Cost, r: int, slot: int) -> bool:
     """Send a batch that was just formed through all stages; False when the tables give it no time on one of them."""
     replicas, batches, features = state.replicas, state.batches, state.batches.features[r, slot]
@@ -99,19 +82,18 @@ def pass_stages(state: State, cost: Cost, r: int, slot: int) -> bool:
 @inlined
 def go_through(state: State, cost: Cost, r: int, slot: int, ready: float) -> bool:
     """Find when a batch that is ``ready``, s, is on each stage; False when the tables give it no time there."""
-    replicas, batches = state.replicas, state.batches
-    counts, busy, stage_end, stage_start = (
-        replicas.counts[r],
-        replicas.busy[r],
-        replicas.stage_end[r],
-        replicas.stage_start[r],
-    )
-    if not _time_stages(state, cost, r, slot):
-        return False
-    time, on_stage, total, ticks = ready, 0.0, 0.0, 0
-    place, equal, last = 0, 0, 0
+    replicas, batches, features = state.replicas, state.batches, state.batches.features[r, slot]
+    counts, busy, stage_end = replicas.counts[r], replicas.busy[r], replicas.stage_end[r]
+    stage_start, shares = replicas.stage_start[r], cost.shares
+    tokens, seqs, sampled = features[NUM_TOKENS], features[NUM_SEQS], features[NUM_SAMPLED]
+    ms, time, seconds, on_stage, total = batches.layers_ms[r, slot], ready, 0.0, 0.0, 0.0
+    place, equal, last, ticks = 0, 0, 0, 0
     for stage in range(stage_end.size):
-        seconds = replicas.stage_seconds[r, stage]
+        # Stages between the first and the last take equal times where their layers do.
+        if stage < 2 or stage == stage_end.size - 1 or shares[stage] != shares[stage - 1]:
+            seconds = stage_seconds(cost, tokens, seqs, sampled, ms, stage)
+            if not seconds > 0.0:
+                return False
         begin = max(time, stage_end[stage])
         time = begin + seconds
         stage_start[stage], stage_end[stage] = begin, time
