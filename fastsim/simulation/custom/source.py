@@ -29,6 +29,7 @@ HEAD = '''"""Written by fastsim: {name}."""
 from __future__ import annotations
 
 from fastsim.kernels._jit import kernel as _kernel
+from fastsim.kernels._pointed import pointed as _pointed
 from fastsim.kernels.custom.view import users as _users
 '''
 
@@ -46,6 +47,7 @@ from fastsim.kernels.custom.scheduler import (
 
 @_kernel
 def _run(state, costs, limits, _policy):
+    state, costs, limits, _policy = _pointed(state), _pointed(costs), _pointed(limits), _pointed(_policy)
     while True:
         _event = _next_turn(state, costs, limits, _any_stages, _next_event, _quiet_until, True, False)
         _r = state.cursor[_REPLICA]
@@ -77,6 +79,7 @@ from fastsim.kernels.custom.scheduler import {refresh} as _refresh, replica_view
 
 @_kernel
 def _run(state, costs, limits, _policy):
+    state, costs, limits, _policy = _pointed(state), _pointed(costs), _pointed(limits), _pointed(_policy)
     while True:
         _event = _next_turn(state, costs, limits, _any_stages, _next_event, _quiet_until, True, False)
         _r = state.cursor[_REPLICA]
@@ -110,15 +113,16 @@ from {module} import {run} as _advance
 
 @_kernel
 def _run(state, costs, limits, {policy}_router):
+    _state, _costs, _limits, _routing = _pointed(state), _pointed(costs), _pointed(limits), _pointed(_router)
     while True:
-        _code = _advance(state, costs, limits{passed})
-        if _code != _Exit.DONE or state.moments[_HORIZON] == _math.inf:
+        _code = _advance({arguments})
+        if _code != _Exit.DONE or _state.moments[_HORIZON] == _math.inf:
             return _code
-        while _arrival_due(state):
-            _replica = {name}(_cluster_view(state, limits, _router), _arrival(state, _router))
-            if not _route_to(state, _router, _replica):
+        while _arrival_due(_state):
+            _replica = {name}(_cluster_view(_state, _limits, _routing), _arrival(_state, _routing))
+            if not _route_to(_state, _routing, _replica):
                 return _Exit.FAULT
-        _next_horizon(state)
+        _next_horizon(_state)
 """
 
 MODULES = ("math", "numpy", "fastsim")
@@ -156,10 +160,11 @@ def router_module(policy: UserPolicy, scheduler: ModuleType | str) -> ModuleType
             "module": f"fastsim.kernels.schedulers.{scheduler}",
             "run": "advance",
             "policy": "",
-            "passed": ", _any_stages",
+            "arguments": "_state, _costs, _limits, _any_stages",
         }
     else:
-        words = {"module": scheduler.__name__, "run": "_run", "policy": "_policy, ", "passed": ", _policy"}
+        words = {"module": scheduler.__name__, "run": "_run", "policy": "_policy, "}
+        words["arguments"] = "state, costs, limits, _policy"
     return _imported(_text(policy, *_gathered(policy)) + ROUTER.format(name=policy.name, **words), policy)
 
 
