@@ -119,14 +119,12 @@ def _choose(state: State, limits: Limits, request: int) -> int:
 
 @inlined
 def _route_next(state: State, limits: Limits) -> int:
-    """Route the next request to arrive; returns the replica that it goes to."""
+    """Route the next request to arrive; returns the replica that it goes to, which is not quiet from then on."""
     replicas, request = state.replicas, next_unrouted(state)
-    arrival = state.requests.arrived_at[request]
     best = _choose(state, limits, request)
     append(state, best, take_next(state))
     if _compares(limits):
         replay(replicas.lightest, replicas.load, best, replicas.load[best] + 1.0)
-    replay(replicas.soonest, replicas.quiet_until, best, float(arrival))
     return best
 
 
@@ -142,6 +140,7 @@ def _let_on(state: State, limits: Limits, r: int, quiet: float) -> bool:
     others, arrival = second(replicas.soonest, replicas.quiet_until, r), next_arrival(state)
     while arrival < min(quiet, others):
         best = _route_next(state, limits)
+        replay(replicas.soonest, replicas.quiet_until, best, arrival)
         if best == r:
             quiet = replicas.quiet_until[r]
         else:
@@ -205,8 +204,13 @@ def next_turn(
             if replicas.quiet_until[replicas.soonest[1]] < moments[HORIZON]:
                 cursor[REPLICA] = replicas.soonest[1]
                 continue
-            if moments[HORIZON] == next_arrival(state):
-                _route_next(state, limits[0])
+            arrival, best = moments[HORIZON], NONE
+            if arrival == next_arrival(state):
+                best = _route_next(state, limits[0])
             moments[HORIZON] = next_arrival(state)
             if moments[HORIZON] == math.inf:
                 cursor[REPLICA] = cursor[FIRST]
+            elif moments[HORIZON] > arrival:
+                cursor[REPLICA] = best  # no other replica has anything to do before
+            elif best != NONE:
+                replay(replicas.soonest, replicas.quiet_until, best, arrival)

@@ -1,6 +1,7 @@
 """A tournament among replicas: the one with the least key, the lowest id among equals, in O(log) per change."""
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +15,25 @@ Ints = NDArray[np.int32]
 
 @inlined
 def replay(winners: Ints, keys: Floats, player: int, key: float) -> None:
-    """Give a player a new key. winners[1] is the winner; the players are the second half of the tree."""
+    """Give a player a new key. winners[1] is the winner; the players are the second half of the tree.
+
+    Who wins a match is hard to predict, so it is computed without a branch. Above a match that another player wins now
+    as before, nothing changes.
+    """
+    if keys[player] == key:
+        return
     keys[player] = key
-    node = (winners.size // 2 + player) // 2
-    while node > 0:
-        left, right = winners[2 * node], winners[2 * node + 1]
-        winners[node] = left if right == NONE or keys[left] <= keys[right] else right
+    node = winners.size // 2 + player
+    best: Any = player
+    while node > 1:
+        other: Any = np.int64(winners[node ^ 1])
+        rival = keys[max(other, 0)]
+        wins = (other != NONE) & ((rival < keys[best]) | ((rival == keys[best]) & (other < best)))
+        best += (other - best) * np.int64(wins)
         node //= 2
+        if best == winners[node] and best != player:
+            break
+        winners[node] = best
 
 
 @inlined
