@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ VIDUR_S_PER_BATCH, VIDUR_S_PER_MEMBER = 87e-6, 3.2e-6
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = tempfile.TemporaryDirectory()  # of the function that is a user's
 AZURE_SETTINGS = ("max_model_len=16384", "scheduler.max_num_batched_tokens=16384")
+
+
+Row = tuple[str, Callable[[], "Figure"]]  # how the name of a figure begins, and what prepares it
 
 
 @dataclass
@@ -70,26 +74,38 @@ def kernel(name: str, deployment: Deployment, workload: Workload, most: Callable
     vidur, iterations = vidur_seconds(deployment, workload)
 
     def measure() -> dict[str, float]:
+        began, worked = time.perf_counter(), time.process_time()
         timing = fastsim.simulate(deployment, workload, detail=False).summary["timing"]
-        return {"seconds": timing["kernel_s"], "ns per iteration": timing["kernel_s"] / iterations * 1e9}
+        whole, worked = time.perf_counter() - began, time.process_time() - worked
+        each = timing["kernel_s"] / iterations * 1e9
+        return {"seconds": timing["kernel_s"], "ns per iteration": each, "whole call": whole, "core-seconds": worked}
 
     return Figure(f"{name}, {iterations:,} iterations", most(vidur), measure, vidur)
 
 
-def azure(trace: Path | None, scale: float) -> Iterator[Figure]:
+def azure(trace: Path | None, scale: float) -> Iterator[Row]:
     """The Azure trace on one replica and on four; lengths of it on Llama-2-7B."""
-    requests, _ = traffic.azure(trace, max(20, int(traffic.NUM_REQUESTS * scale)))
+
+    def served(name: str, most: Callable[[float], float], *settings: str) -> Figure:
+        requests, _ = traffic.azure(trace, max(20, int(traffic.NUM_REQUESTS * scale)))
+        return kernel(name, default(*AZURE_SETTINGS, *settings), requests, most)
+
     for policy in ("sarathi", "vllm"):
-        named = default(f"scheduler.policy={policy}", *AZURE_SETTINGS)
-        yield kernel(f"Azure trace, 1 replica, {policy}", named, requests, lambda vidur: vidur / 2000)
+        name = f"Azure trace, 1 replica, {policy}"
+        yield name, partial(served, name, lambda vidur: vidur / 2000, f"scheduler.policy={policy}")
     for policy in ("sarathi", "vllm"):
-        routed = ("num_replicas=4", "router.policy=least_outstanding")
-        named = default(f"scheduler.policy={policy}", *AZURE_SETTINGS, *routed)
-        yield kernel(f"Azure trace, 4 replicas, least_outstanding, {policy}", named, requests, lambda vidur: 0.030)
+        routed = (f"scheduler.policy={policy}", "num_replicas=4", "router.policy=least_outstanding")
+        name = f"Azure trace, 4 replicas, least_outstanding, {policy}"
+        yield name, partial(served, name, lambda vidur: 0.030, *routed)
+    number = max(20, int(16_384 * scale))
     older = {"model": "meta-llama/Llama-2-7b-hf", "device": "a100", "scheduler": {"policy": "vllm"}}
-    lengths = traffic.azure_lengths(2.0, max(20, int(16_384 * scale)), 4096, trace)
-    name = f"Llama-2-7B on A100, {lengths.num_requests:,} requests at 2/s, vllm"
-    yield kernel(name, Deployment.load(older), lengths, lambda vidur: 0.0075)
+    name = f"Llama-2-7B on A100, {number:,} requests at 2/s, vllm"
+
+    def on_a100() -> Figure:
+        lengths = traffic.azure_lengths(2.0, number, 4096, trace)
+        return kernel(name, Deployment.load(older), lengths, lambda vidur: 0.0075)
+
+    yield name, on_a100
 
 
 def example(folder: str) -> str:
@@ -100,28 +116,38 @@ def example(folder: str) -> str:
     return f"{file}:shortest_prompt_first"
 
 
-def custom(trace: Path | None, scale: float) -> Iterator[Figure]:
+def custom(trace: Path | None, scale: float) -> Iterator[Row]:
     """A user's scheduling function against Sarathi: on the Azure trace, and with a long queue from the start."""
     number = max(20, int(20_000 * scale))
-    lengths = traffic.azure_lengths(15.0, 2 * number, 16_384, trace)
-    at = np.concatenate([np.zeros(number), lengths.arrived_at[:number]])
-    crowd = Workload(at, lengths.num_prompt_tokens, lengths.num_output_tokens)
-    requests, _ = traffic.azure(trace, max(20, int(traffic.NUM_REQUESTS * scale)))
+
+    def recorded() -> Workload:
+        return traffic.azure(trace, max(20, int(traffic.NUM_REQUESTS * scale)))[0]
+
+    def crowd() -> Workload:
+        lengths = traffic.azure_lengths(15.0, 2 * number, 16_384, trace)
+        at = np.concatenate([np.zeros(number), lengths.arrived_at[:number]])
+        return Workload(at, lengths.num_prompt_tokens, lengths.num_output_tokens)
+
+    for about, requests in (("Azure trace", recorded), (f"{number:,} requests queued", crowd)):
+        name = f"{about}, the manual's shortest_prompt_first"
+        yield name, partial(against_sarathi, name, requests)
+
+
+def against_sarathi(name: str, requests: Callable[[], Workload]) -> Figure:
+    """Kernel time with the manual's scheduling function, which may be three times that of Sarathi."""
+    workload = requests()
     usual = default("scheduler.policy=sarathi", *AZURE_SETTINGS)
     own = default(f"scheduler.policy={example(FOLDER.name)}", *AZURE_SETTINGS)
 
-    def seconds(deployment: Deployment, workload: Workload) -> float:
+    def seconds(deployment: Deployment) -> float:
         return float(fastsim.simulate(deployment, workload, detail=False).summary["timing"]["kernel_s"])
 
-    for name, workload in (("Azure trace", requests), (f"{number:,} requests queued", crowd)):
-        seconds(own, workload)
-        most = 3 * statistics.median(seconds(usual, workload) for _ in range(5))
+    def measure() -> dict[str, float]:
+        found = seconds(own)
+        return {"seconds": found, "times Sarathi's": found / seconds(usual)}
 
-        def measure(workload: Workload = workload) -> dict[str, float]:
-            found = seconds(own, workload)
-            return {"seconds": found, "times Sarathi's": found / seconds(usual, workload)}
-
-        yield Figure(f"{name}, the manual's shortest_prompt_first", most, measure)
+    seconds(own)
+    return Figure(name, 3 * statistics.median(seconds(usual) for _ in range(5)), measure)
 
 
 def cluster(num_requests: int, num_replicas: int, router: str, most_s: float, most_mib: float) -> Figure:
@@ -135,8 +161,12 @@ def cluster(num_requests: int, num_replicas: int, router: str, most_s: float, mo
         found: dict[str, float] = json.loads(done.stdout)
         return found
 
-    name = f"{num_requests:,} requests of chat over {num_replicas:,} replicas, {router}, sarathi"
-    return Figure(name, most_s, measure, most_runs=3, most_mib=most_mib)
+    return Figure(cluster_name(num_requests, num_replicas, router), most_s, measure, most_runs=3, most_mib=most_mib)
+
+
+def cluster_name(num_requests: int, num_replicas: int, router: str) -> str:
+    """The name of ``cluster``."""
+    return f"{num_requests:,} requests of chat over {num_replicas:,} replicas, {router}, sarathi"
 
 
 def in_child(num_requests: int, num_replicas: int, router: str) -> dict[str, float]:

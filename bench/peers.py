@@ -1,18 +1,19 @@
-"""The same requests through a simulator that you have installed, and through fastsim: both times, both results.
+"""The same requests through simulators that you have installed, and through fastsim: times and results, side by side.
 
+    python bench/peers.py REQUESTS.csv --vidur CHECKOUT:PYTHON --aisimulate COMMAND [--number 1000] [--runs 3]
     python bench/peers.py REQUESTS.csv --peer 'COMMAND {requests} {out}' --latencies 'GLOB' --columns e2e=NAME,ttft=NAME
 
-COMMAND is the peer's own, run in --folder; {requests} is a CSV with Vidur's columns (arrived_at, num_prefill_tokens,
-num_decode_tokens), {out} a folder for what it writes. The first file below {out} that matches GLOB has a row per
-request, with latencies in seconds in the columns named. --set and --deployment tell fastsim what the peer was told.
+Each figure is the median of runs that take turns, of wall and of CPU time; each row says what either side does.
+For any other simulator, COMMAND is the peer's own, run in --folder; {requests} is a CSV with Vidur's columns
+(arrived_at, num_prefill_tokens, num_decode_tokens), {out} a folder for what it writes. The first file below {out} that
+matches GLOB has a row per request, with latencies in seconds in the columns named. --set and --deployment tell fastsim
+what the peer was told.
 """
 
 import argparse
 import shlex
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,20 +21,20 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
-from figures import environment
 from numpy.typing import NDArray
+from peer_runs import AISimulate, Own, Row, Spent, Vidur, process
 
-from fastsim.result.result import Result
 from fastsim.workload import Workload
 from fastsim.workload.loading import load
+from fastsim.workload.too_long import within
 
-HOW = """No peer given. What is known of two:
-Vidur (microsoft/vidur, a checkout and its own environment; 4 s of start-up): --folder CHECKOUT --peer '.venv/bin/python
-  -m vidur.main OPTIONS' with the options of your version (`-m vidur.main --help`) for a recorded trace {requests} and
-  an output folder {out}; it writes request_metrics.csv: --latencies '**/request_metrics.csv'
-  --columns e2e=request_e2e_time,ttft=prefill_e2e_time
-AISimulate (`pip install aisimulate` in its own environment): as its own help has it. Its package fetches a wheel of
-  NVIDIA's when it is installed, and could not be where fastsim is built: nothing about it is claimed here."""
+HOW = """No peer given. What is known of three:
+Vidur (microsoft/vidur, a checkout and its own environment): --vidur CHECKOUT:PYTHON. It is run for Llama-2-70B at TP 2
+  on A100, whose profiles must be in the checkout (many have Git LFS pointers in their place), with smaller forests than
+  its default, which takes most of an hour to train.
+AISimulate (`pip install aisimulate==0.13.0.dev202610270000000085` in its own environment; 0.13.0 itself is a stub):
+  --aisimulate COMMAND. It is run for Llama-3.1-8B on one H100, with vLLM.
+BLIS (inference-sim, in Go): by --peer with `blis replay`; it was not measured, as its modules could not be fetched."""
 
 EQUAL = "Equal: the requests, their arrival times and lengths; whole processes are timed, start-up and output included."
 NOT_EQUAL = (
@@ -50,15 +51,6 @@ def write_requests(workload: Workload, path: Path) -> None:
         "num_decode_tokens": workload.num_output_tokens,
     }
     pyarrow.csv.write_csv(pa.table(columns), path)
-
-
-def run(command: Sequence[str], folder: Path | None = None, surroundings: dict[str, str] | None = None) -> float:
-    """Seconds of a whole process; its error ends ours."""
-    began = time.perf_counter()
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=surroundings)
-    if done.returncode:
-        sys.exit(f"{shlex.join(command)}: exit code {done.returncode}\n{done.stderr[-2000:]}")
-    return time.perf_counter() - began
 
 
 def latencies(out: Path, pattern: str, columns: str) -> dict[str, NDArray[np.float64]]:
@@ -78,37 +70,87 @@ def compare(given: Any) -> list[str]:
     """Run both, and say in lines what came out."""
     workload = load(given.requests)
     with tempfile.TemporaryDirectory() as place:
-        requests, theirs, ours = Path(place, "requests.csv"), Path(place, "peer"), Path(place, "fastsim")
+        requests, theirs = Path(place, "requests.csv"), Path(place, "peer")
         theirs.mkdir()
         write_requests(workload, requests)
         filled = [part.format(requests=requests, out=theirs) for part in shlex.split(given.peer)]
-        settings = [word for setting in given.settings for word in ("--set", setting)]
-        command = [sys.executable, "-m", "fastsim", "simulate", given.deployment, str(requests), *settings]
-        command += ["--out", str(ours)]
-        run(command, None, environment())  # compiles, once and for all
-        peer_s, own_s = [], []
-        for _ in range(given.runs):
-            peer_s.append(run(filled, given.folder))
-            own_s.append(run(command, None, environment()))
-        peer_time, own_time = float(np.median(peer_s)), float(np.median(own_s))
-        kernel = Result.load(ours).summary["timing"]["kernel_s"]
+        own = Own(requests, Path(place, "fastsim"), given.deployment, given.settings, workload)
+        own.process()  # compiles, once and for all
+        row = Row("process", "process", lambda: process(filled, given.folder), own.process)
         lines = [
             f"{workload.num_requests:,} requests of {workload.name}; medians of {given.runs} runs in turn",
-            f"peer {peer_time:.2f} s, fastsim {own_time:.2f} s (kernel {kernel * 1e3:.1f} ms): "
-            f"{peer_time / own_time:,.1f} times",
+            *timed([row], given.runs),
         ]
         if given.latencies:
-            result = Result.load(ours)
-            for name, values in latencies(theirs, given.latencies, given.columns).items():
-                for label, share in (("P50", 0.5), ("P99", 0.99)):
-                    peer, own = (float(np.nanquantile(one, share)) for one in (values, result.column(name)))
-                    lines.append(f"{name} {label}: peer {peer:.4g} s, fastsim {own:.4g} s, ratio {peer / own:.3f}")
+            lines += beside(latencies(theirs, given.latencies, given.columns), own.latencies())
         return [*lines, EQUAL, NOT_EQUAL]
+
+
+def known(given: Any, kind: str) -> list[str]:
+    """Compare with a peer whose command is known."""
+    whole = load(given.requests)
+    with tempfile.TemporaryDirectory() as place:
+        requests, theirs = Path(place, "requests.csv"), Path(place, "peer")
+        workload = within(whole.head(min(given.number, whole.num_requests)), 4096, "drop")
+        write_requests(workload, requests)
+        peer: Vidur | AISimulate
+        more: tuple[str, ...] = ()
+        if kind == "vidur":
+            folder, _, python = given.vidur.partition(":")
+            checkout = Path(folder).absolute()
+            peer, more = Vidur(checkout, python, requests, theirs), (f"predictor.source=vidur:{checkout}",)
+        else:
+            peer = AISimulate(given.aisimulate, workload, theirs)
+            peer.prepare()
+        settings = [*peer.settings, *more, *given.settings]
+        own = Own(requests, Path(place, "fastsim"), None, settings, workload)
+        for run in (peer.process, own.process, own.call):  # train, compile and read, once and for all
+            run()
+        lines = [f"{kind}: {workload.num_requests:,} requests of {whole.name}; medians of {given.runs} runs in turn"]
+        return [*lines, *timed(peer.rows(own), given.runs), *beside(peer.latencies(), own.latencies())]
+
+
+def timed(rows: Sequence[Row], runs: int) -> list[str]:
+    """The rows of times: peer and fastsim take turns."""
+    taken: list[list[tuple[Spent, Spent]]] = [[] for _ in rows]
+    for _ in range(runs):
+        for row, found in zip(rows, taken, strict=True):
+            found.append((row.run_peer(), row.run_own()))
+    lines = []
+    for row, found in zip(rows, taken, strict=True):
+        peer, own = (_median([pair[side] for pair in found]) for side in (0, 1))
+        times = f"{peer.wall / own.wall:,.1f} times by wall time"
+        if peer.cpu is not None and own.cpu:
+            times += f", {peer.cpu / own.cpu:,.1f} by CPU time"
+        lines.append(f"peer {row.peer}: {_shown(peer)}; fastsim {row.own}: {_shown(own)}; {times}")
+    return lines
+
+
+def _median(spent: Sequence[Spent]) -> Spent:
+    cpus = [one.cpu for one in spent if one.cpu is not None]
+    return Spent(float(np.median([one.wall for one in spent])), float(np.median(cpus)) if cpus else None)
+
+
+def _shown(spent: Spent) -> str:
+    return f"{spent.wall:.4g} s wall, " + ("CPU not known" if spent.cpu is None else f"{spent.cpu:.4g} s CPU")
+
+
+def beside(theirs: dict[str, NDArray[np.float64]], ours: dict[str, NDArray[np.float64]]) -> list[str]:
+    """The rows of latencies."""
+    lines = []
+    for name, values in theirs.items():
+        for label, share in (("P50", 0.5), ("P99", 0.99)):
+            peer, own = (float(np.nanquantile(one, share)) for one in (values, ours[name]))
+            lines.append(f"{name} {label}: peer {peer:.4g} s, fastsim {own:.4g} s, ratio {peer / own:.3f}")
+    return lines
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("requests", nargs="?", help="requests, in any format that fastsim reads")
+    parser.add_argument("--vidur", metavar="CHECKOUT:PYTHON")
+    parser.add_argument("--aisimulate", metavar="COMMAND")
+    parser.add_argument("--number", type=int, default=1000, help="of the requests, for --vidur and --aisimulate")
     parser.add_argument("--peer", help="command of the peer, with {requests} and {out}")
     parser.add_argument("--folder", type=Path, help="where it runs")
     parser.add_argument("--latencies", help="file with its latencies, below {out}; may hold ** and *")
@@ -118,7 +160,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="PATH=VALUE")
     parser.add_argument("--runs", type=int, default=3)
     given = parser.parse_args(arguments)
-    print("\n".join(compare(given)) if given.peer and given.requests else HOW)
+    kinds = [kind for kind in ("vidur", "aisimulate") if getattr(given, kind)]
+    if not given.requests or not (given.peer or kinds):
+        print(HOW)
+    for kind in kinds if given.requests else []:
+        print("\n".join(known(given, kind)), flush=True)
+    if given.requests and given.peer:
+        print("\n".join(compare(given)))
 
 
 if __name__ == "__main__":

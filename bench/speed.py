@@ -8,25 +8,26 @@ grows with requests and iterations.
 import argparse
 import platform
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import figures
 import growth
 import traffic
-from figures import Figure
+from figures import Figure, Row
 
 
-def rows(trace: Path | None, scale: float) -> list[Figure]:
+def rows(trace: Path | None, scale: float) -> list[Row]:
     """All rows. ``scale`` below 1 makes every one of them smaller, for a quick look; the bars stay."""
-    many = max(100, int(10_000_000 * scale))
+    many, jobs, each = max(100, int(10_000_000 * scale)), max(5, int(1000 * scale)), max(20, int(5000 * scale))
+    clusters = ((100, "round_robin", 6.0, 1536.0), (1000, "least_outstanding", 60.0, 2048.0))
     return [
         *figures.azure(trace, scale),
         *figures.custom(trace, scale),
-        figures.cluster(many, 100, "round_robin", 6.0, 1536.0),
-        figures.cluster(many, 1000, "least_outstanding", 60.0, 2048.0),
-        figures.sweep(max(5, int(1000 * scale)), max(20, int(5000 * scale))),
-        figures.sweep_on_dask(max(5, int(1000 * scale)), max(20, int(5000 * scale))),
-        *figures.processes(trace, scale),
+        *((figures.cluster_name(many, *one[:2]), partial(figures.cluster, many, *one)) for one in clusters),
+        (f"{jobs:,} configurations x {each:,} requests", partial(figures.sweep, jobs, each)),
+        (f"{jobs:,} configurations x {each:,} requests, Dask", partial(figures.sweep_on_dask, jobs, each)),
+        *((one.name, partial(lambda known: known, one)) for one in figures.processes(trace, scale)),
     ]
 
 
@@ -76,9 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--trace", type=Path, default=traffic.TRACE)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--scale", type=float, default=1.0)
-    parser.add_argument("--only", default="", help="rows whose name holds this")
+    parser.add_argument("--only", default="", help="rows whose name holds this; no other one is prepared")
     given = parser.parse_args(arguments)
-    table = [row for row in rows(given.trace, given.scale) if given.only in row.name]
+    table = [prepared() for name, prepared in rows(given.trace, given.scale) if given.only in name]
     measure(table, given.runs)
     print(f"{traffic.azure(given.trace)[1]}; Llama-3-8B on one H100 where nothing else is said; {platform.machine()}")
     show(table)

@@ -139,6 +139,7 @@ def test_a_peer_is_run_on_the_same_requests(tmp_path: Path, capsys: pytest.Captu
     shown = capsys.readouterr().out
     assert "2 requests" in shown
     assert "e2e P50: peer 2 s, fastsim 0." in shown
+    assert "fastsim process: " in shown and " s CPU" in shown and "times by wall time, " in shown
     assert peers.EQUAL in shown
     assert peers.NOT_EQUAL in shown
     with pytest.raises(SystemExit, match="has no 'nothing'; it has took"):
@@ -171,3 +172,31 @@ def test_configurations_are_counted_by_what_is_answered(tmp_path: Path) -> None:
     found = import_module("model_configs").rows(tmp_path, "b200")
     assert [row[1] for row in found] == ["simulated", "memory", "refused"]
     assert found[0][2] == pytest.approx(6.66, rel=1e-3) and "state-space" in found[1][4] and "encoder" in found[2][4]
+
+
+def test_two_commits_are_compared_in_turns(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    guard = import_module("guard")
+    checkout, small = BENCH.parent, "sweep.Making.time_cut[10]"
+    (row,) = guard.compare(checkout, checkout, [small], 1)
+    assert row[0] == small and 0 < row[1] < 10 and 0 < row[2] < 10
+    assert {f"kernels.MicroBatches.track_ns[{policy}-2-64]" for policy in ("vllm", "orca")} <= {
+        name for name, *_ in guard.names() if any(guard.fnmatchcase(name, guard._literal(one)) for one in guard.GUARDED)
+    }
+    with pytest.raises(SystemExit, match="no benchmark is called nothing"):
+        next(guard.compare(checkout, checkout, ["nothing"], 1))
+    monkeypatch.setattr(guard, "_checkout", lambda commit, folder: folder)
+    monkeypatch.setattr(guard, "compare", lambda *_: iter([("slow", 1.0, 1.2), ("quick", 1.0, 0.5), "new: KeyError"]))
+    assert guard.main(["HEAD"]) == 1 and guard.main(["HEAD", "--worse", "1.3"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "1.200 !" in lines[1] and "!" not in lines[2] and lines[3] == "new: KeyError"
+
+
+def test_only_the_rows_that_are_asked_for_are_prepared(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    speed, figures = import_module("speed"), import_module("figures")
+    monkeypatch.setattr(figures, "sweep", None)
+    monkeypatch.setattr(figures, "kernel", None)
+    monkeypatch.setattr(figures, "process", lambda arguments, cache=None: {"seconds": 0.5, "core-seconds": 0.4})
+    speed.main(["--only", "warm, whole process", "--runs", "1", "--scale", "0.001"])
+    assert "core-seconds 0.4" in capsys.readouterr().out
