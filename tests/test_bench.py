@@ -195,8 +195,8 @@ def test_only_the_rows_that_are_asked_for_are_prepared(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     speed, figures = import_module("speed"), import_module("figures")
-    monkeypatch.setattr(figures, "sweep", None)
-    monkeypatch.setattr(figures, "kernel", None)
+    for name in ("sweep", "kernel", "against_sarathi"):
+        monkeypatch.setattr(figures, name, lambda *_: pytest.fail("another row is prepared"))
     monkeypatch.setattr(figures, "process", lambda arguments, cache=None: {"seconds": 0.5, "core-seconds": 0.4})
     speed.main(["--only", "warm, whole process", "--runs", "1", "--scale", "0.001"])
     assert "core-seconds 0.4" in capsys.readouterr().out
