@@ -6,10 +6,13 @@ once can give both the same number, and a damaged file ends every later run. Her
 
 import fcntl
 import hashlib
+import logging
 import os
 import pickle
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import numba
@@ -20,6 +23,7 @@ from numba.core.serialize import dumps
 from ._folder import folders, load, save
 
 MAGIC = b"fastsim kernel 1\n"
+SILENT_S = 1.0  # compiling that takes longer is said, to Python's logger "fastsim"
 
 
 class KernelCache(_Cache):  # type: ignore[misc]
@@ -27,10 +31,13 @@ class KernelCache(_Cache):  # type: ignore[misc]
 
     def __init__(self, function: Callable[..., Any], folder: str, stamp: str) -> None:
         self._function, self._stamp = function, stamp
+        what = f"the scheduler {Path(folder).name}" if folder.startswith("schedulers/") else "a policy"
+        self._said = f"compiling {what}; later runs load it"
         self._folders = folders(folder)
         self._folder = self._folders[0]
         self._enabled = True
         self._lock: int | None = None
+        self._notice: Timer | None = None
 
     @property
     def cache_path(self) -> str:
@@ -61,11 +68,18 @@ class KernelCache(_Cache):  # type: ignore[misc]
             return None
         name = self._name(sig, target_context.codegen())
         compiled = self._load(name, target_context)
-        if compiled is None and self._acquire():
-            compiled = self._load(name, target_context)
-            if compiled is not None:
-                self._release()
+        if compiled is None:
+            self._announce()
+            if self._acquire():
+                compiled = self._load(name, target_context)
+                if compiled is not None:
+                    self._release()
         return compiled
+
+    def _announce(self) -> None:
+        self._notice = Timer(SILENT_S, logging.getLogger("fastsim").warning, (self._said,))
+        self._notice.daemon = True
+        self._notice.start()
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep the compiled function of a signature. Where that is impossible, say so once; the run goes on."""
@@ -117,6 +131,8 @@ class KernelCache(_Cache):  # type: ignore[misc]
         return True
 
     def _release(self) -> None:
+        if self._notice is not None:
+            self._notice.cancel()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None

@@ -15,7 +15,18 @@ ALLOWED = {"numpy", "numba", "math", "enum", "typing", "collections"}
 COMPILING = ("_jit.py", "_parts.py", "_pointed.py")
 # What makes and keeps machine code.
 HOST = {"hashlib", "os", "tempfile", "pathlib", "atexit", "fcntl", "pickle", "shutil", "stat", "sys", "warnings"}
-HOST |= {"contextlib", "ctypes", "functools", "importlib", "itertools", "llvmlite", "operator", "struct"}
+HOST |= {
+    "contextlib",
+    "ctypes",
+    "functools",
+    "importlib",
+    "itertools",
+    "llvmlite",
+    "logging",
+    "operator",
+    "struct",
+    "threading",
+}
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,10 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON inste
 
 def _hush(context: click.Context, parameter: click.Parameter, given: bool) -> None:
     if given:
+        import logging
+
         context.meta[QUIET] = True
+        logging.getLogger("fastsim").setLevel(logging.ERROR)
 
 
 quiet = click.option(

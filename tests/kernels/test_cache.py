@@ -13,9 +13,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 TOY = """
-import sys, warnings
+import os, sys, warnings
 warnings.simplefilter("always")
+from fastsim.kernels import _cache
 from fastsim.kernels._jit import kernel
+_cache.SILENT_S = float(os.environ.get("SILENT_S", 60))
 
 @kernel
 def toy(x):
@@ -53,6 +55,12 @@ class Toy:
 @pytest.fixture
 def toy(tmp_path: Path) -> Toy:
     return Toy(tmp_path)
+
+
+def test_compiling_is_said_where_it_takes_long(toy: Toy) -> None:
+    toy.env["SILENT_S"] = "0"
+    assert toy.run("1")[1] == "compiling a policy; later runs load it\n"
+    assert toy.run("1")[1] == ""
 
 
 def test_a_kernel_is_compiled_once_for_each_signature(toy: Toy) -> None:
