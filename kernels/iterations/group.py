@@ -5,8 +5,8 @@ So the progress of a member is implicit: ``processed`` holds the tokens that it 
 members need a block in a step is counted by step modulo the block size, and the KV length of all members is one number.
 An iteration costs the same whatever the size of the group.
 
-A group is gathered from the running requests when none of them can be preempted, and scattered into them when memory is
-so short that one might be. Both ways of running give the same times.
+Where memory is so short that a member may be preempted, an iteration looks at each of them (shortage.py). A group can
+also be gathered from the running requests and scattered into them. Both ways of running give the same times.
 """
 
 from .._jit import inlined
@@ -16,7 +16,6 @@ from ..memory.followers import finish
 from ..state import (
     CHUNKED,
     CLOCK,
-    FREE,
     FRESH,
     GROUP,
     GROUP_KV,
@@ -30,6 +29,7 @@ from ..state import (
     WORK,
     WORK_LOW,
     Limits,
+    Requests,
     State,
 )
 from ..tables import Cost
@@ -41,23 +41,12 @@ LOWEST = -(1 << 40)
 
 
 @inlined
-def grouped(state: State, limits: Limits, grows: bool) -> bool:
-    """Whether the next iteration of the replica at cursor is formed from its group, which this gathers or scatters.
-
-    ``grows``: requests take blocks as they decode, and one block must be free for each.
-    """
+def grouped(state: State, limits: Limits) -> bool:
+    """Whether the next iteration of the replica at cursor is formed from its group, which it has from the start."""
     if limits.num_stages > 1:
         return False
-    r = state.cursor[REPLICA]
-    counts = state.replicas.counts[r]
-    if counts[GROUPED]:
-        if not grows or counts[GROUP] == 0 or counts[FREE] > growth_due(state, limits, r):
-            return True
-        scatter(state, limits, r)
-        return False
-    if grows and counts[FREE] <= counts[RUNNING]:
-        return False
-    gather(state, limits, r)
+    if not state.replicas.counts[state.cursor[REPLICA], GROUPED]:
+        gather(state, limits, state.cursor[REPLICA])
     return True
 
 
@@ -84,7 +73,7 @@ def join(state: State, limits: Limits, r: int, request: int) -> None:
     requests.execution_time[request] -= times[WORK] + times[WORK_LOW]
     due = int(requests.total[request]) - int(requests.processed[request])
     push(state.replicas.heap[r], counts[GROUP], (due << ID_BITS) | int(request))
-    state.replicas.growth[r, _phase(state, limits, request)] += 1
+    state.replicas.growth[r, phase_of(requests, limits, request)] += 1
     state.replicas.fresh[r, counts[FRESH]] = request
     counts[FRESH] += 1
     counts[GROUP] += 1
@@ -112,7 +101,7 @@ def finish_due(state: State, cost: Cost, limits: Limits, r: int, grows: bool, st
         request = heap[0] & ID_MASK
         pop(heap, counts[GROUP])
         total = requests.total[request]
-        state.replicas.growth[r, _phase(state, limits, request)] -= 1
+        state.replicas.growth[r, phase_of(requests, limits, request)] -= 1
         longest_left = longest_left or requests.processed[request] == counts[LONGEST]
         counts[GROUP] -= 1
         counts[GROUP_KV] -= total
@@ -153,10 +142,10 @@ def free_static_batch(state: State, r: int) -> None:
 
 
 @inlined
-def _phase(state: State, limits: Limits, request: int) -> int:
+def phase_of(requests: Requests, limits: Limits, request: int) -> int:
     """The steps in which a member needs a block, modulo the block size."""
-    held = state.requests.blocks[request] * limits.block_size
-    return int((held - state.requests.processed[request] + 1) % limits.block_size)
+    held = requests.blocks[request] * limits.block_size
+    return int((held - requests.processed[request] + 1) % limits.block_size)
 
 
 @inlined
@@ -201,7 +190,7 @@ def scatter(state: State, limits: Limits, r: int) -> None:
     for i in range(number - 1, -1, -1):
         request = running[i]
         processed = requests.processed[request] + counts[GROUP_STEP]
-        state.replicas.growth[r, _phase(state, limits, request)] -= 1
+        state.replicas.growth[r, phase_of(requests, limits, request)] -= 1
         requests.processed[request] = processed
         # What it needed when its last iteration was formed; without one, no more than its prompt needs.
         held = blocks_for(processed - 1, limits.block_size)

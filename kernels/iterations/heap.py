@@ -37,3 +37,25 @@ def pop(heap: Longs, size: int) -> None:
         position = child
         child = 2 * position + 1
     heap[position] = key
+
+
+@inlined
+def remove(heap: Longs, size: int, position: int) -> None:
+    """Remove the key at a position from heap[:size]."""
+    key = heap[size - 1]
+    last = size - 2
+    if position > last:
+        return
+    while position > 0 and heap[(position - 1) >> 1] > key:
+        heap[position] = heap[(position - 1) >> 1]
+        position = (position - 1) >> 1
+    child = 2 * position + 1
+    while child <= last:
+        if child < last and heap[child + 1] < heap[child]:
+            child += 1
+        if heap[child] >= key:
+            break
+        heap[position] = heap[child]
+        position = child
+        child = 2 * position + 1
+    heap[position] = key

@@ -50,7 +50,7 @@ def launch_next(state: State, cost: Cost, limits: Limits, stages: Stages) -> int
         code = launch(state, cost, limits, form(state, limits))
         # A batch that has ended is the next one to be formed, whoever waits.
         return go_round(state, cost, limits, NO_LIMIT, 0, GROWS) if code == Exit.FORM else code
-    grouped(state, limits, GROWS)  # No request is ever preempted, so decodes are always a group.
+    grouped(state, limits)  # No request is ever preempted, so decodes are always a group.
     return launch_group(state, cost, limits, form_static(state, limits), False, NO_LIMIT, GROWS, STATIC)
 
 

@@ -94,7 +94,7 @@ def _admit(state: State, limits: Limits) -> int:
 @merged
 def launch_next(state: State, cost: Cost, limits: Limits, stages: Stages) -> int:
     """Start a batch of prompts, or decode iterations of all running requests until something has to be decided."""
-    grouped(state, limits, False)  # No request is ever preempted, so decodes are always a group.
+    grouped(state, limits)  # No request is ever preempted, so decodes are always a group.
     counts = state.replicas.counts[state.cursor[REPLICA]]
     size = 0
     if counts[GROUP] == 0:

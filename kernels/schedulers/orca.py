@@ -54,7 +54,7 @@ def launch_next(state: State, cost: Cost, limits: Limits, stages: Stages) -> int
             refused_from = limits.max_batch_size if free >= limits.blocks_per_sequence else 0
             code = go_round(state, cost, limits, limits.max_batch_size, refused_from, GROWS)
         return code
-    grouped(state, limits, GROWS)  # No request is ever preempted, so decodes are always a group.
+    grouped(state, limits)  # No request is ever preempted, so decodes are always a group.
     size = admit_beside(state, limits, state.replicas.counts[state.cursor[REPLICA], GROUP])
     return launch_group(state, cost, limits, size, True, NO_LIMIT, GROWS, STATIC)
 

@@ -6,6 +6,7 @@ from ..exits import Exit
 from ..iterations.group import grouped, growth_due
 from ..iterations.group_iterations import NO_LIMIT, launch_group
 from ..iterations.pipeline_decodes import keep_residents, make_resident
+from ..iterations.shortage import is_short, launch_short, preempt_members
 from ..memory.admission import admit
 from ..memory.blocks import blocks_for, grow, make_room
 from ..memory.prefix import blocks_to_take
@@ -93,12 +94,15 @@ def _admit(state: State, limits: Limits, size: int, beside: int) -> int:
 
 
 @inlined
-def admit_beside(state: State, limits: Limits) -> int:
-    """Fill the batch at cursor with chunks of prompts, which run together with the group; returns their number."""
+def admit_beside(state: State, limits: Limits, short: bool) -> int:
+    """Fill the batch at cursor with chunks of prompts, which run together with the group; returns their number.
+
+    ``short``: room was made for the group, which takes its blocks now even where it runs alone.
+    """
     r = state.cursor[REPLICA]
     requests, counts = state.requests, state.replicas.counts[r]
     chunked, scratch = state.replicas.chunked[r], state.scratch[0]
-    if counts[WAITING] == 0 and counts[CHUNKED] == 0:
+    if counts[WAITING] == 0 and counts[CHUNKED] == 0 and not short:
         return 0
     # Decodes and the blocks they need come first. A group that runs alone takes its blocks itself.
     growth = growth_due(state, limits, r)
@@ -112,7 +116,7 @@ def admit_beside(state: State, limits: Limits) -> int:
     counts[CHUNKED] = counts[SKIPPED] = skipped
     sort_by_arrival(chunked, skipped, requests.arrived_at)
     size = _admit(state, limits, size, counts[GROUP])
-    if size == 0:
+    if size == 0 and not short:
         counts[FREE] += growth
     return size
 
@@ -186,10 +190,14 @@ def form_of_all(state: State, limits: Limits) -> int:
 @merged
 def launch_next(state: State, cost: Cost, limits: Limits, stages: Stages) -> int:
     """Form the next batch of the replica at cursor and start it; FAULT when it has no time."""
-    if grouped(state, limits, GROWS):
-        return launch_group(state, cost, limits, admit_beside(state, limits), True, NO_LIMIT, GROWS, STATIC)
-    if stages is one_stage:
-        return launch(state, cost, limits, form_of_all(state, limits))
+    if grouped(state, limits):
+        short = is_short(state, limits)
+        if short:
+            preempt_members(state, cost, limits, False)
+        size = admit_beside(state, limits, short)
+        if short:
+            return launch_short(state, cost, limits, size)
+        return launch_group(state, cost, limits, size, True, NO_LIMIT, GROWS, STATIC)
     code = launch(state, cost, limits, form(state, limits))
     if code == Exit.FORM and limits.num_stages > 1:
         code = go_round(state, cost, limits, limits.micro_batch_size, _refused_from(state, limits), GROWS)

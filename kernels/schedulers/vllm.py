@@ -3,9 +3,10 @@
 from .._jit import inlined, kernel, merged
 from .._pointed import pointed
 from ..exits import Exit
-from ..iterations.group import grouped
+from ..iterations.group import grouped, growth_due
 from ..iterations.group_iterations import NO_LIMIT, launch_group
 from ..iterations.pipeline_decodes import NEVER, dissolve, keep_residents, make_resident
+from ..iterations.shortage import is_short, launch_short, preempt_members
 from ..memory.admission import admit
 from ..memory.blocks import blocks_for, grow, make_room
 from ..memory.prefix import blocks_to_take
@@ -104,10 +105,14 @@ def form(state: State, limits: Limits) -> int:
 @merged
 def launch_next(state: State, cost: Cost, limits: Limits, stages: Stages) -> int:
     """Form the next batch of the replica at cursor and start it; FAULT when it has no time."""
-    if grouped(state, limits, GROWS):
-        return launch_group(state, cost, limits, _admit(state, limits), False, NO_LIMIT, GROWS, STATIC)
-    if stages is one_stage:
-        return launch(state, cost, limits, form_of_all(state, limits))
+    if grouped(state, limits):
+        size = _admit(state, limits)
+        if size == 0 and is_short(state, limits):
+            preempt_members(state, cost, limits, True)
+            counts = state.replicas.counts[state.cursor[REPLICA]]
+            counts[FREE] -= growth_due(state, limits, state.cursor[REPLICA])
+            return launch_short(state, cost, limits, 0)
+        return launch_group(state, cost, limits, size, False, NO_LIMIT, GROWS, STATIC)
     code = launch(state, cost, limits, form(state, limits))
     if code == Exit.FORM and limits.num_stages > 1:
         code = go_round(state, cost, limits, limits.micro_batch_size, _refused_from(state, limits), GROWS)
