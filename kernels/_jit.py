@@ -46,8 +46,8 @@ def kernel(function: F) -> F:
 def inlined(function: F) -> F:
     """Compile a part of a kernel into its caller.
 
-    A call would pass every array of the state again, some hundred words, once per iteration. Python cannot call such a
-    part: a test that needs to compiles a function around it.
+    Python cannot call such a part: a test that needs to compiles a function around it. Whether an argument ``is`` a
+    certain function is not known in it, and compiled as False: a part that asks must be ``merged``.
     """
     part: F = numba.njit(forceinline=True, pipeline_class=PartCompiler, **_PART_OPTIONS)(function)
     return part

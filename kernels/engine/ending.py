@@ -1,6 +1,7 @@
 """The end of a batch of vLLM V1: the scheduler learns its tokens, and requests finish."""
 
 import math
+from collections.abc import Callable
 
 from .._jit import inlined
 from ..accounts.breakdown import count_chunk, count_decode, count_late_token, detailed, other_seconds, share_after
@@ -11,7 +12,6 @@ from ..iterations.group import add_work
 from ..memory.followers import finish
 from ..memory.paged import cache_full_blocks, give_up_blocks
 from ..memory.waiting import drop_waiting
-from ..replicas.pools import Stages, one_stage
 from ..state import (
     CLOCK,
     FORM_DUE,
@@ -32,15 +32,19 @@ from ..state import (
     State,
 )
 from ..tables import Cost
-from .cohorts import end_cohort
 from .group import add_sums
 from .loop import rest
 from .state import CALLS, DECODE, LAST_PART, MEMBER, NEW, OUTSIDE, PART, REFUSED, RESTARTS_BEFORE_TOKEN, UNANNOUNCED
 
+EndResidents = Callable[[State, Cost, int, int], None]
+
 
 @inlined
-def end_batch(state: State, cost: Cost, limits: Limits, stages: Stages) -> None:
-    """End the batch at cursor, the oldest in flight: the scheduler learns its tokens, and requests finish."""
+def end_batch(state: State, cost: Cost, limits: Limits, end_residents: EndResidents) -> None:
+    """End the batch at cursor, the oldest in flight: the scheduler learns its tokens, and requests finish.
+
+    ``end_residents`` ends it for the members that are not listed: end_group or end_cohort.
+    """
     r, slot = state.cursor[REPLICA], state.cursor[SLOT]
     requests, engine, counts = state.requests, state.engine, state.replicas.counts[r]
     request, samples, features = (
@@ -89,10 +93,7 @@ def end_batch(state: State, cost: Cost, limits: Limits, stages: Stages) -> None:
             finished = finished or runs
             _finish(state, limits, r, member, runs, now)
     count_gaps(state, now - run_start, run_length)
-    if stages is one_stage:
-        end_group(state, cost, r, slot)
-    else:
-        end_cohort(state, cost, r, slot)
+    end_residents(state, cost, r, slot)
     if finished:
         _close_ranks(state, r)
     counts[FORM_DUE] = 1

@@ -9,8 +9,18 @@ from .._jit import inlined, kernel, merged
 from .._pointed import pointed
 from ..engine.admission import admit
 from ..engine.ahead import all_finish, catch_up, next_to_matter, run_alone, steps_ahead, wait_for_oldest
-from ..engine.cohorts import beside, growth_of, join_turn, leave_all, leave_turn, next_cohort, sampled_at, take_turn
-from ..engine.ending import end_batch
+from ..engine.cohorts import (
+    beside,
+    end_cohort,
+    growth_of,
+    join_turn,
+    leave_all,
+    leave_turn,
+    next_cohort,
+    sampled_at,
+    take_turn,
+)
+from ..engine.ending import end_batch, end_group
 from ..engine.group import join_steady, leave
 from ..engine.launch import launch
 from ..engine.loop import next_event, quiet_until
@@ -185,7 +195,10 @@ def launch_staged(state: State, cost: Cost, limits: Limits, stages: Stages) -> i
 @merged
 def end(state: State, cost: Cost, limits: Limits, stages: Stages, grows: bool, static: bool) -> None:
     """End the batch at cursor."""
-    end_batch(state, cost, limits, stages)
+    if stages is one_stage:
+        end_batch(state, cost, limits, end_group)
+    else:
+        end_batch(state, cost, limits, end_cohort)
 
 
 @merged

@@ -36,7 +36,10 @@ class Nested(NamedTuple):
 def module(text):
     """Compile on demand: a stand-in for a module of kernels.schedulers."""
     from types import SimpleNamespace
+    from fastsim.kernels import _cache
     from fastsim.kernels._jit import kernel
+
+    _cache.SILENT_S = 60.0  # a busy machine may take longer than a second
 
     @kernel
     def run(state, scale, whole, late):

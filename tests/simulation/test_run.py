@@ -60,6 +60,17 @@ def test_a_result_adds_up(policy: str) -> None:
     assert latency["p90"] == pytest.approx(np.quantile(result.column("ttft"), 0.9))
 
 
+@pytest.mark.parametrize(
+    ("policy", "stages"),
+    [(policy, 1) for policy in ("vllm", "sarathi", "orca", "lightllm", "faster_transformer", "vllm_v1", "sglang")]
+    + [("vllm_v1", 2)],
+)
+def test_gaps_between_tokens_add_up_to_the_time_after_the_first(policy: str, stages: int) -> None:
+    result = fastsim.simulate(deployment(scheduler__policy=policy, pipeline_parallel_size=stages), CHAT)
+    gaps = result.summary["latency"]["tbt"]["mean"] * (CHAT.num_output_tokens - 1).sum()
+    assert gaps == pytest.approx((result.column("e2e") - result.column("ttft")).sum())
+
+
 def test_tbt_quantiles_are_within_a_bin_of_the_samples() -> None:
     """On one replica that never preempts, the gaps between tokens follow from the iterations."""
     result = fastsim.simulate(deployment(), workload((0.0, 100, 400), (0.5, 3000, 300)), iterations=True)
