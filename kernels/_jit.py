@@ -10,7 +10,6 @@ from numba.core.dispatcher import Dispatcher
 
 from ._cache import KernelCache
 from ._folder import KERNELS
-from ._parts import PartCompiler, WholeCompiler
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -37,7 +36,7 @@ def _cache_of(function: Callable[..., Any]) -> KernelCache:
 
 def kernel(function: F) -> F:
     """Compile an entry that Python calls: cached on disk, without the GIL, arithmetic as written."""
-    compiled: F = numba.njit(pipeline_class=WholeCompiler, **_OPTIONS)(function)
+    compiled: F = numba.njit(**_OPTIONS)(function)
     if isinstance(compiled, Dispatcher):  # not where kernels are interpreted
         vars(compiled)["_cache"] = _cache_of(compiled.py_func)
     return compiled
@@ -46,10 +45,11 @@ def kernel(function: F) -> F:
 def inlined(function: F) -> F:
     """Compile a part of a kernel into its caller.
 
-    Python cannot call such a part: a test that needs to compiles a function around it. Whether an argument ``is`` a
+    A call would pass every array of the state again, some hundred words, once per iteration. Python cannot call such a
+    part: a test that needs to compiles a function around it. Whether an argument ``is`` a
     certain function is not known in it, and compiled as False: a part that asks must be ``merged``.
     """
-    part: F = numba.njit(forceinline=True, pipeline_class=PartCompiler, **_PART_OPTIONS)(function)
+    part: F = numba.njit(forceinline=True, **_PART_OPTIONS)(function)
     return part
 
 
@@ -59,11 +59,11 @@ def merged(function: F) -> F:
     This is for parts that do little but pass the state on, or that take functions as arguments. They add nothing to the
     time of compiling, unlike an ``inlined`` part, which is compiled once by itself with the whole state as arguments.
     """
-    part: F = numba.njit(inline="always", pipeline_class=PartCompiler, **_PART_OPTIONS)(function)
+    part: F = numba.njit(inline="always", **_PART_OPTIONS)(function)
     return part
 
 
 def apart(function: F) -> F:
     """Compile a part of a kernel that is seldom called, and takes few arguments, as a function of its own."""
-    part: F = numba.njit(pipeline_class=PartCompiler, **_PART_OPTIONS)(function)
+    part: F = numba.njit(**_PART_OPTIONS)(function)
     return part

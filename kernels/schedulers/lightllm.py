@@ -1,7 +1,6 @@
 """LightLLM: token-level memory; a prompt is admitted when the peak of all that runs will still fit."""
 
 from .._jit import inlined, kernel, merged
-from .._pointed import pointed
 from ..exits import Ending, Exit
 from ..iterations.group import grouped
 from ..iterations.group_iterations import NO_LIMIT, launch_group
@@ -129,4 +128,4 @@ def advance(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...], s
 @kernel
 def run(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...]) -> int:
     """Simulate replicas of one stage."""
-    return advance(pointed(state), pointed(costs), pointed(limits), one_stage)
+    return advance(state, costs, limits, one_stage)

@@ -1,7 +1,6 @@
 """Orca: a batch is formed anew for each iteration, and each request reserves memory for the longest sequence."""
 
 from .._jit import inlined, kernel, merged
-from .._pointed import pointed
 from ..exits import Exit
 from ..iterations.group import grouped
 from ..iterations.group_iterations import NO_LIMIT, launch_group
@@ -73,10 +72,10 @@ def advance(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...], s
 @kernel
 def run(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...]) -> int:
     """Simulate replicas of one stage."""
-    return advance(pointed(state), pointed(costs), pointed(limits), one_stage)
+    return advance(state, costs, limits, one_stage)
 
 
 @kernel
 def run_stages(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...]) -> int:
     """Simulate pipelines."""
-    return advance(pointed(state), pointed(costs), pointed(limits), pipeline)
+    return advance(state, costs, limits, pipeline)

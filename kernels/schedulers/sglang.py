@@ -7,7 +7,6 @@ SGLang is in SglangLimits.
 """
 
 from .._jit import inlined, kernel, merged
-from .._pointed import pointed
 from ..accounts.breakdown import count_restart, detailed
 from ..exits import Ending, Exit
 from ..replicas.pools import Stages, one_stage
@@ -126,4 +125,4 @@ def advance(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...], s
 @kernel
 def run(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...]) -> int:
     """Simulate replicas of one stage."""
-    return advance(pointed(state), pointed(costs), pointed(limits), one_stage)
+    return advance(state, costs, limits, one_stage)

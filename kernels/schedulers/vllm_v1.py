@@ -6,7 +6,6 @@ computes its tokens again later. What differs between releases of vLLM is in Eng
 """
 
 from .._jit import inlined, kernel, merged
-from .._pointed import pointed
 from ..engine.admission import admit
 from ..engine.ahead import all_finish, catch_up, next_to_matter, run_alone, steps_ahead, wait_for_oldest
 from ..engine.cohorts import (
@@ -216,10 +215,10 @@ def advance(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...], s
 @kernel
 def run(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...]) -> int:
     """Simulate replicas of one stage."""
-    return advance(pointed(state), pointed(costs), pointed(limits), one_stage)
+    return advance(state, costs, limits, one_stage)
 
 
 @kernel
 def run_stages(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...]) -> int:
     """Simulate pipelines."""
-    return advance(pointed(state), pointed(costs), pointed(limits), pipeline)
+    return advance(state, costs, limits, pipeline)

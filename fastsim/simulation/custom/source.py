@@ -29,7 +29,6 @@ HEAD = '''"""Written by fastsim: {name}."""
 from __future__ import annotations
 
 from fastsim.kernels._jit import kernel as _kernel
-from fastsim.kernels._pointed import pointed as _pointed
 from fastsim.kernels.custom.view import users as _users
 '''
 
@@ -47,7 +46,6 @@ from fastsim.kernels.custom.scheduler import (
 
 @_kernel
 def _run(state, costs, limits, _policy):
-    state, costs, limits, _policy = _pointed(state), _pointed(costs), _pointed(limits), _pointed(_policy)
     while True:
         _event = _next_turn(state, costs, limits, _any_stages, _next_event, _quiet_until, True, False)
         _r = state.cursor[_REPLICA]
@@ -79,7 +77,6 @@ from fastsim.kernels.custom.scheduler import {refresh} as _refresh, replica_view
 
 @_kernel
 def _run(state, costs, limits, _policy):
-    state, costs, limits, _policy = _pointed(state), _pointed(costs), _pointed(limits), _pointed(_policy)
     while True:
         _event = _next_turn(state, costs, limits, _any_stages, _next_event, _quiet_until, True, False)
         _r = state.cursor[_REPLICA]
@@ -113,16 +110,15 @@ from {module} import {run} as _advance
 
 @_kernel
 def _run(state, costs, limits, {policy}_router):
-    _state, _costs, _limits, _routing = _pointed(state), _pointed(costs), _pointed(limits), _pointed(_router)
     while True:
         _code = _advance({arguments})
-        if _code != _Exit.DONE or _state.moments[_HORIZON] == _math.inf:
+        if _code != _Exit.DONE or state.moments[_HORIZON] == _math.inf:
             return _code
-        while _arrival_due(_state):
-            _replica = {name}(_cluster_view(_state, _limits, _routing), _arrival(_state, _routing))
-            if not _route_to(_state, _routing, _replica):
+        while _arrival_due(state):
+            _replica = {name}(_cluster_view(state, limits, _router), _arrival(state, _router))
+            if not _route_to(state, _router, _replica):
                 return _Exit.FAULT
-        _next_horizon(_state)
+        _next_horizon(state)
 """
 
 MODULES = ("math", "numpy", "fastsim")
@@ -160,7 +156,7 @@ def router_module(policy: UserPolicy, scheduler: ModuleType | str) -> ModuleType
             "module": f"fastsim.kernels.schedulers.{scheduler}",
             "run": "advance",
             "policy": "",
-            "arguments": "_state, _costs, _limits, _any_stages",
+            "arguments": "state, costs, limits, _any_stages",
         }
     else:
         words = {"module": scheduler.__name__, "run": "_run", "policy": "_policy, "}
