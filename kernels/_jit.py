@@ -46,8 +46,8 @@ def inlined(function: F) -> F:
     """Compile a part of a kernel into its caller.
 
     A call would pass every array of the state again, some hundred words, once per iteration. Python cannot call such a
-    part: a test that needs to compiles a function around it. Whether an argument ``is`` a
-    certain function is not known in it, and compiled as False: a part that asks must be ``merged``.
+    part: a test that needs to compiles a function around it. Numba compiles the question whether an argument ``is`` a
+    certain function as False here: a part that asks it must be ``merged``.
     """
     part: F = numba.njit(forceinline=True, **_PART_OPTIONS)(function)
     return part

@@ -55,7 +55,7 @@ def newest_first(replica: Any, chosen: Any, tokens: Any) -> int:
 
 @fastsim.policy
 def prompts_first(replica: Any, chosen: Any, tokens: Any) -> int:
-    """Whole prompts alone, as long as the free blocks hold them; else a token for whoever runs."""
+    """Whole prompts alone, as long as the free blocks hold them; else a token for each running request."""
     size, free, budget = 0, replica.free_blocks, replica.max_num_batched_tokens
     for request in replica.waiting:
         need = (replica.prefill[request] + replica.block_size - 1) // replica.block_size
@@ -77,7 +77,7 @@ def add(chosen: Any, tokens: Any, size: int, request: int) -> int:
 
 @fastsim.policy
 def sorts_crowds(replica: Any, chosen: Any, tokens: Any) -> int:
-    """A token for whoever runs, then whole prompts; sorted by output if several joined at a time."""
+    """A token for each running request, then whole prompts, sorted by output if several joined at a time."""
     size = 0
     for request in replica.running:
         size = add(chosen, tokens, size, request)

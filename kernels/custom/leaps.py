@@ -43,8 +43,9 @@ from ..state import (
     State,
 )
 from ..tables import Cost
-from .scheduler import end_chosen, leave_queue, refuse, start_chosen
-from .view import ELSEWHERE, FINE, RUNS, TAKEN, TWICE, WAITS, SchedulerState
+from .queue import leave_queue
+from .scheduler import end_chosen, start_chosen
+from .view import ELSEWHERE, FINE, RUNS, TAKEN, TWICE, WAITS, SchedulerState, refuse
 
 
 @inlined
@@ -61,8 +62,8 @@ def start_leaping(
 ) -> int:
     """Start the batch of the ``chosen`` requests that the policy put into scratch, and leap if it is the group alone.
 
-    ``same``: the policy, asked again, would see the same queue, with nobody who has joined. ``free_blocks``: it looks
-    at how many blocks are free. FAULT when the batch cannot be formed.
+    ``same``: if the policy were asked again, it would see the same queue, which no request has joined since.
+    ``free_blocks``: it looks at how many blocks are free. FAULT when the batch cannot be formed.
     """
     r = state.cursor[REPLICA]
     counts = state.replicas.counts[r]

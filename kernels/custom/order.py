@@ -10,24 +10,12 @@ from numpy.typing import NDArray
 
 from .._jit import apart
 from ..memory.queues import earlier
-from .view import comes_first, shift_right, sort_by
+from .view import place_in, shift_right, sort_by
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
 
 MANY = 1024  # requests that join at a time, from which on the whole queue is sorted
-
-
-@apart
-def place_in(queue: Ints, keys: NDArray[Any], first: int, last: int, request: int) -> int:
-    """The index in queue[first:last], which is in order, before which a request belongs."""
-    while first < last:
-        middle = (first + last) // 2
-        if comes_first(keys, queue[middle], request):
-            first = middle + 1
-        else:
-            last = middle
-    return first
 
 
 @apart

@@ -7,7 +7,7 @@ import numpy as np
 from numba.extending import register_jitable
 from numpy.typing import NDArray
 
-from .._jit import _OPTIONS, _PART_OPTIONS
+from .._jit import _OPTIONS, _PART_OPTIONS, inlined
 from ..state import Floats, Ints, Longs
 
 F = TypeVar("F")
@@ -65,6 +65,13 @@ class ReplicaView(NamedTuple):
     notes: Floats  # [NOTES] yours, kept between calls: 0 at first
 
 
+@inlined
+def refuse(policy: SchedulerState, why: int, first: int, second: int, third: int) -> int:
+    """Record what is wrong with a choice, and numbers about it; returns 0, the size of a batch that is not formed."""
+    policy.trouble[0], policy.trouble[1], policy.trouble[2], policy.trouble[3] = why, first, second, third
+    return 0
+
+
 def users(function: F) -> F:
     """Compile a user's function as a part of a kernel, but with indices checked and with division as in Python."""
     options: dict[str, Any] = {**_PART_OPTIONS, "error_model": "python", "boundscheck": True}
@@ -82,6 +89,18 @@ def _either(function: F) -> F:
 def comes_first(keys: NDArray[Any], one: int, other: int) -> bool:
     """Whether one request sorts before another: by key, then by request."""
     return bool(keys[one] < keys[other] or (keys[one] == keys[other] and one < other))
+
+
+@_either
+def place_in(requests: Ints, keys: NDArray[Any], first: int, last: int, request: int) -> int:
+    """The index in requests[first:last], which is in order, before which a request belongs."""
+    while first < last:
+        middle = (first + last) // 2
+        if comes_first(keys, requests[middle], request):
+            first = middle + 1
+        else:
+            last = middle
+    return first
 
 
 @_either
@@ -136,16 +155,10 @@ def sort_by(requests: Ints, keys: NDArray[Any]) -> None:
         request = requests[i]
         if not comes_first(keys, request, requests[i - 1]):
             continue
-        low, high = 0, i - 1
-        while low < high:
-            middle = (low + high) // 2
-            if comes_first(keys, requests[middle], request):
-                low = middle + 1
-            else:
-                high = middle
-        shift_right(requests, low, i)
-        requests[low] = request
-        moves_left -= i - low
+        place = place_in(requests, keys, 0, i - 1, request)
+        shift_right(requests, place, i)
+        requests[place] = request
+        moves_left -= i - place
         if moves_left < 0:
             break
     if moves_left >= 0:

@@ -187,7 +187,7 @@ def _bound(state: State, r: int, place: int, request: int) -> None:
 
 @inlined
 def leave_turn(state: State, limits: Limits, r: int, place: int) -> None:
-    """Let those leave a cohort for whom the step that is formed now is the last."""
+    """Take the members out of a cohort whose last step is the one that is being formed."""
     cohort = state.engine.cohorts[r, place]
     if cohort[COHORT_SIZE] > 0 and cohort[COHORT_STEP] >= cohort[COHORT_LEAVES]:
         _leave(state, limits, r, place, False)
@@ -202,7 +202,7 @@ def leave_all(state: State, limits: Limits, r: int) -> None:
 
 @inlined
 def _leave(state: State, limits: Limits, r: int, place: int, everyone: bool) -> None:
-    """Make those members running requests that are listed for whom the next step is the last, or ``everyone``."""
+    """List the members whose last step is the next one among the running requests, or all with ``everyone``."""
     cohort, residents = state.engine.cohorts[r, place], state.batches.residents[r, place]
     size, left, step = cohort[COHORT_SIZE], 0, cohort[COHORT_STEP]
     _unbound(state, r, place)

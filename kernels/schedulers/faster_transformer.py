@@ -47,7 +47,7 @@ def launch_next(state: State, cost: Cost, limits: Limits, stages: Stages) -> int
     """Form the next batch of the replica at cursor and start it; FAULT when it has no time."""
     if stages is not one_stage and limits.num_stages > 1:
         code = launch(state, cost, limits, form(state, limits))
-        # A batch that has ended is the next one to be formed, whoever waits.
+        # The batch that has ended is formed again next, even if other requests wait.
         return go_round(state, cost, limits, NO_LIMIT, 0, GROWS) if code == Exit.FORM else code
     grouped(state, limits)  # No request is ever preempted, so decodes are always a group.
     return launch_group(state, cost, limits, form_static(state, limits), False, NO_LIMIT, GROWS, STATIC)

@@ -21,7 +21,7 @@ from user_policies import LIKE, TWINS, most_memory, newest_first, shortest_promp
 import fastsim
 from fastsim.deployment.description import Deployment
 from fastsim.errors import PolicyError
-from fastsim.kernels.custom import scheduler
+from fastsim.kernels.custom import queue
 from fastsim.kernels.custom.order import insert, sort_front
 from fastsim.kernels.replicas import routers
 from fastsim.kernels.replicas.look import next_horizon
@@ -60,7 +60,7 @@ def test_a_policy_equals_its_twin(policy: Any, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(reference_policies.FORM, LIKE[policy], TWINS[policy])
     monkeypatch.setattr(runner, "ROOM", 0)  # so that queues have to grow
     if not COMPILED:
-        monkeypatch.setattr(scheduler, "MANY", 3)  # so that whole queues are sorted, too
+        monkeypatch.setattr(queue, "MANY", 3)  # so that whole queues are sorted, too
 
     @QUIET
     @given(cases(LIKE[policy]) | cases(LIKE[policy], follow=True), st.sampled_from([1, 7, 1 << 40]))

@@ -36,44 +36,11 @@ SCHEDULER = """
 from fastsim.kernels.replicas.pools import any_stages as _any_stages, cost_of as _cost_of, limits_of as _limits_of
 from fastsim.kernels.replicas.route import next_event_of_any as _next_event
 from fastsim.kernels.replicas.route import next_turn as _next_turn
-from fastsim.kernels.replicas.route import quiet_until_of_any as _quiet_until
 from fastsim.kernels.state import REPLICA as _REPLICA
 from fastsim.kernels.exits import Exit as _Exit
-from fastsim.kernels.custom.scheduler import (
-    end_chosen as _end_chosen, {refresh} as _refresh, replica_view as _replica_view, start_chosen as _start_chosen
-)
-
-
-@_kernel
-def _run(state, costs, limits, _policy):
-    while True:
-        _event = _next_turn(state, costs, limits, _any_stages, _next_event, _quiet_until, True, False)
-        _r = state.cursor[_REPLICA]
-        if _event == _Exit.FORM:
-            _own = _limits_of(state, limits, _r, _any_stages)
-            if not _refresh(state, _own, _policy{keys}):
-                return _Exit.BUDGET
-            _number = {name}(_replica_view(state, _own, _policy), state.scratch[0], state.scratch[1])
-            if _start_chosen(state, _cost_of(state, costs, _r), _own, _policy, _number) == _Exit.FAULT:
-                return _Exit.FAULT
-        elif _event != _Exit.ENDED:
-            return _event
-        else:
-            _end_chosen(state, _cost_of(state, costs, _r), _policy)
-"""
-
-# For a function that makes the same choice as long as the same requests decode.
-LEAPING_SCHEDULER = """
-from fastsim.kernels.replicas.pools import any_stages as _any_stages, cost_of as _cost_of, limits_of as _limits_of
-from fastsim.kernels.replicas.route import next_event_of_any as _next_event
-from fastsim.kernels.replicas.route import next_turn as _next_turn
-from fastsim.kernels.state import REPLICA as _REPLICA
-from fastsim.kernels.exits import Exit as _Exit
-from fastsim.kernels.custom.leaps import (
-    end_leaping as _end_leaping, quiet_until_choice as _quiet_until, start_leaping as _start_leaping
-)
-from fastsim.kernels.custom.scheduler import {refresh} as _refresh, replica_view as _replica_view
-
+from fastsim.kernels.custom.queue import {refresh} as _refresh
+from fastsim.kernels.custom.scheduler import replica_view as _replica_view
+{imports}
 
 @_kernel
 def _run(state, costs, limits, _policy):
@@ -86,13 +53,21 @@ def _run(state, costs, limits, _policy):
                 return _Exit.BUDGET
             _view = _replica_view(state, _own, _policy)
             _number = {name}(_view, state.scratch[0], state.scratch[1])
-            _cost = _cost_of(state, costs, _r)
-            if _start_leaping(state, _cost, _own, _policy, _number, {same}, {free_blocks}) == _Exit.FAULT:
+            if _start(state, _cost_of(state, costs, _r), _own, _policy, _number{repeats}) == _Exit.FAULT:
                 return _Exit.FAULT
         elif _event != _Exit.ENDED:
             return _event
         else:
-            _end_leaping(state, _cost_of(state, costs, _r), _limits_of(state, limits, _r, _any_stages), _policy)
+            _end(state, _cost_of(state, costs, _r), {limits}_policy)
+"""
+STEPPING = """
+from fastsim.kernels.replicas.route import quiet_until_of_any as _quiet_until
+from fastsim.kernels.custom.scheduler import end_chosen as _end, start_chosen as _start
+"""
+# For a function that makes the same choice as long as the same requests decode.
+LEAPING = """
+from fastsim.kernels.custom.leaps import quiet_until_choice as _quiet_until
+from fastsim.kernels.custom.leaps import end_leaping as _end, start_leaping as _start
 """
 
 ROUTER = """
@@ -138,11 +113,13 @@ def scheduler_module(policy: UserPolicy) -> ModuleType:
         "refresh": "refresh_ordered" if reads.order else "refresh_queue",
         "keys": f", _policy.{reads.order}" if reads.order else "",
     }
-    if not reads.steady:
-        return _imported(_text(policy, lines, functions) + SCHEDULER.format(**words), policy)
-    same = ["_view.num_joined == 0"] * reads.num_joined + ["_view.waiting.size < 2"] * reads.sorts
-    words |= {"same": " and ".join(same) or "True", "free_blocks": str(reads.free_blocks)}
-    return _imported(_text(policy, lines, functions) + LEAPING_SCHEDULER.format(**words), policy)
+    if reads.steady:
+        same = ["_view.num_joined == 0"] * reads.num_joined + ["_view.waiting.size < 2"] * reads.sorts
+        words |= {"imports": LEAPING, "limits": "_limits_of(state, limits, _r, _any_stages), "}
+        words["repeats"] = f", {' and '.join(same) or 'True'}, {reads.free_blocks}"
+    else:
+        words |= {"imports": STEPPING, "limits": "", "repeats": ""}
+    return _imported(_text(policy, lines, functions) + SCHEDULER.format(**words), policy)
 
 
 def router_module(policy: UserPolicy, scheduler: ModuleType | str) -> ModuleType:
