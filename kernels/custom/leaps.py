@@ -6,8 +6,6 @@ finishes. The decodes are a group (iterations/group.py), which whole prompts may
 scattered, and the batch is formed request by request.
 """
 
-import math
-
 from .._jit import inlined
 from ..accounts.log import full
 from ..exits import Exit
@@ -15,24 +13,20 @@ from ..iterations.fast_forward import fast_forward
 from ..iterations.group import finish_due, gather, growth_due, scatter
 from ..iterations.group_iterations import NO_LIMIT, launch_prompts, retire_group
 from ..memory.blocks import allocate, blocks_for
-from ..memory.followers import depends, just_before
+from ..memory.followers import may_arrive_at
 from ..memory.queues import arrive
 from ..replicas.route import quiet_until_of_any
 from ..replicas.routers import LEAST_WAITING
 from ..state import (
     ALLOCATED,
     CLOCK,
-    COMING,
-    DIRECT,
     FORM_DUE,
     FREE,
     GROUP,
     GROUP_STEP,
     GROUPED,
-    HORIZON,
     IN_FLIGHT,
     LEFT,
-    NONE,
     NUM_PREFILLS,
     REPLICA,
     RESTARTS,
@@ -172,16 +166,10 @@ def _admit(state: State, limits: Limits, policy: SchedulerState, beside: int, ch
 
 @inlined
 def _run_alone(state: State, cost: Cost, limits: Limits, most: int) -> int:
-    """Run the group alone for at most ``most`` iterations, until one finishes, one arrives or memory is short.
-
-    Where requests follow others and are routed, one may arrive on any replica from just before the horizon.
-    """
+    """Run the group alone for at most ``most`` iterations, until one finishes, one arrives or memory is short."""
     r = state.cursor[REPLICA]
     counts, times = state.replicas.counts[r], state.replicas.times[r]
-    arrival = math.inf if counts[COMING] == NONE else float(state.requests.arrived_at[counts[COMING]])
-    if depends(state.requests) and not state.cursor[DIRECT]:
-        arrival = min(arrival, just_before(state.moments[HORIZON]))
-    number, last = counts[GROUP], counts[GROUP_STEP] + most
+    arrival, number, last = may_arrive_at(state, r), counts[GROUP], counts[GROUP_STEP] + most
     while True:
         code = fast_forward(state, cost, limits, r, arrival, last - counts[GROUP_STEP], True)
         if code != Exit.ENDED:

@@ -6,12 +6,10 @@ from .._jit import inlined
 from ..exits import Exit
 from ..iterations.fast_forward import fast_forward
 from ..iterations.group import ID_BITS, growth_due
-from ..memory.followers import depends, just_before
+from ..memory.followers import depends, may_arrive_at
 from ..memory.paged import take_free
 from ..state import (
     CLOCK,
-    COMING,
-    DIRECT,
     FORM_DUE,
     FREE,
     GROUP,
@@ -20,7 +18,6 @@ from ..state import (
     HORIZON,
     LEFT,
     LOGGED,
-    NONE,
     NUM_LISTED,
     NUM_RESIDENTS,
     PEAK,
@@ -50,17 +47,10 @@ from .state import (
 
 @inlined
 def next_to_matter(state: State, limits: Limits, r: int) -> float:
-    """When the next request arrives, s, that may be admitted at once; infinite while another waits before it.
-
-    Where requests follow others and are routed, one may arrive on any replica from just before the horizon.
-    """
-    counts = state.replicas.counts[r]
-    if counts[WAITING] > 0 and not limits.engine.by_priority:
+    """When the next request arrives, s, that may be admitted at once; infinite while another waits before it."""
+    if state.replicas.counts[r, WAITING] > 0 and not limits.engine.by_priority:
         return math.inf
-    time = math.inf if counts[COMING] == NONE else float(state.requests.arrived_at[counts[COMING]])
-    if depends(state.requests) and not state.cursor[DIRECT]:
-        time = min(time, just_before(state.moments[HORIZON]))
-    return time
+    return may_arrive_at(state, r)
 
 
 @inlined

@@ -9,19 +9,16 @@ from ..accounts.log import full, record
 from ..cost import host_seconds, stage_seconds
 from ..exits import Ending, Exit
 from ..memory.blocks import release
-from ..memory.followers import depends, finish, just_before
+from ..memory.followers import depends, finish, may_arrive_at
 from ..memory.queues import arrive
 from ..state import (
     CHUNKED,
     CLOCK,
-    COMING,
-    DIRECT,
     FORM_DUE,
     FREE,
     GROUP,
     GROUP_KV,
     GROUP_STEP,
-    HORIZON,
     HOST,
     IDLE,
     IN_FLIGHT,
@@ -30,7 +27,6 @@ from ..state import (
     LAST_END,
     LEFT,
     LONGEST,
-    NONE,
     NUM_DECODES,
     NUM_PREFILLS,
     NUM_SAMPLED,
@@ -150,17 +146,8 @@ def _run_alone(state: State, cost: Cost, limits: Limits, most: int, grows: bool,
 
 @inlined
 def _next_to_matter(state: State, r: int) -> float:
-    """When the next request arrives, s, which may join the group at once; infinite while another waits before it.
-
-    Where requests follow others and are routed, one may arrive on any replica from just before the horizon.
-    """
-    counts = state.replicas.counts[r]
-    if counts[WAITING] > 0:
-        return math.inf
-    time = math.inf if counts[COMING] == NONE else float(state.requests.arrived_at[counts[COMING]])
-    if depends(state.requests) and not state.cursor[DIRECT]:
-        time = min(time, just_before(state.moments[HORIZON]))
-    return time
+    """When the next request arrives, s, which may join the group at once; infinite while another waits before it."""
+    return math.inf if state.replicas.counts[r, WAITING] > 0 else may_arrive_at(state, r)
 
 
 @inlined

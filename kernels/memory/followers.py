@@ -53,6 +53,19 @@ def just_before(time: float) -> float:
 
 
 @inlined
+def may_arrive_at(state: State, r: int) -> float:
+    """When the next request may arrive at a replica, s.
+
+    Where requests follow others and are routed, one may arrive at any replica from just before the horizon.
+    """
+    coming = state.replicas.counts[r, COMING]
+    time = math.inf if coming == NONE else float(state.requests.arrived_at[coming])
+    if depends(state.requests) and not state.cursor[DIRECT]:
+        time = min(time, just_before(state.moments[HORIZON]))
+    return time
+
+
+@inlined
 def held(state: State, now: float) -> bool:
     """Whether a batch that is due at ``now``, s, must wait until all replicas have come so far.
 

@@ -12,13 +12,11 @@ from ..accounts.counts import count_batch
 from ..cost import batch_ms, host_seconds
 from ..exits import Exit
 from ..iterations.batches import count_gaps
-from ..memory.followers import depends, just_before
+from ..memory.followers import may_arrive_at
 from ..state import (
     ALIGNED,
     CLOCK,
-    COMING,
     DECODE_KV,
-    DIRECT,
     EVENTS,
     FIRST_FINISH,
     FORM_DUE,
@@ -64,22 +62,13 @@ def go_round(state: State, cost: Cost, limits: Limits, most: int, refused_from: 
     if counts[WAITING] > 0 and counts[IN_FLIGHT] < limits.num_stages:
         return Exit.FORM
     counts[FORM_DUE] = 0
-    until = _next_decision(state, r)
+    until = min(float(state.moments[HORIZON]), may_arrive_at(state, r))  # what ends before changes nothing
     while _stays(state, limits, r, until, most, refused_from, grows):
         slot = _take_tokens(state, cost, limits, r, grows)
         state.cursor[SLOT] = slot
         if not _start_again(state, cost, r, slot):
             return Exit.FAULT
     return Exit.FORM
-
-
-@inlined
-def _next_decision(state: State, r: int) -> float:
-    """When a request may arrive, s: what ends before changes nothing."""
-    time, coming = float(state.moments[HORIZON]), state.replicas.counts[r, COMING]
-    if depends(state.requests) and not state.cursor[DIRECT]:
-        time = just_before(time)
-    return time if coming == NONE else min(time, float(state.requests.arrived_at[coming]))
 
 
 @inlined

@@ -17,11 +17,9 @@ from ..exits import Exit
 from ..iterations.batches import count_gaps
 from ..iterations.fast_forward import fast_forward
 from ..iterations.group import ID_BITS, add_work
-from ..memory.followers import depends, just_before
+from ..memory.followers import may_arrive_at
 from ..state import (
     CLOCK,
-    COMING,
-    DIRECT,
     FORM_DUE,
     FREE,
     FRESH,
@@ -158,21 +156,6 @@ def _scatter(at: Serving, growth: Ints, steps: int, last_token_at: Floats, time:
 
 
 @inlined
-def _next_to_matter(state: State, r: int, is_full: bool) -> float:
-    """When the next request arrives, s, that may join; infinite while none may.
-
-    Where requests follow others and are routed, one may arrive on any replica from just before the horizon.
-    """
-    if is_full:
-        return math.inf
-    coming = state.replicas.counts[r, COMING]
-    time = math.inf if coming == NONE else float(state.requests.arrived_at[coming])
-    if depends(state.requests) and not state.cursor[DIRECT]:
-        time = min(time, just_before(state.moments[HORIZON]))
-    return time
-
-
-@inlined
 def wait_for_last(state: State, r: int) -> None:
     """Let a run of unchanged batches begin as soon as the batch in flight ends."""
     state.sglang.counts[r, AHEAD], state.sglang.counts[r, IDLE_IN_A_ROW] = 1, 0
@@ -196,7 +179,7 @@ def run_unchanged(state: State, cost: Cost, limits: Limits, at: Serving, r: int)
         steps = min(steps, state.log.start.size - state.cursor[LOGGED])
     state.replicas.heap[r, 0] = (steps + 1) << ID_BITS
     features[NUM_PREEMPTED] = features[NUM_CACHED] = 0
-    horizon, arrival = state.moments[HORIZON], _next_to_matter(state, r, bool(own[IS_FULL]))
+    horizon, arrival = state.moments[HORIZON], math.inf if own[IS_FULL] else may_arrive_at(state, r)
     until = horizon if limits.sglang.overlap else min(horizon, arrival)
     while True:
         most = 0 if times[CLOCK] >= arrival else steps - 1 - counts[GROUP_STEP]
