@@ -81,7 +81,8 @@ def kernel_of(
     if is_function(policy) or is_function(routing):
         from fastsim.simulation.custom.runner import Runner
 
-        return Runner(user_policy(scheduler, policy, "scheduler") or policy, user_policy(router, routing, "router"))
+        own, other = user_policy(scheduler, policy, "scheduler"), user_policy(router, routing, "router")
+        return Runner(own or policy, other, resolved.pipeline_parallel_size)
     return entry(policy, "run" if resolved.pipeline_parallel_size == 1 else "run_stages")
 
 

@@ -65,7 +65,7 @@ def test_a_policy_equals_its_twin(policy: Any, monkeypatch: pytest.MonkeyPatch) 
     @QUIET
     @given(cases(LIKE[policy]) | cases(LIKE[policy], follow=True), st.sampled_from([1, 7, 1 << 40]))
     def check(case: Case, slice_length: int) -> None:
-        twin = check_equal(case, Runner(policy, None), slice_length)
+        twin = check_equal(case, Runner(policy, None, case.settings.num_stages), slice_length)
         seen["cases"] += 1
         seen["restarts"] += bool(twin.restarts)
         seen["pipelines"] += case.settings.num_stages > 1
@@ -78,7 +78,9 @@ def test_a_policy_equals_its_twin(policy: Any, monkeypatch: pytest.MonkeyPatch) 
     assert min(seen.values()) > (EXAMPLES // 40 if COMPILED else 0)
 
 
-@pytest.mark.parametrize("scheduler", ["vllm", "sarathi", "orca", shortest_prompt_first], ids=str)
+@pytest.mark.parametrize(
+    "scheduler", ["vllm", shortest_prompt_first, *([] if COMPILED else ["sarathi", "orca"])], ids=str
+)
 def test_a_router_equals_its_twin(scheduler: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = {"cases": 0, "uneven": 0, "restarts": 0}
     name = scheduler if isinstance(scheduler, str) else LIKE[scheduler]
@@ -94,7 +96,7 @@ def test_a_router_equals_its_twin(scheduler: Any, monkeypatch: pytest.MonkeyPatc
     @settings(QUIET, max_examples=EXAMPLES // 2)
     @given(cases(name, "least_outstanding") | cases(name, "least_outstanding", follow=True))
     def check(case: Case) -> None:
-        twin = check_equal(case, Runner(scheduler, most_memory))
+        twin = check_equal(case, Runner(scheduler, most_memory, case.settings.num_stages))
         seen["cases"] += 1
         seen["restarts"] += bool(twin.restarts)
         turns = [i % case.settings.num_replicas for i in range(len(twin.requests))]

@@ -49,7 +49,7 @@ def assert_equals_twin(case: Case, num_replicas: int, chosen: Chosen, slice_leng
     lane, limits = lay_out(case.requests, case.settings, case.release, 0, num_replicas, chosen.router, chosen.routing)
     kernel: Callable[..., int] = sglang.run
     if chosen.router == routers.CUSTOM:
-        kernel = Runner("sglang", longest_prefix)
+        kernel = Runner("sglang", longest_prefix, 1)
     code = int(Exit.BUDGET)
     while code == Exit.BUDGET:
         lane.cursor[state.LEFT] = slice_length

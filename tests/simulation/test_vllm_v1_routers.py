@@ -85,7 +85,7 @@ def run(case: Case, num_replicas: int, chosen: Chosen, slice_length: int) -> Sta
     )
     kernel: Callable[..., int] = vllm_v1.run if case.settings.num_stages == 1 else vllm_v1.run_stages
     if chosen.router == routers.CUSTOM:
-        kernel = Runner("vllm_v1", longest_prefix)
+        kernel = Runner("vllm_v1", longest_prefix, case.settings.num_stages)
     code = int(Exit.BUDGET)
     while code == Exit.BUDGET:
         lane.cursor[state.LEFT] = slice_length

@@ -42,11 +42,11 @@ class Runner:
     leaves requests unserved.
     """
 
-    def __init__(self, scheduler: UserPolicy | str, router: UserPolicy | None) -> None:
+    def __init__(self, scheduler: UserPolicy | str, router: UserPolicy | None, num_stages: int) -> None:
         """Rehearse and compile the functions.
 
         ``scheduler`` is a user's function, or the name of one of fastsim's own policies. ``router`` is a user's
-        function, or None for fastsim's own router.
+        function, or None for fastsim's own router. Every replica has ``num_stages`` pipeline stages.
         """
         for policy in (scheduler, router):
             if isinstance(policy, UserPolicy) and policy.function not in _rehearsed:
@@ -56,7 +56,7 @@ class Runner:
         own = not isinstance(scheduler, str)
         module: Any = scheduler_module(scheduler) if isinstance(scheduler, UserPolicy) else scheduler
         if router is not None:
-            module = router_module(router, module)
+            module = router_module(router, module, num_stages)
         self.run = module._run
         self.has_scheduler = own
         self.policies: dict[int, SchedulerState] = {}

@@ -73,7 +73,6 @@ from fastsim.kernels.custom.leaps import end_leaping as _end, start_leaping as _
 ROUTER = """
 import math as _math
 
-from fastsim.kernels.replicas.pools import any_stages as _any_stages
 from fastsim.kernels.exits import Exit as _Exit
 from fastsim.kernels.state import HORIZON as _HORIZON
 from fastsim.kernels.custom.router import (
@@ -81,7 +80,7 @@ from fastsim.kernels.custom.router import (
 )
 from fastsim.kernels.replicas.look import arrival_due as _arrival_due, next_horizon as _next_horizon
 from {module} import {run} as _advance
-
+{imports}
 
 @_kernel
 def _run(state, costs, limits, {policy}_router):
@@ -122,21 +121,24 @@ def scheduler_module(policy: UserPolicy) -> ModuleType:
     return _imported(_text(policy, lines, functions) + SCHEDULER.format(**words), policy)
 
 
-def router_module(policy: UserPolicy, scheduler: ModuleType | str) -> ModuleType:
+def router_module(policy: UserPolicy, scheduler: ModuleType | str, num_stages: int) -> ModuleType:
     """Return a module whose ``_run`` simulates with a routing function.
 
     ``scheduler`` is the module of a scheduling function, and ``_run`` takes ``(state, costs, limits, policy, router)``;
-    or it is the name of a policy of fastsim's own, and ``_run`` takes ``(state, costs, limits, router)``.
+    or it is the name of a policy of fastsim's own, and ``_run`` takes ``(state, costs, limits, router)``, for replicas
+    with ``num_stages`` pipeline stages.
     """
     if isinstance(scheduler, str):
+        stages = "one_stage" if num_stages == 1 else "pipeline"
         words = {
             "module": f"fastsim.kernels.schedulers.{scheduler}",
             "run": "advance",
             "policy": "",
-            "arguments": "state, costs, limits, _any_stages",
+            "arguments": "state, costs, limits, _stages",
+            "imports": f"from fastsim.kernels.replicas.pools import {stages} as _stages\n",
         }
     else:
-        words = {"module": scheduler.__name__, "run": "_run", "policy": "_policy, "}
+        words = {"module": scheduler.__name__, "run": "_run", "policy": "_policy, ", "imports": ""}
         words["arguments"] = "state, costs, limits, _policy"
     return _imported(_text(policy, *_gathered(policy)) + ROUTER.format(name=policy.name, **words), policy)
 
