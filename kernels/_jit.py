@@ -9,6 +9,7 @@ import numba
 from numba.core.dispatcher import Dispatcher
 
 from ._cache import KernelCache
+from ._compiler import PartCompiler, WholeCompiler, widened
 from ._folder import KERNELS
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -36,7 +37,7 @@ def _cache_of(function: Callable[..., Any]) -> KernelCache:
 
 def kernel(function: F) -> F:
     """Compile an entry that Python calls: cached on disk, without the GIL, arithmetic as written."""
-    compiled: F = numba.njit(**_OPTIONS)(function)
+    compiled: F = numba.njit(pipeline_class=WholeCompiler, no_cfunc_wrapper=True, **_OPTIONS)(function)
     if isinstance(compiled, Dispatcher):  # not where kernels are interpreted
         vars(compiled)["_cache"] = _cache_of(compiled.py_func)
     return compiled
@@ -45,12 +46,10 @@ def kernel(function: F) -> F:
 def inlined(function: F) -> F:
     """Compile a part of a kernel into its caller.
 
-    A call would pass every array of the state again, some hundred words, once per iteration. Python cannot call such a
-    part: a test that needs to compiles a function around it. Numba compiles the question whether an argument ``is`` a
-    certain function as False here: a part that asks it must be ``merged``.
+    Python cannot call such a part: a test that needs to compiles a function around it. Whether an argument ``is`` a
+    certain function is not known in it, and compiled as False: a part that asks must be ``merged``.
     """
-    part: F = numba.njit(forceinline=True, **_PART_OPTIONS)(function)
-    return part
+    return _part(function, forceinline=True)
 
 
 def merged(function: F) -> F:
@@ -59,11 +58,17 @@ def merged(function: F) -> F:
     This is for parts that do little but pass the state on, or that take functions as arguments. They add nothing to the
     time of compiling, unlike an ``inlined`` part, which is compiled once by itself with the whole state as arguments.
     """
-    part: F = numba.njit(inline="always", **_PART_OPTIONS)(function)
-    return part
+    return _part(function, inline="always")
 
 
 def apart(function: F) -> F:
     """Compile a part of a kernel that is seldom called, and takes few arguments, as a function of its own."""
-    part: F = numba.njit(**_PART_OPTIONS)(function)
+    return _part(function)
+
+
+def _part(function: F, **options: Any) -> F:
+    part: F = numba.njit(pipeline_class=PartCompiler, **options, **_PART_OPTIONS)(function)
+    if isinstance(part, Dispatcher):
+        template = part.get_call_template
+        vars(part)["get_call_template"] = lambda args, kws: template([widened(kind) for kind in args], kws)
     return part

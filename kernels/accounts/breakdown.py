@@ -6,7 +6,7 @@ the rest of a phase. So the parts add up to the whole. Without detail the arrays
 
 import math
 
-from .._jit import inlined
+from .._jit import inlined, merged
 from ..cost import decodes_alone_ms, host_seconds, stage_seconds
 from ..state import (
     CLOCK,
@@ -35,7 +35,7 @@ from .parts import (
 )
 
 
-@inlined
+@merged
 def detailed(requests: Requests) -> bool:
     """Whether the run keeps where the time of requests goes; known when the kernel is compiled."""
     return bool(requests.detail.ndim == 2)

@@ -9,7 +9,7 @@ Where memory is so short that a member may be preempted, an iteration looks at e
 also be gathered from the running requests and scattered into them. Both ways of running give the same times.
 """
 
-from .._jit import inlined
+from .._jit import inlined, merged
 from ..accounts.breakdown import detailed, enter_group, leave_group
 from ..memory.blocks import blocks_for, release
 from ..memory.followers import finish
@@ -40,7 +40,7 @@ ID_MASK = (1 << ID_BITS) - 1
 LOWEST = -(1 << 40)
 
 
-@inlined
+@merged
 def grouped(state: State, limits: Limits) -> bool:
     """Whether the next iteration of the replica at cursor is formed from its group, which it has from the start."""
     if limits.num_stages > 1:
@@ -48,12 +48,6 @@ def grouped(state: State, limits: Limits) -> bool:
     if not state.replicas.counts[state.cursor[REPLICA], GROUPED]:
         gather(state, limits, state.cursor[REPLICA])
     return True
-
-
-@inlined
-def is_grouped(state: State) -> bool:
-    """Whether the batch in flight on the replica at cursor was formed from its group."""
-    return bool(state.replicas.counts[state.cursor[REPLICA], GROUPED])
 
 
 @inlined

@@ -51,10 +51,10 @@ def next_horizon(state: State) -> None:
 
 
 @inlined
-def route_due(state: State, limits: tuple[Limits, ...]) -> None:
+def route_due(state: State, limits: tuple[Limits, ...], caches: bool) -> None:
     """Route the requests that arrive at the horizon, and set the next one. All replicas have been advanced to it."""
     while arrival_due(state):
-        send(state, _best(state, limits, next_unrouted(state)))
+        send(state, _best(state, limits, next_unrouted(state), caches))
     next_horizon(state)
 
 
@@ -70,7 +70,7 @@ def cached_on(state: State, limits: Limits, r: int, request: int) -> int:
 
 
 @inlined
-def _best(state: State, limits: tuple[Limits, ...], request: int) -> int:
+def _best(state: State, limits: tuple[Limits, ...], request: int, caches: bool) -> int:
     """The replica that a request goes to."""
     counts, router, rules = state.replicas.counts, limits[0].router, limits[0].routing
     prompt, lightest = int(state.requests.prefill[request]), 0
@@ -91,7 +91,7 @@ def _best(state: State, limits: tuple[Limits, ...], request: int) -> int:
     for r in range(counts.shape[0]):
         own = limits[0] if len(limits) == 1 else limits[state.replicas.pool[r]]
         cached, score = 0, counts[r, FREE] / own.num_blocks
-        if router != LEAST_KV:
+        if caches and router != LEAST_KV:
             cached = cached_on(state, own, r, request)
         if router == PREFIX_AWARE:
             score = float(cached)

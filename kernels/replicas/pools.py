@@ -6,10 +6,12 @@ replicas have one stage or more, so that the compiler sees it: a kernel then hol
 
 from collections.abc import Callable
 
-from .._jit import inlined, merged
+from .._jit import merged
+from .._pointed import bound
 from ..state import Limits, State
 from ..tables import Cost
 
+MOST_STAGES = 1 << 20
 Stages = Callable[[Limits], Limits]  # one_stage, pipeline or any_stages
 
 
@@ -25,16 +27,14 @@ def cost_of(state: State, costs: tuple[Cost, ...], r: int) -> Cost:
     return costs[0] if len(costs) == 1 else costs[state.replicas.pool[r]]
 
 
-@inlined
 def one_stage(limits: Limits) -> Limits:
     """The same limits, of a replica that has one stage."""
-    return _with_stages(limits, 1)
+    return limits
 
 
-@inlined
 def pipeline(limits: Limits) -> Limits:
     """The same limits, of a replica that has several stages."""
-    return _with_stages(limits, max(2, limits.num_stages))
+    return limits
 
 
 @merged
@@ -43,23 +43,5 @@ def any_stages(limits: Limits) -> Limits:
     return limits
 
 
-@inlined
-def _with_stages(limits: Limits, num_stages: int) -> Limits:
-    """The same limits with another number of stages."""
-    return Limits(
-        num_stages,
-        limits.num_blocks,
-        limits.block_size,
-        limits.watermark_blocks,
-        limits.blocks_per_sequence,
-        limits.max_num_seqs,
-        limits.micro_batch_size,
-        limits.max_batch_size,
-        limits.max_num_batched_tokens,
-        limits.chunk_size,
-        limits.max_waiting_iters,
-        limits.router,
-        limits.engine,
-        limits.routing,
-        limits.sglang,
-    )
+bound(one_stage, "num_stages", 1, 1)
+bound(pipeline, "num_stages", 2, MOST_STAGES)

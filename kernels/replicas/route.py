@@ -165,11 +165,13 @@ def next_turn(
     quiet_until: QuietUntil,
     grows: bool,
     refusal_lasts: bool,
+    caches: bool,
 ) -> int:
     """Put cursor on the replica whose turn it is, and return its next event; DONE when all replicas are at their end.
 
     ``next_event`` says how a replica goes on, and ``quiet_until`` how long it need not be advanced. ``grows``: decodes
     take blocks. ``refusal_lasts``: a request that was refused for a batch is refused again until another one finishes.
+    ``caches``: replicas may have prefixes cached.
     """
     cursor, replicas, moments = state.cursor, state.replicas, state.moments
     router, following = limits[0].router, depends(state.requests)
@@ -193,7 +195,7 @@ def next_turn(
             elif moments[HORIZON] == math.inf or not looks(limits[0]):
                 return Exit.DONE
             else:
-                route_due(state, limits)
+                route_due(state, limits, caches)
         elif following:
             if not _let_on(state, limits[0], r, quiet):
                 return Exit.DONE

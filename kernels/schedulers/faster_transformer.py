@@ -1,21 +1,23 @@
 """FasterTransformer: batches are static. A batch and its memory stay until all its requests have finished."""
 
 from .._jit import inlined, kernel, merged
+from .._pointed import pointed
 from ..exits import Exit
 from ..iterations.group import grouped
 from ..iterations.group_iterations import NO_LIMIT, launch_group
 from ..iterations.pipeline_decodes import make_resident
 from ..memory.queues import move
 from ..replicas.pools import Stages, one_stage, pipeline
-from ..replicas.replica import launch, next_event
+from ..replicas.replica import launch
 from ..replicas.rounds import go_round
-from ..replicas.route import next_event_of_any, quiet_until, quiet_until_of_any
+from ..replicas.route import next_event_of_any, quiet_until_of_any
 from ..state import GROUP, NUM_HOLDERS, REPLICA, RUNNING, SLOT, Limits, State
 from ..tables import Cost
 from .loop import end_batch, simulate
 from .orca import admit_beside
 
 GROWS, STATIC, REFUSAL_LASTS = False, True, True
+CACHES = False
 
 
 @inlined
@@ -56,21 +58,29 @@ def launch_next(state: State, cost: Cost, limits: Limits, stages: Stages) -> int
 @merged
 def advance(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...], stages: Stages) -> int:
     """Simulate until all is DONE, the BUDGET of iterations is used up, or a FAULT."""
-    if stages is one_stage:
-        return simulate(
-            state, costs, limits, stages, next_event, quiet_until, launch_next, end_batch, GROWS, STATIC, REFUSAL_LASTS
-        )
-    event, quiet = next_event_of_any, quiet_until_of_any
-    return simulate(state, costs, limits, stages, event, quiet, launch_next, end_batch, GROWS, STATIC, REFUSAL_LASTS)
+    return simulate(
+        state,
+        costs,
+        limits,
+        stages,
+        next_event_of_any,
+        quiet_until_of_any,
+        launch_next,
+        end_batch,
+        GROWS,
+        STATIC,
+        REFUSAL_LASTS,
+        CACHES,
+    )
 
 
 @kernel
 def run(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...]) -> int:
     """Simulate replicas of one stage."""
-    return advance(state, costs, limits, one_stage)
+    return advance(pointed(state), pointed(costs), pointed(limits), one_stage)
 
 
 @kernel
 def run_stages(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...]) -> int:
     """Simulate pipelines."""
-    return advance(state, costs, limits, pipeline)
+    return advance(pointed(state), pointed(costs), pointed(limits), pipeline)

@@ -1,6 +1,7 @@
 """LightLLM: token-level memory; a prompt is admitted when the peak of all that runs will still fit."""
 
 from .._jit import inlined, kernel, merged
+from .._pointed import pointed
 from ..exits import Ending, Exit
 from ..iterations.group import grouped
 from ..iterations.group_iterations import NO_LIMIT, launch_group
@@ -25,9 +26,10 @@ from ..state import (
     State,
 )
 from ..tables import Cost
-from .loop import end_group_only, simulate
+from .loop import end_batch, simulate
 
 GROWS, STATIC, REFUSAL_LASTS = True, False, False
+CACHES = False
 
 
 @inlined
@@ -121,11 +123,22 @@ def launch_next(state: State, cost: Cost, limits: Limits, stages: Stages) -> int
 def advance(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...], stages: Stages) -> int:
     """Simulate until all is DONE, the BUDGET of iterations is used up, or a FAULT."""
     return simulate(
-        state, costs, limits, stages, next_event, quiet_until, launch_next, end_group_only, GROWS, STATIC, REFUSAL_LASTS
+        state,
+        costs,
+        limits,
+        stages,
+        next_event,
+        quiet_until,
+        launch_next,
+        end_batch,
+        GROWS,
+        STATIC,
+        REFUSAL_LASTS,
+        CACHES,
     )
 
 
 @kernel
 def run(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...]) -> int:
     """Simulate replicas of one stage."""
-    return advance(state, costs, limits, one_stage)
+    return advance(pointed(state), pointed(costs), pointed(limits), one_stage)

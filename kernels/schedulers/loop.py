@@ -4,11 +4,9 @@ from collections.abc import Callable
 
 from .._jit import merged
 from ..exits import Exit
-from ..iterations.batches import retire
-from ..iterations.group import is_grouped
 from ..iterations.group_iterations import retire_group
 from ..iterations.pipeline_decodes import retire_residents
-from ..replicas.pools import Stages, cost_of, limits_of, one_stage
+from ..replicas.pools import Stages, cost_of, limits_of
 from ..replicas.route import NextEvent, QuietUntil, next_turn
 from ..state import REPLICA, Limits, State
 from ..tables import Cost
@@ -17,18 +15,10 @@ from ..tables import Cost
 @merged
 def end_batch(state: State, cost: Cost, limits: Limits, stages: Stages, grows: bool, static: bool) -> None:
     """End the batch at cursor in the way in which it was formed."""
-    if stages is not one_stage and limits.num_stages > 1:
+    if limits.num_stages > 1:
         retire_residents(state, cost, limits, grows, static)
-    elif not grows or is_grouped(state):
-        retire_group(state, cost, limits, grows, static)
     else:
-        retire(state, cost)
-
-
-@merged
-def end_group_only(state: State, cost: Cost, limits: Limits, stages: Stages, grows: bool, static: bool) -> None:
-    """End the batch at cursor of a policy that always runs decodes as a group."""
-    retire_group(state, cost, limits, grows, static)
+        retire_group(state, cost, limits, grows, static)
 
 
 @merged
@@ -44,6 +34,7 @@ def simulate(
     grows: bool,
     static: bool,
     refusal_lasts: bool,
+    caches: bool,
 ) -> int:
     """Simulate until all is DONE, the BUDGET of iterations is used up, or a FAULT.
 
@@ -51,7 +42,7 @@ def simulate(
     the batch at cursor. What depends on ``stages`` alone is decided before a kernel is compiled.
     """
     while True:
-        event = next_turn(state, costs, limits, stages, next_event, quiet_until, grows, refusal_lasts)
+        event = next_turn(state, costs, limits, stages, next_event, quiet_until, grows, refusal_lasts, caches)
         r = state.cursor[REPLICA]
         if event == Exit.FORM:
             if launch_next(state, cost_of(state, costs, r), limits_of(state, limits, r, stages), stages) == Exit.FAULT:

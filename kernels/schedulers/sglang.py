@@ -7,6 +7,7 @@ SGLang is in SglangLimits.
 """
 
 from .._jit import inlined, kernel, merged
+from .._pointed import pointed
 from ..accounts.breakdown import count_restart, detailed
 from ..exits import Ending, Exit
 from ..replicas.pools import Stages, one_stage
@@ -24,6 +25,7 @@ from ..tables import Cost
 from .loop import simulate
 
 GROWS, STATIC, REFUSAL_LASTS = True, False, False
+CACHES = True
 
 
 @inlined
@@ -118,11 +120,11 @@ def end(state: State, cost: Cost, limits: Limits, stages: Stages, grows: bool, s
 def advance(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...], stages: Stages) -> int:
     """Simulate until all is DONE, the BUDGET of iterations is used up, or a FAULT."""
     return simulate(
-        state, costs, limits, one_stage, next_event, quiet_until, launch_next, end, GROWS, STATIC, REFUSAL_LASTS
+        state, costs, limits, one_stage, next_event, quiet_until, launch_next, end, GROWS, STATIC, REFUSAL_LASTS, CACHES
     )
 
 
 @kernel
 def run(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...]) -> int:
     """Simulate replicas of one stage."""
-    return advance(state, costs, limits, one_stage)
+    return advance(pointed(state), pointed(costs), pointed(limits), one_stage)

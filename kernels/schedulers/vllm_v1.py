@@ -6,6 +6,7 @@ computes its tokens again later. What differs between releases of vLLM is in Eng
 """
 
 from .._jit import inlined, kernel, merged
+from .._pointed import pointed
 from ..engine.admission import admit
 from ..engine.ahead import all_finish, catch_up, next_to_matter, run_alone, steps_ahead, wait_for_oldest
 from ..engine.cohorts import (
@@ -53,6 +54,7 @@ from ..tables import Cost
 from .loop import simulate
 
 GROWS, STATIC, REFUSAL_LASTS = True, False, False
+CACHES = True
 
 
 @inlined
@@ -205,20 +207,31 @@ def advance(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...], s
     """Simulate until all is DONE, the BUDGET of iterations is used up, or a FAULT."""
     if stages is one_stage:
         return simulate(
-            state, costs, limits, stages, next_event, quiet_until, launch_next, end, GROWS, STATIC, REFUSAL_LASTS
+            state,
+            costs,
+            limits,
+            stages,
+            next_event,
+            quiet_until,
+            launch_next,
+            end,
+            GROWS,
+            STATIC,
+            REFUSAL_LASTS,
+            CACHES,
         )
     return simulate(
-        state, costs, limits, stages, next_event, quiet_until, launch_staged, end, GROWS, STATIC, REFUSAL_LASTS
+        state, costs, limits, stages, next_event, quiet_until, launch_staged, end, GROWS, STATIC, REFUSAL_LASTS, CACHES
     )
 
 
 @kernel
 def run(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...]) -> int:
     """Simulate replicas of one stage."""
-    return advance(state, costs, limits, one_stage)
+    return advance(pointed(state), pointed(costs), pointed(limits), one_stage)
 
 
 @kernel
 def run_stages(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...]) -> int:
     """Simulate pipelines."""
-    return advance(state, costs, limits, pipeline)
+    return advance(pointed(state), pointed(costs), pointed(limits), pipeline)

@@ -29,6 +29,7 @@ HEAD = '''"""Written by fastsim: {name}."""
 from __future__ import annotations
 
 from fastsim.kernels._jit import kernel as _kernel
+from fastsim.kernels._pointed import pointed as _pointed
 from fastsim.kernels.custom.view import users as _users
 '''
 
@@ -44,8 +45,9 @@ from fastsim.kernels.custom.scheduler import replica_view as _replica_view
 
 @_kernel
 def _run(state, costs, limits, _policy):
+    state, costs, limits, _policy = _pointed(state), _pointed(costs), _pointed(limits), _pointed(_policy)
     while True:
-        _event = _next_turn(state, costs, limits, _any_stages, _next_event, _quiet_until, True, False)
+        _event = _next_turn(state, costs, limits, _any_stages, _next_event, _quiet_until, True, False, False)
         _r = state.cursor[_REPLICA]
         if _event == _Exit.FORM:
             _own = _limits_of(state, limits, _r, _any_stages)
@@ -84,15 +86,16 @@ from {module} import {run} as _advance
 
 @_kernel
 def _run(state, costs, limits, {policy}_router):
+    _state, _costs, _limits, _routing = _pointed(state), _pointed(costs), _pointed(limits), _pointed(_router)
     while True:
         _code = _advance({arguments})
-        if _code != _Exit.DONE or state.moments[_HORIZON] == _math.inf:
+        if _code != _Exit.DONE or _state.moments[_HORIZON] == _math.inf:
             return _code
-        while _arrival_due(state):
-            _replica = {name}(_cluster_view(state, limits, _router), _arrival(state, _router))
-            if not _route_to(state, _router, _replica):
+        while _arrival_due(_state):
+            _replica = {name}(_cluster_view(_state, _limits, _routing), _arrival(_state, _routing))
+            if not _route_to(_state, _routing, _replica):
                 return _Exit.FAULT
-        _next_horizon(state)
+        _next_horizon(_state)
 """
 
 MODULES = ("math", "numpy", "fastsim")
@@ -134,7 +137,7 @@ def router_module(policy: UserPolicy, scheduler: ModuleType | str, num_stages: i
             "module": f"fastsim.kernels.schedulers.{scheduler}",
             "run": "advance",
             "policy": "",
-            "arguments": "state, costs, limits, _stages",
+            "arguments": "_state, _costs, _limits, _stages",
             "imports": f"from fastsim.kernels.replicas.pools import {stages} as _stages\n",
         }
     else:

@@ -1,0 +1,81 @@
+"""Numba's compiler with the passes that kernels need, and with libraries and instructions of our own."""
+
+import gc
+from typing import Any
+
+from numba import types
+from numba.core import typed_passes, untyped_passes
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import CompilerBase
+from numba.core.compiler_machinery import PassManager
+
+from ._known import KnownFields
+from ._library import Part, Whole
+from ._lowering import KernelLowering
+
+# Kernels have no closures, lists and array expressions.
+PASSES = (
+    untyped_passes.TranslateByteCode,
+    untyped_passes.FixupArgs,
+    untyped_passes.IRProcessing,
+    untyped_passes.DeadBranchPrune,
+    untyped_passes.GenericRewrites,
+    untyped_passes.InlineInlinables,
+    KnownFields,
+    untyped_passes.ReconstructSSA,
+    typed_passes.NopythonTypeInference,
+    typed_passes.PreLowerStripPhis,
+    typed_passes.NoPythonSupportedFeatureValidation,
+    typed_passes.IRLegalization,
+    typed_passes.AnnotateTypes,
+    KernelLowering,
+    typed_passes.NoPythonBackend,
+)
+
+
+class _Compiler(CompilerBase):  # type: ignore[misc]
+    kind: type[JITCodeLibrary]
+
+    def __init__(self, typing_context: Any, context: Any, library: Any, *others: Any) -> None:
+        own = self.kind(context.codegen(), self.kind.__name__)
+        own.enable_object_caching()
+        super().__init__(typing_context, context, own, *others)
+
+    def define_pipelines(self) -> list[PassManager]:
+        manager = PassManager("kernel")
+        for each in PASSES:
+            manager.add_pass(each, each.__name__)
+        manager.finalize()
+        return [manager]
+
+
+class PartCompiler(_Compiler):
+    """Compiles a part."""
+
+    kind = Part
+
+
+class WholeCompiler(_Compiler):
+    """Compiles a kernel, and with it its parts."""
+
+    kind = Whole
+
+    def _compile_core(self) -> Any:
+        # Looking for garbage takes a tenth of the time of compiling.
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            return super()._compile_core()
+        finally:
+            if collects:
+                gc.enable()
+
+
+def widened(kind: types.Type) -> types.Type:
+    """The type of an argument as a part takes it: a part is compiled once for all integers, constants among them,
+    and for each value of a flag that is known.
+    """
+    if isinstance(kind, types.BooleanLiteral):
+        return kind
+    kind = types.unliteral(kind)
+    return types.int64 if isinstance(kind, types.Integer) and kind.signed else kind

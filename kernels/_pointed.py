@@ -1,0 +1,179 @@
+"""How kernels pass on tuples of arrays: as one address, instead of seven words for each array in them.
+
+The state of a simulation has some hundred arrays. By value, each call of a part would pass all their words, which takes
+most of the time of compiling, although the part is compiled into its caller afterwards.
+"""
+
+import operator
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.datamodel import models
+from numba.core.typing.templates import AbstractTemplate, AttributeTemplate, infer_getattr, infer_global, signature
+from numba.extending import lower_builtin, lower_getattr_generic, overload, register_model
+
+from ._lowering import DATA, SHAPE, new_array
+
+T = TypeVar("T")
+BOUNDS: dict[Callable[..., Any], tuple[str, int, int]] = {}  # of the functions that say them: see bound
+_ADDRESS = ir.IntType(8).as_pointer()
+
+
+class Pointed(types.Type):  # type: ignore[misc]
+    """A tuple in memory that stays as it is while the kernel runs; the arrays in it may change.
+
+    Attributes
+    ----------
+    pointee : the type of the tuple.
+    bounds : fields whose least and most values are known, with these.
+    """
+
+    def __init__(self, pointee: types.BaseTuple, bounds: tuple[tuple[str, int, int], ...] = ()) -> None:
+        self.pointee, self.bounds = pointee, bounds
+        super().__init__(f"pointed({pointee}, {bounds})")
+
+    def field(self, name: str) -> types.Type | None:
+        """The type of a field once it is taken out; None where there is none of that name."""
+        if not isinstance(self.pointee, types.BaseNamedTuple) or name not in self.pointee.fields:
+            return None
+        return _element(self.pointee[self.pointee.fields.index(name)])
+
+    def bounded(self, field: str, least: int, most: int) -> "Pointed":
+        """The same, with the bounds of a field."""
+        return Pointed(self.pointee, (*self.bounds, (field, least, most)))
+
+
+@register_model(Pointed)
+class _Model(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, manager: Any, kind: Pointed) -> None:
+        super().__init__(manager, kind, _ADDRESS)
+
+
+def pointed(value: T) -> T:
+    """The same tuple, passed on as its address. Arrays in it may change; the tuple stays as it is.
+
+    Parameters
+    ----------
+    value : tuple of arrays, numbers and such tuples.
+    """
+    return value
+
+
+def bound(function: Callable[[T], T], field: str, least: int, most: int) -> None:
+    """Let LLVM know the bounds of a field of the tuple that a function returns, which is its argument."""
+
+    class Call(AbstractTemplate):  # type: ignore[misc]
+        def generic(self, arguments: Any, keywords: Any) -> Any:
+            (kind,) = arguments
+            return signature(kind.bounded(field, least, most), kind)
+
+    BOUNDS[function] = field, least, most
+    infer_global(function)(Call)
+    lower_builtin(function, Pointed)(lambda context, builder, sig, arguments: arguments[0])
+
+
+def _element(kind: types.Type) -> types.Type:
+    """The type of an element, once it is taken out."""
+    return Pointed(kind) if isinstance(kind, types.BaseTuple) else kind
+
+
+def _take(context: Any, builder: Any, kind: types.Type, address: Any) -> Any:
+    """The element of a type that lies at an address: its own address where it is a tuple, else its value."""
+    if isinstance(kind, types.BaseTuple):
+        return builder.bitcast(address, _ADDRESS)
+    if not isinstance(kind, types.Array):
+        return context.data_model_manager[kind].from_data(builder, _load(builder, address))
+    data = _load(builder, cgutils.gep_inbounds(builder, address, 0, DATA))
+    shape = [_load(builder, cgutils.gep_inbounds(builder, address, 0, SHAPE, axis)) for axis in range(kind.ndim)]
+    return new_array(context, builder, kind, data, shape)
+
+
+def _load(builder: Any, address: Any, bounds: tuple[int, int] | None = None) -> Any:
+    """Load what never changes, so that LLVM need not load it again after each store to an array."""
+    value = builder.load(address)
+    value.set_metadata("invariant.load", builder.module.add_metadata([]))
+    if bounds is not None:
+        least, most = bounds
+        value.set_metadata("range", builder.module.add_metadata([value.type(least), value.type(most + 1)]))
+    return value
+
+
+def _struct(context: Any, builder: Any, kind: Pointed, value: Any) -> Any:
+    """The address of a tuple, with its type."""
+    return builder.bitcast(value, context.get_data_type(kind.pointee).as_pointer())
+
+
+def _store(context: Any, builder: Any, kind: types.Type, value: Any, address: Any) -> None:
+    if isinstance(kind, types.BaseTuple):
+        for place, each in enumerate(kind):
+            part = builder.extract_value(value, place)
+            _store(context, builder, each, part, cgutils.gep_inbounds(builder, address, 0, place))
+    else:
+        builder.store(context.data_model_manager[kind].as_data(builder, value), address)
+
+
+# Not an ``overload``: where Numba compiles one into its caller, it takes stores to arrays in the caller for dead whose
+# arrays come from a type that it does not know, and leaves them out.
+@infer_global(pointed)
+class _Call(AbstractTemplate):  # type: ignore[misc]
+    def generic(self, arguments: Any, keywords: Any) -> Any:
+        (kind,) = arguments
+        return signature(Pointed(kind), kind) if isinstance(kind, types.BaseTuple) else None
+
+
+@lower_builtin(pointed, types.BaseTuple)
+def _pointed(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+    """Store a tuple, and pass on its address in a way that LLVM cannot see through.
+
+    Loads are told that what they read never changes, and so must not be moved before the stores.
+    """
+    (kind,), (value,) = sig.args, arguments
+    place = cgutils.alloca_once(builder, context.get_data_type(kind))
+    _store(context, builder, kind, value, place)
+    hidden = ir.FunctionType(_ADDRESS, [_ADDRESS])
+    address = builder.bitcast(place, _ADDRESS)
+    return builder.asm(hidden, "", "=r,0,~{memory}", [address], side_effect=True)
+
+
+@infer_getattr
+class _Attribute(AttributeTemplate):  # type: ignore[misc]
+    key = Pointed
+
+    def generic_resolve(self, kind: Pointed, name: str) -> Any:
+        return kind.field(name)
+
+
+@lower_getattr_generic(Pointed)
+def _attribute(context: Any, builder: Any, kind: Pointed, value: Any, name: str) -> Any:
+    place, known = kind.pointee.fields.index(name), {field: (least, most) for field, least, most in kind.bounds}
+    address = cgutils.gep_inbounds(builder, _struct(context, builder, kind, value), 0, place)
+    if name in known:
+        return _load(builder, address, known[name])
+    return _take(context, builder, kind.pointee[place], address)
+
+
+@infer_global(operator.getitem)
+class _Item(AbstractTemplate):  # type: ignore[misc]
+    def generic(self, arguments: Any, keywords: Any) -> Any:
+        kind, _ = arguments
+        if isinstance(kind, Pointed) and isinstance(kind.pointee, types.UniTuple | types.NamedUniTuple):
+            return signature(_element(kind.pointee.dtype), kind, types.intp)
+        return None
+
+
+@lower_builtin(operator.getitem, Pointed, types.Integer)
+def _item(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+    kind, (value, index) = sig.args[0], arguments
+    address = cgutils.gep_inbounds(builder, _struct(context, builder, kind, value), 0, index)
+    return _take(context, builder, kind.pointee.dtype, address)
+
+
+@overload(len, strict=False)
+def _length(value: types.Type) -> Any:
+    if isinstance(value, Pointed):
+        number = len(value.pointee)
+        return lambda value: number
+    return None
