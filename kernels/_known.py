@@ -25,12 +25,13 @@ class KnownFields(FunctionPass):  # type: ignore[misc]
 
     def run_pass(self, state: Any) -> bool:
         code, before = state.func_ir, 0
+        number = len(code.blocks)
         while len(code.blocks) != before:
             before = len(code.blocks)
             _replace_known(code, state.args)
             dead_branch_prune(code, state.args)
             code._definitions = build_definitions(code.blocks)
-        return True
+        return len(code.blocks) < number
 
 
 def _replace_known(code: Any, given: tuple[types.Type, ...]) -> None:

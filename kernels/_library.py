@@ -11,6 +11,8 @@ from numba.core.codegen import JITCodeLibrary
 # LLVM's higher levels take two and three times as long; the kernels gain less than 5 % from them.
 _LEVEL = {"opt": 1, "loop_vectorize": False, "slp_vectorize": False}
 
+_FROM_PYTHON = "_ZN7cpython"  # how the name of an entry begins that takes Python's arguments apart
+
 
 class _Nowhere:
     """The code generator as a part sees it, which is nowhere in memory."""
@@ -72,6 +74,10 @@ class Whole(JITCodeLibrary):  # type: ignore[misc]
         super().finalize()
 
     def _optimize_final_module(self) -> None:
+        for function in self._final_module.functions:
+            if function.name.startswith(_FROM_PYTHON) and not function.is_declaration:
+                for attribute in ("noinline", "optnone"):
+                    function.add_function_attribute(attribute)
         passes, builder = self._codegen._module_pass_manager(**_LEVEL)
         passes.run(self._final_module, builder)
 

@@ -22,7 +22,7 @@ ENTRY = "fastsim_entry"
 # What Numba names otherwise than the C library does.
 IN_C = {"numba_ldexp": "ldexp", "numba_nextafter": "nextafter"}
 # How names begin that only Numba's own entries refer to, which are never called.
-UNUSED = ("Py", "_Py", "numba_adapt_ndarray", "numba_gil_", "numba_unpickle")
+UNUSED = ("Py", "_Py", "numba_adapt_ndarray", "numba_do_raise", "numba_gil_", "numba_runtime_", "numba_unpickle")
 _LENGTH = struct.Struct("<Q")  # of Numba's object code, which the entry's follows
 _SYMBOL = np.dtype(  # of an ELF file of 64 bits
     [("name", "<u4"), ("info", "u1"), ("other", "u1"), ("section", "<u2"), ("value", "<u8"), ("size", "<u8")]

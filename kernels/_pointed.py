@@ -4,6 +4,7 @@ The state of a simulation has some hundred arrays. By value, each call of a part
 most of the time of compiling, although the part is compiled into its caller afterwards.
 """
 
+import hashlib
 import operator
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -33,7 +34,8 @@ class Pointed(types.Type):  # type: ignore[misc]
 
     def __init__(self, pointee: types.BaseTuple, bounds: tuple[tuple[str, int, int], ...] = ()) -> None:
         self.pointee, self.bounds = pointee, bounds
-        super().__init__(f"pointed({pointee}, {bounds})")
+        # The names of functions hold those of their arguments' types: the whole one has thousands of letters.
+        super().__init__(f"pointed_{hashlib.sha256(f'{pointee} {bounds}'.encode()).hexdigest()[:16]}")
 
     def field(self, name: str) -> types.Type | None:
         """The type of a field once it is taken out; None where there is none of that name."""

@@ -1,6 +1,5 @@
 """Warming up: compiling the kernel of every policy and building the default tables before the first run needs them."""
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -21,24 +20,38 @@ class Warmed:
 
 
 def warm(policies: Sequence[str] = tuple(POLICIES)) -> Iterator[Warmed]:
-    """Compile the kernels of ``policies`` on all cores, then build the tables of the default deployment.
+    """Compile the kernels of ``policies`` in two processes, then build the tables of the default deployment.
 
-    Yields each when it is ready. Whatever is in the cache is loaded instead.
+    Yields each when it is ready. Whatever is in the cache is loaded instead. Policies share most of their parts, which
+    a process compiles once: one process compiles the kernels of runs with detail, and the other one those without.
     """
     context = get_context("spawn")  # a compiler that is forked in the middle of its work would hang
-    with ProcessPoolExecutor(min(len(policies), os.cpu_count() or 1), mp_context=context) as pool:
+    pools = [ProcessPoolExecutor(1, mp_context=context) for _ in range(2)]
+    try:
         with without_interrupts():
-            pending = [pool.submit(compile_kernel, policy) for policy in policies]
-        try:
-            for ready in as_completed(pending):
-                yield ready.result()
-        finally:
+            details = zip(pools, (True, False), strict=True)
+            pending = [pool.submit(_compile, policy, detail) for pool, detail in details for policy in policies]
+        halves: dict[str, Warmed] = {}
+        for done in as_completed(pending):
+            ready = done.result()
+            if other := halves.pop(ready.name, None):
+                yield Warmed(ready.name, ready.seconds + other.seconds, ready.made or other.made)
+            else:
+                halves[ready.name] = ready
+    finally:
+        for pool in pools:
             pool.shutdown(cancel_futures=True)
     yield build_default_tables()
 
 
-def compile_kernel(policy: str) -> Warmed:
+def compile_kernel(policy: str) -> None:
     """Compile or load the kernels of a policy: for one stage and for pipelines, with detail and without."""
+    for detail in (True, False):
+        _compile(policy, detail)
+
+
+def _compile(policy: str, detail: bool) -> Warmed:
+    """Compile or load the kernels of a policy for runs with detail, or for those without."""
     import numpy as np
 
     from fastsim.deployment.description import Deployment
@@ -54,14 +67,11 @@ def compile_kernel(policy: str) -> Warmed:
     began = time.perf_counter()
     resolved = resolve(Deployment.load(None, [f"scheduler.policy={policy}"]))
     workload = Workload(np.zeros(1), np.ones(1, np.int64), np.ones(1, np.int64))
-    stream = stream_of(workload)
     limits = limits_of(resolved)
-    names = ["run", "run_stages"] if POLICIES[policy].pipelines else ["run"]
-    runs = [Entry(policy, name) for name in names]
-    for detail in (True, False):
-        lane = lay_out_whole(resolved, limits, workload, stream, Arena(), detail=detail)
-        for run in runs:
-            get_ready(run, lane, Cost(COMPOSE_FASTSIM, 1, NO_VIDUR, NO_FASTSIM, np.ones(1)), limits)
+    lane = lay_out_whole(resolved, limits, workload, stream_of(workload), Arena(), detail=detail)
+    runs = [Entry(policy, name) for name in (["run", "run_stages"] if POLICIES[policy].pipelines else ["run"])]
+    for run in runs:
+        get_ready(run, lane, Cost(COMPOSE_FASTSIM, 1, NO_VIDUR, NO_FASTSIM, np.ones(1)), limits)
     return Warmed(f"kernel {policy}", time.perf_counter() - began, any(run.num_compiled for run in runs))
 
 
