@@ -17,8 +17,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 # Kernels change arrays that the shell owns and allocate none of their own. Without Numba's runtime they do not count
 # references to arrays, which would take fifty times longer than the simulation itself.
 _OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False}
-# A part is called by kernels only: its entry from Python, which unpacks the whole state, would take most of the time of
-# compiling.
+# A part is called by kernels only, and needs no entry from Python.
 _PART_OPTIONS = {**_OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
@@ -55,8 +54,8 @@ def inlined(function: F) -> F:
 def merged(function: F) -> F:
     """Write a thin part of a kernel into its caller, as if it stood there, before types are inferred.
 
-    This is for parts that do little but pass the state on, or that take functions as arguments. They add nothing to the
-    time of compiling, unlike an ``inlined`` part, which is compiled once by itself with the whole state as arguments.
+    This is for parts that take functions as arguments, and for those whose answer is known when the kernel is compiled:
+    what cannot run then is left out (see _known).
     """
     return _part(function, inline="always")
 

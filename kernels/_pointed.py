@@ -88,6 +88,8 @@ def _take(context: Any, builder: Any, kind: types.Type, address: Any) -> Any:
         return builder.bitcast(address, _ADDRESS)
     if not isinstance(kind, types.Array):
         return context.data_model_manager[kind].from_data(builder, _load(builder, address))
+    if kind.layout != "C":
+        return _load(builder, address)
     data = _load(builder, cgutils.gep_inbounds(builder, address, 0, DATA))
     shape = [_load(builder, cgutils.gep_inbounds(builder, address, 0, SHAPE, axis)) for axis in range(kind.ndim)]
     return new_array(context, builder, kind, data, shape)

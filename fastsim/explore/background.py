@@ -1,6 +1,7 @@
 """What is simulated beside the answers, in a process of its own: other loads, and nearby deployments."""
 
 import asyncio
+import math
 import os
 import signal
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from fastsim.report.page.page import Figure
 T = TypeVar("T")
 POINTS = 8
 LEAST_REQUESTS = 2000  # of a run of a curve
+MODELS = 24  # whose tables are built ahead
 _answers = Answers(iterations=True, kept=2)  # of the process, to show one second after the other
 
 
@@ -27,6 +29,10 @@ class Background:
     def __init__(self) -> None:
         self._pool = ProcessPoolExecutor(1, get_context("spawn"), _stand_back)
         self._pending: list[Future[Any]] = []
+
+    def begin(self) -> None:
+        """Start the process, which takes as long as some answers."""
+        self._pool.submit(_load)
 
     def forget(self) -> None:
         """Leave out all that has not begun."""
@@ -50,6 +56,12 @@ def _stand_back() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "nice"):
         os.nice(19)
+
+
+def _load() -> None:
+    """Import what the work needs."""
+    import fastsim.planning.curve
+    import fastsim.predictors.build  # noqa: F401
 
 
 def curve_of(question: Question) -> Curve | str:
@@ -78,6 +90,23 @@ def second_of(question: Question, begin: float | None) -> tuple[Figure, float]:
     last = result.summary["totals"]["span_s"]
     begin = busiest(result) if begin is None else min(max(0.0, begin), last)
     return second(result, begin), begin
+
+
+def models_like(question: Question) -> list[str]:
+    """The models of the catalog whose layers have most nearly as many weights together, the nearest first."""
+    from fastsim.catalog.load import load_model, names
+
+    def size(name: str) -> float:
+        model = load_model(name)
+        return math.log(model.num_layers * model.hidden_size**2)
+
+    own = str(question.settings.get("model", ""))
+    try:
+        near = size(own)
+    except InputError:
+        return []
+    others = sorted((abs(size(name) - near), name) for name in names("models") if name != own)
+    return [name for _, name in others[:MODELS]]
 
 
 def warm(question: Question) -> bool:

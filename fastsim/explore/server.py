@@ -18,9 +18,11 @@ from tornado.web import Application, RequestHandler
 from fastsim.errors import ConfigError, FastsimError, InputError
 from fastsim.explore import better, page, view
 from fastsim.explore.answer import Answers
-from fastsim.explore.background import Background, curve_of, second_of, warm
+from fastsim.explore.background import Background, curve_of, models_like, second_of, warm
 from fastsim.explore.question import Question
 from fastsim.planning.load_curve import Curve
+from fastsim.report.runs import Run
+from fastsim.result.result import Result
 
 HOST = "127.0.0.1"
 SAFE = {
@@ -42,32 +44,57 @@ class Service:
         self.question, self.check = question, check
         self.answers = Answers()
         self.background = Background()
+        self.ahead = Background()  # for tables, which may be asked for next
         self.thread = ThreadPoolExecutor(1)  # one answer at a time
         self._curves: dict[str, Curve | str] = {}  # by question without its load
 
     def prepare(self) -> None:
         """Answer the first question before the page asks it; what that imports and draws is kept for good."""
         self.thread.submit(self._prepare)
+        for each in (self.background, self.ahead):
+            each.begin()
 
     def _prepare(self) -> None:
         with suppress(FastsimError):  # the page asks again, and says it
-            self._answer({"question": self.question.as_dict()})
+            asked = {"question": self.question.as_dict()}
+            self._answer(asked)
+            self._figures(asked)
         gc.collect()
         gc.freeze()  # a collection that looks at all modules takes longer than an answer
 
+    def forget(self) -> None:
+        """Leave out what is simulated beside the answers and has not begun."""
+        self.background.forget()
+        self.ahead.forget()
+
+    def close(self) -> None:
+        """End the processes."""
+        self.background.close()
+        self.ahead.close()
+
     async def answer(self, asked: Mapping[str, Any]) -> dict[str, Any]:
-        """The answer to a question, as the page shows it."""
+        """The answer to a question, as the page shows it first."""
         return await asyncio.get_running_loop().run_in_executor(self.thread, self._answer, asked)
+
+    async def figures(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """The figures of an answer."""
+        return await asyncio.get_running_loop().run_in_executor(self.thread, self._figures, asked)
+
+    def _figures(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        runs = self._runs(asked, self.answers.of(self._read(asked, "question")), True)
+        return {"sections": view.as_json(view.sections(runs), _opened(asked), _known(asked))}
+
+    def _runs(self, asked: Mapping[str, Any], result: Result, detail: bool) -> list[Run]:
+        pinned = self.answers.of(self._read(asked, "pinned")) if asked.get("pinned") else None
+        return view.runs_of(result, pinned, detail)
 
     def _answer(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         question = self._read(asked, "question")
         result = self.answers.of(question)
-        pinned = self.answers.of(self._read(asked, "pinned")) if asked.get("pinned") else None
-        runs = view.runs_of(result, pinned)
+        runs = self._runs(asked, result, False)
         return {
             "headline": view.headline(runs),
             "verdict": page.verdict(runs[0]),
-            "sections": view.as_json(view.sections(runs), _opened(asked), _known(asked)),
             "defaults": page.defaults(result),
             "warnings": result.summary["warnings"],
             "subject": page.subject(result),
@@ -108,7 +135,9 @@ class Service:
         """Build the tables of what may be asked next."""
         question = self._read(asked, "question")
         for each in better.nearby(question, page.next_settings(question)):
-            await self.background.do(warm, each)
+            await self.ahead.do(warm, each)
+        for name in await self.ahead.do(models_like, question):
+            await self.ahead.do(warm, replace(question.with_settings({"model": name}), num_requests=1))
         return {}
 
     def _read(self, asked: Mapping[str, Any], name: str) -> Question:
@@ -161,7 +190,7 @@ class _Ask(_Handler):
 
     async def post(self, what: str) -> None:
         if what == "answer":
-            self.service.background.forget()
+            self.service.forget()
         try:
             asked = json.loads(self.request.body)
             if not isinstance(asked, dict) or not isinstance(asked.get("question"), dict):
@@ -209,7 +238,7 @@ class Server:
             [
                 (rf"/{token}/", _Page, about),
                 (rf"/{token}/files/([a-z.]+)", _File, about),
-                (rf"/{token}/(answer|better|loads|second|warm)", _Ask, about),
+                (rf"/{token}/(answer|better|figures|loads|second|warm)", _Ask, about),
             ],
             log_function=lambda handler: None,
         )
@@ -227,4 +256,4 @@ class Server:
         try:
             IOLoop.current().start()
         finally:
-            self.service.background.close()
+            self.service.close()

@@ -48,11 +48,12 @@ def test_a_question_is_answered(address: str) -> None:
     question = Question(settings={"model": "llama-3-8b", "device": "h100"}, rate=4.0, num_requests=200)
     found = post(address, "answer", {"question": question.as_dict()})
     assert 'data-key="latency.ttft.p99"' in found["headline"]
-    assert [section["name"] for section in found["sections"]] == ["Latency", "Slow requests", "Over time"]
     assert found["copies"]["link"] == question.query()
-    known = [section["figure"]["shape"] for section in found["sections"]]
-    again = post(address, "answer", {"question": question.as_dict(), "known": known})
-    assert all("item" in section["figure"] for section in found["sections"])
+    drawn = post(address, "figures", {"question": question.as_dict()})
+    assert [section["name"] for section in drawn["sections"]] == ["Latency", "Slow requests", "Over time"]
+    known = [section["figure"]["shape"] for section in drawn["sections"]]
+    again = post(address, "figures", {"question": question.as_dict(), "known": known})
+    assert all("item" in section["figure"] for section in drawn["sections"])
     assert not any("item" in section["figure"] for section in again["sections"])
 
 

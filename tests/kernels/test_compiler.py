@@ -22,7 +22,7 @@ class Inner(NamedTuple):
 class Outer(NamedTuple):
     inner: Inner
     table: NDArray[np.int64]  # [N, 3]
-    cube: NDArray[np.float64]  # [N, 2, 3]
+    cube: NDArray[np.float64]  # [N, 2, 3], not contiguous
     fixed: NDArray[np.float64]  # [N], read only
     stages: int
 
@@ -32,7 +32,7 @@ def new() -> Outer:
     fixed.flags.writeable = False
     words = np.arange(5, dtype=np.int32) * 7 - 9
     inner = Inner(np.zeros((5, 2), bool), words, 11)
-    return Outer(inner, np.arange(15).reshape(5, 3), np.arange(30.0).reshape(5, 2, 3), fixed, 1)
+    return Outer(inner, np.arange(15).reshape(5, 3), np.arange(60.0).reshape(5, 2, 6)[:, :, ::2], fixed, 1)
 
 
 def one(outer: Outer) -> Outer:

@@ -39,7 +39,7 @@ async function ask(coarse = false) {
     const now = wanted;
     wanted = null;
     byId("answer").setAttribute("aria-busy", "true");
-    const late = setTimeout(() => say("Simulating … the first run of an engine compiles it, which takes a minute or two."), 900);
+    const late = setTimeout(() => say("Simulating … the first run of an engine compiles it, which takes half a minute."), 900);
     try {
       const number = now.question.num_requests;
       const asked = now.coarse ? { ...now.question, num_requests: Math.min(COARSE, number) } : now.question;
@@ -47,7 +47,10 @@ async function ask(coarse = false) {
       clearTimeout(late);
       if (answer.left_out) continue;
       if (answer.error) refuse(answer.error);
-      else await present(answer, now);
+      else {
+        await present(answer, now);
+        await figures(asked, now);
+      }
       if (!wanted && !now.coarse && !answer.error) rest();
     } catch (problem) {
       clearTimeout(late);
@@ -69,6 +72,7 @@ function rest() {
     const { signal } = beside;
     const asked = structuredClone(question);
     try {
+      post("warm", { question: asked }, signal).catch(() => {});
       const found = await post("better", { question: asked }, signal);
       if (signal.aborted || found.left_out) return;
       if (found.better) offer(found.better);
@@ -77,7 +81,6 @@ function rest() {
       if (loads.sections) for (const section of loads.sections) await draw(section);
       await showSecond(signal);
       document.documentElement.dataset.rested = "true";
-      await post("warm", { question: asked }, signal);
     } catch (problem) {
       if (problem.name !== "AbortError") say(problem.message, true);
     }
@@ -119,11 +122,6 @@ async function present(answer, asked) {
   defaults = answer.defaults;
   if (!asked.coarse) copies = answer.copies;
   fill();
-  for (const section of answer.sections) await draw(section);
-  for (const gone of every("#charts > section")) {
-    const still = answer.sections.some((section) => section.name === gone.dataset.name);
-    if (!still && gone.dataset.name !== LOADS && gone.dataset.name !== SECOND) gone.remove();
-  }
   terms(byId("headline"));
   await new Promise(requestAnimationFrame);
   const ms = performance.now() - asked.began;
@@ -141,6 +139,23 @@ async function present(answer, asked) {
   if (!asked.coarse) history.replaceState(null, "", `?${answer.copies.link}`);
   document.documentElement.dataset.ms = ms.toFixed(1);
   document.documentElement.dataset.exact = String(!asked.coarse);
+}
+
+// The figures of the answer that is shown. Another question goes first, unless a slider is dragged, which goes on asking.
+async function figures(asked, { coarse, began }) {
+  const outdated = () => wanted && !coarse;
+  if (outdated()) return;
+  const { sections } = await post("figures", body(asked));
+  if (!sections) return;
+  for (const section of sections) {
+    if (outdated()) return;
+    await draw(section);
+  }
+  for (const gone of every("#charts > section")) {
+    const still = sections.some((section) => section.name === gone.dataset.name);
+    if (!still && gone.dataset.name !== LOADS && gone.dataset.name !== SECOND) gone.remove();
+  }
+  document.documentElement.dataset.drawn = (performance.now() - began).toFixed(1);
 }
 
 function terms(inside) {
