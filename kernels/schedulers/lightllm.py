@@ -8,8 +8,6 @@ from ..iterations.group_iterations import NO_LIMIT, launch_group
 from ..memory.admission import admit
 from ..memory.prefix import blocks_to_take
 from ..replicas.pools import Stages, one_stage
-from ..replicas.replica import next_event
-from ..replicas.route import quiet_until
 from ..state import (
     ALLOCATED,
     FREE,
@@ -26,10 +24,9 @@ from ..state import (
     State,
 )
 from ..tables import Cost
-from .loop import end_batch, simulate
+from .loop import simulate_plain
 
 GROWS, STATIC, REFUSAL_LASTS = True, False, False
-CACHES = False
 
 
 @inlined
@@ -122,20 +119,7 @@ def launch_next(state: State, cost: Cost, limits: Limits, stages: Stages) -> int
 @merged
 def advance(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...], stages: Stages) -> int:
     """Simulate until all is DONE, the BUDGET of iterations is used up, or a FAULT."""
-    return simulate(
-        state,
-        costs,
-        limits,
-        stages,
-        next_event,
-        quiet_until,
-        launch_next,
-        end_batch,
-        GROWS,
-        STATIC,
-        REFUSAL_LASTS,
-        CACHES,
-    )
+    return simulate_plain(state, costs, limits, stages, launch_next, GROWS, STATIC, REFUSAL_LASTS)
 
 
 @kernel

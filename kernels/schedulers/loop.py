@@ -7,7 +7,7 @@ from ..exits import Exit
 from ..iterations.group_iterations import retire_group
 from ..iterations.pipeline_decodes import retire_residents
 from ..replicas.pools import Stages, cost_of, limits_of
-from ..replicas.route import NextEvent, QuietUntil, next_turn
+from ..replicas.route import NextEvent, QuietUntil, next_event_of_any, next_turn, quiet_until_of_any
 from ..state import REPLICA, Limits, State
 from ..tables import Cost
 
@@ -51,3 +51,21 @@ def simulate(
             end(state, cost_of(state, costs, r), limits_of(state, limits, r, stages), stages, grows, static)
         else:
             return event
+
+
+@merged
+def simulate_plain(
+    state: State,
+    costs: tuple[Cost, ...],
+    limits: tuple[Limits, ...],
+    stages: Stages,
+    launch_next: Callable[[State, Cost, Limits, Stages], int],
+    grows: bool,
+    static: bool,
+    refusal_lasts: bool,
+) -> int:
+    """The same by a policy that differs from others in the batches that it forms, and caches no prefixes."""
+    event, quiet = next_event_of_any, quiet_until_of_any
+    return simulate(
+        state, costs, limits, stages, event, quiet, launch_next, end_batch, grows, static, refusal_lasts, False
+    )

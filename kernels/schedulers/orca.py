@@ -10,13 +10,11 @@ from ..memory.admission import admit
 from ..replicas.pools import Stages, one_stage, pipeline
 from ..replicas.replica import launch
 from ..replicas.rounds import go_round
-from ..replicas.route import next_event_of_any, quiet_until_of_any
 from ..state import FREE, GROUP, NUM_RESIDENTS, REPLICA, SLOT, Limits, State
 from ..tables import Cost
-from .loop import end_batch, simulate
+from .loop import simulate_plain
 
 GROWS, STATIC, REFUSAL_LASTS = False, False, True
-CACHES = False
 
 
 @merged
@@ -63,20 +61,7 @@ def launch_next(state: State, cost: Cost, limits: Limits, stages: Stages) -> int
 @merged
 def advance(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...], stages: Stages) -> int:
     """Simulate until all is DONE, the BUDGET of iterations is used up, or a FAULT."""
-    return simulate(
-        state,
-        costs,
-        limits,
-        stages,
-        next_event_of_any,
-        quiet_until_of_any,
-        launch_next,
-        end_batch,
-        GROWS,
-        STATIC,
-        REFUSAL_LASTS,
-        CACHES,
-    )
+    return simulate_plain(state, costs, limits, stages, launch_next, GROWS, STATIC, REFUSAL_LASTS)
 
 
 @kernel
