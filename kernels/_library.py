@@ -64,6 +64,13 @@ class Part(JITCodeLibrary):  # type: ignore[misc]
 class Whole(JITCodeLibrary):  # type: ignore[misc]
     """A kernel with all its parts."""
 
+    def add_ir_module(self, module: Any) -> None:
+        for function in module.functions:
+            if function.name.startswith(_FROM_PYTHON) and not function.is_declaration:
+                function.attributes.add("noinline")
+                function.attributes.add("optnone")  # it runs once for each call from Python
+        super().add_ir_module(module)
+
     def _optimize_functions(self, module: Any) -> None:
         module.data_layout = self._codegen._data_layout
 
@@ -74,10 +81,6 @@ class Whole(JITCodeLibrary):  # type: ignore[misc]
         super().finalize()
 
     def _optimize_final_module(self) -> None:
-        for function in self._final_module.functions:
-            if function.name.startswith(_FROM_PYTHON) and not function.is_declaration:
-                for attribute in ("noinline", "optnone"):
-                    function.add_function_attribute(attribute)
         passes, builder = self._codegen._module_pass_manager(**_LEVEL)
         passes.run(self._final_module, builder)
 
