@@ -223,7 +223,8 @@ def test_a_plan_fills_the_memory_and_no_more(given: Layout, name: str) -> None:
     try:
         planned = plan(model, device, given)
     except DoesNotFitError:
-        assert blocks_that_fit(model, device, given) <= 0
+        room = blocks_that_fit(model, device, given)
+        assert room <= 0 or (given.planner == "fastsim" and room * given.block_size < given.max_model_len)
         return
     assert planned.num_blocks == blocks_that_fit(model, device, given) > 0
     assert planned.watermark_blocks == int(given.watermark * planned.num_blocks)
