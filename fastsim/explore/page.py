@@ -114,6 +114,6 @@ def next_settings(question: Question) -> Sequence[tuple[str, Sequence[Any]]]:
         ("quantization", ("fp8", "none", None)),
         ("kv_cache_dtype", ("fp8", "bfloat16")),
         ("pipeline_parallel_size", (1, 2)),
-        ("scheduler.max_num_batched_tokens", (2048, 4096, 8192, 16384)),
-        ("scheduler.max_num_seqs", (64, 128, 256, 512, 1024)),
+        ("scheduler.max_num_batched_tokens", (1024, 2048, 4096, 8192, 16384)),
+        ("scheduler.max_num_seqs", (32, 64, 128, 256, 512, 1024)),
     )

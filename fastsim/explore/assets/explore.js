@@ -46,8 +46,10 @@ async function ask(coarse = false) {
       const answer = await post("answer", body(asked));
       clearTimeout(late);
       if (answer.left_out) continue;
-      if (answer.error) refuse(answer.error);
-      else {
+      if (answer.error) {
+        refuse(answer.error);
+        post("warm", { question: asked }).catch(() => {}); // what may be asked instead
+      } else {
         await present(answer, now);
         await figures(asked, now);
       }
