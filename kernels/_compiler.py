@@ -1,4 +1,4 @@
-"""Numba's compiler with the passes that kernels need, and with libraries and instructions of our own."""
+"""Numba's compiler, with only the passes that kernels need and with our own libraries and translation to LLVM."""
 
 import gc
 from typing import Any
@@ -13,7 +13,7 @@ from ._known import KnownFields
 from ._library import Part, Whole
 from ._lowering import KernelLowering
 
-# Kernels have no closures, lists and array expressions.
+# Numba's other passes are for closures, lists and array expressions, which kernels do not use.
 PASSES = (
     untyped_passes.TranslateByteCode,
     untyped_passes.FixupArgs,
@@ -55,12 +55,12 @@ class PartCompiler(_Compiler):
 
 
 class WholeCompiler(_Compiler):
-    """Compiles a kernel, and with it its parts."""
+    """Compiles a kernel together with its parts."""
 
     kind = Whole
 
     def _compile_core(self) -> Any:
-        # Looking for garbage takes a tenth of the time of compiling.
+        # Garbage collection would take about a tenth of the compile time.
         collects = gc.isenabled()
         gc.disable()
         try:
@@ -71,8 +71,9 @@ class WholeCompiler(_Compiler):
 
 
 def widened(kind: types.Type) -> types.Type:
-    """The type of an argument as a part takes it: a part is compiled once for all integers, constants among them,
-    and for each value of a flag that is known.
+    """The type under which a part takes an argument.
+
+    A part is compiled once for all integer types and constants, but separately for each known value of a flag.
     """
     if isinstance(kind, types.BooleanLiteral):
         return kind

@@ -45,8 +45,8 @@ def kernel(function: F) -> F:
 def inlined(function: F) -> F:
     """Compile a part of a kernel into its caller.
 
-    Python cannot call such a part: a test that needs to compiles a function around it. Whether an argument ``is`` a
-    certain function is not known in it, and compiled as False: a part that asks must be ``merged``.
+    Python cannot call such a part; a test that has to needs a kernel around it. A comparison of an argument with a
+    function by ``is`` is always False here: a part that makes one must be ``merged``.
     """
     return _part(function, forceinline=True)
 
@@ -54,8 +54,8 @@ def inlined(function: F) -> F:
 def merged(function: F) -> F:
     """Write a thin part of a kernel into its caller, as if it stood there, before types are inferred.
 
-    This is for parts that take functions as arguments, and for those whose answer is known when the kernel is compiled:
-    what cannot run then is left out (see _known).
+    Use it for parts that take functions as arguments, and for conditions whose outcome is known when the kernel is
+    compiled: branches that cannot be taken are then left out (see _known).
     """
     return _part(function, inline="always")
 

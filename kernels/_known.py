@@ -1,4 +1,4 @@
-"""What the types of a part's arguments say is written into it, so that code which cannot run there is not compiled."""
+"""A compiler pass that removes branches which, by the types of the arguments, can never be taken."""
 
 import operator
 from typing import Any
@@ -16,7 +16,7 @@ COMPARED = (operator.gt, operator.ge, operator.lt, operator.le, operator.eq, ope
 
 @register_pass(mutates_CFG=True, analysis_only=False)
 class KnownFields(FunctionPass):  # type: ignore[misc]
-    """A pass of the compiler: what is known becomes constants, and what is never reached goes."""
+    """Replaces conditions whose outcome is known by constants, and removes the branches that become unreachable."""
 
     _name = "known_fields"
 
@@ -35,7 +35,7 @@ class KnownFields(FunctionPass):  # type: ignore[misc]
 
 
 def _replace_known(code: Any, given: tuple[types.Type, ...]) -> None:
-    """Write what is known into the code."""
+    """Replace conditions whose outcome is known by constants."""
     for block in code.blocks.values():
         for statement in block.find_insts(ir.Assign):
             answer = _answer(code, given, statement.value)
@@ -45,7 +45,7 @@ def _replace_known(code: Any, given: tuple[types.Type, ...]) -> None:
 
 
 def _answer(code: Any, given: tuple[types.Type, ...], value: Any) -> bool | None:
-    """The answer of a comparison between what is known and a constant, or an argument that is; None if not known."""
+    """The outcome of a comparison, or the value of a flag that is an argument; None if it is not known."""
     if isinstance(value, ir.Arg) and isinstance(given[value.index], types.BooleanLiteral):
         return bool(given[value.index].literal_value)
     if not isinstance(value, ir.Expr) or value.op != "binop" or value.fn not in COMPARED:
@@ -63,7 +63,7 @@ def _answer(code: Any, given: tuple[types.Type, ...], value: Any) -> bool | None
 
 
 def _bounds(code: Any, given: tuple[types.Type, ...], variable: Any) -> tuple[int, int] | None:
-    """The least and the most that a variable can be, where it is a field of which they are known."""
+    """The smallest and largest value of a variable, if it is a field with known bounds."""
     value = guard(get_definition, code, variable)
     if not isinstance(value, ir.Expr) or value.op != "getattr":
         return None
@@ -81,7 +81,7 @@ def _bounds(code: Any, given: tuple[types.Type, ...], variable: Any) -> tuple[in
 
 
 def _type(code: Any, given: tuple[types.Type, ...], variable: Any) -> types.Type | None:
-    """The type of a variable that is an argument, or a field of one."""
+    """The type of a variable that is an argument or a field of one; None for any other."""
     value = guard(get_definition, code, variable)
     if isinstance(value, ir.Arg):
         kind: types.Type = given[value.index]

@@ -1,6 +1,7 @@
-"""What LLVM makes of a kernel: its parts are linked as they are written, and become machine code once, together.
+"""How a kernel and its parts are compiled: the parts are linked into the kernel, which becomes machine code as a whole.
 
-Numba would optimise each function with all that it calls, and make machine code of it that nobody runs.
+By default, Numba optimises every function together with everything it calls, and compiles each to machine code of its
+own, although Python only ever calls the kernel.
 """
 
 from typing import Any
@@ -8,14 +9,14 @@ from typing import Any
 import llvmlite.binding as llvm
 from numba.core.codegen import JITCodeLibrary
 
-# LLVM's higher levels take two and three times as long; the kernels gain less than 5 % from them.
+# LLVM's higher optimisation levels take two to three times as long, and make kernels less than 5 % faster.
 _LEVEL = {"opt": 1, "loop_vectorize": False, "slp_vectorize": False}
 
-_FROM_PYTHON = "_ZN7cpython"  # how the name of an entry begins that takes Python's arguments apart
+_FROM_PYTHON = "_ZN7cpython"  # prefix of the wrappers through which Python calls kernels
 
 
 class _Nowhere:
-    """The code generator as a part sees it, which is nowhere in memory."""
+    """The code generator of a part, which is never loaded into memory."""
 
     def __init__(self, codegen: Any) -> None:
         self._codegen = codegen
@@ -24,7 +25,7 @@ class _Nowhere:
         return getattr(self._codegen, name)
 
     def set_env(self, name: str, env: Any) -> None:
-        """Nothing: only functions that Python calls need Numba's environment."""
+        """Do nothing: only functions that Python calls need Numba's environment."""
 
 
 class Part(JITCodeLibrary):  # type: ignore[misc]
@@ -35,7 +36,7 @@ class Part(JITCodeLibrary):  # type: ignore[misc]
         return _Nowhere(self._codegen)
 
     def _optimize_functions(self, module: Any) -> None:
-        """Remove what would otherwise be copied into each caller."""
+        """Simplify the part before it is copied into its callers."""
         module.data_layout = self._codegen._data_layout
         passes, builder = llvm.create_new_function_pass_manager(), self._codegen._pass_builder(**_LEVEL)
         passes.add_sroa_pass()
@@ -49,7 +50,7 @@ class Part(JITCodeLibrary):  # type: ignore[misc]
         self._raise_if_finalized()
         for function in self._final_module.functions:
             if not function.is_declaration and function.linkage == llvm.Linkage.external:
-                function.linkage = "linkonce_odr"  # so that it goes once it has been compiled into its callers
+                function.linkage = "linkonce_odr"  # so that LLVM drops it once it is inlined everywhere
         self._finalized = True
 
     def _get_module_for_linking(self) -> Any:
@@ -68,7 +69,7 @@ class Whole(JITCodeLibrary):  # type: ignore[misc]
         for function in module.functions:
             if function.name.startswith(_FROM_PYTHON) and not function.is_declaration:
                 function.attributes.add("noinline")
-                function.attributes.add("optnone")  # it runs once for each call from Python
+                function.attributes.add("optnone")  # it runs only once per call from Python
         super().add_ir_module(module)
 
     def _optimize_functions(self, module: Any) -> None:
@@ -86,9 +87,10 @@ class Whole(JITCodeLibrary):  # type: ignore[misc]
 
 
 def _collect(library: Any, found: dict[Any, None]) -> None:
-    """Add a library after all that it calls: LLVM links those parts only that are called by what is linked before.
+    """Collect a library after everything it calls; the caller reverses the order.
 
-    Others than parts hold what they call.
+    LLVM only links a part if something linked before it calls it. Libraries other than parts already contain what they
+    call.
     """
     if library not in found:
         if isinstance(library, Part | Whole):

@@ -1,7 +1,7 @@
-"""How kernels are written in LLVM's language: as Numba does it, with fewer instructions where they are most frequent.
+"""How kernels are translated to LLVM: as by Numba, but with fewer instructions for what they do most often.
 
-Numba writes thirty instructions for an element of an array, and sets variables to zero wherever they end, which LLVM
-removes again in most of the time that it takes.
+For each access to an element of an array, Numba writes about thirty instructions, and it zeroes every variable that is
+no longer used. LLVM spends most of its time removing all that again.
 """
 
 from typing import Any
@@ -14,27 +14,28 @@ from numba.core.typed_passes import BaseNativeLowering
 
 from ._library import Part
 
-NUMBER, ITEM_SIZE, DATA, SHAPE, STRIDES = range(2, 7)  # places of what Numba passes of an array
+NUMBER, ITEM_SIZE, DATA, SHAPE, STRIDES = range(2, 7)  # positions in Numba's struct of an array
 
 
 def new_array(context: Any, builder: Any, kind: types.Array, data: Any, shape: list[Any]) -> Any:
-    """An array of a type with contiguous items at an address, as Numba passes it on."""
+    """Numba's struct of a contiguous array whose items begin at ``data``."""
     size = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(kind.dtype)))
-    strides, number = [size], None
-    for length in reversed(shape):
-        number = length if number is None else builder.mul(number, length)
-        strides.insert(0, builder.mul(number, size) if len(strides) < kind.ndim else None)
+    strides, number = [size], shape[-1]
+    for length in reversed(shape[1:]):
+        strides.insert(0, builder.mul(strides[0], length))
+    for length in shape[:-1]:
+        number = builder.mul(number, length)
     array = ir.Constant(context.get_value_type(kind), ir.Undefined)
     for place, value in ((NUMBER, number), (ITEM_SIZE, size), (DATA, data)):
         array = builder.insert_value(array, value, place)
     for axis in range(kind.ndim):
         array = builder.insert_value(array, shape[axis], (SHAPE, axis))
-        array = builder.insert_value(array, strides[1 + axis], (STRIDES, axis))
+        array = builder.insert_value(array, strides[axis], (STRIDES, axis))
     return array
 
 
 class _Lower(Lower):  # type: ignore[misc]
-    """Writes one function."""
+    """Translates one function."""
 
     def alloca_lltype(self, name: str, lltype: Any, datamodel: Any = None) -> Any:
         with self.builder.goto_entry_block():
@@ -72,7 +73,7 @@ class _Lower(Lower):  # type: ignore[misc]
         return None
 
     def _lower_call_normal(self, fnty: Any, expr: Any, signature: Any) -> Any:
-        """Call a function; a part raises no exception, and so says no more than what it returns."""
+        """Call a function; the status that Numba returns beside the result is ignored, as parts raise no exceptions."""
         called = fnty.dispatcher.overloads[signature.args] if isinstance(fnty, types.Dispatcher) else None
         if called is None or not isinstance(called.library, Part) or self.context.enable_boundscheck:
             return super()._lower_call_normal(fnty, expr, signature)
@@ -87,7 +88,7 @@ class _Lower(Lower):  # type: ignore[misc]
         return self.context.get_returned_value(self.builder, signature.return_type, self.builder.load(place))
 
     def _indices(self, array: Any, index: Any) -> list[tuple[types.Type, Any]] | None:
-        """The types and values of the indices of contiguous items; None where Numba has to find what is meant."""
+        """The types and values of integer indices into a contiguous array; None for anything else, left to Numba."""
         kind, given = self.typeof(array.name), self.typeof(index.name)
         kinds = list(given) if isinstance(given, types.BaseTuple) else [given]
         plain = isinstance(kind, types.Array) and kind.layout == "C" and kind.aligned and len(kinds) <= kind.ndim
@@ -99,7 +100,7 @@ class _Lower(Lower):  # type: ignore[misc]
         return [(each, self.builder.extract_value(value, place)) for place, each in enumerate(kinds)]
 
     def _address(self, array: Any, kind: types.Array, indices: list[tuple[types.Type, Any]]) -> tuple[Any, list[Any]]:
-        """The address of an element or of the first of a row, and the shape of the row."""
+        """The address of an element, or of the first element of a row, and the shape of the row."""
         build, offset = self.builder, None
         shape = [build.extract_value(array, (SHAPE, axis)) for axis in range(kind.ndim)]
         for axis, length in enumerate(shape):
@@ -111,7 +112,7 @@ class _Lower(Lower):  # type: ignore[misc]
         return build.gep(build.extract_value(array, DATA), [offset]), shape[len(indices) :]
 
     def _from_start(self, kind: types.Type, index: Any, length: Any) -> Any:
-        """An index, which counts from the end where it is negative."""
+        """An index from the start of the axis; a negative one counts from its end."""
         build = self.builder
         if isinstance(kind, types.IntegerLiteral) and kind.literal_value >= 0:
             return self.context.get_constant(types.intp, kind.literal_value)
@@ -124,7 +125,7 @@ class _Lower(Lower):  # type: ignore[misc]
 
 @register_pass(mutates_CFG=True, analysis_only=False)
 class KernelLowering(BaseNativeLowering):  # type: ignore[misc]
-    """Numba's last pass but one, with these instructions."""
+    """Numba's translation to LLVM, with the instructions above."""
 
     _name = "kernel_lowering"
 

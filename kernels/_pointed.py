@@ -1,7 +1,7 @@
-"""How kernels pass on tuples of arrays: as one address, instead of seven words for each array in them.
+"""How kernels pass tuples of arrays to their parts: as a single address instead of seven words for each array.
 
-The state of a simulation has some hundred arrays. By value, each call of a part would pass all their words, which takes
-most of the time of compiling, although the part is compiled into its caller afterwards.
+The state of a simulation has more than a hundred arrays. Passed by value, all their words would appear in every call of
+a part, and take most of the compile time even though the part is then inlined into its caller.
 """
 
 import hashlib
@@ -19,32 +19,32 @@ from numba.extending import lower_builtin, lower_getattr_generic, overload, regi
 from ._lowering import DATA, SHAPE, new_array
 
 T = TypeVar("T")
-BOUNDS: dict[Callable[..., Any], tuple[str, int, int]] = {}  # of the functions that say them: see bound
+BOUNDS: dict[Callable[..., Any], tuple[str, int, int]] = {}  # field, least and most value, by function: see bound
 _ADDRESS = ir.IntType(8).as_pointer()
 
 
 class Pointed(types.Type):  # type: ignore[misc]
-    """A tuple in memory that stays as it is while the kernel runs; the arrays in it may change.
+    """The address of a tuple that does not change while the kernel runs, although the contents of its arrays may.
 
     Attributes
     ----------
     pointee : the type of the tuple.
-    bounds : fields whose least and most values are known, with these.
+    bounds : fields whose smallest and largest values are known, with these values.
     """
 
     def __init__(self, pointee: types.BaseTuple, bounds: tuple[tuple[str, int, int], ...] = ()) -> None:
         self.pointee, self.bounds = pointee, bounds
-        # The names of functions hold those of their arguments' types: the whole one has thousands of letters.
+        # Compiled functions are named after the types of their arguments, and the full name has thousands of letters.
         super().__init__(f"pointed_{hashlib.sha256(f'{pointee} {bounds}'.encode()).hexdigest()[:16]}")
 
     def field(self, name: str) -> types.Type | None:
-        """The type of a field once it is taken out; None where there is none of that name."""
+        """The type that reading a field gives; None if there is no such field."""
         if not isinstance(self.pointee, types.BaseNamedTuple) or name not in self.pointee.fields:
             return None
         return _element(self.pointee[self.pointee.fields.index(name)])
 
     def bounded(self, field: str, least: int, most: int) -> "Pointed":
-        """The same, with the bounds of a field."""
+        """The same type, with bounds for a field."""
         return Pointed(self.pointee, (*self.bounds, (field, least, most)))
 
 
@@ -55,7 +55,7 @@ class _Model(models.PrimitiveModel):  # type: ignore[misc]
 
 
 def pointed(value: T) -> T:
-    """The same tuple, passed on as its address. Arrays in it may change; the tuple stays as it is.
+    """Return the same tuple, passed as an address from here on. The contents of its arrays may change.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def pointed(value: T) -> T:
 
 
 def bound(function: Callable[[T], T], field: str, least: int, most: int) -> None:
-    """Let LLVM know the bounds of a field of the tuple that a function returns, which is its argument."""
+    """Declare the bounds of a field of the tuple that ``function`` takes and returns unchanged."""
 
     class Call(AbstractTemplate):  # type: ignore[misc]
         def generic(self, arguments: Any, keywords: Any) -> Any:
@@ -78,12 +78,12 @@ def bound(function: Callable[[T], T], field: str, least: int, most: int) -> None
 
 
 def _element(kind: types.Type) -> types.Type:
-    """The type of an element, once it is taken out."""
+    """The type that reading an element gives."""
     return Pointed(kind) if isinstance(kind, types.BaseTuple) else kind
 
 
 def _take(context: Any, builder: Any, kind: types.Type, address: Any) -> Any:
-    """The element of a type that lies at an address: its own address where it is a tuple, else its value."""
+    """Read the element at an address: a tuple is passed on as its address, anything else as its value."""
     if isinstance(kind, types.BaseTuple):
         return builder.bitcast(address, _ADDRESS)
     if not isinstance(kind, types.Array):
@@ -96,7 +96,7 @@ def _take(context: Any, builder: Any, kind: types.Type, address: Any) -> Any:
 
 
 def _load(builder: Any, address: Any, bounds: tuple[int, int] | None = None) -> Any:
-    """Load what never changes, so that LLVM need not load it again after each store to an array."""
+    """Load a value that never changes, so that LLVM does not reload it after every store to an array."""
     value = builder.load(address)
     value.set_metadata("invariant.load", builder.module.add_metadata([]))
     if bounds is not None:
@@ -106,7 +106,7 @@ def _load(builder: Any, address: Any, bounds: tuple[int, int] | None = None) -> 
 
 
 def _struct(context: Any, builder: Any, kind: Pointed, value: Any) -> Any:
-    """The address of a tuple, with its type."""
+    """Cast the address of a tuple to a pointer to its type."""
     return builder.bitcast(value, context.get_data_type(kind.pointee).as_pointer())
 
 
@@ -119,8 +119,7 @@ def _store(context: Any, builder: Any, kind: types.Type, value: Any, address: An
         builder.store(context.data_model_manager[kind].as_data(builder, value), address)
 
 
-# Not an ``overload``: where Numba compiles one into its caller, it takes stores to arrays in the caller for dead whose
-# arrays come from a type that it does not know, and leaves them out.
+# Not an ``overload``: when Numba inlines one, it removes stores to arrays whose origin it cannot follow as dead code.
 @infer_global(pointed)
 class _Call(AbstractTemplate):  # type: ignore[misc]
     def generic(self, arguments: Any, keywords: Any) -> Any:
@@ -130,9 +129,9 @@ class _Call(AbstractTemplate):  # type: ignore[misc]
 
 @lower_builtin(pointed, types.BaseTuple)
 def _pointed(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-    """Store a tuple, and pass on its address in a way that LLVM cannot see through.
+    """Store a tuple, and return its address in a way that LLVM cannot see through.
 
-    Loads are told that what they read never changes, and so must not be moved before the stores.
+    Loads are marked as reading memory that never changes, so LLVM could otherwise move them before these stores.
     """
     (kind,), (value,) = sig.args, arguments
     place = cgutils.alloca_once(builder, context.get_data_type(kind))

@@ -18,7 +18,7 @@ def warm(as_json: bool) -> None:
     from fastsim.simulation.warm import warm as run
 
     interrupt.keeps("what is ready is kept, and the same command goes on")
-    note(f"compiling {', '.join(POLICIES)}; this takes a minute or two the first time")
+    note(f"compiling {', '.join(POLICIES)}; this takes two or three minutes the first time")
     if as_json:
         print_json([asdict(ready) for ready in run()])
         return

@@ -31,7 +31,7 @@ class Background:
         self._pending: list[Future[Any]] = []
 
     def begin(self) -> None:
-        """Start the process, which takes as long as some answers."""
+        """Start the process before there is work for it, since that takes longer than an answer."""
         self._pool.submit(_load)
 
     def forget(self) -> None:
@@ -93,7 +93,7 @@ def second_of(question: Question, begin: float | None) -> tuple[Figure, float]:
 
 
 def models_like(question: Question) -> list[str]:
-    """The models of the catalog whose layers have most nearly as many weights together, the nearest first."""
+    """The models in the catalog that are closest in size to the question's model, the closest first."""
     from fastsim.catalog.load import load_model, names
 
     def size(name: str) -> float:

@@ -44,7 +44,7 @@ class Service:
         self.question, self.check = question, check
         self.answers = Answers()
         self.background = Background()
-        self.ahead = Background()  # for tables, which may be asked for next
+        self.ahead = Background()  # builds tables that may be needed next
         self.thread = ThreadPoolExecutor(1)  # one answer at a time
         self._curves: dict[str, Curve | str] = {}  # by question without its load
 

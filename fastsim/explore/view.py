@@ -28,7 +28,7 @@ _drawings: dict[str, Any] = {}  # by shape, of which there are few
 def runs_of(result: Result, pinned: Result | None, detail: bool = True) -> list[Run]:
     """The runs that the page shows side by side: that of now and, if there is one, the pinned one.
 
-    ``detail``: with what figures need, which takes longer than all that the headline needs.
+    ``detail``: include what the charts need; the headline alone is quicker without it.
     """
     found = [(NOW, result)] if pinned is None else [(NOW, result), (PINNED, pinned)]
     return [run_of(name, number, each, detail, POINTS) for number, (name, each) in enumerate(found)]

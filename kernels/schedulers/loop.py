@@ -64,7 +64,7 @@ def simulate_plain(
     static: bool,
     refusal_lasts: bool,
 ) -> int:
-    """The same by a policy that differs from others in the batches that it forms, and caches no prefixes."""
+    """Simulate a policy without a prefix cache that only has its own way of forming batches."""
     event, quiet = next_event_of_any, quiet_until_of_any
     return simulate(
         state, costs, limits, stages, event, quiet, launch_next, end_batch, grows, static, refusal_lasts, False

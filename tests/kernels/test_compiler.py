@@ -92,7 +92,7 @@ plain_part = merged(plain)
 
 @pytest.mark.parametrize("run", [by_address, by_value], ids=["by_address", "by_value"])
 def test_kernels_store_and_read_what_their_source_says(run: object) -> None:
-    """Numba leaves out stores to arrays whose origin it does not know where it compiles overloads into callers."""
+    """Numba removes stores to arrays whose origin it cannot follow when it inlines an overload."""
     expected, given = new(), new()
     answer = interpreted(expected)
     assert run(given) == answer  # type: ignore[operator]

@@ -143,7 +143,7 @@ async function present(answer, asked) {
   document.documentElement.dataset.exact = String(!asked.coarse);
 }
 
-// The figures of the answer that is shown. Another question goes first, unless a slider is dragged, which goes on asking.
+// Draws the charts of the answer on show. Stops if another question is waiting, except while a slider is being dragged.
 async function figures(asked, { coarse, began }) {
   const outdated = () => wanted && !coarse;
   if (outdated()) return;
