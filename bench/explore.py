@@ -2,9 +2,8 @@
 
 ``python bench/explore.py [--changes 30] [--pause 1.0] [--seed 0]`` prints the time from a change until its answer is
 shown (the headline with the verdict, the objectives and all main figures), and until the charts are drawn, for 5,000
-requests; and the share of answers within 150 ms. Each answer must have the figures that the copied
-file gives, and whatever the page refuses, `fastsim simulate` must refuse too. ``--pause``: the time between two
-changes, s.
+requests; and the share of answers within 150 ms. Each answer must have the figures that the copied file gives, and
+what the page refuses, `fastsim simulate` must refuse in the same words. ``--pause``: the time between two changes, s.
 """
 
 import argparse
@@ -23,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fastsim.explore.question import Question
 from fastsim.result.metrics.definitions import flatten
 
 WITHIN = 150.0  # ms
@@ -112,12 +112,13 @@ class Explored:
         shown = page.eval_on_selector_all(
             "#headline [data-key]", "all => all.map(e => [e.dataset.key, e.dataset.value ?? null])"
         )
+        asked = Question.read(page.evaluate("question"))
         return Answer(
             float(page.evaluate("document.documentElement.dataset.ms")),
             float(page.evaluate("document.documentElement.dataset.drawn")),
             {key: float(value) for key, value in shown if value is not None},
             page.inner_text("#status") if refused else "",
-            page.evaluate("navigator.clipboard.readText()"),
+            asked.yaml() if refused else page.evaluate("navigator.clipboard.readText()"),
         )
 
 
@@ -151,19 +152,25 @@ def browsed(address: str, **context: Any) -> Iterator[Explored]:
         browser.close()
 
 
-def simulated(yaml: str) -> tuple[int, dict[str, float | int | None]]:
-    """The exit code of the command in the first line of a copied file, and the figures that it prints."""
+def simulated(yaml: str) -> tuple[int, dict[str, float | int | None], str]:
+    """The exit code of the command in the first line of a copied file, the figures that it prints, and what it says."""
     command = shlex.split(yaml.partition("\n")[0].removeprefix("# fastsim "))
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "deployment.yaml").write_text(yaml)
         whole = [sys.executable, "-m", "fastsim", *command, "--json"]
         done = subprocess.run(whole, cwd=folder, capture_output=True, text=True, check=False)
-    return done.returncode, flatten(json.loads(done.stdout)) if done.returncode == 0 else {}
+    return done.returncode, flatten(json.loads(done.stdout)) if done.returncode == 0 else {}, done.stderr
 
 
 def differences(answer: Answer) -> list[str]:
-    """The figures that an answer shows and that are others from its copied file; empty if all are equal."""
-    code, truth = simulated(answer.yaml)
+    """The figures that an answer shows and that are others from its copied file; empty if all are equal.
+
+    What the page refuses, the command must refuse in the same words, but for the file, which it names.
+    """
+    code, truth, said = simulated(answer.yaml)
+    if answer.refusal:
+        words = answer.refusal.removesuffix(" The last answer is shown in grey.").rstrip(".")
+        return [] if code == 2 and words in said else [f"the command ends with {code}: {said}"]
     if code:
         return [f"the copied file ends with {code}"]
     wrong = [key for key, value in answer.figures.items() if truth.get(key) != value]
@@ -193,7 +200,7 @@ def main() -> None:
             if not answer.refusal:
                 times.append(answer.ms)
                 drawn.append(answer.drawn_ms)
-            lost = [] if asked.quick or answer.refusal else differences(answer)
+            lost = [] if asked.quick else differences(answer)
             wrong += bool(lost)
             print(f"{number + 1:3} {key} = {value!r}: {told} {answer.refusal} {lost or ''}", flush=True)
         said = explored.said

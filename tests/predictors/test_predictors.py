@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from fastsim.kernels.tables import COMPOSE_FASTSIM, COMPOSE_VIDUR, FastsimTables
 from fastsim.predictors.build import build_cost
 from fastsim.predictors.forests import forest
 from fastsim.predictors.tables import cache
-from fastsim.predictors.times.times import monotone
+from fastsim.predictors.times.times import monotone, monotone_grid
 
 ROOT = Path(__file__).resolve().parents[2]
 LLAMA = {"model": "meta-llama/Meta-Llama-3-8B", "max_model_len": 8192, "scheduler": {"policy": "vllm"}}
@@ -36,7 +37,15 @@ def resolved(*settings: str, device: str = "h100") -> Resolved:
 
 
 def ours(*settings: str, device: str = "h100") -> FastsimTables:
-    return build_cost(resolved(*settings, device=device)).cost.fastsim
+    tables = build_cost(resolved(*settings, device=device)).cost.fastsim
+    written()
+    return tables
+
+
+def written() -> None:
+    """Wait until the last tables are in their file."""
+    if cache._writing is not None:
+        cache._writing.join()
 
 
 def arrays(tables: Sequence[Any]) -> list[np.ndarray]:
@@ -207,14 +216,16 @@ def test_forests_in_vidurs_composition() -> None:
 def test_monotone_is_the_middle_of_both_envelopes() -> None:
     assert monotone(np.array([1.0, 4.0, 2.0, 5.0])).tolist() == [1.0, 3.0, 3.0, 5.0]
     grid = np.random.default_rng(0).random((9, 9))
-    both = monotone(monotone(grid, 0), 1)
+    both = monotone_grid(grid)
+    np.testing.assert_array_equal(both, monotone(monotone(grid.T).T))
     assert (np.diff(both, axis=0) >= 0).all() and (np.diff(both, axis=1) >= 0).all()
 
 
 def test_cached_tables_are_the_same_to_the_bit(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cold = ours()
     (path,) = own_cache.glob("*")
-    assert path.suffix == ".npz"
+    assert path.suffix == ".tables"
+    cache._kept.clear()
     monkeypatch.setattr(forest, "load", None)  # a warm start asks no forest
     warm = ours()
     assert isinstance(warm, FastsimTables) and len(warm) == len(cold)
@@ -230,18 +241,21 @@ def test_tables_of_other_deployments_are_others(own_cache: Path) -> None:
         ("tensor_parallel_size=2", "scheduler.max_num_seqs=64", "max_model_len=4096", "model=Qwen/Qwen3-8B"), start=2
     ):
         ours(change)
-        assert len(list(own_cache.glob("*.npz"))) == number
+        assert len(list(own_cache.glob("*.tables"))) == number
     ours("num_replicas=3", "router.policy=random")  # the same stage
-    assert len(list(own_cache.glob("*.npz"))) == number
+    assert len(list(own_cache.glob("*.tables"))) == number
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "text", "folder"])
+@pytest.mark.parametrize(
+    "damage", ["cut", "grown", "empty", "text", "folder", "flipped 3", "flipped 100", "flipped half"]
+)
 def test_a_damaged_cache_is_rebuilt(own_cache: Path, damage: str) -> None:
     before = ours()
     (path,) = own_cache.glob("*")
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 255
-    spoiled = {"cut": bytes(content[:9000]), "flipped": bytes(content), "empty": b"", "text": b"hello"}
+    content = path.read_bytes()
+    spoiled = {"cut": content[:9000], "empty": b"", "text": b"hello", "grown": content + b"x"}
+    spoiled["flipped half"] = flipped(content, len(content) // 2)
+    spoiled |= {f"flipped {at}": flipped(content, at) for at in (3, 100)}
     path.unlink()
     if damage == "folder":
         path.mkdir()
@@ -252,12 +266,24 @@ def test_a_damaged_cache_is_rebuilt(own_cache: Path, damage: str) -> None:
     np.testing.assert_array_equal(before.token_ms, after.token_ms)
     assert [one.name for one in own_cache.iterdir()] == [path.name]  # nothing temporary is left
     if damage != "folder":
-        assert zip_is_whole(path)
+        assert path.read_bytes() == content
 
 
-def zip_is_whole(path: Path) -> bool:
-    with np.load(path) as stored:
-        return all(stored[name].dtype is not None for name in stored)
+def flipped(content: bytes, at: int) -> bytes:
+    """Content with a byte changed."""
+    return content[:at] + bytes([content[at] ^ 255]) + content[at + 1 :]
+
+
+def test_tables_are_used_while_their_file_is_written(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    going, write = Event(), cache._write
+    monkeypatch.setattr(cache, "_write", lambda *asked: (going.wait(60), write(*asked)))
+    one = resolved()
+    first = build_cost(one).cost.fastsim
+    assert build_cost(one).cost.fastsim is first and not list(own_cache.glob("*.tables"))
+    going.set()
+    written()
+    assert build_cost(one).cost.fastsim is first
+    assert [path.suffix for path in own_cache.iterdir()] == [".tables"]
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(own_cache: Path) -> None:
@@ -287,7 +313,10 @@ def test_the_warm_path_loads_no_training_library(tmp_path: Path) -> None:
 
 
 def test_vidur_tables_come_back_from_the_cache() -> None:
-    cold, warm = (build_cost(resolved("predictor.compose=vidur")).cost.vidur for _ in range(2))
+    cold = build_cost(resolved("predictor.compose=vidur")).cost.vidur
+    written()
+    cache._kept.clear()
+    warm = build_cost(resolved("predictor.compose=vidur")).cost.vidur
     assert isinstance(warm, VidurTables) and warm.num_layers == 32 and type(warm.num_layers) is int
     np.testing.assert_array_equal(cold.prefill, warm.prefill)
 
@@ -364,7 +393,10 @@ SHARED = ROOT.parent / "shared" / "vidur_profiles"
 def test_vidurs_files_go_through_the_cache(own_cache: Path) -> None:
     settings = ("model=meta-llama/Llama-2-70b-hf", "tensor_parallel_size=2", "max_model_len=4096")
     one = resolved(*settings, f"predictor.source=vidur:{SHARED}", "scheduler.max_num_seqs=32", device="a100")
-    cold, warm = build_cost(one), build_cost(one)
-    assert len(list(own_cache.glob("*.npz"))) == 1
+    cold = build_cost(one)
+    written()
+    cache._kept.clear()
+    warm = build_cost(one)
+    assert len(list(own_cache.glob("*.tables"))) == 1
     np.testing.assert_array_equal(cold.cost.fastsim.token_ms, warm.cost.fastsim.token_ms)
     assert cold.provenance == warm.provenance and cold.provenance["measurements"]

@@ -48,7 +48,7 @@ async function ask(coarse = false) {
       if (answer.left_out) continue;
       if (answer.error) {
         refuse(answer.error);
-        post("warm", { question: asked }).catch(() => {}); // what may be asked instead
+        if (!now.coarse) post("warm", { question: asked }).catch(() => {}); // what may be asked instead
       } else {
         await present(answer, now);
         await figures(asked, now);

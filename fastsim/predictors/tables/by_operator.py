@@ -1,8 +1,9 @@
 """What each operator adds to the tables of a deployment, and what it takes in an iteration or a whole run."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +13,12 @@ from fastsim.predictors.times.evidence import Evidence
 from fastsim.predictors.times.iteration import Iteration
 from fastsim.predictors.times.times import Floats, OperatorTimes
 
-from .compose import NO_FASTSIM, fastsim_tables
+from .compose import NO_FASTSIM, end_slope, grid, line, of_layer, ran_sizes
 
-NOTHING = np.zeros(1)
-NO_GRID = np.zeros((2, 2))
 GIVEN = Evidence(1, {}, 0, 0, "given", 1.0, 1.0)  # by the user's own tables
 
 ARRAYS = tuple(name for name, value in NO_FASTSIM._asdict().items() if isinstance(value, np.ndarray))
+SLOPES = {"token_ms": "token_slope", "first_ms": "first_slope", "send_ms": "send_slope"}  # beyond the end of an array
 # Tables by operator; arrays to which an operator adds nothing are empty.
 ByOperator = Mapping[str, FastsimTables]
 
@@ -54,20 +54,46 @@ def by_operator(
 
     An array that is all of the whole's is that array: a model with one kind of attention has its grids once.
     """
+    size = max(table.size for table in times.tokens.values())
+    ran = ran_sizes(size, max_num_seqs, captured)
+    none = whole._replace(**{field: getattr(NO_FASTSIM, field) for field in (*ARRAYS, *SLOPES.values())})
     tables = {}
-    for name, alone in _apart(times):
-        composed = fastsim_tables(
-            alone, tensor_parallel_size, num_layers, max_num_seqs, whole.skew, captured, whole.mixed
-        )
-        shared = {}
-        for field in ARRAYS:
-            array, total = getattr(composed, field), getattr(whole, field)
-            shared[field] = total if np.array_equal(array, total) else array
-            if not array.any():
-                shared[field] = getattr(NO_FASTSIM, field)
-        if any(array.size for array in shared.values()):
-            tables[name] = composed._replace(**shared)
+
+    def add(name: str, **fields: Floats) -> None:
+        own: dict[str, Any] = {}
+        for field, array in fields.items():
+            if array.any():
+                total = getattr(whole, field)
+                own[field] = total if array is total or np.array_equal(array, total) else array
+                if field in SLOPES:
+                    own[SLOPES[field]] = end_slope(array)
+        if own:
+            tables[name] = none._replace(**own)
+
+    for name in times.tokens:
+        if name == "send_recv":
+            add(name, send_ms=of_layer(times, name, size))
+        elif name != "all_reduce" or tensor_parallel_size > 1:
+            token_ms = num_layers * of_layer(times, name, size, tensor_parallel_size)[ran]
+            token_ms[0] = 0.0
+            add(name, token_ms=token_ms)
+    for name, part in parts_of(times).items():
+        match kind_of(name):
+            case "decode":
+                add(name, decode_ms=whole.decode_ms if part is times.decode else _decode(part, num_layers, whole))
+            case "prefill":
+                add(name, prefill_ms=whole.prefill_ms if part is times.prefill else num_layers * grid(part, 2))
+            case _:
+                add(name, last_ms=line(part, max_num_seqs + 1))
+    add("embedding", first_ms=line(times.first, 2))
+    add("host", host_ms=line(times.host, max_num_seqs + 1), least_ms=line(times.least, max_num_seqs + 1))
     return tables
+
+
+def _decode(part: Floats, num_layers: float, whole: FastsimTables) -> Floats:
+    decode = num_layers * grid(part, len(whole.decode_ms))
+    decode[0] = 0.0
+    return decode
 
 
 def breakdown(operators: ByOperator, known: Mapping[str, Evidence], iteration: Iteration, num_stages: int) -> list[Row]:
@@ -135,40 +161,6 @@ def beyond(table: Floats, slope: float, at: NDArray[np.integer]) -> Floats:
 def is_attention(tables: FastsimTables) -> bool:
     """Whether an operator's time depends on the context of requests, not on the tokens of a batch alone."""
     return bool(tables.decode_ms.size or tables.prefill_ms.size)
-
-
-def _apart(times: OperatorTimes) -> Iterator[tuple[str, OperatorTimes]]:
-    """Each operator by its name, with zeros in place of all others."""
-    size = max(table.size for table in times.tokens.values())
-    silent = {"": np.zeros(size)}
-    none = replace(
-        times,
-        tokens=silent,
-        decode=NO_GRID,
-        prefill=NO_GRID,
-        launch_ms=0.0,
-        skew_ms=0.0,
-        first=NOTHING,
-        last=NOTHING,
-        host=NOTHING,
-        least=NOTHING,
-        parts={},
-    )
-    for name, row in times.tokens.items():
-        alone = replace(none, tokens={**silent, name: row})
-        if name == "all_reduce":
-            alone = replace(alone, launch_ms=times.launch_ms, skew_ms=times.skew_ms)
-        yield name, alone
-    for name, part in parts_of(times).items():
-        match kind_of(name):
-            case "decode":
-                yield name, replace(none, decode=part)
-            case "prefill":
-                yield name, replace(none, prefill=part)
-            case _:
-                yield name, replace(none, last=part)
-    yield "embedding", replace(none, first=times.first)
-    yield "host", replace(none, host=times.host, least=times.least)
 
 
 def parts_of(times: OperatorTimes) -> dict[str, Floats]:

@@ -3,12 +3,12 @@
 import json
 import math
 import warnings
-import zipfile
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread
 from typing import Any
 
 import numpy as np
@@ -18,20 +18,22 @@ from fastsim.files.writing import atomic_file, locked
 from fastsim.kernels._folder import CACHE_FOLDER
 from fastsim.kernels.tables import FastsimTables, Floats, VidurTables
 
-from .by_operator import ARRAYS, ByOperator
+from .by_operator import ARRAYS, SLOPES, ByOperator
 from .compose import NO_FASTSIM
 
 Tables = VidurTables | FastsimTables
 Place = tuple[str, str, tuple[int, ...], int]  # of an array: its name, type and shape, and where its bytes begin
 KEPT = 8
 ALIGNED = 64  # bytes, at multiples of which arrays begin
-SLOPES = ("token_slope", "first_slope", "send_slope")
+HEAD = 64  # bytes in which the check sum of all that follows and the length of the JSON object stand
 About = dict[str, Any]  # what else is known of tables, as JSON has it
 Stored = tuple[Tables, ByOperator, About]
 State = tuple[int, int, int]  # of a file: when it was changed, ns, its bytes, and its inode
 
-_kept: OrderedDict[Path, tuple[State, Stored]] = OrderedDict()
+_kept: OrderedDict[Path, tuple[State | None, Stored]] = OrderedDict()  # None: while it is written
 _kept_lock = Lock()
+_writing: Thread | None = None  # what writes the last file
+_writing_lock = Lock()
 
 
 def folder() -> Path:
@@ -40,28 +42,26 @@ def folder() -> Path:
 
 
 def _read(path: Path, kind: type[VidurTables] | type[FastsimTables]) -> Stored:
-    with np.load(path, allow_pickle=False) as stored:
-        about: About = json.loads(stored["about"].tobytes())
-        arrays = _apart(stored["arrays"], about.pop("arrays"))
+    """What ``_write`` wrote. Raises ValueError for content that is not whole."""
+    content = np.fromfile(path, np.uint8)
+    crc32, size = (int(number) for number in content[:HEAD].tobytes().split())
+    if zlib.crc32(content[HEAD:].data) != crc32:
+        raise ValueError("its bytes are not those that were written")
+    about: About = json.loads(content[HEAD : HEAD + size].tobytes())
+    joined = content[_aligned(HEAD + size) :]
+    arrays = _apart(joined, about.pop("arrays"))
     values: dict[str, Any] = {name: arrays[name] for name in kind._fields}
     tables = kind(**{name: array if array.ndim else array.item() for name, array in values.items()})
     operators = _unpacked(tables, about.pop("operators"), arrays) if isinstance(tables, FastsimTables) else {}
     return tables, operators, about
 
 
-def _joined(arrays: Mapping[str, Any]) -> tuple[NDArray[np.uint8], list[Place]]:
-    """Arrays as the bytes of one, which is read in a tenth of the time, and where each of them is."""
-    places, parts, end = [], [], 0
-    for name, value in arrays.items():
-        array = np.ascontiguousarray(value)
-        places.append((name, array.dtype.str, np.shape(value), end))
-        parts += [array.tobytes(), bytes(-array.nbytes % ALIGNED)]
-        end += array.nbytes + -array.nbytes % ALIGNED
-    return np.frombuffer(b"".join(parts), np.uint8), places
+def _aligned(size: int) -> int:
+    return size + -size % ALIGNED
 
 
 def _apart(joined: NDArray[np.uint8], places: list[Place]) -> dict[str, NDArray[Any]]:
-    """The arrays that ``_joined`` joined."""
+    """The arrays that are in ``joined`` at ``places``."""
     found = {}
     for name, dtype, shape, start in places:
         size = np.dtype(dtype).itemsize * math.prod(shape)
@@ -77,7 +77,7 @@ def _packed(whole: FastsimTables, operators: ByOperator) -> tuple[dict[str, Any]
     """
     about: dict[str, Any] = {"slopes": {}, "shared": {}, "own": {}}
     for name, tables in operators.items():
-        about["slopes"][name] = {field: getattr(tables, field) for field in SLOPES}
+        about["slopes"][name] = {field: getattr(tables, field) for field in SLOPES.values()}
         about["shared"][name] = [field for field in ARRAYS if getattr(tables, field) is getattr(whole, field)]
     stacks = {}
     for field in ARRAYS:
@@ -102,14 +102,28 @@ def _unpacked(whole: FastsimTables, about: dict[str, Any], stored: Mapping[str, 
 
 
 def _write(path: Path, tables: Tables, operators: ByOperator, about: About) -> None:
+    """Write tables: a check sum and a length, a JSON object of that length, and the bytes of its arrays."""
     stacks: dict[str, Floats] = {}
     if isinstance(tables, FastsimTables):
         packed, stacks = _packed(tables, operators)
         about = {**about, "operators": packed}
-    arrays, places = _joined({**tables._asdict(), **stacks})
-    text = np.frombuffer(json.dumps({**about, "arrays": places}).encode(), np.uint8)
-    with suppress(OSError), atomic_file(path) as part, part.open("wb") as stream:  # without a cache it is only slower
-        np.savez(stream, arrays=arrays, about=text)
+    places: list[Place] = []
+    parts: list[bytes | memoryview] = []
+    end = 0
+    for name, value in {**tables._asdict(), **stacks}.items():
+        array = np.ascontiguousarray(value)
+        places.append((name, array.dtype.str, np.shape(value), end))
+        parts += [array.ravel().view(np.uint8).data, bytes(-array.nbytes % ALIGNED)]
+        end += _aligned(array.nbytes)
+    text = json.dumps({**about, "arrays": places}).encode()
+    parts.insert(0, text.ljust(_aligned(HEAD + len(text)) - HEAD))
+    crc32 = 0
+    for each in parts:
+        crc32 = zlib.crc32(each, crc32)
+    # A power failure may leave a file that is not whole: that is noticed, and it is built anew.
+    with suppress(OSError), atomic_file(path, durable=False) as part, part.open("wb") as stream:
+        stream.write(f"{crc32} {len(text)}".encode().ljust(HEAD))
+        stream.writelines(parts)
 
 
 def load_or_build(key: str, kind: type[VidurTables] | type[FastsimTables], build: Callable[[], Stored]) -> Stored:
@@ -118,21 +132,51 @@ def load_or_build(key: str, kind: type[VidurTables] | type[FastsimTables], build
     The last KEPT tables stay in memory, and are shared: do not change them. A damaged file is rebuilt, with a
     warning. Arrays are plain and writable, because Numba would compile the kernels
     a second time for read-only ones. Several processes may ask at once: a file appears whole or not at all, and one
-    process builds while the others wait.
+    process builds while the others wait. The file is written by a thread, while the tables are used already.
     """
-    path = folder() / f"{key}.npz"
+    path = folder() / f"{key}.tables"
     with _kept_lock:
         known = _kept.get(path)
-        if known is not None and known[0] == _state(path):
+        if known is not None and known[0] in (None, _state(path)):
             _kept.move_to_end(path)
             return known[1]
-    found = _found(path, kind, build)
+    if (found := _stored(path, kind)) is None:
+        damaged = path.exists()
+        with ExitStack() as turn:
+            turn.enter_context(_turn(path.with_suffix(".lock")))
+            if damaged or (found := _stored(path, kind)) is None:
+                found = build()
+                _keep(path, None, found)
+                _write_later(path, found, turn.pop_all())
+                return found
+    _keep(path, _state(path), found)
+    return found
+
+
+def _keep(path: Path, state: State | None, found: Stored) -> None:
     with _kept_lock:
-        if (state := _state(path)) is not None:
-            _kept[path] = state, found
+        _kept[path] = state, found
+        _kept.move_to_end(path)
         while len(_kept) > KEPT:
             _kept.popitem(last=False)
-    return found
+
+
+def _write_later(path: Path, found: Stored, turn: ExitStack) -> None:
+    """Write a file in a thread, which ends the ``turn``; one at a time, so that few tables wait in memory."""
+    global _writing
+
+    def write() -> None:
+        with turn:
+            _write(path, *found)
+            with _kept_lock:
+                if (kept := _kept.get(path)) is not None and kept[1] is found:
+                    _kept[path] = _state(path), found
+
+    with _writing_lock:
+        if _writing is not None:
+            _writing.join()
+        _writing = Thread(target=write)
+        _writing.start()
 
 
 def _state(path: Path) -> State | None:
@@ -144,25 +188,12 @@ def _state(path: Path) -> State | None:
     return about.st_mtime_ns, about.st_size, about.st_ino
 
 
-def _found(path: Path, kind: type[VidurTables] | type[FastsimTables], build: Callable[[], Stored]) -> Stored:
-    """The tables in a file, or those that are built."""
-    if (stored := _stored(path, kind)) is not None:
-        return stored
-    damaged = path.exists()
-    with _turn(path.with_suffix(".lock")):
-        if not damaged and (stored := _stored(path, kind)) is not None:
-            return stored
-        built = build()
-        _write(path, *built)
-        return built
-
-
 def _stored(path: Path, kind: type[VidurTables] | type[FastsimTables]) -> Stored | None:
     try:
         return _read(path, kind)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as problem:
+    except (OSError, ValueError, KeyError, TypeError) as problem:
         warnings.warn(f"{path}: damaged ({problem}); its tables are built anew", stacklevel=2)
         return None
 

@@ -59,7 +59,7 @@ def vidur_tables(times: OperatorTimes, tensor_parallel_size: int, num_layers: in
     )
 
 
-def _line(values: Floats, size: int, first: int = 0) -> Floats:
+def line(values: Floats, size: int, first: int = 0) -> Floats:
     """A row without gaps, at least ``size`` long, interpolated between its entries and extrapolated beyond them.
 
     The slope beyond is that of the last half of the row, since a measured end is noisy. Before the first entry, at
@@ -71,12 +71,12 @@ def _line(values: Floats, size: int, first: int = 0) -> Floats:
 
 
 def _lines(values: Floats, size: int, known: NDArray[np.int64]) -> Floats:
-    """Rows like those of ``_line``, whose entries are at the same places, ``known``."""
+    """Rows like those of ``line``, whose entries are at the same places, ``known``."""
     at, entries = np.arange(max(size, values.shape[1])), values[:, known]
     rows = np.repeat(entries[:, :1], at.size, axis=1)
     last = known[-1]
-    if known.size == values.shape[1]:
-        rows[:, : known.size] = values
+    if known.size == last + 1 - known[0]:
+        rows[:, known[0] : last] = entries[:, :-1]
     elif known.size > 1:
         before = np.searchsorted(known, at[known[0] : last], side="right") - 1
         slopes = np.diff(entries) / np.diff(known)
@@ -95,14 +95,20 @@ def end_slope(table: Floats) -> float:
     return max(0.0, float(table[-1] - table[half]) / max(1, table.size - 1 - half))
 
 
-def _grid(values: Floats, rows: int) -> Floats:
-    """A grid without gaps with at least ``rows`` rows, and two rows and columns at least, which interpolation needs."""
+def grid(values: Floats, rows: int) -> Floats:
+    """A grid without gaps with at least ``rows`` rows, and two rows and columns at least, which interpolation needs.
+
+    Where ``values`` is one, it is returned.
+    """
+    width = max(2, values.shape[1])
+    shape = max(2, rows, values.shape[0]), width
+    if values.shape == shape and not np.isnan(np.min(values)):
+        return values
     gaps = np.isnan(values)
     lines, whole = np.flatnonzero(~gaps.all(axis=1)), set(np.flatnonzero(~gaps.any(axis=1)))
-    width = max(2, values.shape[1])
-    out = np.full((max(2, rows, values.shape[0]), width), np.nan)
+    out = np.full(shape, np.nan)
     for i in lines:
-        out[i] = values[i] if i in whole and width == values.shape[1] else _line(values[i], width)
+        out[i] = values[i] if i in whole and width == values.shape[1] else line(values[i], width)
     if len(lines) < out.shape[0]:
         out = _lines(out.T, out.shape[0], lines).T
     return np.ascontiguousarray(out)
@@ -124,38 +130,47 @@ def fastsim_tables(
     as long in a batch with prompts.
     """
     size = max(table.size for table in times.tokens.values())
-
-    def exact(name: str) -> Floats:
-        return _line(times.tokens[name], size, first=1) if name in times.tokens else np.zeros(size)
-
     layer = np.zeros(size)
     for name in times.tokens:
         if name not in ("all_reduce", "send_recv"):
-            layer += exact(name)
+            layer += of_layer(times, name, size)
     if tensor_parallel_size > 1:
-        layer += 2 * (exact("all_reduce") + times.launch_ms + times.skew_ms * tensor_parallel_size**1.25)
-    sizes = captured or sizes_up_to(capture_cap(max_num_seqs))
-    ran = np.minimum(padded(np.arange(size), sizes), size - 1)
-    token_ms = num_layers * layer[ran]
+        layer += of_layer(times, "all_reduce", size, tensor_parallel_size)
+    token_ms = num_layers * layer[ran_sizes(size, max_num_seqs, captured)]
     token_ms[0] = 0.0
-    decode = num_layers * _grid(times.decode, max_num_seqs + 1)
+    decode = num_layers * grid(times.decode, max_num_seqs + 1)
     decode[0] = 0.0
-    send = exact("send_recv")
-    first = _line(times.first, 2)
+    send = of_layer(times, "send_recv", size)
+    first = line(times.first, 2)
     return FastsimTables(
         token_ms=token_ms,
         token_slope=end_slope(token_ms),
         first_ms=first,
         first_slope=end_slope(first),
-        last_ms=_line(times.last, max_num_seqs + 1),
-        host_ms=_line(times.host, max_num_seqs + 1),
-        least_ms=_line(times.least, max_num_seqs + 1),
+        last_ms=line(times.last, max_num_seqs + 1),
+        host_ms=line(times.host, max_num_seqs + 1),
+        least_ms=line(times.least, max_num_seqs + 1),
         send_ms=send,
         send_slope=end_slope(send),
         decode_ms=decode,
-        prefill_ms=num_layers * _grid(times.prefill, 2),
+        prefill_ms=num_layers * grid(times.prefill, 2),
         kv_step=times.kv_step,
         chunk_step=times.chunk_step,
         skew=skew,
         mixed=mixed,
     )
+
+
+def of_layer(times: OperatorTimes, name: str, size: int, tensor_parallel_size: int = 1) -> Floats:
+    """What an operator takes in a layer, float64[size], ms, by tokens of the batch: all-reduces twice."""
+    row = line(times.tokens[name], size, first=1) if name in times.tokens else np.zeros(size)
+    if name == "all_reduce":
+        row = 2.0 * (row + times.launch_ms + times.skew_ms * tensor_parallel_size**1.25)
+    return row
+
+
+def ran_sizes(size: int, max_num_seqs: int, captured: Sequence[int] | None) -> NDArray[np.int64]:
+    """The sizes that batches of 0 to ``size`` - 1 tokens run at, int64[size]; see ``fastsim_tables``."""
+    sizes = captured or sizes_up_to(capture_cap(max_num_seqs))
+    ran: NDArray[np.int64] = np.minimum(padded(np.arange(size), sizes), size - 1)
+    return ran

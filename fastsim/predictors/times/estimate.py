@@ -6,7 +6,10 @@ time that the GPU does not hide is that of the engine's release (data/engines); 
 of the attention of the whole prompt.
 """
 
+import math
+
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from fastsim.deployment.operators.kinds import Attention
 from fastsim.deployment.resolved import Resolved
@@ -19,7 +22,7 @@ from .launches import launches_ms
 from .reach import Reach
 from .sampler import sampler_ms
 from .shapes import gemm_rows
-from .times import Floats, OperatorTimes, monotone
+from .times import Floats, OperatorTimes, blocks, monotone, monotone_grid
 
 GQA_OVERHEAD = 0.1  # added to attention of several sequences, in Vidur's composition only
 TINY_MS = 1e-6  # replaces 0 where a logarithm is taken
@@ -57,18 +60,24 @@ def _decode(sources: Sources, attn: Attention, reach: Reach) -> Floats:
     batch = np.arange(reach.max_num_seqs + 1, dtype=np.float64)
     kv = np.arange(0, reach.max_kv + reach.kv_step, reach.kv_step, dtype=np.float64)
     seen = np.minimum(kv, attn.window) if attn.window else kv
-    knots = monotone(monotone(knots, 0), 1)
+    knots = monotone_grid(knots)
     by_batch = np.array([np.interp(batch, batches, column) for column in knots.T])
-    grid = np.array([np.interp(seen, lengths, row) for row in by_batch.T])
-    beyond = np.maximum(1.0, batch / batches[-1])[:, None] * np.maximum(1.0, seen / lengths[-1])
+    more, longer = np.maximum(1.0, batch / batches[-1]), np.maximum(1.0, seen / lengths[-1])
     forest = sources.attention(attn, "decode")
     floor = forest.dram_floor() if forest else None
-    tokens = np.asarray(batch[:, None] * seen)
-    least = sources.decode_least_ms(attn, tokens)
-    if floor is not None:
-        launch_ms, bandwidth = floor
-        least = np.maximum(least, launch_ms + tokens * attn.kv_bytes_per_token() / (bandwidth * 1e6))
-    return np.asarray(np.maximum(grid * beyond, least))
+    grid = np.empty((batch.size, seen.size))
+    for rows in blocks(grid):
+        some, many = grid[rows], batch[rows, np.newaxis]
+        for row, knot in zip(some, by_batch.T[rows], strict=True):
+            row[:] = np.interp(seen, lengths, knot)
+        some *= more[rows, np.newaxis] * longer
+        tokens = many * seen
+        least = sources.decode_least_ms(attn, tokens)
+        if floor is not None:
+            launch_ms, bandwidth = floor
+            least = np.maximum(least, launch_ms + tokens * attn.kv_bytes_per_token() / (bandwidth * 1e6))
+        np.maximum(some, least, out=some)
+    return grid
 
 
 def _prefill(sources: Sources, attn: Attention, reach: Reach) -> Floats:
@@ -79,21 +88,37 @@ def _prefill(sources: Sources, attn: Attention, reach: Reach) -> Floats:
     """
     lengths, knots = sources.prefill_knots(attn)
     knots = monotone(knots)
-    processed = np.arange(0, reach.max_kv + reach.kv_step, reach.kv_step, dtype=np.float64)[:, None]
-    end = processed + np.arange(0, reach.max_chunk + reach.chunk_step, reach.chunk_step)
+    processed = np.arange(0, reach.max_kv + reach.kv_step, reach.kv_step, dtype=np.float64)
+    chunks = np.arange(0, reach.max_chunk + reach.chunk_step, reach.chunk_step, dtype=np.float64)
+    # A chunk ends at one of few places: what depends on the end alone is computed once for each of them.
+    step = math.gcd(reach.kv_step, reach.chunk_step)
+    every = np.arange(0, processed[-1] + chunks[-1] + step, step)
+
+    def by_end(values: Floats) -> Floats:
+        """What holds at the end of each chunk, float64[kv / kv_step, chunk / chunk_step], of values at ``every``."""
+        strides = [values.itemsize * one // step for one in (reach.kv_step, reach.chunk_step)]
+        return as_strided(values, (processed.size, chunks.size), strides, writeable=False)
+
     # Time per pair of query and key is smoother than time itself; beyond the longest prompt it is taken as constant.
     per_pair = np.log(np.maximum(knots - knots[0], TINY_MS)[1:] / lengths[1:] ** 2)
-    ratio = np.exp(np.interp(np.log(np.maximum(end, 1.0)), np.log(lengths[1:]), per_pair))
+    ratio = by_end(np.exp(np.interp(np.log(np.maximum(every, 1.0)), np.log(lengths[1:]), per_pair)))
     window = float(attn.window or np.inf)
 
     def pairs(length: Floats) -> Floats:
-        """Pairs of a query and a key that causal attention of ``tokens`` tokens computes."""
+        """Pairs of a query and a key that causal attention of ``length`` tokens computes."""
         inside = np.minimum(length, window)
         return inside**2 + 2 * inside * (length - inside)
 
-    work = ratio * (pairs(end) - pairs(processed)) + knots[0]
-    least = sources.prefill_least_ms(attn, pairs(end) - pairs(processed), np.minimum(end, window + end - processed))
-    return np.maximum(monotone(monotone(work, 0), 1), least)
+    end, until_end, before = by_end(every), by_end(pairs(every)), pairs(processed)
+    work = np.empty(end.shape)
+    for rows in blocks(work):
+        work[rows] = ratio[rows] * (until_end[rows] - before[rows, np.newaxis]) + knots[0]
+    work = monotone_grid(work)
+    for rows in blocks(work):
+        read = np.minimum(end[rows], window + end[rows] - processed[rows, np.newaxis])
+        least = sources.prefill_least_ms(attn, until_end[rows] - before[rows, np.newaxis], read)
+        np.maximum(work[rows], least, out=work[rows])
+    return work
 
 
 def estimate(resolved: Resolved, sources: Sources, reach: Reach) -> OperatorTimes:

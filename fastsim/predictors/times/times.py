@@ -1,12 +1,13 @@
 """The time of each operator of a layer: what all sources give, and what both compositions take."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+BLOCK = 1 << 17  # bytes
 
 # Operators whose time depends on the tokens of a batch alone, by their names in Vidur's profiles.
 LAYER_OPERATORS = (
@@ -23,13 +24,38 @@ LAYER_OPERATORS = (
 )
 
 
-def monotone(values: Floats, axis: int = -1) -> Floats:
-    """The mean of the running maximum from the start and the running minimum from the end.
+def blocks(grid: Floats) -> Iterator[slice]:
+    """Rows of a grid that fit a cache together: arithmetic on large arrays is mostly waiting for memory."""
+    height = max(1, BLOCK // max(1, grid[:1].nbytes))
+    return (slice(start, start + height) for start in range(0, len(grid), height))
+
+
+def monotone(values: Floats) -> Floats:
+    """The mean of the running maximum from the start and the running minimum from the end, along the last axis.
 
     Forests and measurements decrease here and there; a search would exploit places where more work takes less time.
     """
-    flipped = np.flip(np.minimum.accumulate(np.flip(values, axis), axis), axis)
-    return np.asarray((np.maximum.accumulate(values, axis) + flipped) / 2)
+    least = np.minimum.accumulate(values[..., ::-1], -1)[..., ::-1]
+    most = np.maximum.accumulate(values, -1)
+    most += least
+    most /= 2
+    return most
+
+
+def monotone_grid(values: Floats) -> Floats:
+    """``monotone`` along the first axis of a grid, then along the second."""
+    found = np.empty(values.shape)  # row by row: to accumulate along a column would jump through memory
+    found[-1] = values[-1]
+    for row in range(len(values) - 2, -1, -1):
+        np.minimum(values[row], found[row + 1], out=found[row])
+    most = values[0].copy()
+    for row, here in zip(values, found, strict=True):
+        np.maximum(most, row, out=most)
+        here += most
+        here /= 2
+    for rows in blocks(found):
+        found[rows] = monotone(found[rows])
+    return found
 
 
 def _nothing() -> Floats:
