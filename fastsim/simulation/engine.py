@@ -168,9 +168,9 @@ def _arrays(
         counts=arena.take("engine_counts", (replicas, state.NUM_ENGINE_COUNTS), np.int64),
         cohorts=arena.take("cohorts", (replicas, limits.num_stages, state.NUM_COHORT_COUNTS), np.int64),
         blocks=arena.room("engine_blocks", (pools, limits.num_blocks + 1, state.NUM_BLOCK_COLUMNS), np.int32),
-        block_hash=arena.room("engine_block_hash", (pools, limits.num_blocks), np.int64),
-        next_alike=arena.room("engine_next_alike", (pools, limits.num_blocks), np.int32),
-        buckets=arena.take("engine_buckets", (pools, _buckets(limits.num_blocks)), np.int32, NONE),
+        block_hash=arena.room("engine_block_hash", (pools, limits.num_blocks + 1), np.int64),
+        next_alike=arena.room("engine_next_alike", (pools, limits.num_blocks + 1), np.int32),
+        buckets=arena.take("engine_buckets", (pools, _buckets(limits.num_blocks)), np.int32),
         table=arena.room("engine_table", (pools, width, longest), np.int32),
         rows=arena.take("engine_rows", (pools, width), np.int32),
     )
@@ -178,10 +178,10 @@ def _arrays(
 
 def _free_all(engine: Engine, num_blocks: int) -> None:
     """Put all blocks of every replica in the list of free ones, as one run."""
-    blocks = engine.blocks
-    blocks[:, 0] = num_blocks, num_blocks, num_blocks, state.UNCACHED
-    blocks[:, num_blocks, [state.AFTER, state.BEFORE]] = 0
-    engine.counts[:, state.ENTRIES_USED] = 1
+    first = state.END + 1
+    engine.blocks[:, state.END] = first, first, 0, state.UNCACHED
+    engine.blocks[:, first] = state.END, state.END, num_blocks, state.UNCACHED
+    engine.counts[:, state.ENTRIES_USED] = first + 1
     engine.counts[:, state.SPARE] = NONE
 
 

@@ -142,7 +142,7 @@ def _arrays(requests: int, replicas: int, limits: Limits, arena: Arena) -> Sglan
         nodes=arena.room("sglang_nodes", (replicas, nodes, columns.NUM_NODE_COLUMNS), np.int32),
         identity=of_nodes("identity"),
         stamp=of_nodes("stamp"),
-        buckets=arena.take("sglang_buckets", (replicas, num_buckets), np.int32, NONE),
+        buckets=arena.take("sglang_buckets", (replicas, num_buckets), np.int32),
         heap=of_nodes("heap"),
         tree_counts=arena.take("sglang_tree_counts", (replicas, columns.NUM_RADIX_COUNTS), np.int64),
     )

@@ -64,7 +64,11 @@ FIRST_OF_PHASE, LAST_OF_PHASE = range(2)
 # Engine.left of a member that is in no list of a phase.
 UNLINKED = -2
 
-# Columns of Engine.blocks; row num_blocks is the end of the list of free blocks, before its first and after its last.
+# Row of Engine.blocks that ends the list of free blocks: it stands before the first and after the last. It is no block,
+# and so it is also what an empty bucket and the end of a bucket have: these begin as zeros, which take no memory.
+END = 0
+
+# Columns of Engine.blocks.
 (
     AFTER,  # the next free entry, or the next that is not in use
     BEFORE,  # the free entry before
@@ -150,8 +154,8 @@ class Engine(NamedTuple):
     counts: Longs  # [R, NUM_ENGINE_COUNTS]
     cohorts: Longs  # [R, S, NUM_COHORT_COUNTS] decodes of pipelines that take turns (engine/cohorts.py)
     blocks: Ints  # [R, K + 1, NUM_BLOCK_COLUMNS] blocks that can be found, and runs of free ones that cannot
-    block_hash: Longs  # [R, K] identity of the tokens up to the end of a block in the index
-    next_alike: Ints  # [R, K] the next block in the same of Engine.buckets, NONE when it is the last
-    buckets: Ints  # [R, number of buckets] first cached block of a bucket of hashes, NONE when it is empty
+    block_hash: Longs  # [R, K + 1] identity of the tokens up to the end of a block in the index
+    next_alike: Ints  # [R, K + 1] the next block in the same of Engine.buckets, END when it is the last
+    buckets: Ints  # [R, number of buckets] first cached block of a bucket of hashes, END when it is empty
     table: Ints  # [R, W, M] blocks of each row that can be found, in order of tokens
     rows: Ints  # [R, W] rows that no request has

@@ -18,6 +18,7 @@ from ..engine.state import (
     AFTER,
     BEFORE,
     CACHED,
+    END,
     ENTRIES_USED,
     EVICTED,
     INDEXED,
@@ -36,9 +37,9 @@ Longs = NDArray[np.int64]
 
 @apart
 def lookup(block_hash: Longs, next_alike: Ints, buckets: Ints, identity: int) -> int:
-    """The cached block of an identity that was registered first, NONE when there is none."""
+    """The cached block of an identity that was registered first, END when there is none."""
     block = buckets[identity & (buckets.size - 1)]
-    while block != NONE and block_hash[block] != identity:
+    while block != END and block_hash[block] != identity:
         block = next_alike[block]
     return int(block)
 
@@ -61,15 +62,15 @@ def register(entries: Ints, block_hash: Longs, next_alike: Ints, buckets: Ints, 
     block = _new_entry(entries, own)
     entries[block, KIND], entries[block, NUMBER] = INDEXED, 1
     block_hash[block] = identity
-    next_alike[block] = NONE
+    next_alike[block] = END
     if identity == own[MISSING]:
         own[REFUSED] = 0
     bucket = identity & (buckets.size - 1)
     last = buckets[bucket]
-    if last == NONE:
+    if last == END:
         buckets[bucket] = block
         return block
-    while next_alike[last] != NONE:
+    while next_alike[last] != END:
         last = next_alike[last]
     next_alike[last] = block
     return block
@@ -91,8 +92,7 @@ def _evict(block_hash: Longs, next_alike: Ints, buckets: Ints, block: int) -> No
 @apart
 def pop_free(entries: Ints, block_hash: Longs, next_alike: Ints, buckets: Ints, own: Longs, number: int) -> None:
     """Take the first ``number`` free blocks; there must be so many. What they held can no longer be found."""
-    end = entries.shape[0] - 1
-    entry = entries[end, AFTER]
+    entry = entries[END, AFTER]
     while number > 0:
         if entries[entry, KIND] == INDEXED:
             _evict(block_hash, next_alike, buckets, entry)
@@ -109,8 +109,8 @@ def pop_free(entries: Ints, block_hash: Longs, next_alike: Ints, buckets: Ints, 
         entries[entry, AFTER] = own[SPARE]
         own[SPARE] = entry
         entry = after
-    entries[end, AFTER] = entry
-    entries[entry, BEFORE] = end
+    entries[END, AFTER] = entry
+    entries[entry, BEFORE] = END
 
 
 @apart
@@ -138,14 +138,13 @@ def _free_run(entries: Ints, own: Longs, kind: int, number: int, first: int) -> 
     """Put blocks that cannot be found at the end of the list of free ones, or at its front with ``first``."""
     if number == 0:
         return
-    end = entries.shape[0] - 1
-    neighbour = entries[end, AFTER] if first else entries[end, BEFORE]
-    if neighbour != end and entries[neighbour, KIND] == kind:
+    neighbour = entries[END, AFTER] if first else entries[END, BEFORE]
+    if neighbour != END and entries[neighbour, KIND] == kind:
         entries[neighbour, NUMBER] += number
         return
     run = _new_entry(entries, own)
     entries[run, KIND], entries[run, NUMBER] = kind, number
-    _insert(entries, end if first else entries[end, BEFORE], run)
+    _insert(entries, END if first else entries[END, BEFORE], run)
 
 
 @apart
@@ -158,11 +157,11 @@ def give_back(entries: Ints, own: Longs, row: Ints, findable: int, full: int, he
     cached = max(full, findable)
     _free_run(entries, own, UNCACHED, held - cached, unhashed_first)
     _free_run(entries, own, CACHED, cached - findable, 0)
-    end, freed = entries.shape[0] - 1, held - findable
+    freed = held - findable
     for place in range(findable - 1, -1, -1):
         block = row[place]
         entries[block, NUMBER] -= 1
         if entries[block, NUMBER] == 0:
-            _insert(entries, entries[end, BEFORE], block)
+            _insert(entries, entries[END, BEFORE], block)
             freed += 1
     return freed

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._jit import apart, inlined
-from ..engine.state import MISSING, NUMBER, ROWS_FREE
+from ..engine.state import END, MISSING, NUMBER, ROWS_FREE
 from ..state import ALLOCATED, FREE, NONE, PEAK, Limits, State
 from .block_pool import give_back, lookup, pop_free, register, share
 from .blocks import blocks_for
@@ -41,7 +41,7 @@ def _find(
     while hits < most:
         wanted = hashes[hits] if hits < hashes.size else private - hits
         block = lookup(block_hash, next_alike, buckets, wanted)
-        if block == NONE:
+        if block == END:
             own[MISSING] = wanted
             break
         row[hits] = block
@@ -54,7 +54,7 @@ def _find(
 def _count(block_hash: Longs, next_alike: Ints, buckets: Ints, hashes: Longs, most: int) -> int:
     """How many of the first ``most`` blocks with these hashes are cached one after the other."""
     hits = 0
-    while hits < min(most, hashes.size) and lookup(block_hash, next_alike, buckets, hashes[hits]) != NONE:
+    while hits < min(most, hashes.size) and lookup(block_hash, next_alike, buckets, hashes[hits]) != END:
         hits += 1
     return hits
 

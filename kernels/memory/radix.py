@@ -43,7 +43,7 @@ def clear(tree: Radix) -> None:
         tree.nodes[ROOT, column] = 0
     tree.nodes[ROOT, PARENT] = NONE
     for bucket in range(tree.buckets.size):
-        tree.buckets[bucket] = NONE
+        tree.buckets[bucket] = ROOT
     tree.counts[UNUSED] = NONE
     tree.counts[USED] = ROOT + 1
     tree.counts[EVICTABLE] = tree.counts[USES] = tree.counts[IN_HEAP] = 0
@@ -76,9 +76,9 @@ def common_pages(known: Identities, one: int, other: int, first: int, length: in
 
 @apart
 def _find(tree: Radix, identity: int) -> int:
-    """The node whose first page has an identity, NONE when there is none."""
+    """The node whose first page has an identity, ROOT when there is none."""
     node = tree.buckets[identity & (tree.buckets.size - 1)]
-    while node != NONE and tree.identity[node] != identity:
+    while node != ROOT and tree.identity[node] != identity:
         node = tree.nodes[node, NEXT_ALIKE]
     return int(node)
 
@@ -152,7 +152,7 @@ def match(tree: Radix, known: Identities, request: int, pages: int) -> tuple[int
     stamp, node, place = 2 * tree.counts[USES], ROOT, 0
     while place < pages:
         child = _find(tree, page_identity(known, request, place))
-        if child == NONE:
+        if child == ROOT:
             break
         tree.stamp[child] = stamp
         row = tree.nodes[child]
@@ -171,7 +171,7 @@ def count_matching(tree: Radix, known: Identities, request: int, pages: int) -> 
     place = 0
     while place < pages:
         child = _find(tree, page_identity(known, request, place))
-        if child == NONE:
+        if child == ROOT:
             break
         row = tree.nodes[child]
         common = common_pages(known, request, row[OWNER], place, min(int(row[LENGTH]), pages - place))

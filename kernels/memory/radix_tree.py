@@ -51,6 +51,6 @@ class Radix(NamedTuple):
     nodes: Ints  # [K, NUM_NODE_COLUMNS]
     identity: Longs  # [K] of the first page
     stamp: Longs  # [K] of the last use
-    buckets: Ints  # [a power of 2] first node of a bucket of identities, NONE when it is empty
+    buckets: Ints  # [a power of 2] first node of a bucket of identities, ROOT when it is empty
     heap: Longs  # [K]
     counts: Longs  # [NUM_RADIX_COUNTS]
