@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .engine.state import NO_ENGINE, Engine, EngineLimits
-from .replicas.routers import NO_ROUTING, Routing
+from .replicas.routers import ALONE, NO_ROUTING, Routing, Share
 from .sglang.state import NO_SGLANG, Sglang, SglangLimits
 
 Floats = NDArray[np.float64]
@@ -150,6 +150,7 @@ class Limits(NamedTuple):
     engine: EngineLimits = NO_ENGINE  # of the vllm_v1 policy; sglang has only ``depth``
     routing: Routing = NO_ROUTING  # of the router; the same for all pools
     sglang: SglangLimits = NO_SGLANG  # of the sglang policy
+    share: Share = ALONE  # of the pool, where there are several
 
 
 class Requests(NamedTuple):

@@ -32,15 +32,16 @@ def prefix_aware(draw: st.DrawFn) -> Chosen:
     )
     return Chosen(
         routers.PREFIX_AWARE,
-        NO_ROUTING._replace(**dict(zip(Routing._fields, thresholds, strict=False))),
+        Routing(*thresholds, 0.0, 0.0, 0.0, routers.BY_LOAD),
         twins.PrefixAware(*thresholds),
     )
 
 
 @st.composite
 def weighted(draw: st.DrawFn) -> Chosen:
-    weights = draw(st.tuples(*[st.sampled_from([0.0, 0.5, 1.0, 2.0])] * 3))
-    return Chosen(routers.WEIGHTED, Routing(0.0, 0.0, 0.0, 0.0, *weights), twins.Weighted(*weights))
+    prefix, kv, queue = draw(st.tuples(*[st.sampled_from([0.0, 0.5, 1.0, 2.0])] * 3))
+    routing = NO_ROUTING._replace(prefix_weight=prefix, kv_weight=kv, queue_weight=queue)
+    return Chosen(routers.WEIGHTED, routing, twins.Weighted(prefix, kv, queue))
 
 
 ROUTERS: dict[str, st.SearchStrategy[Chosen]] = {

@@ -20,7 +20,7 @@ from fastsim.kernels.engine import state as engine_state
 from fastsim.kernels.engine.state import OUTSIDE
 from fastsim.kernels.exits import Ending, Exit
 from fastsim.kernels.replicas import routers
-from fastsim.kernels.replicas.routers import NO_ROUTING, Routing
+from fastsim.kernels.replicas.routers import NO_ROUTING, Routing, Share
 from fastsim.kernels.schedulers import vllm_v1
 from fastsim.kernels.state import Limits, State
 from fastsim.kernels.tables import COMPOSE_AFFINE, NO_AFFINE, Cost
@@ -28,6 +28,8 @@ from fastsim.predictors.tables.compose import NO_FASTSIM, NO_VIDUR
 from fastsim.simulation import layout
 from fastsim.simulation.arena import Arena
 from fastsim.simulation.engine import engine_limits, lay_out_engine
+from fastsim.simulation.lanes import give_memory
+from fastsim.simulation.limits import largest
 from fastsim.simulation.stream import stream_of
 from fastsim.workload import Workload
 from fastsim.workload.blocks import BlockHashes
@@ -136,6 +138,32 @@ def lay_out(
     following = stream.following
     lane = layout.lay_out_lane(arrays, replicas, batches, limits, 0, num_replicas, log_rows, arena, following, engine)
     return Setup(lane, limits, cost_of(clock, settings.num_stages))
+
+
+def lay_out_pools(
+    requests: Sequence[Request], pools: Sequence[tuple[Settings, Release, Clock, Share]], router: int, routing: Routing
+) -> tuple[State, tuple[Cost, ...], tuple[Limits, ...]]:
+    """The state before the first request of replicas in pools, and the operator times and limits of these."""
+    limits = tuple(limits_of(each, release, router, routing)._replace(share=own) for each, release, _, own in pools)
+    most, arena, number = largest(limits), Arena(), pools[-1][3].last
+    workload = workload_of(requests, most.block_size)
+    stream = stream_of(workload)
+    replicas = layout.lay_out_replicas(number, most, arena, True)
+    engine = lay_out_engine(number, most, workload, arena)
+    give_memory([share.last - share.first for *_, share in pools], limits, replicas, engine)
+    lane = layout.lay_out_lane(
+        layout.lay_out_requests(stream, arena, True),
+        replicas,
+        layout.lay_out_batches(number, most, arena),
+        most,
+        0,
+        number,
+        0,
+        arena,
+        stream.following,
+        engine,
+    )
+    return lane, tuple(cost_of(clock, each.num_stages) for each, _, clock, _ in pools), limits
 
 
 def ticks(time: float) -> int | None:

@@ -14,7 +14,8 @@ from fastsim.deployment.resolved import Resolved
 from fastsim.kernels.tables import Cost
 from fastsim.measured.measured import Measured
 from fastsim.simulation.check import check_fit
-from fastsim.simulation.lanes import kernel_of, limits_of
+from fastsim.simulation.lanes import kernel_of
+from fastsim.simulation.limits import limits_of
 from fastsim.simulation.run import Job, run
 from fastsim.simulation.stream import stream_of
 from fastsim.simulation.windows import with_windows
@@ -58,7 +59,7 @@ class Replay:
     def of(self, cost: Cost, front_end: float) -> Replayed:
         """What the run would be with the given times of batches, and a front end of so many seconds."""
         deployment = self.resolved.deployment.model_copy(update={"front_end_ms": 1e3 * front_end})
-        outcome, _ = run(self._job._replace(resolved=replace(self.resolved, deployment=deployment)), cost)
+        outcome, _ = run(self._job._replace(resolved=replace(self.resolved, deployment=deployment)), (cost,))
         columns = outcome.columns
         arrived, first, last = (columns[name] for name in ("arrived_at", "first_token_at", "finished_at"))
         outputs = self.measured.workload.num_output_tokens

@@ -53,5 +53,5 @@ def router_notes(router: Router) -> list[str]:
     return [
         f"router.{name}: {value} changes nothing, as router.policy {router.policy} has no such setting"
         for name, value in given.items()
-        if name != "policy" and name not in own
+        if name not in ("policy", "pools") and name not in own
     ]

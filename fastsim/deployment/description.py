@@ -3,12 +3,21 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BeforeValidator
 
 from fastsim.deployment.calibration import EXAMPLE, Calibration, written_out
-from fastsim.deployment.fields import Group, Layers, count, name, numbers, release_name, setting
+from fastsim.deployment.choices import (
+    MOST_REPLICAS,
+    AllToAll,
+    Dtype,
+    KvCacheDtype,
+    Quantization,
+    Sampling,
+)
+from fastsim.deployment.fields import Group, Layers, count, listed, name, numbers, release_name, setting
+from fastsim.deployment.pool import Pool
 from fastsim.deployment.prices import Prices
 from fastsim.deployment.prices import written_out as written_out_prices
 from fastsim.deployment.sections import Memory, Predictor, Router, Scheduler
@@ -17,28 +26,7 @@ from fastsim.files import DATA
 from fastsim.files.documents import Document, read
 from fastsim.files.schema import validate, with_overrides
 
-Dtype = Literal["bfloat16", "float16"]
-Quantization = Literal[
-    "none",
-    "fp8",
-    "fp8_block",
-    "fp8_wo",
-    "mxfp8",
-    "int8",
-    "int8_wo",
-    "int4_wo",
-    "int4_fp8",
-    "nvfp4",
-    "nvfp4_wo",
-    "mxfp4",
-    "nf4",
-]
-KvCacheDtype = Literal["auto", "bfloat16", "fp8"]
-AllToAll = Literal["allgather_reducescatter", "deepep"]
-Sampling = Literal["greedy", "random", "top_k_top_p"]
-
 DEFAULT_FILE = DATA / "default.yaml"
-MOST_REPLICAS = 100_000
 
 
 class Deployment(Group):
@@ -93,6 +81,9 @@ class Deployment(Group):
         Whether every kernel is launched by itself, without CUDA graphs. By default False.
     num_replicas : int
         Copies of the model, which share no GPU. By default 1.
+    pools : sequence of Pool
+        Replicas of different kinds behind one router, instead of ``num_replicas``: each pool has a ``name``, a
+        ``num_replicas``, and the fields in which it differs from the deployment. By default none.
     router : Router
         Which replica a request goes to: ``policy``, by default round_robin.
     max_model_len : int, optional
@@ -200,6 +191,13 @@ class Deployment(Group):
         "every kernel is launched by itself, without CUDA graphs", "true or false", True, default=False
     )
     num_replicas: int = count("copies of the model", 4, 1, MOST_REPLICAS)
+    pools: Annotated[tuple[Pool, ...], BeforeValidator(listed)] = setting(
+        "replicas of different kinds behind one router, instead of num_replicas",
+        "a list of pools",
+        [{"name": "large", "num_replicas": 2, "tensor_parallel_size": 2}, {"name": "small", "num_replicas": 4}],
+        default=(),
+        max_length=16,
+    )
     router: Router = setting("router", "a group of settings", {"policy": "random"}, default=Router())
     max_model_len: int | None = count("tokens of prompt and output", 4096, None, 2**24)
     gpu_memory_utilization: float | None = setting(

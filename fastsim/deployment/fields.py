@@ -58,6 +58,16 @@ def numbers(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def listed(value: Any) -> Any:
+    """A list, also as JSON or YAML text, as a tuple; null as an empty one."""
+    if isinstance(value, str):
+        from fastsim.files import yaml12
+
+        with suppress(ConfigError):
+            value = yaml12.parse(value, "")[0]
+    return () if value is None else tuple(value) if isinstance(value, list) else value
+
+
 AtTokens = tuple[
     Annotated[int, Field(ge=1, le=2**17)],
     Annotated[float, Field(ge=-1e15, le=1e15)],

@@ -2,7 +2,8 @@
 
 from fastsim.catalog.model import Model
 from fastsim.catalog.quantization import Quantization, uniform
-from fastsim.deployment.description import Deployment, KvCacheDtype
+from fastsim.deployment.choices import KvCacheDtype
+from fastsim.deployment.description import Deployment
 
 
 def as_published(given: Deployment, model: Model) -> Deployment:

@@ -12,11 +12,14 @@ from fastsim.deployment.calibrated import calibrated, calibration_notes, calibra
 from fastsim.deployment.check import check, precision_notes, predictor_notes, warnings
 from fastsim.deployment.check_router import check_router, filled, router_notes
 from fastsim.deployment.check_scheduler import check_scheduler, scheduler_notes
-from fastsim.deployment.description import MOST_REPLICAS, Deployment, Sampling
+from fastsim.deployment.choices import MOST_REPLICAS, Sampling
+from fastsim.deployment.description import Deployment
 from fastsim.deployment.memory import plan as plan_module
 from fastsim.deployment.memory.loaded import padding_of
 from fastsim.deployment.memory.reserve import UP_TO_0_16
 from fastsim.deployment.memory.sizes import Layout, MemoryPlan
+from fastsim.deployment.pools import check_alike, check_given, pool_notes, resolved_pools
+from fastsim.deployment.pools import filled as filled_pools
 from fastsim.deployment.precisions import as_published, kv_precision_of, weights_of
 from fastsim.deployment.prices import price_of
 from fastsim.deployment.resolved import Resolved
@@ -68,6 +71,8 @@ def resolve(deployment: Deployment) -> Resolved:
     ('a100_dgx', 4096, 7578)
     """
     given = Deployment.load(deployment)  # model_copy(update=...) does not validate
+    if given.pools:
+        return _with_pools(given)
     model, device = load.load_model(given.model), load.load_device(given.device)
     given = calibrated(as_published(given, model))
     node = _node(given, device)
@@ -127,6 +132,7 @@ def resolve(deployment: Deployment) -> Resolved:
             *precision_notes(model, given.quantization or "none"),
             *scheduler_notes(given, settings),
             *router_notes(given.router),
+            *pool_notes(given),
             *calibration_notes(calibration_of(given), _engine(settings), complete["model"], complete["device"]),
             *predictor_notes(predictor, settings, given.pipeline_parallel_size),
             *warnings(settings, length, layout.num_blocks is not None, model, device, memory),
@@ -134,11 +140,33 @@ def resolve(deployment: Deployment) -> Resolved:
     )
 
 
+def _with_pools(given: Deployment) -> Resolved:
+    """The same of a deployment with pools: each is resolved by itself."""
+    check_given(given)
+    pools = resolved_pools(given, resolve)
+    check_alike(pools, given)
+    first = pools[0].resolved
+    router = given.router.model_copy(update=filled(given.router) | {"policy": absolute(given.router.policy)})
+    said = [*pool_notes(given)]
+    for place, each in enumerate(pools):
+        said += [f"pools[{place}]: {note}" for note in each.resolved.warnings]
+    complete = {"pools": filled_pools(pools), "num_replicas": 1, "router": router}
+    return replace(
+        first,
+        deployment=first.deployment.model_copy(update=complete),
+        num_replicas=sum(each.resolved.num_replicas for each in pools),
+        warnings=tuple(said),
+        pools=pools,
+    )
+
+
 def with_replicas(resolved: Resolved, number: int) -> Resolved:
     """The same deployment with another number of replicas, which nothing else in it depends on.
 
-    Raises ConfigError for a number that a deployment cannot have.
+    Raises ConfigError for a number that a deployment cannot have, and for one with pools.
     """
+    if resolved.pools:
+        raise ConfigError("pools: each has its own num_replicas, and no other number is tried (valid: no pools)")
     deployment = resolved.deployment.model_copy(update={"num_replicas": number})
     if not 1 <= number <= MOST_REPLICAS:
         return resolve(deployment)  # which refuses it

@@ -4,6 +4,7 @@ Predictors, kernels and results see resolved deployments only.
 """
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from fastsim.catalog.hardware import Device, Node
 from fastsim.catalog.model import Model
@@ -11,13 +12,23 @@ from fastsim.catalog.prices import Price
 from fastsim.catalog.quantization import Quantization
 from fastsim.deployment import engine_times, stages
 from fastsim.deployment.calibration import Calibration
-from fastsim.deployment.description import AllToAll, Deployment, Dtype, KvCacheDtype, Sampling
+from fastsim.deployment.choices import AllToAll, Dtype, KvCacheDtype, Sampling
+from fastsim.deployment.description import Deployment
 from fastsim.deployment.engine_times import EngineTimes, HostTimes
 from fastsim.deployment.memory.sizes import Layout, MemoryPlan
 from fastsim.deployment.operators.decoder import Operators, operators
+from fastsim.deployment.pool import Pool
 from fastsim.deployment.precisions import kv_precision_of, weights_of
 from fastsim.deployment.schedulers import Settings
 from fastsim.deployment.sections import Predictor
+
+
+class PoolOf(NamedTuple):
+    """A pool of a deployment that can run."""
+
+    pool: Pool
+    resolved: "Resolved"  # its replicas, as a deployment of their own
+    first: int  # the first of its replicas, which are numbered through all pools
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +62,32 @@ class Resolved:
     seed: int
     price: Price | None  # of one GPU; None: it is not known
     warnings: tuple[str, ...]
+    # Of replicas of different kinds; the fields above are then those of the first pool, save for num_replicas.
+    pools: tuple[PoolOf, ...] = ()
+
+    @property
+    def kinds(self) -> "tuple[Resolved, ...]":
+        """The deployments that its pools are, or itself where all replicas are alike."""
+        return tuple(each.resolved for each in self.pools) or (self,)
+
+    @property
+    def by_kind(self) -> "list[tuple[Resolved, slice]]":
+        """Each kind of replica, and which replicas are of it."""
+        if not self.pools:
+            return [(self, slice(None))]
+        return [(each.resolved, slice(each.first, each.first + each.resolved.num_replicas)) for each in self.pools]
+
+    @property
+    def kind_of_replica(self) -> "list[Resolved]":
+        """The deployment that each replica is of, by the number of the replica."""
+        return [kind for kind in self.kinds for _ in range(kind.num_replicas)]
 
     @property
     def dollars_per_hour(self) -> float | None:
         """Price of all GPUs; None if no price of the GPU is known."""
+        if self.pools:
+            prices = [each.resolved.dollars_per_hour for each in self.pools]
+            return None if None in prices else sum(price for price in prices if price is not None)
         return None if self.price is None else self.num_gpus * self.price.dollars
 
     @property
@@ -150,4 +183,6 @@ class Resolved:
     @property
     def num_gpus(self) -> int:
         """GPUs of the whole cluster."""
+        if self.pools:
+            return sum(each.resolved.num_gpus for each in self.pools)
         return self.num_replicas * self.gpus_per_replica

@@ -27,11 +27,21 @@ def weight(of: str, example: float) -> Any:
     return setting(f"weight of {of}: weighted", "a number from 0 up to 1e6", example, default=None, ge=0, le=1e6)
 
 
+PoolChoice = Literal["load", "prompt_length", "cost"]
+
+
 class Router(Group):
     """Which replica a request goes to. A policy has the settings that name it; null: as the public router has them."""
 
     policy: Annotated[RouterPolicy, *OR_FUNCTION] = setting(
         "how a replica is chosen, or file.py:function", "a router", "random", default="round_robin"
+    )
+    pools: PoolChoice = setting(
+        "which pool a request goes to: any, as policy has it (load), the first that takes prompts of its length "
+        "(prompt_length), or the cheapest that has room (cost)",
+        "a rule",
+        "prompt_length",
+        default="load",
     )
     cache_threshold: float | None = setting(
         "a request goes to a cache that holds more than this share of its prompt: prefix_aware",

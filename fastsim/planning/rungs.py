@@ -97,7 +97,7 @@ def evaluate(
     try:
         if source is not None:
             return _held(Trials(resolved, source, (*objectives, *WATCHED)), tolerance, guess, ceiling, target)
-        prober = Prober(resolved, build_cost(resolved).cost, unit, arena)
+        prober = Prober(resolved, build_cost(resolved).costs, unit, arena)
         everything = (*objectives, *WATCHED)
         if target is not None:
             tried = judged(prober.at(target, everything))

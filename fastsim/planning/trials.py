@@ -27,13 +27,17 @@ class Trials:
     """Simulates a deployment under loads: requests/s, or numbers of users if the source is for those."""
 
     def __init__(
-        self, resolved: Resolved, source: Source, objectives: Sequence[Objective], cost: Cost | None = None
+        self,
+        resolved: Resolved,
+        source: Source,
+        objectives: Sequence[Objective],
+        cost: Cost | tuple[Cost, ...] | None = None,
     ) -> None:
         """``cost``: its operator times; by default they are built."""
         self.resolved, self.source, self.objectives = resolved, source, objectives
         self.num_runs = 0
         self.num_simulated = 0  # requests
-        self._cost = build_cost(resolved).cost if cost is None else cost
+        self._cost = build_cost(resolved).costs if cost is None else cost
         self._arena = Arena()
         self._known: dict[tuple[float, int, int], Probed] = {}
         self._probers: dict[tuple[int, int], Prober] = {}  # the last two, by number of requests and draw

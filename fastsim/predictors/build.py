@@ -37,6 +37,8 @@ def build_cost(resolved: "Resolved") -> Built:
     CatalogError for a device without forests, or without the precision.
     """
     began = time.perf_counter()
+    if resolved.pools:
+        return of_pools(resolved, [build_cost(kind) for kind in resolved.kinds])
     if affine.is_affine(resolved):
         return affine.build(resolved)
     if resolved.predictor.source.startswith("tables:"):
@@ -52,6 +54,17 @@ def build_cost(resolved: "Resolved") -> Built:
         tables, operators = calibrated(resolved, tables, operators)
         provenance["calibration"] = {"sha256": calibration.digest}
     return built(resolved, tables, provenance, began, operators, spread)
+
+
+def of_pools(resolved: "Resolved", kinds: list[Built]) -> Built:
+    """The tables of a deployment with pools. Provenance is that of the first, and ``pools`` of it by name."""
+    first, notes = kinds[0], dict[str, None]()
+    for kind in kinds:
+        notes |= dict.fromkeys(kind.provenance.get("notes", ()))
+    names = [each.pool.name for each in resolved.pools]
+    about = {name: kind.provenance for name, kind in zip(names, kinds, strict=True)}
+    provenance = {**first.provenance, "notes": list(notes), "pools": about}
+    return Built(first.cost, {}, {}, provenance, sum(kind.seconds for kind in kinds), tuple(kinds))
 
 
 def operator_times(resolved: "Resolved") -> "tuple[OperatorTimes, dict[str, Any]]":

@@ -20,6 +20,7 @@ class Built:
     spread : standard deviation of the logarithm of each operator's time, where its interval is known.
     provenance : where the times come from, ready to be written as JSON.
     seconds : time that building took, s.
+    pools : the same of each pool, of a deployment with pools; ``cost`` is then that of the first.
     """
 
     cost: "Cost"
@@ -27,3 +28,9 @@ class Built:
     spread: dict[str, float]
     provenance: dict[str, Any]
     seconds: float
+    pools: "tuple[Built, ...]" = ()
+
+    @property
+    def costs(self) -> "tuple[Cost, ...]":
+        """The tables as the kernel reads them, by pool."""
+        return tuple(each.cost for each in self.pools) or (self.cost,)

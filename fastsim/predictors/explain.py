@@ -20,6 +20,8 @@ def explain(resolved: Resolved, iteration: Iteration) -> dict[str, Any]:
     different batches. Raises ConfigError for an iteration that the deployment cannot run, and for Vidur's
     composition.
     """
+    if resolved.pools:
+        raise ConfigError("pools: an iteration is of one kind of replica; explain a deployment without pools")
     check(resolved, iteration)
     if resolved.predictor.compose == "vidur":
         raise ConfigError("predictor.compose: 'vidur' cannot be explained by operator (valid: fastsim)")

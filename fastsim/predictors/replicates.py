@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from fastsim.predictors import affine
-from fastsim.predictors.build import build_cost, built, compose, operator_times
+from fastsim.predictors.build import build_cost, built, compose, of_pools, operator_times
 from fastsim.predictors.built import Built
 
 if TYPE_CHECKING:
@@ -27,7 +27,9 @@ def replicates(resolved: "Resolved", number: int, seed: int) -> Iterator[Replica
     ``provenance["replicate"]`` holds the number of the draw and the seed. Times that are given or Vidur's have no
     interval: all their draws are alike. Raises what ``build_cost`` raises.
     """
-    for index, drawn in enumerate(_times(resolved, number, seed)):
+    drawn_of_kinds = zip(*(_times(kind, number, seed) for kind in resolved.kinds), strict=True)
+    for index, kinds in enumerate(drawn_of_kinds):
+        drawn = of_pools(resolved, list(kinds)) if resolved.pools else kinds[0]
         yield Replicate(_with_front_end(resolved, index, seed), drawn)
 
 

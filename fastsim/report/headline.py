@@ -6,6 +6,7 @@ from fastsim.report.page.page import Block, Card, Cards, Section, Text, Tone
 from fastsim.report.runs import Run
 from fastsim.report.words import NOTHING, figure, interval, meaning, number, seconds, share, statistic
 from fastsim.report.words import title as title_of
+from fastsim.result.kinds import hardware
 from fastsim.result.metrics import objectives
 from fastsim.result.metrics.definitions import headline
 
@@ -90,16 +91,10 @@ def answers(run: Run) -> Section:
 def title(run: Run) -> str:
     """Return the deployment and its workload in a line."""
     deployment, workload = run.config["deployment"], run.config.get("workload", {})
-    replicas = deployment.get("num_replicas", 1)
-    shape = [
-        f"TP {deployment.get('tensor_parallel_size', 1)}",
-        f"PP {deployment.get('pipeline_parallel_size', 1)}",
-        f"{replicas} replica" + ("s" if replicas != 1 else ""),
-    ]
     runs = deployment.get("engine") or deployment.get("scheduler", {}).get("policy", "")
     return (
-        f"{deployment.get('model', NOTHING)} on {number(run.figures.get('cost.gpus'))} × "
-        f"{deployment.get('device', '')} ({', '.join(shape)}), {runs}; "
+        f"{deployment.get('model', NOTHING)} on "
+        f"{hardware(deployment, number(run.figures.get('cost.gpus')), chr(215))}, {runs}; "
         f"{number(workload.get('num_requests'))} requests of {workload.get('name', 'a workload')} in "
         f"{seconds(run.figures.get('totals.span_s'))}"
     )

@@ -10,6 +10,7 @@ import numpy as np
 from fastsim.errors import InputError
 from fastsim.report.thin import Curve, Floats, Level, Spread, curve, edges, level, rate, spread
 from fastsim.result.columns import BREAKDOWN
+from fastsim.result.kinds import num_replicas
 from fastsim.result.metrics.definitions import LATENCIES, flatten
 from fastsim.result.metrics.occupancy import queued_at
 from fastsim.result.metrics.window import inside
@@ -207,7 +208,7 @@ def _batches(result: Result, at: Floats) -> Batches:
     first = column["stage_id"] == 0
     prompts = column["num_prefill_tokens"][first]
     stages = 1 + int(column["stage_id"].max())
-    replicas = result.config["deployment"].get("num_replicas", 1 + int(column["replica_id"].max()))
+    replicas = max(num_replicas(result.config["deployment"]), 1 + int(column["replica_id"].max()))
     working = level(column["start"], column["end"], at).mean / (stages * replicas)
     return Batches(
         sizes=_histogram(column["num_seqs"][first]),

@@ -35,6 +35,9 @@ ENGINE_REQUESTS = (
     Column("num_cached_tokens", "int32", "tokens", "tokens found in the prefix or radix cache at its first admission"),
 )
 
+# Of deployments with pools.
+POOLS = (Column("pool", "str", "", "pool of the replica that served it"),)
+
 # Of workloads that have these columns; they are as in the workload.
 WORKLOAD = (
     Column("session_id", "int64", "", "session that it is a turn of"),

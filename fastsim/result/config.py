@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastsim.deployment.resolved import Resolved
+from fastsim.deployment.resolved import PoolOf, Resolved
 from fastsim.result.store import FORMAT
 from fastsim.version import __version__
 from fastsim.workload import Workload
@@ -24,8 +24,6 @@ def config_of(resolved: Resolved, workload: Workload, provenance: dict[str, Any]
         workload = replace(workload, block_hashes=None)  # nothing that is simulated reads them
     if resolved.router != "pinned":
         workload = replace(workload, replica_id=None)  # the router ignores it, so the result does not follow from it
-    device = asdict(resolved.device)
-    device["tflops"] = dict(resolved.device.tflops)
     return {
         "format": FORMAT,
         "deployment": resolved.deployment.model_dump(mode="json"),
@@ -37,17 +35,38 @@ def config_of(resolved: Resolved, workload: Workload, provenance: dict[str, Any]
             **({} if workload.origin is None else {"origin": workload.origin.as_dict()}),
         },
         "model": json.loads(json.dumps(asdict(resolved.model))),  # as it is read again: lists, not tuples
-        "device": device,
+        "device": _device(resolved),
         "price": None if resolved.price is None else asdict(resolved.price),
         "node": asdict(resolved.node),
         "memory": asdict(resolved.memory),
         "predictor": provenance,
+        **({"pools": [_pool(each) for each in resolved.pools]} if resolved.pools else {}),
         "warnings": said,
         "versions": {
             "fastsim": __version__,
             "python": platform.python_version(),
             "numpy": np.__version__,
         },
+    }
+
+
+def _device(resolved: Resolved) -> dict[str, Any]:
+    device = asdict(resolved.device)
+    device["tflops"] = dict(resolved.device.tflops)
+    return device
+
+
+def _pool(each: PoolOf) -> dict[str, Any]:
+    """What a pool is of; its settings are in the deployment."""
+    kind = each.resolved
+    return {
+        "name": each.pool.name,
+        "role": each.pool.role,
+        "num_replicas": kind.num_replicas,
+        "device": _device(kind),
+        "price": None if kind.price is None else asdict(kind.price),
+        "node": asdict(kind.node),
+        "memory": asdict(kind.memory),
     }
 
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fastsim.deployment.resolved import Resolved
 from fastsim.kernels.state import Replicas, Requests
 from fastsim.result.breakdown import breakdown_columns
 from fastsim.result.columns import WORKLOAD
@@ -44,6 +45,15 @@ def with_workload(columns: dict[str, NDArray[Any]], workload: Workload) -> dict[
         return columns
     order = np.argsort(columns["arrived_at"], kind="stable")
     return {name: values[order] for name, values in columns.items()}
+
+
+def with_pools(columns: dict[str, NDArray[Any]], resolved: Resolved) -> dict[str, NDArray[Any]]:
+    """Return the columns with the pool of the replica that served each request, of a deployment with pools."""
+    if not resolved.pools:
+        return columns
+    names = np.array([each.pool.name for each in resolved.pools])
+    pool = np.repeat(np.arange(len(names)), [each.pool.num_replicas for each in resolved.pools])
+    return {**columns, "pool": names[pool[columns["replica_id"]]]}
 
 
 def request_columns(

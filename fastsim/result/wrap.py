@@ -15,6 +15,7 @@ from fastsim.result.columns import (
     ENGINE_ITERATIONS,
     ENGINE_REQUESTS,
     ITERATIONS,
+    POOLS,
     REQUESTS,
     WORKLOAD,
     Column,
@@ -68,7 +69,9 @@ def wrap(
 
 def request_table(columns: dict[str, NDArray[Any]], config: dict[str, Any]) -> pa.Table:
     """Return the table of requests.parquet, with ``config`` in its metadata; it shares the memory of ``columns``."""
-    known = [column for column in (*REQUESTS, *ENGINE_REQUESTS, *BREAKDOWN, *WORKLOAD) if column.name in columns]
+    known = [
+        column for column in (*REQUESTS, *POOLS, *ENGINE_REQUESTS, *BREAKDOWN, *WORKLOAD) if column.name in columns
+    ]
     return _table(known, columns, config)
 
 

@@ -22,21 +22,38 @@ def check_fit(resolved: Resolved, workload: Workload) -> None:
 
     A request is refused if it exceeds max_model_len, if its prompt exceeds what a batch or the KV cache can hold where
     the policy needs it at once, if the router is pinned and its replica does not exist, or if there are no sessions to
-    route by.
+    route by. With pools, each must be able to serve every request that may come to it.
     """
+    by_length = resolved.deployment.router.pools == "prompt_length"
+    pools = pool_of(resolved, workload) if resolved.pools and by_length else None
+    for place, kind in enumerate(resolved.kinds):
+        comes = np.ones(workload.num_requests, bool) if pools is None else pools == place
+        where = f" (pool {resolved.pools[place].pool.name})" if resolved.pools else ""
+        _check_fit(kind, workload, comes, where)
+    _check_router(resolved, workload)
+
+
+def pool_of(resolved: Resolved, workload: Workload) -> NDArray[np.integer]:
+    """Return the pool that takes prompts of each request's length, int[n]."""
+    bounds = [each.pool.max_prompt_tokens or 0 for each in resolved.pools[:-1]]
+    return np.searchsorted(bounds, workload.num_prompt_tokens, side="left")
+
+
+def _check_fit(resolved: Resolved, workload: Workload, comes: NDArray[np.bool_], where: str) -> None:
+    """The same for one kind of replica, and the requests that may come to it, bool[n]; ``where``: its pool in words."""
     scheduler, policy, memory = resolved.scheduler, resolved.scheduler.policy, resolved.memory
     num_prompt_tokens = workload.num_prompt_tokens
     num_tokens = num_prompt_tokens + workload.num_output_tokens
     length = resolved.max_model_len
-    _refuse(workload, num_tokens > length, lambda i: _too_long(resolved, num_tokens, i))
+    _refuse(workload, comes & (num_tokens > length), lambda i: _too_long(resolved, num_tokens, i))
     budget = scheduler.token_budget
     if budget is not None and scheduler.whole_prompts:
         _refuse(
             workload,
-            num_prompt_tokens > budget,
+            comes & (num_prompt_tokens > budget),
             lambda i: (
-                f"the prompt has {num_prompt_tokens[i]} tokens, more than a batch may hold with policy {policy.name}; "
-                f"set scheduler.{policy.token_budget}={num_prompt_tokens.max()} or more"
+                f"the prompt has {num_prompt_tokens[i]} tokens, more than a batch may hold with policy {policy.name}"
+                f"{where}; set scheduler.{policy.token_budget}={num_prompt_tokens.max()} or more"
             ),
         )
     if policy.blocks_grow and scheduler.sglang is None:
@@ -48,22 +65,28 @@ def check_fit(resolved: Resolved, workload: Workload) -> None:
         need = -(-(num_tokens - 1 if whole else num_prompt_tokens) // size)
         _refuse(
             workload,
-            need > free,
+            comes & (need > free),
             lambda i: (
                 f"{'prompt and output need' if whole else 'the prompt needs'} {need[i]} KV blocks, but a replica can "
-                f"give only {free}; use more or larger GPUs{'' if whole else ', or a smaller scheduler.watermark'}"
+                f"give only {free}{where}; use more or larger GPUs"
+                f"{'' if whole else ', or a smaller scheduler.watermark'}"
             ),
         )
     if scheduler.sglang is not None:
         longest = memory.num_blocks * scheduler.block_size - 2
         _refuse(
             workload,
-            num_tokens > longest,
+            comes & (num_tokens > longest),
             lambda i: (
                 f"prompt and output have {num_tokens[i]:,} tokens together, and SGLang serves at most {longest:,} with "
-                f"this KV cache; use more or larger GPUs, or set scheduler.max_total_num_tokens={num_tokens.max() + 2}"
+                f"this KV cache{where}; use more or larger GPUs, or set "
+                f"scheduler.max_total_num_tokens={num_tokens.max() + 2}"
             ),
         )
+
+
+def _check_router(resolved: Resolved, workload: Workload) -> None:
+    """Raise WorkloadError where the router reads a column that is missing, or that names no replica."""
     if resolved.router == "session" and workload.session_id is None:
         raise WorkloadError(
             f"{workload.name}: column session_id is missing, but router.policy session reads it; "

@@ -123,7 +123,7 @@ def lay_out_engine(number_of_replicas: int, limits: Limits, workload: Workload, 
     engine.private[:] -= 2
     if limits.engine.prefix_caching:
         engine.rows[:] = np.arange(limits.max_num_seqs - 1, -1, -1)
-        _free_all(engine, limits.num_blocks)
+        free_all(engine, np.full(number_of_replicas, limits.num_blocks))
     return engine
 
 
@@ -176,11 +176,12 @@ def _arrays(
     )
 
 
-def _free_all(engine: Engine, num_blocks: int) -> None:
-    """Put all blocks of every replica in the list of free ones, as one run."""
+def free_all(engine: Engine, num_blocks: NDArray[np.integer]) -> None:
+    """Put all blocks of every replica, int[R], in the list of free ones, as one run."""
     first = state.END + 1
     engine.blocks[:, state.END] = first, first, 0, state.UNCACHED
-    engine.blocks[:, first] = state.END, state.END, num_blocks, state.UNCACHED
+    engine.blocks[:, first] = state.END, state.END, 0, state.UNCACHED
+    engine.blocks[:, first, state.NUMBER] = num_blocks
     engine.counts[:, state.ENTRIES_USED] = first + 1
     engine.counts[:, state.SPARE] = NONE
 

@@ -40,13 +40,13 @@ def explain_end(resolved: Resolved, lane: State) -> None:
                 f"replica {r}: at {clock:.6g} s, SGLang crashes: a batch needs more KV slots than are free, as "
                 "may happen with scheduler.enable_mixed_chunk; set it to false, or give the replica more memory"
             )
-        _explain_stuck(resolved, lane, int(r))
+        _explain_stuck(resolved.kind_of_replica[r], lane, int(r))
 
 
-def explain_fault(cost: Cost, lane: State) -> NoReturn:
+def explain_fault(costs: tuple[Cost, ...], lane: State) -> NoReturn:
     """Raise TableError for the batch at the cursor of ``lane``, for which the tables hold no time."""
     r, slot = lane.cursor[state.REPLICA], lane.cursor[state.SLOT]
-    features = lane.batches.features[r, slot]
+    features, cost = lane.batches.features[r, slot], costs[lane.replicas.pool[r]]
     field = "predictor.source"
     if cost.compose != COMPOSE_VIDUR:
         raise TableError(f"{field}: its tables give a batch of {_batch(features)} no time above 0 s")

@@ -1,9 +1,8 @@
 """Lanes: the state that each thread simulates, and how a thread runs its lane to the end."""
 
-import math
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -11,38 +10,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastsim.deployment.check_router import filled
 from fastsim.deployment.resolved import Resolved
 from fastsim.deployment.schedulers import is_function
-from fastsim.deployment.sections import Router
 from fastsim.errors import TooLargeError
 from fastsim.kernels import state
 from fastsim.kernels._entry import Entry, entry
+from fastsim.kernels.engine.state import Engine
 from fastsim.kernels.exits import Exit
-from fastsim.kernels.replicas import routers
-from fastsim.kernels.replicas.routers import ASSIGNED, CUSTOM, NO_ROUTING, ROUND_ROBIN, ROUTED, Routing
-from fastsim.kernels.state import Limits, State
+from fastsim.kernels.replicas.routers import ASSIGNED, ROUTED
+from fastsim.kernels.sglang import state as sglang_state
+from fastsim.kernels.sglang.state import Sglang
+from fastsim.kernels.state import Limits, Replicas, State
 from fastsim.kernels.tables import Cost
-from fastsim.predictors.affine import has_ticks
 from fastsim.simulation import layout
 from fastsim.simulation.arena import Arena
-from fastsim.simulation.check import check_size, described
+from fastsim.simulation.check import check_size, described, pool_of
 from fastsim.simulation.custom.policy import user_policy
-from fastsim.simulation.engine import engine_limits, lay_out_engine, no_engine
+from fastsim.simulation.engine import free_all, lay_out_engine, no_engine
 from fastsim.simulation.faults import explain_fault
+from fastsim.simulation.limits import largest
 from fastsim.simulation.ring import owners
-from fastsim.simulation.sglang import lay_out_sglang, no_sglang, sglang_limits, shared_limits
+from fastsim.simulation.sglang import lay_out_sglang, no_sglang
 from fastsim.simulation.stream import Stream
 from fastsim.workload import Workload
-
-ROUTERS = {
-    "least_outstanding": routers.LEAST_OUTSTANDING,
-    "least_waiting": routers.LEAST_WAITING,
-    "least_kv": routers.LEAST_KV,
-    "prefix_aware": routers.PREFIX_AWARE,
-    "weighted": routers.WEIGHTED,
-}
-
 
 # Iterations, about 20 ms of them, after which the kernel returns so that Ctrl-C is noticed and the log is emptied.
 SLICE = 200_000
@@ -86,50 +76,8 @@ def kernel_of(
     return entry(policy, "run" if resolved.pipeline_parallel_size == 1 else "run_stages")
 
 
-def limits_of(resolved: Resolved, workload: Workload | None = None) -> Limits:
-    """Return the limits of a deployment on batches and memory, as the kernel reads them.
-
-    Where requests of ``workload`` follow others, no router can choose replicas beforehand.
-    """
-    scheduler, memory = resolved.scheduler, resolved.memory
-    router = CUSTOM if is_function(resolved.router) else ROUTERS.get(resolved.router, ROUTED)
-    if router == ROUTED and resolved.num_replicas > 1 and workload is not None and workload.following is not None:
-        router = ROUND_ROBIN if resolved.router == "round_robin" else ASSIGNED
-    # The share that vLLM V1 keeps free is one of all blocks, the null block among them.
-    null_block = scheduler.release is not None
-    watermark_blocks = int(scheduler.watermark * (memory.num_blocks + null_block))
-    engine = engine_limits(scheduler, resolved.max_model_len, not has_ticks(resolved))
-    sglang = sglang_limits(scheduler)
-    if scheduler.sglang is not None:
-        engine = shared_limits(sglang, resolved.max_model_len)
-    return Limits(
-        num_stages=resolved.pipeline_parallel_size,
-        num_blocks=memory.num_blocks,
-        block_size=scheduler.block_size,
-        watermark_blocks=watermark_blocks,
-        blocks_per_sequence=memory.blocks_per_sequence,
-        max_num_seqs=scheduler.max_num_seqs,
-        micro_batch_size=resolved.micro_batch_size,
-        max_batch_size=resolved.max_batch_size,
-        max_num_batched_tokens=scheduler.max_num_batched_tokens,
-        chunk_size=scheduler.chunk_size,
-        max_waiting_iters=scheduler.max_waiting_iters,
-        router=router,
-        engine=engine,
-        routing=_routing(resolved.deployment.router),
-        sglang=sglang,
-    )
-
-
-def _routing(router: Router) -> Routing:
-    """The settings of a router, as the kernel reads them."""
-    own = {name: math.inf if value is None else float(value) for name, value in filled(router).items()}
-    renamed = {"prefix_cache_weight": "prefix_weight", "kv_cache_utilization_weight": "kv_weight"}
-    return NO_ROUTING._replace(**{renamed.get(name, name): value for name, value in own.items()})
-
-
 def lay_out(
-    resolved: Resolved, limits: Limits, workload: Workload, stream: Stream, log_rows: int, detail: bool
+    resolved: Resolved, limits: tuple[Limits, ...], workload: Workload, stream: Stream, log_rows: int, detail: bool
 ) -> list[State]:
     """Return one state per thread; they share all arrays of requests and replicas, and each simulates its own replicas.
 
@@ -137,7 +85,7 @@ def lay_out(
     ``log_rows`` is the room for rows in the log of each thread; ``detail`` keeps where the time of each request goes.
     """
     number = resolved.num_replicas
-    num_lanes = min(number, os.cpu_count() or 1) if limits.router == ROUTED and not stream.following else 1
+    num_lanes = min(number, os.cpu_count() or 1) if limits[0].router == ROUTED and not stream.following else 1
     whole = lay_out_whole(resolved, limits, workload, stream, Arena(), log_rows, detail)
     bounds = np.linspace(0, number, num_lanes + 1).astype(int)
     if num_lanes == 1:
@@ -146,7 +94,7 @@ def lay_out(
     return [
         layout.lay_out_lane(
             *arrays,
-            limits,
+            largest(limits),
             int(first),
             int(last),
             log_rows,
@@ -161,7 +109,7 @@ def lay_out(
 
 def lay_out_whole(
     resolved: Resolved,
-    limits: Limits,
+    limits: tuple[Limits, ...],
     workload: Workload,
     stream: Stream,
     arena: Arena,
@@ -188,59 +136,90 @@ def lay_out_whole(
     TooLargeError
         The arrays need more memory than is free.
     """
-    number = resolved.num_replicas
-    check_size(resolved, limits, workload, detail)
+    number, most = resolved.num_replicas, largest(limits)
+    check_size(resolved, most, workload, detail)
     try:
         requests = layout.lay_out_requests(stream, arena, detail, resolved.front_end_s)
-        replicas = layout.lay_out_replicas(number, limits, arena, detail)
-        batches = layout.lay_out_batches(number, limits, arena)
+        replicas = layout.lay_out_replicas(number, most, arena, detail)
+        batches = layout.lay_out_batches(number, most, arena)
         engine, sglang = no_engine(), no_sglang()
         if resolved.scheduler.sglang is not None:
-            engine, sglang = lay_out_sglang(number, limits, workload, arena)
+            engine, sglang = lay_out_sglang(number, most, workload, arena)
         elif resolved.scheduler.release is not None:
-            engine = lay_out_engine(number, limits, workload, arena)
+            engine = lay_out_engine(number, most, workload, arena)
     except MemoryError:  # the system may give no such piece at once, even if little of it would be written
         raise TooLargeError(f"{described(resolved)} need a larger piece of memory than the system gives") from None
-    if limits.router == ASSIGNED:
+    if resolved.pools:
+        give_memory([each.pool.num_replicas for each in resolved.pools], limits, replicas, engine, sglang)
+    if most.router == ASSIGNED:
         requests.replica[:] = assignment(resolved, workload)
-    elif limits.router == ROUTED and not stream.following:
+    elif most.router == ROUTED and not stream.following:
         layout.assign(requests, replicas, assignment(resolved, workload))
     following = stream.following
-    arrays = requests, replicas, batches, limits
+    arrays = requests, replicas, batches, most
     front_end = resolved.front_end_s
     return layout.lay_out_lane(*arrays, 0, number, log_rows, arena, following, engine, sglang, front_end)
 
 
+def give_memory(
+    sizes: Sequence[int], limits: tuple[Limits, ...], replicas: Replicas, engine: Engine, sglang: Sglang | None = None
+) -> None:
+    """Give each replica the KV blocks of its pool; ``sizes``: replicas of each pool."""
+    replicas.pool[:] = np.repeat(np.arange(len(sizes)), sizes)
+    blocks = np.repeat([each.num_blocks for each in limits], sizes)
+    replicas.counts[:, state.FREE] = blocks
+    if sglang is None or not sglang.counts.size:
+        if engine.blocks.size:
+            free_all(engine, blocks)
+    else:
+        sglang.counts[:, sglang_state.FREE_PAGES] = blocks
+
+
 def assignment(resolved: Resolved, workload: Workload) -> NDArray[np.integer]:
     """Return the replica of each request, int[n], for routers that do not look at the replicas."""
-    policy, number = resolved.router, resolved.num_replicas
+    policy = resolved.router
     if policy == "pinned" and workload.replica_id is not None:
         return workload.replica_id
-    if policy == "session" and workload.session_id is not None:
-        return owners(workload.session_id, number)
+    rng = np.random.default_rng(resolved.seed)
+    if not resolved.pools or resolved.deployment.router.pools == "load":
+        return _among(policy, workload.session_id, workload.num_requests, resolved.num_replicas, rng)
+    replica = np.zeros(workload.num_requests, np.int32)
+    pools = pool_of(resolved, workload)
+    for place, each in enumerate(resolved.pools):
+        own = pools == place
+        sessions = None if workload.session_id is None else workload.session_id[own]
+        replica[own] = each.first + _among(policy, sessions, int(own.sum()), each.pool.num_replicas, rng)
+    return replica
+
+
+def _among(
+    policy: str, sessions: NDArray[np.int64] | None, requests: int, number: int, rng: np.random.Generator
+) -> NDArray[np.integer]:
+    """Return which of a number of replicas each of some requests goes to."""
+    if policy == "session" and sessions is not None:
+        return owners(sessions, number)
     if policy == "random":
-        rng = np.random.default_rng(resolved.seed)
-        return rng.integers(number, size=workload.num_requests)
-    return np.arange(workload.num_requests, dtype=np.int32) % np.int32(number)
+        return rng.integers(number, size=requests)
+    return np.arange(requests, dtype=np.int32) % np.int32(number)
 
 
-def call_of(run: Kernel, lane: State, cost: Cost, limits: Limits) -> Call:
+def call_of(run: Kernel, lane: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...]) -> Call:
     """The call of a kernel on a lane, which passes its arguments once for all slices where it can."""
-    bound = run.bound(lane, (cost,), (limits,)) if isinstance(run, Entry) else None
-    return bound or partial(run, lane, (cost,), (limits,))
+    bound = run.bound(lane, costs, limits) if isinstance(run, Entry) else None
+    return bound or partial(run, lane, costs, limits)
 
 
-def get_ready(run: Kernel, lane: State, cost: Cost, limits: Limits) -> Call:
+def get_ready(run: Kernel, lane: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...]) -> Call:
     """The same, of a kernel that is compiled or loaded before, so that no clock includes that."""
-    call = call_of(run, lane, cost, limits)
+    call = call_of(run, lane, costs, limits)
     if isinstance(call, partial):  # running for no iteration compiles it
         nothing = lane.cursor.copy()
         nothing[state.LEFT] = 0
-        run(lane._replace(cursor=nothing), (cost,), (limits,))
+        run(lane._replace(cursor=nothing), costs, limits)
     return call
 
 
-def finish(call: Call, lane: State, cost: Cost, stop: threading.Event) -> list[Columns]:
+def finish(call: Call, lane: State, costs: tuple[Cost, ...], stop: threading.Event) -> list[Columns]:
     """Run a lane to its end, or until ``stop`` is set.
 
     Returns the log in pieces, each with the columns of ``kernels.state.Log``. Raises TableError for a batch that the
@@ -255,7 +234,7 @@ def finish(call: Call, lane: State, cost: Cost, stop: threading.Event) -> list[C
             drained.append(tuple(column[:rows].copy() for column in lane.log))
             lane.cursor[state.LOGGED] = 0
         if code == Exit.FAULT:
-            explain_fault(cost, lane)
+            explain_fault(costs, lane)
         if code != Exit.BUDGET:
             break
     return drained

@@ -23,12 +23,13 @@ from fastsim.predictors.times.reach import reach_of
 from fastsim.result.config import config_of, warnings_of
 from fastsim.result.metrics.counts import measures_of
 from fastsim.result.metrics.summary import add_details, summarise
-from fastsim.result.outcome import request_columns, with_workload
+from fastsim.result.outcome import request_columns, with_pools, with_workload
 from fastsim.result.wrap import request_table
 from fastsim.simulation.arena import Arena
 from fastsim.simulation.check import check_fit
 from fastsim.simulation.faults import explain_end
-from fastsim.simulation.lanes import finish, get_ready, kernel_of, lay_out_whole, limits_of
+from fastsim.simulation.lanes import finish, get_ready, kernel_of, lay_out_whole
+from fastsim.simulation.limits import limits_of
 from fastsim.simulation.run import Progress
 from fastsim.simulation.stream import Stream, stream_of
 from fastsim.simulation.windows import with_windows
@@ -212,16 +213,16 @@ def _run(job: _Job, tables: _Tables, arena: Arena, keep: bool, detail: bool, sto
         tables_s = time.perf_counter() - began
         limits, kernel = limits_of(resolved, job.workload), kernel_of(resolved)
         lane = lay_out_whole(resolved, limits, job.workload, stream, arena, detail=detail)
-        call = get_ready(kernel, lane, built.cost, limits)
+        call = get_ready(kernel, lane, built.costs, limits)
         started = time.perf_counter()
-        finish(call, lane, built.cost, stop)
+        finish(call, lane, built.costs, stop)
         kernel_s = time.perf_counter() - started
         explain_end(resolved, lane)
         front_end = resolved.front_end_s
         arrived_at = stream.sent_at(lane.requests, front_end)
-        prompts, stages = stream.num_prompt_tokens, limits.num_stages
+        prompts, stages = stream.num_prompt_tokens, limits[0].num_stages
         columns = request_columns(lane.requests, arrived_at, lane.engine.cached, prompts, stages, front_end)
-        columns = with_workload(columns, job.workload)
+        columns = with_pools(with_workload(columns, job.workload), resolved)
         summary = summarise(resolved, columns, lane.replicas, lane.engine.counts, lane.tbt, built.provenance)
         if measures := measures_of([lane]):
             add_details(summary, resolved, built.operators, columns, lane.replicas, measures)
@@ -240,7 +241,8 @@ def tables_key(resolved: Resolved) -> Hashable:
     plain = Deployment.model_fields
     same = {name: plain[name].get_default() for name in ("router", "memory")}
     scheduler = deployment.scheduler.model_copy(update=SAME_TABLES_SCHEDULER)
-    return deployment.model_copy(update={**SAME_TABLES, **same, "scheduler": scheduler}), reach_of(resolved)
+    reach = tuple(reach_of(kind) for kind in resolved.kinds)
+    return deployment.model_copy(update={**SAME_TABLES, **same, "scheduler": scheduler}), reach
 
 
 def estimate(resolved: Resolved, workload: Workload) -> float:

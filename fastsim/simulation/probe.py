@@ -22,7 +22,8 @@ from fastsim.result.metrics.objectives import Objective, holds
 from fastsim.simulation.arena import Arena
 from fastsim.simulation.check import check_fit
 from fastsim.simulation.faults import explain_end, explain_fault
-from fastsim.simulation.lanes import SLICE, call_of, get_ready, kernel_of, lay_out_whole, limits_of
+from fastsim.simulation.lanes import SLICE, call_of, get_ready, kernel_of, lay_out_whole
+from fastsim.simulation.limits import limits_of
 from fastsim.simulation.stream import Stream, stream_of
 from fastsim.simulation.windows import with_windows
 from fastsim.workload import Workload
@@ -58,8 +59,8 @@ class Prober:
     ----------
     resolved : Resolved
         The deployment.
-    cost : Cost
-        Its operator times, as the kernel reads them.
+    cost : Cost or tuple of Cost
+        Its operator times, as the kernel reads them; of a deployment with pools those of each.
     unit : Workload
         The requests at 1 request/s. At another rate the gaps between arrivals are divided by it, so all rates see the
         same requests.
@@ -74,13 +75,16 @@ class Prober:
         A user's function cannot be loaded, or fails when it is tried on a small example.
     """
 
-    def __init__(self, resolved: Resolved, cost: Cost, unit: Workload, arena: Arena | None = None) -> None:
+    def __init__(
+        self, resolved: Resolved, cost: Cost | tuple[Cost, ...], unit: Workload, arena: Arena | None = None
+    ) -> None:
         resolved = with_windows(resolved, unit)
         check_fit(resolved, unit)
         self.resolved = resolved
         self.num_simulated = 0  # requests
         self.num_runs = 0
-        self._cost, self._unit, self._arena = cost, unit, arena or Arena()
+        self._costs = (cost,) if isinstance(cost, Cost) else cost
+        self._unit, self._arena = unit, arena or Arena()
         self._limits, self._kernel = limits_of(resolved, unit), kernel_of(resolved)
         self._stream = stream_of(unit)
         self._ready = False
@@ -163,15 +167,15 @@ class Prober:
     def _run(self, stream: Stream, objectives: Sequence[Objective], kept: Kept) -> tuple[State, Objective | None]:
         """Simulate ``stream``; return the state at the end, and the objective that ended the run early or None."""
         lane = lay_out_whole(self.resolved, self._limits, self._unit, stream, self._arena)
-        call = (call_of if self._ready else get_ready)(self._kernel, lane, self._cost, self._limits)
+        call = (call_of if self._ready else get_ready)(self._kernel, lane, self._costs, self._limits)
         self._ready = True
         limited = [each for each in objectives if isfinite(each.limit)]  # no value is above a limit that is not
-        budget = FIRST_SLICE // self._limits.num_stages**2 + 1
+        budget = FIRST_SLICE // self._limits[0].num_stages ** 2 + 1
         while True:
             lane.cursor[state.LEFT] = budget
             code = call()
             if code == Exit.FAULT:
-                explain_fault(self._cost, lane)
+                explain_fault(self._costs, lane)
             if code != Exit.BUDGET:
                 break
             if limited:

@@ -24,13 +24,14 @@ from fastsim.result.metrics.objectives import Objective, parse_all
 from fastsim.result.metrics.replicates import intervals
 from fastsim.result.metrics.summary import summarise
 from fastsim.result.metrics.window import check_exclude
-from fastsim.result.outcome import Outcome, release, request_columns, with_workload
+from fastsim.result.outcome import Outcome, release, request_columns, with_pools, with_workload
 from fastsim.result.result import Result
 from fastsim.result.wrap import wrap
 from fastsim.simulation.check import check_fit
 from fastsim.simulation.custom.policy import with_functions
 from fastsim.simulation.faults import explain_end
-from fastsim.simulation.lanes import Call, Columns, Kernel, call_of, finish, get_ready, kernel_of, lay_out, limits_of
+from fastsim.simulation.lanes import Call, Columns, Kernel, call_of, finish, get_ready, kernel_of, lay_out
+from fastsim.simulation.limits import limits_of
 from fastsim.simulation.stream import Stream, stream_of
 from fastsim.simulation.windows import with_windows
 from fastsim.workload import Workload
@@ -144,7 +145,7 @@ def simulate(
     limits = limits_of(resolved, workload)
     stream = stream_of(workload)
     job = Job(resolved, kernel, limits, workload, stream, progress)
-    outcome, kernel_s = run(job, built.cost, iterations, detail)
+    outcome, kernel_s = run(job, built.costs, iterations, detail)
     if workload.following is not None:
         check_exclude(outcome.columns["arrived_at"], exclude)
     timing = {"tables_s": tables_s, "kernel_s": kernel_s, "write_s": 0.0, "total_s": 0.0}
@@ -154,7 +155,7 @@ def simulate(
             [
                 summarise(
                     resolved,
-                    *run(job._replace(resolved=one.resolved), one.built.cost)[0][:4],
+                    *run(job._replace(resolved=one.resolved), one.built.costs)[0][:4],
                     one.built.provenance,
                     exclude,
                 )
@@ -190,21 +191,21 @@ class Job(NamedTuple):
 
     resolved: Resolved
     kernel: Kernel
-    limits: Limits
+    limits: tuple[Limits, ...]  # by pool
     workload: Workload
     stream: Stream
     progress: Progress | None
 
 
-def run(job: Job, cost: Cost, iterations: bool = False, detail: bool = False) -> tuple[Outcome, float]:
-    """Simulate a job once, with the operator times of ``cost``.
+def run(job: Job, costs: tuple[Cost, ...], iterations: bool = False, detail: bool = False) -> tuple[Outcome, float]:
+    """Simulate a job once, with the operator times of ``costs``.
 
     Parameters
     ----------
     job : Job
         What to simulate.
-    cost : Cost
-        The operator times, as the kernel reads them.
+    costs : tuple of Cost
+        The operator times of each pool, as the kernel reads them.
     iterations, detail : bool
         Whether to keep a row per batch and stage, and where the time of each request goes.
 
@@ -222,7 +223,7 @@ def run(job: Job, cost: Cost, iterations: bool = False, detail: bool = False) ->
     """
     resolved, limits = job.resolved, job.limits
     lanes = lay_out(resolved, limits, job.workload, job.stream, LOG_ROWS if iterations else 0, detail)
-    drained, kernel_s = run_lanes(job.kernel, lanes, cost, limits, job.workload, job.progress)
+    drained, kernel_s = run_lanes(job.kernel, lanes, costs, limits, job.workload, job.progress)
     logs = [np.concatenate(columns) for columns in zip(*drained, strict=True)] if iterations else None
     explain_end(resolved, lanes[0])
     queued_at, front_end = lanes[0].requests.arrived_at, resolved.front_end_s
@@ -234,16 +235,16 @@ def run(job: Job, cost: Cost, iterations: bool = False, detail: bool = False) ->
     measures = measures_of(lanes)
     del lanes, queued_at
     prompts = job.stream.num_prompt_tokens
-    columns = request_columns(requests, arrived_at, cached, prompts, limits.num_stages, front_end)
-    columns = with_workload(columns, job.workload)
+    columns = request_columns(requests, arrived_at, cached, prompts, limits[0].num_stages, front_end)
+    columns = with_pools(with_workload(columns, job.workload), resolved)
     return Outcome(columns, replicas, engines, tbt, logs, measures), kernel_s
 
 
 def run_lanes(
     run: Kernel,
     lanes: list[State],
-    cost: Cost,
-    limits: Limits,
+    costs: tuple[Cost, ...],
+    limits: tuple[Limits, ...],
     workload: Workload,
     progress: Progress | None,
 ) -> tuple[list[Columns], float]:
@@ -256,11 +257,11 @@ def run_lanes(
     def timed(call: Call, lane: State) -> tuple[list[Columns], float, float]:
         """Run a lane to its end; return its log, and when it started and ended."""
         began = time.perf_counter()
-        return finish(call, lane, cost, stop), began, time.perf_counter()
+        return finish(call, lane, costs, stop), began, time.perf_counter()
 
     total = max(1, int(workload.num_prompt_tokens.sum() + workload.num_output_tokens.sum()))
     stop = threading.Event()
-    calls = [get_ready(run, lanes[0], cost, limits), *(call_of(run, lane, cost, limits) for lane in lanes[1:])]
+    calls = [get_ready(run, lanes[0], costs, limits), *(call_of(run, lane, costs, limits) for lane in lanes[1:])]
     with ThreadPoolExecutor(len(lanes)) as pool:
         pending = [pool.submit(timed, call, lane) for call, lane in zip(calls, lanes, strict=True)]
         try:

@@ -60,7 +60,8 @@ def _compile(policy: str, detail: bool) -> Warmed:
     from fastsim.kernels.tables import COMPOSE_FASTSIM, Cost
     from fastsim.predictors.tables.compose import NO_FASTSIM, NO_VIDUR
     from fastsim.simulation.arena import Arena
-    from fastsim.simulation.lanes import get_ready, lay_out_whole, limits_of
+    from fastsim.simulation.lanes import get_ready, lay_out_whole
+    from fastsim.simulation.limits import limits_of
     from fastsim.simulation.stream import stream_of
     from fastsim.workload import Workload
 
@@ -71,7 +72,7 @@ def _compile(policy: str, detail: bool) -> Warmed:
     lane = lay_out_whole(resolved, limits, workload, stream_of(workload), Arena(), detail=detail)
     runs = [Entry(policy, name) for name in (["run", "run_stages"] if POLICIES[policy].pipelines else ["run"])]
     for run in runs:
-        get_ready(run, lane, Cost(COMPOSE_FASTSIM, 1, NO_VIDUR, NO_FASTSIM, np.ones(1)), limits)
+        get_ready(run, lane, (Cost(COMPOSE_FASTSIM, 1, NO_VIDUR, NO_FASTSIM, np.ones(1)),), limits)
     return Warmed(f"kernel {policy}", time.perf_counter() - began, any(run.num_compiled for run in runs))
 
 

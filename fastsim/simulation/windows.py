@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from fastsim.deployment.check import BY_LENGTH
 from fastsim.deployment.memory.kv import Tokens, bytes_of, request_bytes
 from fastsim.deployment.memory.plan import free_bytes
-from fastsim.deployment.resolved import Resolved
+from fastsim.deployment.pools import filled
+from fastsim.deployment.resolved import PoolOf, Resolved
 from fastsim.workload import Workload
 
 DECODED = (1 / 6, 1 / 2, 5 / 6)  # shares of a request's outputs at which its memory is taken
@@ -26,6 +27,10 @@ def with_windows(resolved: Resolved, workload: Workload) -> Resolved:
     adds. The memory that is free, over the mean of the bytes of a block, weighted by how long requests stay, is the
     number of blocks. Blocks that the user gave stay as they are, and so does a model without windows.
     """
+    if resolved.pools:
+        pools = tuple(each._replace(resolved=with_windows(each.resolved, workload)) for each in resolved.pools)
+        same = all(now.resolved is before.resolved for now, before in zip(pools, resolved.pools, strict=True))
+        return resolved if same else _with_pools(resolved, pools)
     layout, model = resolved.layout, resolved.model
     stages = range(layout.pipeline_parallel_size)
     windows = {each.window for stage in stages for each in resolved.stage_operators(stage).attentions} - {None}
@@ -55,6 +60,19 @@ def _held(resolved: Resolved, workload: Workload) -> tuple[Tokens, Tokens, NDArr
     chunk = np.concatenate([most, np.ones(len(DECODED) * outputs.size, np.int64)])
     iterations = np.concatenate([-(-prompts // most), *[outputs / len(DECODED)] * len(DECODED)])
     return tokens, chunk, iterations
+
+
+def _with_pools(resolved: Resolved, pools: tuple[PoolOf, ...]) -> Resolved:
+    """The deployment with other KV blocks in its pools."""
+    first = pools[0].resolved
+    deployment = resolved.deployment.model_copy(
+        update={"pools": filled(pools), "scheduler": first.deployment.scheduler}
+    )
+    said = list(resolved.warnings)
+    for place, (now, before) in enumerate(zip(pools, resolved.pools, strict=True)):
+        for old, new in zip(before.resolved.warnings, now.resolved.warnings, strict=True):
+            said = [f"pools[{place}]: {new}" if each == f"pools[{place}]: {old}" else each for each in said]
+    return replace(resolved, memory=first.memory, deployment=deployment, pools=pools, warnings=tuple(said))
 
 
 def _with_blocks(resolved: Resolved, number: int) -> Resolved:

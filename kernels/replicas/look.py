@@ -16,6 +16,7 @@ from ..memory.radix_tree import Identities, Radix
 from ..state import FIRST, FREE, HORIZON, NONE, PRESENT, REPLICA, UNSEEN, WAITING, Limits, State
 from .arrivals import append, next_arrival, next_unrouted, take_next
 from .routers import LEAST_KV, PREFIX_AWARE, WEIGHTED
+from .share import candidates
 
 
 @inlined
@@ -73,9 +74,10 @@ def cached_on(state: State, limits: Limits, r: int, request: int) -> int:
 def _best(state: State, limits: tuple[Limits, ...], request: int, caches: bool) -> int:
     """The replica that a request goes to."""
     counts, router, rules = state.replicas.counts, limits[0].router, limits[0].routing
-    prompt, lightest = int(state.requests.prefill[request]), 0
+    first, last = candidates(state, limits, request)
+    prompt, lightest = int(state.requests.prefill[request]), first
     fewest, most, shortest, longest = math.inf, 0.0, math.inf, 0.0
-    for r in range(counts.shape[0]):
+    for r in range(first, last):
         outstanding, queue = (
             float(counts[r, PRESENT] + counts[r, UNSEEN]),
             float(counts[r, WAITING] + counts[r, UNSEEN]),
@@ -88,7 +90,7 @@ def _best(state: State, limits: tuple[Limits, ...], request: int, caches: bool) 
         if uneven:
             return lightest
     best, highest, load, hit = lightest, -math.inf, math.inf, 0
-    for r in range(counts.shape[0]):
+    for r in range(first, last):
         own = limits[0] if len(limits) == 1 else limits[state.replicas.pool[r]]
         cached, score = 0, counts[r, FREE] / own.num_blocks
         if caches and router != LEAST_KV:

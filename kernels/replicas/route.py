@@ -25,7 +25,6 @@ from ..state import (
     NONE,
     NUM_PREFILLS,
     OUTCOME,
-    PRESENT,
     REPLICA,
     TURN,
     UNSEEN,
@@ -41,6 +40,7 @@ from .pipeline import next_moment, next_pipeline_event
 from .pools import Stages, cost_of, limits_of
 from .replica import next_event
 from .routers import ASSIGNED, CUSTOM, LEAST_OUTSTANDING, LEAST_WAITING, ROUND_ROBIN
+from .share import candidates, lightest_of, load_of
 from .tournament import replay, second
 
 NextEvent = Callable[[State, Cost, Limits], int]
@@ -48,10 +48,9 @@ QuietUntil = Callable[[State, Cost, Limits, int, bool, bool], float]
 
 
 @inlined
-def _load(counts: Longs, limits: Limits) -> int:
-    """The requests by which the router chooses. A request counts from when it is routed to the replica."""
-    present = counts[PRESENT] if limits.router == LEAST_OUTSTANDING else counts[WAITING]
-    return int(present + counts[UNSEEN])
+def _load(counts: Longs, limits: Limits) -> float:
+    """The load of a replica of several pools: its requests over its weight."""
+    return load_of(counts, limits) / limits.share.weight
 
 
 @inlined
@@ -107,29 +106,37 @@ def next_event_of_any(state: State, cost: Cost, limits: Limits) -> int:
 
 
 @inlined
-def _choose(state: State, limits: Limits, request: int) -> int:
+def _choose(state: State, limits: tuple[Limits, ...], request: int) -> int:
     """The replica that a request goes to."""
-    if limits.router == ASSIGNED:
+    router = limits[0].router
+    if router == ASSIGNED:
         return int(state.requests.replica[request])
-    if limits.router == ROUND_ROBIN:
+    if router == ROUND_ROBIN:
         state.cursor[TURN] += 1
         return int((state.cursor[TURN] - 1) % state.replicas.load.size)
-    return int(state.replicas.lightest[1])
+    if len(limits) == 1:
+        return int(state.replicas.lightest[1])
+    first, last = candidates(state, limits, request)
+    return lightest_of(state.replicas.lightest, state.replicas.load, first, last)
 
 
 @inlined
-def _route_next(state: State, limits: Limits) -> int:
+def _route_next(state: State, limits: tuple[Limits, ...]) -> int:
     """Route the next request to arrive; returns the replica that it goes to, which is not quiet from then on."""
     replicas, request = state.replicas, next_unrouted(state)
     best = _choose(state, limits, request)
     append(state, best, take_next(state))
-    if _compares(limits):
-        replay(replicas.lightest, replicas.load, best, replicas.load[best] + 1.0)
+    if _compares(limits[0]):
+        if len(limits) == 1:
+            load = replicas.load[best] + 1.0
+        else:
+            load = _load(replicas.counts[best], limits[replicas.pool[best]])
+        replay(replicas.lightest, replicas.load, best, load)
     return best
 
 
 @inlined
-def _let_on(state: State, limits: Limits, r: int, quiet: float) -> bool:
+def _let_on(state: State, limits: tuple[Limits, ...], r: int, quiet: float) -> bool:
     """Route what arrives next, then let the replica on that may finish a request first, no further than others may.
 
     This is for requests that follow others: what finishes on any replica may be the next arrival on all. ``r`` was
@@ -187,7 +194,8 @@ def next_turn(
             own = limits_of(state, limits, r, stages)
             quiet = quiet_until(state, cost_of(state, costs, r), own, r, grows, refusal_lasts)
             if _compares(own):
-                replay(replicas.lightest, replicas.load, r, float(_load(replicas.counts[r], own)))
+                load = float(load_of(replicas.counts[r], own)) if len(limits) == 1 else _load(replicas.counts[r], own)
+                replay(replicas.lightest, replicas.load, r, load)
         if alone or router == CUSTOM or looks(limits[0]):
             replicas.quiet_until[r] = quiet
             if r < cursor[LAST] - 1:
@@ -197,7 +205,7 @@ def next_turn(
             else:
                 route_due(state, limits, caches)
         elif following:
-            if not _let_on(state, limits[0], r, quiet):
+            if not _let_on(state, limits, r, quiet):
                 return Exit.DONE
         else:
             if r != NONE:
@@ -208,7 +216,7 @@ def next_turn(
                 continue
             arrival, best = moments[HORIZON], NONE
             if arrival == next_arrival(state):
-                best = _route_next(state, limits[0])
+                best = _route_next(state, limits)
             moments[HORIZON] = next_arrival(state)
             if moments[HORIZON] == math.inf:
                 cursor[REPLICA] = cursor[FIRST]

@@ -10,8 +10,13 @@ from typing import NamedTuple
 ROUTED, LEAST_OUTSTANDING, LEAST_WAITING, CUSTOM, ROUND_ROBIN, ASSIGNED, LEAST_KV, PREFIX_AWARE, WEIGHTED = range(9)
 
 
+# Routing.pools: which pool a request goes to. BY_LOAD: the router compares the replicas of all pools. BY_PROMPT: the
+# first pool that takes prompts as long as the request's. BY_COST: the cheapest pool that has room.
+BY_LOAD, BY_PROMPT, BY_COST = range(3)
+
+
 class Routing(NamedTuple):
-    """The settings of the routers PREFIX_AWARE and WEIGHTED."""
+    """The settings of the routers PREFIX_AWARE and WEIGHTED, and how a pool is chosen."""
 
     cache_threshold: float  # share of a prompt: only where more of it is cached, its request follows the cache
     balance_abs_threshold: float  # requests: where outstanding ones differ by more, and ...
@@ -20,6 +25,19 @@ class Routing(NamedTuple):
     prefix_weight: float  # of the share of the prompt that is cached
     kv_weight: float  # of the share of the KV blocks that are free
     queue_weight: float  # of how short the queue is: 1 for the shortest one, 0 for the longest
+    pools: int  # BY_LOAD, BY_PROMPT or BY_COST
 
 
-NO_ROUTING = Routing(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+class Share(NamedTuple):
+    """The replicas of a pool, and the requests that they take."""
+
+    first: int  # its replicas are [first, last)
+    last: int
+    weight: float  # of a replica: its load counts as so many times less
+    longest: int  # BY_PROMPT: prompt tokens of the longest request that it takes
+    most: int  # BY_COST: requests of a replica from which on it has no room
+    asked: int  # BY_COST: the pool that is asked at this pool's place, as the cheapest is asked first
+
+
+NO_ROUTING = Routing(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, BY_LOAD)
+ALONE = Share(0, 0, 1.0, 0, 0, 0)

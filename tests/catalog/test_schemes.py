@@ -11,8 +11,8 @@ from fastsim.catalog.precisions import FORMATS
 from fastsim.catalog.quantization import Quantization, uniform
 from fastsim.catalog.scheme import UnknownSchemeError
 from fastsim.catalog.schemes import kv_precision, scheme
+from fastsim.deployment.choices import Quantization as QuantizationName
 from fastsim.deployment.description import Deployment
-from fastsim.deployment.description import Quantization as QuantizationName
 from fastsim.deployment.operators.decoder import operators
 from fastsim.deployment.resolve import resolve
 from fastsim.errors import CatalogError

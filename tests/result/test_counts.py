@@ -9,7 +9,8 @@ from fastsim.kernels.accounts import series as columns
 from fastsim.kernels.state import ITERATIONS, SHIFT
 from fastsim.result.metrics.counts import measures_of
 from fastsim.simulation.arena import Arena
-from fastsim.simulation.lanes import lay_out_whole, limits_of
+from fastsim.simulation.lanes import lay_out_whole
+from fastsim.simulation.limits import limits_of
 from fastsim.simulation.stream import share
 
 CHAT = fastsim.load_workload("chat", num_requests=20)

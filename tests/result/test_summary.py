@@ -176,15 +176,16 @@ def test_a_run_in_which_few_requests_finished(number: int, tmp_path: Path, capsy
     from fastsim.predictors.build import build_cost
     from fastsim.simulation import lanes
     from fastsim.simulation import run as simulation
+    from fastsim.simulation.limits import limits_of
     from fastsim.simulation.stream import share
 
     resolved = resolve(Deployment.load(None))
     few = load("chat", rate=4.0, num_requests=5, seed=3)
-    limits = lanes.limits_of(resolved)
+    limits = limits_of(resolved)
     stream = share(few.arrived_at, few.num_prompt_tokens, few.num_output_tokens)
     built = build_cost(resolved)
     job = simulation.Job(resolved, lanes.kernel_of(resolved), limits, few, stream, None)
-    outcome, _ = simulation.run(job, built.cost, detail=True)
+    outcome, _ = simulation.run(job, built.costs, detail=True)
     assert outcome.measures is not None
     columns = {name: values.copy() for name, values in outcome.columns.items()}
     for name, values in columns.items():

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from fastsim.cli.terminal.console import (
     MISSING,
-    counted,
     dollars,
     note,
     number,
@@ -20,6 +19,7 @@ from fastsim.deployment.settings import runs
 from fastsim.files.writing import write_text
 from fastsim.planning.capacity import Capacity
 from fastsim.planning.steady import DRIFT
+from fastsim.result.kinds import hardware
 from fastsim.simulation.probe import Probed
 
 
@@ -42,8 +42,7 @@ def show(
         return
     console = stdout()
     console.print(
-        f"{deployment.model} on {capacity.gpus} x {deployment.device} (TP {deployment.tensor_parallel_size}, "
-        f"PP {deployment.pipeline_parallel_size}, {counted(deployment.num_replicas, 'replica')}), "
+        f"{deployment.model} on {hardware(deployment.model_dump(warnings=False), capacity.gpus)}, "
         f"{runs(deployment)}; {capacity.num_requests:,} requests of {workload}, {seconds(capacity.span)}\n"
     )
     console.print(*_lines(capacity), sep="\n")

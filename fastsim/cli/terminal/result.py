@@ -8,6 +8,7 @@ from fastsim.cli.terminal import console
 from fastsim.cli.terminal.console import MISSING, counted, dollars, note, number, seconds, share, stdout, table
 from fastsim.report.words import statistic, title
 from fastsim.result import wording
+from fastsim.result.kinds import hardware
 from fastsim.result.metrics.definitions import LATENCIES
 from fastsim.result.result import Result
 from fastsim.result.store import as_json
@@ -58,8 +59,7 @@ def subject(result: Result) -> str:
     deployment, workload = result.config["deployment"], result.config["workload"]
     gpus, runs = result.summary["cost"]["gpus"], deployment.get("engine") or deployment["scheduler"]["policy"]
     return (
-        f"{deployment['model']} on {gpus} x {deployment['device']} (TP {deployment['tensor_parallel_size']}, "
-        f"PP {deployment['pipeline_parallel_size']}, {counted(deployment['num_replicas'], 'replica')}), "
+        f"{deployment['model']} on {hardware(deployment, gpus)}, "
         f"{runs}; {workload['num_requests']:,} requests of {workload['name']}\n"
     )
 
@@ -103,6 +103,7 @@ def _lines(result: Result) -> Iterator[str]:
         yield f"Cache       {hits}, {_evicted(cache['evicted_blocks'], result)} evicted from the {words.cache}"
     if not wording.is_sglang(result.config):  # all of whose retractions are for decodes
         yield from _preemptions(summary.get("preemptions", {}))
+    yield from _pools(summary)
     yield from _costs(summary)
     yield from _certainty(summary)
     if verdict := summary.get("verdict"):
@@ -111,6 +112,16 @@ def _lines(result: Result) -> Iterator[str]:
     if unfinished:
         yield f"{unfinished:,} of {totals['requests']:,} requests did not finish"
     yield f"{totals['span_s']:,.1f} s of service simulated in {timing['kernel_s'] * 1e3:.1f} ms"
+
+
+def _pools(summary: dict[str, Any]) -> Iterator[str]:
+    """A line for each pool: what it is of, and how much of it was used."""
+    for pool in summary.get("pools", []):
+        cost = "" if pool["dollars"] is None else f", ${pool['dollars']:.2f}"
+        yield (
+            f"Pool        {pool['name']}: {counted(pool['gpus'], 'GPU')}, busy {share(pool['busy'])}, "
+            f"peak KV {share(pool['peak_kv'])}, {counted(pool['requests'], 'request')}{cost}"
+        )
 
 
 def _evicted(blocks: int, result: Result) -> str:

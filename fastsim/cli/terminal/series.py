@@ -7,6 +7,7 @@ from fastsim.errors import ConfigError
 
 if TYPE_CHECKING:
     from fastsim.result.result import Result
+from fastsim.result.kinds import num_replicas
 from fastsim.result.metrics.time_series import interval_edges, iteration_series, request_series
 
 MOST = 1_000_000  # intervals
@@ -25,7 +26,7 @@ def show(result: "Result", width: float, as_json: bool) -> None:
     if result.iterations is not None:
         rows = {name: result.iterations[name].to_numpy() for name in result.iterations.column_names}
         deployment = result.config["deployment"]
-        series |= iteration_series(rows, edges, deployment["pipeline_parallel_size"], deployment["num_replicas"])
+        series |= iteration_series(rows, edges, deployment["pipeline_parallel_size"], num_replicas(deployment))
     if as_json:
         print_json({"time": edges[:-1].tolist(), **{name: values.tolist() for name, values in series.items()}})
         return

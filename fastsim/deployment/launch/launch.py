@@ -74,6 +74,8 @@ def launch(deployment: Deployment, engine: str = "vllm") -> Launch:
     if engine not in ENGINES:
         raise ConfigError(f"engine: {engine!r} is unknown; {did_you_mean(engine, ENGINES)}")
     resolved = resolve(deployment)
+    if resolved.pools:
+        raise ConfigError("pools: a command starts one kind of replica; launch each pool as a deployment without pools")
     if resolved.layout.planner == "fastsim":  # resolve takes blocks that are given as they are, but an engine does not
         check_longest(resolved.model, resolved.device, resolved.layout)
     policy = resolved.scheduler.policy

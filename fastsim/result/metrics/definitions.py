@@ -156,6 +156,7 @@ SCALARS = (
     Metric("breakdown.slowest_requests", "requests", "how many these are"),
     Metric("verdict", "", "what the deployment is short of, and the margin to saturation", GROUP),
     Metric("operators", "s", "GPU time by operator over the run, all stages; attention is what remains", GROUP),
+    Metric("pools", "", "by pool: replicas, GPUs, requests, batches, restarts, use, KV, cost and energy", REPLICAS),
     Metric("replicas", "", "by replica: requests, batches, restarts, KV, and by stage busy and MFU", REPLICAS),
     Metric(
         "tenants",
@@ -271,7 +272,7 @@ def headline(name: str) -> Headline:
 
 
 # Parts of summary.json that are no figures of the deployment, or not one each.
-APART = ("definitions", "warnings", "replicates", "replicas", "tenants", "series", "timing")
+APART = ("definitions", "warnings", "replicates", "replicas", "pools", "tenants", "series", "timing")
 
 
 def flatten(summary: Mapping[str, Any]) -> dict[str, float | int | None]:

@@ -11,11 +11,12 @@ from fastsim.kernels.accounts import scale
 from fastsim.result.metrics.counts import Measures
 from fastsim.result.metrics.distribution import ratio
 from fastsim.result.metrics.occupancy import queued_at
+from fastsim.result.metrics.utilisation import Moved
 from fastsim.result.metrics.verdict import Pressure
 
 
 def pressure(
-    resolved: Resolved, summary: dict[str, Any], columns: Columns, measures: Measures, bytes_moved: tuple[float, float]
+    resolved: Resolved, summary: dict[str, Any], columns: Columns, measures: Measures, bytes_moved: Moved
 ) -> Pressure:
     """Return the figures that the rules of the verdict read.
 
@@ -29,8 +30,8 @@ def pressure(
         The columns of requests.parquet, by name.
     measures : Measures
         What the simulation counted.
-    bytes_moved : tuple of float
-        Bytes of weights and of KV cache, as ``utilisation.bytes_moved`` returns them.
+    bytes_moved : Moved
+        What the GPUs move, as ``utilisation.moved_by_all`` returns it.
     """
     scheduler = resolved.scheduler
     series = {name: np.array(values) for name, values in summary["series"].items() if isinstance(values, list)}
@@ -44,10 +45,11 @@ def pressure(
     fullness = {"kv": series["kv"] / (1 - scheduler.watermark)}
     # Where memory sets a smaller batch than max_num_seqs, only memory is a limit.
     if scheduler.policy.blocks_grow or resolved.max_batch_size == scheduler.max_num_seqs:
-        fullness["slots"] = series["running"] / (scheduler.max_num_seqs * len(measures.series))
+        fullness["slots"] = series["running"] / sum(k.scheduler.max_num_seqs * k.num_replicas for k in resolved.kinds)
     use = {name: min(1.0, float(np.average(values, weights=arriving))) for name, values in fullness.items()}
     use_waiting = {name: min(1.0, float(np.average(values, weights=queued))) for name, values in fullness.items()}
-    if budget := scheduler.token_budget:
+    budgets = [(kind.scheduler.token_budget or 0) * kind.num_replicas for kind in resolved.kinds]
+    if budget := sum(budgets) / resolved.num_replicas:
         sizes = scale.sizes()[:-1].astype(float)
         tokens = measures.batch_tokens * sizes
         use["tokens"] = min(1.0, (ratio(float(tokens.sum()), float(measures.batch_tokens.sum())) or 0.0) / budget)
@@ -68,7 +70,7 @@ def pressure(
         use_waiting=use_waiting,
         mfu=summary["utilisation"]["mfu_busy"] or 0.0,
         mbu=summary["utilisation"]["mbu_busy"] or 0.0,
-        kv_traffic=ratio(bytes_moved[1], math.fsum(bytes_moved)) or 0.0,
+        kv_traffic=ratio(bytes_moved.kv, bytes_moved.weights + bytes_moved.kv) or 0.0,
         prompts=share("chunk_wait", "decode_wait", "prefill_compute"),
         decoding=share("decode_compute"),
         uneven=ratio(gaps["p99"] or 0.0, gaps["p50"] or 0.0) or 1.0,

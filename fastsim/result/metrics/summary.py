@@ -1,6 +1,5 @@
 """The summary of a simulation: headline figures, and with detail the sections that tell where time went."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,13 +13,13 @@ from fastsim.kernels.accounts import scale
 from fastsim.kernels.state import Replicas
 from fastsim.predictors.tables.by_operator import ByOperator
 from fastsim.predictors.whole_run import Ran, known_of_run
-from fastsim.result.metrics import distribution, occupancy, work
+from fastsim.result.metrics import distribution, occupancy, pools, work
 from fastsim.result.metrics.batches import batch_distributions
 from fastsim.result.metrics.cache import cache_figures
 from fastsim.result.metrics.counts import Measures
 from fastsim.result.metrics.definitions import LATENCIES, definitions
 from fastsim.result.metrics.distribution import ratio
-from fastsim.result.metrics.energy import energy, energy_costs
+from fastsim.result.metrics.energy import energy_costs
 from fastsim.result.metrics.objectives import DEFAULTS, missed
 from fastsim.result.metrics.operator_time import operator_time
 from fastsim.result.metrics.preemptions import preemption_figures
@@ -28,7 +27,7 @@ from fastsim.result.metrics.pressure import pressure
 from fastsim.result.metrics.requests import by_request, mean_breakdown
 from fastsim.result.metrics.tenants import by_tenant
 from fastsim.result.metrics.time_series import interval_edges, run_series
-from fastsim.result.metrics.utilisation import busy_seconds, by_replica, bytes_moved, utilisation
+from fastsim.result.metrics.utilisation import blocks_of, busy_seconds, by_replica, moved_by_all, utilisation
 from fastsim.result.metrics.verdict import verdict
 from fastsim.result.metrics.window import inside
 from fastsim.result.wording import OF_SGLANG, OF_VLLM
@@ -79,11 +78,9 @@ def summarise(
     num_tokens, num_finished = num_prompt_tokens + num_output_tokens, int(finished.sum())
     kept = inside(arrived, exclude)
     gpu_hours = resolved.num_gpus * span / 3600
-    price = resolved.price
-    dollars = None if price is None else gpu_hours * price.dollars
+    dollars = pools.dollars(resolved, span)
     busy = float((busy_seconds(replicas, span) / span).mean()) if span else None
     iterations = int(counts[:, state.ITERATIONS].sum())
-    batch_tokens = int(counts[:, state.TOKENS].sum()) / max(1, iterations)
     summary: dict[str, Any] = {
         "latency": {
             latency.key: _gaps(replicas, tbt) if latency.key == "tbt" else _latency(columns[latency.key], kept)
@@ -101,7 +98,7 @@ def summarise(
         },
         "utilisation": {
             "busy": busy,
-            "peak_kv": float(counts[:, state.PEAK].max() / resolved.memory.num_blocks),
+            "peak_kv": float((counts[:, state.PEAK] / blocks_of(resolved)).max()),
         },
         "cost": {
             "gpus": resolved.num_gpus,
@@ -110,21 +107,23 @@ def summarise(
             "dollars_per_million_output_tokens": None if dollars is None else ratio(dollars * 1e6, num_output_tokens),
             "dollars_per_million_tokens": None if dollars is None else ratio(dollars * 1e6, num_tokens),
         },
-        "energy": energy(resolved.device, resolved.num_gpus, span, busy or 0.0, batch_tokens, num_output_tokens),
+        "energy": pools.energy_of_all(resolved, replicas, span, num_output_tokens),
     }
-    if price is not None and price.interruptions_per_hour is not None:
-        summary["cost"]["interruptions"] = price.interruptions_per_hour * resolved.num_replicas * span / 3600
+    if (interruptions := pools.interruptions(resolved, span)) is not None:
+        summary["cost"]["interruptions"] = interruptions
     summary["energy"] |= energy_costs(resolved.deployment.prices, summary["energy"]["kwh"])
     if kept is not None:
         num_excluded = len(kept) - int(kept.sum())
         summary["excluded"] = {"warm_up_s": exclude[0], "cool_down_s": exclude[1], "requests": num_excluded}
-    if resolved.scheduler.enable_prefix_caching and len(engines):
+    if any(kind.scheduler.enable_prefix_caching for kind in resolved.kinds) and len(engines):
         summary["cache"] = cache_figures(columns, engines)
     if len(engines):
         by_priority = resolved.scheduler.scheduling_policy == "priority"
         summary["preemptions"] = preemption_figures(counts, engines, by_priority)
-    if known := provenance.get("known"):
+    if known := pools.known(resolved, provenance, replicas):
         summary["operator_times"] = known
+    if resolved.pools:
+        summary["pools"] = pools.by_pool(resolved, columns, replicas, span)
     if "tenant" in columns:
         summary["tenants"] = by_tenant(columns, kept)
     summary["definitions"] = definitions(summary)
@@ -135,6 +134,8 @@ def summarise(
 
 def _priced(resolved: Resolved) -> str:
     """What the dollars of a run are made of."""
+    if resolved.pools:
+        return "; ".join(f"{each.pool.name}: {_priced(each.resolved)}" for each in resolved.pools)
     if resolved.price is None:
         return f"not given: no list price of {resolved.device.name} is known"
     if resolved.deployment.prices is None:
@@ -218,13 +219,11 @@ def add_details(
     span = summary["totals"]["span_s"]
     first = float(columns["arrived_at"][0]) if len(columns["arrived_at"]) else 0.0
     done = work.Work(replicas.counts[:, state.TOKENS], measures.pairs, measures.squares, measures.sampled)
-    computed = work.compute_seconds(resolved, done)
-    moved = bytes_moved(resolved, columns, done, measures)
+    computed = work.compute_seconds_of_all(resolved, done)
+    moved = moved_by_all(resolved, columns, done, replicas, measures)
     queued, finished, num_replicas = occupancy.queued_at(columns), columns["finished_at"], len(replicas.busy)
     occupied = occupancy.occupied(columns["replica_id"], queued, finished, num_replicas)
-    summary["utilisation"] |= utilisation(
-        resolved, columns, replicas, measures, computed, math.fsum(moved), occupied, span
-    )
+    summary["utilisation"] |= utilisation(resolved, columns, replicas, measures, computed, moved, occupied, span)
     summary["replicas"] = by_replica(resolved, columns, replicas, measures, computed, span)
     summary["series"] = run_series(resolved, columns, measures, interval_edges(first, span, measures.bin_s))
     sizes = scale.sizes()[:-1]

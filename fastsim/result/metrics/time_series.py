@@ -108,7 +108,8 @@ def run_series(resolved: Resolved, columns: Columns, measures: Measures, edges: 
     # The last interval takes what rounding puts after it.
     sums = dict(zip(SERIES, np.add.reduceat(measures.series.sum(axis=0), np.arange(len(edges) - 1)).T, strict=True))
     replicas, stages = len(measures.series), resolved.pipeline_parallel_size
-    limits = {"busy": replicas * stages, "kv_blocks": replicas * resolved.memory.num_blocks}
+    blocks = sum(kind.num_replicas * kind.memory.num_blocks for kind in resolved.kinds)
+    limits = {"busy": replicas * stages, "kv_blocks": blocks}
     series = request_series(columns, edges) | counted_series(sums, edges, limits)
     values = {name: [float(f"{value:.6g}") for value in column] for name, column in series.items()}
     return {"interval_s": measures.bin_s, "time": [float(time) for time in edges[:-1]], **values}

@@ -1,8 +1,9 @@
 """How much of the GPUs' time, FLOPs, bandwidth and memory a run used, and how many requests it held."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastsim.arrays import Columns, Floats
 from fastsim.deployment.resolved import Resolved
@@ -23,9 +24,41 @@ def busy_seconds(replicas: Replicas, span: float) -> Floats:
     return np.minimum(replicas.busy, span)
 
 
+def blocks_of(resolved: Resolved) -> NDArray[np.integer]:
+    """Return the KV blocks of each replica, int[replicas]."""
+    return np.array([kind.memory.num_blocks for kind in resolved.kind_of_replica])
+
+
 def series_total(measures: Measures, name: str) -> float:
     """Return a series of counts.SERIES, summed over time and replicas."""
     return float(measures.series[:, :, SERIES.index(name)].sum())
+
+
+class Moved(NamedTuple):
+    """What one GPU of each stage moves, summed over stages and replicas."""
+
+    weights: float  # bytes
+    kv: float  # bytes
+    seconds: float  # that this takes at full bandwidth
+
+
+def moved_by_all(
+    resolved: Resolved, columns: Columns, done: work.Work, replicas: Replicas, measures: Measures
+) -> Moved:
+    """Return what the GPUs of a run move; parameters are those of ``bytes_moved``.
+
+    Batches by size are counted for all pools together: each pool is given its share of them, by the batches it ran.
+    """
+    if not resolved.pools:
+        weights, kv = bytes_moved(resolved, columns, done, measures)
+        return Moved(weights, kv, (weights + kv) / (resolved.device.bandwidth_gb_s * 1e9))
+    batches, total = replicas.counts[:, state.ITERATIONS].astype(float), Moved(0.0, 0.0, 0.0)
+    for kind, own in resolved.by_kind:
+        share = float(batches[own].sum() / max(1.0, batches.sum()))
+        weights, kv = (share * size for size in bytes_moved(kind, columns, done, measures))
+        seconds = (weights + kv) / (kind.device.bandwidth_gb_s * 1e9)
+        total = Moved(total.weights + weights, total.kv + kv, total.seconds + seconds)
+    return total
 
 
 def bytes_moved(resolved: Resolved, columns: Columns, done: work.Work, measures: Measures) -> tuple[float, float]:
@@ -49,7 +82,7 @@ def utilisation(
     replicas: Replicas,
     measures: Measures,
     computed: Floats,
-    moved: float,
+    moved: Moved,
     occupied: Floats,
     span: float,
 ) -> dict[str, Any]:
@@ -61,24 +94,23 @@ def utilisation(
         The deployment, the columns of requests.parquet by name, and what the simulation counted.
     computed : float64[replicas, stages]
         Seconds that the FLOPs of the run take at peak, as ``work.compute_seconds`` returns them.
-    moved : float
-        Bytes that one GPU of each stage moves, summed over stages and replicas.
+    moved : Moved
+        What one GPU of each stage moves.
     occupied : float64[replicas]
         Seconds in which each replica has a request.
     span : float
         Length of the run, s.
     """
     busy, stages = float(busy_seconds(replicas, span).sum()), replicas.busy.size
-    transferred = moved / (resolved.device.bandwidth_gb_s * 1e9)  # s at full bandwidth
     scheduled, finished = columns["scheduled_at"], columns["finished_at"]
     queued = occupancy.queued_at(columns)
-    blocks = resolved.memory.num_blocks * len(replicas.busy)
+    blocks = int(blocks_of(resolved).sum())
     return {
         "mean_kv": ratio(series_total(measures, "kv_blocks"), blocks * span),
         "mfu": ratio(float(computed.sum()), stages * span),
         "mfu_busy": ratio(float(computed.sum()), busy),
-        "mbu": ratio(transferred, stages * span),
-        "mbu_busy": ratio(transferred, busy),
+        "mbu": ratio(moved.seconds, stages * span),
+        "mbu_busy": ratio(moved.seconds, busy),
         "bubbles": _bubbles(busy, float(occupied.sum()) * replicas.busy.shape[1]),
         "mean_running": ratio(float(np.nansum(finished - scheduled)), span),
         "peak_running": occupancy.peak(scheduled, finished),
@@ -101,14 +133,14 @@ def by_replica(
     busy = busy_seconds(replicas, span)
     num_requests = np.bincount(columns["replica_id"], minlength=num_replicas)
     block_seconds = measures.series[:, :, SERIES.index("kv_blocks")].sum(axis=1)
-    blocks = resolved.memory.num_blocks
+    blocks = blocks_of(resolved)
     return [
         {
             "requests": int(num_requests[r]),
             "iterations": int(counts[r, state.ITERATIONS]),
             "restarts": int(counts[r, state.RESTARTS]),
-            "peak_kv": float(counts[r, state.PEAK] / blocks),
-            "mean_kv": ratio(block_seconds[r], blocks * span),
+            "peak_kv": float(counts[r, state.PEAK] / blocks[r]),
+            "mean_kv": ratio(block_seconds[r], blocks[r] * span),
             "busy": [ratio(seconds, span) for seconds in busy[r]],
             "mfu": [ratio(seconds, span) for seconds in computed[r]],
         }

@@ -28,6 +28,17 @@ class Work:
     sampled: Integers  # output tokens
 
 
+def compute_seconds_of_all(resolved: Resolved, done: Work) -> Floats:
+    """Return the same as ``compute_seconds``, of each replica by the pool that it is of."""
+    if not resolved.pools:
+        return compute_seconds(resolved, done)
+    parts = [
+        compute_seconds(kind, Work(done.tokens[own], done.pairs[own], done.squares[own], done.sampled[own]))
+        for kind, own in resolved.by_kind
+    ]
+    return np.concatenate(parts)
+
+
 def compute_seconds(resolved: Resolved, done: Work) -> Floats:
     """Return the time that the FLOPs of matrices and attention take at a GPU's peak, float64[replicas, stages], s.
 

@@ -24,6 +24,14 @@ class Outcome(NamedTuple):
     replica_of: dict[int, int]  # by request id
 
 
+class Kind(NamedTuple):
+    """What a replica is of."""
+
+    settings: Settings
+    release: Release
+    stage_time: StageTime
+
+
 def simulate(
     requests: Sequence[Request],
     settings: Settings,
@@ -32,9 +40,14 @@ def simulate(
     num_replicas: int,
     router: Router,
 ) -> Outcome:
-    """Serve the requests; those that arrive together are routed in order of their position."""
+    """Serve the requests on replicas that are alike."""
+    return simulate_kinds(requests, [Kind(settings, release, stage_time)] * num_replicas, router)
+
+
+def simulate_kinds(requests: Sequence[Request], kinds: Sequence[Kind], router: Router) -> Outcome:
+    """Serve the requests on replicas of these kinds; those that arrive together are routed in order of position."""
     arrivals = Arrivals(requests)
-    engines = [Engine((), settings, release, stage_time, arrivals) for _ in range(num_replicas)]
+    engines = [Engine((), kind.settings, kind.release, kind.stage_time, arrivals) for kind in kinds]
     running = [engine.moments() for engine in engines]
     due = [next(moments) for moments in running]  # what happens next in each engine
     replica_of: dict[int, int] = {}
