@@ -112,15 +112,12 @@ class _Lower(Lower):  # type: ignore[misc]
         return build.gep(build.extract_value(array, DATA), [offset]), shape[len(indices) :]
 
     def _from_start(self, kind: types.Type, index: Any, length: Any) -> Any:
-        """An index from the start of the axis; a negative one counts from its end."""
+        """An index from the start of the axis. Only a constant may count from its end: no test costs least."""
         build = self.builder
-        if isinstance(kind, types.IntegerLiteral) and kind.literal_value >= 0:
-            return self.context.get_constant(types.intp, kind.literal_value)
-        index = self.context.cast(build, index, kind, types.intp if kind.signed else types.uintp)
-        if not kind.signed:
-            return index
-        negative = build.icmp_signed("<", index, self.context.get_constant(types.intp, 0))
-        return build.select(negative, build.add(index, length), index)
+        if isinstance(kind, types.IntegerLiteral):
+            place = self.context.get_constant(types.intp, kind.literal_value)
+            return place if kind.literal_value >= 0 else build.add(place, length)
+        return self.context.cast(build, index, kind, types.intp if kind.signed else types.uintp)
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)

@@ -75,15 +75,6 @@ def next_cohort(state: State, limits: Limits, r: int) -> int:
 
 
 @inlined
-def turn_of(state: State, limits: Limits, r: int) -> int:
-    """The cohort whose turn it is in the next call of the scheduler, after a batch has ended."""
-    own, rules = state.engine.counts[r], limits.engine
-    if rules.asynchronous and rules.shares_turns == TURNS:
-        return int((own[CALLS] + 1) % limits.num_stages)
-    return int(own[ENDED])
-
-
-@inlined
 def _flying(state: State, r: int, place: int) -> int:
     """How many batches of a cohort are in flight while a batch is formed: 0 or 1."""
     oldest = state.engine.counts[r, CALLS] - state.replicas.counts[r, IN_FLIGHT]

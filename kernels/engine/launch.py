@@ -99,7 +99,7 @@ def launch(
     state.batches.features[r, slot, NUM_PREEMPTED] = state.batches.features[r, slot, NUM_CACHED] = 0
     counts[IN_FLIGHT] += 1
     own[IDLE_CALL] = not has_tokens
-    if _schedules_on(state, limits, r, has_tokens):
+    if schedules_on(state, limits, r, has_tokens):
         counts[FORM_DUE] = 1
         rest(state, limits, r)
     return Exit.FORM
@@ -116,7 +116,7 @@ def count_since_before(state: State, r: int, slot: int) -> None:
 
 
 @inlined
-def _schedules_on(state: State, limits: Limits, r: int, has_tokens: bool) -> bool:
+def schedules_on(state: State, limits: Limits, r: int, has_tokens: bool) -> bool:
     """Whether the engine schedules again before it waits for the oldest batch."""
     counts, own, rules = state.replicas.counts[r], state.engine.counts[r], limits.engine
     if counts[IN_FLIGHT] >= rules.depth:

@@ -2,22 +2,25 @@
 
 Between two decisions a batch of decodes alone changes by one token for each member, and its times are those of its
 timetable. A prompt beside decodes, a member that finishes, an arrival or a shortage of memory is for the scheduler.
+What is counted in whole numbers for each batch is added up after the last.
 """
 
 import math
 
 from .._jit import inlined
 from ..accounts.breakdown import detailed
-from ..accounts.counts import count_batch
-from ..cost import batch_ms, host_seconds
+from ..accounts.counts import bin_end, count_run, ticks_at
+from ..accounts.histogram import bin_of
+from ..accounts.series import BINS, FIRST_SHIFT, KV, RUNNING_SERIES
+from ..cost import decodes_alone_ms, host_seconds
 from ..exits import Exit
-from ..iterations.batches import count_gaps
 from ..memory.followers import may_arrive_at
 from ..state import (
     ALIGNED,
     CLOCK,
     DECODE_KV,
     EVENTS,
+    EVENTS_HEAD,
     FIRST_FINISH,
     FORM_DUE,
     FREE,
@@ -31,20 +34,25 @@ from ..state import (
     NUM_LISTED,
     NUM_RESIDENTS,
     PEAK,
+    PRESENT,
     REPLICA,
     RUNNING,
+    SHIFT,
     SLOT,
     STEP,
     SUM_HOST,
     SUM_WAIT,
     SUM_WORK,
+    TBT_COUNT,
+    TBT_MAX,
+    TBT_SUM,
     TOKENS,
     WAITING,
     Limits,
     State,
 )
 from ..tables import Cost
-from .timetable import count_until, has_timetable, leave_stages, next_end, oldest, pass_stages
+from .timetable import go_through, has_timetable
 
 
 @inlined
@@ -55,79 +63,96 @@ def go_round(state: State, cost: Cost, limits: Limits, most: int, refused_from: 
     decodes or more. ``grows``: decodes take blocks.
     """
     r = state.cursor[REPLICA]
-    counts = state.replicas.counts[r]
+    counts, times, flying = state.replicas.counts[r], state.replicas.times[r], state.replicas.counts[r, IN_FLIGHT]
     if not has_timetable(state) or counts[EVENTS] > 0 or counts[RUNNING] > 0 or counts[KEPT_BATCH] != NONE:
         return Exit.FORM
     # A place in the pipeline that is free stays so only where no request waits.
-    if counts[WAITING] > 0 and counts[IN_FLIGHT] < limits.num_stages:
+    if flying == 0 or (counts[WAITING] > 0 and flying < limits.num_stages):
         return Exit.FORM
     counts[FORM_DUE] = 0
     until = min(float(state.moments[HORIZON]), may_arrive_at(state, r))  # what ends before changes nothing
-    while _stays(state, limits, r, until, most, refused_from, grows):
-        slot = _take_tokens(state, cost, limits, r, grows)
-        state.cursor[SLOT] = slot
-        if not _start_again(state, cost, r, slot):
+    fewest = refused_from if counts[WAITING] > 0 else 0
+    ring, head, last = state.replicas.queue[r, 0], counts[EVENTS_HEAD], counts[EVENTS_HEAD]
+    leaves_at, last_end, growth = state.batches.leaves_at[r], state.batches.last_end[r], state.batches.growth[r]
+    started, sampled, left = 0, 0, state.cursor[LEFT]
+    now, total, widest = float(times[CLOCK]), times[TBT_SUM], times[TBT_MAX]
+    detail, tick, first_tick, bin_until, held, blocks = detailed(state.requests), 0, 0, 0, 0, 0
+    if detail:
+        tick = first_tick = ticks_at(state, now)
+        if tick >> (counts[SHIFT] + FIRST_SHIFT) >= BINS:
+            return Exit.FORM
+        bin_until = bin_end(state, r, tick >> (counts[SHIFT] + FIRST_SHIFT))
+    while left > 0:
+        slot = ring[head]
+        end, features = float(leaves_at[slot]), state.batches.features[r, slot]
+        step, number, need = features[STEP] + 1, features[NUM_RESIDENTS], 0
+        if grows:
+            need = growth[slot, step % limits.block_size]
+        changes = features[NUM_LISTED] > 0 or not features[ALIGNED] or step >= features[FIRST_FINISH]
+        if not end < until or changes or number > most or number < fewest or (grows and need >= counts[FREE]):
+            break
+        if detail:
+            after = ticks_at(state, end)
+            if after >= bin_until:
+                break
+            held += after - tick
+            blocks += (after - tick) * (limits.num_blocks - counts[FREE])
+            tick = after
+        if started == 0:
+            _note_steps(state, r)
+        sums, gap = state.batches.sums[r, slot], end - float(last_end[slot])
+        if detail:
+            sums[SUM_HOST] += host_seconds(cost, number)
+        sums[SUM_WAIT] += gap - state.batches.on_stage[r, slot]
+        sums[SUM_WORK] += state.batches.seconds[r, slot]
+        total += gap * number
+        widest = max(widest, gap)
+        state.tbt[bin_of(gap)] += number
+        sampled += number
+        last_end[slot] = now = end
+        features[STEP] = step
+        features[DECODE_KV] += number
+        features[LONGEST_KV] += 1
+        if need > 0:
+            counts[FREE] -= need
+            counts[PEAK] = max(counts[PEAK], limits.num_blocks - counts[FREE])
+        last = head + flying if head + flying < ring.size else head + flying - ring.size
+        ring[last] = slot
+        head = head + 1 if head + 1 < ring.size else 0
+        started, left = started + 1, left - 1
+        ms = decodes_alone_ms(cost, features)
+        state.batches.layers_ms[r, slot] = ms
+        if math.isnan(ms) or not go_through(state, cost, r, slot, now):
+            state.cursor[SLOT] = slot
             return Exit.FAULT
+    if started == 0:
+        return Exit.FORM
+    state.cursor[SLOT], state.cursor[LEFT] = ring[last], left
+    times[CLOCK], times[TBT_SUM], times[TBT_MAX] = now, total, widest
+    counts[EVENTS_HEAD] = head
+    counts[TBT_COUNT] += sampled
+    counts[ITERATIONS] += started
+    counts[TOKENS] += sampled
+    if detail:
+        bin_now, running = first_tick >> (counts[SHIFT] + FIRST_SHIFT), counts[PRESENT] - counts[WAITING]
+        state.replicas.series[r, bin_now, RUNNING_SERIES] += running * held
+        state.replicas.series[r, bin_now, KV] += blocks
+        _count_batches(state, r, bin_now)
     return Exit.FORM
 
 
 @inlined
-def _stays(state: State, limits: Limits, r: int, until: float, most: int, refused_from: int, grows: bool) -> bool:
-    """Whether the oldest batch in flight ends before ``until``, s, and is then formed again as it is."""
-    counts = state.replicas.counts[r]
-    end = next_end(state, r)
-    if not end < until or state.cursor[LEFT] <= 0:
-        return False
-    slot = oldest(state, r)
-    features = state.batches.features[r, slot]
-    step, number = features[STEP] + 1, features[NUM_RESIDENTS]
-    if (
-        features[NUM_LISTED] > 0
-        or not features[ALIGNED]
-        or step >= features[FIRST_FINISH]
-        or number > most
-        or (counts[WAITING] > 0 and number < refused_from)
-    ):
-        return False
-    return bool(not grows or counts[FREE] > state.batches.growth[r, slot, step % limits.block_size])
+def _note_steps(state: State, r: int) -> None:
+    """Note the step of each batch."""
+    for slot in range(state.batches.features.shape[1]):
+        state.scratch[0, slot] = state.batches.features[r, slot, STEP]
 
 
 @inlined
-def _take_tokens(state: State, cost: Cost, limits: Limits, r: int, grows: bool) -> int:
-    """End the oldest batch in flight: each of its decodes takes a token, and the blocks for the next; returns it."""
-    counts, times = state.replicas.counts[r], state.replicas.times[r]
-    now = next_end(state, r)
-    count_until(state, limits, r, now)
-    times[CLOCK] = now
-    slot = leave_stages(state, r)
-    features, sums = state.batches.features[r, slot], state.batches.sums[r, slot]
-    number, gap = features[NUM_RESIDENTS], now - float(state.batches.last_end[r, slot])
-    if detailed(state.requests):
-        sums[SUM_HOST] += host_seconds(cost, number)
-    sums[SUM_WAIT] += gap - state.batches.on_stage[r, slot]
-    sums[SUM_WORK] += state.batches.seconds[r, slot]
-    count_gaps(state, gap, number)
-    state.batches.last_end[r, slot] = now
-    features[STEP] += 1
-    features[DECODE_KV] += number
-    features[LONGEST_KV] += 1
-    if grows:
-        counts[FREE] -= state.batches.growth[r, slot, features[STEP] % limits.block_size]
-        counts[PEAK] = max(counts[PEAK], limits.num_blocks - counts[FREE])
-    return slot
-
-
-@inlined
-def _start_again(state: State, cost: Cost, r: int, slot: int) -> bool:
-    """Start the batch again that has just ended, of the same decodes; False when the tables give it no time."""
-    counts, features = state.replicas.counts[r], state.batches.features[r, slot]
-    counts[ITERATIONS] += 1
-    counts[IN_FLIGHT] += 1
-    counts[TOKENS] += features[NUM_RESIDENTS]
-    state.cursor[LEFT] -= 1
-    ms = batch_ms(cost, features, 0.0)
-    state.batches.layers_ms[r, slot] = ms
-    if math.isnan(ms):
-        return False
-    count_batch(state, r, slot)
-    return pass_stages(state, cost, r, slot)
+def _count_batches(state: State, r: int, bin_now: int) -> None:
+    """Count the batches that have started since the steps were noted."""
+    for slot in range(state.batches.features.shape[1]):
+        features = state.batches.features[r, slot]
+        steps, number = features[STEP] - state.scratch[0, slot], features[NUM_RESIDENTS]
+        if steps > 0:
+            count_run(state, r, bin_now, number, steps, features[DECODE_KV] - (steps - 1) * number)

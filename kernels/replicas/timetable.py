@@ -122,6 +122,16 @@ def go_through(state: State, cost: Cost, r: int, slot: int, ready: float) -> boo
 
 
 @inlined
+def pass_empty(state: State, r: int, ready: float) -> tuple[float, float]:
+    """Send an empty batch that is ``ready``, s, through all stages; returns when it comes to the first and leaves."""
+    stage_end = state.replicas.stage_end[r]
+    start = time = max(ready, stage_end[0])
+    for stage in range(stage_end.size):
+        time = stage_end[stage] = max(time, stage_end[stage])
+    return start, time
+
+
+@inlined
 def _place(state: State, r: int, after: int) -> int:
     """Where the batch is in the ring of those in flight that is so many after the oldest."""
     place, size = int(state.replicas.counts[r, EVENTS_HEAD]) + after, state.replicas.queue.shape[2]

@@ -24,7 +24,7 @@ from ..engine.ending import end_batch, end_group
 from ..engine.group import join_steady, leave
 from ..engine.launch import launch
 from ..engine.loop import next_event, quiet_until
-from ..engine.rounds import end_alone, take_blocks_alone
+from ..engine.rounds import run_rounds
 from ..engine.running import form_beside, form_running
 from ..engine.state import AHEAD, CALLS, COHORT_NEWEST, COHORT_SIZE, LINKED, NEWEST, OLDEST, REFUSED, UNANNOUNCED
 from ..exits import Exit
@@ -182,15 +182,11 @@ def launch_staged(state: State, cost: Cost, limits: Limits, stages: Stages) -> i
     place = next_cohort(state, limits, r)
     size = form_turn(state, limits, r, place)
     preempted = counts[RESTARTS] > restarts
-    while True:
-        decodes, ready = beside(state, r, place), sampled_at(state, limits, r, place)
-        take_turn(state, r, place, state.cursor[SLOT])
-        code = launch(state, cost, limits, size, decodes, ready, preempted)
-        if code == Exit.FAULT or not end_alone(state, cost, limits, r):
-            return code
-        _begin_call(own)
-        place, size, preempted = next_cohort(state, limits, r), 0, False
-        take_blocks_alone(state, limits, r, place)
+    decodes, ready = beside(state, r, place), sampled_at(state, limits, r, place)
+    take_turn(state, r, place, state.cursor[SLOT])
+    if launch(state, cost, limits, size, decodes, ready, preempted) == Exit.FAULT:
+        return Exit.FAULT
+    return run_rounds(state, cost, limits, r)
 
 
 @merged

@@ -48,8 +48,8 @@ def _touch(outer: Outer, i: int, grows: bool) -> int:
     row, inner = outer.table[i], outer.inner
     row[-1] += inner.words[i] + i  # the row is not read again
     inner.flags[i, -1] = row[0] > 3
-    inner.words[i - 1] = row.size + outer.cube.shape[1] * outer.stages
-    outer.cube[i, 1][2] -= outer.fixed[-i]
+    inner.words[4 - i] = row.size + outer.cube.shape[1] * outer.stages
+    outer.cube[i, 1][2] -= outer.fixed[-3]
     if grows:
         outer.cube[i, 0, -3] = len(outer.table)
     return int(inner.flags[i, 1]) + len(row)
@@ -109,8 +109,8 @@ def interpreted(outer: Outer) -> float:
             row, inner = outer.table[i], outer.inner
             row[-1] += inner.words[i] + i
             inner.flags[i, -1] = row[0] > 3
-            inner.words[i - 1] = 3 + 2 * outer.stages
-            outer.cube[i, 1, 2] -= outer.fixed[-i]
+            inner.words[4 - i] = 3 + 2 * outer.stages
+            outer.cube[i, 1, 2] -= outer.fixed[-3]
             if grows:
                 outer.cube[i, 0, 0] = 5
             total += int(inner.flags[i, 1]) + 3
