@@ -6,6 +6,7 @@ import numba
 import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from strategies import empty_vidur, fastsim_tables, stage_shares
 from vllm_v1_kernel import lay_out
 from vllm_v1_strategies import Case, cases
 
@@ -17,13 +18,18 @@ from fastsim.kernels.schedulers import vllm_v1
 from fastsim.kernels.state import State
 
 EXAMPLES = 150 if not numba.config.DISABLE_JIT else 30
+KINDS = st.sampled_from(["ticks", "affine", "tables"])
 COHORT_CASES = st.booleans().flatmap(lambda follow: cases(follow=follow, stages=(2, 2, 3, 4, 8)))
 
 
-def run(case: Case, router: int, tick: bool, log_rows: int, slice_length: int) -> tuple[State, int]:
-    """The state at the end, and how often the kernel came back. Without ``tick`` times are rounded."""
+def run(case: Case, router: int, kind: str, log_rows: int, slice_length: int) -> tuple[State, int]:
+    """The state at the end, and how often the kernel came back. Times are in ticks, or rounded, or those of tables."""
     lane, limits, cost = lay_out(case.requests, case.settings, case.release, case.clock, log_rows, router=router)
-    cost.affine[costs.TICK_S] *= tick
+    cost.affine[costs.TICK_S] *= kind == "ticks"
+    if kind == "tables":
+        rng = np.random.default_rng(case.clock.constant)
+        tables, shares = fastsim_tables(rng, case.settings.max_num_seqs), stage_shares(rng, cost.num_stages)
+        cost = costs.Cost(costs.COMPOSE_FASTSIM, cost.num_stages, empty_vidur(), tables, shares)
     returns = 0
     while True:
         lane.cursor[state.LEFT], lane.cursor[state.LOGGED] = slice_length, 0
@@ -46,12 +52,10 @@ def test_leaping_equals_stepping() -> None:
     seen: Counter[str] = Counter()
 
     @settings(max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-    @given(
-        COHORT_CASES, st.sampled_from([routers.ROUTED, routers.LEAST_OUTSTANDING]), st.booleans(), st.integers(1, 99)
-    )
-    def check(case: Case, router: int, tick: bool, slice_length: int) -> None:
-        leaping, _ = run(case, router, tick, 0, slice_length)
-        stepping, _ = run(case, router, tick, 4096, 1 << 40)
+    @given(COHORT_CASES, st.sampled_from([routers.ROUTED, routers.LEAST_OUTSTANDING]), KINDS, st.integers(1, 99))
+    def check(case: Case, router: int, kind: str, slice_length: int) -> None:
+        leaping, _ = run(case, router, kind, 0, slice_length)
+        stepping, _ = run(case, router, kind, 4096, 1 << 40)
         assert_same(leaping, stepping)
         seen["cases"] += 1
         seen["asynchronous"] += case.settings.async_scheduling
