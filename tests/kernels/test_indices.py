@@ -69,6 +69,7 @@ def test_no_index_is_negative(policy: str) -> None:
     @given(st.data(), st.booleans(), st.sampled_from([0, 64]), st.sampled_from(ROUTERS))
     def check(data: st.DataObject, follow: bool, log_rows: int, router: int) -> None:
         nonlocal batches
+        kernel: Any
         if policy == "vllm_v1":
             one = data.draw(vllm_v1_strategies.cases(follow=follow))
             *_, lane, limits, cost = vllm_v1_kernel.lay_out(*one, log_rows, 1, router)
