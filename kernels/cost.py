@@ -166,11 +166,17 @@ def batch_ms(cost: Cost, features: Longs, prefill_ms: float) -> float:
 
     ``prefill_ms``: attention of its chunks (fastsim).
     """
+    return batch_ms_padded(cost, features, prefill_ms, features[NUM_TOKENS])
+
+
+@inlined
+def batch_ms_padded(cost: Cost, features: Longs, prefill_ms: float, num_tokens: int) -> float:
+    """The same of a batch that is padded to ``num_tokens``, which attention does not see."""
     prefill = prefill_ms
     if cost.compose == COMPOSE_AFFINE:
         prefill_tokens = features[NUM_PREFILL_TOKENS]
         context = features[DECODE_KV] + features[PREFILL_KV] + prefill_tokens
-        ns = _affine_ns(cost.affine, features[NUM_TOKENS], features[NUM_SEQS], prefill_tokens, features[NUM_DECODES])
+        ns = _affine_ns(cost.affine, num_tokens, features[NUM_SEQS], prefill_tokens, features[NUM_DECODES])
         # A token of a chunk attends to those before the chunk, to those before it in the chunk, and to itself.
         pairs = features[PREFILL_PAIRS] + (features[PREFILL_SQUARES] + prefill_tokens) // 2
         return float(ns + cost.affine[PER_CONTEXT_TOKEN_NS] * context + cost.affine[PER_ATTENTION_PAIR_NS] * pairs)
@@ -179,7 +185,13 @@ def batch_ms(cost: Cost, features: Longs, prefill_ms: float) -> float:
     decode = decode_ms(cost, features[NUM_DECODES], features[DECODE_KV], features[LONGEST_KV])
     if cost.compose == COMPOSE_FASTSIM and features[NUM_PREFILLS] > 0:
         decode *= cost.fastsim.mixed
-    return layers_ms(cost, features[NUM_TOKENS], decode, prefill)
+    return layers_ms(cost, num_tokens, decode, prefill)
+
+
+@inlined
+def shared_ms(cost: Cost, num_tokens: int) -> float:
+    """What all ranks compute together where each has ``num_tokens`` tokens, ms; beside an affine sum, ns."""
+    return _beyond(cost.ranks.shared_ms, cost.ranks.shared_slope, num_tokens)
 
 
 @inlined

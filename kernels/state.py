@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .engine.state import NO_ENGINE, Engine, EngineLimits
+from .ranks.state import NO_RANKS, RankLimits, Ranks
 from .replicas.routers import ALONE, NO_ROUTING, Routing, Share
 from .sglang.state import NO_SGLANG, Sglang, SglangLimits
 
@@ -151,6 +152,7 @@ class Limits(NamedTuple):
     routing: Routing = NO_ROUTING  # of the router; the same for all pools
     sglang: SglangLimits = NO_SGLANG  # of the sglang policy
     share: Share = ALONE  # of the pool, where there are several
+    ranks: RankLimits = NO_RANKS  # of replicas whose ranks step together
 
 
 class Requests(NamedTuple):
@@ -179,7 +181,7 @@ class Requests(NamedTuple):
 
 
 class Replicas(NamedTuple):
-    """One row per replica."""
+    """One row per replica; with ranks, one per rank, and behind those one per replica (ranks/)."""
 
     pool: Ints  # [R] of Limits and Cost
     counts: Longs  # [R, NUM_COUNTS]
@@ -266,4 +268,5 @@ class State(NamedTuple):
     scratch: Longs  # [2, W * S + W] working memory of a policy while it forms a batch
     engine: Engine
     sglang: Sglang
+    ranks: Ranks
     later: Ints  # [N] heap of requests that follow others and are to arrive, the next on top; [0] where all is known

@@ -66,6 +66,17 @@ class FastsimTables(NamedTuple):
     mixed: float  # time of decode attention in a batch with prompts over that without
 
 
+class RankTables(NamedTuple):
+    """What ranks that step together compute together, beside what each computes of its own batch."""
+
+    shared_ms: Floats  # [n] experts and exchanges, by the mean tokens of a rank; all layers; beside an affine sum ns
+    shared_slope: float  # per token beyond the last entry
+    graph_tokens: int  # batches are padded to the largest of all ranks where it has at most so many tokens
+
+
+NO_RANK_TABLES = RankTables(np.zeros(1), 0.0, 0)
+
+
 class Cost(NamedTuple):
     """All compositions in one type, so that each policy is compiled once; only one of them is used.
 
@@ -78,3 +89,4 @@ class Cost(NamedTuple):
     fastsim: FastsimTables
     shares: Floats  # [num_stages] time of the layers of a stage over the mean of all stages; fastsim's composition
     affine: Floats = NO_AFFINE  # [NUM_AFFINE + tokens] ns, and s of a tick
+    ranks: RankTables = NO_RANK_TABLES

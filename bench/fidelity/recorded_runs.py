@@ -15,7 +15,6 @@ PROTOCOL = (
     "vLLM 0.19 in the client's process, without a front end: a request arrives when it enters the engine's queue; "
     "prompts have the recorded hashes of their blocks, outputs the recorded lengths."
 )
-AS_TP = " Its {} ranks of data parallelism with experts shared among them run as tensor parallelism, which is nearest."
 
 
 def recorded_runs(groundtruth: Path, draws: int) -> list[RunSet]:
@@ -27,9 +26,8 @@ def recorded_runs(groundtruth: Path, draws: int) -> list[RunSet]:
         settings, gpu = about["engine_kwargs"], name.partition("_")[0]
         requests = path.with_name("workloads") / f"{Path(about['dataset_path']).stem}.parquet"
         ranks = settings["data_parallel_size"]
-        protocol = PROTOCOL + (AS_TP.format(ranks) if ranks > 1 else "")
         title = f"vLLM {about['vllm_version'].rpartition('.')[0]}, {gpu}, {settings['model'].rpartition('/')[2]}"
-        found = RunSet(title, protocol, (path, measured, requests))
+        found = RunSet(title, PROTOCOL, (path, measured, requests))
         sets.append(found)
         if gpu not in DEVICES:
             found.left_out.append(f"{gpu} is not in the catalog")
@@ -37,11 +35,11 @@ def recorded_runs(groundtruth: Path, draws: int) -> list[RunSet]:
         run = read(measured)
         # The skew of decode attention was fitted on the run of Llama-3.1-8B.
         row = Row(f"{run.workload.num_requests} requests", measured_figures(run), fitted=ranks == 1)
-        found.runs.append(Run(_fields(about, DEVICES[gpu], ranks), [run.workload], [row]))
+        found.runs.append(Run(_fields(about, DEVICES[gpu]), [run.workload], [row]))
     return sets
 
 
-def _fields(about: Mapping[str, Any], device: str, ranks: int) -> dict[str, Any]:
+def _fields(about: Mapping[str, Any], device: str) -> dict[str, Any]:
     settings = about["engine_kwargs"]
     return {
         "model": settings["model"],
@@ -49,12 +47,12 @@ def _fields(about: Mapping[str, Any], device: str, ranks: int) -> dict[str, Any]
         "engine": f"vllm-{about['vllm_version']}",
         "front_end_ms": 0.0,  # in the client's process
         "sampling": "greedy",  # temperature 0
-        "tensor_parallel_size": settings["tensor_parallel_size"] * ranks,
+        "tensor_parallel_size": settings["tensor_parallel_size"],
+        "data_parallel_size": settings["data_parallel_size"],
         "enable_expert_parallel": settings["enable_expert_parallel"],
         "max_model_len": settings["max_model_len"],
         "scheduler": {
-            # Each rank has limits of its own.
-            "max_num_seqs": settings["max_num_seqs"] * ranks,
-            "max_num_batched_tokens": settings["max_num_batched_tokens"] * ranks,
+            "max_num_seqs": settings["max_num_seqs"],
+            "max_num_batched_tokens": settings["max_num_batched_tokens"],
         },
     }

@@ -11,6 +11,8 @@ from fastsim.deployment.schedulers import Settings
 from fastsim.deployment.sections import GIVEN_TIMES, Affine, Predictor
 from fastsim.errors import ConfigError
 
+MOST_RANKS = 1024
+ROUTERS_OF_RANKS = ("round_robin", "random", "session", "pinned", "least_outstanding", "least_waiting")
 BY_LENGTH = "how many KV blocks a simulation has depends on the lengths of its requests"
 
 
@@ -28,6 +30,7 @@ def check(deployment: Deployment, settings: Settings, model: Model, node: Node) 
                 raise ConfigError(
                     f"{field}: {getattr(deployment, field)} needs experts, and {model.name} has none (valid: {unset})"
                 )
+    _check_ranks(deployment, settings, model)
     if not deployment.enable_expert_parallel:
         if deployment.all2all_backend == "deepep":
             raise ConfigError("all2all_backend: 'deepep' needs enable_expert_parallel (valid: allgather_reducescatter)")
@@ -47,6 +50,39 @@ def check(deployment: Deployment, settings: Settings, model: Model, node: Node) 
         )
     if pipeline > 1 and not policy.pipelines:
         raise ConfigError(f"pipeline_parallel_size: {policy.name} cannot have {pipeline} (valid: 1)")
+
+
+def _check_ranks(deployment: Deployment, settings: Settings, model: Model) -> None:
+    """Refuse ranks that step together where they cannot, or would not."""
+    ranks, tensor = deployment.data_parallel_size, deployment.tensor_parallel_size
+    where = f"data_parallel_size: {ranks}"
+    if ranks == 1:
+        if deployment.data_parallel_balancer != "internal":
+            raise ConfigError("data_parallel_balancer: 'external' needs ranks (e.g. data_parallel_size: 2)")
+        return
+    if settings.policy.name != "vllm_v1":
+        policy = settings.policy.name
+        raise ConfigError(f"{where}: policy {policy} has no ranks that step together (valid: 1; vllm_v1 has them)")
+    if not model.num_experts:
+        raise ConfigError(
+            f"{where}: only experts make ranks step together, and {model.name} has none "
+            "(valid: 1; num_replicas sets copies that share nothing)"
+        )
+    if deployment.pipeline_parallel_size > 1 or deployment.pipeline_layers is not None:
+        raise ConfigError(f"{where}: ranks with pipeline stages are not simulated (valid: pipeline_parallel_size 1)")
+    if deployment.predictor.compose == "vidur" or deployment.predictor.source.startswith("vidur"):
+        raise ConfigError(f"{where}: 'vidur' has no times of ranks (valid: predictor.compose fastsim, source default)")
+    width = model.num_experts if deployment.enable_expert_parallel else model.moe_intermediate_size
+    if width % (ranks * tensor):
+        valid = [str(size) for size in range(1, width + 1) if width % (size * tensor) == 0 and size <= MOST_RANKS]
+        what = f"{width} experts" if deployment.enable_expert_parallel else f"expert intermediate size {width}"
+        gpus = f"{ranks} ranks of {tensor} GPUs do" if tensor > 1 else f"{ranks} ranks do"
+        raise ConfigError(f"{where}: {gpus} not divide the {what} of {model.name} (valid: {', '.join(valid)})")
+    if deployment.router.policy not in ROUTERS_OF_RANKS:
+        raise ConfigError(
+            f"router.policy: {deployment.router.policy!r} does not look into replicas of {ranks} ranks "
+            f"(valid: {', '.join(ROUTERS_OF_RANKS)})"
+        )
 
 
 def _check_vidur(deployment: Deployment, model: Model) -> None:

@@ -20,6 +20,7 @@ Quantization = Literal[
 ]
 KvCacheDtype = Literal["auto", "bfloat16", "fp8"]
 AllToAll = Literal["allgather_reducescatter", "deepep"]
+Balancer = Literal["internal", "external"]
 Sampling = Literal["greedy", "random", "top_k_top_p"]
 Role = Literal["mixed", "prefill", "decode"]
 

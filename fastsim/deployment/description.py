@@ -11,6 +11,7 @@ from fastsim.deployment.calibration import EXAMPLE, Calibration, written_out
 from fastsim.deployment.choices import (
     MOST_REPLICAS,
     AllToAll,
+    Balancer,
     Dtype,
     KvCacheDtype,
     Quantization,
@@ -65,6 +66,13 @@ class Deployment(Group):
         GPUs that share each layer. By default 1.
     pipeline_parallel_size : int
         Stages that share the layers. By default 1.
+    data_parallel_size : int
+        Ranks of a replica that step together: each has attention, a scheduler and a KV cache of its own, and all share
+        the experts. Only with policy vllm_v1 and a model with experts. By default 1.
+    data_parallel_balancer : str
+        How a request comes to its rank: ``"internal"`` (default: the front end of vLLM sends it to the rank with the
+        fewest requests, as far as it knows), or ``"external"`` (each rank is addressed by itself, in turn, or by column
+        replica_id with router pinned).
     pipeline_layers : sequence of int, optional
         Layers of each stage, as in vLLM's VLLM_PP_LAYER_PARTITION. By default they are cut as vLLM cuts them.
     enable_expert_parallel : bool
@@ -154,6 +162,13 @@ class Deployment(Group):
     )
     tensor_parallel_size: int = count("GPUs that share a layer", 2, 1, 1024)
     pipeline_parallel_size: int = count("stages that share the layers", 2, 1, 1024)
+    data_parallel_size: int = count("attention ranks of a replica, which share the experts", 2, 1, 1024)
+    data_parallel_balancer: Balancer = setting(
+        "how requests come to ranks: as vLLM's front end sends them (internal), or in turn (external)",
+        "a way",
+        "external",
+        default="internal",
+    )
     pipeline_layers: Annotated[tuple[Layers, ...], BeforeValidator(numbers)] | None = setting(
         "layers of each stage; null: as vLLM cuts them",
         "a list of positive integers",

@@ -53,6 +53,8 @@ def check_given(given: Deployment) -> None:
         raise ConfigError(
             f"num_replicas: {given.num_replicas} is given besides pools, which have replicas of their own; leave it out"
         )
+    if given.data_parallel_size > 1:
+        raise ConfigError(f"data_parallel_size: {given.data_parallel_size} ranks in pools are not simulated (valid: 1)")
     names = [pool.name for pool in given.pools]
     for place, name in enumerate(names):
         if name in names[:place]:

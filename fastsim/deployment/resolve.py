@@ -112,6 +112,7 @@ def resolve(deployment: Deployment) -> Resolved:
         kv_cache_dtype=given.kv_cache_dtype,
         tensor_parallel_size=given.tensor_parallel_size,
         pipeline_parallel_size=given.pipeline_parallel_size,
+        data_parallel_size=given.data_parallel_size,
         pipeline_layers=given.pipeline_layers or stages.cut(model.num_layers, given.pipeline_parallel_size),
         enable_expert_parallel=given.enable_expert_parallel,
         all2all_backend=given.all2all_backend,
@@ -175,7 +176,8 @@ def with_replicas(resolved: Resolved, number: int) -> Resolved:
 
 def _node(deployment: Deployment, device: Device) -> Node:
     if deployment.node is None:
-        return load.default_node(device, deployment.tensor_parallel_size * deployment.pipeline_parallel_size)
+        number = deployment.tensor_parallel_size * deployment.pipeline_parallel_size * deployment.data_parallel_size
+        return load.default_node(device, number)
     node = load.load_node(deployment.node)
     if node.device not in (None, device.name):
         nodes = [load.load_node(name) for name in load.names("nodes")]
@@ -217,6 +219,7 @@ def _layout(given: Deployment, scheduler: Settings, length: int, model: Model, d
         null_blocks=int(scheduler.release is not None),
         reserve=scheduler.release.reserve if scheduler.release else UP_TO_0_16,
         counts_graphs=_counts_graphs(given, scheduler),
+        data_parallel_size=given.data_parallel_size,
         static_pool=scheduler.sglang is not None,
     )
 

@@ -45,6 +45,7 @@ class Resolved:
     kv_cache_dtype: KvCacheDtype  # auto: as dtype
     tensor_parallel_size: int
     pipeline_parallel_size: int
+    data_parallel_size: int  # ranks of a replica that step together
     pipeline_layers: tuple[int, ...]  # layers of each stage
     enable_expert_parallel: bool
     all2all_backend: AllToAll
@@ -79,8 +80,8 @@ class Resolved:
 
     @property
     def kind_of_replica(self) -> "list[Resolved]":
-        """The deployment that each replica is of, by the number of the replica."""
-        return [kind for kind in self.kinds for _ in range(kind.num_replicas)]
+        """The deployment that each replica is of, by the number of the replica; with ranks an entry for each."""
+        return [kind for kind in self.kinds for _ in range(kind.num_engines)]
 
     @property
     def dollars_per_hour(self) -> float | None:
@@ -140,6 +141,7 @@ class Resolved:
             imbalance=self.moe_imbalance,
             skew=self.moe_skew,
             layers=layers,
+            data_parallel_size=self.data_parallel_size,
         )
 
     @property
@@ -178,7 +180,12 @@ class Resolved:
     @property
     def gpus_per_replica(self) -> int:
         """GPUs of one replica."""
-        return self.tensor_parallel_size * self.pipeline_parallel_size
+        return self.tensor_parallel_size * self.pipeline_parallel_size * self.data_parallel_size
+
+    @property
+    def num_engines(self) -> int:
+        """Schedulers, each with KV blocks of its own: the ranks of all replicas."""
+        return self.num_replicas * self.data_parallel_size
 
     @property
     def num_gpus(self) -> int:

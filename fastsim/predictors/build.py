@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fastsim.predictors.times.times import Floats, OperatorTimes
 
 GIVEN = ("tables", "vidur", "affine")  # sources that say nothing of how their times are known
-CURVES = ("all_reduce", "elementwise", "moe_a2a", "send_recv")  # curves or figures, without a forest
+CURVES = ("all_reduce", "elementwise", "gather_scatter", "moe_a2a", "send_recv")  # curves or figures, without a forest
 
 
 def build_cost(resolved: "Resolved") -> Built:
@@ -115,6 +115,7 @@ def built(
 ) -> Built:
     """What a kernel reads of tables whose building ``began`` then; ``shares`` of the stages if they are known."""
     from fastsim.kernels.tables import COMPOSE_FASTSIM, COMPOSE_VIDUR, Cost, VidurTables
+    from fastsim.predictors.tables import ranks
     from fastsim.predictors.tables.compose import NO_FASTSIM, NO_VIDUR
     from fastsim.predictors.tables.shares import stage_shares
 
@@ -123,6 +124,8 @@ def built(
     stages, predictor = resolved.pipeline_parallel_size, resolved.predictor
     if isinstance(tables, VidurTables):
         cost = Cost(COMPOSE_VIDUR, stages, tables, NO_FASTSIM, shares)
+    elif resolved.data_parallel_size > 1:
+        cost = ranks.cost_of(resolved, tables, operators or {}, shares)
     else:
         cost = Cost(COMPOSE_FASTSIM, stages, NO_VIDUR, tables, shares)
     about = {"source": predictor.source, "compose": predictor.compose, **provenance}
@@ -177,7 +180,11 @@ def _from_cache(resolved: "Resolved") -> "tuple[Tables, ByOperator, dict[str, An
     measured, about = _measurements(resolved)
     iteration = typical(resolved)
     rest = {
-        "parallelism": [resolved.tensor_parallel_size, resolved.pipeline_parallel_size],
+        "parallelism": [
+            resolved.tensor_parallel_size,
+            resolved.pipeline_parallel_size,
+            *([resolved.data_parallel_size] if resolved.data_parallel_size > 1 else []),
+        ],
         "eager": resolved.enforce_eager,
         "captured": captured(resolved.scheduler, resolved.enforce_eager),
         "predictor": resolved.predictor.model_dump(),

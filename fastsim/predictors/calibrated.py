@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from fastsim.kernels.tables import FastsimTables
     from fastsim.predictors.tables.by_operator import ByOperator
 
-TRANSFERS = ("all_reduce", "moe_all_to_all", "moe_a2a", "send_recv")
+TRANSFERS = ("all_reduce", "moe_all_to_all", "moe_a2a", "moe_gather_scatter", "send_recv")
 HOST = "host"
 
 

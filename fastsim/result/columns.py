@@ -30,6 +30,9 @@ REQUESTS = (
     Column("num_restarts", "int32", "", "times it was preempted, or retracted, and had to compute its tokens again"),
 )
 
+# Requests and iterations have this besides, after the replica, where a replica has several ranks.
+RANK = Column("rank", "int32", "", "data-parallel rank within the replica, from 0")
+
 # Requests and iterations have these besides where the policy is vllm_v1 or sglang.
 ENGINE_REQUESTS = (
     Column("num_cached_tokens", "int32", "tokens", "tokens found in the prefix or radix cache at its first admission"),

@@ -25,7 +25,8 @@ def _gpus(pool: Mapping[str, Any]) -> int:
 
 def _kind(kind: Mapping[str, Any]) -> str:
     number = kind.get("num_replicas", 1)
+    ranks = kind.get("data_parallel_size", 1)
     return (
-        f"{kind.get('device', '')} (TP {kind.get('tensor_parallel_size', 1)}, "
+        f"{kind.get('device', '')} (TP {kind.get('tensor_parallel_size', 1)}, {f'DP {ranks}, ' if ranks > 1 else ''}"
         f"PP {kind.get('pipeline_parallel_size', 1)}, {number:,} replica{'' if number == 1 else 's'})"
     )

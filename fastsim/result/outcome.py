@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastsim.deployment.resolved import Resolved
-from fastsim.kernels.state import Replicas, Requests
+from fastsim.kernels.state import Limits, Replicas, Requests
 from fastsim.result.breakdown import breakdown_columns
 from fastsim.result.columns import WORKLOAD
 from fastsim.result.metrics.counts import Measures
@@ -61,7 +61,7 @@ def request_columns(
     arrived_at: NDArray[np.float64],
     cached: NDArray[np.int32],
     num_prompt_tokens: NDArray[np.int32],
-    num_stages: int,
+    limits: Limits,
     front_end: float = 0.0,
 ) -> dict[str, NDArray[Any]]:
     """Return the columns of requests.parquet, which take over the arrays of ``requests`` to save memory.
@@ -76,8 +76,8 @@ def request_columns(
         Tokens of each request that were found in the prefix cache; int32[0] where the policy is not vllm_v1.
     num_prompt_tokens : int32[n]
         Prompt tokens of each request.
-    num_stages : int
-        Pipeline stages.
+    limits : kernels.state.Limits
+        Limits of the deployment, which say how many stages and ranks a replica has.
     front_end : float
         How long requests take from their clients to a scheduler, s.
 
@@ -85,7 +85,7 @@ def request_columns(
     -------
     dict of str to array[n]
         By name, in the order of columns.REQUESTS, then of columns.ENGINE_REQUESTS where the policy is vllm_v1, and of
-        columns.BREAKDOWN if the simulation kept detail.
+        columns.BREAKDOWN if the simulation kept detail; with ranks columns.RANK is the second.
     """
     # These three arrays are no longer needed, so columns of the same type are written into their memory.
     output_buffer, tpot_buffer, preempted_buffer = requests.processed, requests.last_token_at, requests.started_at
@@ -99,7 +99,7 @@ def request_columns(
     preempted_time -= requests.execution_time
     return {
         "request_id": np.arange(len(num_output_tokens)),
-        "replica_id": requests.replica,
+        **_places(requests.replica, limits.ranks.num_ranks),
         "arrived_at": arrived_at,
         "scheduled_at": requests.scheduled_at,
         "first_token_at": requests.first_token_at,
@@ -114,5 +114,12 @@ def request_columns(
         "preempted_time": preempted_time,
         "num_restarts": requests.restarts,
         **({"num_cached_tokens": cached} if len(cached) else {}),
-        **breakdown_columns(requests, num_stages, front_end),
+        **breakdown_columns(requests, limits.num_stages, front_end),
     }
+
+
+def _places(row: NDArray[np.int32], num_ranks: int) -> dict[str, NDArray[np.int32]]:
+    """The columns that say where requests were served, from the rows of their engines."""
+    if num_ranks == 1:
+        return {"replica_id": row}
+    return {"replica_id": row // np.int32(num_ranks), "rank": row % np.int32(num_ranks)}

@@ -16,6 +16,7 @@ from fastsim.result.columns import (
     ENGINE_REQUESTS,
     ITERATIONS,
     POOLS,
+    RANK,
     REQUESTS,
     WORKLOAD,
     Column,
@@ -56,7 +57,8 @@ def wrap(
     """
     config = config_of(resolved, workload, built.provenance)
     requests = request_table(outcome.columns, config)
-    iterations = None if outcome.log is None else _iterations(outcome.log, config)
+    ranks = resolved.data_parallel_size
+    iterations = None if outcome.log is None else _iterations(outcome.log, config, ranks)
     summary = summarise(resolved, *outcome[:4], built.provenance, exclude)
     if outcome.measures is not None:
         add_details(summary, resolved, built.operators, outcome.columns, outcome.replicas, outcome.measures, exclude)
@@ -69,18 +71,22 @@ def wrap(
 
 def request_table(columns: dict[str, NDArray[Any]], config: dict[str, Any]) -> pa.Table:
     """Return the table of requests.parquet, with ``config`` in its metadata; it shares the memory of ``columns``."""
-    known = [
-        column for column in (*REQUESTS, *POOLS, *ENGINE_REQUESTS, *BREAKDOWN, *WORKLOAD) if column.name in columns
-    ]
+    declared = (*REQUESTS[:2], RANK, *REQUESTS[2:], *POOLS, *ENGINE_REQUESTS, *BREAKDOWN, *WORKLOAD)
+    known = [column for column in declared if column.name in columns]
     return _table(known, columns, config)
 
 
-def _iterations(log: Sequence[NDArray[Any]], config: dict[str, Any]) -> pa.Table:
-    """Return the table of iterations, with rows in order of start, then of replica and stage."""
+def _iterations(log: Sequence[NDArray[Any]], config: dict[str, Any], ranks: int) -> pa.Table:
+    """Return the table of iterations, with rows in order of start, then of replica, rank and stage."""
     order = np.lexsort((log[1], log[0], log[2]))
     known = (*ITERATIONS, *ENGINE_ITERATIONS)
     kept = {column.name: values for column, values in zip(known, log, strict=True) if len(values) == len(order)}
-    return _table(known[: len(kept)], {name: values[order] for name, values in kept.items()}, config)
+    columns: Sequence[Column] = known[: len(kept)]
+    if ranks > 1:
+        rows = kept["replica_id"]
+        kept |= {"replica_id": rows // ranks, "rank": rows % ranks}
+        columns = (known[0], RANK, *known[1 : len(kept) - 1])
+    return _table(columns, {name: values[order] for name, values in kept.items()}, config)
 
 
 def _table(columns: Sequence[Column], arrays: dict[str, NDArray[Any]], config: dict[str, Any]) -> pa.Table:

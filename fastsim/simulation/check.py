@@ -11,6 +11,7 @@ from fastsim.files.memory import check_memory
 from fastsim.kernels.state import Limits
 from fastsim.simulation import engine, sglang
 from fastsim.simulation.layout import bytes_each
+from fastsim.simulation.ranks import addresses_ranks, rows_of
 from fastsim.workload import Workload
 
 HELD = 32  # bytes that a request has taken before it is simulated
@@ -99,19 +100,18 @@ def _check_router(resolved: Resolved, workload: Workload) -> None:
                 "add it, or use round_robin"
             )
         replica_id = workload.replica_id
-        num_replicas = resolved.num_replicas
+        named = addresses_ranks(resolved)
+        number, what = (resolved.num_engines, "ranks") if named else (resolved.num_replicas, "replicas")
         _refuse(
             workload,
-            (replica_id < 0) | (replica_id >= num_replicas),
-            lambda i: (
-                f"replica_id {replica_id[i]} is none of the {num_replicas} replicas (valid: 0 to {num_replicas - 1})"
-            ),
+            (replica_id < 0) | (replica_id >= number),
+            lambda i: f"replica_id {replica_id[i]} is none of the {number} {what} (valid: 0 to {number - 1})",
         )
 
 
 def check_size(resolved: Resolved, limits: Limits, workload: Workload, detail: bool) -> None:
     """Raise TooLargeError if the arrays of a simulation need more memory than is free."""
-    number, replicas = workload.num_requests, resolved.num_replicas
+    number, replicas = workload.num_requests, rows_of(resolved.num_replicas, limits)
     per_request, per_replica = bytes_each(limits.num_stages, limits.max_num_seqs, limits.block_size, detail)
     engine_per_request, engine_per_replica = engine.bytes_each(limits)
     sglang_per_request, sglang_per_replica = sglang.bytes_each(limits)

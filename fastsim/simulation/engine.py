@@ -11,6 +11,7 @@ from fastsim.kernels.engine import state
 from fastsim.kernels.engine.state import Engine, EngineLimits
 from fastsim.kernels.state import NONE, Limits
 from fastsim.simulation.arena import Arena
+from fastsim.simulation.ranks import rows_of
 from fastsim.workload import Workload
 from fastsim.workload.blocks import BlockHashes
 
@@ -112,7 +113,7 @@ def lay_out_engine(number_of_replicas: int, limits: Limits, workload: Workload, 
         hashes = _hashes(workload, limits.block_size)
     # Asynchronous scheduling may compute a token after the last one in every batch in flight.
     longest = -(-(int(total.max(initial=0)) + limits.engine.depth) // limits.block_size)
-    engine = _arrays(workload.num_requests, number_of_replicas, limits, arena, longest, hashes)
+    engine = _arrays(workload.num_requests, rows_of(number_of_replicas, limits), limits, arena, longest, hashes)
     engine.counts[:, [state.ROOT, state.ENDED]] = NONE
     engine.counts[:, state.ROWS_FREE] = limits.max_num_seqs
     engine.known[:] = workload.num_prompt_tokens
@@ -123,7 +124,7 @@ def lay_out_engine(number_of_replicas: int, limits: Limits, workload: Workload, 
     engine.private[:] -= 2
     if limits.engine.prefix_caching:
         engine.rows[:] = np.arange(limits.max_num_seqs - 1, -1, -1)
-        free_all(engine, np.full(number_of_replicas, limits.num_blocks))
+        free_all(engine, np.full(rows_of(number_of_replicas, limits), limits.num_blocks))
     return engine
 
 

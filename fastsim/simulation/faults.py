@@ -20,27 +20,29 @@ def explain_end(resolved: Resolved, lane: State) -> None:
     ended = counts[:, state.OUTCOME] != Ending.GOING
     if resolved.scheduler.sglang is not None:
         ended |= counts[:, state.PRESENT] > 0
+    ranks = resolved.data_parallel_size
     for r in np.flatnonzero(ended):
+        place = f"replica {r}" if ranks == 1 else f"replica {r // ranks}, rank {r % ranks}"
         clock = lane.replicas.times[r, state.CLOCK]
         if counts[r, state.OUTCOME] == Ending.OUT_OF_MEMORY:
             raise StuckError(
-                f"replica {r}: at {clock:.6g} s, {counts[r, state.GROUP]} running requests need one more KV "
+                f"{place}: at {clock:.6g} s, {counts[r, state.GROUP]} running requests need one more KV "
                 f"token each, but only {counts[r, state.FREE]} are free, and lightllm cannot preempt; "
                 "use a smaller scheduler.max_num_seqs, or more memory"
             )
         if counts[r, state.OUTCOME] == Ending.ENDLESS:
             times = counts[r, state.RESTARTS] - lane.engine.counts[r, engine_state.RESTARTS_BEFORE_TOKEN]
             raise StuckError(
-                f"replica {r}: at {clock:.6g} s, requests have preempted each other {times:,} times since any was "
+                f"{place}: at {clock:.6g} s, requests have preempted each other {times:,} times since any was "
                 "given a token, and would go on for ever, as in vLLM by priority; use "
                 "scheduler.scheduling_policy fcfs, a smaller scheduler.max_num_seqs, or more memory"
             )
         if counts[r, state.OUTCOME] == Ending.CRASHED:
             raise StuckError(
-                f"replica {r}: at {clock:.6g} s, SGLang crashes: a batch needs more KV slots than are free, as "
+                f"{place}: at {clock:.6g} s, SGLang crashes: a batch needs more KV slots than are free, as "
                 "may happen with scheduler.enable_mixed_chunk; set it to false, or give the replica more memory"
             )
-        _explain_stuck(resolved.kind_of_replica[r], lane, int(r))
+        _explain_stuck(resolved.kind_of_replica[r], lane, int(r), place)
 
 
 def explain_fault(costs: tuple[Cost, ...], lane: State) -> NoReturn:
@@ -78,8 +80,8 @@ def explain_fault(costs: tuple[Cost, ...], lane: State) -> NoReturn:
     raise TableError(f"{field}: its tables give a batch of {_batch(features)} no time above 0 s")
 
 
-def _explain_stuck(resolved: Resolved, lane: State, r: int) -> NoReturn:
-    """Raise StuckError for the request at the head of the queue of replica ``r``."""
+def _explain_stuck(resolved: Resolved, lane: State, r: int, place: str) -> NoReturn:
+    """Raise StuckError for the request at the head of the queue of the engine in row ``r``, which is at ``place``."""
     counts, requests = lane.replicas.counts[r], lane.requests
     request = int(
         lane.replicas.preempted[r, counts[state.PREEMPTED] - 1] if counts[state.PREEMPTED] else counts[state.HEAD]
@@ -89,14 +91,14 @@ def _explain_stuck(resolved: Resolved, lane: State, r: int) -> NoReturn:
         request = int(lane.engine.counts[r, engine_state.ROOT])  # first by priority
     if scheduler.sglang is not None:
         raise StuckError(
-            f"replica {r}: SGLang never takes request {request}: it has {lane.engine.known[request]:,} tokens and may "
+            f"{place}: SGLang never takes request {request}: it has {lane.engine.known[request]:,} tokens and may "
             f"have {lane.engine.limit[request]:,}, and the KV cache holds "
             f"{resolved.memory.num_blocks * scheduler.block_size:,} tokens, of which the engine keeps some back; give "
             "the replica more memory, or the request a smaller max_tokens"
         )
     again = " after a restart" if requests.restarts[request] else ""
     raise StuckError(
-        f"replica {r}: request {request} can never be scheduled{again}: it needs {requests.prefill[request]} "
+        f"{place}: request {request} can never be scheduled{again}: it needs {requests.prefill[request]} "
         f"tokens at once, while {counts[state.FREE]} of {resolved.memory.num_blocks} KV blocks are free, "
         f"max_num_batched_tokens is {scheduler.max_num_batched_tokens} and max_num_seqs {scheduler.max_num_seqs}; "
         "give the replica more memory or a larger batch"

@@ -29,6 +29,7 @@ from fastsim.simulation.custom.policy import user_policy
 from fastsim.simulation.engine import free_all, lay_out_engine, no_engine
 from fastsim.simulation.faults import explain_fault
 from fastsim.simulation.limits import largest
+from fastsim.simulation.ranks import addresses_ranks, first_replica, lay_out_ranks, ranks_given
 from fastsim.simulation.ring import owners
 from fastsim.simulation.sglang import lay_out_sglang, no_sglang
 from fastsim.simulation.stream import Stream
@@ -73,6 +74,8 @@ def kernel_of(
 
         own, other = user_policy(scheduler, policy, "scheduler"), user_policy(router, routing, "router")
         return Runner(own or policy, other, resolved.pipeline_parallel_size)
+    if resolved.data_parallel_size > 1:
+        return entry(policy, "run_ranks")
     return entry(policy, "run" if resolved.pipeline_parallel_size == 1 else "run_stages")
 
 
@@ -102,6 +105,7 @@ def lay_out(
             engine=whole.engine,
             sglang=whole.sglang,
             front_end=resolved.front_end_s,
+            ranks=whole.ranks,
         )
         for first, last in pairwise(bounds)
     ]
@@ -151,14 +155,16 @@ def lay_out_whole(
         raise TooLargeError(f"{described(resolved)} need a larger piece of memory than the system gives") from None
     if resolved.pools:
         give_memory([each.pool.num_replicas for each in resolved.pools], limits, replicas, engine, sglang)
+    before = first_replica(len(replicas.counts), most)
     if most.router == ASSIGNED:
-        requests.replica[:] = assignment(resolved, workload)
+        requests.replica[:] = assignment(resolved, workload) + before
     elif most.router == ROUTED and not stream.following:
-        layout.assign(requests, replicas, assignment(resolved, workload))
+        layout.assign(requests, replicas, assignment(resolved, workload) + before)
+    ranks = lay_out_ranks(number, most, arena, ranks_given(resolved, workload))
     following = stream.following
     arrays = requests, replicas, batches, most
     front_end = resolved.front_end_s
-    return layout.lay_out_lane(*arrays, 0, number, log_rows, arena, following, engine, sglang, front_end)
+    return layout.lay_out_lane(*arrays, 0, number, log_rows, arena, following, engine, sglang, front_end, ranks)
 
 
 def give_memory(
@@ -179,7 +185,7 @@ def assignment(resolved: Resolved, workload: Workload) -> NDArray[np.integer]:
     """Return the replica of each request, int[n], for routers that do not look at the replicas."""
     policy = resolved.router
     if policy == "pinned" and workload.replica_id is not None:
-        return workload.replica_id
+        return workload.replica_id // resolved.data_parallel_size if addresses_ranks(resolved) else workload.replica_id
     rng = np.random.default_rng(resolved.seed)
     if not resolved.pools or resolved.deployment.router.pools == "load":
         return _among(policy, workload.session_id, workload.num_requests, resolved.num_replicas, rng)

@@ -11,11 +11,13 @@ from fastsim.kernels.accounts import scale
 from fastsim.kernels.accounts import series as measure
 from fastsim.kernels.accounts.parts import DETAIL, NO_DETAIL, NUM_PARTS
 from fastsim.kernels.engine.state import Engine
+from fastsim.kernels.ranks.state import Ranks
 from fastsim.kernels.replicas.routers import ROUTED
 from fastsim.kernels.sglang.state import Sglang
 from fastsim.kernels.state import Batches, Limits, Log, Replicas, Requests, State, Tally
 from fastsim.simulation.arena import Arena
 from fastsim.simulation.engine import no_engine
+from fastsim.simulation.ranks import first_replica, no_ranks, rows_of
 from fastsim.simulation.sglang import no_sglang
 from fastsim.simulation.stream import Stream, share
 from fastsim.workload.following import Following
@@ -75,6 +77,8 @@ def _delayed(think: Floats, front_end: float) -> Floats:
 
 def lay_out_replicas(num_replicas: int, limits: Limits, arena: Arena, detail: bool = False) -> Replicas:
     """Return the columns of replicas that hold no request, all of one pool."""
+    num_replicas = rows_of(num_replicas, limits)
+    first = first_replica(num_replicas, limits)
     shape = (num_replicas, limits.num_stages)
     places = (num_replicas, limits.max_num_seqs)
     counts = arena.take("counts", (num_replicas, state.NUM_COUNTS), np.int64)
@@ -99,36 +103,37 @@ def lay_out_replicas(num_replicas: int, limits: Limits, arena: Arena, detail: bo
         queue=arena.take("queue", (*shape, limits.num_stages), np.int64),
         queued=arena.take("queued", shape, np.int64),
         load=arena.take("load", num_replicas),
-        lightest=_winner_tree(num_replicas, "lightest", arena),
+        lightest=_winner_tree(first, num_replicas, "lightest", arena),
         quiet_until=arena.take("quiet_until", num_replicas, value=math.inf),
-        soonest=_winner_tree(num_replicas, "soonest", arena),
+        soonest=_winner_tree(first, num_replicas, "soonest", arena),
         events=arena.take("events", (num_replicas, 8 * limits.num_stages + 8), np.int64),
         sums=arena.take("sums", (num_replicas * detail, measure.NUM_SUMS), np.int64),
         series=arena.take("series", (num_replicas * detail, measure.BINS, measure.NUM_SERIES), np.int64),
     )
 
 
-def _winner_tree(num_replicas: int, name: str, arena: Arena) -> NDArray[np.int32]:
-    """Return the tournament of replicas that all have the same key."""
-    drawn = _drawn_tree(num_replicas)
+def _winner_tree(first: int, last: int, name: str, arena: Arena) -> NDArray[np.int32]:
+    """Return the tournament of the replicas in some rows, up to but not including ``last``, which have the same key."""
+    drawn = _drawn_tree(first, last)
     winners = arena.take(name, len(drawn), np.int32)
     winners[:] = drawn
     return winners
 
 
 @cache
-def _drawn_tree(num_players: int) -> NDArray[np.int32]:
+def _drawn_tree(first: int, last: int) -> NDArray[np.int32]:
     """The tree of kernels.replicas.tournament, int32[2 * P], P the next power of two, in which all keys are equal."""
-    leaves = 1 << max(1, (num_players - 1).bit_length())
+    leaves = 1 << max(1, (last - 1).bit_length())
     winners = np.full(2 * leaves, state.NONE, np.int32)
-    winners[leaves : leaves + num_players] = np.arange(num_players)
+    winners[leaves + first : leaves + last] = np.arange(first, last)
     for node in range(leaves - 1, 0, -1):
-        winners[node] = winners[2 * node]
+        winners[node] = winners[2 * node] if winners[2 * node] != state.NONE else winners[2 * node + 1]
     return winners
 
 
 def lay_out_batches(num_replicas: int, limits: Limits, arena: Arena) -> Batches:
     """Return the places of the batches in flight, all of them free."""
+    num_replicas = rows_of(num_replicas, limits)
     shape = (num_replicas, max(limits.num_stages + (limits.num_stages > 1), limits.engine.depth))
     return Batches(
         request=arena.take("batch_request", (*shape, limits.max_num_seqs), np.int32),
@@ -186,17 +191,19 @@ def lay_out_lane(
     engine: Engine | None = None,
     sglang: Sglang | None = None,
     front_end: float = 0.0,
+    ranks: Ranks | None = None,
 ) -> State:
     """Return the state of one thread, which simulates the replicas from ``first`` up to, but not including, ``last``.
 
     ``log_rows`` is the number of rows that its log of iterations has room for; 0 keeps no log. Where requests follow
     others (``following``), one thread simulates all replicas. ``engine`` is what the policies of engines keep, and
     ``sglang`` what the sglang policy keeps besides. ``front_end``, s, is how long requests take from their clients to
-    a scheduler: series count from when the first one is sent.
+    a scheduler: series count from when the first one is sent. ``ranks``: what replicas of several ranks keep.
     """
     cursor = arena.take("cursor", state.NUM_CURSORS, np.int64)
-    cursor[[state.REPLICA, state.FIRST]] = first
-    cursor[state.LAST] = last
+    before = first_replica(len(replicas.counts), limits)
+    cursor[[state.REPLICA, state.FIRST]] = before + first
+    cursor[state.LAST] = before + last
     number = len(requests.arrived_at)
     moments = arena.take("moments", state.NUM_MOMENTS)
     moments[state.HORIZON] = math.inf
@@ -224,6 +231,7 @@ def lay_out_lane(
         scratch=arena.take("scratch", (2, limits.max_num_seqs * (limits.num_stages + 1)), np.int64),
         engine=no_engine() if engine is None else engine,
         sglang=no_sglang() if sglang is None else sglang,
+        ranks=no_ranks() if ranks is None else ranks,
         later=arena.take("later", number if following else 0, np.int32),
     )
 

@@ -12,6 +12,7 @@ from fastsim.kernels.sglang.state import NO_SGLANG
 from fastsim.kernels.state import Limits
 from fastsim.predictors.affine import has_ticks
 from fastsim.simulation.engine import engine_limits
+from fastsim.simulation.ranks import rank_limits
 from fastsim.simulation.sglang import sglang_limits, shared_limits
 from fastsim.workload import Workload
 
@@ -32,7 +33,7 @@ def limits_of(resolved: Resolved, workload: Workload | None = None) -> tuple[Lim
     """
     router = CUSTOM if is_function(resolved.router) else ROUTERS.get(resolved.router, ROUTED)
     given = resolved.deployment.router
-    if router == ROUTED and resolved.num_replicas > 1 and workload is not None and workload.following is not None:
+    if router == ROUTED and resolved.num_engines > 1 and workload is not None and workload.following is not None:
         # In turn through all replicas, or through those of the pool that takes prompts of its length.
         router = ROUND_ROBIN if resolved.router == "round_robin" and given.pools == "load" else ASSIGNED
     shares = _shares(resolved) if resolved.pools else [ALONE]
@@ -87,6 +88,7 @@ def _of_kind(resolved: Resolved, router: int, routing: Routing, share: Share) ->
         routing=routing,
         sglang=sglang,
         share=share,
+        ranks=rank_limits(resolved),
     )
 
 

@@ -30,6 +30,7 @@ from fastsim.simulation.check import check_fit
 from fastsim.simulation.faults import explain_end
 from fastsim.simulation.lanes import finish, get_ready, kernel_of, lay_out_whole
 from fastsim.simulation.limits import limits_of
+from fastsim.simulation.ranks import by_rank
 from fastsim.simulation.run import Progress
 from fastsim.simulation.stream import Stream, stream_of
 from fastsim.simulation.windows import with_windows
@@ -218,10 +219,11 @@ def _run(job: _Job, tables: _Tables, arena: Arena, keep: bool, detail: bool, sto
         finish(call, lane, built.costs, stop)
         kernel_s = time.perf_counter() - started
         explain_end(resolved, lane)
+        lane = by_rank(lane, limits[0])
         front_end = resolved.front_end_s
         arrived_at = stream.sent_at(lane.requests, front_end)
-        prompts, stages = stream.num_prompt_tokens, limits[0].num_stages
-        columns = request_columns(lane.requests, arrived_at, lane.engine.cached, prompts, stages, front_end)
+        prompts = stream.num_prompt_tokens
+        columns = request_columns(lane.requests, arrived_at, lane.engine.cached, prompts, limits[0], front_end)
         columns = with_pools(with_workload(columns, job.workload), resolved)
         summary = summarise(resolved, columns, lane.replicas, lane.engine.counts, lane.tbt, built.provenance)
         if measures := measures_of([lane]):

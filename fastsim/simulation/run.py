@@ -32,6 +32,7 @@ from fastsim.simulation.custom.policy import with_functions
 from fastsim.simulation.faults import explain_end
 from fastsim.simulation.lanes import Call, Columns, Kernel, call_of, finish, get_ready, kernel_of, lay_out
 from fastsim.simulation.limits import limits_of
+from fastsim.simulation.ranks import by_rank
 from fastsim.simulation.stream import Stream, stream_of
 from fastsim.simulation.windows import with_windows
 from fastsim.workload import Workload
@@ -226,6 +227,7 @@ def run(job: Job, costs: tuple[Cost, ...], iterations: bool = False, detail: boo
     drained, kernel_s = run_lanes(job.kernel, lanes, costs, limits, job.workload, job.progress)
     logs = [np.concatenate(columns) for columns in zip(*drained, strict=True)] if iterations else None
     explain_end(resolved, lanes[0])
+    lanes[0] = by_rank(lanes[0], limits[0])
     queued_at, front_end = lanes[0].requests.arrived_at, resolved.front_end_s
     arrived_at = job.stream.sent_at(lanes[0].requests, front_end)
     requests = release(lanes[0].requests, queued_at if front_end else arrived_at)
@@ -235,7 +237,7 @@ def run(job: Job, costs: tuple[Cost, ...], iterations: bool = False, detail: boo
     measures = measures_of(lanes)
     del lanes, queued_at
     prompts = job.stream.num_prompt_tokens
-    columns = request_columns(requests, arrived_at, cached, prompts, limits[0].num_stages, front_end)
+    columns = request_columns(requests, arrived_at, cached, prompts, limits[0], front_end)
     columns = with_pools(with_workload(columns, job.workload), resolved)
     return Outcome(columns, replicas, engines, tbt, logs, measures), kernel_s
 

@@ -29,7 +29,8 @@ from fastsim.sweeps.conditions import Condition, parse
 from fastsim.sweeps.configuration import Configuration
 
 KEYS = ("deployment", "workload", "axes", "zip", "where")
-GPUS = frozenset(("tensor_parallel_size", "pipeline_parallel_size", "num_replicas"))  # num_gpus is their product
+# num_gpus is their product.
+GPUS = frozenset(("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size", "num_replicas"))
 MANY = 100_000  # combinations; more may be a mistake
 
 

@@ -37,13 +37,22 @@ from .loop import rest
 from .state import CALLS, DECODE, LAST_PART, MEMBER, NEW, OUTSIDE, PART, REFUSED, RESTARTS_BEFORE_TOKEN, UNANNOUNCED
 
 EndResidents = Callable[[State, Cost, int, int], None]
+Parts = Callable[[State, Cost, int, int], tuple[float, float]]
 
 
 @inlined
-def end_batch(state: State, cost: Cost, limits: Limits, end_residents: EndResidents) -> None:
+def parts_alone(state: State, cost: Cost, r: int, slot: int) -> tuple[float, float]:
+    """Host time of a batch, and how much longer it takes than with its decodes alone, s."""
+    features = state.batches.features[r, slot]
+    return host_seconds(cost, features[NUM_SEQS]), other_seconds(cost, features, state.batches.on_stage[r, slot])
+
+
+@inlined
+def end_batch(state: State, cost: Cost, limits: Limits, parts_of: Parts, end_residents: EndResidents) -> None:
     """End the batch at cursor, the oldest in flight: the scheduler learns its tokens, and requests finish.
 
-    ``end_residents`` ends it for the members that are not listed: end_group or end_cohort.
+    ``parts_of``: parts_alone, or what the replica's step says. ``end_residents`` ends it for the members that are not
+    listed: end_group or end_cohort.
     """
     r, slot = state.cursor[REPLICA], state.cursor[SLOT]
     requests, engine, counts = state.requests, state.engine, state.replicas.counts[r]
@@ -56,8 +65,8 @@ def end_batch(state: State, cost: Cost, limits: Limits, end_residents: EndReside
     call = engine.counts[r, CALLS] - counts[IN_FLIGHT]  # that formed the batch, as every call forms one
     detail, host, other, finished = detailed(requests), 0.0, 0.0, False
     if detail:
-        on_stage, host = state.batches.on_stage[r, slot], host_seconds(cost, features[NUM_SEQS])
-        other = other_seconds(cost, features, on_stage)
+        on_stage = state.batches.on_stage[r, slot]
+        host, other = parts_of(state, cost, r, slot)
     run_start, run_length = now, 0
     for i in range(features[NUM_LISTED]):
         member = request[i]

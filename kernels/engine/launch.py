@@ -80,7 +80,8 @@ def launch(
     cursor[LEFT] -= 1
     state.batches.features[r, slot, NUM_LISTED] = size
     ready = _tokens_sampled(state, limits, size, ready)
-    ms = _sum_members(state, cost, limits, size, decodes)
+    prefill_ms = sum_members(state, cost, limits, size, decodes)
+    ms = batch_ms(cost, state.batches.features[r, slot], prefill_ms)
     has_tokens = state.batches.features[r, slot, NUM_TOKENS] > 0
     if has_tokens:
         counts[ITERATIONS] += 1
@@ -147,11 +148,11 @@ def _tokens_sampled(state: State, limits: Limits, size: int, sampled_at: float) 
 
 
 @inlined
-def _sum_members(state: State, cost: Cost, limits: Limits, size: int, decodes: tuple[int, int, int]) -> float:
-    """Sum up the members of the batch at cursor, whose tokens count as computed from now on; returns ms on a stage.
+def sum_members(state: State, cost: Cost, limits: Limits, size: int, decodes: tuple[int, int, int]) -> float:
+    """Sum up the members of the batch at cursor, whose tokens count as computed from now on.
 
-    A member with one token is timed as a decode, as attention kernels are chosen by the number of tokens. ``decodes``:
-    as for launch.
+    Returns the attention of its chunks, ms (fastsim). A member with one token is timed as a decode, as attention
+    kernels are chosen by the number of tokens. ``decodes``: as for launch.
     """
     r, slot = state.cursor[REPLICA], state.cursor[SLOT]
     requests, engine = state.requests, state.engine
@@ -202,7 +203,7 @@ def _sum_members(state: State, cost: Cost, limits: Limits, size: int, decodes: t
     features[PREFILL_PAIRS] = pairs
     features[NUM_SAMPLED] = num_sampled + group
     counts[TOKENS] += num_tokens
-    return batch_ms(cost, features, prefill_ms)
+    return prefill_ms
 
 
 @inlined
@@ -221,13 +222,19 @@ def run_stages(state: State, cost: Cost, limits: Limits, has_tokens: bool, ms: f
         state.engine.batch_end[r, slot] = state.batches.leaves_at[r, slot]
     elif not _run_one_by_one(state, cost, limits, has_tokens, ms, time):
         return False
+    note_starts(state, r, slot)
+    return True
+
+
+@inlined
+def note_starts(state: State, r: int, slot: int) -> None:
+    """Note when the requests started that a batch lists for the first time."""
     started_at, request = state.requests.started_at, state.batches.request[r, slot]
     for i in range(state.batches.features[r, slot, NUM_LISTED]):
         if math.isnan(started_at[request[i]]):
             started_at[request[i]] = state.engine.batch_start[r, slot]
             if detailed(state.requests):
                 count_launch(state.requests, request[i], started_at[request[i]])
-    return True
 
 
 @inlined

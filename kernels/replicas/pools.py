@@ -12,7 +12,7 @@ from ..state import Limits, State
 from ..tables import Cost
 
 MOST_STAGES = 1 << 20
-Stages = Callable[[Limits], Limits]  # one_stage, pipeline or any_stages
+Stages = Callable[[Limits], Limits]  # one_stage, pipeline, any_stages or lockstep
 
 
 @merged
@@ -43,5 +43,11 @@ def any_stages(limits: Limits) -> Limits:
     return limits
 
 
+def lockstep(limits: Limits) -> Limits:
+    """The same limits, of a replica whose ranks step together, and have one stage each."""
+    return limits
+
+
 bound(one_stage, "num_stages", 1, 1)
+bound(lockstep, "num_stages", 1, 1)
 bound(pipeline, "num_stages", 2, MOST_STAGES)

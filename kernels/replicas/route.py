@@ -113,7 +113,8 @@ def _choose(state: State, limits: tuple[Limits, ...], request: int) -> int:
         return int(state.requests.replica[request])
     if router == ROUND_ROBIN:
         state.cursor[TURN] += 1
-        return int((state.cursor[TURN] - 1) % state.replicas.load.size)
+        first = state.cursor[FIRST]
+        return int(first + (state.cursor[TURN] - 1) % (state.cursor[LAST] - first))
     if len(limits) == 1:
         return int(state.replicas.lightest[1])
     first, last = candidates(state, limits, request)

@@ -20,7 +20,7 @@ from ..engine.cohorts import (
     sampled_at,
     take_turn,
 )
-from ..engine.ending import end_batch, end_group
+from ..engine.ending import end_batch, end_group, parts_alone
 from ..engine.group import join_steady, leave
 from ..engine.launch import launch
 from ..engine.loop import next_event, quiet_until
@@ -29,7 +29,8 @@ from ..engine.running import form_beside, form_running
 from ..engine.state import AHEAD, CALLS, COHORT_NEWEST, COHORT_SIZE, LINKED, NEWEST, OLDEST, REFUSED, UNANNOUNCED
 from ..exits import Exit
 from ..iterations.group import growth_due
-from ..replicas.pools import Stages, one_stage, pipeline
+from ..ranks.lockstep import end_ranks, launch_ranks, next_step, quiet_until_step
+from ..replicas.pools import Stages, lockstep, one_stage, pipeline
 from ..state import (
     FREE,
     GROUP,
@@ -190,12 +191,30 @@ def launch_staged(state: State, cost: Cost, limits: Limits, stages: Stages) -> i
 
 
 @merged
+def launch_step(state: State, cost: Cost, limits: Limits, stages: Stages) -> int:
+    """The same for all ranks of a replica."""
+    return launch_ranks(state, cost, limits, form_of_rank)
+
+
+@inlined
+def form_of_rank(state: State, limits: Limits, skew: float) -> int:
+    """Fill the batch at cursor, of a rank; returns how many requests it lists besides the group."""
+    return int(form(state, limits, skew, 0))
+
+
+@merged
 def end(state: State, cost: Cost, limits: Limits, stages: Stages, grows: bool, static: bool) -> None:
     """End the batch at cursor."""
     if stages is one_stage:
-        end_batch(state, cost, limits, end_group)
+        end_batch(state, cost, limits, parts_alone, end_group)
     else:
-        end_batch(state, cost, limits, end_cohort)
+        end_batch(state, cost, limits, parts_alone, end_cohort)
+
+
+@merged
+def end_step(state: State, cost: Cost, limits: Limits, stages: Stages, grows: bool, static: bool) -> None:
+    """End the batches of all ranks of a replica."""
+    end_ranks(state, cost, limits)
 
 
 @merged
@@ -216,6 +235,21 @@ def advance(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...], s
             REFUSAL_LASTS,
             CACHES,
         )
+    if stages is lockstep:
+        return simulate(
+            state,
+            costs,
+            limits,
+            stages,
+            next_step,
+            quiet_until_step,
+            launch_step,
+            end_step,
+            GROWS,
+            STATIC,
+            REFUSAL_LASTS,
+            CACHES,
+        )
     return simulate(
         state, costs, limits, stages, next_event, quiet_until, launch_staged, end, GROWS, STATIC, REFUSAL_LASTS, CACHES
     )
@@ -231,3 +265,9 @@ def run(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...]) -> in
 def run_stages(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...]) -> int:
     """Simulate pipelines."""
     return advance(pointed(state), pointed(costs), pointed(limits), pipeline)
+
+
+@kernel
+def run_ranks(state: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...]) -> int:
+    """Simulate replicas whose ranks step together."""
+    return advance(pointed(state), pointed(costs), pointed(limits), lockstep)

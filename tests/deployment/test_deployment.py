@@ -102,6 +102,8 @@ def test_keys_and_their_order_are_the_contract() -> None:
         "kv_cache_dtype",
         "tensor_parallel_size",
         "pipeline_parallel_size",
+        "data_parallel_size",
+        "data_parallel_balancer",
         "pipeline_layers",
         "enable_expert_parallel",
         "all2all_backend",

@@ -303,8 +303,8 @@ def test_models_are_known_by_the_end_of_a_path_and_by_set(tmp_path: Path) -> Non
     assert given.deployment.model == str(tmp_path / "config.json")
     assert given.deployment.tensor_parallel_size == 2
     assert resolve(given.deployment).scheduler.max_num_seqs == 1024
-    experts = load("vllm serve deepseek-v3 -dp 8 -ep", gpu="h200", overrides=["num_replicas=1", "tp=8"])
-    assert (experts.deployment.num_replicas, experts.deployment.tensor_parallel_size) == (1, 8)
+    experts = load("vllm serve deepseek-v3 -dp 8 -ep", gpu="h200").deployment
+    assert (experts.num_replicas, experts.data_parallel_size, experts.enable_expert_parallel) == (1, 8, True)
 
 
 @pytest.mark.parametrize(
@@ -355,7 +355,7 @@ def test_engines_are_those_of_the_image() -> None:
         (f"{SERVE} --task embed", ConfigError, "models that generate nothing are not simulated"),
         (f"{SERVE} -tp 3", ConfigError, "tensor_parallel_size: 3 does not divide"),
         ("vllm serve meta-llama/Llama-3.1-405B", DoesNotFitError, "(the source names no GPU; --gpu takes another"),
-        ("vllm serve deepseek-v3 -dp 8", ConfigError, "-dp: 8: the data-parallel ranks of deepseek-ai/DeepSeek-V3"),
+        ("vllm serve deepseek-v3 -dp 7 -ep", ConfigError, "7 ranks do not divide the 256 experts"),
         ("vllm bench serve --model x", ConfigError, "`vllm bench` starts no server"),
         ('vllm serve "unclosed', ConfigError, "the command cannot be split into words: no closing quotation"),
         ("vllm serve " + "x " * 2001, ConfigError, "the command has 2,003 words, and at most 2,000 are read"),

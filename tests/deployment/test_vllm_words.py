@@ -125,7 +125,6 @@ def test_words_without_effect_are_said(name: str) -> None:
         ({"max_num_seqs": 4, "scheduler": {"max_num_seqs": 2}}, "contradicts"),
         ({"max_num_batched_tokens": 4, "scheduler": {"chunk_size": 2}}, "contradicts scheduler.chunk_size 2"),
         ({"data_parallel_size": 4, "num_replicas": 2}, "contradicts"),
-        (EXPERTS | {"data_parallel_size": 4}, "share its experts and step together"),
     ],
 )
 def test_words_that_are_refused(given: dict[str, Any], said: str) -> None:

@@ -120,6 +120,7 @@ def _vllm(resolved: Resolved) -> Made:
         ("--pipeline-parallel-size", str(resolved.pipeline_parallel_size)),
         ("--dtype", _dtype(resolved)),
         *quantization,
+        *_ranks(resolved),
         ("--kv-cache-dtype", resolved.kv_cache_dtype),
         ("--max-model-len", str(resolved.max_model_len)),
         ("--gpu-memory-utilization", f"{resolved.gpu_memory_utilization:g}"),
@@ -138,6 +139,8 @@ def _vllm(resolved: Resolved) -> Made:
             flags.append(("--all2all-backend", "deepep_high_throughput"))
         else:
             flags.append(("--all2all-backend", "allgather_reducescatter"))
+    if resolved.deployment.data_parallel_balancer == "external":
+        notes.append("data_parallel_balancer external: start each rank by itself, with its --data-parallel-rank")
     if scheduler.release is not None:
         if scheduler.watermark:
             notes.append(f"scheduler.watermark {scheduler.watermark:g}: set it in the engine's scheduler configuration")
@@ -149,6 +152,13 @@ def _vllm(resolved: Resolved) -> Made:
     if scheduler.watermark:
         notes.append(f"scheduler.watermark {scheduler.watermark:g}: vLLM 0.19 keeps no blocks free at admission")
     return ("vllm", "serve", _model(resolved)), flags, notes
+
+
+def _ranks(resolved: Resolved) -> list[Flag]:
+    """The flags of data-parallel ranks that step together."""
+    if resolved.data_parallel_size == 1:
+        return []
+    return [("--data-parallel-size", str(resolved.data_parallel_size))]
 
 
 def _of_release(scheduler: Settings, release: Release) -> list[Flag]:

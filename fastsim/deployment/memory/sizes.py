@@ -37,6 +37,7 @@ class Layout:
     null_blocks: int = 0  # planned blocks that hold no tokens: vLLM V1 keeps one
     reserve: Reserve = UP_TO_0_16  # what the engine takes beside weights and KV cache
     counts_graphs: bool = False  # whether CUDA graphs are a part of that
+    data_parallel_size: int = 1  # ranks that divide the experts
     static_pool: bool = False  # weights and KV cache get a share of the memory that is free before, as in SGLang
 
 
@@ -104,6 +105,7 @@ def stage_operators(model: Model, layout: Layout, stage: int) -> Operators:
         kv_precision=layout.kv_precision,
         expert_parallel=layout.expert_parallel,
         layers=_layers(model, layout, stage),
+        data_parallel_size=layout.data_parallel_size,
     )
 
 

@@ -22,7 +22,8 @@ class Operators:
     """Operators of the layers, named as in Vidur's profiles, and those that run once per iteration.
 
     Each all-reduce moves ``hidden_size`` elements per token (``num_all_reduces`` in all), and so does the send to the
-    next stage. ``num_all_to_alls`` counts the exchanges of tokens among the GPUs that share the experts.
+    next stage. ``num_all_to_alls`` counts the exchanges of tokens among the GPUs that share the experts, and
+    ``num_gathers`` the all-gathers and reduce-scatters among ``ranks`` data-parallel ranks.
     """
 
     hidden_size: int
@@ -37,6 +38,8 @@ class Operators:
     final_norm: Elementwise
     lm_head: Gemm
     recurrence: Recurrence | None = None  # of layers with a linear mixer
+    num_gathers: int = 0
+    ranks: int = 1
 
     @property
     def attention(self) -> Attention:
@@ -74,6 +77,7 @@ def operators(
     imbalance: float = 1.0,
     skew: float = 0.0,
     layers: Sequence[int] | None = None,
+    data_parallel_size: int = 1,
 ) -> Operators:
     """Operators of ``model`` on one of ``tensor_parallel_size`` GPUs.
 
@@ -86,11 +90,23 @@ def operators(
     so that the all-reduce adds up their outputs. With ``all_to_all`` each GPU keeps its share of the tokens between
     attention and experts, and exchanges them (a dispatch and a combine) with the GPUs that hold their experts; the
     all-reduce behind attention is then split around the exchange into a reduce-scatter and an all-gather.
+
+    Of ``data_parallel_size`` ranks each has all but the routed experts, which the GPUs of all ranks split or share:
+    the tokens of all ranks are gathered on all GPUs, and the outputs scattered, or both are exchanged.
     """
     chosen = range(model.num_layers) if layers is None else layers if isinstance(layers, range) else tuple(layers)
     weights = uniform(precision, model.num_experts > 0) if isinstance(precision, str) else precision
     return _operators(
-        model, tensor_parallel_size, weights, kv_precision, expert_parallel, all_to_all, imbalance, skew, chosen
+        model,
+        tensor_parallel_size,
+        weights,
+        kv_precision,
+        expert_parallel,
+        all_to_all,
+        imbalance,
+        skew,
+        chosen,
+        data_parallel_size,
     )
 
 
@@ -105,6 +121,7 @@ def _operators(
     imbalance: float,
     skew: float,
     chosen: range | tuple[int, ...],
+    ranks: int,
 ) -> Operators:
     from .layers import dense_parts, expert_parts, gemms_of, norms, routed_experts, told_apart
     from .mixers import attention_parts, linear_parts
@@ -120,11 +137,12 @@ def _operators(
     more, kernels = dense_parts(model, tp, kinds, weights)
     gemms, small = gemms + more, small + kernels
     experts: tuple[Experts, ...] = ()
+    gpus = tp * ranks
     if routed:
-        experts = routed_experts(model, tp, tp if expert_parallel else 1, routed, weights, imbalance, skew)
+        experts = routed_experts(model, gpus, gpus if expert_parallel else 1, routed, weights, imbalance, skew, ranks)
         more, kernels = expert_parts(model, tp, routed, weights)
         gemms, small = gemms + more, small + kernels
-    exchanged = len(routed) if all_to_all and expert_parallel and tp > 1 else 0
+    exchanged = len(routed) if all_to_all and expert_parallel and gpus > 1 else 0
     return Operators(
         hidden_size=hidden,
         num_layers=len(chosen),
@@ -140,4 +158,6 @@ def _operators(
         final_norm=Elementwise("final_norm", 2 * BYTES * hidden, 2 * BYTES * hidden, 1, weights=hidden),
         lm_head=gemms_of("lm_head", -(-model.vocab_size // tp), hidden, (0,), weights)[0],
         recurrence=recurrence,
+        num_gathers=2 * (len(routed) - exchanged) if ranks > 1 else 0,
+        ranks=ranks,
     )

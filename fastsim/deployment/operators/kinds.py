@@ -109,7 +109,8 @@ class Experts:
     """The routed experts of a layer on one GPU: gate and up, activation, and down for the tokens that each expert gets.
 
     ``intermediate`` is the model's width; ``tp`` GPUs split each expert and ``ep`` GPUs share the experts. The busiest
-    of these gets ``imbalance`` times the mean number of tokens. ``skew``: how much more popular some experts are than
+    of these gets ``imbalance`` times the mean number of tokens. Where ``ranks`` data-parallel ranks share the experts,
+    numbers of tokens are those of one rank, and each has as many. ``skew``: how much more popular some experts are than
     others; the one of popularity rank r is chosen in proportion to r ** -skew.
     """
 
@@ -127,6 +128,7 @@ class Experts:
     name: str = "moe_experts"
     projections: int = 3  # 2: there is no gate
     skew: float = 0.0
+    ranks: int = 1
 
     def width(self) -> int:
         """Elements of an expert's intermediate result on this GPU."""
@@ -134,7 +136,7 @@ class Experts:
 
     def rows(self, num_tokens: float) -> float:
         """Rows of the experts' inputs on the busiest GPU: tokens times the experts that each is sent to."""
-        return num_tokens * self.top_k / self.ep * (self.imbalance if self.ep > 1 else 1.0)
+        return self.ranks * num_tokens * self.top_k / self.ep * (self.imbalance if self.ep > 1 else 1.0)
 
     def reached(self, num_tokens: float) -> float:
         """Share of the experts that get a token, as expected where tokens choose independently of each other.
@@ -143,7 +145,7 @@ class Experts:
         equally likely, q is top_k / num_experts.
         """
         chosen = _probabilities(self.num_experts, self.top_k, self.skew)
-        return 1 - sum(float((1 - q) ** num_tokens) for q in chosen) / len(chosen)
+        return 1 - sum(float((1 - q) ** (self.ranks * num_tokens)) for q in chosen) / len(chosen)
 
     def flops(self, num_tokens: float) -> float:
         """Multiplications and additions on the busiest GPU."""

@@ -110,16 +110,26 @@ def expert_parts(model: Model, tp: int, layers: Sequence[int], weights: Quantiza
 
 
 def routed_experts(
-    model: Model, tp: int, ep: int, layers: Sequence[int], weights: Quantization, imbalance: float, skew: float
+    model: Model,
+    gpus: int,
+    ep: int,
+    layers: Sequence[int],
+    weights: Quantization,
+    imbalance: float,
+    skew: float,
+    ranks: int = 1,
 ) -> tuple[Experts, ...]:
-    """The routed experts of some layers on one of ``tp`` GPUs, ``ep`` of which share them, apart by precision."""
+    """The routed experts of some layers on one of ``gpus`` GPUs, ``ep`` of which share them, apart by precision.
+
+    ``ranks``: data-parallel ranks that these GPUs are.
+    """
     return tuple(
         Experts(
             model.moe_hidden_size or model.hidden_size,
             model.moe_intermediate_size,
             model.num_experts,
             model.num_experts_per_tok,
-            tp // ep,
+            gpus // ep,
             ep,
             count,
             precision.name,
@@ -129,6 +139,7 @@ def routed_experts(
             f"moe_experts{suffix}",
             3 if model.gated_mlp else 2,
             skew,
+            ranks,
         )
         for suffix, precision, count in apart(weights, "moe_experts", layers)
     )

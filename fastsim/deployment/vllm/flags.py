@@ -35,7 +35,9 @@ TAKEN: Mapping[str, tuple[str, ...]] = {
     "kv_cache_dtype": ("kv_cache_dtype",),
     "tensor_parallel_size": ("tensor_parallel_size",),
     "pipeline_parallel_size": ("pipeline_parallel_size",),
-    "data_parallel_size": ("num_replicas",),
+    "data_parallel_size": ("data_parallel_size",),  # of a model without experts: num_replicas
+    "data_parallel_balancer": ("data_parallel_balancer",),
+    "data_parallel_external_lb": ("data_parallel_balancer",),
     "enable_expert_parallel": ("enable_expert_parallel",),
     "all2all_backend": ("all2all_backend",),
     "max_model_len": ("max_model_len",),

@@ -102,16 +102,18 @@ def quantization(value: Any, model: Any) -> Any:
     return METHODS[method]
 
 
-def data_parallel_size(value: Any, model: Any) -> Any:
-    """The number of replicas. Raises ConfigError for experts, which data-parallel ranks share."""
-    size = whole(value)
-    entry = model_of(model)
-    if isinstance(size, int) and size > 1 and entry is not None and entry.num_experts:
-        raise ConfigError(
-            f"{size}: the data-parallel ranks of {entry.name} share its experts and step together, which is not "
-            "simulated; num_replicas sets replicas that share nothing"
-        )
-    return size
+def data_parallel_size(value: Any, model: Any) -> dict[str, Any]:
+    """The ranks of a replica that share experts and step together; the number of replicas of a model without them."""
+    size, entry = whole(value), model_of(model)
+    dense = isinstance(size, int) and size > 1 and entry is not None and not entry.num_experts
+    return {"num_replicas" if dense else "data_parallel_size": size}
+
+
+def balancer(value: Any) -> Any:
+    """How requests come to ranks, by whether a balancer outside of vLLM sends them."""
+    if isinstance(value, bool):
+        return "external" if value else "internal"
+    return value
 
 
 def model_of(name: Any) -> Model | None:

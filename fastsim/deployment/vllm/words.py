@@ -30,6 +30,8 @@ def meaning(name: str, value: Any, model: Any) -> Meaning | None:
 
     Raises ConfigError, which begins with the value, for a value that cannot be simulated.
     """
+    if name == "data_parallel_size":
+        return Meaning(values.data_parallel_size(value, model))
     if name in flags.TAKEN:
         return Meaning(dict.fromkeys(flags.TAKEN[name], _value(name, value, model)))
     if name in flags.LOST:
@@ -59,11 +61,11 @@ def _value(name: str, value: Any, model: Any) -> Any:
             return "random" if value == "vllm" else None  # auto, or a folder that is not read
         case "override_generation_config":
             return values.sampling(value)
-        case "data_parallel_size":
-            return values.data_parallel_size(value, model)
+        case "data_parallel_external_lb":
+            return values.balancer(value)
         case "async_scheduling" if value == "auto":
             return None
-        case "model" | "scheduling_policy":
+        case "model" | "scheduling_policy" | "data_parallel_balancer":
             return value
     return values.whole(value)
 

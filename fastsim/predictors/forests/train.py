@@ -148,8 +148,12 @@ def train(records: Records, chip: Chip, folder: Path, method: str = "forest", qu
 
 
 def write_curves(system: str, folder: Path) -> None:
-    """Write all_reduce.json, elementwise.json and, where measured, moe_a2a.json: tables too small to need a forest."""
-    cards = (curves.all_reduce(system), curves.all_to_all(system), curves.elementwise(system))
+    """Write all_reduce.json, elementwise.json and, where measured, gather_scatter.json and moe_a2a.json.
+
+    They are too small to need a forest.
+    """
+    exchanges = curves.all_reduce(system), curves.all_to_all(system), curves.gather_scatter(system)
+    cards = (*exchanges, curves.elementwise(system))
     for card in cards:
         _write_card(card, folder)
 

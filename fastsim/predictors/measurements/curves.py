@@ -15,6 +15,14 @@ SGLANG, TRTLLM = ("0.5.10", "0.5.14"), "1.3.0rc20"
 OUTLIER = 1.5
 NVLINK = ("h100_sxm", "h200_sxm", "b200_sxm")
 A2A_VERSION = {"h100_sxm": "0.24.0", "h200_sxm": "0.24.0", "b200_sxm": "0.24.0"}
+NCCL_VERSION = {
+    "a100_sxm": "2.27.3",
+    "h100_sxm": "2.29.2",
+    "h200_sxm": "2.29.2",
+    "b200_sxm": "2.29.2",
+    "l40s": "2.27.3",
+    "rtx_pro_6000_server": "2.29.2",
+}
 LOW_LATENCY, HIGH_THROUGHPUT = "deepep_ll", "deepep_ht"
 EFFICIENCY, LAUNCH_MS = 0.8, 0.002  # where nothing is measured
 QUANTISE_BYTES = 3  # per element: bf16 read, fp8 written
@@ -102,6 +110,33 @@ def all_to_all(name: str) -> dict[str, Any] | None:
         "curves": curves,
         "units": "decode | prefill -> dispatch | combine -> [tokens of one GPU, hidden, topk, ms]",
         "source": {"rows": PROVENANCE, "frameworks": [f"vllm {A2A_VERSION[name]}"]},
+    }
+
+
+def gather_scatter(name: str) -> dict[str, Any] | None:
+    """The card of NCCL's all-gather and reduce-scatter: operation -> number of GPUs -> [elements, ms].
+
+    ``elements`` are those of all GPUs together, in 16 bits. None where they were not measured.
+    """
+    if name not in NCCL_VERSION:
+        return None
+    path = data_folder() / name / "comm" / "nccl" / NCCL_VERSION[name] / "nccl_perf.parquet"
+    keys = ["num_gpus", "message_size"]
+    curves: Curves = {}
+    for operation in ("all_gather", "reduce_scatter"):
+        table = read_table(path, keys, nccl_dtype="half", op_name=operation)
+        rows = sorted(zip(*(table[key].to_pylist() for key in (*keys, "latency")), strict=True))
+        curves[operation] = {}
+        for gpus, elements, ms in rows:
+            curves[operation].setdefault(str(gpus), []).append([elements, ms])
+    return {
+        "family": "gather_scatter",
+        "system": name,
+        "precision": "bf16",
+        "curves": curves,
+        "units": "operation -> GPUs -> [elements of all GPUs, ms]",
+        "link_gb_s": find_system(name).link_gb_s,
+        "source": {"rows": PROVENANCE, "frameworks": [f"nccl {NCCL_VERSION[name]}"]},
     }
 
 

@@ -97,6 +97,29 @@ def _curve(curves: dict[str, list[list[float]]], num_gpus: int, elements: np.nda
     return np.asarray(np.exp(np.interp(np.log(elements), np.log(size), np.log(monotone(ms)))))
 
 
+def gather_scatter_ms(sources: Sources, node: Node, tp: int, num_tokens: np.ndarray) -> Floats:
+    """Times of one all-gather among data-parallel ranks, or of one reduce-scatter, ms: the mean of both.
+
+    ``num_tokens``: of each rank, whose GPUs at the same position exchange them. NCCL's measured curves hold, slower
+    through the link between two CPUs as an all-reduce is. Where the node's links are slower than those of the measured
+    machine, or a device was not measured, or ranks are on several nodes, links bound the time: each GPU receives the
+    tokens of all other ranks.
+    """
+    ranks = sources.operators.ranks
+    elements = np.maximum(1, num_tokens) * ranks * sources.operators.hidden_size
+    inside = ranks * tp <= node.num_devices
+    link = link_gb_s(node, ranks * tp) if inside else min(node.link_gb_s, node.network_gb_s)
+    received: Floats = (ranks - 1) / ranks * BYTES * elements / (link * 1e6) + node.link_latency_us * 1e-3
+    card = sources.card("gather_scatter") if sources.origin.kinship == "own" and inside else None
+    if card is None:
+        return received
+    ms = np.mean([_curve(curve, ranks, elements) for curve in card["curves"].values()], axis=0)
+    reduced = all_reduce_card(sources, node, ranks)
+    if node.between_sockets and reduced is not None and "slower_link" in reduced:
+        ms = ms * _slower(reduced, elements)[1]
+    return np.asarray(np.maximum(ms, received) if link < card["link_gb_s"] else ms)
+
+
 def all_to_all_rows(sources: Sources, tp: int, kind: str) -> dict[str, Floats] | None:
     """Measured [tokens of one GPU, ms] of a dispatch and a combine, for this number of GPUs and this model's width."""
     ops = sources.operators
@@ -117,11 +140,11 @@ def all_to_all_ms(sources: Sources, node: Node, num_tokens: np.ndarray, cap: int
     """Times of one exchange of tokens, ms: the mean of dispatch and combine.
 
     Some models were measured on eight GPUs, with low-latency kernels up to ``cap`` tokens. Otherwise each GPU sends
-    its share of the tokens over its link to the GPUs of their experts.
+    its share of the tokens over its link to the GPUs of their experts. ``num_tokens``: of each data-parallel rank.
     """
     ops = sources.operators
     assert ops.experts
-    tp = ops.experts.ep
+    tp, num_tokens = ops.experts.ep, ops.ranks * num_tokens
     width = min(BYTES, INPUT_BYTES[ops.experts.precision]) * ops.hidden_size
     moved = num_tokens / tp * ops.experts.top_k * width * (tp - 1) / tp * ops.experts.imbalance
     formula: Floats = moved / (link_gb_s(node, tp) * 1e6) + node.link_latency_us * 1e-3

@@ -230,6 +230,7 @@ class Sources:
 
         ``tokens`` (float64[n]) ascend.
         """
+        experts, tokens = replace(experts, ranks=1), experts.ranks * tokens
         forest = self.experts(experts)
         flops, moved = (np.array([work(n) for n in tokens]) for work in (experts.flops, experts.bytes_read))
         moved = moved + np.array([experts.bytes_written(n) for n in tokens])

@@ -16,7 +16,7 @@ from fastsim.deployment.resolved import Resolved
 from fastsim.predictors.capture import SIZES, largest_captured, padded
 
 from . import recurrence
-from .communication import all_reduce_ms, all_to_all_ms, send_ms
+from .communication import all_reduce_ms, all_to_all_ms, gather_scatter_ms, send_ms
 from .device_forests import Sources
 from .launches import launches_ms
 from .reach import Reach
@@ -149,6 +149,9 @@ def estimate(resolved: Resolved, sources: Sources, reach: Reach) -> OperatorTime
         tokens["moe_all_to_all"] = _spread(
             all_to_all_ms(sources, node, count, cap), ops.num_all_to_alls, ops.num_layers
         )
+    if ops.num_gathers:
+        ms = gather_scatter_ms(sources, node, tp, count)
+        tokens["moe_gather_scatter"] = _spread(ms, ops.num_gathers, ops.num_layers)
     if pp > 1:
         tokens["send_recv"] = send_ms(sources, node, tp * pp, count)
     for part in parts.values():  # without sequences there is no work

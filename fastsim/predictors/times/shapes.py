@@ -16,7 +16,7 @@ def expert_rows(experts: Experts, tokens: Floats) -> Floats:
 
     Measured experts have a gate: others take as long as those of the width at which they have as many weights.
     """
-    tokens = tokens * (experts.imbalance if experts.ep > 1 else 1.0)
+    tokens = experts.ranks * tokens * (experts.imbalance if experts.ep > 1 else 1.0)
     width = round(experts.intermediate * experts.projections / 3)
     sizes = (experts.hidden, width, experts.num_experts, experts.top_k, experts.tp, experts.ep)
     return _rows(tokens, *sizes)

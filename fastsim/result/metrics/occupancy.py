@@ -68,3 +68,9 @@ def _elapsed(times: Floats, edges: Floats) -> Floats:
     sums = np.concatenate([[0.0], np.cumsum(times)])
     elapsed: Floats = before * edges - sums[before]
     return elapsed
+
+
+def engine_of(columns: Columns, num_ranks: int) -> NDArray[np.int32]:
+    """Return the row of the engine that served each request, int32[n]: its replica, or a rank of it."""
+    replica: NDArray[np.int32] = columns["replica_id"]
+    return replica if num_ranks == 1 else replica * np.int32(num_ranks) + columns["rank"]

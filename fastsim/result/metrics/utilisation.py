@@ -128,14 +128,19 @@ def _bubbles(busy: float, occupied: float) -> float | None:
 def by_replica(
     resolved: Resolved, columns: Columns, replicas: Replicas, measures: Measures, computed: Floats, span: float
 ) -> list[dict[str, Any]]:
-    """Return the section ``replicas`` of a summary, an entry per replica; parameters are those of ``utilisation``."""
+    """Return the section ``replicas`` of a summary, an entry per replica, or per rank of each.
+
+    Parameters are those of ``utilisation``.
+    """
     num_replicas, counts = len(replicas.busy), replicas.counts
     busy = busy_seconds(replicas, span)
-    num_requests = np.bincount(columns["replica_id"], minlength=num_replicas)
+    ranks = resolved.data_parallel_size
+    num_requests = np.bincount(occupancy.engine_of(columns, ranks), minlength=num_replicas)
     block_seconds = measures.series[:, :, SERIES.index("kv_blocks")].sum(axis=1)
     blocks = blocks_of(resolved)
     return [
         {
+            **({"replica": r // ranks, "rank": r % ranks} if ranks > 1 else {}),
             "requests": int(num_requests[r]),
             "iterations": int(counts[r, state.ITERATIONS]),
             "restarts": int(counts[r, state.RESTARTS]),
