@@ -4,6 +4,7 @@ import asyncio
 import math
 import os
 import signal
+import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context
@@ -11,6 +12,7 @@ from typing import Any, TypeVar
 
 from fastsim.errors import InputError
 from fastsim.explore.answer import Answers, spec_of
+from fastsim.explore.memory import keep_memory
 from fastsim.explore.question import Question
 from fastsim.planning.load_curve import Curve
 from fastsim.report.charts.second import busiest, second
@@ -54,7 +56,10 @@ class Background:
 def _stand_back() -> None:
     """Leave the cores to the answers, and Ctrl-C to the server, which ends this process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(os, "nice"):
+    keep_memory()
+    if sys.platform == "linux":
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # an answer takes the core at once
+    elif hasattr(os, "nice"):
         os.nice(19)
 
 

@@ -19,6 +19,7 @@ from fastsim.errors import ConfigError, FastsimError, InputError
 from fastsim.explore import better, page, view
 from fastsim.explore.answer import Answers
 from fastsim.explore.background import Background, curve_of, models_like, second_of, warm
+from fastsim.explore.memory import keep_memory
 from fastsim.explore.question import Question
 from fastsim.planning.load_curve import Curve
 from fastsim.report.runs import Run
@@ -50,6 +51,7 @@ class Service:
 
     def prepare(self) -> None:
         """Answer the first question before the page asks it; what that imports and draws is kept for good."""
+        keep_memory()
         self.thread.submit(self._prepare)
         for each in (self.background, self.ahead):
             each.begin()

@@ -1,6 +1,7 @@
 """What the vllm_v1 policy keeps beside requests and batches: the rules of its release, queues and KV blocks."""
 
 from functools import cache, lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,24 +73,59 @@ def engine_limits(scheduler: Settings, max_model_len: int, awaits_tokens: bool) 
     )
 
 
-def bytes_each(limits: Limits) -> tuple[int, int]:
+class Sizes(NamedTuple):
+    """How many blocks the policy must tell apart on each replica.
+
+    entries : rows of Engine.blocks besides END: blocks that can be found, and runs of free ones.
+    findable : of these, blocks that can be found.
+    longest : blocks of the longest request that can be found.
+    """
+
+    entries: int
+    findable: int
+    longest: int
+
+
+def sizes_of(limits: Limits, workload: Workload) -> Sizes:
+    """Return what a replica has at most, whichever requests come to it.
+
+    While ``max_num_seqs`` of the largest requests fit together, none is preempted: then only blocks that have a hash
+    are ever found, and each request frees its others in two runs at most. Else any block may be found.
+    """
+    if not limits.engine.prefix_caching:
+        return Sizes(0, 0, 0)
+    # Asynchronous scheduling may compute a token after the last one in every batch in flight.
+    total = workload.num_prompt_tokens + workload.num_output_tokens + limits.engine.depth
+    blocks = -(-total // limits.block_size)
+    longest, others = int(blocks.max(initial=0)), max(0, workload.num_requests - limits.max_num_seqs)
+    if int(np.partition(blocks, others)[others:].sum() if others else blocks.sum()) > limits.num_blocks:
+        return Sizes(limits.num_blocks, limits.num_blocks, longest)
+    hashes = len(_hashes(workload, limits.block_size)[1])
+    entries = min(limits.num_blocks, hashes + 2 * workload.num_requests + 2)
+    return Sizes(entries, min(entries, hashes), longest if hashes else 0)
+
+
+def bytes_each(limits: Limits, workload: Workload) -> tuple[int, int]:
     """The memory that the policy takes for each request and, of replicas with prefix caching, for each replica, bytes.
 
-    Every replica has all its blocks from the start, those that no request comes to as well.
+    Every replica has all that it may need from the start, those that no request comes to as well.
     """
     if limits.engine == state.NO_ENGINE:
         return 0, 0
     per_request = 4 * 14 + 8 * 3
     if not limits.engine.prefix_caching:
         return per_request, 0
-    per_block = 4 * state.NUM_BLOCK_COLUMNS + 12
-    return per_request, per_block * limits.num_blocks + 4 * _buckets(limits.num_blocks) + 4 * limits.max_num_seqs
+    sizes = sizes_of(limits, workload)
+    per_replica = 4 * state.NUM_BLOCK_COLUMNS * sizes.entries + 4 * limits.max_num_seqs
+    if sizes.findable:
+        per_replica += 12 * sizes.entries + 4 * _buckets(sizes.findable)
+    return per_request, per_replica
 
 
 @cache
 def no_engine() -> Engine:
     """Return what the other policies have in its place: arrays without entries, which all simulations share."""
-    return _arrays(0, 0, NO_BLOCKS, Arena(), 0, (np.zeros(1, np.int64), np.zeros(0, np.int64)))
+    return _arrays(0, 0, NO_BLOCKS, Arena(), Sizes(0, 0, 0), (np.zeros(1, np.int64), np.zeros(0, np.int64)))
 
 
 def lay_out_engine(number_of_replicas: int, limits: Limits, workload: Workload, arena: Arena) -> Engine:
@@ -111,9 +147,8 @@ def lay_out_engine(number_of_replicas: int, limits: Limits, workload: Workload, 
     hashes = np.zeros(1, np.int64), np.zeros(0, np.int64)
     if limits.engine.prefix_caching:
         hashes = _hashes(workload, limits.block_size)
-    # Asynchronous scheduling may compute a token after the last one in every batch in flight.
-    longest = -(-(int(total.max(initial=0)) + limits.engine.depth) // limits.block_size)
-    engine = _arrays(workload.num_requests, rows_of(number_of_replicas, limits), limits, arena, longest, hashes)
+    sizes = sizes_of(limits, workload)
+    engine = _arrays(workload.num_requests, rows_of(number_of_replicas, limits), limits, arena, sizes, hashes)
     engine.counts[:, [state.ROOT, state.ENDED]] = NONE
     engine.counts[:, state.ROWS_FREE] = limits.max_num_seqs
     engine.known[:] = workload.num_prompt_tokens
@@ -133,11 +168,13 @@ def _arrays(
     replicas: int,
     limits: Limits,
     arena: Arena,
-    longest: int,
+    sizes: Sizes,
     hashes: tuple[NDArray[np.int64], NDArray[np.int64]],
 ) -> Engine:
-    """The arrays, before anything is written; ``longest``: most KV blocks of a request."""
+    """The arrays, before anything is written."""
     pools, width, depth = replicas * limits.engine.prefix_caching, limits.max_num_seqs, limits.engine.depth
+    blocks = pools, sizes.entries + 1
+    found = blocks if sizes.findable else (pools, 1)
 
     def of_requests(name: str, value: int = 0) -> NDArray[np.int32]:
         return arena.take(f"engine_{name}", requests, np.int32, value)
@@ -168,11 +205,11 @@ def _arrays(
         counted=arena.take("engine_counted", replicas),
         counts=arena.take("engine_counts", (replicas, state.NUM_ENGINE_COUNTS), np.int64),
         cohorts=arena.take("cohorts", (replicas, limits.num_stages, state.NUM_COHORT_COUNTS), np.int64),
-        blocks=arena.room("engine_blocks", (pools, limits.num_blocks + 1, state.NUM_BLOCK_COLUMNS), np.int32),
-        block_hash=arena.room("engine_block_hash", (pools, limits.num_blocks + 1), np.int64),
-        next_alike=arena.room("engine_next_alike", (pools, limits.num_blocks + 1), np.int32),
-        buckets=arena.take("engine_buckets", (pools, _buckets(limits.num_blocks)), np.int32),
-        table=arena.room("engine_table", (pools, width, longest), np.int32),
+        blocks=arena.room("engine_blocks", (*blocks, state.NUM_BLOCK_COLUMNS), np.int32),
+        block_hash=arena.room("engine_block_hash", found, np.int64),
+        next_alike=arena.room("engine_next_alike", found, np.int32),
+        buckets=arena.take("engine_buckets", (pools, _buckets(sizes.findable)), np.int32),
+        table=arena.room("engine_table", (pools, width, sizes.longest), np.int32),
         rows=arena.take("engine_rows", (pools, width), np.int32),
     )
 
@@ -187,8 +224,8 @@ def free_all(engine: Engine, num_blocks: NDArray[np.integer]) -> None:
     engine.counts[:, state.SPARE] = NONE
 
 
-def _buckets(num_blocks: int) -> int:
-    return 1 << max(0, 2 * num_blocks - 1).bit_length()
+def _buckets(findable: int) -> int:
+    return 1 << max(0, 2 * findable - 1).bit_length()
 
 
 def _limits_known(workload: Workload, max_model_len: int) -> NDArray[np.int64]:

@@ -123,7 +123,8 @@ NO_ENGINE = EngineLimits(0, 0, 0, 0, 0, 0, 0, 0.0, *[0] * 12)
 class Engine(NamedTuple):
     """What the vllm_v1 policy keeps besides; without it, and where prefixes are not cached, arrays are empty.
 
-    D batches in flight per replica, K KV blocks, M blocks of the longest request, H hashes in all.
+    D batches in flight per replica, B blocks and runs of them that are told apart, M blocks of the longest request, H
+    hashes in all.
     """
 
     known: Ints  # [N] prompt and output tokens that the scheduler knows
@@ -153,9 +154,9 @@ class Engine(NamedTuple):
     counted: Floats  # [R] s, up to when running requests and KV blocks are counted
     counts: Longs  # [R, NUM_ENGINE_COUNTS]
     cohorts: Longs  # [R, S, NUM_COHORT_COUNTS] decodes of pipelines that take turns (engine/cohorts.py)
-    blocks: Ints  # [R, K + 1, NUM_BLOCK_COLUMNS] blocks that can be found, and runs of free ones that cannot
-    block_hash: Longs  # [R, K + 1] identity of the tokens up to the end of a block in the index
-    next_alike: Ints  # [R, K + 1] the next block in the same of Engine.buckets, END when it is the last
+    blocks: Ints  # [R, B + 1, NUM_BLOCK_COLUMNS] blocks that can be found, and runs of free ones that cannot
+    block_hash: Longs  # [R, B + 1] identity of the tokens up to the end of a block in the index
+    next_alike: Ints  # [R, B + 1] the next block in the same of Engine.buckets, END when it is the last
     buckets: Ints  # [R, number of buckets] first cached block of a bucket of hashes, END when it is empty
     table: Ints  # [R, W, M] blocks of each row that can be found, in order of tokens
     rows: Ints  # [R, W] rows that no request has

@@ -148,9 +148,10 @@ def test_results_equal_all_recordings(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_more_replicas_with_prefix_caching_than_memory_holds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastsim.files.memory.free_memory", lambda: 2**30)
-    run = runs(OWN)[0]
-    deployment = fastsim.Deployment.load(deployment_of(run), ["num_replicas=100000", "scheduler.num_blocks=28000"])
-    workload = workload_of(read(run).requests, read(run).settings.block_size)
+    few = ["num_replicas=100000", "scheduler.num_blocks=500"]  # of which 64 requests may need more, and be preempted
+    deployment = fastsim.Deployment.load(deployment_of(runs(OWN)[0]), few)
+    lengths = {"kind": "fixed", "num_prompt_tokens": 100, "num_output_tokens": 20}
+    workload = fastsim.load_workload({"lengths": lengths}, rate=1.0, num_requests=64)
     said = r"^num_replicas: 100,000 replicas .* with prefix caching need about .* GiB of memory, and 1 GiB are free"
     with pytest.raises(TooLargeError, match=said):
         fastsim.simulate(deployment, workload)

@@ -1,0 +1,20 @@
+"""The memory of the processes that answer."""
+
+import ctypes
+from contextlib import suppress
+
+TRIM_THRESHOLD, MMAP_THRESHOLD, ARENA_MAX = -1, -3, -8  # of mallopt
+MOST_KEPT = 2**30  # bytes of free memory
+LARGEST = 2**25  # bytes of an array, the most that mallopt takes
+
+
+def keep_memory() -> None:
+    """Let the C library keep what is freed for what comes next, where it can be told so (glibc).
+
+    An answer takes and frees tens of arrays of megabytes; to get as much from the operating system each time can take
+    longer than to simulate.
+    """
+    with suppress(OSError, AttributeError, TypeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        for name, value in ((TRIM_THRESHOLD, MOST_KEPT), (MMAP_THRESHOLD, LARGEST), (ARENA_MAX, 1)):
+            mallopt(name, value)
