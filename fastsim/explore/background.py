@@ -117,10 +117,12 @@ def models_like(question: Question) -> list[str]:
 def warm(question: Question) -> bool:
     """Build the tables of a question, so that its answer takes less time; whether they are built."""
     from fastsim.deployment.resolve import resolve
-    from fastsim.predictors.build import build_cost
+    from fastsim.predictors.build import build_cost, is_built
 
     try:
-        build_cost(resolve(question.deployment))
+        resolved = resolve(question.deployment)
+        if not is_built(resolved):
+            build_cost(resolved)
     except InputError:
         return False
     return True

@@ -168,17 +168,20 @@ def _from_tables(resolved: "Resolved") -> "tuple[OperatorTimes, dict[str, Any]]"
     return times, {"digest": digest(folder)}
 
 
-def _from_cache(resolved: "Resolved") -> "tuple[Tables, ByOperator, dict[str, Any]]":
-    """Tables stored under the digest of everything that goes into them; they are built when the digest is new."""
-    from fastsim.kernels.tables import FastsimTables, VidurTables
-    from fastsim.predictors.tables.by_operator import breakdown, shares
-    from fastsim.predictors.tables.cache import load_or_build
-    from fastsim.predictors.tables.draws import spreads
+def is_built(resolved: "Resolved") -> bool:
+    """Whether the tables of a deployment are stored, so that ``build_cost`` only reads them."""
+    if affine.is_affine(resolved) or resolved.predictor.source.startswith("tables:"):
+        return False
+    from fastsim.predictors.tables.cache import path_of
+
+    return path_of(_key(resolved)).is_file()
+
+
+def _key(resolved: "Resolved") -> str:
+    """Digest of everything that goes into the tables of a deployment."""
     from fastsim.predictors.times.iteration import typical
     from fastsim.predictors.times.reach import reach_of
 
-    measured, about = _measurements(resolved)
-    iteration = typical(resolved)
     rest = {
         "parallelism": [
             resolved.tensor_parallel_size,
@@ -191,12 +194,24 @@ def _from_cache(resolved: "Resolved") -> "tuple[Tables, ByOperator, dict[str, An
         "kernels": resolved.kernels,
         "code": _code_digest(),
     }
-    named = resolved.model, resolved.node, resolved.device, resolved.operators, reach_of(resolved), iteration
-    everything = "\0".join((measured, *map(_text, named), json.dumps(rest, sort_keys=True)))
-    key = hashlib.sha256(everything.encode()).hexdigest()
+    named = resolved.model, resolved.node, resolved.device, resolved.operators, reach_of(resolved), typical(resolved)
+    everything = "\0".join((_measurements(resolved)[0], *map(_text, named), json.dumps(rest, sort_keys=True)))
+    return hashlib.sha256(everything.encode()).hexdigest()
+
+
+def _from_cache(resolved: "Resolved") -> "tuple[Tables, ByOperator, dict[str, Any]]":
+    """Tables stored under the digest of everything that goes into them; they are built when the digest is new."""
+    from fastsim.kernels.tables import FastsimTables, VidurTables
+    from fastsim.predictors.tables.by_operator import breakdown, shares
+    from fastsim.predictors.tables.cache import load_or_build
+    from fastsim.predictors.tables.draws import spreads
+    from fastsim.predictors.times.iteration import typical
+
+    key, about = _key(resolved), _measurements(resolved)[1]
 
     def build() -> "tuple[Tables, ByOperator, dict[str, Any]]":
         times, about = operator_times(resolved)
+        iteration = typical(resolved)
         tables, known = compose(resolved, times), known_of(resolved, iteration)
         operators = _by_operator(resolved, times, tables)
         if operators and known:

@@ -41,6 +41,11 @@ def folder() -> Path:
     return CACHE_FOLDER.parents[1] / "tables"
 
 
+def path_of(key: str) -> Path:
+    """The file of the tables of a key."""
+    return folder() / f"{key}.tables"
+
+
 def _read(path: Path, kind: type[VidurTables] | type[FastsimTables]) -> Stored:
     """What ``_write`` wrote. Raises ValueError for content that is not whole."""
     content = np.fromfile(path, np.uint8)
@@ -134,7 +139,7 @@ def load_or_build(key: str, kind: type[VidurTables] | type[FastsimTables], build
     a second time for read-only ones. Several processes may ask at once: a file appears whole or not at all, and one
     process builds while the others wait. The file is written by a thread, while the tables are used already.
     """
-    path = folder() / f"{key}.tables"
+    path = path_of(key)
     with _kept_lock:
         known = _kept.get(path)
         if known is not None and known[0] in (None, _state(path)):
