@@ -22,6 +22,7 @@ from fastsim.explore.background import Background, curve_of, models_like, second
 from fastsim.explore.memory import keep_memory
 from fastsim.explore.question import Question
 from fastsim.planning.load_curve import Curve
+from fastsim.predictors.tables.cache import never_wait
 from fastsim.report.runs import Run
 from fastsim.result.result import Result
 
@@ -52,6 +53,7 @@ class Service:
     def prepare(self) -> None:
         """Answer the first question before the page asks it; what that imports and draws is kept for good."""
         keep_memory()
+        never_wait()  # for the processes beside, which build the same tables with less of the cores
         self.thread.submit(self._prepare)
         for each in (self.background, self.ahead):
             each.begin()

@@ -16,6 +16,7 @@ from fastsim.catalog.load import load_node
 from fastsim.deployment.description import Deployment
 from fastsim.deployment.resolve import resolve
 from fastsim.deployment.resolved import Resolved
+from fastsim.files.writing import locked
 from fastsim.kernels.tables import COMPOSE_FASTSIM, COMPOSE_VIDUR, FastsimTables, VidurTables
 from fastsim.predictors.build import build_cost
 from fastsim.predictors.forests import forest
@@ -284,6 +285,18 @@ def test_tables_are_used_while_their_file_is_written(own_cache: Path, monkeypatc
     written()
     assert build_cost(one).cost.fastsim is first
     assert [path.suffix for path in own_cache.iterdir()] == [".tables"]
+
+
+def test_who_does_not_wait_builds_what_another_builds(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "_waits", True)
+    before = ours()
+    (path,) = own_cache.glob("*")
+    path.unlink()
+    cache._kept.clear()
+    cache.never_wait()
+    with locked(path.with_suffix(".lock"), wait=True):
+        np.testing.assert_array_equal(before.token_ms, ours().token_ms)
+        assert not path.exists()  # the other writes it
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(own_cache: Path) -> None:

@@ -34,6 +34,7 @@ _kept: OrderedDict[Path, tuple[State | None, Stored]] = OrderedDict()  # None: w
 _kept_lock = Lock()
 _writing: Thread | None = None  # what writes the last file
 _writing_lock = Lock()
+_waits = True  # for another process that builds the same tables
 
 
 def folder() -> Path:
@@ -148,11 +149,12 @@ def load_or_build(key: str, kind: type[VidurTables] | type[FastsimTables], build
     if (found := _stored(path, kind)) is None:
         damaged = path.exists()
         with ExitStack() as turn:
-            turn.enter_context(_turn(path.with_suffix(".lock")))
+            is_ours = turn.enter_context(_turn(path.with_suffix(".lock")))
             if damaged or (found := _stored(path, kind)) is None:
                 found = build()
                 _keep(path, None, found)
-                _write_later(path, found, turn.pop_all())
+                if is_ours:
+                    _write_later(path, found, turn.pop_all())
                 return found
     _keep(path, _state(path), found)
     return found
@@ -184,6 +186,12 @@ def _write_later(path: Path, found: Stored, turn: ExitStack) -> None:
         _writing.start()
 
 
+def never_wait() -> None:
+    """Build tables that another process is building too, rather than wait for it: it may have stood back."""
+    global _waits
+    _waits = False
+
+
 def _state(path: Path) -> State | None:
     """What changes when a file is written; None where there is none."""
     try:
@@ -204,12 +212,14 @@ def _stored(path: Path, kind: type[VidurTables] | type[FastsimTables]) -> Stored
 
 
 @contextmanager
-def _turn(path: Path) -> Iterator[None]:
-    """Hold a lock where there can be one."""
+def _turn(path: Path) -> Iterator[bool]:
+    """Hold a lock where there can be one; False where another process holds it, and this one does not wait."""
+    is_ours = True
     with ExitStack() as held:
         with suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            held.enter_context(locked(path, wait=True))
-        yield
-        with suppress(OSError):
-            path.unlink()
+            is_ours = held.enter_context(locked(path, wait=_waits))
+        yield is_ours
+        if is_ours:
+            with suppress(OSError):
+                path.unlink()
