@@ -1,11 +1,12 @@
 """Answers to questions: the results of `fastsim simulate`, to the bit."""
 
 from collections import OrderedDict
+from contextlib import suppress
 from functools import lru_cache
 from threading import Lock
 from typing import Any
 
-from fastsim.errors import ConfigError
+from fastsim.errors import ConfigError, InputError
 from fastsim.explore.question import Question
 from fastsim.result.result import Result
 from fastsim.simulation.run import simulate
@@ -80,3 +81,12 @@ def _loaded(
     seed: int,
 ) -> Workload:
     return load_workload(spec_of(workload, lengths), rate=rate, users=users, num_requests=num_requests, seed=seed)
+
+
+def load_forests(question: Question) -> None:
+    """Load the forests that predict a question's operators, for this process to keep."""
+    from fastsim.deployment.resolve import resolve
+    from fastsim.predictors.build import operator_times
+
+    with suppress(InputError):
+        operator_times(resolve(question.deployment))

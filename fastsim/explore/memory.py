@@ -1,11 +1,13 @@
 """The memory of the processes that answer."""
 
 import ctypes
+from collections.abc import Callable
 from contextlib import suppress
 
 TRIM_THRESHOLD, MMAP_THRESHOLD, ARENA_MAX = -1, -3, -8  # of mallopt
 MOST_KEPT = 2**30  # bytes of free memory
 LARGEST = 2**25  # bytes of an array, the most that mallopt takes
+RESERVED, PIECE = 2**28, 2**24  # bytes
 
 
 def keep_memory() -> None:
@@ -18,3 +20,9 @@ def keep_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         for name, value in ((TRIM_THRESHOLD, MOST_KEPT), (MMAP_THRESHOLD, LARGEST), (ARENA_MAX, 1)):
             mallopt(name, value)
+
+
+def reserve() -> list[Callable[[], None]]:
+    """Steps that take memory from the operating system before the answers need it; the last one frees it for them."""
+    pieces: list[bytes] = []
+    return [lambda: pieces.append(b"." * PIECE)] * (RESERVED // PIECE) + [pieces.clear]

@@ -4,10 +4,11 @@ import asyncio
 import gc
 import json
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from tornado.httpserver import HTTPServer
@@ -17,9 +18,9 @@ from tornado.web import Application, RequestHandler
 
 from fastsim.errors import ConfigError, FastsimError, InputError
 from fastsim.explore import better, page, view
-from fastsim.explore.answer import Answers
+from fastsim.explore.answer import Answers, load_forests
 from fastsim.explore.background import Background, curve_of, models_like, second_of, warm
-from fastsim.explore.memory import keep_memory
+from fastsim.explore.memory import keep_memory, reserve
 from fastsim.explore.question import Question
 from fastsim.planning.load_curve import Curve
 from fastsim.predictors.tables.cache import never_wait
@@ -65,6 +66,14 @@ class Service:
             self._figures(asked)
         gc.collect()
         gc.freeze()  # a collection that looks at all modules takes longer than an answer
+        steps = [partial(load_forests, self.question.with_settings({"device": name})) for name in page.GPUS]
+        self._make_ready([*steps, *reserve()])
+
+    def _make_ready(self, steps: Sequence[Callable[[], None]]) -> None:
+        """Do one by one, with answers in between, what would make the answers that need it first late."""
+        if steps:
+            steps[0]()
+            self.thread.submit(self._make_ready, steps[1:])
 
     def forget(self) -> None:
         """Leave out what is simulated beside the answers and has not begun."""

@@ -67,17 +67,29 @@ def _decode(sources: Sources, attn: Attention, reach: Reach) -> Floats:
     floor = forest.dram_floor() if forest else None
     grid = np.empty((batch.size, seen.size))
     for rows in blocks(grid):
-        some, many = grid[rows], batch[rows, np.newaxis]
-        for row, knot in zip(some, by_batch.T[rows], strict=True):
-            row[:] = np.interp(seen, lengths, knot)
-        some *= more[rows, np.newaxis] * longer
-        tokens = many * seen
+        some = grid[rows]
+        _interpolate(some, seen, lengths, by_batch[:, rows].T)
+        if more[rows].max() > 1 or longer[-1] > 1:
+            some *= more[rows, np.newaxis] * longer
+        tokens = batch[rows, np.newaxis] * seen
         least = sources.decode_least_ms(attn, tokens)
         if floor is not None:
             launch_ms, bandwidth = floor
             least = np.maximum(least, launch_ms + tokens * attn.kv_bytes_per_token() / (bandwidth * 1e6))
         np.maximum(some, least, out=some)
     return grid
+
+
+def _interpolate(grid: Floats, at: Floats, knots: Floats, values: Floats) -> None:
+    """Fill each row of a grid with ``np.interp`` of ``at``, which ascends, between ``knots`` with a row of values."""
+    first = np.searchsorted(at, knots)  # where each line begins
+    grid[:, : first[0]] = values[:, :1]
+    grid[:, first[-1] :] = values[:, -1:]
+    slopes = np.diff(values) / np.diff(knots)
+    for line in range(len(knots) - 1):
+        part = slice(first[line], first[line + 1])
+        np.multiply(slopes[:, line : line + 1], at[part] - knots[line], out=grid[:, part])
+        grid[:, part] += values[:, line : line + 1]
 
 
 def _prefill(sources: Sources, attn: Attention, reach: Reach) -> Floats:
