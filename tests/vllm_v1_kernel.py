@@ -149,7 +149,7 @@ def lay_out_pools(
     workload = workload_of(requests, most.block_size)
     stream = stream_of(workload)
     replicas = layout.lay_out_replicas(number, most, arena, True)
-    engine = lay_out_engine(number, most, workload, arena)
+    engine = lay_out_engine(number, most, workload, arena, min(each.num_blocks for each in limits))
     give_memory([share.last - share.first for *_, share in pools], limits, replicas, engine)
     lane = layout.lay_out_lane(
         layout.lay_out_requests(stream, arena, True),

@@ -109,11 +109,14 @@ def _check_router(resolved: Resolved, workload: Workload) -> None:
         )
 
 
-def check_size(resolved: Resolved, limits: Limits, workload: Workload, detail: bool) -> None:
-    """Raise TooLargeError if the arrays of a simulation need more memory than is free."""
+def check_size(resolved: Resolved, limits: Limits, fewest: int, workload: Workload, detail: bool) -> None:
+    """Raise TooLargeError if the arrays of a simulation need more memory than is free.
+
+    ``limits``: the largest of all pools; ``fewest``: KV blocks of the smallest.
+    """
     number, replicas = workload.num_requests, rows_of(resolved.num_replicas, limits)
     per_request, per_replica = bytes_each(limits.num_stages, limits.max_num_seqs, limits.block_size, detail)
-    engine_per_request, engine_per_replica = engine.bytes_each(limits, workload)
+    engine_per_request, engine_per_replica = engine.bytes_each(limits, workload, fewest)
     sglang_per_request, sglang_per_replica = sglang.bytes_each(limits)
     per_request += engine_per_request + sglang_per_request
     per_replica += sglang_per_replica

@@ -86,11 +86,12 @@ class Sizes(NamedTuple):
     longest: int
 
 
-def sizes_of(limits: Limits, workload: Workload) -> Sizes:
-    """Return what a replica has at most, whichever requests come to it.
+def sizes_of(limits: Limits, workload: Workload, fewest: int | None = None) -> Sizes:
+    """Return what a replica has at most, whichever requests come to it; ``fewest``: KV blocks of the smallest pool.
 
-    While ``max_num_seqs`` of the largest requests fit together, none is preempted: then only blocks that have a hash
-    are ever found, and each request frees its others in two runs at most. Else any block may be found.
+    While ``max_num_seqs`` of the largest requests fit together, none is preempted, as no others hold blocks: then only
+    blocks that have a hash are ever found, and each request frees its others in two runs at most. Else any block may
+    be found.
     """
     if not limits.engine.prefix_caching:
         return Sizes(0, 0, 0)
@@ -98,14 +99,14 @@ def sizes_of(limits: Limits, workload: Workload) -> Sizes:
     total = workload.num_prompt_tokens + workload.num_output_tokens + limits.engine.depth
     blocks = -(-total // limits.block_size)
     longest, others = int(blocks.max(initial=0)), max(0, workload.num_requests - limits.max_num_seqs)
-    if int(np.partition(blocks, others)[others:].sum() if others else blocks.sum()) > limits.num_blocks:
+    if int(np.partition(blocks, others)[others:].sum() if others else blocks.sum()) > (fewest or limits.num_blocks):
         return Sizes(limits.num_blocks, limits.num_blocks, longest)
     hashes = len(_hashes(workload, limits.block_size)[1])
     entries = min(limits.num_blocks, hashes + 2 * workload.num_requests + 2)
     return Sizes(entries, min(entries, hashes), longest if hashes else 0)
 
 
-def bytes_each(limits: Limits, workload: Workload) -> tuple[int, int]:
+def bytes_each(limits: Limits, workload: Workload, fewest: int) -> tuple[int, int]:
     """The memory that the policy takes for each request and, of replicas with prefix caching, for each replica, bytes.
 
     Every replica has all that it may need from the start, those that no request comes to as well.
@@ -115,7 +116,7 @@ def bytes_each(limits: Limits, workload: Workload) -> tuple[int, int]:
     per_request = 4 * 14 + 8 * 3
     if not limits.engine.prefix_caching:
         return per_request, 0
-    sizes = sizes_of(limits, workload)
+    sizes = sizes_of(limits, workload, fewest)
     per_replica = 4 * state.NUM_BLOCK_COLUMNS * sizes.entries + 4 * limits.max_num_seqs
     if sizes.findable:
         per_replica += 12 * sizes.entries + 4 * _buckets(sizes.findable)
@@ -128,7 +129,9 @@ def no_engine() -> Engine:
     return _arrays(0, 0, NO_BLOCKS, Arena(), Sizes(0, 0, 0), (np.zeros(1, np.int64), np.zeros(0, np.int64)))
 
 
-def lay_out_engine(number_of_replicas: int, limits: Limits, workload: Workload, arena: Arena) -> Engine:
+def lay_out_engine(
+    number_of_replicas: int, limits: Limits, workload: Workload, arena: Arena, fewest: int | None = None
+) -> Engine:
     """Return what the vllm_v1 policy keeps, before the first request arrives.
 
     Parameters
@@ -141,13 +144,15 @@ def lay_out_engine(number_of_replicas: int, limits: Limits, workload: Workload, 
         The requests.
     arena : Arena
         Memory for the arrays.
+    fewest : int, optional
+        KV blocks of the smallest pool; those of ``limits`` by default.
     """
     total = workload.num_prompt_tokens + workload.num_output_tokens
     num_blocks = -(-total // limits.block_size)
     hashes = np.zeros(1, np.int64), np.zeros(0, np.int64)
     if limits.engine.prefix_caching:
         hashes = _hashes(workload, limits.block_size)
-    sizes = sizes_of(limits, workload)
+    sizes = sizes_of(limits, workload, fewest)
     engine = _arrays(workload.num_requests, rows_of(number_of_replicas, limits), limits, arena, sizes, hashes)
     engine.counts[:, [state.ROOT, state.ENDED]] = NONE
     engine.counts[:, state.ROWS_FREE] = limits.max_num_seqs

@@ -141,7 +141,8 @@ def lay_out_whole(
         The arrays need more memory than is free.
     """
     number, most = resolved.num_replicas, largest(limits)
-    check_size(resolved, most, workload, detail)
+    fewest = min(each.num_blocks for each in limits)
+    check_size(resolved, most, fewest, workload, detail)
     try:
         requests = layout.lay_out_requests(stream, arena, detail, resolved.front_end_s)
         replicas = layout.lay_out_replicas(number, most, arena, detail)
@@ -150,7 +151,7 @@ def lay_out_whole(
         if resolved.scheduler.sglang is not None:
             engine, sglang = lay_out_sglang(number, most, workload, arena)
         elif resolved.scheduler.release is not None:
-            engine = lay_out_engine(number, most, workload, arena)
+            engine = lay_out_engine(number, most, workload, arena, fewest)
     except MemoryError:  # the system may give no such piece at once, even if little of it would be written
         raise TooLargeError(f"{described(resolved)} need a larger piece of memory than the system gives") from None
     if resolved.pools:
