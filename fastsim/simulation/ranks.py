@@ -95,6 +95,7 @@ def by_rank(lane: State, limits: Limits) -> State:
     times[:first:number, columns.TBT_SUM] += times[first:, columns.TBT_SUM]
     largest = times[:first:number, columns.TBT_MAX]
     times[:first:number, columns.TBT_MAX] = np.maximum(largest, times[first:, columns.TBT_MAX])
+    replicas.busy[:first] = np.repeat(replicas.busy[first:], number, axis=0)  # a rank without tokens runs dummy batches
     trees = ("lightest", "soonest")
     rows = {name: array[:first] for name, array in replicas._asdict().items() if name not in trees}
     engine = lane.engine._replace(counts=lane.engine.counts[:first])

@@ -10,7 +10,7 @@ from ..memory.queues import arrive
 from ..memory.waiting import rank_arrived
 from ..replicas.arrivals import append
 from ..state import COMING, GROUP, HEAD, NONE, OUTCOME, PRESENT, RUNNING, UNSEEN, WAITING, Limits, State
-from .state import FIRST_RANK, INTERNAL, LEARNED, RUNNING_KNOWN, SENT, WAITING_KNOWN
+from .state import FIRST_RANK, INTERNAL, LEARNED, RUNNING_KNOWN, SENT, STEADY_UNTIL, WAITING_KNOWN
 from .state import ROUND_ROBIN as IN_TURN
 
 
@@ -57,20 +57,24 @@ def balance(state: State, limits: Limits, front: int, now: float) -> None:
         following = int(state.requests.next[request])
         _learn(state, limits, front, arrived_at[request])
         append(state, _choose(state, limits, front, request), request)
-        counts[UNSEEN] -= 1
         request = following
     counts[COMING] = counts[HEAD] = request
     _learn(state, limits, front, now)
 
 
 @inlined
-def take_in(state: State, limits: Limits, front: int, now: float) -> None:
-    """Let each rank queue the requests that were sent to it."""
-    first = int(state.ranks.counts[front, FIRST_RANK])
+def take_in(state: State, limits: Limits, front: int, now: float) -> bool:
+    """Let each rank queue the requests that were sent to it; returns whether there was any."""
+    first, any_came = int(state.ranks.counts[front, FIRST_RANK]), False
     for r in range(first, first + limits.ranks.num_ranks):
         if state.replicas.counts[r, COMING] != NONE:
+            state.ranks.counts[r, STEADY_UNTIL] = 0
+            unseen = state.replicas.counts[r, UNSEEN]
             arrive(state, r, now)
+            state.replicas.counts[front, UNSEEN] -= unseen - state.replicas.counts[r, UNSEEN]
             rank_arrived(state, limits, r)
+            any_came = True
+    return any_came
 
 
 @inlined
@@ -81,6 +85,6 @@ def add_up(state: State, limits: Limits, front: int) -> None:
     for r in range(first, first + limits.ranks.num_ranks):
         of_rank = state.replicas.counts[r]
         if of_rank[OUTCOME] == Ending.GOING:
-            present += of_rank[PRESENT] + of_rank[UNSEEN]
-            waiting += of_rank[WAITING] + of_rank[UNSEEN]
+            present += of_rank[PRESENT]
+            waiting += of_rank[WAITING]
     counts[PRESENT], counts[WAITING] = present, waiting

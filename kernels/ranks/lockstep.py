@@ -47,7 +47,9 @@ from ..state import (
     LOGGED,
     LONGEST,
     NONE,
+    NUM_DECODES,
     NUM_LISTED,
+    NUM_PREFILLS,
     NUM_RESIDENTS,
     NUM_SAMPLED,
     NUM_TOKENS,
@@ -68,7 +70,8 @@ from ..state import (
 )
 from ..tables import Cost
 from .balance import add_up, balance, take_in
-from .state import FIRST_RANK, IN_WAVE
+from .state import FIRST_RANK, FORMED, IN_WAVE
+from .steady import become_steady, catch_up_steady, form_steady, is_steady_in
 from .step import dummy_seconds, step_seconds
 
 FormOfRank = Callable[[State, Limits, float], int]
@@ -88,9 +91,9 @@ def next_step(state: State, cost: Cost, limits: Limits) -> int:
             if times[CLOCK] >= state.moments[HORIZON] or held(state, times[CLOCK]):
                 return Exit.UNTIL
             balance(state, limits, f, times[CLOCK])
-            take_in(state, limits, f, times[CLOCK])
+            if take_in(state, limits, f, times[CLOCK]):
+                add_up(state, limits, f)
             counts[FORM_DUE] = 0
-            add_up(state, limits, f)
             if counts[PRESENT] > 0 or own[UNANNOUNCED]:
                 cursor[SLOT] = (own[OLDEST] + counts[IN_FLIGHT]) % limits.engine.depth
                 return Exit.FORM
@@ -161,6 +164,7 @@ def _follow(state: State, f: int, r: int) -> None:
     mine[WORK], mine[WORK_LOW] = times[WORK], times[WORK_LOW]
     mine[IDLE], mine[HOST], mine[OTHER] = times[IDLE], times[HOST], times[OTHER]
     state.engine.counts[r, OLDEST] = state.engine.counts[f, OLDEST]
+    state.replicas.counts[r, IN_FLIGHT] = state.replicas.counts[f, IN_FLIGHT]
 
 
 @inlined
@@ -171,38 +175,56 @@ def launch_ranks(state: State, cost: Cost, limits: Limits, form: FormOfRank) -> 
     """
     f, slot, cursor = state.cursor[REPLICA], state.cursor[SLOT], state.cursor
     counts, own, first = state.replicas.counts[f], state.engine.counts[f], int(state.ranks.counts[f, FIRST_RANK])
-    number, listed = limits.ranks.num_ranks, 0
+    number, formed, whole = limits.ranks.num_ranks, 0, state.batches.features[f, slot]
+    most = total = prefills = most_decodes = decodes = tokens = 0
+    whole[NUM_LISTED] = whole[NUM_RESIDENTS] = 0
     own[CALLS] += 1
     own[UNANNOUNCED] = 0
     cursor[LEFT] -= number
     for r in range(first, first + number):
-        cursor[REPLICA] = r
-        if state.replicas.counts[r, OUTCOME] == Ending.GOING:
+        cursor[REPLICA], features = r, state.batches.features[r, slot]
+        if is_steady_in(state, r, own[CALLS]):
+            if detailed(state.requests):
+                state.replicas.times[r, CLOCK] = state.replicas.times[f, CLOCK]
+            form_steady(state, limits, r, slot)
+        elif state.replicas.counts[r, OUTCOME] == Ending.GOING:
+            state.ranks.counts[first + formed, FORMED] = r
+            formed += 1
+            catch_up_steady(state, limits, f, r)
             _follow(state, f, r)
-            _form(state, cost, limits, r, slot, form)
+            _form(state, cost, limits, f, r, slot, form)
+            become_steady(state, limits, r, slot, own[CALLS])
         else:
-            state.batches.features[r, slot, :] = 0
-        listed += state.batches.features[r, slot, NUM_TOKENS]
+            features[:] = 0
+        size = max(1, features[NUM_TOKENS])
+        most, total, tokens = max(most, size), total + size, tokens + features[NUM_TOKENS]
+        prefills += features[NUM_PREFILLS]
+        most_decodes, decodes = max(most_decodes, features[NUM_DECODES]), decodes + max(1, features[NUM_DECODES])
+        whole[NUM_LISTED] += features[NUM_LISTED]
+        whole[NUM_RESIDENTS] += features[NUM_RESIDENTS]
     cursor[REPLICA] = f
-    own[IDLE_CALL] = listed == 0
-    if not _start(state, cost, limits, f, slot, listed > 0):
+    own[IDLE_CALL] = tokens == 0
+    if not _start(state, cost, limits, f, slot, formed, tokens > 0, (most, total, prefills, most_decodes, decodes)):
         return Exit.FAULT
     counts[IN_FLIGHT] += 1
-    for r in range(first, first + number):
-        state.replicas.counts[r, IN_FLIGHT] = counts[IN_FLIGHT]
-    add_up(state, limits, f)
-    if _schedules_on(state, limits, f, listed > 0):
+    if formed > 0:
+        add_up(state, limits, f)
+    if _schedules_on(state, limits, f, tokens > 0):
         counts[FORM_DUE] = 1
         _rest(state, limits, f)
     return Exit.FORM
 
 
 @inlined
-def _form(state: State, cost: Cost, limits: Limits, r: int, slot: int, form: FormOfRank) -> None:
-    """Form the batch of a rank."""
+def _form(state: State, cost: Cost, limits: Limits, f: int, r: int, slot: int, form: FormOfRank) -> None:
+    """Form the batch of a rank. Members that leave its group are listed in the batch in flight."""
     counts, own, features = state.replicas.counts[r], state.engine.counts[r], state.batches.features[r, slot]
-    restarts = counts[RESTARTS]
+    restarts, flying = counts[RESTARTS], state.batches.features[r, own[OLDEST]]
+    listed, residents = flying[NUM_LISTED], flying[NUM_RESIDENTS]
     size = form(state, limits, cost.fastsim.skew)
+    if counts[IN_FLIGHT] > 0:
+        state.batches.features[f, own[OLDEST], NUM_LISTED] += flying[NUM_LISTED] - listed
+        state.batches.features[f, own[OLDEST], NUM_RESIDENTS] += flying[NUM_RESIDENTS] - residents
     decodes = counts[GROUP], counts[GROUP_KV], counts[LONGEST] + counts[GROUP_STEP]
     features[NUM_LISTED] = size
     state.batches.layers_ms[r, slot] = sum_members(state, cost, limits, size, decodes)
@@ -231,36 +253,50 @@ def _is_stuck(state: State, limits: Limits, r: int) -> bool:
 
 
 @inlined
-def _start(state: State, cost: Cost, limits: Limits, f: int, slot: int, has_tokens: bool) -> bool:
-    """Start the batches in a slot together; False when the tables give them no time."""
+def _start(
+    state: State,
+    cost: Cost,
+    limits: Limits,
+    f: int,
+    slot: int,
+    formed: int,
+    has_tokens: bool,
+    sizes: tuple[int, int, int, int, int],
+) -> bool:
+    """Start the batches in a slot together; False when the tables give them no time.
+
+    ``formed``: ranks whose batches were formed member by member. ``sizes``: as for step_seconds.
+    """
     first, number = int(state.ranks.counts[f, FIRST_RANK]), limits.ranks.num_ranks
     replicas, batches, engine = state.replicas, state.batches, state.engine
     begin, seconds, host, other = max(float(replicas.times[f, CLOCK]), float(replicas.stage_end[f, 0])), 0.0, 0.0, 0.0
     if has_tokens:
         state.ranks.counts[f, IN_WAVE] += 1
-        seconds, host, other = step_seconds(state, cost, limits, f, slot)
+        seconds, host, other = step_seconds(state, cost, limits, f, slot, sizes)
         if not seconds > 0.0:
             return False
     end = begin + seconds
     replicas.stage_end[f, 0] = end
+    replicas.busy[f, 0] += seconds
     engine.batch_start[f, slot], engine.batch_end[f, slot] = begin, end
     batches.seconds[f, slot], batches.on_stage[f, slot] = seconds, end - begin
     batches.sums[f, slot, SUM_HOST], batches.sums[f, slot, SUM_OTHER] = host, other
-    for r in range(first, first + number):
-        features = batches.features[r, slot]
+    for i in range(formed):
+        r = state.ranks.counts[first + i, FORMED]
         engine.batch_start[r, slot], engine.batch_end[r, slot] = begin, end
         batches.seconds[r, slot], batches.on_stage[r, slot] = seconds, end - begin
         batches.sums[r, slot, SUM_HOST], batches.sums[r, slot, SUM_OTHER] = host, other
-        if features[NUM_TOKENS] > 0:
+        if batches.features[r, slot, NUM_TOKENS] > 0:
             state.cursor[REPLICA] = r
-            replicas.busy[r, 0] += seconds
-            count_stage(state, end - begin)
             record(state, limits.num_blocks, 0, slot, begin, end)
             note_starts(state, r, slot)
-            if detailed(state.requests):
-                counts = replicas.counts[r]
-                spread(replicas.series[r], counts, ticks_at(state, begin), ticks_at(state, end), 1, 0, 0)
     state.cursor[REPLICA] = f
+    if detailed(state.requests):
+        since, until = ticks_at(state, begin), ticks_at(state, end)
+        for r in range(first, first + number):
+            if batches.features[r, slot, NUM_TOKENS] > 0:
+                count_stage(state, end - begin)
+                spread(replicas.series[r], replicas.counts[r], since, until, 1, 0, 0)
     return True
 
 
@@ -309,23 +345,29 @@ def end_ranks(state: State, cost: Cost, limits: Limits) -> None:
     """End the step at cursor, the oldest in flight, on all ranks of a replica."""
     f, slot = state.cursor[REPLICA], state.cursor[SLOT]
     counts, times, first = state.replicas.counts[f], state.replicas.times[f], int(state.ranks.counts[f, FIRST_RANK])
-    number, residents, now, on_stage = limits.ranks.num_ranks, 0, times[CLOCK], state.batches.on_stage[f, slot]
-    for r in range(first, first + number):
-        residents += state.batches.features[r, slot, NUM_RESIDENTS]
-    count_gaps(state, now - times[LAST_END], residents)
+    number, now, whole = limits.ranks.num_ranks, times[CLOCK], state.batches.features[f, slot]
+    on_stage = state.batches.on_stage[f, slot]
+    count_gaps(state, now - times[LAST_END], whole[NUM_RESIDENTS])
     add_work(state, f, state.batches.seconds[f, slot])
     times[HOST] += state.batches.sums[f, slot, SUM_HOST]
     times[OTHER] += state.batches.sums[f, slot, SUM_OTHER]
     times[IDLE] += (now - times[LAST_END]) - on_stage
-    for r in range(first, first + number):
-        if state.replicas.counts[r, OUTCOME] == Ending.GOING:
-            state.cursor[REPLICA] = r
-            _follow(state, f, r)
-            state.replicas.counts[r, IN_FLIGHT] = counts[IN_FLIGHT]
-            end_batch(state, cost, limits, parts_of_step, end_residents)
-            state.engine.counts[f, UNANNOUNCED] |= state.engine.counts[r, UNANNOUNCED]
+    ends = whole[NUM_LISTED] > 0
+    if ends or limits.engine.by_priority:
+        for r in range(first, first + number):
+            features = state.batches.features[r, slot]
+            if features[NUM_LISTED] > 0:
+                if state.replicas.counts[r, OUTCOME] == Ending.GOING:
+                    state.cursor[REPLICA] = r
+                    catch_up_steady(state, limits, f, r)
+                    _follow(state, f, r)
+                    end_batch(state, cost, limits, parts_of_step, end_residents)
+                    state.engine.counts[f, UNANNOUNCED] |= state.engine.counts[r, UNANNOUNCED]
+            elif features[NUM_RESIDENTS] > 0:
+                state.engine.counts[r, RESTARTS_BEFORE_TOKEN] = state.replicas.counts[r, RESTARTS]
     state.cursor[REPLICA] = f
     times[LAST_END] = now
     counts[FORM_DUE] = 1
-    add_up(state, limits, f)
+    if ends:
+        add_up(state, limits, f)
     _rest(state, limits, f)

@@ -12,7 +12,7 @@ Longs = NDArray[np.int64]
 # requests that wait and those that run, as far as is known; ROUND_ROBIN: the next in turn; GIVEN: the shell has said.
 INTERNAL, ROUND_ROBIN, GIVEN = range(3)
 
-# Columns of Ranks.counts; rows of ranks have the last two only, rows of replicas the others.
+# Columns of Ranks.counts, first those of replicas, then those of ranks.
 (
     FIRST_RANK,  # row of the replica's first rank
     LEARNED,  # moments so far at which the balancer has learned what ranks have
@@ -20,8 +20,12 @@ INTERNAL, ROUND_ROBIN, GIVEN = range(3)
     IN_WAVE,  # steps since ranks last asked each other whether any has requests
     WAITING_KNOWN,  # requests that wait at the rank, as far as the balancer knows
     RUNNING_KNOWN,
+    STEADY_UNTIL,  # call of the scheduler up to which, not including it, it gives the group a token each and no more
+    STEADY_FROM,  # step of the group from which that is so
+    OWED,  # blocks that the group has been given since, and that are still in the list of free ones
+    FORMED,  # in the row of the n-th rank, the row of the n-th rank whose batch was formed member by member
     NUM_RANK_COUNTS,
-) = range(7)
+) = range(11)
 
 
 class RankLimits(NamedTuple):

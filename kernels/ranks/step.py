@@ -3,7 +3,7 @@
 from .._jit import inlined
 from ..accounts.breakdown import detailed
 from ..cost import batch_ms_padded, decodes_alone_ms, host_seconds, shared_ms, stage_seconds
-from ..state import NUM_DECODES, NUM_PREFILLS, NUM_SAMPLED, NUM_SEQS, NUM_TOKENS, REPLICA, Limits, State
+from ..state import NUM_DECODES, NUM_SAMPLED, NUM_SEQS, NUM_TOKENS, REPLICA, Limits, State
 from ..tables import Cost
 from .state import FIRST_RANK
 
@@ -21,19 +21,17 @@ def tokens_of_all(cost: Cost, most: int, total: int, number: int) -> tuple[int, 
 
 
 @inlined
-def step_seconds(state: State, cost: Cost, limits: Limits, f: int, slot: int) -> tuple[float, float, float]:
+def step_seconds(
+    state: State, cost: Cost, limits: Limits, f: int, slot: int, sizes: tuple[int, int, int, int, int]
+) -> tuple[float, float, float]:
     """The time of the step in a slot of a replica, its host time, and how much longer it takes than with all decodes
     alone, s. The first is not positive where the tables give a batch no time.
 
-    A rank without tokens runs a dummy batch of one, which is never the slowest.
+    ``sizes``: tokens of the largest batch and of all, chunks of prompts in all, decodes of the largest number and of
+    all. A rank without tokens runs a dummy batch of one, which is never the slowest.
     """
     first, number, batches = int(state.ranks.counts[f, FIRST_RANK]), limits.ranks.num_ranks, state.batches
-    most = total = prefills = decodes = most_decodes = 0
-    for r in range(first, first + number):
-        features = batches.features[r, slot]
-        tokens = max(1, features[NUM_TOKENS])
-        most, total, prefills = max(most, tokens), total + tokens, prefills + features[NUM_PREFILLS]
-        decodes, most_decodes = decodes + max(1, features[NUM_DECODES]), max(most_decodes, features[NUM_DECODES])
+    most, total, prefills, most_decodes, decodes = sizes
     least, mean = tokens_of_all(cost, most, total, number)
     seconds, host, shared = 0.0, 0.0, shared_ms(cost, mean)
     for r in range(first, first + number):
@@ -45,7 +43,9 @@ def step_seconds(state: State, cost: Cost, limits: Limits, f: int, slot: int) ->
             if not own > 0.0:
                 state.cursor[REPLICA] = r
                 return 0.0, 0.0, 0.0
-            seconds, host = max(seconds, own), max(host, host_seconds(cost, features[NUM_SEQS]))
+            seconds = max(seconds, own)
+            if detailed(state.requests):
+                host = max(host, host_seconds(cost, features[NUM_SEQS]))
     other = 0.0
     if detailed(state.requests) and prefills > 0 and most_decodes > 0:
         least, mean = tokens_of_all(cost, most_decodes, decodes, number)
