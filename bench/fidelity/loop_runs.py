@@ -81,8 +81,8 @@ def _why_left_out(row: Mapping[str, str]) -> str:
         return f"precision {row['gemm_quant_mode']} is not simulated"
     if _device(row) not in spellings("devices"):
         return f"{row['system']} is not in the catalog"
-    if _number(row, "attention_dp_size") > 1 or _number(row, "moe_tp_size") * _number(row, "moe_ep_size") > _tp(row):
-        return "ranks of data parallelism that share experts cannot be described yet"
+    if _ranks(row) > 1 and row["backend"] != "vllm":
+        return "only vLLM's ranks of data parallelism are simulated"
     return ""
 
 
@@ -96,6 +96,11 @@ def _device(row: Mapping[str, str]) -> str:
 
 def _tp(row: Mapping[str, str]) -> int:
     return _number(row, "tp_size")
+
+
+def _ranks(row: Mapping[str, str]) -> int:
+    """Ranks of data parallelism, which share or split the experts."""
+    return max(1, _number(row, "moe_tp_size") * _number(row, "moe_ep_size") // _tp(row))
 
 
 def _engine(row: Mapping[str, str]) -> str:
@@ -119,6 +124,7 @@ def _fields(row: Mapping[str, str]) -> dict[str, Any]:
         "sampling": "greedy" if row["origin"] == INFERENCEX or row["backend"] == "trtllm" else None,
         "tensor_parallel_size": _tp(row),
         "pipeline_parallel_size": _number(row, "pp_size"),
+        "data_parallel_size": _ranks(row),
         "enable_expert_parallel": _number(row, "moe_ep_size") > 1,
         "quantization": PRECISIONS.get(row["gemm_quant_mode"]),
         "kv_cache_dtype": _kv_cache_dtype(row),
@@ -152,7 +158,8 @@ def _run(row: Mapping[str, str], draws: int) -> Run:
     outputs = sum(float(workload.num_output_tokens.mean()) for workload in workloads) / draws
     figures = {"ttft_mean": ttft, "tpot_mean": tpot, "e2e_mean": ttft + tpot * (outputs - 1)}
     experts = f" EP{_number(row, 'moe_ep_size')}" if _number(row, "moe_ep_size") > 1 else ""
-    name = f"{row['isl']}/{row['osl']} TP{_tp(row)}{experts}, {_number(row, 'concurrency')} users"
+    ranks = f" DP{_ranks(row)}" if _ranks(row) > 1 else ""
+    name = f"{row['isl']}/{row['osl']} TP{_tp(row)}{ranks}{experts}, {_number(row, 'concurrency')} users"
     return Run(_fields(row), workloads, [Row(name, figures, _is_fitted(row))])
 
 
