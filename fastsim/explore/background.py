@@ -4,15 +4,15 @@ import asyncio
 import math
 import os
 import signal
-import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import suppress
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
 from fastsim.errors import InputError
 from fastsim.explore.answer import Answers, spec_of
-from fastsim.explore.memory import keep_memory
+from fastsim.explore.process import end_with_parent, keep_memory
 from fastsim.explore.question import Question
 from fastsim.planning.load_curve import Curve
 from fastsim.report.charts.second import busiest, second
@@ -31,10 +31,28 @@ class Background:
     def __init__(self) -> None:
         self._pool = ProcessPoolExecutor(1, get_context("spawn"), _stand_back)
         self._pending: list[Future[Any]] = []
+        self._process: int | None = None  # its number, once it has begun
 
     def begin(self) -> None:
         """Start the process before there is work for it, since that takes longer than an answer."""
-        self._pool.submit(_load)
+        self._pool.submit(_load).add_done_callback(self._begun)
+
+    def _begun(self, number: "Future[int]") -> None:
+        if not number.cancelled() and number.exception() is None:
+            self._process = number.result()
+
+    def pause(self) -> None:
+        """Stop the process where it is, so that it takes nothing from an answer: neither core nor memory's speed."""
+        self._send("SIGSTOP")
+
+    def resume(self) -> None:
+        """Let the process go on."""
+        self._send("SIGCONT")
+
+    def _send(self, name: str) -> None:
+        if self._process is not None and (number := getattr(signal, name, None)) is not None:  # not on Windows
+            with suppress(ProcessLookupError):
+                os.kill(self._process, number)
 
     def forget(self) -> None:
         """Leave out all that has not begun."""
@@ -50,6 +68,7 @@ class Background:
 
     def close(self) -> None:
         """End the process."""
+        self.resume()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
@@ -57,16 +76,17 @@ def _stand_back() -> None:
     """Leave the cores to the answers, and Ctrl-C to the server, which ends this process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     keep_memory()
-    if sys.platform == "linux":
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))  # an answer takes the core at once
-    elif hasattr(os, "nice"):
+    end_with_parent()  # which may be killed while this one is stopped
+    if hasattr(os, "nice"):
         os.nice(19)
 
 
-def _load() -> None:
-    """Import what the work needs."""
+def _load() -> int:
+    """Import what the work needs; returns the number of this process."""
     import fastsim.planning.curve
     import fastsim.predictors.build  # noqa: F401
+
+    return os.getpid()
 
 
 def curve_of(question: Question) -> Curve | str:

@@ -20,7 +20,7 @@ from fastsim.errors import ConfigError, FastsimError, InputError
 from fastsim.explore import better, page, view
 from fastsim.explore.answer import Answers, load_forests
 from fastsim.explore.background import Background, curve_of, models_like, second_of, warm
-from fastsim.explore.memory import keep_memory, reserve
+from fastsim.explore.process import keep_memory, reserve
 from fastsim.explore.question import Question
 from fastsim.planning.load_curve import Curve
 from fastsim.predictors.tables.cache import never_wait
@@ -28,6 +28,7 @@ from fastsim.report.runs import Run
 from fastsim.result.result import Result
 
 HOST = "127.0.0.1"
+LATE = 0.5  # s
 SAFE = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src data: blob:; "
@@ -87,11 +88,29 @@ class Service:
 
     async def answer(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         """The answer to a question, as the page shows it first."""
-        return await asyncio.get_running_loop().run_in_executor(self.thread, self._answer, asked)
+        return await self._alone(self._answer, asked)
 
     async def figures(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         """The figures of an answer."""
-        return await asyncio.get_running_loop().run_in_executor(self.thread, self._figures, asked)
+        return await self._alone(self._figures, asked)
+
+    async def _alone(
+        self, work: Callable[[Mapping[str, Any]], dict[str, Any]], asked: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Do some work while the processes beside stand still, unless it takes long."""
+        loop = asyncio.get_running_loop()
+        for each in (self.background, self.ahead):
+            each.pause()
+        late = loop.call_later(LATE, self._resume)  # it may wait for what one of them compiles
+        try:
+            return await loop.run_in_executor(self.thread, work, asked)
+        finally:
+            late.cancel()
+            self._resume()
+
+    def _resume(self) -> None:
+        for each in (self.background, self.ahead):
+            each.resume()
 
     def _figures(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         runs = self._runs(asked, self.answers.of(self._read(asked, "question")), True)
