@@ -1,11 +1,13 @@
 """The server answers below its token alone, and says in a sentence what it cannot answer."""
 
 import json
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
+import psutil
 import pytest
 from explore import served
 
@@ -76,3 +78,16 @@ def test_the_command_refuses_what_cannot_be_asked() -> None:
     assert run(["explore", "--no-browser", "none.yaml"]) == 2
     assert run(["explore", "--no-browser", "--rate", "1", "--users", "2"]) == 2
     assert run(["explore", "--no-browser", "http://127.0.0.1:1/x/?rate=fast"]) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends them")
+def test_a_server_that_is_killed_leaves_no_process_behind() -> None:
+    with served("--requests", "200", "--rate", "4") as found:
+        question = Question(settings={"model": "llama-3-8b", "device": "h100"}, rate=4.0, num_requests=200)
+        post(found.partition("?")[0], "better", {"question": question.as_dict()})  # by then a process beside works
+        server = max(psutil.Process().children(), key=lambda one: one.create_time())
+        beside = [one for one in server.children(recursive=True) if "spawn_main" in " ".join(one.cmdline())]
+        for one in beside:
+            one.suspend()  # as while an answer is computed
+        server.kill()
+        assert beside and not psutil.wait_procs(beside, timeout=20)[1]
