@@ -13,6 +13,7 @@ from .engine.state import NO_ENGINE, Engine, EngineLimits
 from .ranks.state import NO_RANKS, RankLimits, Ranks
 from .replicas.routers import ALONE, NO_ROUTING, Routing, Share
 from .sglang.state import NO_SGLANG, Sglang, SglangLimits
+from .transfers.state import NO_LINK, Link, Transfers
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
@@ -56,8 +57,9 @@ NONE = -1  # the null id of requests, batches and stages
     KEPT_BATCH,  # batch that has just ended and whose members are still resident in it, NONE when there is none
     LAST_ARRIVED,  # last request of the stream that has arrived
     SHIFT,  # how many times the bins of the series have been folded
+    REMOTE,  # requests that wait for their KV to be transferred, or to run after that
     NUM_COUNTS,
-) = range(35)
+) = range(36)
 
 # Columns of Batches.features.
 (
@@ -108,8 +110,9 @@ NONE = -1  # the null id of requests, batches and stages
     LATER,  # requests in State.later
     DIRECT,  # 1 where one replica serves all requests, and those in State.later come to it without a router
     TURN,  # requests that round_robin has routed (replicas/route.py)
+    TURN_OF_PREFILLS,  # the same of those that are prefilled for another replica (transfers/route.py)
     NUM_CURSORS,
-) = range(13)
+) = range(14)
 
 # Columns of State.moments.
 (
@@ -153,6 +156,7 @@ class Limits(NamedTuple):
     sglang: SglangLimits = NO_SGLANG  # of the sglang policy
     share: Share = ALONE  # of the pool, where there are several
     ranks: RankLimits = NO_RANKS  # of replicas whose ranks step together
+    link: Link = NO_LINK  # over which KV is transferred
 
 
 class Requests(NamedTuple):
@@ -270,3 +274,4 @@ class State(NamedTuple):
     sglang: Sglang
     ranks: Ranks
     later: Ints  # [N] heap of requests that follow others and are to arrive, the next on top; [0] where all is known
+    transfers: Transfers

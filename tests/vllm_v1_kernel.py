@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from reference.vllm_v1.engine import Ending as TwinEnding
 from reference.vllm_v1.engine import Outcome, queue_depth
 from reference.vllm_v1.recordings import Clock
@@ -24,6 +25,7 @@ from fastsim.kernels.replicas.routers import NO_ROUTING, Routing, Share
 from fastsim.kernels.schedulers import vllm_v1
 from fastsim.kernels.state import Limits, State
 from fastsim.kernels.tables import COMPOSE_AFFINE, NO_AFFINE, Cost
+from fastsim.kernels.transfers.state import NO_LINK, Link
 from fastsim.predictors.tables.compose import NO_FASTSIM, NO_VIDUR
 from fastsim.simulation import layout
 from fastsim.simulation.arena import Arena
@@ -31,6 +33,7 @@ from fastsim.simulation.engine import engine_limits, lay_out_engine
 from fastsim.simulation.lanes import give_memory
 from fastsim.simulation.limits import largest
 from fastsim.simulation.stream import stream_of
+from fastsim.simulation.transfers import lay_out_transfers
 from fastsim.workload import Workload
 from fastsim.workload.blocks import BlockHashes
 
@@ -141,10 +144,20 @@ def lay_out(
 
 
 def lay_out_pools(
-    requests: Sequence[Request], pools: Sequence[tuple[Settings, Release, Clock, Share]], router: int, routing: Routing
+    requests: Sequence[Request],
+    pools: Sequence[tuple[Settings, Release, Clock, Share]],
+    router: int,
+    routing: Routing,
+    link: Link = NO_LINK,
+    source: NDArray[np.int32] | None = None,
 ) -> tuple[State, tuple[Cost, ...], tuple[Limits, ...]]:
-    """The state before the first request of replicas in pools, and the operator times and limits of these."""
-    limits = tuple(limits_of(each, release, router, routing)._replace(share=own) for each, release, _, own in pools)
+    """The state before the first request of replicas in pools, and the operator times and limits of these.
+
+    ``source``: the request that prefills for each one, where KV is transferred over ``link``.
+    """
+    limits = tuple(
+        limits_of(each, release, router, routing)._replace(share=own, link=link) for each, release, _, own in pools
+    )
     most, arena, number = largest(limits), Arena(), pools[-1][3].last
     workload = workload_of(requests, most.block_size)
     stream = stream_of(workload)
@@ -162,6 +175,7 @@ def lay_out_pools(
         arena,
         stream.following,
         engine,
+        transfers=None if source is None else lay_out_transfers(number, source, arena),
     )
     return lane, tuple(cost_of(clock, each.num_stages) for each, _, clock, _ in pools), limits
 

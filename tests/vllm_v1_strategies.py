@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from hypothesis import reject
 from hypothesis import strategies as st
 from reference.vllm_v1.recordings import Clock
 from reference.vllm_v1.releases import RELEASES, V0_11, Release
@@ -105,3 +106,35 @@ def cases(draw: st.DrawFn, most: int = 10, follow: bool = False, stages: Sequenc
     )
     clock = Clock(*draw(st.tuples(st.integers(0, 9000), st.integers(1, 90), st.integers(0, 900), st.integers(0, 30))))
     return Case(stream, settings, release, replace(clock, constant=clock.constant * 1000 + 1000))
+
+
+@st.composite
+def kinds(draw: st.DrawFn, case: Case, number: int) -> list[Case]:
+    """The case, and others with more memory, another batch, a faster clock or another release."""
+    found = [case]
+    for _ in range(number - 1):
+        other = draw(cases(most=1, stages=(1,)))
+        mine = replace(
+            case.settings,
+            num_blocks=case.settings.num_blocks + draw(st.sampled_from([0, 5, 60])),
+            max_num_seqs=draw(st.integers(1, 6)),
+            max_num_batched_tokens=case.settings.max_num_batched_tokens + draw(st.sampled_from([0, 20])),
+            enable_prefix_caching=draw(st.booleans()),
+            async_scheduling=other.settings.async_scheduling,
+            enable_chunked_prefill=True,
+        )
+        found.append(case._replace(settings=mine, release=other.release, clock=other.clock))
+    return found
+
+
+def limited(case: Case) -> Any:
+    """The clock of a case, which gives up on requests that preempt each other again and again."""
+    calls = [0]
+
+    def stage_time(stage: int, members: Any) -> int:
+        calls[0] += 1
+        if calls[0] > 800:
+            reject()
+        return case.clock(stage, members)
+
+    return stage_time

@@ -21,7 +21,7 @@ from fastsim.deployment.fields import Group, Layers, count, listed, name, number
 from fastsim.deployment.pool import Pool
 from fastsim.deployment.prices import Prices
 from fastsim.deployment.prices import written_out as written_out_prices
-from fastsim.deployment.sections import Memory, Predictor, Router, Scheduler
+from fastsim.deployment.sections import KvTransfer, Memory, Predictor, Router, Scheduler
 from fastsim.deployment.vllm import words
 from fastsim.files import DATA
 from fastsim.files.documents import Document, read
@@ -92,6 +92,9 @@ class Deployment(Group):
     pools : sequence of Pool
         Replicas of different kinds behind one router, instead of ``num_replicas``: each pool has a ``name``, a
         ``num_replicas``, and the fields in which it differs from the deployment. By default none.
+    kv_transfer : KvTransfer, optional
+        With pools of roles prefill and decode: ``link_gb_s``, ``latency_us``, ``layerwise`` and ``min_prompt_tokens``,
+        below which prompts are computed where they decode.
     router : Router
         Which replica a request goes to: ``policy``, by default round_robin.
     max_model_len : int, optional
@@ -212,6 +215,12 @@ class Deployment(Group):
         [{"name": "large", "num_replicas": 2, "tensor_parallel_size": 2}, {"name": "small", "num_replicas": 4}],
         default=(),
         max_length=16,
+    )
+    kv_transfer: KvTransfer | None = setting(
+        "how KV goes from pools that prefill to those that decode",
+        "a group of settings",
+        {"link_gb_s": 50, "latency_us": 20},
+        default=None,
     )
     router: Router = setting("router", "a group of settings", {"policy": "random"}, default=Router())
     max_model_len: int | None = count("tokens of prompt and output", 4096, None, 2**24)

@@ -21,7 +21,8 @@ class Pool(Group):
     name : str
         What results call the pool.
     role : str
-        ``"mixed"`` (default): its replicas prefill and decode.
+        ``"mixed"`` (default): its replicas prefill and decode. ``"prefill"`` and ``"decode"``: KV goes from one to the
+        other.
     num_replicas : int
         Replicas of the pool. By default 1.
     max_prompt_tokens : int, optional
@@ -46,7 +47,7 @@ class Pool(Group):
     """
 
     name: str = text("what results call the pool", "large")
-    role: Role = setting("mixed", "a role", "mixed", default="mixed")
+    role: Role = setting("mixed, or prefill and decode apart", "a role", "prefill", default="mixed")
     num_replicas: int = count("replicas of the pool", 4, 1, MOST_REPLICAS)
     max_prompt_tokens: int | None = count(
         "the longest prompt that it takes: router.pools prompt_length", 4096, None, 2**24

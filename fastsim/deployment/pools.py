@@ -20,7 +20,7 @@ def deployment_of(given: Deployment, pool: Pool) -> Deployment:
         instead["node"] = None
     settings = {name: value for name, value in pool.scheduler if value is not None}
     scheduler = given.scheduler.model_copy(update=settings)
-    own = {"pools": (), "num_replicas": pool.num_replicas, "scheduler": scheduler}
+    own = {"pools": (), "kv_transfer": None, "num_replicas": pool.num_replicas, "scheduler": scheduler}
     router = given.router.model_copy(update={"pools": "load"})
     return given.model_copy(update={**instead, **own, "router": router})
 
@@ -59,16 +59,62 @@ def check_given(given: Deployment) -> None:
     for place, name in enumerate(names):
         if name in names[:place]:
             raise ConfigError(f"pools[{place}].name: {name!r} is the name of another pool (e.g. {name}-{place})")
-        if given.pools[place].role != "mixed":
-            raise ConfigError(f"pools[{place}].role: {given.pools[place].role} is not simulated yet (valid: mixed)")
     if is_function(given.router.policy) or is_function(given.scheduler.policy or ""):
         raise ConfigError("pools: functions of your own see replicas of one kind only (valid: a policy of fastsim's)")
+    _check_roles(given)
     if given.router.pools == "prompt_length":
         _check_lengths(given)
     if given.router.pools == "cost" and given.router.policy not in COMPARING:
         raise ConfigError(
             f"router.policy: {given.router.policy} does not count the requests of replicas, by which router.pools cost "
             "sees that a pool has no room (valid: least_outstanding, least_waiting)"
+        )
+
+
+def _check_roles(given: Deployment) -> None:
+    """Refuse roles that lack a partner or a link, and routers that cannot serve them."""
+    roles = [pool.role for pool in given.pools]
+    if set(roles) == {"mixed"}:
+        if given.kv_transfer is not None:
+            raise ConfigError("kv_transfer: no pool has role prefill or decode, between which KV goes (leave it out)")
+        return
+    if "mixed" in roles:
+        place = roles.index("mixed")
+        raise ConfigError(f"pools[{place}].role: mixed stands beside prefill and decode (valid: prefill, decode)")
+    for role, partner in (("prefill", "decode"), ("decode", "prefill")):
+        if role not in roles:
+            raise ConfigError(f"pools[0].role: {partner} has no partner; add a pool of role {role}, or use mixed")
+    if roles != sorted(roles, reverse=True):
+        raise ConfigError("pools: those of role prefill come first, and then those of role decode; put them in order")
+    if given.kv_transfer is None:
+        raise ConfigError(
+            "kv_transfer: missing; KV goes from prefill to decode over a link (e.g. {link_gb_s: 50, latency_us: 20})"
+        )
+    if given.router.policy not in (*COMPARING, "round_robin") or given.router.pools != "load":
+        field, value = (
+            ("pools", given.router.pools) if given.router.pools != "load" else ("policy", given.router.policy)
+        )
+        valid = "load" if field == "pools" else "round_robin, least_outstanding, least_waiting"
+        raise ConfigError(f"router.{field}: {value} is not simulated with prefill and decode apart (valid: {valid})")
+
+
+def _check_apart(place: int, resolved: Resolved, first: Resolved) -> None:
+    """Refuse what is not simulated with prefill and decode apart."""
+    scheduler = resolved.scheduler
+    for field, value, valid in (
+        ("scheduler.policy", scheduler.policy.name, "vllm_v1"),
+        ("scheduler.scheduling_policy", scheduler.scheduling_policy, "fcfs"),
+        ("scheduler.enable_chunked_prefill", scheduler.enable_chunked_prefill, True),
+        ("pipeline_parallel_size", resolved.pipeline_parallel_size, 1),
+    ):
+        if value != valid:
+            raise ConfigError(
+                f"pools[{place}].{field}: {str(value).lower()} is not simulated with prefill and decode apart "
+                f"(valid: {str(valid).lower()})"
+            )
+    if resolved.kv_precision != first.kv_precision:
+        raise ConfigError(
+            f"pools[{place}].kv_cache_dtype: {resolved.kv_cache_dtype} is not that of pool 0, from which its KV comes"
         )
 
 
@@ -103,6 +149,8 @@ def check_alike(pools: Sequence[PoolOf], given: Deployment) -> None:
                     f"pools[{place}].{field}: {own} differs from {other} of pool {pools[0].pool.name}, and pools have "
                     f"the same (valid: {other})"
                 )
+        if each.pool.role != "mixed":
+            _check_apart(place, resolved, first)
         if given.router.pools == "cost" and resolved.price is None:
             raise ConfigError(
                 f"router.pools: cost compares prices, and none of {resolved.device.name} is known; give one "

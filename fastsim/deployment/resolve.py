@@ -73,6 +73,10 @@ def resolve(deployment: Deployment) -> Resolved:
     given = Deployment.load(deployment)  # model_copy(update=...) does not validate
     if given.pools:
         return _with_pools(given)
+    if given.kv_transfer is not None:
+        raise ConfigError(
+            "kv_transfer: KV goes from pools of role prefill to those of role decode; name these in pools"
+        )
     model, device = load.load_model(given.model), load.load_device(given.device)
     given = calibrated(as_published(given, model))
     node = _node(given, device)
@@ -151,7 +155,7 @@ def _with_pools(given: Deployment) -> Resolved:
     said = [*pool_notes(given)]
     for place, each in enumerate(pools):
         said += [f"pools[{place}]: {note}" for note in each.resolved.warnings]
-    complete = {"pools": filled_pools(pools), "num_replicas": 1, "router": router}
+    complete = {"pools": filled_pools(pools), "num_replicas": 1, "router": router, "kv_transfer": given.kv_transfer}
     return replace(
         first,
         deployment=first.deployment.model_copy(update=complete),

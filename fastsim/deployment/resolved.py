@@ -72,6 +72,11 @@ class Resolved:
         return tuple(each.resolved for each in self.pools) or (self,)
 
     @property
+    def is_apart(self) -> bool:
+        """Whether requests are prefilled and decoded on different replicas."""
+        return any(each.pool.role != "mixed" for each in self.pools)
+
+    @property
     def by_kind(self) -> "list[tuple[Resolved, slice]]":
         """Each kind of replica, and which replicas are of it."""
         if not self.pools:

@@ -78,6 +78,33 @@ class Router(Group):
     queue_weight: float | None = weight("how short the queue is", 1.0)
 
 
+class KvTransfer(Group):
+    """How KV goes from the replicas that prefill to those that decode."""
+
+    link_gb_s: float = setting(
+        "the network links of a replica together, GB/s, which its transfers share",
+        "a number above 0 up to 1e6",
+        50.0,
+        gt=0,
+        le=1e6,
+    )
+    latency_us: float = setting(
+        "from the last byte until both replicas may know, microseconds",
+        "a number from 0.01 up to 1e7",
+        20.0,
+        default=20.0,
+        ge=0.01,
+        le=1e7,
+    )
+    layerwise: bool = setting(
+        "the KV of a layer leaves as soon as it is computed; false: all of it after the prefill",
+        "true or false",
+        True,
+        default=False,
+    )
+    min_prompt_tokens: int = count("shorter prompts are computed where they decode", 512, 0, 2**24, least=0)
+
+
 class Memory(Group):
     """Which planner decides how many KV blocks there are."""
 

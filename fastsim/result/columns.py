@@ -41,6 +41,18 @@ ENGINE_REQUESTS = (
 # Of deployments with pools.
 POOLS = (Column("pool", "str", "", "pool of the replica that served it"),)
 
+# Where prefill and decode are apart. The two times are parts of e2e, between those of the prefill and of the decodes.
+TRANSFERS = (
+    Column("prefill_replica_id", "int32", "", "replica that computed its prompt; -1: that which decoded it"),
+    Column(
+        "transfer_wait",
+        "float64",
+        "s",
+        "between its prefill and its decodes, without the transfer: front end, waiting for KV blocks, and for a batch",
+    ),
+    Column("transfer", "float64", "s", "time in which its KV is on its way"),
+)
+
 # Of workloads that have these columns; they are as in the workload.
 WORKLOAD = (
     Column("session_id", "int64", "", "session that it is a turn of"),

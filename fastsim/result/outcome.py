@@ -56,6 +56,20 @@ def with_pools(columns: dict[str, NDArray[Any]], resolved: Resolved) -> dict[str
     return {**columns, "pool": names[pool[columns["replica_id"]]]}
 
 
+def with_transfers(
+    columns: dict[str, NDArray[Any]],
+    prefill_replica: NDArray[np.int32],
+    transfer: NDArray[np.float64],
+    transfer_wait: NDArray[np.float64],
+) -> dict[str, NDArray[Any]]:
+    """Return the columns with those of columns.TRANSFERS, of which the time until the first token was part before."""
+    own: dict[str, NDArray[Any]] = {"prefill_replica_id": prefill_replica}
+    own |= {"transfer_wait": transfer_wait, "transfer": transfer}
+    if "prefill_compute" in columns:
+        columns = {**columns, "prefill_compute": columns["prefill_compute"] - transfer_wait - transfer}
+    return {**columns, **own}
+
+
 def request_columns(
     requests: Requests,
     arrived_at: NDArray[np.float64],

@@ -18,6 +18,7 @@ from fastsim.result.columns import (
     POOLS,
     RANK,
     REQUESTS,
+    TRANSFERS,
     WORKLOAD,
     Column,
 )
@@ -71,7 +72,7 @@ def wrap(
 
 def request_table(columns: dict[str, NDArray[Any]], config: dict[str, Any]) -> pa.Table:
     """Return the table of requests.parquet, with ``config`` in its metadata; it shares the memory of ``columns``."""
-    declared = (*REQUESTS[:2], RANK, *REQUESTS[2:], *POOLS, *ENGINE_REQUESTS, *BREAKDOWN, *WORKLOAD)
+    declared = (*REQUESTS[:2], RANK, *REQUESTS[2:], *POOLS, *TRANSFERS, *ENGINE_REQUESTS, *BREAKDOWN, *WORKLOAD)
     known = [column for column in declared if column.name in columns]
     return _table(known, columns, config)
 

@@ -29,8 +29,9 @@ def check_fit(resolved: Resolved, workload: Workload) -> None:
     pools = pool_of(resolved, workload) if resolved.pools and by_length else None
     for place, kind in enumerate(resolved.kinds):
         comes = np.ones(workload.num_requests, bool) if pools is None else pools == place
+        prefills = bool(resolved.pools) and resolved.pools[place].pool.role == "prefill"
         where = f" (pool {resolved.pools[place].pool.name})" if resolved.pools else ""
-        _check_fit(kind, workload, comes, where)
+        _check_fit(kind, workload, comes, where, prefills)
     _check_router(resolved, workload)
 
 
@@ -40,11 +41,15 @@ def pool_of(resolved: Resolved, workload: Workload) -> NDArray[np.integer]:
     return np.searchsorted(bounds, workload.num_prompt_tokens, side="left")
 
 
-def _check_fit(resolved: Resolved, workload: Workload, comes: NDArray[np.bool_], where: str) -> None:
-    """The same for one kind of replica, and the requests that may come to it, bool[n]; ``where``: its pool in words."""
+def _check_fit(resolved: Resolved, workload: Workload, comes: NDArray[np.bool_], where: str, prefills: bool) -> None:
+    """The same for one kind of replica, and the requests that may come to it, bool[n]; ``where``: its pool in words.
+
+    ``prefills``: it only computes prompts, for others.
+    """
     scheduler, policy, memory = resolved.scheduler, resolved.scheduler.policy, resolved.memory
     num_prompt_tokens = workload.num_prompt_tokens
     num_tokens = num_prompt_tokens + workload.num_output_tokens
+    held = num_prompt_tokens + 1 if prefills else num_tokens
     length = resolved.max_model_len
     _refuse(workload, comes & (num_tokens > length), lambda i: _too_long(resolved, num_tokens, i))
     budget = scheduler.token_budget
@@ -63,13 +68,13 @@ def _check_fit(resolved: Resolved, workload: Workload, comes: NDArray[np.bool_],
             free -= memory.watermark_blocks
         # vLLM V1 would preempt a request that outgrows the memory again and again, without an end.
         whole = scheduler.release is not None
-        need = -(-(num_tokens - 1 if whole else num_prompt_tokens) // size)
+        need = -(-(held - 1 if whole else num_prompt_tokens) // size)
         _refuse(
             workload,
             comes & (need > free),
             lambda i: (
-                f"{'prompt and output need' if whole else 'the prompt needs'} {need[i]} KV blocks, but a replica can "
-                f"give only {free}{where}; use more or larger GPUs"
+                f"{'prompt and output need' if whole and not prefills else 'the prompt needs'} {need[i]} KV blocks, "
+                f"but a replica can give only {free}{where}; use more or larger GPUs"
                 f"{'' if whole else ', or a smaller scheduler.watermark'}"
             ),
         )

@@ -11,6 +11,7 @@ from fastsim.errors import WorkloadError
 from fastsim.kernels.engine import state
 from fastsim.kernels.engine.state import Engine, EngineLimits
 from fastsim.kernels.state import NONE, Limits
+from fastsim.kernels.transfers.state import NO_LINK
 from fastsim.simulation.arena import Arena
 from fastsim.simulation.ranks import rows_of
 from fastsim.workload import Workload
@@ -99,6 +100,8 @@ def sizes_of(limits: Limits, workload: Workload, fewest: int | None = None) -> S
     total = workload.num_prompt_tokens + workload.num_output_tokens + limits.engine.depth
     blocks = -(-total // limits.block_size)
     longest, others = int(blocks.max(initial=0)), max(0, workload.num_requests - limits.max_num_seqs)
+    if limits.link != NO_LINK:  # requests that do not run hold blocks as well
+        return Sizes(limits.num_blocks, limits.num_blocks, longest)
     if int(np.partition(blocks, others)[others:].sum() if others else blocks.sum()) > (fewest or limits.num_blocks):
         return Sizes(limits.num_blocks, limits.num_blocks, longest)
     hashes = len(_hashes(workload, limits.block_size)[1])
@@ -155,7 +158,7 @@ def lay_out_engine(
     sizes = sizes_of(limits, workload, fewest)
     engine = _arrays(workload.num_requests, rows_of(number_of_replicas, limits), limits, arena, sizes, hashes)
     engine.counts[:, [state.ROOT, state.ENDED]] = NONE
-    engine.counts[:, state.ROWS_FREE] = limits.max_num_seqs
+    engine.counts[:, state.ROWS_FREE] = _rows(workload.num_requests, limits)
     engine.known[:] = workload.num_prompt_tokens
     engine.limit[:] = _limits_known(workload, limits.engine.max_model_len)
     if workload.priority is not None:
@@ -163,7 +166,7 @@ def lay_out_engine(
     engine.private[1:] = -np.cumsum(num_blocks[:-1])
     engine.private[:] -= 2
     if limits.engine.prefix_caching:
-        engine.rows[:] = np.arange(limits.max_num_seqs - 1, -1, -1)
+        engine.rows[:] = np.arange(engine.rows.shape[1] - 1, -1, -1)
         free_all(engine, np.full(rows_of(number_of_replicas, limits), limits.num_blocks))
     return engine
 
@@ -180,6 +183,7 @@ def _arrays(
     pools, width, depth = replicas * limits.engine.prefix_caching, limits.max_num_seqs, limits.engine.depth
     blocks = pools, sizes.entries + 1
     found = blocks if sizes.findable else (pools, 1)
+    rows = _rows(requests, limits)
 
     def of_requests(name: str, value: int = 0) -> NDArray[np.int32]:
         return arena.take(f"engine_{name}", requests, np.int32, value)
@@ -214,9 +218,16 @@ def _arrays(
         block_hash=arena.room("engine_block_hash", found, np.int64),
         next_alike=arena.room("engine_next_alike", found, np.int32),
         buckets=arena.take("engine_buckets", (pools, _buckets(sizes.findable)), np.int32),
-        table=arena.room("engine_table", (pools, width, sizes.longest), np.int32),
-        rows=arena.take("engine_rows", (pools, width), np.int32),
+        table=arena.room("engine_table", (pools, rows, sizes.longest), np.int32),
+        rows=arena.take("engine_rows", (pools, rows), np.int32),
     )
+
+
+def _rows(requests: int, limits: Limits) -> int:
+    """Requests that may hold blocks at once: where KV is transferred, more than may run."""
+    if limits.link == NO_LINK:
+        return limits.max_num_seqs
+    return max(limits.max_num_seqs, min(limits.num_blocks, requests))
 
 
 def free_all(engine: Engine, num_blocks: NDArray[np.integer]) -> None:

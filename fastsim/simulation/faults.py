@@ -18,7 +18,7 @@ def explain_end(resolved: Resolved, lane: State) -> None:
     """Raise StuckError if a replica of ``lane`` stopped with requests that it can never schedule."""
     counts = lane.replicas.counts
     ended = counts[:, state.OUTCOME] != Ending.GOING
-    if resolved.scheduler.sglang is not None:
+    if resolved.scheduler.sglang is not None or resolved.is_apart:
         ended |= counts[:, state.PRESENT] > 0
     ranks = resolved.data_parallel_size
     for r in np.flatnonzero(ended):
@@ -41,6 +41,11 @@ def explain_end(resolved: Resolved, lane: State) -> None:
             raise StuckError(
                 f"{place}: at {clock:.6g} s, SGLang crashes: a batch needs more KV slots than are free, as "
                 "may happen with scheduler.enable_mixed_chunk; set it to false, or give the replica more memory"
+            )
+        if resolved.is_apart:
+            raise StuckError(
+                f"replica {r}: {counts[r, state.PRESENT]:,} requests wait for ever, with {counts[r, state.FREE]:,} KV "
+                "blocks free; give the replica more memory"
             )
         _explain_stuck(resolved.kind_of_replica[r], lane, int(r), place)
 

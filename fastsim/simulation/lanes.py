@@ -23,6 +23,7 @@ from fastsim.kernels.sglang.state import Sglang
 from fastsim.kernels.state import Limits, Replicas, State
 from fastsim.kernels.tables import Cost
 from fastsim.simulation import layout
+from fastsim.simulation.apart import split
 from fastsim.simulation.arena import Arena
 from fastsim.simulation.check import check_size, described, pool_of
 from fastsim.simulation.custom.policy import user_policy
@@ -33,6 +34,7 @@ from fastsim.simulation.ranks import addresses_ranks, first_replica, lay_out_ran
 from fastsim.simulation.ring import owners
 from fastsim.simulation.sglang import lay_out_sglang, no_sglang
 from fastsim.simulation.stream import Stream
+from fastsim.simulation.transfers import lay_out_transfers
 from fastsim.workload import Workload
 
 # Iterations, about 20 ms of them, after which the kernel returns so that Ctrl-C is noticed and the log is emptied.
@@ -76,6 +78,8 @@ def kernel_of(
         return Runner(own or policy, other, resolved.pipeline_parallel_size)
     if resolved.data_parallel_size > 1:
         return entry(policy, "run_ranks")
+    if resolved.is_apart:
+        return entry("apart", "run")
     return entry(policy, "run" if resolved.pipeline_parallel_size == 1 else "run_stages")
 
 
@@ -88,7 +92,11 @@ def lay_out(
     ``log_rows`` is the room for rows in the log of each thread; ``detail`` keeps where the time of each request goes.
     """
     number = resolved.num_replicas
-    num_lanes = min(number, os.cpu_count() or 1) if limits[0].router == ROUTED and not stream.following else 1
+    num_lanes = (
+        min(number, os.cpu_count() or 1)
+        if limits[0].router == ROUTED and not stream.following and not resolved.is_apart
+        else 1
+    )
     whole = lay_out_whole(resolved, limits, workload, stream, Arena(), log_rows, detail)
     bounds = np.linspace(0, number, num_lanes + 1).astype(int)
     if num_lanes == 1:
@@ -140,8 +148,11 @@ def lay_out_whole(
     TooLargeError
         The arrays need more memory than is free.
     """
-    number, most = resolved.num_replicas, largest(limits)
+    number, most, transfers = resolved.num_replicas, largest(limits), None
     fewest = min(each.num_blocks for each in limits)
+    if resolved.is_apart:
+        workload, stream, source = split(resolved, workload, stream)
+        transfers = lay_out_transfers(number, source, arena)
     check_size(resolved, most, fewest, workload, detail)
     try:
         requests = layout.lay_out_requests(stream, arena, detail, resolved.front_end_s)
@@ -165,7 +176,8 @@ def lay_out_whole(
     following = stream.following
     arrays = requests, replicas, batches, most
     front_end = resolved.front_end_s
-    return layout.lay_out_lane(*arrays, 0, number, log_rows, arena, following, engine, sglang, front_end, ranks)
+    engines = engine, sglang, front_end, ranks
+    return layout.lay_out_lane(*arrays, 0, number, log_rows, arena, following, *engines, transfers)
 
 
 def give_memory(

@@ -15,11 +15,13 @@ from fastsim.kernels.ranks.state import Ranks
 from fastsim.kernels.replicas.routers import ROUTED
 from fastsim.kernels.sglang.state import Sglang
 from fastsim.kernels.state import Batches, Limits, Log, Replicas, Requests, State, Tally
+from fastsim.kernels.transfers.state import Transfers
 from fastsim.simulation.arena import Arena
 from fastsim.simulation.engine import no_engine
 from fastsim.simulation.ranks import first_replica, no_ranks, rows_of
 from fastsim.simulation.sglang import no_sglang
 from fastsim.simulation.stream import Stream, share
+from fastsim.simulation.transfers import no_transfers
 from fastsim.workload.following import Following
 
 Floats = NDArray[np.float64]
@@ -192,6 +194,7 @@ def lay_out_lane(
     sglang: Sglang | None = None,
     front_end: float = 0.0,
     ranks: Ranks | None = None,
+    transfers: Transfers | None = None,
 ) -> State:
     """Return the state of one thread, which simulates the replicas from ``first`` up to, but not including, ``last``.
 
@@ -233,6 +236,7 @@ def lay_out_lane(
         sglang=no_sglang() if sglang is None else sglang,
         ranks=no_ranks() if ranks is None else ranks,
         later=arena.take("later", number if following else 0, np.int32),
+        transfers=no_transfers() if transfers is None else transfers,
     )
 
 

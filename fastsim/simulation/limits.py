@@ -11,6 +11,7 @@ from fastsim.kernels.replicas.routers import ALONE, ASSIGNED, CUSTOM, NO_ROUTING
 from fastsim.kernels.sglang.state import NO_SGLANG
 from fastsim.kernels.state import Limits
 from fastsim.predictors.affine import has_ticks
+from fastsim.simulation.apart import link_of
 from fastsim.simulation.engine import engine_limits
 from fastsim.simulation.ranks import rank_limits
 from fastsim.simulation.sglang import sglang_limits, shared_limits
@@ -37,8 +38,13 @@ def limits_of(resolved: Resolved, workload: Workload | None = None) -> tuple[Lim
         # In turn through all replicas, or through those of the pool that takes prompts of its length.
         router = ROUND_ROBIN if resolved.router == "round_robin" and given.pools == "load" else ASSIGNED
     shares = _shares(resolved) if resolved.pools else [ALONE]
-    routing = _routing(given, bool(resolved.pools))
-    return tuple(_of_kind(kind, router, routing, share) for kind, share in zip(resolved.kinds, shares, strict=True))
+    if resolved.is_apart and router == ROUTED:
+        router = ROUND_ROBIN
+    routing, link = _routing(given, bool(resolved.pools)), link_of(resolved)
+    return tuple(
+        _of_kind(kind, router, routing, share)._replace(link=link)
+        for kind, share in zip(resolved.kinds, shares, strict=True)
+    )
 
 
 def largest(limits: tuple[Limits, ...]) -> Limits:
@@ -104,6 +110,7 @@ def _shares(resolved: Resolved) -> list[Share]:
             weight=each.pool.weight,
             longest=each.pool.max_prompt_tokens or 0,
             most=each.pool.max_outstanding or each.resolved.scheduler.max_num_seqs,
+            prefills=each.pool.role == "prefill",
             asked=asked[place],
         )
         for place, each in enumerate(resolved.pools)

@@ -23,8 +23,9 @@ from fastsim.predictors.times.reach import reach_of
 from fastsim.result.config import config_of, warnings_of
 from fastsim.result.metrics.counts import measures_of
 from fastsim.result.metrics.summary import add_details, summarise
-from fastsim.result.outcome import request_columns, with_pools, with_workload
+from fastsim.result.outcome import request_columns, with_pools, with_transfers, with_workload
 from fastsim.result.wrap import request_table
+from fastsim.simulation.apart import rows_of
 from fastsim.simulation.arena import Arena
 from fastsim.simulation.check import check_fit
 from fastsim.simulation.faults import explain_end
@@ -221,9 +222,12 @@ def _run(job: _Job, tables: _Tables, arena: Arena, keep: bool, detail: bool, sto
         explain_end(resolved, lane)
         lane = by_rank(lane, limits[0])
         front_end = resolved.front_end_s
-        arrived_at = stream.sent_at(lane.requests, front_end)
         prompts = stream.num_prompt_tokens
-        columns = request_columns(lane.requests, arrived_at, lane.engine.cached, prompts, limits[0], front_end)
+        rows, cached, transfers = rows_of(resolved, lane, prompts)
+        arrived_at = stream.sent_at(rows, front_end)
+        columns = request_columns(rows, arrived_at, cached, prompts, limits[0], front_end)
+        if transfers:
+            columns = with_transfers(columns, *transfers)
         columns = with_pools(with_workload(columns, job.workload), resolved)
         summary = summarise(resolved, columns, lane.replicas, lane.engine.counts, lane.tbt, built.provenance)
         if measures := measures_of([lane]):

@@ -19,6 +19,7 @@ from fastsim.result.metrics import distribution
 from fastsim.result.metrics.definitions import QUANTILES
 from fastsim.result.metrics.drift import queue_drift
 from fastsim.result.metrics.objectives import Objective, holds
+from fastsim.simulation.apart import rows_of
 from fastsim.simulation.arena import Arena
 from fastsim.simulation.check import check_fit
 from fastsim.simulation.faults import explain_end, explain_fault
@@ -129,6 +130,7 @@ class Prober:
     def _probe(self, stream: Stream, objectives: Sequence[Objective], rate: float, users: int | None) -> Probed:
         kept = slice(None) if users is None else np.isnan(stream.arrived_at)
         lane, lost = self._run(stream, objectives, kept)
+        lane = self._joined(lane)
         finished_at = lane.requests.finished_at
         finished = int(np.count_nonzero(finished_at >= 0.0))
         self.num_simulated += finished
@@ -159,10 +161,15 @@ class Prober:
         lane, _ = self._run(stream, (), slice(None))
         self.num_simulated += self.num_requests
         self.num_runs += 1
-        finished = np.sort(lane.requests.finished_at)
+        finished = np.sort(self._joined(lane).requests.finished_at)
         low, high = self.num_requests // 5, self.num_requests - 1 - self.num_requests // 5
         span = float(finished[high] - finished[low])
         return (high - low) / span if span > 0 else self.num_requests / float(finished[-1])
+
+    def _joined(self, lane: State) -> State:
+        """Return the state with one row for each request."""
+        rows, cached, _ = rows_of(self.resolved, lane, self._stream.num_prompt_tokens)
+        return lane._replace(requests=rows, engine=lane.engine._replace(cached=cached))
 
     def _run(self, stream: Stream, objectives: Sequence[Objective], kept: Kept) -> tuple[State, Objective | None]:
         """Simulate ``stream``; return the state at the end, and the objective that ended the run early or None."""
@@ -179,8 +186,9 @@ class Prober:
             if code != Exit.BUDGET:
                 break
             if limited:
-                sent_at = stream.sent_at(lane.requests, self.resolved.front_end_s)
-                lost = _lost(limited, lane, sent_at, self._most_gaps, kept)
+                so_far = self._joined(lane)
+                sent_at = stream.sent_at(so_far.requests, self.resolved.front_end_s)
+                lost = _lost(limited, so_far, sent_at, self._most_gaps, kept)
                 if lost is not None:
                     return lane, lost
             budget = min(2 * budget, SLICE)

@@ -24,9 +24,10 @@ from fastsim.result.metrics.objectives import Objective, parse_all
 from fastsim.result.metrics.replicates import intervals
 from fastsim.result.metrics.summary import summarise
 from fastsim.result.metrics.window import check_exclude
-from fastsim.result.outcome import Outcome, release, request_columns, with_pools, with_workload
+from fastsim.result.outcome import Outcome, release, request_columns, with_pools, with_transfers, with_workload
 from fastsim.result.result import Result
 from fastsim.result.wrap import wrap
+from fastsim.simulation.apart import rows_of
 from fastsim.simulation.check import check_fit
 from fastsim.simulation.custom.policy import with_functions
 from fastsim.simulation.faults import explain_end
@@ -228,16 +229,18 @@ def run(job: Job, costs: tuple[Cost, ...], iterations: bool = False, detail: boo
     logs = [np.concatenate(columns) for columns in zip(*drained, strict=True)] if iterations else None
     explain_end(resolved, lanes[0])
     lanes[0] = by_rank(lanes[0], limits[0])
-    queued_at, front_end = lanes[0].requests.arrived_at, resolved.front_end_s
-    arrived_at = job.stream.sent_at(lanes[0].requests, front_end)
-    requests = release(lanes[0].requests, queued_at if front_end else arrived_at)
-    replicas = lanes[0].replicas
-    cached, engines = lanes[0].engine.cached, lanes[0].engine.counts
+    prompts, front_end = job.stream.num_prompt_tokens, resolved.front_end_s
+    requests, cached, transfers = rows_of(resolved, lanes[0], prompts)
+    queued_at = requests.arrived_at
+    arrived_at = job.stream.sent_at(requests, front_end)
+    requests = release(requests, queued_at if front_end else arrived_at)
+    replicas, engines = lanes[0].replicas, lanes[0].engine.counts
     tbt = np.sum([lane.tbt for lane in lanes], axis=0)
     measures = measures_of(lanes)
     del lanes, queued_at
-    prompts = job.stream.num_prompt_tokens
     columns = request_columns(requests, arrived_at, cached, prompts, limits[0], front_end)
+    if transfers:
+        columns = with_transfers(columns, *transfers)
     columns = with_pools(with_workload(columns, job.workload), resolved)
     return Outcome(columns, replicas, engines, tbt, logs, measures), kernel_s
 

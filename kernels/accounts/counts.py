@@ -18,6 +18,7 @@ from ..state import (
     PREFILL_PAIRS,
     PREFILL_SQUARES,
     PRESENT,
+    REMOTE,
     SHIFT,
     WAITING,
     Limits,
@@ -104,7 +105,7 @@ def count_held(state: State, limits: Limits, r: int, until: float) -> None:
     """Count the running requests and KV blocks of a replica of vllm_v1 from its clock to ``until``, s."""
     if detailed(state.requests):
         counts, since = state.replicas.counts[r], max(state.engine.counted[r], state.replicas.times[r, CLOCK])
-        running, blocks = counts[PRESENT] - counts[WAITING], limits.num_blocks - counts[FREE]
+        running, blocks = counts[PRESENT] - counts[WAITING] - counts[REMOTE], limits.num_blocks - counts[FREE]
         spread(state.replicas.series[r], counts, ticks_at(state, since), ticks_at(state, until), 0, running, blocks)
 
 

@@ -32,6 +32,7 @@ from ..state import (
     State,
 )
 from ..tables import Cost
+from ..transfers.state import NUM_KEPT, PREFILL, WHOLE
 from .group import add_sums
 from .loop import rest
 from .state import CALLS, DECODE, LAST_PART, MEMBER, NEW, OUTSIDE, PART, REFUSED, RESTARTS_BEFORE_TOKEN, UNANNOUNCED
@@ -135,10 +136,15 @@ def end_group(state: State, cost: Cost, r: int, slot: int) -> None:
 @inlined
 def _finish(state: State, limits: Limits, r: int, request: int, runs: bool, now: float) -> None:
     """Finish a request, which may have been preempted while its last token was on its way."""
-    if runs:
+    prefills = state.transfers.phase.size > 0 and state.transfers.phase[request] == PREFILL
+    if runs and prefills:
+        state.transfers.counts[r, NUM_KEPT] += 1  # until its blocks have been read
+    elif runs:
         give_up_blocks(state, limits, r, request, False)
     else:
         drop_waiting(state, limits, r, request)
+        if prefills:  # the other replica is to compute the prompt again
+            state.transfers.phase[state.requests.follower[request]] = WHOLE
     state.engine.counts[r, UNANNOUNCED] = 1
     state.engine.counts[r, REFUSED] = 0
     finish(state, r, request, now)

@@ -44,7 +44,7 @@ from .state import AHEAD, IDLE_CALL, LINKED, OLDEST, REFUSED, UNANNOUNCED, WITH_
 
 
 @inlined
-def _log_is_full(state: State, limits: Limits) -> bool:
+def is_log_full(state: State, limits: Limits) -> bool:
     """Whether the log has no room for a batch, and, with one stage, for another that is formed right after it."""
     rows, size = limits.num_stages, state.log.start.size
     if limits.num_stages == 1 and size > 1:
@@ -60,7 +60,7 @@ def next_event(state: State, cost: Cost, limits: Limits) -> int:
     counts, times, own = state.replicas.counts[r], state.replicas.times[r], state.engine.counts[r]
     if counts[OUTCOME] != Ending.GOING:
         return Exit.DONE
-    if cursor[LEFT] <= 0 or _log_is_full(state, limits):
+    if cursor[LEFT] <= 0 or is_log_full(state, limits):
         return Exit.BUDGET
     while True:
         if counts[FORM_DUE]:
@@ -109,7 +109,7 @@ def quiet_until(state: State, cost: Cost, limits: Limits, r: int, grows: bool, r
         return float(np.nextafter(now, math.inf) if depends(state.requests) else now)
     if counts[IN_FLIGHT] > 0:
         end = float(max(state.replicas.times[r, CLOCK], state.engine.batch_end[r, state.engine.counts[r, OLDEST]]))
-        if not _only_decodes(state, limits, r):
+        if not only_decodes(state, limits, r):
             return end
         newest = float(state.replicas.stage_end[r, 0])
         return max(end, finish_after(state, cost, limits, r, newest, counts[GROUP_STEP], counts[GROUP_KV], grows))
@@ -117,7 +117,7 @@ def quiet_until(state: State, cost: Cost, limits: Limits, r: int, grows: bool, r
 
 
 @inlined
-def _only_decodes(state: State, limits: Limits, r: int) -> bool:
+def only_decodes(state: State, limits: Limits, r: int) -> bool:
     """Whether the batches in flight consist of the group alone, as those after them will until a member finishes."""
     counts, own = state.replicas.counts[r], state.engine.counts[r]
     if not counts[GROUPED] or counts[GROUP] == 0 or counts[RUNNING] > 0 or counts[UNSEEN] > 0:

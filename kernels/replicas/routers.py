@@ -36,8 +36,9 @@ class Share(NamedTuple):
     weight: float  # of a replica: its load counts as so many times less
     longest: int  # BY_PROMPT: prompt tokens of the longest request that it takes
     most: int  # BY_COST: requests of a replica from which on it has no room
+    prefills: bool  # for other pools
     asked: int  # BY_COST: the pool that is asked at this pool's place, as the cheapest is asked first
 
 
 NO_ROUTING = Routing(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, BY_LOAD)
-ALONE = Share(0, 0, 1.0, 0, 0, 0)
+ALONE = Share(0, 0, 1.0, 0, 0, False, 0)

@@ -4,14 +4,14 @@ A router of one pool compares all replicas; what is asked here is known then whe
 """
 
 from .._jit import inlined, merged
-from ..state import NONE, PRESENT, UNSEEN, WAITING, Floats, Ints, Limits, Longs, State
+from ..state import NONE, PRESENT, REMOTE, UNSEEN, WAITING, Floats, Ints, Limits, Longs, State
 from .routers import BY_COST, BY_PROMPT, LEAST_OUTSTANDING
 
 
 @inlined
 def load_of(counts: Longs, limits: Limits) -> int:
     """The requests by which the router chooses. A request counts from when it is routed to the replica."""
-    present = counts[PRESENT] if limits.router == LEAST_OUTSTANDING else counts[WAITING]
+    present = counts[PRESENT] if limits.router == LEAST_OUTSTANDING else counts[WAITING] + counts[REMOTE]
     return int(present + counts[UNSEEN])
 
 

@@ -64,9 +64,9 @@ def form(state: State, limits: Limits, skew: float, late: int) -> int:
     r = state.cursor[REPLICA]
     own, counts = state.engine.counts[r], state.replicas.counts[r]
     restarts = counts[RESTARTS]
-    _begin_call(own)
+    begin_call(own)
     size, budget = -1, 0
-    if counts[GROUPED] or _is_roomy(state, limits, r):
+    if counts[GROUPED] or is_roomy(state, limits, r):
         join_steady(state, limits, r, own[CALLS])
         everyone = False
         while True:
@@ -86,21 +86,21 @@ def form(state: State, limits: Limits, skew: float, late: int) -> int:
 
 
 @merged
-def _begin_call(own: Longs) -> None:
+def begin_call(own: Longs) -> None:
     """Count a call of the scheduler, which announces the requests that have finished; ``own``: Engine.counts."""
     own[CALLS] += 1
     own[UNANNOUNCED] = 0
 
 
 @inlined
-def _is_roomy(state: State, limits: Limits, r: int) -> bool:
+def is_roomy(state: State, limits: Limits, r: int) -> bool:
     """Whether budget and blocks are enough for a token of every running request."""
     counts = state.replicas.counts[r]
     return bool(counts[RUNNING] < limits.max_num_batched_tokens and counts[RUNNING] < counts[FREE])
 
 
 @inlined
-def _runs_alone(state: State, limits: Limits, r: int) -> bool:
+def runs_alone(state: State, limits: Limits, r: int) -> bool:
     """Whether the next iterations consist of the group alone, which running requests join here that may.
 
     With asynchronous scheduling the batch in flight may list requests that have joined, or finish with it.
@@ -110,7 +110,7 @@ def _runs_alone(state: State, limits: Limits, r: int) -> bool:
     if counts[WAITING] > 0 and (not own[REFUSED] or own[LINKED] > 0):
         return False
     log_is_short = 0 < state.log.start.size < state.cursor[LOGGED] + 2
-    if flying != limits.engine.depth - 1 or log_is_short or not (counts[GROUPED] or _is_roomy(state, limits, r)):
+    if flying != limits.engine.depth - 1 or log_is_short or not (counts[GROUPED] or is_roomy(state, limits, r)):
         return False
     if counts[RUNNING] > 0:
         join_steady(state, limits, r, own[CALLS] + 1)
@@ -134,7 +134,7 @@ def launch_next(state: State, cost: Cost, limits: Limits, stages: Stages) -> int
     own, alone = state.engine.counts[r], state.engine.counts[r, AHEAD] > 0
     if alone:
         own[AHEAD], flying = 0, 1
-    elif _runs_alone(state, limits, r):
+    elif runs_alone(state, limits, r):
         if state.replicas.counts[r, IN_FLIGHT] > 0:
             wait_for_oldest(state, limits, r)
             return Exit.FORM
@@ -161,7 +161,7 @@ def form_turn(state: State, limits: Limits, r: int, place: int) -> int:
     """Fill the batch at cursor, in which it is a cohort's turn; returns how many requests it lists besides."""
     counts, cohort = state.replicas.counts[r], state.engine.cohorts[r, place]
     restarts, size, budget = counts[RESTARTS], -1, 0
-    if counts[GROUP] > 0 or _is_roomy(state, limits, r):
+    if counts[GROUP] > 0 or is_roomy(state, limits, r):
         join_turn(state, limits, r, place)
         leave_turn(state, limits, r, place)
         need = growth_of(state, limits, r, place)
@@ -179,7 +179,7 @@ def launch_staged(state: State, cost: Cost, limits: Limits, stages: Stages) -> i
     """The same for a pipeline."""
     r = state.cursor[REPLICA]
     counts, own, restarts = state.replicas.counts[r], state.engine.counts[r], state.replicas.counts[r, RESTARTS]
-    _begin_call(own)
+    begin_call(own)
     place = next_cohort(state, limits, r)
     size = form_turn(state, limits, r, place)
     preempted = counts[RESTARTS] > restarts

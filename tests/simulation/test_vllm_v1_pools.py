@@ -1,9 +1,9 @@
 """Replicas of different kinds behind one router, against their twin in plain Python."""
 
 import copy
+import os
 from collections import Counter
-from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import numba
 import pytest
@@ -13,7 +13,7 @@ from reference.pools import LeastOutstanding, LeastWaiting, OfPool, Pool
 from reference.routers import RoundRobin, Router, least_kv
 from reference.vllm_v1.cluster import Kind, simulate_kinds
 from vllm_v1_kernel import finished, lay_out_pools
-from vllm_v1_strategies import Case, cases
+from vllm_v1_strategies import cases, kinds, limited
 
 from fastsim.kernels import state
 from fastsim.kernels.exits import Exit
@@ -23,29 +23,10 @@ from fastsim.kernels.schedulers import vllm_v1
 
 # A kernel for each number of pools takes long to compile for this file alone.
 pytestmark = pytest.mark.skipif(not numba.config.DISABLE_JIT, reason="runs interpreted (.ci/run)")
-EXAMPLES = 12
+EXAMPLES = int(os.environ.get("FASTSIM_TWIN_EXAMPLES", "12"))
 RULES = {"load": routers.BY_LOAD, "prompt_length": routers.BY_PROMPT, "cost": routers.BY_COST}
 FIELDS = ("admitted_at", "first_token_at", "finished_at", "num_preemptions")
 Rule = Literal["load", "prompt_length", "cost"]
-
-
-@st.composite
-def kinds(draw: st.DrawFn, case: Case, number: int) -> list[Case]:
-    """The case, and others with more memory, another batch, a faster clock or another release."""
-    found = [case]
-    for _ in range(number - 1):
-        other = draw(cases(most=1, stages=(1,)))
-        mine = replace(
-            case.settings,
-            num_blocks=case.settings.num_blocks + draw(st.sampled_from([0, 5, 60])),
-            max_num_seqs=draw(st.integers(1, 6)),
-            max_num_batched_tokens=case.settings.max_num_batched_tokens + draw(st.sampled_from([0, 20])),
-            enable_prefix_caching=draw(st.booleans()),
-            async_scheduling=other.settings.async_scheduling,
-            enable_chunked_prefill=True,
-        )
-        found.append(case._replace(settings=mine, release=other.release, clock=other.clock))
-    return found
 
 
 def router_of(name: str, weights: list[float]) -> tuple[int, Router]:
@@ -89,7 +70,10 @@ def test_pools_equal_their_twin(name: str, rule: Rule) -> None:
             first += size
             weights += [weight] * size
         asked = sorted(range(number), key=lambda place: prices[place])
-        shares = [Share(p.first, p.last, p.weight, p.longest, p.most, asked[place]) for place, p in enumerate(pools)]
+        shares = [
+            Share(pool.first, pool.last, pool.weight, pool.longest, pool.most, False, asked[place])
+            for place, pool in enumerate(pools)
+        ]
         router, twin_router = router_of(name, weights)
         twin_kinds = [
             Kind(of_pools[place].settings, of_pools[place].release, limited(of_pools[place]))
@@ -117,16 +101,3 @@ def test_pools_equal_their_twin(name: str, rule: Rule) -> None:
 
     check()
     assert seen["cases"] > EXAMPLES // 3 and seen["pools"] > 0, dict(seen)
-
-
-def limited(case: Case) -> Any:
-    """The clock of a case, which gives up on requests that preempt each other again and again."""
-    calls = [0]
-
-    def stage_time(stage: int, members: Any) -> int:
-        calls[0] += 1
-        if calls[0] > 800:
-            reject()
-        return case.clock(stage, members)
-
-    return stage_time

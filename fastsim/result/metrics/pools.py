@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastsim.arrays import Columns
 from fastsim.deployment.resolved import Resolved
@@ -74,6 +75,15 @@ def known(resolved: Resolved, provenance: Mapping[str, Any], replicas: Replicas)
     }
 
 
+def served(columns: Columns, number: int) -> NDArray[np.integer]:
+    """Return how many requests each of ``number`` replicas served, also in part."""
+    counted = np.bincount(columns["replica_id"], minlength=number)
+    if "prefill_replica_id" in columns:
+        first = columns["prefill_replica_id"]
+        counted += np.bincount(first[first >= 0], minlength=number)
+    return counted
+
+
 def by_pool(resolved: Resolved, columns: Columns, replicas: Replicas, span: float) -> list[dict[str, Any]]:
     """Return the section ``pools`` of a summary, an entry per pool.
 
@@ -84,7 +94,7 @@ def by_pool(resolved: Resolved, columns: Columns, replicas: Replicas, span: floa
     span : float
         Length of the run, s.
     """
-    number = np.bincount(columns["replica_id"], minlength=len(replicas.counts))
+    number = served(columns, len(replicas.counts))
     entries = []
     for each, (kind, own) in zip(resolved.pools, resolved.by_kind, strict=True):
         counts = replicas.counts[own]
