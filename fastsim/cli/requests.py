@@ -1,6 +1,7 @@
 """Which argument is the deployment and which the workload, and the requests that options ask for."""
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -38,11 +39,13 @@ def subject(given: Sequence[str | None], named: str | None = None, *, last: bool
 
     ``given``: the arguments, of which those that are None were left out. ``named``: that of --workload. ``last``: an
     argument after the first is the workload if none is known to be one, such as ``-`` and files that do not exist.
-    Raises UsageError for two workloads, and ConfigError for a name that is neither a file nor a preset.
+    Raises UsageError for two workloads or a setting, and ConfigError for a name that is neither a file nor a preset.
     """
     from fastsim.workload.loading import is_workload
 
     words = [word for word in given if word is not None]
+    for word in words:
+        _refuse_setting(word)
     known = [word for word in words if is_workload(word)]
     if named is not None:
         known.append(named)
@@ -55,6 +58,17 @@ def subject(given: Sequence[str | None], named: str | None = None, *, last: bool
     for word in words:
         _refuse_unknown(word)
     return Subject(tuple(words), known[0] if known else None)
+
+
+def _refuse_setting(word: str) -> None:
+    """Raise UsageError for an argument that sets a field of the deployment, such as ``device=h200``."""
+    field, equals, _ = word.partition("=")
+    if not equals or Path(word).exists():
+        return
+    from fastsim.deployment.description import Deployment
+
+    if field.partition(".")[0] in Deployment.model_fields:
+        raise click.UsageError(f"{word!r} is a setting of the deployment; give it as --set {shlex.quote(word)}")
 
 
 def _refuse_unknown(word: str) -> None:

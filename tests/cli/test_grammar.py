@@ -92,6 +92,7 @@ def test_a_workload_is_known_wherever_it_stands(
     [
         (("chat", "code"), None, "two workloads, 'chat' and 'code'"),
         (("chat",), "code", "two workloads, 'chat' and 'code'"),
+        (("device=h200", "chat"), None, "is a setting of the deployment; give it as --set device=h200"),
         (("cht",), None, "cht: neither a file that describes a deployment nor a preset; did you mean 'chat'?"),
     ],
 )
