@@ -4,6 +4,7 @@ import math
 
 from ._jit import inlined
 from .state import (
+    CELL,
     DECODE_KV,
     LONGEST_KV,
     NUM_DECODES,
@@ -14,6 +15,9 @@ from .state import (
     PREFILL_KV,
     PREFILL_PAIRS,
     PREFILL_SQUARES,
+    RISE,
+    SEGMENT_END,
+    VALUE,
 )
 from .tables import (
     COMPOSE_AFFINE,
@@ -279,3 +283,29 @@ def steady_seconds(cost: Cost, parts: tuple[float, float, float, float, float], 
         return (_at_least(parts[0] + attention + parts[1] + parts[2], parts[3]) + parts[4]) * 1e-3
     ms = (parts[0] + attention + parts[1] + parts[2] + parts[3] + parts[4]) * cost.vidur.num_layers
     return ms * 1e-3 + cost.vidur.host_ms * 1e-3
+
+
+@inlined
+def steady_kv(cost: Cost, number: int, decode_kv: int, longest_kv: int) -> float:
+    """Where ``number`` decodes alone are on decode attention's line, tokens; the arguments are those of decode_ms."""
+    if cost.compose == COMPOSE_AFFINE:
+        return float(decode_kv)
+    if cost.compose == COMPOSE_VIDUR:
+        return float(decode_kv // number)
+    mean = decode_kv / number
+    return float(mean + cost.fastsim.skew * (longest_kv - mean))
+
+
+@inlined
+def steady_layers_ms(cost: Cost, number: int, decode_kv: int, longest_kv: int, segment: Floats) -> float:
+    """The same as decodes_alone_ms, where tokens only grow from call to call.
+
+    ``segment`` keeps what steady_segment returns; its end is to be negative at first.
+    """
+    kv = steady_kv(cost, number, decode_kv, longest_kv)
+    if not kv < segment[SEGMENT_END]:
+        segment[VALUE], segment[RISE], segment[CELL], segment[SEGMENT_END] = steady_segment(cost, number, kv)
+    attention = segment[VALUE] + segment[RISE] * (kv / cost.fastsim.kv_step - segment[CELL])
+    if cost.compose == COMPOSE_AFFINE:
+        return float(_affine_ns(cost.affine, number, number, 0, number) + attention)
+    return layers_ms(cost, number, attention, 0.0)

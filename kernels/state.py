@@ -96,6 +96,9 @@ NONE = -1  # the null id of requests, batches and stages
     NUM_SUMS,
 ) = range(5)
 
+# Columns of Batches.segments: what cost.steady_segment returns.
+VALUE, RISE, CELL, SEGMENT_END, NUM_SEGMENT_COLUMNS = range(5)
+
 # Columns of State.cursor.
 (
     REPLICA,  # the replica that is being advanced
@@ -229,6 +232,7 @@ class Batches(NamedTuple):
     residents: Ints  # [R, B, W] members that stay from batch to batch
     growth: Ints  # [R, B, block size] how many residents need a block, by step modulo the block size
     sums: Floats  # [R, B, NUM_SUMS] s since step 0 of the residents
+    segments: Floats  # [R, B, NUM_SEGMENT_COLUMNS] where the residents are on attention's line, while batches go round
     last_end: Floats  # [R, B] s, when the residents last took a token
     leaves_at: Floats  # [R, B] s, when the batch leaves the last stage, where that is known (replicas/timetable.py)
 

@@ -147,6 +147,7 @@ def lay_out_batches(num_replicas: int, limits: Limits, arena: Arena) -> Batches:
         residents=arena.take("residents", (*shape, limits.max_num_seqs), np.int32),
         growth=arena.take("batch_growth", (*shape, limits.block_size), np.int32),
         sums=arena.take("batch_sums", (*shape, state.NUM_SUMS)),
+        segments=arena.take("segments", (*shape, state.NUM_SEGMENT_COLUMNS)),
         last_end=arena.take("batch_last_end", shape),
         leaves_at=arena.take("batch_leaves_at", shape),
     )

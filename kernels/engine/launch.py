@@ -215,8 +215,7 @@ def run_stages(state: State, cost: Cost, limits: Limits, has_tokens: bool, ms: f
     r, slot = state.cursor[REPLICA], state.cursor[SLOT]
     time = max(float(state.replicas.times[r, CLOCK]), ready)
     if limits.num_stages > 1 and has_tokens and has_timetable(state):
-        state.batches.layers_ms[r, slot] = ms
-        if not go_through(state, cost, r, slot, time):
+        if not go_through(state, cost, r, slot, ms, time):
             return False
         state.engine.batch_start[r, slot] = state.replicas.stage_start[r, 0]
         state.engine.batch_end[r, slot] = state.batches.leaves_at[r, slot]

@@ -10,7 +10,7 @@ from ..accounts.breakdown import detailed
 from ..accounts.counts import bin_end, count_run, ticks_at
 from ..accounts.histogram import bin_of
 from ..accounts.series import BINS, FIRST_SHIFT, KV, RUNNING_SERIES
-from ..cost import decodes_alone_ms, host_seconds
+from ..cost import host_seconds, steady_layers_ms
 from ..exits import Ending, Exit
 from ..memory.paged import take_free
 from ..replicas.timetable import go_through, has_timetable, pass_empty
@@ -39,6 +39,7 @@ from ..state import (
     RESTARTS,
     RESTARTS_BEFORE,
     RUNNING,
+    SEGMENT_END,
     SHIFT,
     SLOT,
     SUM_HOST,
@@ -104,8 +105,8 @@ def run_rounds(state: State, cost: Cost, limits: Limits, r: int) -> int:
     now, place, left = float(times[CLOCK]), call % limits.num_stages, state.cursor[LEFT]
     number = sampled = 0
     total, widest = times[TBT_SUM], times[TBT_MAX]
-    detail, tick, first_tick, bin_until, held, blocks = detailed(state.requests), 0, 0, 0, 0, 0
-    if detail:
+    tick = first_tick = bin_until = held = blocks = 0
+    if detailed(state.requests):
         tick = first_tick = ticks_at(state, now)
         if tick >> (counts[SHIFT] + FIRST_SHIFT) >= BINS:
             return Exit.FORM
@@ -124,7 +125,7 @@ def run_rounds(state: State, cost: Cost, limits: Limits, r: int) -> int:
             too_many = members > limits.max_num_batched_tokens or need > counts[FREE]
             if too_many or cohort[COHORT_STEP] >= cohort[COHORT_LEAVES]:
                 break
-        if detail:
+        if detailed(state.requests):
             tick_end, after = ticks_at(state, end), ticks_at(state, begin)
             if after >= bin_until:
                 break
@@ -132,7 +133,7 @@ def run_rounds(state: State, cost: Cost, limits: Limits, r: int) -> int:
             blocks += (tick_end - tick) * (limits.num_blocks - counts[FREE])
             tick = after
         if ended == NONE:
-            _note_steps(state, limits, r)
+            _begin(state, limits, r)
         ended, number = before, features[slot, NUM_RESIDENTS]
         if number > 0:
             gap = end - last_end[ended]
@@ -141,7 +142,7 @@ def run_rounds(state: State, cost: Cost, limits: Limits, r: int) -> int:
             widest = max(widest, gap)
             state.tbt[bin_of(gap)] += number
             sums[ended, SUM_WORK] += seconds[slot]
-            if detail:
+            if detailed(state.requests):
                 share = 1.0 if gap >= on_stage[slot] else gap / on_stage[slot]
                 sums[ended, SUM_WAIT] += gap - on_stage[slot] * share
                 sums[ended, SUM_HOST] += host_seconds(cost, number) * share
@@ -171,7 +172,7 @@ def run_rounds(state: State, cost: Cost, limits: Limits, r: int) -> int:
     state.cursor[LEFT] = left
     if sampled > 0:
         own[RESTARTS_BEFORE_TOKEN] = counts[RESTARTS]
-    if detail:
+    if detailed(state.requests):
         bin_now, running = first_tick >> (counts[SHIFT] + FIRST_SHIFT), counts[PRESENT] - counts[WAITING]
         state.replicas.series[r, bin_now, RUNNING_SERIES] += running * held
         state.replicas.series[r, bin_now, KV] += blocks
@@ -180,9 +181,10 @@ def run_rounds(state: State, cost: Cost, limits: Limits, r: int) -> int:
 
 
 @inlined
-def _note_steps(state: State, limits: Limits, r: int) -> None:
-    """Note the step of each cohort."""
+def _begin(state: State, limits: Limits, r: int) -> None:
+    """Note the step of each cohort, and forget where it was on attention's line."""
     for place in range(limits.num_stages):
+        state.batches.segments[r, place, SEGMENT_END] = -1.0
         state.scratch[0, place] = state.engine.cohorts[r, place, COHORT_STEP]
 
 
@@ -218,12 +220,13 @@ def _start(state: State, cost: Cost, limits: Limits, r: int, place: int, slot: i
     features[COHORT], features[NUM_RESIDENTS] = place, members
     features[NUM_SEQS] = features[NUM_TOKENS] = features[NUM_DECODES] = features[NUM_SAMPLED] = members
     if members > 0:
-        features[DECODE_KV], features[LONGEST_KV] = cohort[COHORT_KV], cohort[COHORT_LONGEST] + cohort[COHORT_STEP]
+        kv, longest = cohort[COHORT_KV], cohort[COHORT_LONGEST] + cohort[COHORT_STEP]
+        features[DECODE_KV], features[LONGEST_KV] = kv, longest
         if cohort[COHORT_FLYING] and limits.engine.awaits_tokens:
             last = slot - since
             ready = max(now, engine.batch_end[r, last if last >= 0 else last + limits.engine.depth])
-        batches.layers_ms[r, slot] = decodes_alone_ms(cost, features)
-        if not go_through(state, cost, r, slot, ready):
+        ms = steady_layers_ms(cost, members, kv, longest, batches.segments[r, place])
+        if not go_through(state, cost, r, slot, ms, ready):
             return False
         engine.batch_start[r, slot] = state.replicas.stage_start[r, 0]
         engine.batch_end[r, slot] = batches.leaves_at[r, slot]

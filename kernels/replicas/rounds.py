@@ -5,14 +5,12 @@ timetable. A prompt beside decodes, a member that finishes, an arrival or a shor
 What is counted in whole numbers for each batch is added up after the last.
 """
 
-import math
-
 from .._jit import inlined
 from ..accounts.breakdown import detailed
 from ..accounts.counts import bin_end, count_run, ticks_at
 from ..accounts.histogram import bin_of
 from ..accounts.series import BINS, FIRST_SHIFT, KV, RUNNING_SERIES
-from ..cost import decodes_alone_ms, host_seconds
+from ..cost import host_seconds, steady_layers_ms
 from ..exits import Exit
 from ..memory.followers import may_arrive_at
 from ..state import (
@@ -37,6 +35,7 @@ from ..state import (
     PRESENT,
     REPLICA,
     RUNNING,
+    SEGMENT_END,
     SHIFT,
     SLOT,
     STEP,
@@ -76,8 +75,8 @@ def go_round(state: State, cost: Cost, limits: Limits, most: int, refused_from: 
     leaves_at, last_end, growth = state.batches.leaves_at[r], state.batches.last_end[r], state.batches.growth[r]
     started, sampled, left = 0, 0, state.cursor[LEFT]
     now, total, widest = float(times[CLOCK]), times[TBT_SUM], times[TBT_MAX]
-    detail, tick, first_tick, bin_until, held, blocks = detailed(state.requests), 0, 0, 0, 0, 0
-    if detail:
+    tick = first_tick = bin_until = held = blocks = 0
+    if detailed(state.requests):
         tick = first_tick = ticks_at(state, now)
         if tick >> (counts[SHIFT] + FIRST_SHIFT) >= BINS:
             return Exit.FORM
@@ -91,7 +90,7 @@ def go_round(state: State, cost: Cost, limits: Limits, most: int, refused_from: 
         changes = features[NUM_LISTED] > 0 or not features[ALIGNED] or step >= features[FIRST_FINISH]
         if not end < until or changes or number > most or number < fewest or (grows and need >= counts[FREE]):
             break
-        if detail:
+        if detailed(state.requests):
             after = ticks_at(state, end)
             if after >= bin_until:
                 break
@@ -99,11 +98,11 @@ def go_round(state: State, cost: Cost, limits: Limits, most: int, refused_from: 
             blocks += (after - tick) * (limits.num_blocks - counts[FREE])
             tick = after
         if started == 0:
-            _note_steps(state, r)
+            _begin(state, r)
         sums, gap = state.batches.sums[r, slot], end - float(last_end[slot])
-        if detail:
+        if detailed(state.requests):
             sums[SUM_HOST] += host_seconds(cost, number)
-        sums[SUM_WAIT] += gap - state.batches.on_stage[r, slot]
+            sums[SUM_WAIT] += gap - state.batches.on_stage[r, slot]
         sums[SUM_WORK] += state.batches.seconds[r, slot]
         total += gap * number
         widest = max(widest, gap)
@@ -119,12 +118,12 @@ def go_round(state: State, cost: Cost, limits: Limits, most: int, refused_from: 
         last = head + flying if head + flying < ring.size else head + flying - ring.size
         ring[last] = slot
         head = head + 1 if head + 1 < ring.size else 0
-        started, left = started + 1, left - 1
-        ms = decodes_alone_ms(cost, features)
-        state.batches.layers_ms[r, slot] = ms
-        if math.isnan(ms) or not go_through(state, cost, r, slot, now):
+        kv, longest = features[DECODE_KV], features[LONGEST_KV]
+        ms = steady_layers_ms(cost, number, kv, longest, state.batches.segments[r, slot])
+        if not go_through(state, cost, r, slot, ms, now):
             state.cursor[SLOT] = slot
             return Exit.FAULT
+        started, left = started + 1, left - 1
     if started == 0:
         return Exit.FORM
     state.cursor[SLOT], state.cursor[LEFT] = ring[last], left
@@ -133,7 +132,7 @@ def go_round(state: State, cost: Cost, limits: Limits, most: int, refused_from: 
     counts[TBT_COUNT] += sampled
     counts[ITERATIONS] += started
     counts[TOKENS] += sampled
-    if detail:
+    if detailed(state.requests):
         bin_now, running = first_tick >> (counts[SHIFT] + FIRST_SHIFT), counts[PRESENT] - counts[WAITING]
         state.replicas.series[r, bin_now, RUNNING_SERIES] += running * held
         state.replicas.series[r, bin_now, KV] += blocks
@@ -142,9 +141,10 @@ def go_round(state: State, cost: Cost, limits: Limits, most: int, refused_from: 
 
 
 @inlined
-def _note_steps(state: State, r: int) -> None:
-    """Note the step of each batch."""
+def _begin(state: State, r: int) -> None:
+    """Note the step of each batch, and forget where it was on attention's line."""
     for slot in range(state.batches.features.shape[1]):
+        state.batches.segments[r, slot, SEGMENT_END] = -1.0
         state.scratch[0, slot] = state.batches.features[r, slot, STEP]
 
 

@@ -66,7 +66,7 @@ def take_batch(state: State) -> None:
 def pass_stages(state: State, cost: Cost, r: int, slot: int) -> bool:
     """Send a batch that was just formed through all stages; False when the tables give it no time on one of them."""
     replicas, batches, features = state.replicas, state.batches, state.batches.features[r, slot]
-    if not go_through(state, cost, r, slot, float(replicas.times[r, CLOCK])):
+    if not go_through(state, cost, r, slot, batches.layers_ms[r, slot], float(replicas.times[r, CLOCK])):
         state.cursor[SLOT] = slot
         return False
     replicas.queue[r, 0, _place(state, r, replicas.queued[r, 0])] = slot
@@ -80,13 +80,16 @@ def pass_stages(state: State, cost: Cost, r: int, slot: int) -> bool:
 
 
 @inlined
-def go_through(state: State, cost: Cost, r: int, slot: int, ready: float) -> bool:
-    """Find when a batch that is ``ready``, s, is on each stage; False when the tables give it no time there."""
+def go_through(state: State, cost: Cost, r: int, slot: int, ms: float, ready: float) -> bool:
+    """Find when a batch that is ``ready``, s, is on each stage; False when the tables give it no time there.
+
+    ``ms``: of its layers, as batch_ms has it.
+    """
     replicas, batches, features = state.replicas, state.batches, state.batches.features[r, slot]
     counts, busy, stage_end = replicas.counts[r], replicas.busy[r], replicas.stage_end[r]
     stage_start, shares = replicas.stage_start[r], cost.shares
     tokens, seqs, sampled = features[NUM_TOKENS], features[NUM_SEQS], features[NUM_SAMPLED]
-    ms, time, seconds, on_stage, total = batches.layers_ms[r, slot], ready, 0.0, 0.0, 0.0
+    time, seconds, on_stage, total = ready, 0.0, 0.0, 0.0
     place, equal, last, ticks = 0, 0, 0, 0
     for stage in range(stage_end.size):
         # Stages between the first and the last take equal times where their layers do.
@@ -96,11 +99,14 @@ def go_through(state: State, cost: Cost, r: int, slot: int, ready: float) -> boo
                 return False
         begin = max(time, stage_end[stage])
         time = begin + seconds
-        stage_start[stage], stage_end[stage] = begin, time
-        on_stage += time - begin
+        stage_end[stage] = time
         total += seconds
         busy[stage] += seconds
+        if stage == 0:
+            stage_start[stage] = begin
         if detailed(state.requests):
+            stage_start[stage] = begin
+            on_stage += time - begin
             last = ticks_at(state, time)
             ticks += last - ticks_at(state, begin)
             # Stages are nearly always alike: count runs of equal bins.
@@ -109,6 +115,7 @@ def go_through(state: State, cost: Cost, r: int, slot: int, ready: float) -> boo
                 place, equal = bin_of(time - begin), 0
             equal += 1
     if detailed(state.requests):
+        batches.on_stage[r, slot] = on_stage
         state.tally.batch_seconds[place] += equal
         place = bin_at(state, r, ticks_at(state, ready))
         if last <= bin_end(state, r, place):
@@ -117,7 +124,7 @@ def go_through(state: State, cost: Cost, r: int, slot: int, ready: float) -> boo
             for stage in range(stage_end.size):
                 first, last = ticks_at(state, stage_start[stage]), ticks_at(state, stage_end[stage])
                 spread(replicas.series[r], counts, first, last, 1, 0, 0)
-    batches.on_stage[r, slot], batches.seconds[r, slot], batches.leaves_at[r, slot] = on_stage, total, time
+    batches.seconds[r, slot], batches.leaves_at[r, slot] = total, time
     return True
 
 
