@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from fastsim import Deployment, load_workload, resolve, simulate, simulate_many
+from fastsim.report.timeline.timeline import timeline
 from fastsim.result.result import Result
 from fastsim.workload import Workload
 
@@ -55,6 +58,18 @@ def test_batches_of_ranks_start_and_end_together() -> None:
     assert numbers.max() == 4
     for start in starts[numbers > 1]:
         assert len(set(iterations["end"][iterations["start"] == start])) == 1
+
+
+def test_a_timeline_has_a_track_for_each_rank(tmp_path: Path) -> None:
+    run("num_replicas=2").save(tmp_path / "run")
+    timeline(tmp_path / "run", tmp_path / "trace.json")
+    events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    names = [event["args"]["name"] for event in events if event["name"] == "process_name"]
+    assert names == [f"replica {replica}, rank {rank}" for replica in range(2) for rank in range(4)]
+    ends: dict[int, float] = {}
+    for event in sorted((e for e in events if e.get("cat") == "batch"), key=lambda e: e["ts"]):
+        assert event["ts"] >= ends.get(event["pid"], 0.0) - 1e-3  # those of a rank follow one another
+        ends[event["pid"]] = event["ts"] + event["dur"]
 
 
 def test_gaps_between_tokens_are_those_of_the_requests() -> None:

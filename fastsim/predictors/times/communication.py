@@ -120,6 +120,21 @@ def gather_scatter_ms(sources: Sources, node: Node, tp: int, num_tokens: np.ndar
     return np.asarray(np.maximum(ms, received) if link < card["link_gb_s"] else ms)
 
 
+def gather_curve(sources: Sources, node: Node, tp: int) -> Floats | None:
+    """The elements of all ranks at which an all-gather was measured for as many GPUs; None where it was not."""
+    ranks = sources.operators.ranks
+    card = (
+        sources.card("gather_scatter") if sources.origin.kinship == "own" and ranks * tp <= node.num_devices else None
+    )
+    if (
+        card is None
+        or link_gb_s(node, ranks * tp) < card["link_gb_s"]
+        or str(ranks) not in card["curves"]["all_gather"]
+    ):
+        return None
+    return np.array(card["curves"]["all_gather"][str(ranks)])[:, 0]
+
+
 def all_to_all_rows(sources: Sources, tp: int, kind: str) -> dict[str, Floats] | None:
     """Measured [tokens of one GPU, ms] of a dispatch and a combine, for this number of GPUs and this model's width."""
     ops = sources.operators

@@ -10,7 +10,7 @@ from fastsim.predictors.capture import captured, largest_captured, padded
 from fastsim.predictors.forests.forest import Forest
 from fastsim.predictors.times.iteration import Iteration
 
-from .communication import all_reduce_card, all_to_all_rows, link_gb_s, send_curve
+from .communication import all_reduce_card, all_to_all_rows, gather_curve, link_gb_s, send_curve
 from .device_forests import Sources
 from .recurrence import BLOCK, OUTSIDE
 from .scaled import FAST_LINK, Scaled, width
@@ -154,10 +154,20 @@ def communication(resolved: Resolved, sources: Sources, ran: int, tokens: int) -
     if ops.num_all_to_alls:
         sizes = {"tokens": ran, "hidden": ops.hidden_size}
         kind = "decode" if ran <= largest_captured(resolved.scheduler, resolved.enforce_eager) else "prefill"
-        how = ("measured", 1 / CURVE, CURVE) if all_to_all_rows(sources, tp, kind) else formula
+        gpus = ops.experts.ep if ops.experts else tp
+        how = ("measured", 1 / CURVE, CURVE) if all_to_all_rows(sources, gpus, kind) else formula
         if how != formula and sources.origin.kinship != "own":
             how = ("outside", 1 / MODELLED, MODELLED)
         known["moe_all_to_all"] = Evidence(ops.num_all_to_alls, sizes, 0, 2 * BYTES * elements / tp, *how)
+    if ops.num_gathers:
+        measured = gather_curve(sources, resolved.node, tp)
+        how = formula
+        if measured is not None:
+            inside = measured[0] <= ops.ranks * elements <= measured[-1]
+            how = ("measured", 1 / CURVE, CURVE) if inside else ("outside", 1 / MODELLED, MODELLED)
+        received = BYTES * elements * (ops.ranks - 1)
+        sizes = {"elements": elements, "ranks": ops.ranks}
+        known["moe_gather_scatter"] = Evidence(ops.num_gathers, sizes, 0, received, *how)
     if pp > 1:
         sent = tokens * ops.hidden_size
         sends = send_curve(sources, resolved.node, tp * pp <= resolved.node.num_devices)

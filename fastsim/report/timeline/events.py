@@ -31,6 +31,7 @@ class Part(NamedTuple):
     end: float  # s
     every: int  # one batch and one request in so many
     words: Wording  # of the engine
+    ranks: int = 1  # of a replica; where there are several, replica_id counts the ranks of all replicas
 
 
 def events(part: Part, operators: ByOperator, shares: NDArray[np.float64]) -> Iterator[tuple[int, list[str]]]:
@@ -57,7 +58,10 @@ def _names(part: Part) -> Iterator[str]:
     """The names of replicas and stages."""
     num_stages = len(part.batches[0])
     for replica in range(len(part.batches)):
-        yield _meta("process_name", replica + 1, 0, {"name": f"replica {replica}"})
+        name = f"replica {replica // part.ranks}"
+        if part.ranks > 1:
+            name += f", rank {replica % part.ranks}"
+        yield _meta("process_name", replica + 1, 0, {"name": name})
         yield _meta("process_sort_index", replica + 1, 0, {"sort_index": replica})
         for stage in range(num_stages):
             name = f"stage {stage}" if num_stages > 1 else "batches"

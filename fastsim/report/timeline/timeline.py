@@ -116,6 +116,11 @@ def _part(result: Result, folder: Path, begin: float | None, end: float | None, 
     assert result.iterations is not None
     iterations = {name: result.iterations[name].to_numpy() for name in result.iterations.column_names}
     requests = result.columns()
+    ranks = int(result.config["deployment"].get("data_parallel_size", 1))
+    if ranks > 1:
+        iterations, requests = (
+            table | {"replica_id": table["replica_id"] * ranks + table["rank"]} for table in (iterations, requests)
+        )
     start, stop = iterations["start"], iterations["end"]
     first, last = (float(start.min()), float(stop.max())) if len(start) else (0.0, 0.0)
     begin, end = first if begin is None else begin, last if end is None else end
@@ -138,7 +143,7 @@ def _part(result: Result, folder: Path, begin: float | None, end: float | None, 
                 some[stage[::every]] = True
         some[steps.row] = True
         rows &= some
-    return Part(iterations, requests, batches, rows, chosen, steps, begin, end, every, wording.of(result.config))
+    return Part(iterations, requests, batches, rows, chosen, steps, begin, end, every, wording.of(result.config), ranks)
 
 
 def _operators(config: Path) -> tuple[ByOperator, NDArray[np.float64]]:
