@@ -38,7 +38,7 @@ def fault(*overrides: str, **given: Any) -> str:
 
 OF_VLLM_V1 = {f"scheduler.{name}" for name in settings.OF_VLLM_V1}
 OF_ROUTERS = [name for own in check_router.OWN.values() for name in own]
-UNUSED = {"pipeline_layers", "predictor.affine", "predictor.kernels", "calibration", "prices"}
+UNUSED = {"pipeline_layers", "kv_transfer", "predictor.affine", "predictor.kernels", "calibration", "prices"}
 UNUSED |= {f"router.{name}" for name in OF_ROUTERS} | {f"scheduler.{name}" for name in OF_SGLANG}
 OPEN = UNUSED | {"engine"} | OF_VLLM_V1  # what other policies leave null
 OPEN_V1 = UNUSED | {"scheduler.chunk_size"}
@@ -111,7 +111,10 @@ def test_keys_and_their_order_are_the_contract() -> None:
         "moe_skew",
         "enforce_eager",
         "num_replicas",
+        "pools",
+        "kv_transfer",
         "router.policy",
+        "router.pools",
         *(f"router.{name}" for name in OF_ROUTERS),
         "max_model_len",
         "gpu_memory_utilization",
