@@ -19,5 +19,9 @@ def memory(deployment: str | None, overrides: tuple[str, ...], as_json: bool) ->
     from fastsim.deployment.account import account
     from fastsim.deployment.description import Deployment
     from fastsim.deployment.resolve import resolve
+    from fastsim.errors import ConfigError
 
-    show(account(resolve(Deployment.load(deployment, overrides))), as_json)
+    resolved = resolve(Deployment.load(deployment, overrides))
+    if resolved.pools:
+        raise ConfigError("pools: the memory of one kind of GPU is shown; give a deployment without pools")
+    show(account(resolved), as_json)

@@ -1,11 +1,13 @@
 """What `fastsim memory` prints, also for GPUs and models that have no operator times."""
 
 import json
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from fastsim.cli import cli
+from fastsim.errors import ConfigError
 
 
 def ran(*settings: str) -> str:
@@ -58,3 +60,12 @@ def test_states_of_linear_mixers_leave_room_for_the_kv_cache() -> None:
     # 36 layers keep a float32 or bf16 state of 128 x 128 for each of 32 heads, and the tokens of a convolution.
     assert few["states_gib"] == pytest.approx(128 * 36 * (32 * 128 * 128 * 2) / 4 / 2**30, rel=0.15)
     assert many["states_gib"] == pytest.approx(0.9 * many["free_gib"], rel=1e-3) and many["free_gib"] > 0
+
+
+@pytest.mark.parametrize("command", ["memory", "explain", "launch"])
+def test_what_shows_one_kind_of_replica_refuses_pools(command: str, tmp_path: Path) -> None:
+    described = tmp_path / "pools.yaml"
+    pools = "[{name: a, num_replicas: 1}, {name: b, device: h200, num_replicas: 1}]"
+    described.write_text(f"model: llama-3-8b\ndevice: h100\npools: {pools}\n")
+    refused = CliRunner().invoke(cli, [command, str(described)])
+    assert isinstance(refused.exception, ConfigError) and str(refused.exception).startswith("pools: ")
