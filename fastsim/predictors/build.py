@@ -169,12 +169,12 @@ def _from_tables(resolved: "Resolved") -> "tuple[OperatorTimes, dict[str, Any]]"
 
 
 def is_built(resolved: "Resolved") -> bool:
-    """Whether the tables of a deployment are stored, so that ``build_cost`` only reads them."""
+    """Whether the tables of a deployment are stored, or on their way there, so that ``build_cost`` builds none."""
     if affine.is_affine(resolved) or resolved.predictor.source.startswith("tables:"):
         return False
-    from fastsim.predictors.tables.cache import path_of
+    from fastsim.predictors.tables.cache import holds
 
-    return path_of(_key(resolved)).is_file()
+    return holds(_key(resolved))
 
 
 def _key(resolved: "Resolved") -> str:

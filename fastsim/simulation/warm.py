@@ -80,10 +80,10 @@ def build_default_tables() -> Warmed:
     """Build or load the tables of the default deployment."""
     from fastsim.deployment.description import Deployment
     from fastsim.deployment.resolve import resolve
-    from fastsim.predictors.build import build_cost
-    from fastsim.predictors.tables.cache import folder
+    from fastsim.predictors.build import build_cost, is_built
 
     began = time.perf_counter()
-    before = set(folder().glob("*.npz"))
-    build_cost(resolve(Deployment.load(None)))
-    return Warmed("tables", time.perf_counter() - began, set(folder().glob("*.npz")) != before)
+    resolved = resolve(Deployment.load(None))
+    made = not is_built(resolved)
+    build_cost(resolved)
+    return Warmed("tables", time.perf_counter() - began, made)

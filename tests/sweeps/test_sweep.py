@@ -287,7 +287,7 @@ def test_the_command(tmp_path: Path) -> None:
     done = CliRunner().invoke(cli, ["sweep", str(tmp_path / "space.yaml"), "--out", out], catch_exceptions=False)
     assert done.exit_code == 0
     assert f"12 configurations in {out}\n" in done.output
-    assert "Dropped 12: where num_gpus == 1 (e.g. num_replicas=2" in done.output
+    assert "Dropped 12: where num_gpus == 1 (e.g. data_parallel_size=1, num_replicas=2" in done.output
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,13 @@ def path_of(key: str) -> Path:
     return folder() / f"{key}.tables"
 
 
+def holds(key: str) -> bool:
+    """Whether the tables of a key are in their file, or are being written to it."""
+    path = path_of(key)
+    with _kept_lock:
+        return path.is_file() or (path in _kept and _kept[path][0] is None)
+
+
 def _read(path: Path, kind: type[VidurTables] | type[FastsimTables]) -> Stored:
     """What ``_write`` wrote. Raises ValueError for content that is not whole."""
     content = np.fromfile(path, np.uint8)
