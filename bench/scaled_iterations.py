@@ -15,8 +15,8 @@ from fastsim.catalog.load import load_device, names
 from fastsim.deployment.description import Deployment
 from fastsim.deployment.resolve import resolve
 from fastsim.deployment.resolved import Resolved
-from fastsim.predictors.build import sources_of
 from fastsim.predictors.forests import forest as shipped
+from fastsim.predictors.sources import sources_of
 from fastsim.predictors.tables.by_operator import breakdown, by_operator, interval
 from fastsim.predictors.tables.compose import fastsim_tables
 from fastsim.predictors.times.estimate import estimate

@@ -25,6 +25,7 @@ class Tables:
         ]
         self.resolved = resolve(Deployment.load(None, ["model=meta-llama/Llama-3.1-8B", *settings]))
         build_cost(self.resolved)
+        cache.finish_writing()
 
     def time_load(self, max_num_seqs: int, max_model_len: int) -> None:
         build_cost(self.resolved)
@@ -32,11 +33,13 @@ class Tables:
     def time_build(self, max_num_seqs: int, max_model_len: int) -> None:
         with tempfile.TemporaryDirectory() as folder, patch.object(cache, "folder", lambda: Path(folder)):
             build_cost(self.resolved)
+            cache.finish_writing()
 
     def track_bytes(self, max_num_seqs: int, max_model_len: int) -> float:
         """Of the file in the cache."""
         with tempfile.TemporaryDirectory() as folder, patch.object(cache, "folder", lambda: Path(folder)):
             build_cost(self.resolved)
+            cache.finish_writing()
             return float(sum(entry.stat().st_size for entry in os.scandir(folder)))
 
     track_bytes.unit = "bytes"  # type: ignore[attr-defined]

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from fastsim.deployment.operators.kinds import Attention
 from fastsim.deployment.resolved import Resolved
-from fastsim.predictors.build import sources_of
 from fastsim.predictors.capture import captured, padded
+from fastsim.predictors.sources import sources_of
 from fastsim.predictors.tables.by_operator import (
     ByOperator,
     is_attention,

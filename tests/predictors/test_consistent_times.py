@@ -12,10 +12,11 @@ from fastsim.catalog.precisions import FORMATS
 from fastsim.deployment.description import Deployment
 from fastsim.deployment.operators.kinds import Attention, Experts, Gemm
 from fastsim.deployment.resolve import resolve
-from fastsim.predictors.build import operator_times, sources_of
+from fastsim.predictors.build import operator_times
 from fastsim.predictors.chip import Floats
 from fastsim.predictors.families import FAMILIES, features
 from fastsim.predictors.forests import forest
+from fastsim.predictors.sources import sources_of
 from fastsim.predictors.times import estimate, scaled
 from fastsim.predictors.times.origin import origin_of
 from fastsim.predictors.times.reach import Reach, reach_of

@@ -6,10 +6,10 @@ import pytest
 from fastsim.deployment.description import Deployment
 from fastsim.deployment.operators.kinds import Experts
 from fastsim.deployment.resolve import resolve
-from fastsim.predictors.build import sources_of
 from fastsim.predictors.chip import PRECISIONS, Chip
 from fastsim.predictors.forests.features import moe
 from fastsim.predictors.measurements import expert_rows
+from fastsim.predictors.sources import sources_of
 
 CHIP = Chip(989.4, 3350.0, 132)
 TOKENS = np.array([1.0, 2, 4, 8, 16, 32, 64, 128, 256, 512, 2048])

@@ -10,9 +10,9 @@ import pytest
 from fastsim.deployment.description import Deployment
 from fastsim.deployment.resolve import resolve
 from fastsim.deployment.resolved import Resolved
-from fastsim.predictors.build import sources_of
 from fastsim.predictors.forests import forest as shipped
 from fastsim.predictors.measurements import aiconfigurator
+from fastsim.predictors.sources import sources_of
 from fastsim.predictors.times.communication import all_reduce_ms
 from fastsim.predictors.times.times import monotone
 

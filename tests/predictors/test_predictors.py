@@ -39,14 +39,8 @@ def resolved(*settings: str, device: str = "h100") -> Resolved:
 
 def ours(*settings: str, device: str = "h100") -> FastsimTables:
     tables = build_cost(resolved(*settings, device=device)).cost.fastsim
-    written()
+    cache.finish_writing()
     return tables
-
-
-def written() -> None:
-    """Wait until the last tables are in their file."""
-    if cache._writing is not None:
-        cache._writing.join()
 
 
 def arrays(tables: Sequence[Any]) -> list[np.ndarray]:
@@ -282,7 +276,7 @@ def test_tables_are_used_while_their_file_is_written(own_cache: Path, monkeypatc
     first = build_cost(one).cost.fastsim
     assert build_cost(one).cost.fastsim is first and not list(own_cache.glob("*.tables"))
     going.set()
-    written()
+    cache.finish_writing()
     assert build_cost(one).cost.fastsim is first
     assert [path.suffix for path in own_cache.iterdir()] == [".tables"]
 
@@ -327,7 +321,7 @@ def test_the_warm_path_loads_no_training_library(tmp_path: Path) -> None:
 
 def test_vidur_tables_come_back_from_the_cache() -> None:
     cold = build_cost(resolved("predictor.compose=vidur")).cost.vidur
-    written()
+    cache.finish_writing()
     cache._kept.clear()
     warm = build_cost(resolved("predictor.compose=vidur")).cost.vidur
     assert isinstance(warm, VidurTables) and warm.num_layers == 32 and type(warm.num_layers) is int
@@ -348,7 +342,7 @@ def test_vidurs_grids_stay_small_for_long_contexts() -> None:
 def test_forests_of_a_users_own_go_before_those_that_are_shipped(tmp_path: Path) -> None:
     from dataclasses import replace
 
-    from fastsim.predictors.build import sources_of
+    from fastsim.predictors.sources import sources_of
 
     folder = tmp_path / "h100_sxm"
     folder.mkdir()
@@ -407,7 +401,7 @@ def test_vidurs_files_go_through_the_cache(own_cache: Path) -> None:
     settings = ("model=meta-llama/Llama-2-70b-hf", "tensor_parallel_size=2", "max_model_len=4096")
     one = resolved(*settings, f"predictor.source=vidur:{SHARED}", "scheduler.max_num_seqs=32", device="a100")
     cold = build_cost(one)
-    written()
+    cache.finish_writing()
     cache._kept.clear()
     warm = build_cost(one)
     assert len(list(own_cache.glob("*.tables"))) == 1

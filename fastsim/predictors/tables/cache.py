@@ -193,6 +193,13 @@ def _write_later(path: Path, found: Stored, turn: ExitStack) -> None:
         _writing.start()
 
 
+def finish_writing() -> None:
+    """Wait until the last tables that were built are in their file."""
+    with _writing_lock:
+        if _writing is not None:
+            _writing.join()
+
+
 def never_wait() -> None:
     """Build tables that another process is building too, rather than wait for it: it may have stood back."""
     global _waits
