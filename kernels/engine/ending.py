@@ -113,10 +113,8 @@ def end_batch(state: State, cost: Cost, limits: Limits, parts_of: Parts, end_res
 @inlined
 def end_group(state: State, cost: Cost, r: int, slot: int) -> None:
     """Count a batch that has ended for the group, and let the sums of the group count for those that joined since."""
-    times, features, member = state.replicas.times[r], state.batches.features[r, slot], state.engine.member
+    times, features = state.replicas.times[r], state.batches.features[r, slot]
     now = times[CLOCK]
-    if features[NUM_RESIDENTS] > 0 or features[NUM_SAMPLED] > 0:
-        state.engine.counts[r, RESTARTS_BEFORE_TOKEN] = state.replicas.counts[r, RESTARTS]
     if features[NUM_RESIDENTS] > 0:
         count_gaps(state, now - times[LAST_END], features[NUM_RESIDENTS])
         add_work(state, r, state.batches.seconds[r, slot])
@@ -125,7 +123,16 @@ def end_group(state: State, cost: Cost, r: int, slot: int) -> None:
             times[HOST] += host_seconds(cost, features[NUM_SEQS])
             times[OTHER] += other_seconds(cost, features, on_stage)
             times[IDLE] += (now - times[LAST_END]) - on_stage
-    times[LAST_END] = now
+    settle(state, r, slot)
+
+
+@inlined
+def settle(state: State, r: int, slot: int) -> None:
+    """Note that a batch has ended, and let the sums of the group count for those that joined it meanwhile."""
+    features, member = state.batches.features[r, slot], state.engine.member
+    if features[NUM_RESIDENTS] > 0 or features[NUM_SAMPLED] > 0:
+        state.engine.counts[r, RESTARTS_BEFORE_TOKEN] = state.replicas.counts[r, RESTARTS]
+    state.replicas.times[r, LAST_END] = state.replicas.times[r, CLOCK]
     for i in range(features[NUM_LISTED]):
         request = state.batches.request[r, slot, i]
         if member[request] == NEW:

@@ -5,6 +5,7 @@ schedule again at once; else it waits for the oldest batch, learns its tokens, a
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -42,6 +43,9 @@ from ..state import (
 from ..tables import Cost
 from .state import AHEAD, IDLE_CALL, LINKED, OLDEST, REFUSED, UNANNOUNCED, WITH_WORK
 
+Until = Callable[[State, Limits, int, float], None]
+Wake = Callable[[State, Cost, Limits, int], int]
+
 
 @inlined
 def is_log_full(state: State, limits: Limits) -> bool:
@@ -55,42 +59,73 @@ def is_log_full(state: State, limits: Limits) -> bool:
 @inlined
 def next_event(state: State, cost: Cost, limits: Limits) -> int:
     """Advance the replica at cursor to its next event before the horizon: FORM or ENDED, else why it stops."""
-    cursor = state.cursor
-    r = cursor[REPLICA]
-    counts, times, own = state.replicas.counts[r], state.replicas.times[r], state.engine.counts[r]
-    if counts[OUTCOME] != Ending.GOING:
+    r = state.cursor[REPLICA]
+    if state.replicas.counts[r, OUTCOME] != Ending.GOING:
         return Exit.DONE
-    if cursor[LEFT] <= 0 or is_log_full(state, limits):
+    if state.cursor[LEFT] <= 0 or is_log_full(state, limits):
         return Exit.BUDGET
+    return go_on(state, cost, limits, r, take_in_arrived, count_held, wake_for_arrival)
+
+
+@inlined
+def go_on(state: State, cost: Cost, limits: Limits, r: int, take_in: Until, count: Until, wake: Wake) -> int:
+    """Go on with the passes of an engine until a batch is to be formed or has ended, or there is nothing to do.
+
+    ``take_in``: takes in the requests that have come by a time, s. ``count``: counts what the engine holds from its
+    clock to a time, s. ``wake``: sets the clock of an engine that has nothing to do, and returns FORM, or why it stops.
+    """
+    counts, times, own = state.replicas.counts[r], state.replicas.times[r], state.engine.counts[r]
     while True:
         if counts[FORM_DUE]:
             if own[AHEAD]:
                 return Exit.FORM
             if times[CLOCK] >= state.moments[HORIZON] or held(state, times[CLOCK]):
                 return Exit.UNTIL
-            arrive(state, r, times[CLOCK])
-            rank_arrived(state, limits, r)
+            take_in(state, limits, r, times[CLOCK])
             counts[FORM_DUE] = 0
             if counts[PRESENT] > 0 or own[UNANNOUNCED]:
-                cursor[SLOT] = (own[OLDEST] + counts[IN_FLIGHT]) % limits.engine.depth
+                state.cursor[SLOT] = (own[OLDEST] + counts[IN_FLIGHT]) % limits.engine.depth
                 return Exit.FORM
         if counts[IN_FLIGHT] > 0:
             end = max(times[CLOCK], state.engine.batch_end[r, own[OLDEST]])
             if end >= state.moments[HORIZON]:
                 return Exit.UNTIL
-            count_held(state, limits, r, end)
-            times[CLOCK] = end
-            cursor[SLOT] = own[OLDEST]
-            own[OLDEST] = (own[OLDEST] + 1) % limits.engine.depth
-            counts[IN_FLIGHT] -= 1
+            count(state, limits, r, end)
+            take_oldest(state, limits, r, end)
             return Exit.ENDED
-        coming = counts[COMING]
-        if coming == NONE:
-            return Exit.DONE
-        if state.requests.arrived_at[coming] >= state.moments[HORIZON]:
-            return Exit.UNTIL
-        times[CLOCK] = max(times[CLOCK], state.requests.arrived_at[coming])
+        code = wake(state, cost, limits, r)
+        if code != Exit.FORM:
+            return code
         counts[FORM_DUE] = 1
+
+
+@inlined
+def take_oldest(state: State, limits: Limits, r: int, end: float) -> None:
+    """Put cursor on the oldest batch in flight of a replica, which has ended at ``end``, s."""
+    counts, own = state.replicas.counts[r], state.engine.counts[r]
+    state.replicas.times[r, CLOCK] = end
+    state.cursor[SLOT] = own[OLDEST]
+    own[OLDEST] = (own[OLDEST] + 1) % limits.engine.depth
+    counts[IN_FLIGHT] -= 1
+
+
+@inlined
+def take_in_arrived(state: State, limits: Limits, r: int, time: float) -> None:
+    """Take in the requests that have arrived at a replica."""
+    arrive(state, r, time)
+    rank_arrived(state, limits, r)
+
+
+@inlined
+def wake_for_arrival(state: State, cost: Cost, limits: Limits, r: int) -> int:
+    """Let a replica that has nothing to do go on when the next request arrives."""
+    coming, times = state.replicas.counts[r, COMING], state.replicas.times[r]
+    if coming == NONE:
+        return Exit.DONE
+    if state.requests.arrived_at[coming] >= state.moments[HORIZON]:
+        return Exit.UNTIL
+    times[CLOCK] = max(times[CLOCK], state.requests.arrived_at[coming])
+    return Exit.FORM
 
 
 @inlined

@@ -11,13 +11,17 @@ from ..engine.state import CALLS, LINKED, OLDEST, REFUSED, UNANNOUNCED
 from ..iterations.group import ID_BITS
 from ..memory.paged import take_free
 from ..state import (
+    CLOCK,
     DECODE_KV,
     FREE,
     GROUP,
     GROUP_KV,
     GROUP_STEP,
+    HOST,
+    IDLE,
     IN_FLIGHT,
     ITERATIONS,
+    LAST_END,
     LONGEST,
     LONGEST_KV,
     NUM_CACHED,
@@ -30,6 +34,7 @@ from ..state import (
     NUM_SAMPLED,
     NUM_SEQS,
     NUM_TOKENS,
+    OTHER,
     PEAK,
     PREFILL_KV,
     PREFILL_PAIRS,
@@ -40,6 +45,8 @@ from ..state import (
     SUM_OTHER,
     TOKENS,
     WAITING,
+    WORK,
+    WORK_LOW,
     Limits,
     State,
 )
@@ -135,3 +142,17 @@ def catch_up_steady(state: State, limits: Limits, f: int, r: int) -> None:
         batches.seconds[r, place], batches.on_stage[r, place] = batches.seconds[f, place], batches.on_stage[f, place]
         batches.sums[r, place, SUM_HOST] = batches.sums[f, place, SUM_HOST]
         batches.sums[r, place, SUM_OTHER] = batches.sums[f, place, SUM_OTHER]
+
+
+@inlined
+def follow(state: State, f: int, r: int) -> None:
+    """Let a rank have the clock of its replica, and the sums over the steps so far.
+
+    The requests that decode in each step get the differences, and a step takes the same time on all ranks.
+    """
+    times, mine = state.replicas.times[f], state.replicas.times[r]
+    mine[CLOCK], mine[LAST_END] = times[CLOCK], times[LAST_END]
+    mine[WORK], mine[WORK_LOW] = times[WORK], times[WORK_LOW]
+    mine[IDLE], mine[HOST], mine[OTHER] = times[IDLE], times[HOST], times[OTHER]
+    state.engine.counts[r, OLDEST] = state.engine.counts[f, OLDEST]
+    state.replicas.counts[r, IN_FLIGHT] = state.replicas.counts[f, IN_FLIGHT]

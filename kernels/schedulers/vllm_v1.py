@@ -5,6 +5,8 @@ of the budget. Where blocks are short, the request admitted last is preempted, o
 computes its tokens again later. What differs between releases of vLLM is in EngineLimits.
 """
 
+from collections.abc import Callable
+
 from .._jit import inlined, kernel, merged
 from .._pointed import pointed
 from ..engine.admission import admit
@@ -29,7 +31,9 @@ from ..engine.running import form_beside, form_running
 from ..engine.state import AHEAD, CALLS, COHORT_NEWEST, COHORT_SIZE, LINKED, NEWEST, OLDEST, REFUSED, UNANNOUNCED
 from ..exits import Exit
 from ..iterations.group import growth_due
-from ..ranks.lockstep import end_ranks, launch_ranks, next_step, quiet_until_step
+from ..ranks.ending import end_ranks
+from ..ranks.launch import launch_ranks
+from ..ranks.loop import next_step, quiet_until_step
 from ..replicas.pools import Stages, lockstep, one_stage, pipeline
 from ..state import (
     FREE,
@@ -54,13 +58,17 @@ from ..state import (
 from ..tables import Cost
 from .loop import simulate
 
+Admit = Callable[[State, Limits, int, int], int]  # engine/admission.admit, or that of transfers
 GROWS, STATIC, REFUSAL_LASTS = True, False, False
 CACHES = True
 
 
 @inlined
-def form(state: State, limits: Limits, skew: float, late: int) -> int:
-    """Fill the batch at cursor; returns how many requests it lists, besides the group. ``late``: as for leave."""
+def form(state: State, limits: Limits, skew: float, late: int, admit: Admit) -> int:
+    """Fill the batch at cursor; returns how many requests it lists, besides the group.
+
+    ``late``: as for leave. ``admit``: admits waiting requests.
+    """
     r = state.cursor[REPLICA]
     own, counts = state.engine.counts[r], state.replicas.counts[r]
     restarts = counts[RESTARTS]
@@ -130,25 +138,38 @@ def runs_alone(state: State, limits: Limits, r: int) -> bool:
 @merged
 def launch_next(state: State, cost: Cost, limits: Limits, stages: Stages) -> int:
     """Form the next batch of the replica at cursor and start it; FAULT when it has no time."""
-    r, late, flying = state.cursor[REPLICA], 0, 0
-    own, alone = state.engine.counts[r], state.engine.counts[r, AHEAD] > 0
-    if alone:
-        own[AHEAD], flying = 0, 1
-    elif runs_alone(state, limits, r):
-        if state.replicas.counts[r, IN_FLIGHT] > 0:
-            wait_for_oldest(state, limits, r)
-            return Exit.FORM
-        alone = True
-    if alone:
-        code = run_alone(state, cost, limits, r, flying)
-        if code != Exit.ENDED:
-            return code
-        late = 1
-    restarts = state.replicas.counts[r, RESTARTS]
-    size = form(state, limits, cost.fastsim.skew, late)
+    r = state.cursor[REPLICA]
+    code = run_ahead(state, cost, limits, r, True)
+    if code != Exit.ENDED and code != Exit.DONE:
+        return code
+    restarts, late = state.replicas.counts[r, RESTARTS], int(code == Exit.ENDED)
+    size = form(state, limits, cost.fastsim.skew, late, admit)
+    return launch_formed(state, cost, limits, r, size, late, state.replicas.counts[r, RESTARTS] > restarts)
+
+
+@inlined
+def run_ahead(state: State, cost: Cost, limits: Limits, r: int, may_be_alone: bool) -> int:
+    """Run the group alone where it is, and ``may_be_alone``: ENDED when a batch is to be formed before more requests
+    are taken in, DONE when one is to be formed as ever, else the code to return.
+    """
+    own = state.engine.counts[r]
+    if own[AHEAD] > 0:
+        own[AHEAD] = 0
+        return run_alone(state, cost, limits, r, 1)
+    if may_be_alone and runs_alone(state, limits, r):
+        if state.replicas.counts[r, IN_FLIGHT] == 0:
+            return run_alone(state, cost, limits, r, 0)
+        wait_for_oldest(state, limits, r)
+        return Exit.FORM
+    return Exit.DONE
+
+
+@inlined
+def launch_formed(state: State, cost: Cost, limits: Limits, r: int, size: int, late: int, preempted: bool) -> int:
+    """Start the batch at cursor, which ``form`` has filled, with the group; FAULT when it has no time."""
     counts = state.replicas.counts[r]
     decodes = counts[GROUP], counts[GROUP_KV], counts[LONGEST] + counts[GROUP_STEP]
-    code = launch(state, cost, limits, size, decodes, 0.0, counts[RESTARTS] > restarts)
+    code = launch(state, cost, limits, size, decodes, 0.0, preempted)
     counts[GROUP_STEP] += 1
     counts[GROUP_KV] += counts[GROUP]
     if late:
@@ -199,7 +220,7 @@ def launch_step(state: State, cost: Cost, limits: Limits, stages: Stages) -> int
 @inlined
 def form_of_rank(state: State, limits: Limits, skew: float) -> int:
     """Fill the batch at cursor, of a rank; returns how many requests it lists besides the group."""
-    return int(form(state, limits, skew, 0))
+    return int(form(state, limits, skew, 0, admit))
 
 
 @merged

@@ -7,6 +7,7 @@ import math
 
 from .._jit import inlined, merged
 from ..accounts.counts import count_held
+from ..engine.loop import take_oldest
 from ..engine.state import OLDEST
 from ..exits import Ending, Exit
 from ..memory.followers import depends, held, just_after
@@ -67,10 +68,7 @@ def next_event(state: State, cost: Cost, limits: Limits) -> int:
     if end >= state.moments[HORIZON]:
         return Exit.UNTIL
     count_held(state, limits, r, end)
-    times[CLOCK] = end
-    cursor[SLOT] = engine[OLDEST]
-    engine[OLDEST] = (engine[OLDEST] + 1) % limits.engine.depth
-    counts[IN_FLIGHT] -= 1
+    take_oldest(state, limits, r, end)
     return Exit.ENDED
 
 

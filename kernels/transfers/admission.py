@@ -4,27 +4,16 @@ The queue has those first whose KV is on its way or there, then preempted ones, 
 """
 
 from .._jit import inlined
+from ..engine.admission import end_admission, list_running, refusal, spare_blocks, start
 from ..engine.chunks import cut, threshold_of
-from ..engine.state import ADMISSIONS, CHUNK, HIT, HIT_AGAIN, QUERIED, QUERIED_AGAIN, REFUSED, WHOLE
+from ..engine.state import CHUNK, REFUSED
 from ..memory.blocks import blocks_for
 from ..memory.paged import admit_blocks, cache_full_blocks, find_cached
-from ..memory.waiting import first_waiting, put_back, take_waiting
-from ..state import CLOCK, FREE, GROUP, NONE, REPLICA, RUNNING, SLOT, WAITING, Limits, State
-from .link import start
+from ..memory.waiting import first_waiting, take_waiting
+from ..state import CLOCK, GROUP, NONE, REPLICA, RUNNING, WAITING, Limits, State
+from .link import start_transfer
 from .news import queue_remote, take_remote
-from .state import NUM_READY, READY, REMOTE_FIRST, WANTED
-from .state import WHOLE as PLAIN
-
-
-@inlined
-def _run(state: State, r: int, size: int, request: int, tokens: int) -> None:
-    """Let a request run, with tokens in the batch that is being formed."""
-    counts, own, slot = state.replicas.counts[r], state.engine.counts[r], state.cursor[SLOT]
-    state.engine.order[request] = own[ADMISSIONS]
-    own[ADMISSIONS] += 1
-    state.replicas.running[r, counts[RUNNING]] = request
-    counts[RUNNING] += 1
-    state.batches.request[r, slot, size], state.batches.tokens[r, slot, size] = request, tokens
+from .state import NUM_READY, READY, REMOTE_FIRST, WANTED, WHOLE
 
 
 @inlined
@@ -38,13 +27,12 @@ def _admit_ready(state: State, limits: Limits, r: int, size: int, budget: int) -
         following = int(state.requests.next[request])
         if transfers.phase[request] == READY:
             take_remote(state, r, before, request)
-            transfers.phase[request] = PLAIN
+            transfers.phase[request] = WHOLE
             transfers.counts[r, NUM_READY] -= 1
             known = int(state.engine.known[request])
             state.requests.prefill[request] = known
             cache_full_blocks(state, limits, r, request, known)
-            _run(state, r, size, request, 1)
-            size += 1
+            size = list_running(state, r, size, request, 1)
             budget -= 1
         else:
             before = request
@@ -53,24 +41,17 @@ def _admit_ready(state: State, limits: Limits, r: int, size: int, budget: int) -
 
 
 @inlined
-def _spare(state: State, limits: Limits, r: int) -> int:
-    """Free blocks that may be taken by a request that is admitted."""
-    counts = state.replicas.counts[r]
-    return int(counts[FREE] - (limits.watermark_blocks if counts[RUNNING] + counts[GROUP] > 0 else 0))
-
-
-@inlined
 def _receive(state: State, limits: Limits, r: int, request: int) -> bool:
     """Take blocks for the KV of a prompt, if they are free, and start to transfer it."""
     known, size = int(state.engine.known[request]), limits.block_size
     hits, free = find_cached(state, limits, r, request)
-    if blocks_for(known, size) - hits + free > _spare(state, limits, r):
+    if blocks_for(known, size) - hits + free > spare_blocks(state, limits, r):
         return False
     take_waiting(state, limits, r)
     state.engine.cached[request] = hits * size
     admit_blocks(state, limits, r, request, hits, known)
     queue_remote(state, r, request)
-    start(state, limits, request, float(state.replicas.times[r, CLOCK]), blocks_for(known, size) - hits)
+    start_transfer(state, limits, request, float(state.replicas.times[r, CLOCK]), blocks_for(known, size) - hits)
     return True
 
 
@@ -79,7 +60,7 @@ def admit(state: State, limits: Limits, size: int, budget: int) -> int:
     """Admit waiting requests to the batch at cursor, until one does not fit; returns the new size."""
     r, rules = state.cursor[REPLICA], limits.engine
     requests, engine, counts = state.requests, state.engine, state.replicas.counts[r]
-    threshold, own = threshold_of(state, limits, r), state.engine.counts[r]
+    threshold = threshold_of(state, limits, r)
     passed_over, last_passed, number, refused = NONE, NONE, 0, 0
     size, budget = _admit_ready(state, limits, r, size, budget)
     while counts[WAITING] > 0 and budget > 0 and counts[RUNNING] + counts[GROUP] < limits.max_num_seqs:
@@ -103,29 +84,13 @@ def admit(state: State, limits: Limits, size: int, budget: int) -> int:
             hits, free = find_cached(state, limits, r, request)
             computed = hits * limits.block_size
         chunk = min(cut(known - computed, threshold), budget)
-        spare, whole = _spare(state, limits, r), min(known, rules.max_model_len)
-        if rules.whole_prompt and blocks_for(whole, limits.block_size) - hits + free > spare:
-            refused = WHOLE if number == 0 else 0
+        why = refusal(state, limits, r, known, computed + chunk, hits, free)
+        if why > 0:
+            refused = why if number == 0 else 0
             break
-        if blocks_for(computed + chunk, limits.block_size) - hits + free > spare:
-            refused = CHUNK if number == 0 else 0
-            break
-        take_waiting(state, limits, r)
-        if requests.processed[request] == 0:
-            again = requests.restarts[request] > 0
-            own[QUERIED_AGAIN if again else QUERIED] += known
-            own[HIT_AGAIN if again else HIT] += computed
-        if requests.restarts[request] == 0:
-            engine.cached[request] = computed
-        requests.prefill[request], requests.processed[request] = known, computed
-        admit_blocks(state, limits, r, request, hits, computed + chunk)
-        cache_full_blocks(state, limits, r, request, min(computed + chunk, known))
-        _run(state, r, size, request, chunk)
-        size += 1
+        size = start(state, limits, r, size, request, known, computed, hits, chunk)
         budget -= chunk
-    put_back(state, limits, r, passed_over, last_passed, number)
-    full = counts[RUNNING] + counts[GROUP] == limits.max_num_seqs
-    own[REFUSED] = CHUNK if refused == 0 and counts[WAITING] > 0 and full and number == 0 else refused
+    end_admission(state, limits, r, passed_over, last_passed, number, refused)
     if state.transfers.counts[r, NUM_READY] > 0:
-        own[REFUSED] = 0
+        engine.counts[r, REFUSED] = 0
     return size

@@ -35,7 +35,7 @@ def _share(state: State, limits: Limits, now: float, source: int, target: int) -
 
 
 @inlined
-def start(state: State, limits: Limits, request: int, now: float, blocks: int) -> None:
+def start_transfer(state: State, limits: Limits, request: int, now: float, blocks: int) -> None:
     """Start to transfer so many blocks of a request to its replica; no replica is advanced beyond the end of that."""
     transfers, source = state.transfers, state.transfers.source[request]
     computing = state.requests.execution_time[source]

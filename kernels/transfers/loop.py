@@ -4,13 +4,11 @@ import math
 
 from .._jit import inlined
 from ..accounts.counts import count_held
-from ..engine.loop import is_log_full, only_decodes
-from ..engine.state import AHEAD, OLDEST, UNANNOUNCED
+from ..engine.loop import go_on, is_log_full, only_decodes, take_in_arrived
+from ..engine.state import OLDEST
 from ..exits import Ending, Exit
 from ..iterations.fast_forward import finish_after
-from ..memory.followers import held, just_after
-from ..memory.queues import arrive
-from ..memory.waiting import rank_arrived
+from ..memory.followers import just_after
 from ..state import (
     CLOCK,
     COMING,
@@ -22,9 +20,7 @@ from ..state import (
     LEFT,
     NONE,
     OUTCOME,
-    PRESENT,
     REPLICA,
-    SLOT,
     Limits,
     State,
 )
@@ -41,45 +37,27 @@ def _wakes_at(state: State, r: int) -> float:
 
 
 @inlined
+def _wake(state: State, cost: Cost, limits: Limits, r: int) -> int:
+    """Let an engine that has nothing to do go on when the next request arrives or news comes."""
+    time = max(float(state.replicas.times[r, CLOCK]), _wakes_at(state, r))
+    if time == math.inf:
+        return Exit.DONE
+    if time >= state.moments[HORIZON]:
+        return Exit.UNTIL
+    state.replicas.times[r, CLOCK] = time
+    learn(state, limits, r, time)
+    return Exit.FORM
+
+
+@inlined
 def next_event(state: State, cost: Cost, limits: Limits) -> int:
     """Advance the replica at cursor to its next event before the horizon: FORM or ENDED, else why it stops."""
-    cursor = state.cursor
-    r = cursor[REPLICA]
-    counts, times, own = state.replicas.counts[r], state.replicas.times[r], state.engine.counts[r]
-    if counts[OUTCOME] != Ending.GOING:
+    r = state.cursor[REPLICA]
+    if state.replicas.counts[r, OUTCOME] != Ending.GOING:
         return Exit.DONE
-    if cursor[LEFT] <= 0 or is_log_full(state, limits):
+    if state.cursor[LEFT] <= 0 or is_log_full(state, limits):
         return Exit.BUDGET
-    while True:
-        if counts[FORM_DUE]:
-            if own[AHEAD]:
-                return Exit.FORM
-            if times[CLOCK] >= state.moments[HORIZON] or held(state, times[CLOCK]):
-                return Exit.UNTIL
-            arrive(state, r, times[CLOCK])
-            rank_arrived(state, limits, r)
-            counts[FORM_DUE] = 0
-            if counts[PRESENT] > 0 or own[UNANNOUNCED]:
-                cursor[SLOT] = (own[OLDEST] + counts[IN_FLIGHT]) % limits.engine.depth
-                return Exit.FORM
-        if counts[IN_FLIGHT] > 0:
-            end = max(times[CLOCK], state.engine.batch_end[r, own[OLDEST]])
-            if end >= state.moments[HORIZON]:
-                return Exit.UNTIL
-            count_held(state, limits, r, end)
-            times[CLOCK] = end
-            cursor[SLOT] = own[OLDEST]
-            own[OLDEST] = (own[OLDEST] + 1) % limits.engine.depth
-            counts[IN_FLIGHT] -= 1
-            return Exit.ENDED
-        time = max(float(times[CLOCK]), _wakes_at(state, r))
-        if time == math.inf:
-            return Exit.DONE
-        if time >= state.moments[HORIZON]:
-            return Exit.UNTIL
-        times[CLOCK] = time
-        learn(state, limits, r, time)
-        counts[FORM_DUE] = 1
+    return go_on(state, cost, limits, r, take_in_arrived, count_held, _wake)
 
 
 @inlined
