@@ -59,12 +59,18 @@ def is_log_full(state: State, limits: Limits) -> bool:
 @inlined
 def next_event(state: State, cost: Cost, limits: Limits) -> int:
     """Advance the replica at cursor to its next event before the horizon: FORM or ENDED, else why it stops."""
+    return next_event_waking(state, cost, limits, wake_for_arrival)
+
+
+@inlined
+def next_event_waking(state: State, cost: Cost, limits: Limits, wake: Wake) -> int:
+    """``next_event`` of a replica that may wake up for other things than arrivals; ``wake``: as for go_on."""
     r = state.cursor[REPLICA]
     if state.replicas.counts[r, OUTCOME] != Ending.GOING:
         return Exit.DONE
     if state.cursor[LEFT] <= 0 or is_log_full(state, limits):
         return Exit.BUDGET
-    return go_on(state, cost, limits, r, take_in_arrived, count_held, wake_for_arrival)
+    return go_on(state, cost, limits, r, _take_in, count_held, wake)
 
 
 @inlined
@@ -110,7 +116,7 @@ def take_oldest(state: State, limits: Limits, r: int, end: float) -> None:
 
 
 @inlined
-def take_in_arrived(state: State, limits: Limits, r: int, time: float) -> None:
+def _take_in(state: State, limits: Limits, r: int, time: float) -> None:
     """Take in the requests that have arrived at a replica."""
     arrive(state, r, time)
     rank_arrived(state, limits, r)

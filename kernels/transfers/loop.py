@@ -3,8 +3,7 @@
 import math
 
 from .._jit import inlined
-from ..accounts.counts import count_held
-from ..engine.loop import go_on, is_log_full, only_decodes, take_in_arrived
+from ..engine.loop import next_event_waking, only_decodes
 from ..engine.state import OLDEST
 from ..exits import Ending, Exit
 from ..iterations.fast_forward import finish_after
@@ -17,10 +16,8 @@ from ..state import (
     GROUP_STEP,
     HORIZON,
     IN_FLIGHT,
-    LEFT,
     NONE,
     OUTCOME,
-    REPLICA,
     Limits,
     State,
 )
@@ -52,12 +49,7 @@ def _wake(state: State, cost: Cost, limits: Limits, r: int) -> int:
 @inlined
 def next_event(state: State, cost: Cost, limits: Limits) -> int:
     """Advance the replica at cursor to its next event before the horizon: FORM or ENDED, else why it stops."""
-    r = state.cursor[REPLICA]
-    if state.replicas.counts[r, OUTCOME] != Ending.GOING:
-        return Exit.DONE
-    if state.cursor[LEFT] <= 0 or is_log_full(state, limits):
-        return Exit.BUDGET
-    return go_on(state, cost, limits, r, take_in_arrived, count_held, _wake)
+    return next_event_waking(state, cost, limits, _wake)
 
 
 @inlined
