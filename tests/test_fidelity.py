@@ -118,8 +118,9 @@ def test_a_term_that_is_left_out_comes_back(tmp_path: Path) -> None:
 
 
 def test_offline_throughput_is_of_as_many_requests_as_fit() -> None:
-    dense, experts = throughput_runs.throughput_runs()
-    assert len(dense.runs) + len(experts.runs) == 68 and len(experts.left_out) == 8
+    dense, experts, ranks = throughput_runs.throughput_runs()
+    assert len(dense.runs) + len(experts.runs) == 68 and len(ranks.runs) == 16
+    assert all(run.fields["data_parallel_size"] == 8 for run in ranks.runs)
     fits = {run.rows[0].name: run.fields["scheduler"]["max_num_seqs"] for run in dense.runs}
     assert fits["Llama-3.1-8B fp8 h100 128/128"] == 2048 > fits["Llama-3.1-8B fp8 h100 2048/2048"] > 100
 
@@ -177,7 +178,7 @@ def test_all_measured_rows_are_read() -> None:
     with (GROUNDTRUTH / loop_runs.FOLDER / "measured.csv").open() as file:
         of_loops = sum(1 for _ in csv.DictReader(file))
     assert len(rows) + left_out == 44 + 2 + of_loops
-    assert sum(row.fitted for row in rows) == 6 + 1 + 9 + 11
+    assert sum(row.fitted for row in rows) == 6 + 1 + 9 + 11 + 2
 
 
 def test_rows_of_sglang_are_scheduled_in_several_ways(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -126,7 +126,7 @@ def _fields(row: Mapping[str, str]) -> dict[str, Any]:
         "pipeline_parallel_size": _number(row, "pp_size"),
         "data_parallel_size": _ranks(row),
         "enable_expert_parallel": _number(row, "moe_ep_size") > 1,
-        "quantization": PRECISIONS.get(row["gemm_quant_mode"]),
+        "quantization": _quantization(row),
         "kv_cache_dtype": _kv_cache_dtype(row),
         "max_model_len": longest + 256,
         "scheduler": _scheduler(row),
@@ -144,6 +144,11 @@ def _scheduler(row: Mapping[str, str]) -> dict[str, Any]:
     if row["origin"] == INFERENCEX or row["backend"] == "trtllm":
         settings["async_scheduling"] = True
     return settings
+
+
+def _quantization(row: Mapping[str, str]) -> str | None:
+    """That of the column, unless the checkpoint is quantised, which an engine serves as it is."""
+    return None if row["model_path"].endswith("-FP8") else PRECISIONS.get(row["gemm_quant_mode"])
 
 
 def _kv_cache_dtype(row: Mapping[str, str]) -> str:
@@ -164,10 +169,14 @@ def _run(row: Mapping[str, str], draws: int) -> Run:
 
 
 def _is_fitted(row: Mapping[str, str]) -> bool:
-    """The rows that coefficients were fitted on: 70B on H100 with TP 4, and Qwen3-32B with TP 2 and 1,024 tokens."""
-    if row["backend"] != "vllm" or row["system"] != "h100_sxm":
+    """The rows that coefficients were fitted on: on H100 70B with TP 4, and Qwen3-32B with TP 2 and 1,024 tokens; on
+    H200 Qwen3-235B with TP 2 and 2,000 tokens.
+    """
+    if row["backend"] != "vllm":
         return False
     model, tp = row["model_path"].rpartition("/")[2], _tp(row)
+    if row["system"] == "h200_sxm":
+        return (model, tp, _ranks(row), row["isl"]) == ("Qwen3-235B-A22B-FP8", 2, 1, "2000")
     of_70b = (model, tp, row["origin"]) == ("Llama-3.1-70B", 4, INFERENCEX)
     of_32b = (model, tp, row["isl"], row["gemm_quant_mode"]) == ("Qwen3-32B", 2, "1024", "")
     return of_70b or of_32b

@@ -14,15 +14,24 @@ from fastsim.workload.loading import load
 
 from .runs import THROUGHPUT, Row, Run, RunSet, RunSets
 
-NUM_REQUESTS = 3000
 MAX_NUM_SEQS, MAX_NUM_TOKENS = 2048, 8192
 PROTOCOL = (
-    "3,000 requests of the nominal lengths at once; at most 2,048 run at a time, and no more than fit with their whole "
-    "outputs, as TRT-LLM evicts none; 8,192 tokens a batch, 0.95 of the memory, KV cache in fp8. TRT-LLM's scheduler "
-    "is not simulated: policy sarathi stands in for it, without an engine and so without host time, with TRT-LLM's own "
-    "attention and all-reduce. The number of requests and the limits are assumed."
+    "As many requests of the nominal lengths at once as are published (30,000 of 128/128 tokens, 1,500 of 2048/2048 "
+    "and 5000/500, else 3,000); at most 2,048 run at a time, and no more than fit with their whole outputs, as TRT-LLM "
+    "evicts none; 8,192 tokens a batch, 0.95 of the memory, KV cache in fp8. TRT-LLM's scheduler is not simulated: "
+    "policy sarathi stands in for it, without an engine and so without host time, with TRT-LLM's own attention and "
+    "all-reduce, and on Blackwell its experts. Models with experts on several GPUs run with attention data-parallel, "
+    "as is published; the policy of vLLM V1 stands in there, and experts get evenly many tokens. The limits are assumed."
 )
-SHAPES = ((128, 128), (128, 2048), (1000, 1000), (2048, 128), (2048, 2048), (5000, 500))  # tokens of prompt and output
+# Tokens of prompt and output, and how many requests.
+SHAPES = (
+    (128, 128, 30000),
+    (128, 2048, 3000),
+    (1000, 1000, 3000),
+    (2048, 128, 3000),
+    (2048, 2048, 1500),
+    (5000, 500, 1500),
+)
 
 
 class Published(NamedTuple):
@@ -34,10 +43,11 @@ class Published(NamedTuple):
     tensor_parallel_size: int
     pipeline_parallel_size: int
     tokens_per_s: tuple[int | None, ...]
+    ranks: int = 1  # of attention, data-parallel, that share the experts
 
 
 _8B, _70B, _405B = (f"meta-llama/Llama-3.1-{size}B" for size in (8, 70, 405))
-_30B = "Qwen/Qwen3-30B-A3B"
+_30B, _235B = "Qwen/Qwen3-30B-A3B", "Qwen/Qwen3-235B-A22B"
 PUBLISHED = (
     Published(_8B, "h100", "fp8", 1, 1, (28312, 22714, 15220, 3450, 9305, 3459)),
     Published(_8B, "h200", "fp8", 1, 1, (27911, 26221, 17744, 3538, 12194, 3902)),
@@ -52,36 +62,41 @@ PUBLISHED = (
     Published(_405B, "h200", "fp8", 8, 1, (3814, None, 3330, 456, 2948, None)),
     Published(_30B, "b200", "nvfp4", 1, 1, (39827, None, 25828, 6251, 17554, None)),
     Published(_30B, "rtx_pro_6000", "nvfp4", 1, 1, (28011, None, 9910, 3257, 5908, None)),
-    Published(_30B, "rtx_pro_6000", "nvfp4", 2, 1, (32646, None, 16431, 3785, 10679, None)),
+    Published(_30B, "rtx_pro_6000", "nvfp4", 1, 1, (32646, None, 16431, 3785, 10679, None), 2),
+    Published(_235B, "h100", "fp8", 1, 1, (None, 19658, 14898, None, 9924, 3225), 8),
+    Published(_235B, "h200", "fp8", 1, 1, (30429, 42821, 23789, 3331, 16672, 3623), 8),
+    Published(_235B, "b200", "nvfp4", 1, 1, (63362, 66057, 42391, 7329, 26854, 8190), 8),
 )
-# Published too, with attention data parallelism: Qwen3-235B-A22B on 8 GPUs in expert parallelism.
-LEFT_OUT = ["ranks of data parallelism that share experts cannot be described yet"] * 8
+KINDS = {_30B: "experts", _235B: "experts of 8 ranks"}
 
 
 def throughput_runs() -> list[RunSet]:
-    """A set of dense models and one of models with experts."""
+    """A set of dense models, one of models with experts, and one with ranks of attention that share them."""
     sets = RunSets()
     for one in PUBLISHED:
-        found = sets.of(f"offline throughput, TRT-LLM, {'experts' if one.model == _30B else 'dense'}", PROTOCOL)
+        found = sets.of(f"offline throughput, TRT-LLM, {KINDS.get(one.model, 'dense')}", PROTOCOL)
         found.runs.extend(_runs(one))
-    sets.all()[-1].left_out.extend(LEFT_OUT)
     return sets.all()
 
 
 def _runs(one: Published) -> Iterator[Run]:
     parallel = "".join(
         f" {name}{size}"
-        for name, size in (("TP", one.tensor_parallel_size), ("PP", one.pipeline_parallel_size))
+        for name, size in (
+            ("TP", one.tensor_parallel_size),
+            ("PP", one.pipeline_parallel_size),
+            ("DP", one.ranks),
+        )
         if size > 1
     )
-    for (prompt, output), tokens_per_s in zip(SHAPES, one.tokens_per_s, strict=True):
+    for (prompt, output, number), tokens_per_s in zip(SHAPES, one.tokens_per_s, strict=True):
         if tokens_per_s is None:
             continue
         described = {
             "lengths": {"kind": "fixed", "num_prompt_tokens": prompt, "num_output_tokens": output},
             "gaps": {"kind": "static"},
         }
-        requests = load(described, num_requests=NUM_REQUESTS, seed=0)
+        requests = load(described, num_requests=number, seed=0)
         name = f"{one.model.rpartition('/')[2]} {one.precision} {one.device}{parallel} {prompt}/{output}"
         yield Run(_fields(one, prompt + output), [requests], [Row(name, {THROUGHPUT: float(tokens_per_s)})])
 
@@ -95,9 +110,11 @@ def _fields(one: Published, length: int) -> Mapping[str, Any]:
         "kv_cache_dtype": "fp8",
         "tensor_parallel_size": one.tensor_parallel_size,
         "pipeline_parallel_size": one.pipeline_parallel_size,
+        "data_parallel_size": one.ranks,
+        "enable_expert_parallel": one.ranks > 1,
         "max_model_len": 8192,
         "gpu_memory_utilization": 0.95,
-        "scheduler": {"policy": "sarathi", "max_num_seqs": MAX_NUM_SEQS, "chunk_size": MAX_NUM_TOKENS},
+        "scheduler": _scheduler(one.ranks),
         "predictor": {"kernels": "trtllm"},
     }
     try:
@@ -106,3 +123,9 @@ def _fields(one: Published, length: int) -> Mapping[str, Any]:
         return fields
     most = min(MAX_NUM_SEQS, max(fit, one.pipeline_parallel_size))
     return {**fields, "scheduler": {**fields["scheduler"], "max_num_seqs": most}}
+
+
+def _scheduler(ranks: int) -> Mapping[str, Any]:
+    if ranks == 1:
+        return {"policy": "sarathi", "max_num_seqs": MAX_NUM_SEQS, "chunk_size": MAX_NUM_TOKENS}
+    return {"policy": "vllm_v1", "max_num_seqs": MAX_NUM_SEQS, "max_num_batched_tokens": MAX_NUM_TOKENS}

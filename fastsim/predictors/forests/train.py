@@ -182,14 +182,15 @@ def train_all(
     """Train every family and precision of a system of aiconfigurator-core into ``folder``; yields each card when it
     is done.
 
-    The attention of other frameworks than vLLM goes into a folder of the framework's name within it. ``points``: also
-    keep the measured points. Raises CatalogError for an unknown system or family, TableError when
+    The attention and experts of other frameworks than vLLM go into a folder of the framework's name within it.
+    ``points``: also keep the measured points. Raises CatalogError for an unknown system or family, TableError when
     the package is missing or has another version, and OutputError when the folder cannot be written.
     """
     chip = aiconfigurator.find_system(system).chip
     write_curves(system, folder)
     for framework in ("", *aiconfigurator.OTHERS.get(system, ())):
-        for family in families if not framework else [one for one in families if one in aiconfigurator.ATTENTION]:
+        taken = aiconfigurator.families_of(system, framework) if framework else families
+        for family in (one for one in families if one in taken):
             for precision in aiconfigurator.precisions(system, family, framework):
                 records = aiconfigurator.read(system, family, precision, framework)
                 if points:

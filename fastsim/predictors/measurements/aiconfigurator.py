@@ -43,6 +43,10 @@ OTHERS = {
     **dict.fromkeys(("h100_sxm", "h200_sxm", "b200_sxm"), ("sglang", "trtllm")),
     "rtx_pro_6000_server": ("trtllm",),
 }
+# Precisions in which the experts of another framework are taken too: on Blackwell TensorRT-LLM's grouped products by
+# CUTLASS, which it runs by default, take twice as long in nvfp4 as the fused kernel that vLLM runs there.
+EXPERTS = {(system, "trtllm"): ("bf16", "nvfp4") for system in ("b200_sxm", "rtx_pro_6000_server")}
+NOT_DEFAULT = "moe_torch_flow_min_latency"  # a kernel of TensorRT-LLM that has to be asked for
 GATED: Source = ("sglang", "0.5.10")  # which timed experts without a gate as if they had one
 
 
@@ -219,6 +223,8 @@ def _rows(name: str, family: str, precision: str, source: Source) -> tuple[Float
     table = read_table(path, keys, **equal)
     if "head_dim" in keys:
         table = table.filter(pc.less_equal(table["head_dim"], pa.scalar(MAX_HEAD_DIM)))
+    if "kernel_source" in table.column_names:
+        table = table.filter(pc.not_equal(table["kernel_source"], pa.scalar(NOT_DEFAULT)))
     shape = np.column_stack([table[key].to_numpy().astype(np.float64) for key in keys])
     if described.has_steps:
         shape[:, 1] += table["step"].to_numpy()
@@ -260,12 +266,17 @@ def _with_twin(name: str, precision: str, source: Source, shape: Floats, ms: Flo
     return np.where(bound, np.sqrt(ms * same), ms)
 
 
+def families_of(name: str, framework: str) -> tuple[str, ...]:
+    """The families of which another framework's rows are taken."""
+    return (*ATTENTION, *(["moe"] if (name, framework) in EXPERTS else []))
+
+
 def precisions(name: str, family: str, framework: str = "") -> list[str]:
     """Precisions with enough rows in the system's tables, bf16 first. ``framework``: in its tables alone."""
     system, usable = find_system(name), []
     if family not in FAMILIES:
         raise CatalogError(f"family: {family!r} is not one; {did_you_mean(family, FAMILIES)}")
-    for precision in PRECISIONS:
+    for precision in EXPERTS.get((name, framework), PRECISIONS) if family == "moe" else PRECISIONS:
         source = system.sources(family, precision, framework)[0]
         try:
             shape, _ = _rows(name, family, precision, source)

@@ -17,6 +17,7 @@ from fastsim.predictors.families import FAMILIES
 from fastsim.predictors.forests import forest as shipped
 from fastsim.predictors.forests.forest import Forest
 
+from . import deep_gemm
 from .origin import Kinship, Origin
 from .scaled import Scaled, chip_of, constants, nearest_precision, rate_of, width, work_of
 from .shapes import decode_rows, expert_rows, prefill_rows
@@ -83,7 +84,11 @@ class Sources:
 
     def experts(self, experts: Experts) -> Forest | Scaled | None:
         """The forest for the experts' precision, None where a formula is used instead."""
-        return self._forest("moe", experts.precision)
+        return None if self.pads_experts(experts) else self._forest("moe", experts.precision)
+
+    def pads_experts(self, experts: Experts) -> bool:
+        """Whether the engine computes these experts in DeepGEMM, which pads the rows of each."""
+        return deep_gemm.runs(self.kernels, self.device, experts) and not self.operators.num_all_to_alls
 
     def attention(self, attn: Attention, phase: str) -> Forest | Scaled | None:
         """The forest for a ``phase`` (prefill or decode) of attention, None where a formula is used instead."""
@@ -175,7 +180,7 @@ class Sources:
         """By family and precision, the forests of those that the operators need; none is loaded."""
         ops = self.operators
         asked = [("gemm", gemm.precision, 0) for gemm in (*ops.gemms, ops.lm_head)]
-        asked += [("moe", experts.precision, 0) for experts in ops.all_experts]
+        asked += [("moe", experts.precision, 0) for experts in ops.all_experts if not self.pads_experts(experts)]
         for attn in ops.attentions:
             asked += [(_attention_family(attn, phase), attn.precision, attn.kv_heads) for phase in PHASES]
         return {one[:2]: self.choice(*one) for one in dict.fromkeys(asked) if self._precisions(one[0])}
@@ -185,7 +190,9 @@ class Sources:
         ops = self.operators
         families = ["moe"] if ops.experts else []
         families += [_attention_family(attn, phase) for attn in ops.attentions for phase in PHASES]
-        return [*MODELLED, *dict.fromkeys(family for family in families if not self._precisions(family))]
+        formulas = {family: None for family in families if not self._precisions(family)}
+        formulas |= dict.fromkeys("moe" for experts in ops.all_experts if self.pads_experts(experts))
+        return [*MODELLED, *formulas]
 
     def small_ms(self, kernel: Elementwise, tokens: Floats | NDArray[np.int64]) -> Floats:
         """Times of small kernels by number of tokens, ms: their bytes at a share of the DRAM bandwidth, and their
@@ -231,6 +238,8 @@ class Sources:
         ``tokens`` (float64[n]) ascend.
         """
         experts, tokens = replace(experts, ranks=1), experts.ranks * tokens
+        if self.pads_experts(experts):
+            return deep_gemm.experts_ms(experts, tokens, self.device)
         forest = self.experts(experts)
         flops, moved = (np.array([work(n) for n in tokens]) for work in (experts.flops, experts.bytes_read))
         moved = moved + np.array([experts.bytes_written(n) for n in tokens])

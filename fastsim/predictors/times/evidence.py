@@ -10,6 +10,7 @@ from fastsim.predictors.capture import captured, largest_captured, padded
 from fastsim.predictors.forests.forest import Forest
 from fastsim.predictors.times.iteration import Iteration
 
+from . import deep_gemm
 from .communication import all_reduce_card, all_to_all_rows, gather_curve, link_gb_s, send_curve
 from .device_forests import Sources
 from .recurrence import BLOCK, OUTSIDE
@@ -58,7 +59,10 @@ def evidence_of(resolved: Resolved, sources: Sources, iteration: Iteration) -> d
         rows = expert_rows(experts, np.array([float(tokens)]))
         moved = experts.bytes_read(tokens) + experts.bytes_written(tokens)
         work = (experts.count, sizes, experts.flops(tokens), moved)
-        known[experts.name] = Evidence(*work, *_asked(sources.experts(experts), rows))
+        asked = _asked(sources.experts(experts), rows)
+        if sources.pads_experts(experts):
+            asked = ("modelled", 1 / deep_gemm.HALF_WIDTH, deep_gemm.HALF_WIDTH)
+        known[experts.name] = Evidence(*work, *asked)
     for attn in ops.attentions:
         known |= _attention(sources, attn, iteration, resolved.device.skew)
     if ops.recurrence:

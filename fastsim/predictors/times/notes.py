@@ -17,7 +17,9 @@ NAMES = {
 
 
 def notes_of(sources: Sources) -> list[str]:
-    """A sentence for a GPU without measured times, and one for each precision whose times are derived."""
+    """A sentence for a GPU without measured times, one for each precision whose times are derived, and one for experts
+    whose rows are padded.
+    """
     origin, device, notes = sources.origin, sources.device.name, []
     chosen = sources.chosen()
     lacking = dict.fromkeys(NAMES[choice.family] for choice in chosen.values() if choice.kinship != "own")
@@ -44,5 +46,12 @@ def notes_of(sources: Sources) -> list[str]:
         notes.append(
             f"{field}: {precision!r} has no measured {' and '.join(families)} times on {device!r}; "
             f"they are derived from those of {said}, by bytes and FLOP/s"
+        )
+    if any(map(sources.pads_experts, sources.operators.all_experts)):
+        release = ".".join(map(str, sources.kernels[1]))
+        notes.append(
+            f"engine: 'vllm-{release}' computes experts in fp8_block with DeepGEMM, which pads the rows of each to "
+            "128, so that small batches take as long as larger ones; VLLM_MOE_USE_DEEP_GEMM=0 avoids that, as engine: "
+            "vllm-0.16 shows"
         )
     return notes
