@@ -21,7 +21,7 @@ PROTOCOL = (
     "evicts none; 8,192 tokens a batch, 0.95 of the memory, KV cache in fp8. TRT-LLM's scheduler is not simulated: "
     "policy sarathi stands in for it, without an engine and so without host time, with TRT-LLM's own attention and "
     "all-reduce, and on Blackwell its experts. Models with experts on several GPUs run with attention data-parallel, "
-    "as is published; the policy of vLLM V1 stands in there, and experts get evenly many tokens. The limits are assumed."
+    "as is published; vLLM V1's policy stands in there, and experts get evenly many tokens. The limits are assumed."
 )
 # Tokens of prompt and output, and how many requests.
 SHAPES = (
