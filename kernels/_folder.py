@@ -18,6 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ._limit import make_room, use
+
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -82,7 +84,7 @@ def find_roots() -> tuple[Path, Path | None]:
 ROOT, READ_ONLY_ROOT = find_roots()
 KERNELS = Path(__file__).resolve().parent
 # How machine code is kept changes none of it.
-KEEPING = ("_cache.py", "_entry.py", "_folder.py", "_machine_code.py")
+KEEPING = ("_cache.py", "_entry.py", "_folder.py", "_limit.py", "_machine_code.py")
 _said: set[str] = set()
 
 
@@ -144,13 +146,15 @@ def _read(path: Path, magic: bytes) -> bytes | None:
     head, payload = content[: len(magic) + 32], content[len(magic) + 32 :]
     if head != magic + hashlib.sha256(payload).digest():
         raise ValueError("damaged")
+    use(path)
     return payload
 
 
 def save(path: Path, magic: bytes, payload: bytes, prefix: str) -> None:
     """Write a file whole, or not at all; what a killed process left that began with ``prefix`` is removed.
 
-    Where that is impossible it is said once; the run goes on.
+    Where that is impossible it is said once; the run goes on. Machine code that was used longest ago is removed where
+    there is more than the limit.
     """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -167,3 +171,4 @@ def save(path: Path, magic: bytes, payload: bytes, prefix: str) -> None:
     except OSError as problem:
         reason = problem.strerror or str(problem)
         say_once(str(ROOT), f"{ROOT}: compiled kernels cannot be kept ({reason}); set FASTSIM_CACHE_DIR")
+    make_room(ROOT / "kernels")

@@ -26,6 +26,7 @@ HOST |= {
     "operator",
     "struct",
     "threading",
+    "time",
 }
 
 

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastsim.errors import ConfigError
 from fastsim.files.writing import atomic_file, locked
 from fastsim.kernels._folder import CACHE_FOLDER
+from fastsim.kernels._limit import limit, make_room, use
 from fastsim.kernels.tables import FastsimTables, Floats, VidurTables
 
 from .by_operator import ARRAYS, SLOPES, ByOperator
@@ -42,6 +44,14 @@ def folder() -> Path:
     return CACHE_FOLDER.parents[1] / "tables"
 
 
+def most() -> int:
+    """How large the caches of this user may become, bytes. Raises ConfigError where the environment says nonsense."""
+    try:
+        return limit()
+    except ValueError as problem:
+        raise ConfigError(str(problem)) from None
+
+
 def path_of(key: str) -> Path:
     """The file of the tables of a key."""
     return folder() / f"{key}.tables"
@@ -63,6 +73,7 @@ def _read(path: Path, kind: type[VidurTables] | type[FastsimTables]) -> Stored:
     about: About = json.loads(content[HEAD : HEAD + size].tobytes())
     joined = content[_aligned(HEAD + size) :]
     arrays = _apart(joined, about.pop("arrays"))
+    use(path)
     values: dict[str, Any] = {name: arrays[name] for name in kind._fields}
     tables = kind(**{name: array if array.ndim else array.item() for name, array in values.items()})
     operators = _unpacked(tables, about.pop("operators"), arrays) if isinstance(tables, FastsimTables) else {}
@@ -137,6 +148,7 @@ def _write(path: Path, tables: Tables, operators: ByOperator, about: About) -> N
     with suppress(OSError), atomic_file(path, durable=False) as part, part.open("wb") as stream:
         stream.write(f"{crc32} {len(text)}".encode().ljust(HEAD))
         stream.writelines(parts)
+    make_room(path.parent)
 
 
 def load_or_build(key: str, kind: type[VidurTables] | type[FastsimTables], build: Callable[[], Stored]) -> Stored:
@@ -145,8 +157,11 @@ def load_or_build(key: str, kind: type[VidurTables] | type[FastsimTables], build
     The last KEPT tables stay in memory, and are shared: do not change them. A damaged file is rebuilt, with a
     warning. Arrays are plain and writable, because Numba would compile the kernels
     a second time for read-only ones. Several processes may ask at once: a file appears whole or not at all, and one
-    process builds while the others wait. The file is written by a thread, while the tables are used already.
+    process builds while the others wait. The file is written by a thread, while the tables are used already. Tables
+    that were used longest ago are removed where there are more than the limit. Raises ConfigError for a limit that is
+    none.
     """
+    most()
     path = path_of(key)
     with _kept_lock:
         known = _kept.get(path)

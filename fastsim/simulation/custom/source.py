@@ -6,12 +6,12 @@ digest of its text, and lies beside the kernels' machine code in the folder that
 
 import ast
 import hashlib
-import importlib.util
 import inspect
 import math
 import sys
 import textwrap
 from collections.abc import Callable
+from contextlib import suppress
 from threading import Lock
 from types import FunctionType, ModuleType
 from typing import Any
@@ -21,6 +21,7 @@ import numpy as np
 from fastsim.errors import PolicyError
 from fastsim.files.writing import atomic_file
 from fastsim.kernels._folder import CACHE_FOLDER
+from fastsim.kernels._limit import use
 from fastsim.simulation.custom.policy import UserPolicy
 from fastsim.simulation.custom.reads import reads_of
 
@@ -235,12 +236,13 @@ def _imported(text: str, policy: UserPolicy) -> ModuleType:
         if name in sys.modules:
             return sys.modules[name]
         file = CACHE_FOLDER / "policies" / f"{name}.py"
-        if not file.exists():
-            with atomic_file(file) as written:
+        if file.exists():
+            use(file)
+        else:
+            with suppress(OSError), atomic_file(file) as written:
                 written.write_text(text, encoding="utf-8")
-        spec = importlib.util.spec_from_file_location(name, file)
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        module = ModuleType(name)
+        module.__file__ = str(file)
+        exec(compile(text, file, "exec"), vars(module))  # also where it cannot be written
         sys.modules[name] = module
         return module
