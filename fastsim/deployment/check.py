@@ -25,8 +25,9 @@ def check(deployment: Deployment, settings: Settings, model: Model, node: Node) 
             "model` answers its weights and states"
         )
     if not model.num_experts:
-        for field, unset in (("enable_expert_parallel", False), ("moe_imbalance", 1), ("moe_skew", 0)):
-            if getattr(deployment, field) != unset:
+        unused = {"enable_expert_parallel": False, "moe_imbalance": 1, "moe_skew": 0, "enable_eplb": False}
+        for field, unset in (unused | {"num_redundant_experts": 0}).items():
+            if getattr(deployment, field) not in (unset, None):
                 raise ConfigError(
                     f"{field}: {getattr(deployment, field)} needs experts, and {model.name} has none (valid: {unset})"
                 )
@@ -34,8 +35,11 @@ def check(deployment: Deployment, settings: Settings, model: Model, node: Node) 
     if not deployment.enable_expert_parallel:
         if deployment.all2all_backend == "deepep":
             raise ConfigError("all2all_backend: 'deepep' needs enable_expert_parallel (valid: allgather_reducescatter)")
-        if deployment.moe_imbalance != 1:
+        if deployment.moe_imbalance not in (1, None):
             raise ConfigError(f"moe_imbalance: {deployment.moe_imbalance} needs enable_expert_parallel (valid: 1)")
+        if deployment.enable_eplb:
+            raise ConfigError("enable_eplb: True needs enable_expert_parallel (valid: False)")
+    _check_copies(deployment, model)
     parallelism.check(model, node, deployment.tensor_parallel_size, deployment.enable_expert_parallel)
     _check_vidur(deployment, model)
     _check_affine(deployment.predictor)
@@ -50,6 +54,19 @@ def check(deployment: Deployment, settings: Settings, model: Model, node: Node) 
         )
     if pipeline > 1 and not policy.pipelines:
         raise ConfigError(f"pipeline_parallel_size: {policy.name} cannot have {pipeline} (valid: 1)")
+
+
+def _check_copies(deployment: Deployment, model: Model) -> None:
+    """Refuse copies of experts that no GPU has room for in number, or that nothing places."""
+    copies = deployment.num_redundant_experts
+    if copies and not deployment.enable_eplb:
+        raise ConfigError(f"num_redundant_experts: {copies} needs enable_eplb (valid: 0)")
+    gpus = deployment.tensor_parallel_size * deployment.data_parallel_size
+    if deployment.enable_eplb and (more := -(model.num_experts + copies) % gpus):
+        raise ConfigError(
+            f"num_redundant_experts: {model.num_experts} experts and {copies} copies do not divide among {gpus} GPUs "
+            f"(e.g. {copies + more})"
+        )
 
 
 def _check_ranks(deployment: Deployment, settings: Settings, model: Model) -> None:

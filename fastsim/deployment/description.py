@@ -80,11 +80,16 @@ class Deployment(Group):
         False.
     all2all_backend : str
         How tokens reach their experts: ``"allgather_reducescatter"`` (default) or ``"deepep"``.
-    moe_imbalance : float
-        Tokens of the busiest GPU over the mean, under expert parallelism. By default 1.
+    moe_imbalance : float, optional
+        Tokens of the busiest GPU over the mean, under expert parallelism, as measured. By default what ``moe_skew``
+        makes it, with experts placed as the model numbers them or by EPLB.
     moe_skew : float
         How much more popular some experts are than others: the one of rank r is chosen in proportion to r ** -moe_skew.
         The more popular, the fewer experts a small batch reaches. By default 0, all equally likely.
+    enable_eplb : bool
+        Whether experts are placed by how much they have to do (EPLB). By default False.
+    num_redundant_experts : int
+        Copies of the busiest experts that EPLB has beside the model's own, in all. By default 0.
     enforce_eager : bool
         Whether every kernel is launched by itself, without CUDA graphs. By default False.
     num_replicas : int
@@ -189,11 +194,11 @@ class Deployment(Group):
         "deepep",
         default="allgather_reducescatter",
     )
-    moe_imbalance: float = setting(
-        "tokens of the busiest GPU over the mean, under expert parallelism",
+    moe_imbalance: float | None = setting(
+        "tokens of the busiest GPU over the mean, under expert parallelism; null: as moe_skew makes it",
         "a number from 1 up",
         1.2,
-        default=1.0,
+        default=None,
         ge=1,
         le=1024,
     )
@@ -204,6 +209,17 @@ class Deployment(Group):
         default=0.0,
         ge=0,
         le=4,
+    )
+    enable_eplb: bool = setting(
+        "experts are placed by how much they have to do (EPLB)", "true or false", True, default=False
+    )
+    num_redundant_experts: int = setting(
+        "copies of the busiest experts, which EPLB has beside the model's own",
+        "a number from 0 up",
+        32,
+        default=0,
+        ge=0,
+        le=4096,
     )
     enforce_eager: bool = setting(
         "every kernel is launched by itself, without CUDA graphs", "true or false", True, default=False

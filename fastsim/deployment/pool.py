@@ -34,7 +34,8 @@ class Pool(Group):
         How many requests a replica takes for one of a replica of weight 1, as least_outstanding and least_waiting
         compare them. By default 1.
     device, node, engine, quantization, kv_cache_dtype, tensor_parallel_size, pipeline_parallel_size, pipeline_layers,
-    enable_expert_parallel, all2all_backend, moe_imbalance, enforce_eager, gpu_memory_utilization, predictor : optional
+    enable_expert_parallel, all2all_backend, moe_imbalance, enable_eplb, num_redundant_experts, enforce_eager,
+    gpu_memory_utilization, predictor : optional
         As of a Deployment, whose values they replace.
     scheduler : Scheduler
         Settings that replace those of the deployment one by one.
@@ -82,6 +83,10 @@ class Pool(Group):
     all2all_backend: AllToAll | None = setting("how tokens meet their experts", "a way", "deepep", default=None)
     moe_imbalance: float | None = setting(
         "tokens of the busiest GPU over the mean", "a number from 1 up", 1.2, default=None, ge=1, le=1024
+    )
+    enable_eplb: bool | None = switch("experts are placed by how much they have to do (EPLB)")
+    num_redundant_experts: int | None = setting(
+        "copies of the busiest experts", "a number from 0 up", 32, default=None, ge=0, le=4096
     )
     enforce_eager: bool | None = switch("every kernel is launched by itself, without CUDA graphs")
     gpu_memory_utilization: float | None = setting(

@@ -18,6 +18,7 @@ from fastsim.deployment.memory import plan as plan_module
 from fastsim.deployment.memory.loaded import padding_of
 from fastsim.deployment.memory.reserve import UP_TO_0_16
 from fastsim.deployment.memory.sizes import Layout, MemoryPlan
+from fastsim.deployment.operators import placement
 from fastsim.deployment.pools import check_alike, check_given, pool_notes, resolved_pools
 from fastsim.deployment.pools import filled as filled_pools
 from fastsim.deployment.precisions import as_published, kv_precision_of, weights_of
@@ -120,8 +121,9 @@ def resolve(deployment: Deployment) -> Resolved:
         pipeline_layers=given.pipeline_layers or stages.cut(model.num_layers, given.pipeline_parallel_size),
         enable_expert_parallel=given.enable_expert_parallel,
         all2all_backend=given.all2all_backend,
-        moe_imbalance=given.moe_imbalance,
+        moe_imbalance=_imbalance(given, model),
         moe_skew=given.moe_skew,
+        num_redundant_experts=given.num_redundant_experts,
         enforce_eager=given.enforce_eager,
         num_replicas=given.num_replicas,
         router=absolute(given.router.policy),
@@ -202,6 +204,17 @@ def _source(source: str) -> str:
     return f"{kind}:{Path(folder).expanduser().absolute()}"
 
 
+def _imbalance(given: Deployment, model: Model) -> float:
+    """Tokens of the busiest GPU over the mean: as measured, else what the popularity of experts makes it."""
+    if given.moe_imbalance is not None:
+        return given.moe_imbalance
+    if not given.enable_expert_parallel or not model.num_experts:
+        return 1.0
+    gpus = given.tensor_parallel_size * given.data_parallel_size
+    eplb = given.enable_eplb, given.num_redundant_experts
+    return placement.imbalance(model.num_experts, model.num_experts_per_tok, given.moe_skew, gpus, *eplb)
+
+
 def _layout(given: Deployment, scheduler: Settings, length: int, model: Model, device: Device) -> Layout:
     return Layout(
         tensor_parallel_size=given.tensor_parallel_size,
@@ -218,6 +231,7 @@ def _layout(given: Deployment, scheduler: Settings, length: int, model: Model, d
         precision=weights_of(model, given.quantization or "none"),
         kv_precision=kv_precision_of(given.kv_cache_dtype),
         expert_parallel=given.enable_expert_parallel,
+        redundant_experts=given.num_redundant_experts,
         pipeline_layers=given.pipeline_layers,
         padding=padding_of(device.compute_capability),
         null_blocks=int(scheduler.release is not None),

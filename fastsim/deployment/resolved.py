@@ -51,6 +51,7 @@ class Resolved:
     all2all_backend: AllToAll
     moe_imbalance: float  # tokens of the busiest GPU over the mean
     moe_skew: float  # exponent of the popularity of experts
+    num_redundant_experts: int  # copies beside the model's own
     enforce_eager: bool
     num_replicas: int
     router: str  # a policy, or file.py:function
@@ -147,6 +148,7 @@ class Resolved:
             skew=self.moe_skew,
             layers=layers,
             data_parallel_size=self.data_parallel_size,
+            redundant=self.num_redundant_experts,
         )
 
     @property

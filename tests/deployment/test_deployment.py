@@ -39,6 +39,7 @@ def fault(*overrides: str, **given: Any) -> str:
 OF_VLLM_V1 = {f"scheduler.{name}" for name in settings.OF_VLLM_V1}
 OF_ROUTERS = [name for own in check_router.OWN.values() for name in own]
 UNUSED = {"pipeline_layers", "kv_transfer", "predictor.affine", "predictor.kernels", "calibration", "prices"}
+UNUSED |= {"moe_imbalance"}  # as moe_skew makes it
 UNUSED |= {f"router.{name}" for name in OF_ROUTERS} | {f"scheduler.{name}" for name in OF_SGLANG}
 OPEN = UNUSED | {"engine"} | OF_VLLM_V1  # what other policies leave null
 OPEN_V1 = UNUSED | {"scheduler.chunk_size"}
@@ -109,6 +110,8 @@ def test_keys_and_their_order_are_the_contract() -> None:
         "all2all_backend",
         "moe_imbalance",
         "moe_skew",
+        "enable_eplb",
+        "num_redundant_experts",
         "enforce_eager",
         "num_replicas",
         "pools",

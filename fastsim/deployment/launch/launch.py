@@ -3,6 +3,7 @@
 Flags as in the documentation of vLLM 0.19 (``vllm serve --help``) and of SGLang 0.5 (``sglang.launch_server --help``).
 """
 
+import json
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -139,6 +140,7 @@ def _vllm(resolved: Resolved) -> Made:
             flags.append(("--all2all-backend", "deepep_high_throughput"))
         else:
             flags.append(("--all2all-backend", "allgather_reducescatter"))
+        flags += _eplb(resolved)
     if resolved.deployment.data_parallel_balancer == "external":
         notes.append("data_parallel_balancer external: start each rank by itself, with its --data-parallel-rank")
     if scheduler.release is not None:
@@ -204,9 +206,7 @@ def _sglang(resolved: Resolved) -> Made:
         flags += [("--chunked-prefill-size", "-1"), ("--max-prefill-tokens", str(scheduler.token_budget))]
     flags += [("--disable-radix-cache", None), ("--random-seed", str(resolved.seed % 2**32))]
     if resolved.enable_expert_parallel:
-        flags.append(("--expert-parallel-size", str(resolved.tensor_parallel_size)))
-        if resolved.all2all_backend == "deepep":
-            flags.append(("--moe-a2a-backend", "deepep"))
+        flags += _shared_experts(resolved)
     if scheduler.watermark:
         notes.append(f"scheduler.watermark {scheduler.watermark:g}: SGLang reserves by what requests may still need")
     return ("python3", "-m", "sglang.launch_server", "--model-path", _model(resolved)), flags, notes
@@ -237,12 +237,30 @@ def _of_sglang(resolved: Resolved, own: SglangSettings) -> Made:
         flags.append(("--max-total-tokens", str(resolved.memory.num_blocks * scheduler.block_size)))
     flags.append(("--random-seed", str(resolved.seed % 2**32)))
     if resolved.enable_expert_parallel:
-        flags.append(("--expert-parallel-size", str(resolved.tensor_parallel_size)))
-        if resolved.all2all_backend == "deepep":
-            flags.append(("--moe-a2a-backend", "deepep"))
+        flags += _shared_experts(resolved)
     if own.ignore_eos:
         notes.append("scheduler.ignore_eos: clients send it with each request")
     return ("python3", "-m", "sglang.launch_server", "--model-path", _model(resolved)), flags, notes
+
+
+def _eplb(resolved: Resolved) -> list[Flag]:
+    """vLLM's flags for experts that are placed by what they have to do."""
+    if not resolved.deployment.enable_eplb:
+        return []
+    config = json.dumps({"num_redundant_experts": resolved.num_redundant_experts})
+    return [("--enable-eplb", None), *([("--eplb-config", config)] if resolved.num_redundant_experts else [])]
+
+
+def _shared_experts(resolved: Resolved) -> list[Flag]:
+    """SGLang's flags for GPUs that share the experts."""
+    flags: list[Flag] = [("--expert-parallel-size", str(resolved.tensor_parallel_size))]
+    if resolved.all2all_backend == "deepep":
+        flags.append(("--moe-a2a-backend", "deepep"))
+    if resolved.deployment.enable_eplb:
+        flags.append(("--enable-eplb", None))
+    if resolved.num_redundant_experts:
+        flags.append(("--ep-num-redundant-experts", str(resolved.num_redundant_experts)))
+    return flags
 
 
 def _tokens_given(resolved: Resolved) -> bool:

@@ -51,7 +51,7 @@ def _padding_bytes(experts: Experts, padding: Padding) -> float:
     hidden, width = experts.hidden, experts.width()
     more = _padded(hidden, padding.hidden) * _padded(width, padding.width) - hidden * width
     bits = 4.25 if padding.scales else 4
-    return experts.projections * more * bits / 8 * -(-experts.num_experts // experts.ep)
+    return experts.projections * more * bits / 8 * -(-experts.num_copies // experts.ep)
 
 
 def _padded(size: int, multiple: int) -> int:

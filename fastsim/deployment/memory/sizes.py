@@ -32,6 +32,7 @@ class Layout:
     precision: str | Quantization = "bf16"  # of each module's weights, or of all of them
     kv_precision: str = "bf16"
     expert_parallel: bool = False
+    redundant_experts: int = 0
     pipeline_layers: tuple[int, ...] | None = None  # of each stage; None: as vLLM cuts them
     padding: Padding = TRITON  # of experts in mxfp4
     null_blocks: int = 0  # planned blocks that hold no tokens: vLLM V1 keeps one
@@ -106,6 +107,7 @@ def stage_operators(model: Model, layout: Layout, stage: int) -> Operators:
         expert_parallel=layout.expert_parallel,
         layers=_layers(model, layout, stage),
         data_parallel_size=layout.data_parallel_size,
+        redundant=layout.redundant_experts,
     )
 
 

@@ -78,6 +78,7 @@ def operators(
     skew: float = 0.0,
     layers: Sequence[int] | None = None,
     data_parallel_size: int = 1,
+    redundant: int = 0,
 ) -> Operators:
     """Operators of ``model`` on one of ``tensor_parallel_size`` GPUs.
 
@@ -92,7 +93,8 @@ def operators(
     all-reduce behind attention is then split around the exchange into a reduce-scatter and an all-gather.
 
     Of ``data_parallel_size`` ranks each has all but the routed experts, which the GPUs of all ranks split or share:
-    the tokens of all ranks are gathered on all GPUs, and the outputs scattered, or both are exchanged.
+    the tokens of all ranks are gathered on all GPUs, and the outputs scattered, or both are exchanged. ``redundant``
+    copies of experts are beside the model's own.
     """
     chosen = range(model.num_layers) if layers is None else layers if isinstance(layers, range) else tuple(layers)
     weights = uniform(precision, model.num_experts > 0) if isinstance(precision, str) else precision
@@ -107,6 +109,7 @@ def operators(
         skew,
         chosen,
         data_parallel_size,
+        redundant,
     )
 
 
@@ -122,6 +125,7 @@ def _operators(
     skew: float,
     chosen: range | tuple[int, ...],
     ranks: int,
+    redundant: int,
 ) -> Operators:
     from .layers import dense_parts, expert_parts, gemms_of, norms, routed_experts, told_apart
     from .mixers import attention_parts, linear_parts
@@ -139,7 +143,8 @@ def _operators(
     experts: tuple[Experts, ...] = ()
     gpus = tp * ranks
     if routed:
-        experts = routed_experts(model, gpus, gpus if expert_parallel else 1, routed, weights, imbalance, skew, ranks)
+        shared = (imbalance, skew, ranks, redundant)
+        experts = routed_experts(model, gpus, gpus if expert_parallel else 1, routed, weights, *shared)
         more, kernels = expert_parts(model, tp, routed, weights)
         gemms, small = gemms + more, small + kernels
     exchanged = len(routed) if all_to_all and expert_parallel and gpus > 1 else 0

@@ -1,9 +1,10 @@
 """The kinds of operators, and the bytes that each precision takes."""
 
 from dataclasses import dataclass
-from functools import cache
 
 from fastsim.catalog.precisions import FORMATS
+
+from .placement import loads
 
 BYTES = 2  # bf16 activations
 
@@ -111,7 +112,8 @@ class Experts:
     ``intermediate`` is the model's width; ``tp`` GPUs split each expert and ``ep`` GPUs share the experts. The busiest
     of these gets ``imbalance`` times the mean number of tokens. Where ``ranks`` data-parallel ranks share the experts,
     numbers of tokens are those of one rank, and each has as many. ``skew``: how much more popular some experts are than
-    others; the one of popularity rank r is chosen in proportion to r ** -skew.
+    others; the one of popularity rank r is chosen in proportion to r ** -skew. ``redundant``: copies of experts beside
+    the model's own.
     """
 
     hidden: int
@@ -129,6 +131,12 @@ class Experts:
     projections: int = 3  # 2: there is no gate
     skew: float = 0.0
     ranks: int = 1
+    redundant: int = 0
+
+    @property
+    def num_copies(self) -> int:
+        """Experts of all GPUs together, each copy counted."""
+        return self.num_experts + self.redundant
 
     def width(self) -> int:
         """Elements of an expert's intermediate result on this GPU."""
@@ -144,7 +152,7 @@ class Experts:
         An expert that a token chooses with probability q stays idle with probability (1 - q) ** num_tokens; with all
         equally likely, q is top_k / num_experts.
         """
-        chosen = _probabilities(self.num_experts, self.top_k, self.skew)
+        chosen = loads(self.num_experts, self.top_k, self.skew, self.redundant)
         return 1 - sum(float((1 - q) ** (self.ranks * num_tokens)) for q in chosen) / len(chosen)
 
     def flops(self, num_tokens: float) -> float:
@@ -166,26 +174,13 @@ class Experts:
         bytes_each = WEIGHT_BYTES[self.precision] if self.bits is None else self.bits / 8
         size = self.projections * hidden * width * bytes_each
         size += BYTES * ((self.projections - 1) * width + hidden) * self.bias
-        return size * -(-self.num_experts // self.ep)
+        return size * -(-self.num_copies // self.ep)
 
     def weights(self) -> int:
         """Elements of the weights of one layer on this GPU, with their biases."""
         each = self.projections * self.hidden * self.width()
         each += ((self.projections - 1) * self.width() + self.hidden) * self.bias
-        return each * -(-self.num_experts // self.ep)
-
-
-@cache
-def _probabilities(num_experts: int, top_k: int, skew: float) -> tuple[float, ...]:
-    """Probability with which a token chooses each expert; they add up to ``top_k``, and none exceeds 1."""
-    if skew == 0:
-        return (top_k / num_experts,)
-    popularity = [rank**-skew for rank in range(1, num_experts + 1)]
-    certain = 0  # experts whose share would exceed 1: every token chooses them
-    while popularity[certain] * (top_k - certain) > sum(popularity[certain:]):
-        certain += 1
-    rest = sum(popularity[certain:])
-    return (1.0,) * certain + tuple(p * (top_k - certain) / rest for p in popularity[certain:])
+        return each * -(-self.num_copies // self.ep)
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,10 +118,11 @@ def routed_experts(
     imbalance: float,
     skew: float,
     ranks: int = 1,
+    redundant: int = 0,
 ) -> tuple[Experts, ...]:
     """The routed experts of some layers on one of ``gpus`` GPUs, ``ep`` of which share them, apart by precision.
 
-    ``ranks``: data-parallel ranks that these GPUs are.
+    ``ranks``: data-parallel ranks that these GPUs are. ``redundant``: copies of experts beside the model's own.
     """
     return tuple(
         Experts(
@@ -140,6 +141,7 @@ def routed_experts(
             3 if model.gated_mlp else 2,
             skew,
             ranks,
+            redundant,
         )
         for suffix, precision, count in apart(weights, "moe_experts", layers)
     )

@@ -40,6 +40,9 @@ TAKEN: Mapping[str, tuple[str, ...]] = {
     "data_parallel_external_lb": ("data_parallel_balancer",),
     "enable_expert_parallel": ("enable_expert_parallel",),
     "all2all_backend": ("all2all_backend",),
+    "enable_eplb": ("enable_eplb",),
+    "eplb_config": ("num_redundant_experts",),
+    "num_redundant_experts": ("num_redundant_experts",),  # before eplb_config
     "max_model_len": ("max_model_len",),
     "gpu_memory_utilization": ("gpu_memory_utilization",),
     "seed": ("seed",),
@@ -73,7 +76,6 @@ LOST: Mapping[str, tuple[tuple[object, ...], str]] = {
     "decode_context_parallel_size": ((1,), "context parallelism is not simulated"),
     "prefill_context_parallel_size": ((1,), "context parallelism is not simulated"),
     "enable_dbo": ((False,), "overlapping two halves of a batch is not simulated"),
-    "enable_eplb": ((False,), "moving experts between GPUs is not simulated; moe_imbalance says how uneven they are"),
     "num_scheduler_steps": ((1,), "several steps for one call of the scheduler are not simulated"),
     "scheduler_delay_factor": ((0,), "delaying prompts on purpose is not simulated"),
     "preemption_mode": (("recompute",), "swapping is not simulated: a preempted request is computed again"),
@@ -102,7 +104,7 @@ disable_nccl_for_dp_synchronization disable_uvicorn_access_log distributed_execu
 enable_auto_tool_choice enable_force_include_usage enable_log_outputs enable_log_requests enable_lora_bias
 enable_mm_embeds enable_prompt_embeds enable_prompt_tokens_details enable_reasoning enable_request_id_headers
 enable_server_load_tracking enable_sleep_mode enable_ssl_refresh enable_tokenizer_info_endpoint engine_use_ray
-eplb_config expert_placement_strategy fully_sharded_loras guided_decoding_backend
+expert_placement_strategy fully_sharded_loras guided_decoding_backend
 guided_decoding_disable_fallback h11_max_header_count h11_max_incomplete_event_size headless hf_config_path hf_token
 host ignore_patterns interleave_mm_strings io_processor_plugin kv_cache_metrics kv_cache_metrics_sample
 kv_events_config kv_offloading_backend kv_sharing_fast_prefill limit_mm_per_prompt load_format log_config_file

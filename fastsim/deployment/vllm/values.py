@@ -136,6 +136,14 @@ def sampling(override: Any) -> str | None:
     return "top_k_top_p" if is_top_k_top_p(fields) else None
 
 
+def redundant_experts(config: Any) -> Any:
+    """Copies of experts of vLLM's eplb_config, a mapping or JSON; None: none are given."""
+    fields = mapping(config)
+    if config is not None and fields is None:
+        raise ConfigError(f"{short(config)} is no JSON object (e.g. {{num_redundant_experts: 32}})")
+    return None if fields is None else fields.get("num_redundant_experts")
+
+
 def mapping(value: Any) -> dict[str, Any] | None:
     """A mapping, or the JSON of one; None for anything else."""
     if isinstance(value, str):

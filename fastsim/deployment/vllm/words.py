@@ -61,6 +61,8 @@ def _value(name: str, value: Any, model: Any) -> Any:
             return "random" if value == "vllm" else None  # auto, or a folder that is not read
         case "override_generation_config":
             return values.sampling(value)
+        case "eplb_config":
+            return values.redundant_experts(value)
         case "data_parallel_external_lb":
             return values.balancer(value)
         case "async_scheduling" if value == "auto":

@@ -38,7 +38,7 @@ def runs(kernels: tuple[str, tuple[int, ...]], device: Device, experts: Experts)
 
 def experts_ms(experts: Experts, tokens: Floats, device: Device) -> Floats:
     """Times of a layer's experts, ms, by tokens of all ranks together: products, and what moves rows between them."""
-    local = -(-experts.num_experts // experts.ep)
+    local = -(-experts.num_copies // experts.ep)
     chosen = tokens * experts.top_k
     rows = ROWS * np.ceil((chosen + local * (ROWS - 1)) / ROWS)
     width, hidden = experts.width(), experts.hidden

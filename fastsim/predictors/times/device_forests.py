@@ -289,7 +289,7 @@ def routed_ms(forest: Forest | Scaled, experts: Experts, tokens: Floats) -> Floa
     others is left out: the difference between two even batches, one of which reaches as many as there can be, the
     other as many as are expected.
     """
-    all_of_them = experts.num_experts / experts.top_k
+    all_of_them = experts.num_copies / experts.top_k
     few = np.unique(np.append(np.arange(1.0, all_of_them), all_of_them))
     even = monotone(forest.ms(expert_rows(experts, few)))
     reached = np.array([experts.reached(n) for n in tokens]) * all_of_them

@@ -18,7 +18,7 @@ def expert_rows(experts: Experts, tokens: Floats) -> Floats:
     """
     tokens = experts.ranks * tokens * (experts.imbalance if experts.ep > 1 else 1.0)
     width = round(experts.intermediate * experts.projections / 3)
-    sizes = (experts.hidden, width, experts.num_experts, experts.top_k, experts.tp, experts.ep)
+    sizes = (experts.hidden, width, experts.num_copies, experts.top_k, experts.tp, experts.ep)
     return _rows(tokens, *sizes)
 
 
