@@ -1,5 +1,6 @@
 """Fills every default of a deployment, and refuses what cannot run."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from fastsim.deployment.pools import check_alike, check_given, pool_notes, resol
 from fastsim.deployment.pools import filled as filled_pools
 from fastsim.deployment.precisions import as_published, kv_precision_of, weights_of
 from fastsim.deployment.prices import price_of
-from fastsim.deployment.resolved import Resolved
+from fastsim.deployment.resolved import PoolOf, Resolved
 from fastsim.deployment.schedulers import Settings
 from fastsim.deployment.settings import absolute, described, policy_of, settings_of, utilization_of
 from fastsim.deployment.sglang.settings import with_tokens
@@ -152,6 +153,11 @@ def _with_pools(given: Deployment) -> Resolved:
     check_given(given)
     pools = resolved_pools(given, resolve)
     check_alike(pools, given)
+    return _joined(given, pools)
+
+
+def _joined(given: Deployment, pools: tuple[PoolOf, ...]) -> Resolved:
+    """The deployment whose pools are these."""
     first = pools[0].resolved
     router = given.router.model_copy(update=filled(given.router) | {"policy": absolute(given.router.policy)})
     said = [*pool_notes(given)]
@@ -167,17 +173,35 @@ def _with_pools(given: Deployment) -> Resolved:
     )
 
 
-def with_replicas(resolved: Resolved, number: int) -> Resolved:
+def with_copies(resolved: Resolved, number: int) -> Resolved:
     """The same deployment with another number of replicas, which nothing else in it depends on.
 
-    Raises ConfigError for a number that a deployment cannot have, and for one with pools.
+    With pools their replicas keep their ratio, and ``number`` is ``Resolved.copies``. Raises ConfigError for a number
+    that a deployment cannot have.
     """
     if resolved.pools:
-        raise ConfigError("pools: each has its own num_replicas, and no other number is tried (valid: no pools)")
+        before = resolved.copies
+        return of_pools(resolved, [each.resolved.num_replicas // before * number for each in resolved.pools])
     deployment = resolved.deployment.model_copy(update={"num_replicas": number})
     if not 1 <= number <= MOST_REPLICAS:
         return resolve(deployment)  # which refuses it
     return replace(resolved, deployment=deployment, num_replicas=number)
+
+
+def of_pools(resolved: Resolved, numbers: Sequence[int]) -> Resolved:
+    """The same deployment with pools of these numbers of replicas; a pool of none is left out.
+
+    Raises ConfigError for numbers that a deployment cannot have.
+    """
+    pools: list[PoolOf] = []
+    for each, number in zip(resolved.pools, numbers, strict=True):
+        if number:
+            first = sum(other.pool.num_replicas for other in pools)
+            pool = each.pool.model_copy(update={"num_replicas": number})
+            pools.append(PoolOf(pool, with_copies(each.resolved, number), first))
+    given = resolved.deployment.model_copy(update={"pools": filled_pools(pools)})
+    check_given(given)
+    return _joined(given, tuple(pools))
 
 
 def _node(deployment: Deployment, device: Device) -> Node:

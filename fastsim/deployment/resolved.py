@@ -4,7 +4,8 @@ Predictors, kernels and results see resolved deployments only.
 """
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from math import gcd
+from typing import Any, NamedTuple
 
 from fastsim.catalog.hardware import Device, Node
 from fastsim.catalog.model import Model
@@ -29,6 +30,11 @@ class PoolOf(NamedTuple):
     pool: Pool
     resolved: "Resolved"  # its replicas, as a deployment of their own
     first: int  # the first of its replicas, which are numbered through all pools
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """Its name, role and number of replicas, as JSON has them."""
+        return {"name": self.pool.name, "role": self.pool.role, "num_replicas": self.pool.num_replicas}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +94,11 @@ class Resolved:
     def kind_of_replica(self) -> "list[Resolved]":
         """The deployment that each replica is of, by the number of the replica; with ranks an entry for each."""
         return [kind for kind in self.kinds for _ in range(kind.num_engines)]
+
+    @property
+    def copies(self) -> int:
+        """Replicas; with pools, how many times the deployment has the fewest replicas in the ratio of its pools."""
+        return gcd(*(each.resolved.num_replicas for each in self.pools)) if self.pools else self.num_replicas
 
     @property
     def dollars_per_hour(self) -> float | None:

@@ -31,15 +31,35 @@ def with_overrides(document: Document, overrides: Sequence[str], schema: "type[B
         if describe(schema, key) is None:
             near = did_you_mean(dotted.strip(), _paths(schema))
             raise ConfigError(f"--set {dotted.strip()}: unknown setting; {near}")
-        inner = values
-        for part in key[:-1]:
-            below = inner.get(part)
-            # Text in place of a group of settings is replaced by the group that the override belongs to.
-            inner[part] = dict(below) if isinstance(below, dict) else {}
-            inner = inner[part]
-        inner[key[-1]] = value_of(text, is_group=_section(schema, key) is not None)
+        try:
+            put(schema, values, key, value_of(text, is_group=_section(schema, key) is not None))
+        except ConfigError as problem:
+            raise ConfigError(f"--set {dotted.strip()}: {problem}") from None
         overridden.add(key)
     return replace(document, values=values, overridden=frozenset(overridden))
+
+
+def put(schema: "type[BaseModel]", values: dict[str, Any], key: Sequence[str], value: Any) -> None:
+    """Set a setting in nested groups, which are copied. An item of a list goes by its name: ``pools.large.device``.
+
+    Raises ConfigError for a name that no item of the list has.
+    """
+    section: Any = schema
+    parts = iter(key[:-1])
+    for part in parts:
+        section, below = _inner(section, part), values.get(part)
+        if (item := _item(section)) is None:
+            # Text in place of a group of settings is replaced by the group that the setting belongs to.
+            group = dict(below) if isinstance(below, dict) else {}
+            values[part], values = group, group
+        else:
+            name, items = next(parts), [dict(one) for one in below or () if isinstance(one, dict)]
+            names = [str(one.get("name")) for one in items]
+            if name not in names:
+                near = did_you_mean(name, names) if names else f"there are no {part}"
+                raise ConfigError(f"{part}: none has the name {name!r}; {near}")
+            values[part], values, section = items, items[names.index(name)], item
+    values[key[-1]] = value
 
 
 def value_of(text: str, is_group: bool) -> Any:
@@ -156,8 +176,16 @@ def _inner(section: Any, part: str | int) -> Any:
         return next(iter(get_args(section)), None)
     if get_origin(section) is dict:
         return get_args(section)[1]
+    if (item := _item(section)) is not None:
+        return item
     fields: Any = getattr(section, "model_fields", {})
     return _group(fields[part].annotation) if part in fields else None
+
+
+def _item(kind: Any) -> "type[BaseModel] | None":
+    """The group of settings that the items of a list are, if they have names; None of any other type."""
+    item = next(iter(get_args(kind)), None) if get_origin(kind) in (list, tuple) else None
+    return item if "name" in getattr(item, "model_fields", {}) else None
 
 
 def _group(kind: Any) -> Any:

@@ -20,15 +20,19 @@ class Budget:
     def __str__(self) -> str:
         return f"${self.amount:g} an hour" if self.dollars else f"{self.amount:g} GPUs"
 
-    def replicas(self, resolved: Resolved) -> int:
-        """How many replicas of a deployment the budget pays for. Raises ConfigError for a GPU without a price."""
-        gpus = resolved.num_gpus // resolved.num_replicas
-        price = gpus * ((resolved.price.dollars if resolved.price else 0) if self.dollars else 1)
-        if not price:
-            raise ConfigError(
-                f"budget: {resolved.device.name} has no price_per_hour, so {self} buys no number of GPUs; give a "
-                f"number of GPUs (e.g. 16), or the price (e.g. --price {resolved.device.name}=2.50)"
-            )
+    def copies(self, resolved: Resolved) -> int:
+        """How many copies of a deployment the budget pays for: replicas, or as many as its pools have, in their ratio.
+
+        Raises ConfigError for a GPU without a price.
+        """
+        price = 0.0
+        for kind in resolved.kinds:
+            if self.dollars and kind.price is None:
+                raise ConfigError(
+                    f"budget: {kind.device.name} has no price_per_hour, so {self} buys no number of GPUs; give a "
+                    f"number of GPUs (e.g. 16), or the price (e.g. --price {kind.device.name}=2.50)"
+                )
+            price += kind.num_gpus // resolved.copies * (kind.price.dollars if self.dollars and kind.price else 1)
         return int(self.amount / price + 1e-9)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fastsim.deployment.resolve import with_replicas
+from fastsim.deployment.resolve import with_copies
 from fastsim.deployment.resolved import Resolved
 from fastsim.errors import ConfigError
 from fastsim.sweeps.configuration import digest
@@ -32,18 +32,18 @@ MERGED = "the same as another, as "  # before the reason
 class Candidate:
     """A configuration of a space, with its number of replicas, and the requests that it is to serve."""
 
-    settings: dict[str, Any]  # by dotted field: those that vary in the space, and num_replicas
+    settings: dict[str, Any]  # by dotted field: those that vary in the space, and the numbers of replicas
     resolved: Resolved
-    single: Resolved  # the same deployment with one replica
+    single: Resolved  # the same deployment with one replica, or with the fewest in the ratio of its pools
     unit: Workload  # at 1 request/s, unless users are looked for
     source: Source  # of longer runs with such requests
     digest: str
     single_digest: str
 
     @property
-    def num_replicas(self) -> int:
-        """Replicas of the deployment."""
-        return self.resolved.num_replicas
+    def copies(self) -> int:
+        """How many times the deployment has the replicas of ``single``."""
+        return self.resolved.copies
 
     @property
     def dollars_per_hour(self) -> float:
@@ -53,7 +53,7 @@ class Candidate:
     @property
     def watts(self) -> float:
         """Rated power of all GPUs of the deployment, W."""
-        return self.resolved.num_gpus * self.resolved.device.power_w
+        return sum(kind.num_gpus * kind.device.power_w for kind in self.resolved.kinds)
 
 
 def candidates(
@@ -68,9 +68,9 @@ def candidates(
     """List the candidates of a space, and count the combinations that were left out, by reason.
 
     ``default_requests``: of a workload that is drawn from a description and does not give their number. If the space
-    does not vary ``num_replicas``, a candidate has as many replicas as the budget pays for. ``users``: whether numbers
-    of users are looked for, who send the requests at any rate. Raises ConfigError if the space is invalid or no
-    candidate is left.
+    does not vary ``num_replicas``, a candidate has as many replicas as the budget pays for; those of pools keep their
+    ratio. ``users``: whether numbers of users are looked for, who send the requests at any rate. Raises ConfigError if
+    the space is invalid or no candidate is left.
     """
     space = Space.load(source, yes=yes)
     for name in FOUND_BY_SEARCH:
@@ -87,14 +87,14 @@ def candidates(
         resolved = configuration.resolved
         _check_figures(space.source, resolved)
         if budget is not None:
-            affordable = budget.replicas(resolved)
-            fixed = "num_replicas" in space.names
-            if affordable < (resolved.num_replicas if fixed else 1):
+            affordable = budget.copies(resolved)
+            fixed = any(name.rpartition(".")[2] in ("num_replicas", "pools") for name in space.names)
+            if affordable < (resolved.copies if fixed else 1):
                 num_over_budget += 1
                 continue
             if not fixed:
-                resolved = with_replicas(resolved, affordable)
-        single = with_replicas(resolved, 1)
+                resolved = with_copies(resolved, affordable)
+        single = with_copies(resolved, 1)
         unit = configuration.workload if users else _unit(configuration.workload)
         given = space.base.workload_of(configuration.settings, configuration.deployment.seed)
         key = json.dumps(given, sort_keys=True)
@@ -102,7 +102,7 @@ def candidates(
             sources[key] = _source(given, unit, users)
         alike, without_effect = used(resolved, configuration.settings)
         candidate = Candidate(
-            settings={**configuration.settings, "num_replicas": resolved.num_replicas},
+            settings={**configuration.settings, **_replicas(resolved)},
             resolved=resolved,
             single=single,
             unit=unit,
@@ -124,6 +124,12 @@ def candidates(
     return list(by_digest.values()), dropped
 
 
+def _replicas(resolved: Resolved) -> dict[str, int]:
+    """The number of replicas, and that of each pool, by dotted field."""
+    pools = {f"pools.{each.pool.name}.num_replicas": each.pool.num_replicas for each in resolved.pools}
+    return {"num_replicas": resolved.num_replicas, **pools}
+
+
 def _source(given: Mapping[str, Any], unit: Workload, users: bool) -> Source:
     """Where the requests of longer runs come from; ``unit``: those of a recording, which are already loaded."""
     drawn = is_description(given["source"])
@@ -134,17 +140,18 @@ def _source(given: Mapping[str, Any], unit: Workload, users: bool) -> Source:
 
 def _check_figures(source: str, resolved: Resolved) -> None:
     """Raise ConfigError for a GPU that no figure per dollar or per watt can be given for."""
-    device = resolved.device
-    if not resolved.dollars_per_hour:
-        raise ConfigError(
-            f"{source}: device: {device.name} has no price_per_hour, by which a search compares; give one (e.g. "
-            f"--price {device.name}=2.50)"
-        )
-    if not device.power_w:
-        raise ConfigError(
-            f"{source}: device: {device.name} has no power_w, by which a search compares; copy its figures from "
-            "'fastsim catalog devices --json' to a file such as my_gpu.yaml, with power_w, and name the file"
-        )
+    for kind in resolved.kinds:
+        device = kind.device
+        if not kind.dollars_per_hour:
+            raise ConfigError(
+                f"{source}: device: {device.name} has no price_per_hour, by which a search compares; give one (e.g. "
+                f"--price {device.name}=2.50)"
+            )
+        if not device.power_w:
+            raise ConfigError(
+                f"{source}: device: {device.name} has no power_w, by which a search compares; copy its figures from "
+                "'fastsim catalog devices --json' to a file such as my_gpu.yaml, with power_w, and name the file"
+            )
 
 
 def _at_one(space: Space, num_requests: int | None, default_requests: int, users: bool) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def _tasks(
     tasks: dict[str, dict[str, Any]] = {}
     for candidate in remaining:
         known = before[candidate.digest][1] if candidate.digest in before else Outcome()
-        share = 1.0 if rung.whole else 1.0 / candidate.num_replicas
+        share = 1.0 if rung.whole else 1.0 / candidate.copies
         task = {
             "resolved": candidate.resolved if rung.whole else candidate.single,
             "unit": candidate.unit.head(min(rung.num_requests, candidate.unit.num_requests)),
@@ -90,7 +90,7 @@ def _evaluate(tasks: Mapping[str, dict[str, Any]], journal: Journal, workers: Ev
 
 def _outcome(candidate: Candidate, rung: Rung, journal: Journal) -> Outcome:
     """The outcome of a candidate, with the rates of all its replicas."""
-    outcome, number = Outcome(**journal.known[_key(candidate, rung)]), candidate.num_replicas
+    outcome, number = Outcome(**journal.known[_key(candidate, rung)]), candidate.copies
     return outcome if rung.whole else replace(outcome, rate=outcome.rate * number, ceiling=outcome.ceiling * number)
 
 

@@ -4,14 +4,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from fastsim.deployment.description import Deployment
 from fastsim.deployment.resolved import Resolved
 from fastsim.deployment.schedulers import is_function
 from fastsim.deployment.sections import Router
 from fastsim.deployment.settings import OF_VLLM_V1
 
+OF_EXPERTS = ("enable_expert_parallel", "all2all_backend", "moe_imbalance")  # settings of GPUs that share experts
+
 
 def used(resolved: Resolved, settings: Mapping[str, Any]) -> tuple[Resolved, str]:
-    """A deployment without the settings that its policy, or its one replica, does not look at.
+    """A deployment without the settings that its policy, its one replica or one GPU does not look at.
 
     Returns the deployment for comparison only, and why settings of ``settings`` (by dotted field) change nothing:
     ``scheduler.chunk_size changes nothing with policy vllm_v1``; an empty text if all may.
@@ -29,6 +32,10 @@ def used(resolved: Resolved, settings: Mapping[str, Any]) -> tuple[Resolved, str
         changes["router"] = Router()
         if named := [name for name in settings if name.startswith("router")]:
             why.append(f"{_change(named)} nothing with one replica")
+    if not resolved.pools and resolved.tensor_parallel_size * resolved.data_parallel_size == 1:
+        changes |= {name: Deployment.model_fields[name].default for name in OF_EXPERTS}
+        if named := [name for name in OF_EXPERTS if name in settings]:
+            why.append(f"{_change(named)} nothing where one GPU has all experts")
     return replace(resolved, deployment=deployment.model_copy(update=changes)), "; ".join(why)
 
 

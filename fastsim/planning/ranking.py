@@ -15,8 +15,8 @@ from fastsim.sweeps.configuration import Row
 
 def dollars_at(candidate: Candidate, rate: float, target: float) -> float:
     """Dollars per hour for as many replicas as serve ``target`` requests/s, when the candidate's own serve ``rate``."""
-    replicas = ceil(target / (rate / candidate.num_replicas) - 1e-9)
-    return replicas * candidate.dollars_per_hour / candidate.num_replicas
+    replicas = ceil(target / (rate / candidate.copies) - 1e-9)
+    return replicas * candidate.dollars_per_hour / candidate.copies
 
 
 def _mean_latency(outcome: Outcome) -> float:

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-from fastsim.deployment.resolve import with_replicas
+from fastsim.deployment.resolve import with_copies
 from fastsim.deployment.resolved import Resolved
 from fastsim.planning.bracket import Bracket
 from fastsim.planning.settle import LONGER, shortest, spared
@@ -52,7 +52,7 @@ def smallest(trials: Trials, load: float, guess: int, tolerance: float, replicat
             if other != replicas:
                 one.forget()
         if replicas not in fleets:
-            fleets[replicas] = trials.with_replicas(with_replicas(trials.resolved, replicas))
+            fleets[replicas] = trials.with_replicas(with_copies(trials.resolved, replicas))
         return fleets[replicas]
 
     most = FACTOR * guess + MORE

@@ -1,7 +1,8 @@
 """The rows of a search's table, and what limits its best candidates."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import ceil
+from typing import Any
 
 from fastsim.planning.candidates import Candidate
 from fastsim.planning.ranking import Ranking, dollars_at, score
@@ -13,6 +14,7 @@ from fastsim.simulation.many import simulate_many
 from fastsim.sweeps.configuration import Row
 from fastsim.workload import Workload
 
+PARALLELISM = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size", "enable_expert_parallel")
 BEYOND = 1.05  # times the capacity: more than a candidate can serve, as rates are found to a per cent
 
 
@@ -41,6 +43,12 @@ def rows_of(
     return rows
 
 
+def _same(values: Iterable[Any]) -> Any:
+    """The value that all pools have; None where they differ."""
+    first, *others = values
+    return first if all(other == first for other in others) else None
+
+
 def _served(candidate: Candidate, row: Row, share: float = 1.0) -> Workload:
     """The requests at ``share`` times the capacity of a candidate, or with so many times its users."""
     unit = candidate.unit
@@ -53,12 +61,12 @@ def _served(candidate: Candidate, row: Row, share: float = 1.0) -> Workload:
 
 def _row(candidate: Candidate, rung: Rung, outcome: Outcome, ranking: Ranking, rate: float | None) -> Row:
     resolved, scheduler = candidate.resolved, candidate.resolved.scheduler
+    devices = dict.fromkeys(kind.deployment.device for kind in resolved.kinds)
     row: Row = {
         "score": score(candidate, outcome, ranking, rate),
         "model": resolved.deployment.model,
-        "device": resolved.deployment.device,
-        "tensor_parallel_size": resolved.tensor_parallel_size,
-        "pipeline_parallel_size": resolved.pipeline_parallel_size,
+        "device": " + ".join(devices),
+        **{name: _same(getattr(kind, name) for kind in resolved.kinds) for name in PARALLELISM},
         "num_replicas": resolved.num_replicas,
         "gpus": resolved.num_gpus,
         "scheduler.policy": scheduler.policy.name,

@@ -104,7 +104,7 @@ def evaluate(
             return _outcome(prober, tried if tried.met else None, tried.broken, 0.0)
         ceiling = ceiling or prober.throughput()
         if users:
-            slots, most = resolved.num_replicas * resolved.scheduler.max_num_seqs, prober.most_users
+            slots, most = resolved.num_engines * resolved.scheduler.max_num_seqs, prober.most_users
             bracket = most_users(lambda each: prober.with_users(each, everything), slots, most, tolerance)
             return _outcome(prober, bracket.low, bracket.high.broken if bracket.high else (), ceiling)
         # The first two rates are the ends of the bracket that the answer is likely to lie in, so that two may do.

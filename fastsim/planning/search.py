@@ -105,7 +105,8 @@ def search(
         ``zip`` and ``where``, as for ``sweep``. Workload rates cannot vary, as the search finds the rate.
     budget : str or float, optional
         The most that a deployment may use: a number of GPUs such as ``16``, or dollars per hour such as ``"$40/h"``.
-        If the space does not vary ``num_replicas``, each configuration gets the replicas that the budget pays for.
+        If the space does not vary ``num_replicas``, each configuration gets the replicas that the budget pays for;
+        those of pools keep their ratio.
         By default there is no limit, and one replica.
     objectives : sequence of str
         What the latencies must keep to, such as ``"ttft:p90<2s"``. By default those of Vidur:

@@ -14,6 +14,7 @@ from fastsim.result.metrics.objectives import Objective, parse
 from fastsim.simulation.run import Progress
 from fastsim.sweeps.configuration import Row
 
+SIZES = {"TP": "tensor_parallel_size", "PP": "pipeline_parallel_size"}
 FACTORS = (0.5, 0.8, 1.25, 2.0)  # of a limit
 TOLERANCE = 0.02
 SLACK = 1.15  # the largest error, as a factor, of a rate found with few requests
@@ -55,8 +56,15 @@ def name_of(row: Row) -> str:
     policy = row["scheduler.policy"]
     if tokens := row.get(f"scheduler.{schedulers.of(policy).token_budget}"):
         policy = f"{policy} {tokens}"
-    size = f"TP {row['tensor_parallel_size']} PP {row['pipeline_parallel_size']}"
-    return f"{row['device']} {size} {policy}, {row['scheduler.max_num_seqs']} seqs"
+    sizes = [f"{short} {row[name]}" for short, name in SIZES.items() if row[name] is not None]
+    if (row["data_parallel_size"] or 1) > 1:
+        sizes.append(f"DP {row['data_parallel_size']}")
+    if row["enable_expert_parallel"]:
+        sizes.append("EP")
+    pools = [name for name in row if name.startswith("pools.") and name.endswith(".num_replicas")]
+    mix = " + ".join(f"{row[name]} {name.split('.')[1]}" for name in pools)
+    kind = " ".join([row["device"], *sizes, policy]) + f", {row['scheduler.max_num_seqs']} seqs"
+    return f"{mix}: {kind}" if mix else kind
 
 
 def sensitivity(
@@ -116,7 +124,7 @@ def _best(
         tasks = {str(number): _task(candidate, row, objectives) for number, (candidate, row) in enumerate(batch)}
         outcomes = dict(workers.each(tasks))
         for number, (candidate, row) in enumerate(batch):
-            rate = outcomes[str(number)].rate * candidate.num_replicas / candidate.dollars_per_hour
+            rate = outcomes[str(number)].rate * candidate.copies / candidate.dollars_per_hour
             if rate > best[0]:
                 best = rate, row
     return best
@@ -129,7 +137,7 @@ def _task(candidate: Candidate, row: Row, objectives: Sequence[Objective]) -> di
         "unit": candidate.unit.head(min(candidate.unit.num_requests, 2 * LEAST)),
         "objectives": objectives,
         "tolerance": TOLERANCE,
-        "guess": row["capacity"] / candidate.num_replicas or None,
-        "ceiling": row["ceiling"] / candidate.num_replicas,
+        "guess": row["capacity"] / candidate.copies or None,
+        "ceiling": row["ceiling"] / candidate.copies,
         "known_within": TOLERANCE,
     }

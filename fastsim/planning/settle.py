@@ -53,7 +53,7 @@ def settle(trials: Trials, tolerance: float, guess: float | None = None, ceiling
     ceiling = ceiling or trials.throughput(number)
     number = max(number, above_quantiles(trials.objectives))
     if users:
-        guess = guess or trials.resolved.num_replicas * trials.resolved.scheduler.max_num_seqs
+        guess = guess or trials.resolved.num_engines * trials.resolved.scheduler.max_num_seqs
     else:
         span = seconds(trials.objectives, tolerance, trials.sample)
         number = requests(ceiling, span, number, most)

@@ -23,6 +23,8 @@ SETTINGS = (
     "device",
     "tensor_parallel_size",
     "pipeline_parallel_size",
+    "data_parallel_size",
+    "enable_expert_parallel",
     "num_replicas",
     "scheduler.policy",
     "scheduler.chunk_size",
@@ -122,9 +124,14 @@ def _points(
     )
 
 
+def _settings(rows: Sequence[Row]) -> list[str]:
+    """The settings of a configuration, those of its pools among them."""
+    return [*SETTINGS, *(name for name in rows[0] if name.startswith("pools."))]
+
+
 def _varying(rows: Sequence[Row]) -> list[str]:
     """The settings that differ between configurations."""
-    return [name for name in SETTINGS if len({row.get(name) for row in rows}) > 1]
+    return [name for name in _settings(rows) if len({row.get(name) for row in rows}) > 1]
 
 
 def _levels(rows: Sequence[Row], setting: str) -> list[Any]:
@@ -244,7 +251,7 @@ def _objectives(able: Sequence[Row], varied: Sequence[Variation]) -> Iterator[Bl
 
 def _table(able: Sequence[Row]) -> Table:
     """The settings and figures of the best configurations."""
-    settings = [name for name in SETTINGS if any(row.get(name) is not None for row in able)]
+    settings = [name for name in _settings(able) if any(row.get(name) is not None for row in able)]
     figures = [name for name in FIGURES if any(row.get(name) is not None for row in able)]
     rows = [
         [

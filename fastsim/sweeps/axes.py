@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastsim.deployment.description import Deployment
+from fastsim.deployment.pool import Pool
 from fastsim.deployment.vllm.flags import ELSEWHERE, TAKEN, spelled
 from fastsim.errors import ConfigError, did_you_mean
 from fastsim.files.documents import Document, Key, short
@@ -99,6 +100,10 @@ def _check_name(name: str, where: str) -> bool:
         return name in ("workload.num_requests", "workload.seed")
     info = describe(Deployment, tuple(name.split(".")))
     if info is None:
+        head, _, own = name.partition(".")
+        if head == "pools" and own:
+            within = f"pools.{own.partition('.')[0]}."
+            raise ConfigError(f"{where}: unknown field; {did_you_mean(name, fields(Pool, within))}")
         meant = TAKEN.get(spelled(name), (ELSEWHERE.get(name, name),))[0]
         raise ConfigError(f"{where}: unknown field; {did_you_mean(meant, fields())}")
     if hasattr(info.annotation, "model_fields"):

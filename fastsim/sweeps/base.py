@@ -16,7 +16,7 @@ from fastsim.deployment.schedulers import is_function
 from fastsim.deployment.vllm.words import translated, translated_overrides
 from fastsim.errors import CatalogError, ConfigError, InputError, WorkloadError, did_you_mean
 from fastsim.files.documents import Document, Key, read, short
-from fastsim.files.schema import describe, validate, with_overrides
+from fastsim.files.schema import describe, put, validate, with_overrides
 from fastsim.sweeps.axes import WORKLOAD_FIELDS, Axis
 from fastsim.workload import Workload, presets
 from fastsim.workload.checks import check_unit
@@ -83,7 +83,7 @@ class Base:
         for axis in axes:
             for index, name in enumerate(axis.names):
                 for step in axis.steps:
-                    _check_value(space, (*axis.key, name), step[index])
+                    _check_value(space, (*axis.key, name), step[index], self.pool_names)
                 first[name] = axis.steps[0][index]
         validate(Deployment, Document(self.values(first), self.document.source, self.document.lines))
 
@@ -92,8 +92,15 @@ class Base:
         values = deepcopy(self.document.values)
         for name, value in settings.items():
             if not name.startswith("workload"):
-                _put(values, name, value)
+                put(Deployment, values, name.split("."), value)
         return values
+
+    @property
+    def pool_names(self) -> list[str]:
+        """The names of the pools of the deployment, by which a space varies their settings."""
+        pools = self.document.values.get("pools")
+        given = pools if isinstance(pools, list | tuple) else ()
+        return [str(pool.get("name")) for pool in given if isinstance(pool, Mapping)]
 
     def value(self, name: str) -> Any:
         """The value of a field that does not vary; of ``workload``, its name."""
@@ -102,8 +109,13 @@ class Base:
             return self.workload.get(rest[0]) if rest else workload_name(self.workload["source"])
         value: Any = self.document.values
         for part in (head, *rest):
-            value = value.get(part) if isinstance(value, Mapping) else None
+            if isinstance(value, list | tuple):  # of pools, by their names
+                value = next((one for one in value if isinstance(one, Mapping) and one.get("name") == part), None)
+            else:
+                value = value.get(part) if isinstance(value, Mapping) else None
         info = describe(Deployment, (head, *rest))
+        if info is None:
+            return None
         return info.get_default() if value is None and not info.is_required() else value
 
     def configuration(self, settings: dict[str, Any], deployment: Deployment, resolved: Resolved) -> Configuration:
@@ -229,23 +241,32 @@ def _check_number(key: str, value: Any, where: str) -> None:
         raise ConfigError(f"{where}: {short(value)} is not {valid}")
 
 
-def _check_value(space: Document, key: Key, value: Any) -> None:
-    """Raise ConfigError or CatalogError if the field that ``key`` ends with cannot have ``value``."""
+def _check_value(space: Document, key: Key, value: Any, pools: Sequence[str]) -> None:
+    """Raise ConfigError or CatalogError if the field that ``key`` ends with cannot have ``value``.
+
+    ``pools``: the names of those of the deployment.
+    """
     name, where = str(key[-1]), space.where(key)
     if name == "workload":
         _workload(value, where)
     elif name.startswith("workload"):
         _check_number(name.partition(".")[2], value, where)
     else:
-        alone: dict[str, Any] = {"model": "any", "device": "any"}
-        _put(alone, name, value)
-        lines: dict[Key, int] = {tuple(name.split(".")): space.lines[key]} if key in space.lines else {}
+        alone: dict[str, Any] = {"model": "any", "device": "any", "pools": [{"name": pool} for pool in pools]}
+        try:
+            put(Deployment, alone, name.split("."), value)
+        except ConfigError as problem:
+            raise ConfigError(f"{where}: {problem}") from None
+        place: Key = tuple(name.split("."))
+        if place[0] == "pools" and len(place) > 1:
+            place = ("pools", pools.index(str(place[1])), *place[2:])
+        lines: dict[Key, int] = {place: space.lines[key]} if key in space.lines else {}
         validate(Deployment, Document(alone, space.source, lines))
         if name.endswith(".policy") and is_function(value) and not (file := Path(value.rpartition(":")[0])).is_file():
             raise ConfigError(f"{where}: {file}: no such file (e.g. my_policies.py:shortest_first)")
-        if name in LOADERS and value is not None:
+        if (field := name.rpartition(".")[2]) in LOADERS and value is not None:
             try:
-                LOADERS[name](value)
+                LOADERS[field](value)
             except CatalogError as problem:
                 raise CatalogError(f"{where}: {problem}") from None
 
@@ -257,13 +278,3 @@ def _texts(value: Any) -> Iterator[str]:
     elif isinstance(value, Mapping):
         for part in value.values():
             yield from _texts(part)
-
-
-def _put(values: dict[str, Any], dotted: str, value: Any) -> None:
-    """Set a dotted field in nested mappings."""
-    *sections, last = dotted.split(".")
-    for section in sections:
-        if not isinstance(values.get(section), dict):
-            values[section] = {}
-        values = values[section]
-    values[last] = value

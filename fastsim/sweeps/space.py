@@ -21,16 +21,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from fastsim.deployment.description import Deployment
 from fastsim.errors import ConfigError, DoesNotFitError, did_you_mean
 from fastsim.files.documents import Document, read, short
+from fastsim.files.schema import describe
 from fastsim.sweeps.axes import Axis, fields, read_axes
 from fastsim.sweeps.base import Base
 from fastsim.sweeps.conditions import Condition, parse
 from fastsim.sweeps.configuration import Configuration
 
 KEYS = ("deployment", "workload", "axes", "zip", "where")
-# num_gpus is their product.
-GPUS = frozenset(("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size", "num_replicas"))
+# num_gpus is their product, with pools the sum of the products of each.
+GPUS = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size", "num_replicas")
 MANY = 100_000  # combinations; more may be a mistake
 
 
@@ -70,6 +72,12 @@ class Space:
             lengths = " x ".join(f"{len(axis):,}" for axis in axes)
             raise ConfigError(f"{space.source}: {space.size:,} combinations ({lengths}); give --yes if you mean it")
         space.base.check(document, axes)
+        for condition in space.conditions:
+            for name in condition.fields:
+                head, _, own = name.partition(".")
+                if head == "pools" and own and (pool := own.partition(".")[0]) not in space.base.pool_names:
+                    near = did_you_mean(pool, space.base.pool_names) if space.base.pool_names else "there are no pools"
+                    raise ConfigError(f"{condition.source}: no pool has the name {pool!r}; {near}")
         return space
 
     def with_workload(self, **keys: Any) -> "Space":
@@ -161,7 +169,7 @@ class Space:
 
         A condition is checked as soon as all its fields have values, so that it rules out many combinations at once.
         """
-        reads = {condition: _reads(condition) for condition in self.conditions}
+        reads = {condition: self._reads(condition) for condition in self.conditions}
         known = set().union(*reads.values()) - set(self.names)
         fixed = {name: self.base.value(name) for name in known}
         checks: list[list[Condition]] = []  # by how many axes must have values before they can be checked
@@ -174,10 +182,10 @@ class Space:
     def _walk(self, depth: int, values: dict[str, Any], checks: list[list[Condition]]) -> Iterator[dict[str, Any]]:
         """The combinations whose first ``depth`` axes have these values."""
         for condition in checks[depth]:
-            gpus = {"num_gpus": math.prod(values[name] for name in GPUS)} if "num_gpus" in condition.fields else {}
+            gpus = {"num_gpus": self._num_gpus(values)} if "num_gpus" in condition.fields else {}
             if not condition.holds(values | gpus):
                 lost = math.prod(len(axis) for axis in self.axes[depth:])
-                self._drop(f"where {condition.text}", lost, {name: values[name] for name in _reads(condition)})
+                self._drop(f"where {condition.text}", lost, {name: values[name] for name in self._reads(condition)})
                 return
         if depth == len(self.axes):
             yield {name: values[name] for name in self.names}
@@ -185,6 +193,25 @@ class Space:
         axis = self.axes[depth]
         for step in axis.steps:
             yield from self._walk(depth + 1, values | dict(zip(axis.names, step, strict=True)), checks)
+
+    def _num_gpus(self, values: Mapping[str, Any]) -> int:
+        return sum(math.prod(values[name] for name in names) for names in self._gpu_fields())
+
+    def _gpu_fields(self) -> list[list[str]]:
+        """The fields whose product is the number of GPUs; those of each pool, of a deployment with pools."""
+        pools = self.base.pool_names
+        return [[self._field_of(pool, name) for name in GPUS] for pool in pools] or [list(GPUS)]
+
+    def _field_of(self, pool: str, name: str) -> str:
+        """The field that says what ``name`` is of a pool: its own where it has one, or that of the deployment."""
+        own = f"pools.{pool}.{name}"
+        has_own = name == "num_replicas" or own in self.names or self.base.value(own) is not None
+        return own if has_own and describe(Deployment, tuple(own.split("."))) else name
+
+    def _reads(self, condition: Condition) -> frozenset[str]:
+        """The fields that a condition depends on; those that num_gpus is made of in its place."""
+        gpus = {name for names in self._gpu_fields() for name in names} if "num_gpus" in condition.fields else set()
+        return condition.fields - {"num_gpus"} | gpus
 
     def _drop(self, reason: str, count: int, settings: Mapping[str, Any], why: str = "") -> None:
         """Count combinations that are left out; the settings of the first for each reason become its example."""
@@ -195,18 +222,14 @@ class Space:
             self.dropped[reason] = Dropped(count, f"{example}: {why}" if why else example)
 
 
-def _reads(condition: Condition) -> frozenset[str]:
-    """The fields that a condition depends on; those that num_gpus is made of in its place."""
-    return condition.fields - {"num_gpus"} | (GPUS if "num_gpus" in condition.fields else frozenset())
-
-
 def _conditions(document: Document) -> tuple[Condition, ...]:
     given = document.values.get("where") or []
     made = []
     for number, text in enumerate(given if isinstance(given, list) else [given]):
         condition = parse(text, document.where(("where", number)))
         for name in condition.fields:
-            if name not in (valid := [*fields(), "num_gpus"]):
+            known = name.startswith("pools.") and describe(Deployment, tuple(name.split("."))) is not None
+            if not known and name not in (valid := [*fields(), "num_gpus"]):
                 raise ConfigError(f"{condition.source}: {name!r} is no field; {did_you_mean(name, valid)}")
         made.append(condition)
     return tuple(made)

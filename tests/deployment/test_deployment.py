@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from fastsim.deployment import check_router, settings
 from fastsim.deployment.description import Deployment
 from fastsim.deployment.engines import RELEASES
-from fastsim.deployment.resolve import resolve, with_replicas
+from fastsim.deployment.resolve import of_pools, resolve, with_copies
 from fastsim.deployment.resolved import Resolved
 from fastsim.deployment.schedulers import POLICIES
 from fastsim.deployment.sglang.settings import OF_SGLANG
@@ -159,10 +159,29 @@ def test_a_deployment_is_frozen_and_compares_by_value() -> None:
 def test_another_number_of_replicas_is_what_resolve_makes_of_it(policy: str) -> None:
     settings = [f"scheduler.policy={policy}", "router.policy=random", "seed=3"]
     one, seven = resolved(*settings), resolved(*settings, "num_replicas=7")
-    assert with_replicas(one, 7) == seven and with_replicas(seven, 1) == one
+    assert with_copies(one, 7) == seven and with_copies(seven, 1) == one
     for wrong in (0, 100_001):
         with pytest.raises(ConfigError, match=f"num_replicas: {wrong} is not"):
-            with_replicas(one, wrong)
+            with_copies(one, wrong)
+
+
+def test_pools_of_other_numbers_of_replicas_are_what_resolve_makes_of_them() -> None:
+    kinds: list[dict[str, Any]] = [
+        {"name": "first"},
+        {"name": "wide", "tensor_parallel_size": 2},
+        {"name": "small", "device": "l40s"},
+    ]
+
+    def of(*numbers: int) -> Resolved:
+        given = [{**pool, "num_replicas": number} for pool, number in zip(kinds, numbers, strict=True) if number]
+        return resolve(Deployment.load({"model": "llama-3-8b", "device": "h100", "pools": given}))
+
+    mix = of(4, 2, 6)
+    assert mix.copies == 2
+    assert with_copies(mix, 1) == of(2, 1, 3)
+    assert with_copies(of(2, 1, 3), 2) == mix
+    assert of_pools(mix, [0, 1, 7]) == of(0, 1, 7)
+    assert of_pools(mix, [3, 1, 0]).num_gpus == 3 + 2
 
 
 def test_defaults_are_filled() -> None:

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from fastsim.cli import cli
+from fastsim.deployment.description import Deployment
 from fastsim.errors import ConfigError, InputError
 from fastsim.planning import sensitivity
 from fastsim.planning.budget import parse_budget
@@ -21,7 +22,9 @@ from fastsim.planning.capacity import capacity
 from fastsim.planning.ranking import pareto
 from fastsim.planning.rungs import rungs
 from fastsim.planning.search import SearchResult, search
+from fastsim.planning.sensitivity import name_of
 from fastsim.planning.workers import Evaluators
+from fastsim.simulation.run import simulate
 
 ROOT = Path(__file__).resolve().parents[2]
 SPACE: dict[str, Any] = {
@@ -200,6 +203,65 @@ def test_settings_that_change_nothing_make_no_configuration() -> None:
     }
     space = {"deployment": sarathi, "workload": {"source": "chat"}, "axes": {"scheduler.chunk_size": [256, 1024]}}
     assert len(candidates(space, None, 300, 300)[0]) == 2
+
+
+def test_layouts_of_experts_that_an_engine_accepts() -> None:
+    """Ranks are not offered with pipeline stages, nor more of them than divide the experts; EP needs two GPUs."""
+    deployment: dict[str, Any] = {"model": "Qwen/Qwen3-30B-A3B", "device": "h100", "max_model_len": 8192}
+    space = {
+        "deployment": deployment,
+        "workload": {"source": "chat", "num_requests": 300},
+        "axes": {
+            "tensor_parallel_size": [1, 2],
+            "pipeline_parallel_size": [1, 2],
+            "data_parallel_size": [1, 3, 4],
+            "enable_expert_parallel": [False, True],
+        },
+        "where": "num_gpus <= 4",
+    }
+    found = search(space, 4, threads=2)
+    keys = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size", "enable_expert_parallel")
+    layouts = sorted(tuple(row[key] for key in keys) for row in found.rows)
+    alone = [(1, 1, 1, False), (1, 1, 3, False), (1, 1, 4, False), (1, 1, 4, True), (1, 2, 1, False)]
+    assert layouts == [*alone, *((2, stages, 1, experts) for stages in (1, 2) for experts in (False, True))]
+    assert found.dropped["data_parallel_size"] == 1  # 3 ranks divide no 128 experts
+    assert all(row["gpus"] == (3 if row["data_parallel_size"] == 3 else 4) and row["score"] > 0 for row in found.rows)
+    said = "enable_expert_parallel changes nothing where one GPU has all experts"
+    assert any(note.startswith(said) for note in found.notes)
+    wide = next(row for row in found.rows if row["data_parallel_size"] > 1 and row["enable_expert_parallel"])
+    assert " DP 4 EP " in name_of(wide)
+    sharing = {"enable_expert_parallel": True, "all2all_backend": "deepep", "moe_imbalance": 1.5}
+    plain, shared = (
+        simulate(Deployment.load({**deployment, **more}), "chat", rate=5, num_requests=50) for more in ({}, sharing)
+    )
+    assert plain.requests.equals(shared.requests)
+
+
+def test_ratios_of_prefill_and_decode_replicas() -> None:
+    """A budget pays for pools in their ratio, which is scaled from the smallest; numbers that vary stay as they are."""
+    pools = [{"name": "prompts", "role": "prefill", "num_replicas": 2}, {"name": "tokens", "role": "decode"}]
+    terms = {"constant_ns": 4_000_000, "per_prefill_token_ns": 20_000, "per_sequence_ns": 30_000}
+    deployment = {
+        "model": "meta-llama/Llama-3.1-8B",
+        "device": "h100",
+        "max_model_len": 8192,
+        "pools": pools,
+        "kv_transfer": {"link_gb_s": 50},
+        "predictor": {"source": "affine", "affine": terms},
+    }
+    space = {"deployment": deployment, "workload": {"source": "chat", "num_requests": 2500}}
+    scaled = search({**space, "axes": {"scheduler.max_num_seqs": [64, 128]}}, 6, ["ttft:p90<1s"], threads=2)
+    one, two = "pools.prompts.num_replicas", "pools.tokens.num_replicas"
+    assert {(row["gpus"], row["num_replicas"], row[one], row[two]) for row in scaled.rows} == {(6, 6, 4, 2)}
+    axes = {one: [1, 2, 3], two: [1, 2, 3]}
+    found = search({**space, "axes": axes}, 4, ["ttft:p90<1s", "tpot:p90<20ms"], threads=2)
+    assert {(row[one], row[two]) for row in found.rows} == {(1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (3, 1)}
+    assert found.dropped["budget"] == 3
+    best = found.rows[0]
+    assert name_of(best).startswith(f"{best[one]} prompts + {best[two]} tokens: h100 TP 1 PP 1 vllm_v1")
+    for one_of, row in zip(found.candidates[:2], found.rows, strict=False):
+        alone = capacity(one_of.resolved.deployment, "chat", found.objectives, num_requests=2500)
+        assert row["capacity"] == pytest.approx(alone.rate, rel=0.02)
 
 
 def test_a_configuration_that_cannot_run_is_a_row_with_its_error() -> None:

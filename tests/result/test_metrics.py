@@ -37,7 +37,14 @@ def test_names_are_unique_and_have_a_meaning() -> None:
 
 @pytest.mark.parametrize(
     "names",
-    [compare.FIGURES, search.COLUMNS, comparison.ROWS, headline.KEY_FIGURES, search_page.SETTINGS, search_page.FIGURES],
+    [
+        compare.FIGURES,
+        (*search.SETTINGS, *search.FIGURES),
+        comparison.ROWS,
+        headline.KEY_FIGURES,
+        search_page.SETTINGS,
+        search_page.FIGURES,
+    ],
     ids=("terminal compare", "terminal search", "page of several", "page of one", "search settings", "search figures"),
 )
 def test_every_headline_figure_is_declared(names: tuple[str, ...]) -> None:

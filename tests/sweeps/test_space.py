@@ -75,6 +75,41 @@ def test_a_configuration_is_what_settings_make_of_the_deployment(tmp_path: Path)
         assert one.workload.digest == fastsim.load_workload(tmp_path / "requests.csv").digest
 
 
+APART: dict[str, Any] = {
+    "model": "meta-llama/Llama-3.1-8B",
+    "device": "h100",
+    "pools": [
+        {"name": "prompts", "role": "prefill", "tensor_parallel_size": 2},
+        {"name": "tokens", "role": "decode", "num_replicas": 2},
+    ],
+    "kv_transfer": {"link_gb_s": 50},
+}
+
+
+def test_fields_of_pools_go_by_the_names_of_the_pools() -> None:
+    axes: dict[str, Any] = {"pools.prompts.num_replicas": [1, 2], "pools.tokens.scheduler.max_num_seqs": [32, 64]}
+    found = list(space(axes, deployment=APART, where="num_gpus <= 4").configurations())
+    assert [tuple(one.settings.values()) for one in found] == [(1, 32), (1, 64)]  # 2 x 2 + 2 GPUs are too many
+    for one in found:
+        prompts, tokens = one.resolved.pools
+        assert (prompts.resolved.num_replicas, tokens.resolved.num_replicas, one.resolved.num_gpus) == (1, 2, 4)
+        assert tokens.resolved.scheduler.max_num_seqs == one.settings["pools.tokens.scheduler.max_num_seqs"]
+        assert prompts.resolved.scheduler.max_num_seqs == 1024
+    few = space({"pools.prompts.num_replicas": [1, 2, 3]}, deployment=APART, where="pools.prompts.num_replicas < 3")
+    assert settings(few) == [(1,), (2,)]
+    assert len(few.with_overrides(["pools.tokens.num_replicas=5"]).base.document.values["pools"]) == 2
+    for axes, where, said in (
+        ({"pools.prompt.num_replicas": 1}, [], "pools: none has the name 'prompt'; did you mean 'prompts'?"),
+        ({"pools.prompts.num_replica": 1}, [], "did you mean 'pools.prompts.num_replicas'?"),
+        ({"pools.prompts.num_replicas": 0}, [], r"pools\[0\].num_replicas: 0 is not a positive integer"),
+        ({"num_replicas": 1}, ["pools.token.num_replicas > 1"], "no pool has the name 'token'; did you mean 'tokens'?"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            space(axes, deployment=APART, where=where)
+    with pytest.raises(ConfigError, match="pools: none has the name 'prompts'; there are no pools"):
+        space({"pools.prompts.num_replicas": 1})
+
+
 def test_the_same_random_numbers_for_all() -> None:
     found = list(space({"num_replicas": [1, 2], "workload.rate": [2, 4]}).configurations())
     assert len({id(one.workload) for one in found}) == 2

@@ -1,6 +1,6 @@
 """Print the result of a search as text or as JSON."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,20 @@ from fastsim.result.metrics.definitions import headline
 from fastsim.sweeps.configuration import Row
 
 SHOWN = 10
-COLUMNS = (
+SETTINGS = (
     "device",
     "tensor_parallel_size",
     "pipeline_parallel_size",
+    "data_parallel_size",
+    "enable_expert_parallel",
     "num_replicas",
     "gpus",
     "scheduler.policy",
     "scheduler.max_num_seqs",
     "scheduler.chunk_size",
     "scheduler.max_num_batched_tokens",
+)
+FIGURES = (
     "users",
     "capacity",
     "qps_per_dollar",
@@ -34,6 +38,7 @@ COLUMNS = (
     "latency.e2e.mean",
 )
 TEXTS = ("device", "scheduler.policy")
+USUAL = {"data_parallel_size": 1, "enable_expert_parallel": False}  # of settings that are shown where one differs
 BUDGETS = ("scheduler.chunk_size", "scheduler.max_num_batched_tokens")
 
 
@@ -46,15 +51,17 @@ def show(
         return
     console = stdout()
     able = [row for row in found.rows if row["score"]]
+    settings = [*SETTINGS, *(name for name in found.candidates[0].settings if name not in SETTINGS)]
+    names = [name for name in (*settings, *FIGURES) if any(row.get(name) != USUAL.get(name) for row in able)]
     console.print(f"{len(able):,} of {len(found.rows):,} configurations meet {', '.join(found.objectives)}.")
     if able:
         at_rate = f" (rate: {found.rate:g} requests/s)" if found.rate else ""
         console.print(f"The best {min(len(able), SHOWN)} by {RANKINGS[found.rank].meaning}{at_rate}:\n")
-        console.print(_table(able[:SHOWN]))
+        console.print(_table(able[:SHOWN], names))
         for name, limit in zip(("Winner    ", "Runner-up "), found.limits, strict=False):
             console.print(f"\n{name} {limit}", end="")
         console.print(f"\n\nPareto front for {' and '.join(headline(name).label for name in metrics)}:")
-        console.print(_table(front_of(found, metrics)[:SHOWN], metrics))
+        console.print(_table(front_of(found, metrics)[:SHOWN], dict.fromkeys((*names, *metrics))))
     if varied:
         console.print(_sensitivity(varied))
     dropped = "; ".join(f"{count:,} by {reason}" for reason, count in found.dropped.items())
@@ -75,9 +82,9 @@ def _sensitivity(varied: Sequence[Variation]) -> str:
     return "\n".join([head + (":" if changing else "."), *changing])
 
 
-def _table(rows: Sequence[Row], more: Sequence[str] = ()) -> Any:
-    """A line per configuration, with the figures of COLUMNS and ``more`` that any of them has."""
-    names = [name for name in dict.fromkeys((*COLUMNS, *more)) if any(row.get(name) is not None for row in rows)]
+def _table(rows: Sequence[Row], names: Iterable[str]) -> Any:
+    """A line per configuration, with the settings and figures ``names`` that any of them has."""
+    names = [name for name in names if any(row.get(name) is not None for row in rows)]
     table = kit.table([headline(name).label for name in names], left=[headline(name).label for name in TEXTS])
     for row in rows:
         table.add_row(*(cell(name, row) for name in names))
@@ -94,4 +101,6 @@ def cell(name: str, row: Row) -> str:
         return MISSING
     if headline(name).unit == "s":
         return seconds(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return number(value) if isinstance(value, float) else str(value)

@@ -244,6 +244,8 @@ HEADLINES = {
         Headline("device", "GPU"),
         Headline("tensor_parallel_size", "TP"),
         Headline("pipeline_parallel_size", "PP"),
+        Headline("data_parallel_size", "DP"),
+        Headline("enable_expert_parallel", "EP"),
         Headline("num_replicas", "replicas"),
         Headline("gpus", "GPUs"),
         Headline("scheduler.policy", "policy"),
@@ -268,6 +270,8 @@ def headline(name: str) -> Headline:
     name : str
         A dotted key of summary.json, or a column of a search. It is its own label if it is not declared.
     """
+    if name.startswith("pools.") and name.endswith(".num_replicas"):
+        return Headline(name, name.split(".")[1])
     return HEADLINES.get(name) or Headline(name, name)
 
 
