@@ -31,14 +31,14 @@ def explain(
 ) -> None:
     """Break one iteration of DEPLOYMENT down by operator: its shape, its time with an interval, and its source.
 
-    Without --prefill and --decode, a typical iteration of the deployment is shown.
+    Without --prefill and --decode, a typical iteration of the deployment is shown. Of a deployment with pools, each has
+    its own; one of role prefill runs the prompts alone, and one of role decode the decodes.
     """
     from fastsim.cli.terminal.explain import show
     from fastsim.deployment.description import Deployment
     from fastsim.deployment.resolve import resolve
-    from fastsim.predictors.explain import explain as explained
-    from fastsim.predictors.times.iteration import read, typical
+    from fastsim.predictors.explain import explain_each
+    from fastsim.predictors.times.iteration import read
 
     resolved = resolve(Deployment.load(deployment, overrides))
-    iteration = read(prefill, decode) if prefill or decode else typical(resolved)
-    show(explained(resolved, iteration), as_json)
+    show(explain_each(resolved, read(prefill, decode) if prefill or decode else None), as_json)

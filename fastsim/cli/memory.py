@@ -13,15 +13,12 @@ from fastsim.cli import options
 def memory(deployment: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
     """Show what the memory of a GPU of DEPLOYMENT holds: weights, what the engine works in, and the KV cache.
 
-    No operator times are needed, so that every GPU of the catalog and every model has an answer.
+    Of a deployment with pools, a GPU of each is shown. No operator times are needed, so that every GPU of the catalog
+    and every model has an answer.
     """
     from fastsim.cli.terminal.memory import show
-    from fastsim.deployment.account import account
+    from fastsim.deployment.account import accounts
     from fastsim.deployment.description import Deployment
     from fastsim.deployment.resolve import resolve
-    from fastsim.errors import ConfigError
 
-    resolved = resolve(Deployment.load(deployment, overrides))
-    if resolved.pools:
-        raise ConfigError("pools: the memory of one kind of GPU is shown; give a deployment without pools")
-    show(account(resolved), as_json)
+    show(accounts(resolve(Deployment.load(deployment, overrides))), as_json)

@@ -9,6 +9,13 @@ from fastsim.deployment.resolved import Resolved
 from fastsim.errors import ConfigError
 
 
+def accounts(resolved: Resolved) -> dict[str, Any]:
+    """What ``account`` says of a deployment; with pools in ``pools``, of each with its name, role and replicas."""
+    if not resolved.pools:
+        return account(resolved)
+    return {"pools": [{**each.about, **account(each.resolved)} for each in resolved.pools]}
+
+
 def account(resolved: Resolved) -> dict[str, Any]:
     """The memory of one GPU of each pipeline stage in GiB, and the KV cache of a replica in tokens, as JSON has them.
 

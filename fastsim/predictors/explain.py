@@ -10,7 +10,19 @@ from fastsim.predictors.affine import is_affine
 from fastsim.predictors.build import build_cost, known_of
 from fastsim.predictors.built import Built
 from fastsim.predictors.tables.by_operator import Row, breakdown, interval, shares
-from fastsim.predictors.times.iteration import Iteration, check
+from fastsim.predictors.times.iteration import Iteration, check, of_role, typical
+
+
+def explain_each(resolved: Resolved, iteration: Iteration | None) -> dict[str, Any]:
+    """What ``explain`` says of a deployment; with pools in ``pools``, of each with its name, role and replicas.
+
+    ``iteration``: None: a typical one. A pool of role prefill runs its prompts, and one of role decode its decodes; a
+    pool that has neither is left out. Raises what ``explain`` raises.
+    """
+    if not resolved.pools:
+        return explain(resolved, iteration or typical(resolved))
+    parts = [(each, of_role(iteration or typical(each.resolved), each.pool.role)) for each in resolved.pools]
+    return {"pools": [{**each.about, **explain(each.resolved, part)} for each, part in parts if part.num_seqs]}
 
 
 def explain(resolved: Resolved, iteration: Iteration) -> dict[str, Any]:
@@ -20,8 +32,6 @@ def explain(resolved: Resolved, iteration: Iteration) -> dict[str, Any]:
     different batches. Raises ConfigError for an iteration that the deployment cannot run, and for Vidur's
     composition.
     """
-    if resolved.pools:
-        raise ConfigError("pools: an iteration is of one kind of replica; explain a deployment without pools")
     check(resolved, iteration)
     if resolved.predictor.compose == "vidur":
         raise ConfigError("predictor.compose: 'vidur' cannot be explained by operator (valid: fastsim)")

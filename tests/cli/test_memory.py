@@ -2,12 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from fastsim.cli import cli
-from fastsim.errors import ConfigError
 
 
 def ran(*settings: str) -> str:
@@ -62,10 +62,40 @@ def test_states_of_linear_mixers_leave_room_for_the_kv_cache() -> None:
     assert many["states_gib"] == pytest.approx(0.9 * many["free_gib"], rel=1e-3) and many["free_gib"] > 0
 
 
-@pytest.mark.parametrize("command", ["memory", "explain", "launch"])
-def test_what_shows_one_kind_of_replica_refuses_pools(command: str, tmp_path: Path) -> None:
+POOLS = """model: llama-3-8b
+device: h100
+pools:
+  - {name: prompts, role: prefill, num_replicas: 2}
+  - {name: tokens, role: decode, device: h200, tensor_parallel_size: 2}
+kv_transfer: {link_gb_s: 50}
+"""
+
+
+@pytest.mark.parametrize("command", ["memory", "explain"])
+def test_each_pool_is_shown_as_the_deployment_that_it_is(command: str, tmp_path: Path) -> None:
     described = tmp_path / "pools.yaml"
-    pools = "[{name: a, num_replicas: 1}, {name: b, device: h200, num_replicas: 1}]"
-    described.write_text(f"model: llama-3-8b\ndevice: h100\npools: {pools}\n")
-    refused = CliRunner().invoke(cli, [command, str(described)])
-    assert isinstance(refused.exception, ConfigError) and str(refused.exception).startswith("pools: ")
+    described.write_text(POOLS)
+
+    def shown(*words: str) -> Any:
+        done = CliRunner().invoke(cli, [command, *words, "--json"], catch_exceptions=False)
+        return json.loads(done.stdout)
+
+    prefill, decode = ("--prefill", "512@0"), ("--decode", "128@2048")
+    prompts, tokens = shown(str(described))["pools"]
+    assert [pool.pop(name) for name in ("name", "role", "num_replicas") for pool in (prompts, tokens)] == [
+        *("prompts", "tokens", "prefill", "decode"),
+        *(2, 1),
+    ]
+    plain = ["--set", "model=llama-3-8b", "--set", "num_replicas=2"]
+    other = [*plain[:2], "--set", "device=h200", "--set", "tp=2"]
+    alone = [shown(*plain, *(prefill if command == "explain" else ()))]
+    alone.append(shown(*other, *(decode if command == "explain" else ())))
+    for pool, one in zip((prompts, tokens), alone, strict=True):
+        assert {k: v for k, v in pool.items() if k != "deployment"} == {
+            k: v for k, v in one.items() if k != "deployment"
+        }
+    if command == "explain":
+        assert [pool["name"] for pool in shown(str(described), *decode)["pools"]] == ["tokens"]
+    text = CliRunner().invoke(cli, [command, str(described)], catch_exceptions=False).stdout
+    assert "prompts, 2 replicas of role prefill: meta-llama/Meta-Llama-3-8B" in " ".join(text.split())
+    assert "tokens, 1 replica of role decode: " in text

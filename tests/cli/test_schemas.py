@@ -27,6 +27,11 @@ TENANTS = """gaps: {kind: poisson, rate: 2}
 tenants:
 - {name: a, share: 1, lengths: {kind: fixed, num_prompt_tokens: 9, num_output_tokens: 1}}
 """
+POOLS = """model: Qwen2.5-7B
+device: h100
+pools: [{name: prompts, role: prefill}, {name: tokens, role: decode, num_replicas: 2}]
+kv_transfer: {link_gb_s: 50}
+"""
 FEW = ("--requests", "60")
 LOW = ("--slo", "ttft:p90<1ms")
 QUICK = ("--tolerance", "0.5", "--replicates", "0")
@@ -56,7 +61,9 @@ CASES = [
     ("validate", "vllm_cpu"),
     ("calibrate", "vllm_cpu"),
     ("memory",),
+    ("memory", "pools.yaml"),
     ("explain",),
+    ("explain", "pools.yaml"),
     ("explain", "--set", "model=Qwen3-30B-A3B", "--set", "tp=2"),
     ("launch", "d.yaml"),
     ("trace describe", "chat", *FEW),
@@ -84,6 +91,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "space.yaml": SPACE,
             "prices.yaml": PRICES,
             "tenants.yaml": TENANTS,
+            "pools.yaml": POOLS,
         }.items():
             Path(name).write_text(text)
         Path("d.yaml").write_text("model: Qwen2.5-7B\ndevice: h100\n")

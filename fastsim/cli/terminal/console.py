@@ -59,6 +59,12 @@ def note(text: str) -> None:
     stderr().print(f"note: {text}", style="yellow", soft_wrap=True)
 
 
+def of_pool(about: dict[str, Any]) -> str:
+    """``prompts, 2 replicas of role prefill``."""
+    role = "" if about["role"] == "mixed" else f" of role {about['role']}"
+    return f"{about['name']}, {counted(about['num_replicas'], 'replica')}{role}"
+
+
 def print_json(value: Any) -> None:
     """Print ``value`` as indented JSON; numbers that are not finite, which JSON does not have, become null."""
     print(json.dumps(_finite(value), indent=2, allow_nan=False))

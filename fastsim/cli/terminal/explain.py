@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from fastsim.cli.terminal.console import note, print_json, share, stdout, table
+from fastsim.cli.terminal.console import note, of_pool, print_json, share, stdout, table
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -11,10 +11,17 @@ COLOURS = {"measured": "", "outside": "green", "modelled": "cyan", "given": ""}
 
 
 def show(explained: dict[str, Any], as_json: bool) -> None:
-    """Print the operators of an iteration as a table or as JSON."""
+    """Print the operators of an iteration as a table or as JSON; of an iteration of each pool."""
     if as_json:
         print_json(explained)
         return
+    for number, each in enumerate(explained.get("pools", [explained])):
+        if number:
+            stdout().print()
+        _show(each)
+
+
+def _show(explained: dict[str, Any]) -> None:
     console = stdout()
     for warning in explained["warnings"]:
         note(warning)
@@ -39,8 +46,9 @@ def _title(explained: dict[str, Any]) -> str:
     used = {row["precision"] for row in explained["operators"] if row["precision"] and row["name"] not in wide}
     mostly = "mostly " if len(used) > 1 else ""
     precision = "" if deployment["quantization"] == "none" else f" {mostly}in {deployment['quantization']}"
+    pool = f"{of_pool(explained)}: " if "role" in explained else ""
     return (
-        f"{deployment['model']}{precision} on {deployment['device']}, TP {deployment['tensor_parallel_size']}, "
+        f"{pool}{deployment['model']}{precision} on {deployment['device']}, TP {deployment['tensor_parallel_size']}, "
         f"PP {deployment['pipeline_parallel_size']}: {', '.join(chunks + decodes)}\n"
     )
 

@@ -2,19 +2,27 @@
 
 from typing import Any
 
-from fastsim.cli.terminal.console import note, print_json, stdout, table
+from fastsim.cli.terminal.console import note, of_pool, print_json, stdout, table
 
 
-def show(account: dict[str, Any], as_json: bool) -> None:
-    """Print the memory of one GPU of each stage, and the tokens of the KV cache, as text or as JSON."""
+def show(accounts: dict[str, Any], as_json: bool) -> None:
+    """Print the memory of one GPU of each stage, and the tokens of the KV cache, as text or as JSON; of each pool."""
     if as_json:
-        print_json(account)
+        print_json(accounts)
         return
+    for number, account in enumerate(accounts.get("pools", [accounts])):
+        if number:
+            stdout().print()
+        _show(account)
+
+
+def _show(account: dict[str, Any]) -> None:
     for warning in account["warnings"]:
         note(warning)
     deployment, console = account["deployment"], stdout()
+    pool = f"{of_pool(account)}: " if "role" in account else ""
     console.print(
-        f"{deployment['model']} on {deployment['device']}, TP {deployment['tensor_parallel_size']}, "
+        f"{pool}{deployment['model']} on {deployment['device']}, TP {deployment['tensor_parallel_size']}, "
         f"PP {deployment['pipeline_parallel_size']}: {account['usable_gib']:.2f} GiB of a GPU "
         f"({deployment['gpu_memory_utilization']:g} of {account['torch_gib']:g})\n"
     )

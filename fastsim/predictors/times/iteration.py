@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fastsim.deployment.choices import Role
 from fastsim.deployment.resolved import Resolved
 from fastsim.errors import ConfigError
 from fastsim.predictors.times.reach import MAX_CHUNK
@@ -64,6 +65,14 @@ def typical(resolved: Resolved) -> Iteration:
     number = min(128, max(1, scheduler.max_num_seqs // 2))
     chunks = ((min(512, length, scheduler.token_budget or length), 0),) if number < scheduler.max_num_seqs else ()
     return Iteration(chunks, ((number, min(2048, length // 2)),))
+
+
+def of_role(iteration: Iteration, role: Role) -> Iteration:
+    """What a replica runs of an iteration: its prompts, its decodes, or both, by the role of its pool."""
+    return Iteration(
+        () if role == "decode" else iteration.chunks,
+        () if role == "prefill" else iteration.decodes,
+    )
 
 
 def check(resolved: Resolved, iteration: Iteration) -> None:
