@@ -12,6 +12,7 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,6 +22,7 @@ from typing import Any
 from ._limit import make_room, use
 
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+LEFT_S = 60.0  # s after which no process still writes a part of a file
 
 
 def _is_private(about: os.stat_result, owners: tuple[int, ...]) -> bool:
@@ -151,7 +153,7 @@ def _read(path: Path, magic: bytes) -> bytes | None:
 
 
 def save(path: Path, magic: bytes, payload: bytes, prefix: str) -> None:
-    """Write a file whole, or not at all; what a killed process left that began with ``prefix`` is removed.
+    """Write a file whole, or not at all; what a killed process left a while ago that began with ``prefix`` is removed.
 
     Where that is impossible it is said once; the run goes on. Machine code that was used longest ago is removed where
     there is more than the limit.
@@ -159,7 +161,9 @@ def save(path: Path, magic: bytes, payload: bytes, prefix: str) -> None:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         for left in path.parent.glob(f"{prefix}*.part"):
-            left.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                if time.time() - left.stat().st_mtime > LEFT_S:
+                    left.unlink()
         number, part = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=".part")
         try:
             with os.fdopen(number, "wb") as file:

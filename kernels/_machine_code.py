@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
+from weakref import ref
 
 import llvmlite
 import llvmlite.binding as llvm
@@ -28,6 +29,10 @@ _SYMBOL = np.dtype(  # of an ELF file of 64 bits
     [("name", "<u4"), ("info", "u1"), ("other", "u1"), ("section", "<u2"), ("value", "<u8"), ("size", "<u8")]
 )
 
+# Finding the words of an array takes six times as long as looking them up, and a state has two hundred arrays.
+_KNOWN = 8192  # arrays whose words are kept
+_known: dict[int, tuple[Callable[[], Any], tuple[int, ...], str]] = {}  # a reference, words and type, by id
+
 Run = Callable[[NDArray[np.int64]], int]
 
 
@@ -38,14 +43,15 @@ class NotKept(Exception):
 def flatten(value: Any, words: list[int], types: list[str]) -> None:
     """Append the words of an argument, and what tells its type from others.
 
-    Raises NotKept for what is neither an array, a number, nor a tuple of those.
+    An array must keep its shape, and whether it can be written. Raises NotKept for what is neither an array, a number,
+    nor a tuple of those.
     """
     if isinstance(value, np.ndarray):
-        flags, dtype = value.flags, value.dtype
-        if not (flags.c_contiguous and flags.aligned and dtype.isnative and dtype.kind in "iufb"):
-            raise NotKept(f"an array of {dtype}")
-        words += (0, 0, value.size, value.itemsize, value.ctypes.data, *value.shape, *value.strides)
-        types.append(f"{dtype.char}{value.ndim}{'' if flags.writeable else 'r'}")
+        known = _known.get(id(value))
+        if known is None or known[0]() is not value:
+            known = _described(value)
+        words += known[1]
+        types.append(known[2])
     elif isinstance(value, tuple):
         types.append(f"{type(value).__name__}({len(value)})")
         for each in value:
@@ -61,6 +67,19 @@ def flatten(value: Any, words: list[int], types: list[str]) -> None:
         types.append("int")
     else:
         raise NotKept(type(value).__name__)
+
+
+def _described(array: NDArray[Any]) -> tuple[Callable[[], Any], tuple[int, ...], str]:
+    """A reference to an array, its words and its type, which are kept for the next time."""
+    flags, dtype = array.flags, array.dtype
+    if not (flags.c_contiguous and flags.aligned and dtype.isnative and dtype.kind in "iufb"):
+        raise NotKept(f"an array of {dtype}")
+    words = 0, 0, array.size, array.itemsize, array.ctypes.data, *array.shape, *array.strides
+    if len(_known) >= _KNOWN:
+        _known.clear()
+    known = ref(array), words, f"{dtype.char}{array.ndim}{'' if flags.writeable else 'r'}"
+    _known[id(array)] = known
+    return known
 
 
 @cache

@@ -1,6 +1,7 @@
 """Confirming the best candidates of a search: their rates must hold in runs that are long enough."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from fastsim.planning.candidates import Candidate
 from fastsim.planning.halving import Outcomes
@@ -26,12 +27,15 @@ def confirm(
 ) -> Outcomes:
     """The outcomes with those of the best confirmed, so many that no other candidate looks better than BEST of them.
 
-    Only candidates that reached the last rung count. Longer runs rarely show that more can be served, so the best of
-    the candidates that are not confirmed are confirmed next.
+    Only candidates that reached the last rung count. Longer runs rarely show that more can be served than ``likely``,
+    so the best of the candidates that are not confirmed are confirmed next.
     """
-    outcomes = dict(outcomes)
     last = max((rung.number for rung, _ in outcomes.values()), default=0)
     there = [one for one in everything if outcomes[one.digest][0].number == last]
+    outcomes = dict(outcomes)
+    for one in there:
+        rung, outcome = outcomes[one.digest]
+        outcomes[one.digest] = rung, likely(outcome, tolerance)
 
     def value(candidate: Candidate) -> float:
         return score(candidate, outcomes[candidate.digest][1], ranking, rate)
@@ -62,3 +66,14 @@ def confirm(
         for one in open_ones:
             rung, _ = outcomes[one.digest]
             outcomes[one.digest] = rung, Outcome(**journal.known[f"held:{one.digest}"])
+
+
+def likely(outcome: Outcome, tolerance: float) -> Outcome:
+    """The outcome of a run that may be too short, with the rate that longer ones are likely to show at most.
+
+    That is no more than is served while the queue is never empty, with ``tolerance`` to spare, as rates that are
+    confirmed have. Users and a rate that was given stay as they are.
+    """
+    if outcome.users is not None or not outcome.ceiling:
+        return outcome
+    return replace(outcome, rate=min(outcome.rate, outcome.ceiling) / (1 + tolerance))

@@ -95,7 +95,8 @@ def search(
 
     All configurations are simulated with few requests, the better ones with more, and the best in full, by successive
     halving. The winner and the runner-up are then simulated for as long as ``capacity`` does, until no configuration
-    that was not looks better. Settings that change nothing make no configuration of their own. The same arguments give
+    that was not looks better: with no more than it serves while its queue is never empty, and ``tolerance`` of it to
+    spare. Settings that change nothing make no configuration of their own. The same arguments give
     the same answer, to the bit, on any number of threads or workers.
 
     Parameters

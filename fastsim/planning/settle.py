@@ -59,7 +59,10 @@ def settle(trials: Trials, tolerance: float, guess: float | None = None, ceiling
         number = requests(ceiling, span, number, most)
         if number >= 2 * trials.source.least:  # few requests show no ceiling
             ceiling = trials.throughput(number)
-    bracket = bracketed(trials, number, guess or ceiling, ceiling, tolerance)
+    if guess is None:
+        bracket = bracketed(trials, number, ceiling, ceiling, tolerance)
+    else:
+        bracket = bracketed(trials, number, guess, ceiling, tolerance, step=1 + 2 * tolerance)
     for _ in range(LENGTHENINGS):
         low = bracket.low
         if low is None:

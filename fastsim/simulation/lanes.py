@@ -199,7 +199,7 @@ def assignment(resolved: Resolved, workload: Workload) -> NDArray[np.integer]:
     policy = resolved.router
     if policy == "pinned" and workload.replica_id is not None:
         return workload.replica_id // resolved.data_parallel_size if addresses_ranks(resolved) else workload.replica_id
-    rng = np.random.default_rng(resolved.seed)
+    rng = np.random.default_rng(resolved.seed) if policy == "random" else None
     if not resolved.pools or resolved.deployment.router.pools == "load":
         return _among(policy, workload.session_id, workload.num_requests, resolved.num_replicas, rng)
     replica = np.zeros(workload.num_requests, np.int32)
@@ -212,30 +212,40 @@ def assignment(resolved: Resolved, workload: Workload) -> NDArray[np.integer]:
 
 
 def _among(
-    policy: str, sessions: NDArray[np.int64] | None, requests: int, number: int, rng: np.random.Generator
+    policy: str, sessions: NDArray[np.int64] | None, requests: int, number: int, rng: np.random.Generator | None
 ) -> NDArray[np.integer]:
     """Return which of a number of replicas each of some requests goes to."""
     if policy == "session" and sessions is not None:
         return owners(sessions, number)
-    if policy == "random":
+    if rng is not None:
         return rng.integers(number, size=requests)
     return np.arange(requests, dtype=np.int32) % np.int32(number)
 
 
-def call_of(run: Kernel, lane: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...]) -> Call:
-    """The call of a kernel on a lane, which passes its arguments once for all slices where it can."""
-    bound = run.bound(lane, costs, limits) if isinstance(run, Entry) else None
-    return bound or partial(run, lane, costs, limits)
+def call_of(
+    run: Kernel, lane: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...], last: Call | None = None
+) -> Call:
+    """The call of a kernel on a lane, which passes its arguments once for all slices where it can.
+
+    ``last``: a call of the same kernel, on what may be the same arrays.
+    """
+    return _bound(run, lane, costs, limits, last) or partial(run, lane, costs, limits)
+
+
+def _bound(
+    run: Kernel, lane: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...], last: Call | None = None
+) -> Call | None:
+    return run.bound(lane, costs, limits, last=last) if isinstance(run, Entry) else None
 
 
 def get_ready(run: Kernel, lane: State, costs: tuple[Cost, ...], limits: tuple[Limits, ...]) -> Call:
     """The same, of a kernel that is compiled or loaded before, so that no clock includes that."""
-    call = call_of(run, lane, costs, limits)
-    if isinstance(call, partial):  # running for no iteration compiles it
-        nothing = lane.cursor.copy()
-        nothing[state.LEFT] = 0
-        run(lane._replace(cursor=nothing), costs, limits)
-    return call
+    if call := _bound(run, lane, costs, limits):
+        return call
+    nothing = lane.cursor.copy()
+    nothing[state.LEFT] = 0
+    run(lane._replace(cursor=nothing), costs, limits)  # running for no iteration compiles it
+    return partial(run, lane, costs, limits)
 
 
 def finish(call: Call, lane: State, costs: tuple[Cost, ...], stop: threading.Event) -> list[Columns]:

@@ -159,11 +159,20 @@ def lay_out_log(rows: int, engine: bool = False) -> Log:
     ``engine`` also keeps what only vllm_v1 and sglang log.
     """
 
+    if not rows:
+        return _no_log()
+
     def ints(rows: int = rows) -> NDArray[np.int32]:
         return np.zeros(rows, np.int32)
 
     own = ints(rows * engine), ints(rows * engine)
     return Log(ints(), ints(), np.zeros(rows), np.zeros(rows), ints(), ints(), ints(), ints(), *own)
+
+
+@cache
+def _no_log() -> Log:
+    none, never = np.zeros(0, np.int32), np.zeros(0)
+    return Log(none, none, never, never, none, none, none, none, none, none)
 
 
 def lay_out_tally(limits: Limits, detail: bool, arena: Arena) -> Tally:

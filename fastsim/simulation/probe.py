@@ -23,7 +23,7 @@ from fastsim.simulation.apart import rows_of
 from fastsim.simulation.arena import Arena
 from fastsim.simulation.check import check_fit
 from fastsim.simulation.faults import explain_end, explain_fault
-from fastsim.simulation.lanes import SLICE, call_of, get_ready, kernel_of, lay_out_whole
+from fastsim.simulation.lanes import SLICE, Call, call_of, get_ready, kernel_of, lay_out_whole
 from fastsim.simulation.limits import limits_of
 from fastsim.simulation.stream import Stream, stream_of
 from fastsim.simulation.windows import with_windows
@@ -86,9 +86,10 @@ class Prober:
         self.num_runs = 0
         self._costs = (cost,) if isinstance(cost, Cost) else cost
         self._unit, self._arena = unit, arena or Arena()
-        self._limits, self._kernel = limits_of(resolved, unit), kernel_of(resolved)
+        self._limits = self._at_a_rate = limits_of(resolved, unit)
+        self._kernel = kernel_of(resolved)
         self._stream = stream_of(unit)
-        self._ready = False
+        self._call: Call | None = None  # the last one of the kernel
         # After a restart in the middle of a prompt, the rest of the prompt counts as output tokens.
         policy = resolved.scheduler.policy
         restarts_in_prompts = policy.chunked and policy.preempts
@@ -112,7 +113,7 @@ class Prober:
 
         Raises StuckError if a request can never be scheduled, and TableError if the tables have no time for a batch.
         """
-        self._limits = limits_of(self.resolved, self._unit)
+        self._limits = self._at_a_rate
         stream = self._stream._replace(arrived_at=self._stream.arrived_at / rate)
         return self._probe(stream, objectives, rate, None)
 
@@ -174,8 +175,8 @@ class Prober:
     def _run(self, stream: Stream, objectives: Sequence[Objective], kept: Kept) -> tuple[State, Objective | None]:
         """Simulate ``stream``; return the state at the end, and the objective that ended the run early or None."""
         lane = lay_out_whole(self.resolved, self._limits, self._unit, stream, self._arena)
-        call = (call_of if self._ready else get_ready)(self._kernel, lane, self._costs, self._limits)
-        self._ready = True
+        given = self._kernel, lane, self._costs, self._limits
+        call = self._call = call_of(*given, self._call) if self._call else get_ready(*given)
         limited = [each for each in objectives if isfinite(each.limit)]  # no value is above a limit that is not
         budget = FIRST_SLICE // self._limits[0].num_stages ** 2 + 1
         while True:
@@ -203,12 +204,17 @@ def _figures(
 
     ``sent_at``: when clients send the requests, float64[n], s. ``kept``: the requests whose latencies count.
     """
-    measured = {name: _measured(name, lane, stream, sent_at, kept) for name in {each.metric for each in objectives}}
+    wanted: dict[str, list[str]] = {}
+    for each in objectives:
+        wanted.setdefault(each.metric, []).append(each.statistic)
+    measured = {name: _measured(name, only, lane, stream, sent_at, kept) for name, only in wanted.items()}
     return {str(each): measured[each.metric][each.statistic] for each in objectives}
 
 
-def _measured(metric: str, lane: State, stream: Stream, sent_at: Floats, kept: Kept) -> distribution.Figures:
-    """Return the figures of a latency, s, by statistic."""
+def _measured(
+    metric: str, statistics: Sequence[str], lane: State, stream: Stream, sent_at: Floats, kept: Kept
+) -> distribution.Figures:
+    """Return figures of a latency, s, by statistic."""
     if metric == "tbt":
         times = lane.replicas.times
         mean = float(times[:, state.TBT_SUM].sum()) / max(1, int(lane.tbt.sum()))
@@ -217,8 +223,8 @@ def _measured(metric: str, lane: State, stream: Stream, sent_at: Floats, kept: K
     if metric == "tpot":
         gaps = (requests.total - stream.num_prompt_tokens - 1)[kept]
         spread = (requests.finished_at - requests.first_token_at)[kept]
-        return distribution.of_values(spread[gaps > 0] / gaps[gaps > 0])
-    return distribution.of_values((_ends(metric, lane) - _begins(metric, lane, sent_at))[kept])
+        return distribution.of_values(spread[gaps > 0] / gaps[gaps > 0], statistics)
+    return distribution.of_values((_ends(metric, lane) - _begins(metric, lane, sent_at))[kept], statistics)
 
 
 def _begins(metric: str, lane: State, sent_at: Floats) -> Floats:
@@ -243,8 +249,7 @@ def _lost(
     ``sent_at`` is when clients send the requests, float64[n], s, and ``most_gaps`` the largest number of gaps between
     tokens that the run can have. ``kept``: the requests whose latencies count.
     """
-    times = lane.replicas.times[:, state.CLOCK]
-    waiting: Any = None
+    clocks = lane.replicas.times[:, state.CLOCK]
     for each in objectives:
         if each.metric == "tbt" and each.statistic in QUANTILES:
             late = int(lane.tbt[_first_bin(each.limit) :].sum())
@@ -252,23 +257,27 @@ def _lost(
                 return each
         if each.metric in ("tbt", "tpot") or each.statistic == "min":
             continue
-        waiting = _waiting(lane, times) if waiting is None else waiting
-        ended = _ends(each.metric, lane)
-        waited = (np.where(ended >= 0.0, ended, waiting) - _begins(each.metric, lane, sent_at))[kept]
-        number = len(waited)
+        begins = _begins(each.metric, lane, sent_at)[kept]
+        waited = _ends(each.metric, lane)[kept] - begins
+        open_ones = np.flatnonzero(np.isnan(waited))
         if each.statistic == "mean":
-            lost = float(np.maximum(waited, 0.0).sum()) >= each.limit * number
+            known = np.maximum(_waiting(lane, clocks, kept, open_ones) - begins[open_ones], 0.0).sum()
+            lost = float(known + np.nansum(np.maximum(waited, 0.0))) >= each.limit * len(waited)
         else:
             share = QUANTILES.get(each.statistic, 1.0)  # the statistic is max if it is no quantile
-            lost = int(np.count_nonzero(waited >= each.limit)) >= number - int(share * (number - 1))
+            late, most = int(np.count_nonzero(waited >= each.limit)), len(waited) - int(share * (len(waited) - 1))
+            if late < most <= late + len(open_ones):
+                waiting = _waiting(lane, clocks, kept, open_ones) - begins[open_ones]
+                late += int(np.count_nonzero(waiting >= each.limit))
+            lost = late >= most
         if lost:
             return each
     return None
 
 
-def _waiting(lane: State, clocks: Floats) -> Floats:
-    """Return the time of each request's replica, float64[n], s; -inf where it has none yet."""
-    replica = lane.requests.replica
+def _waiting(lane: State, clocks: Floats, kept: Kept, places: NDArray[np.intp]) -> Floats:
+    """Return the times of the replicas of some of the requests that are ``kept``, s; -inf of one that has none yet."""
+    replica = lane.requests.replica[kept][places]
     times: Any = clocks[0] if len(clocks) == 1 else clocks[np.maximum(replica, 0)]
     return np.where(replica >= 0, times, -np.inf)
 

@@ -154,6 +154,27 @@ def test_what_words_cannot_say_is_left_to_numba(value: Any) -> None:
         flatten((1, value), [], [])
 
 
+def words_of(*arguments: Any) -> list[int]:
+    words: list[int] = []
+    flatten(arguments, words, [])
+    return words
+
+
+def test_words_are_those_of_the_array_that_is_there_now() -> None:
+    for number in range(3000):  # most of them have the id of one before
+        array = np.zeros(number % 7 + 1, np.int32)
+        assert words_of(array) == [0, 0, array.size, 4, array.ctypes.data, array.size, 4] == words_of(array)
+
+
+def test_a_call_is_made_again_only_with_the_same_arrays_and_numbers() -> None:
+    array = np.ones(3)
+    given: tuple[Any, ...] = ((array, 1, 2.0), (3,))
+    assert _entry._same(given, ((array, 1, 2.0), (3,)))
+    for other in ((array.copy(), 1, 2.0), (array, 1.0, 2.0), (array, 1, 2.5), (array, 1)):
+        assert not _entry._same(given, (other, (3,)))
+    assert not _entry._same(None, given)
+
+
 def test_code_that_refers_to_what_is_not_there_is_not_run() -> None:
     with pytest.raises(NotKept, match="no_such_name"):
         _machine_code._provide(["no_such_name"])

@@ -57,6 +57,7 @@ def test_the_winner_is_the_same_when_all_candidates_are_simulated_in_full(found:
     for row in found.rows:
         within = 0.02 if row["held"] else 0.1 if row["rung"] == 4 else 0.35
         assert row["qps_per_dollar"] == pytest.approx(full[row["digest"]], rel=within)
+        assert row["rung"] < 4 or row["capacity"] < row["ceiling"]
 
 
 def test_a_deployment_has_the_replicas_that_the_budget_pays_for(found: SearchResult) -> None:

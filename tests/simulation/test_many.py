@@ -151,6 +151,7 @@ def test_an_arena_reuses_its_memory() -> None:
     assert second.flags.c_contiguous
     assert (second == 7).all()
     assert np.shares_memory(first, second)
+    assert arena.take("x", (2, 3), np.int32) is second and not second.any()
     larger = arena.take("x", 100, np.int32)
     assert larger.shape == (100,)
     assert not larger.any()

@@ -1,5 +1,6 @@
 """The figures of a distribution, from values, from counted integers, or from a logarithmic histogram of times."""
 
+from collections.abc import Collection, Sequence
 from functools import cache
 
 import numpy as np
@@ -13,8 +14,10 @@ Figures = dict[str, float | None]
 UNMEASURED: Figures = dict.fromkeys(STATISTICS)
 
 
-def of_values(values: NDArray[np.float64] | NDArray[np.integer]) -> Figures:
-    """Return the figures of STATISTICS over the finite values, each None if there are none.
+def of_values(
+    values: NDArray[np.float64] | NDArray[np.integer], statistics: Collection[str] = tuple(STATISTICS)
+) -> Figures:
+    """Return the figures of ``statistics`` over the finite values, each None if there are none.
 
     Quantiles are those of np.quantile.
     """
@@ -22,9 +25,13 @@ def of_values(values: NDArray[np.float64] | NDArray[np.integer]) -> Figures:
     if ordered.dtype.kind == "f" and not np.isfinite(ordered[-1:]).all():
         ordered = ordered[np.isfinite(ordered)]
     if not len(ordered):
-        return dict(UNMEASURED)
-    ends = {"mean": float(ordered.mean()), "min": float(ordered[0]), "max": float(ordered[-1])}
-    return {**ends, **dict(zip(QUANTILES, _quantiles(ordered), strict=True))}
+        return dict.fromkeys(statistics)
+    figures: Figures = {"min": float(ordered[0]), "max": float(ordered[-1])}
+    if "mean" in statistics:
+        figures["mean"] = float(ordered.mean())
+    shares = {name: share for name, share in QUANTILES.items() if name in statistics}
+    figures |= zip(shares, _quantiles(ordered, list(shares.values())), strict=True)
+    return {name: figures[name] for name in statistics}
 
 
 def of_counts(counts: NDArray[np.int64], sizes: NDArray[np.int64], mean: float | None = None) -> Figures:
@@ -88,9 +95,9 @@ def bins_of_times() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return edges, middles
 
 
-def _quantiles(ordered: NDArray[np.float64] | NDArray[np.integer]) -> list[float]:
+def _quantiles(ordered: NDArray[np.float64] | NDArray[np.integer], shares: Sequence[float]) -> list[float]:
     """Return the quantiles of ascending values, interpolated from the nearer neighbour, so that they equal NumPy's."""
-    at = np.array(list(QUANTILES.values())) * (len(ordered) - 1)
+    at = np.array(shares) * (len(ordered) - 1)
     low = at.astype(int)
     share, first = at - low, ordered[low]
     last = ordered[np.minimum(low + 1, len(ordered) - 1)]
