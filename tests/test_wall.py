@@ -27,6 +27,7 @@ HOST |= {
     "struct",
     "threading",
     "time",
+    "weakref",
 }
 
 
@@ -64,6 +65,13 @@ def test_simulating_again_does_without_numba() -> None:
     code = "import fastsim; fastsim.simulate(None, fastsim.load_workload('chat', num_requests=3))"
     loaded_after(code)  # which compiles what is not kept
     assert not loaded_after(code) & {"numba", "scipy", "pandas"}
+
+
+def test_reading_numbers_does_without_the_functions_of_pyarrow(tmp_path: Path) -> None:
+    (tmp_path / "requests.csv").write_text("arrived_at,num_prompt_tokens,num_output_tokens\n0.0,374,44\n4.3,396,109\n")
+    code = "import sys; from fastsim.workload.read import requests; requests('requests.csv')"
+    code += "; assert 'pyarrow.compute' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})
 
 
 def test_a_stray_import_of_the_kernels_is_refused() -> None:

@@ -180,22 +180,21 @@ def _build(kind: type[T], name: str, values: Mapping[str, Any]) -> T:
 
 @cache
 def _entries(kind: Kind) -> dict[str, dict[str, Any]]:
-    from fastsim.files.documents import parse_yaml
+    from fastsim.files.documents import shipped
 
     files = ("models", "model_configs") if kind == "models" else (kind,)
     found: dict[str, dict[str, Any]] = {}
     for path in (DATA / "catalog" / f"{file}.yaml" for file in files):
-        found |= parse_yaml(path.read_text(encoding="utf-8"), path.name).values
+        found |= shipped(path)
     return found
 
 
 @cache
 def _checkpoints() -> dict[str, tuple[str, dict[str, Any]]]:
     """For each quantised checkpoint the model that has its shapes, and how it is quantised."""
-    from fastsim.files.documents import parse_yaml
+    from fastsim.files.documents import shipped
 
-    path = DATA / "catalog" / "checkpoints.yaml"
-    schemes = parse_yaml(path.read_text(encoding="utf-8"), path.name).values.values()
+    schemes = shipped(DATA / "catalog" / "checkpoints.yaml").values()
     return {name: (of, values) for values in schemes for name, of in values["checkpoints"].items()}
 
 

@@ -34,10 +34,9 @@ class Price:
 @cache
 def listed() -> dict[str, tuple[Price, ...]]:
     """The prices of data/catalog/prices.yaml by GPU; the first of each is that of the catalog."""
-    from fastsim.files.documents import parse_yaml
+    from fastsim.files.documents import shipped
 
-    path = DATA / "catalog" / "prices.yaml"
-    gpus = parse_yaml(path.read_text(encoding="utf-8"), path.name).values["gpus"]
+    gpus = shipped(DATA / "catalog" / "prices.yaml")["gpus"]
     return {
         name: tuple(Price(dollars=float(one["per_hour"]), **one) for one in offers) for name, offers in gpus.items()
     }

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fastsim.files import DATA
-from fastsim.files.documents import parse_yaml, read
+from fastsim.files.documents import read, shipped
 
 BESIDE = "generation_config.json"
 
@@ -34,5 +34,4 @@ def _is_between(value: Any, low: float, high: float) -> bool:
 
 @cache
 def _listed() -> dict[str, dict[str, Any]]:
-    path = DATA / "catalog" / "sampling.yaml"
-    return dict(parse_yaml(path.read_text(encoding="utf-8"), path.name).values)
+    return shipped(DATA / "catalog" / "sampling.yaml")

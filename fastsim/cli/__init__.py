@@ -97,7 +97,9 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal may lack the characters of a name
     # A collection every 700 objects, Python's default, takes a tenth of a short run, which leaves no garbage.
-    gc.set_threshold(100_000)
+    gc.set_threshold(1_000_000)
+    # Its threads wait by running, and nothing here multiplies matrices that are large enough for several.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "true")  # it would look for some in every installed package
     warnings.showwarning = lambda message, *_: _warn(str(message))
     _leave(run())

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastsim.deployment.sections import GIVEN_TIMES
 from fastsim.files import DATA
-from fastsim.files.documents import parse_yaml
+from fastsim.files.documents import shipped
 
 FILES = ("vllm", "sglang")
 Version = tuple[int, ...]
@@ -118,7 +118,6 @@ def _ranges() -> list[tuple[tuple[str, Version, Version], Mapping[str, Any]]]:
 
 def _read() -> Iterator[tuple[tuple[str, Version, Version], Mapping[str, Any]]]:
     for name in FILES:
-        path = DATA / "engines" / f"{name}.yaml"
-        for releases, values in parse_yaml(path.read_text(encoding="utf-8"), path.name).values.items():
+        for releases, values in shipped(DATA / "engines" / f"{name}.yaml").items():
             (kind, first), (_, last) = map(version_of, releases.split(" to "))
             yield (kind, first, last), values

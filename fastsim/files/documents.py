@@ -124,6 +124,14 @@ def parse_yaml(text: str, source: str) -> Document:
     return Document(_mapping(values, source), source, lines)
 
 
+def shipped(path: Path) -> dict[str, Any]:
+    """The values of a YAML file that comes with fastsim, without the checks that other files need."""
+    from fastsim.files import yaml12
+
+    values: dict[str, Any] = yaml12.unchecked(path.read_text(encoding="utf-8"))
+    return values
+
+
 def parse_json(text: str, source: str) -> Document:
     """Parse JSON; errors begin with ``source``, a file name. Raises ConfigError."""
 

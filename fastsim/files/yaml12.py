@@ -70,6 +70,11 @@ def parse(text: str, source: str) -> tuple[Any, dict[Key, int]]:
         raise ConfigError(f"{source}: not valid YAML: nested too deeply, or a number too long") from None
 
 
+def unchecked(text: str) -> Any:
+    """Parse a YAML document that is known to be right."""
+    return yaml.load(text, Loader=_Loader)  # which makes plain values only
+
+
 def _check_depth(text: str) -> None:
     """Raise RecursionError for deeply nested text, for which PyYAML would overflow the stack and end the process."""
     depth = 0

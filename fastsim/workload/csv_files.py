@@ -119,6 +119,10 @@ def _integers(
 
 def date_type(text: str) -> "pa.DataType | None":
     """The type of dates that are written like this one, with or without a time zone; None for anything else."""
+    with suppress(ValueError):
+        float(text)
+        return None  # without a cast, for which pyarrow imports as much as for all the rest
+
     import pyarrow as pa
 
     for kind in (pa.timestamp("ns"), pa.timestamp("ns", "UTC")):

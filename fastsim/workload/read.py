@@ -117,12 +117,10 @@ def _complete(table: Table, prompt: str, output: str) -> tuple[Rows, Origin]:
 
 
 def _not_zero(column: Any) -> NDArray[np.bool_]:
-    """Where a column of numbers is not 0, bool[n]; bool[1] where it is nowhere 0, or holds anything else."""
-    import pyarrow.compute as pc
-
-    if not is_number(column.type) or (pc.min(column).as_py() or 0) > 0:
+    """Where a column of numbers is not 0, bool[n]; bool[1] where it holds anything else."""
+    if not is_number(column.type):
         return np.ones(1, bool)
-    return np.asarray(column.fill_null(1).to_numpy() != 0)
+    return np.asarray((column.fill_null(1) if column.null_count else column).to_numpy() != 0)
 
 
 def _sessions(table: Table, rows: Rows) -> tuple[NDArray[np.int64] | None, NDArray[np.float64] | None]:
@@ -248,12 +246,12 @@ def _doubtful_gap(times: NDArray[np.float64]) -> float:
 
 def _hashes(table: Table, prompts: NDArray[np.int64], rows: Rows) -> BlockHashes | None:
     """The hashes of the full blocks of some rows; None if the file has none. Raises WorkloadError."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     layout = table.layout
     if layout.hashes not in table.columns.column_names:
         return None
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     column = table.columns[layout.hashes].combine_chunks()
     if isinstance(column, pa.ChunkedArray):  # of no chunks
         column = pa.concat_arrays(column.chunks)

@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from fastsim.deployment.description import Deployment
 from fastsim.deployment.resolve import resolve
 from fastsim.errors import ConfigError, FastsimError
-from fastsim.files.documents import Document, parse_json, parse_yaml, read
+from fastsim.files import DATA
+from fastsim.files.documents import Document, parse_json, parse_yaml, read, shipped
 from fastsim.files.schema import validate
 
 SMALL: dict[str, Any] = {"model": "llama-2-7b", "device": "a100", "max_model_len": 4096}
@@ -42,6 +43,11 @@ def test_yaml_is_version_1_2() -> None:
     want |= {"h": "2026-11-21", "i": "1_000", "j": "12:30:00", "k": -0.5, "l": None}
     assert parse_yaml(text, "t").values == want
     assert parse_yaml("x: &x {a: 1}\ny: {<<: *x, b: 2}", "t").values["y"] == {"a": 1, "b": 2}
+
+
+@pytest.mark.parametrize("path", sorted(DATA.glob("[ce]*/*.yaml")), ids=lambda path: path.stem)
+def test_files_that_come_with_fastsim_pass_the_checks_that_are_left_out_for_them(path: Path) -> None:
+    assert shipped(path) == parse_yaml(path.read_text(encoding="utf-8"), path.name).values
 
 
 @pytest.mark.parametrize(
