@@ -68,7 +68,7 @@ def fleet(
 
     DEPLOYMENT gives the model, the scheduler and the precision. Tensor parallel sizes 1, 2, 4 and 8 are tried. Users
     send the requests of the workload, whatever their times, each once the answer to the one before has come and a think
-    time has passed, if the workload has them.
+    time has passed, if the workload has them. Of a DEPLOYMENT with pools, the cheapest mix of their replicas is found.
 
     A fleet holds in a run that is as long as steady state needs, and in one three times as long, of other requests and
     with 1 % more of them a second. Margin: how much more it bears, by simulating it. Chance: the share of replicates,
@@ -78,9 +78,12 @@ def fleet(
     from fastsim.cli.requests import changes, described, subject
     from fastsim.cli.terminal import progress as progress_module
     from fastsim.cli.terminal.fleet import show as print_fleet
+    from fastsim.cli.terminal.fleet import show_mix
     from fastsim.deployment.description import Deployment
     from fastsim.errors import ConfigError
     from fastsim.planning.fleet import fleets, rate_of
+    from fastsim.planning.mixes import cheapest_mix
+    from fastsim.result.metrics.objectives import DEFAULTS, parse_all
     from fastsim.workload.loading import is_loop
 
     about = subject((deployment, workload), named)
@@ -93,10 +96,33 @@ def fleet(
             raise ConfigError(
                 "fleet: a closed loop has no rate; give the whole number of its users (e.g. --users 3000)"
             )
+        if deployed.pools:
+            raise ConfigError("pools: mixes of them are tried at a rate, not with users who wait (e.g. --rate 50)")
         made = _for_users(deployed, spec, users or 0.0, unit, slos, devices, requests, replicates, too_long, as_json)
         _refuse_none(made, check)
         return
     asked = rate_of(rate, users, per_user)
+    load = f"{asked:.4g} requests/s" + (
+        f" ({users:,.0f} users at {per_user:g} per minute each)" if users and per_user else ""
+    )
+    if deployed.pools:
+        if devices:
+            raise ConfigError(f"--gpu {devices[0]}: the pools of the deployment have GPUs of their own; leave it out")
+        with progress_module.progress("Trying mixes of the pools") as progress:
+            mix = cheapest_mix(
+                asked,
+                deployed,
+                spec,
+                slos,
+                num_requests=requests,
+                replicates=replicates,
+                too_long=too_long,
+                unit=unit,
+                progress=progress,
+            )
+        show_mix(mix, load, [str(each) for each in parse_all(slos, "--slo") or DEFAULTS], as_json)
+        _refuse_none([mix.fleet] if mix.fleet else [], check)
+        return
     with progress_module.progress("Trying GPUs") as progress:
         made, found = fleets(
             asked,
@@ -110,9 +136,6 @@ def fleet(
             unit=unit,
             progress=progress,
         )
-    load = f"{asked:.4g} requests/s" + (
-        f" ({users:,.0f} users at {per_user:g} per minute each)" if users and per_user else ""
-    )
     print_fleet(made, found, deployed, load, as_json)
     _refuse_none(made, check)
 

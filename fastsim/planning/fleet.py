@@ -35,11 +35,13 @@ class Fleet:
     Attributes
     ----------
     device : str
-        The GPU.
-    tensor_parallel_size : int
-        GPUs of each replica.
+        The GPU; of pools those of all.
+    tensor_parallel_size : int or None
+        GPUs that share each layer of a replica; None where pools differ.
     num_replicas : int
         Replicas of the fleet.
+    pools : dict of str to int
+        Replicas of each pool by its name; empty without pools.
     gpus : int
         GPUs of all replicas.
     dollars_per_hour : float
@@ -70,8 +72,9 @@ class Fleet:
     """
 
     device: str
-    tensor_parallel_size: int
+    tensor_parallel_size: int | None
     num_replicas: int
+    pools: dict[str, int]
     gpus: int
     dollars_per_hour: float
     dollars_per_million_requests: float
@@ -252,10 +255,12 @@ def fleet_of(found: Smallest, trials: Trials, load: float, objectives: Sequence[
     rate = summary["throughput"]["requests_per_s"] if users else load
     cost = resolved.dollars_per_hour or 0.0  # the search refuses GPUs without a price
     probed: Probed = found.at_load
+    sizes = {kind.tensor_parallel_size for kind in resolved.kinds}
     return Fleet(
-        device=resolved.device.name,
-        tensor_parallel_size=resolved.tensor_parallel_size,
+        device=" + ".join(dict.fromkeys(kind.device.name for kind in resolved.kinds)),
+        tensor_parallel_size=sizes.pop() if len(sizes) == 1 else None,
         num_replicas=resolved.num_replicas,
+        pools={each.pool.name: each.pool.num_replicas for each in resolved.pools},
         gpus=resolved.num_gpus,
         dollars_per_hour=cost,
         dollars_per_million_requests=cost / 3600 / rate * 1e6,

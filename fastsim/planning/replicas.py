@@ -74,8 +74,8 @@ def smallest(trials: Trials, load: float, guess: int, tolerance: float, replicat
         fewer, enough = held, enough + max(1, enough // 100)
         held = of(enough).at(more, CONFIRM * number, CONFIRMING)
     whole = of(enough)
-    margin, is_least = _margin(partial(whole.at, num_requests=number), load, more, users)
-    chance = _chance(whole, load, number, replicates) if replicates else None
+    margin, is_least = margin_of(partial(whole.at, num_requests=number), load, more, users)
+    chance = chance_of(whole, load, number, replicates) if replicates else None
     return Smallest(whole.resolved, whole.at(load, number), held, fewer, margin, is_least, chance, number)
 
 
@@ -109,7 +109,7 @@ def _fewest(at: Callable[[int], Probed], guess: int, most: int) -> tuple[int | N
     return high, failed
 
 
-def _margin(at: Callable[[float], Probed], load: float, passes: float, users: bool) -> tuple[float, bool]:
+def margin_of(at: Callable[[float], Probed], load: float, passes: float, users: bool) -> tuple[float, bool]:
     """By which share the load may grow, and whether no load that was tried fails; ``passes``: a load known to pass."""
     bracket = Bracket()
     low, high, step = passes, None, STEP
@@ -125,7 +125,7 @@ def _margin(at: Callable[[float], Probed], load: float, passes: float, users: bo
     return low / load - 1, high is None
 
 
-def _chance(trials: Trials, load: float, number: int, replicates: int) -> float:
+def chance_of(trials: Trials, load: float, number: int, replicates: int) -> float:
     """The share of replicates, with other requests and operator times from their intervals, that bear the load."""
 
     def bears(one: Replicate, draw: int) -> bool:

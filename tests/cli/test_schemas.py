@@ -50,6 +50,7 @@ CASES = [
     ("curve", *FEW, "--points", "3", *LOW, "--set", "device=bare.yaml"),
     ("fleet", "--rate", "2", "--gpu", "h100", *FEW, "--replicates", "1"),
     ("fleet", "--rate", "2", "--gpu", "h100", *FEW, "--replicates", "0", *LOW),
+    ("fleet", "pools.yaml", "--rate", "2", *FEW, "--replicates", "0"),
     ("search", "space.yaml", *FEW, "--tolerance", "0.5", "--sensitivity"),
     ("search", "space.yaml", *FEW, "--tolerance", "0.5", "--rank", "cost", "--rate", "3"),
     ("search", "space.yaml", *FEW, "--tolerance", "0.5", *LOW),

@@ -11,12 +11,13 @@ from click.testing import CliRunner
 import fastsim
 from fastsim.cli import cli
 from fastsim.deployment.description import Deployment
-from fastsim.deployment.resolve import resolve
+from fastsim.deployment.resolve import of_pools, resolve
 from fastsim.errors import CatalogError, ConfigError, InputError
 from fastsim.planning.fleet import fleets, rate_of
+from fastsim.planning.mixes import Mix, cheapest_mix
 from fastsim.planning.stream import Source
-from fastsim.planning.trials import Trials
-from fastsim.result.metrics.objectives import DEFAULTS, met
+from fastsim.planning.trials import CONFIRM, CONFIRMING, Trials
+from fastsim.result.metrics.objectives import DEFAULTS, met, parse_all
 from fastsim.workload.loading import load as load_workload
 from fastsim.workload.write import save
 
@@ -26,7 +27,7 @@ def test_a_fleet_is_as_large_as_it_must_be() -> None:
     assert [one.device for one in made] == ["h100", "a100"]
     for one in made:
         whole = Deployment.load(one.deployment)
-        assert one.gpus == one.num_replicas * one.tensor_parallel_size
+        assert one.gpus == one.num_replicas * (one.tensor_parallel_size or 0)
         assert one.dollars_per_million_requests == pytest.approx(one.dollars_per_hour / 3600 / 60 * 1e6)
         assert one.span > 200 and one.num_requests > 60 * 200
         # It holds in a longer run of other requests, and the traffic may grow by the margin.
@@ -143,3 +144,66 @@ def test_users_that_are_refused(tmp_path: Path) -> None:
         ran = CliRunner().invoke(cli, ["fleet", "--gpu", "h100", "--workload", str(requests), *given])
         assert isinstance(ran.exception, InputError)
         assert said in str(ran.exception)
+
+
+TERMS = {"constant_ns": 4_000_000, "per_prefill_token_ns": 20_000, "per_sequence_ns": 30_000}
+POOLED = {
+    "model": "meta-llama/Llama-3.1-8B",
+    "device": "h100",
+    "max_model_len": 8192,
+    "predictor": {"source": "affine", "affine": TERMS},
+    "router": {"policy": "least_outstanding"},
+}
+
+
+def _mix(pools: list[dict[str, object]], rate: float, objectives: list[str], **more: object) -> Mix:
+    deployment = Deployment.load({**POOLED, "pools": pools, **more})
+    return cheapest_mix(rate, deployment, "chat", objectives, num_requests=1000, replicates=2)
+
+
+def test_the_cheapest_mix_is_that_of_trying_all() -> None:
+    pools: list[dict[str, object]] = [
+        {"name": "fast", "device": "h200"},
+        {"name": "slow", "device": "l40s", "weight": 0.5},
+    ]
+    slow = {**TERMS, "constant_ns": 9_000_000, "per_prefill_token_ns": 60_000}
+    pools[1]["predictor"] = {"source": "affine", "affine": slow}
+    objectives = ["ttft:p90<1s", "tpot:p90<30ms"]
+    mix = _mix(pools, 120.0, objectives)
+    assert mix.fleet is not None and mix.missed == ""
+    given = resolve(Deployment.load({**POOLED, "pools": pools}))
+    assert mix.fleet.dollars_per_hour == resolve(Deployment.load(mix.fleet.deployment)).dollars_per_hour
+    assert mix.fleet.chance in (0, 0.5, 1) and mix.fleet.margin >= 0.01
+    number, prices = mix.fleet.num_requests, [kind.dollars_per_hour or 0.0 for kind in given.kinds]
+    for fast in range(6):
+        for few in range(8):
+            cost = fast * prices[0] + few * prices[1]
+            if fast + few and cost < mix.fleet.dollars_per_hour - 1e-6:
+                trials = Trials(
+                    of_pools(given, [fast, few]), Source("chat", 0, num_requests=1000), parse_all(objectives)
+                )
+                shorter = trials.at(120.0 * 1.01, number).met
+                assert not shorter or not trials.at(120.0 * 1.01, CONFIRM * number, CONFIRMING).met, (fast, few)
+    assert all(f" {name}" in mix.fleet.tight for name in mix.fleet.pools)
+
+
+def test_a_mix_of_prefill_and_decode_keeps_one_of_each(tmp_path: Path) -> None:
+    pools: list[dict[str, object]] = [{"name": "prompts", "role": "prefill"}, {"name": "tokens", "role": "decode"}]
+    link = {"kv_transfer": {"link_gb_s": 50}}
+    mix = _mix(pools, 60.0, ["ttft:p90<1s", "tpot:p90<20ms"], **link)
+    assert (
+        mix.fleet is not None and min(mix.fleet.pools.values()) >= 1 and list(mix.fleet.pools) == ["prompts", "tokens"]
+    )
+    none = _mix(pools, 20.0, ["tpot:p90<1ms"], **link)
+    assert none.fleet is None and none.missed == "many times 1 prompts + 1 tokens miss tpot:p90<1ms"
+    path = tmp_path / "apart.yaml"
+    path.write_text(json.dumps({**POOLED, "pools": pools, **link}))
+    few = ("--requests", "1000", "--replicates", "0")
+    shown = CliRunner().invoke(cli, ["fleet", str(path), "--rate", "20", *few], catch_exceptions=False)
+    assert " prompts + " in shown.stdout and "at 1 % more; " in shown.stdout
+    for words, said in (
+        (["--rate", "20", "--gpu", "h100"], "--gpu h100: the pools of the deployment have GPUs of their own"),
+        (["--users", "20"], "pools: mixes of them are tried at a rate"),
+    ):
+        refused = CliRunner().invoke(cli, ["fleet", str(path), *words])
+        assert isinstance(refused.exception, ConfigError) and str(refused.exception).startswith(said)

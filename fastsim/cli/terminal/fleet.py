@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
-from fastsim.cli.terminal.console import counted, note, print_json, seconds, share, stdout, table
+from fastsim.cli.terminal.console import MISSING, counted, note, print_json, seconds, share, stdout, table
 from fastsim.deployment.description import Deployment
 from fastsim.deployment.settings import runs
 from fastsim.planning.fleet import Fleet
+from fastsim.planning.mixes import Mix
 from fastsim.planning.search import SearchResult
 from fastsim.predictors.build import times_notes
 from fastsim.sweeps.configuration import Row
@@ -53,8 +54,8 @@ def _print(fleets: Sequence[Fleet], missing: dict[str, str], title: str) -> None
         for fleet in fleets:
             lines.add_row(
                 str(fleet.gpus),
-                fleet.device,
-                str(fleet.tensor_parallel_size),
+                _kind(fleet),
+                MISSING if fleet.tensor_parallel_size is None else str(fleet.tensor_parallel_size),
                 str(fleet.num_replicas),
                 f"{fleet.dollars_per_hour:.2f}",
                 f"{fleet.dollars_per_million_requests:.2f}",
@@ -66,11 +67,30 @@ def _print(fleets: Sequence[Fleet], missing: dict[str, str], title: str) -> None
         console.print(lines)
         for fleet in fleets:
             console.print(
-                f"{fleet.device}: {counted(fleet.num_replicas, 'replica')} held in {fleet.num_requests:,} requests, "
+                f"{_kind(fleet)}: {counted(fleet.num_replicas, 'replica')} held in {fleet.num_requests:,} requests, "
                 f"{seconds(fleet.span)}, and in three times as many others at 1 % more; {fleet.tight}"
             )
     for device, reason in missing.items():
         console.print(f"{device}: {reason}")
+
+
+def _kind(fleet: Fleet) -> str:
+    """The GPU of a fleet, or how many replicas of which pools it has."""
+    return " + ".join(f"{number:,} {name}" for name, number in fleet.pools.items()) or fleet.device
+
+
+def show_mix(mix: Mix, load: str, objectives: Sequence[str], as_json: bool) -> None:
+    """Print the cheapest mix of pools, or what they miss."""
+    fleets = [mix.fleet] if mix.fleet else []
+    missing = {"pools": mix.missed} if mix.missed else {}
+    said = list(dict.fromkeys((*times_notes(mix.resolved), *mix.notes)))
+    if as_json:
+        print_json({"fleets": [fleet.as_dict() for fleet in fleets], "cannot": missing, "notes": said})
+        return
+    deployment = mix.resolved.deployment
+    _print(fleets, missing, f"{deployment.model}, {runs(deployment)}: {load}, {', '.join(objectives)}")
+    for text in said:
+        note(text)
 
 
 def _said(fleets: Sequence[Fleet], found: SearchResult) -> list[str]:
