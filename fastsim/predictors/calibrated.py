@@ -1,7 +1,7 @@
 """Operator times with the factors of a calibration, by family of operators."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fastsim.deployment.resolved import Resolved
@@ -42,15 +42,7 @@ def scaled(
     resolved: "Resolved", tables: "FastsimTables", operators: "ByOperator", by: Mapping[str, float]
 ) -> "tuple[FastsimTables, ByOperator]":
     """Tables, and those of each operator that they are sums of, with factors by family."""
-    from fastsim.predictors.tables.by_operator import ARRAYS
-    from fastsim.predictors.tables.draws import drawn_tables
+    from fastsim.predictors.tables.draws import drawn_operators, drawn_tables
 
-    factors = {name: by.get(family_of(resolved, name), 1.0) for name in operators}
-    parts = {}
-    for name, one in operators.items():
-        changed: dict[str, Any] = {
-            field: getattr(one, field) * factors[name]
-            for field in (*ARRAYS, "token_slope", "first_slope", "send_slope")
-        }
-        parts[name] = one._replace(**changed)
-    return drawn_tables(tables, operators, factors.__getitem__), parts
+    factor = {name: by.get(family_of(resolved, name), 1.0) for name in operators}.__getitem__
+    return drawn_tables(tables, operators, factor), drawn_operators(operators, factor)

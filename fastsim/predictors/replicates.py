@@ -34,7 +34,7 @@ def replicates(resolved: "Resolved", number: int, seed: int) -> Iterator[Replica
 
 
 def _times(resolved: "Resolved", number: int, seed: int) -> Iterator[Built]:
-    from fastsim.predictors.tables.draws import drawn_tables, drawn_times, factors
+    from fastsim.predictors.tables.draws import drawn_operators, drawn_tables, drawn_times, factors
 
     known = build_cost(resolved)
     if affine.is_affine(resolved):
@@ -47,8 +47,10 @@ def _times(resolved: "Resolved", number: int, seed: int) -> Iterator[Built]:
             tables: Tables = drawn_tables(known.cost.fastsim, known.operators, factor)
         else:
             tables = compose(resolved, drawn_times(times, factor))
+        # Of ranks the experts and exchanges, which are those of all of them, are told apart by operator.
+        operators = drawn_operators(known.operators, factor) if resolved.data_parallel_size > 1 else None
         about = {**known.provenance, "replicate": {"number": index, "of": number, "seed": seed}}
-        yield built(resolved, tables, about, began, shares=known.cost.shares)
+        yield built(resolved, tables, about, began, operators, shares=known.cost.shares)
 
 
 def _with_front_end(resolved: "Resolved", index: int, seed: int) -> "Resolved":

@@ -97,6 +97,18 @@ def test_tables_by_operator_add_up_and_come_back_from_the_cache(windowed: bool, 
         np.testing.assert_allclose(getattr(whole, field), array, rtol=1e-9, atol=1e-12, err_msg=field)
 
 
+def test_what_ranks_compute_together_is_drawn_apart_from_what_each_does() -> None:
+    ranks = ("model=Qwen/Qwen3-30B-A3B", "engine=vllm-0.19", "data_parallel_size=2", "enable_expert_parallel=true")
+    one = resolved(*ranks, "scheduler.max_num_seqs=16", "scheduler.max_num_batched_tokens=512")
+    base = build_cost(one).cost
+    drawn = [built.cost for built in build_costs(one, 8, seed=0)]
+    for cost in drawn:
+        ratio = cost.ranks.shared_ms[64] / base.ranks.shared_ms[64]
+        assert 0.5 < ratio < 2 and ratio != 1
+        assert 0.5 < cost.fastsim.token_ms[64] / base.fastsim.token_ms[64] < 2
+    assert len({cost.ranks.shared_ms[64] for cost in drawn}) == 8
+
+
 def test_drawn_tables_are_those_composed_of_drawn_times() -> None:
     one = resolved("scheduler.max_num_seqs=16", "tensor_parallel_size=2")
     built, times = build_cost(one), operator_times(one)[0]

@@ -10,7 +10,7 @@ from fastsim.kernels.tables import FastsimTables
 from fastsim.predictors.times.evidence import Evidence
 from fastsim.predictors.times.times import OperatorTimes
 
-from .by_operator import ARRAYS, ByOperator, kind_of, parts_of
+from .by_operator import ARRAYS, SLOPES, ByOperator, kind_of, parts_of
 from .compose import end_slope
 
 Z = 1.6449  # standard deviations from the mean within which 90 % of draws lie
@@ -65,6 +65,15 @@ def drawn_tables(whole: FastsimTables, operators: ByOperator, factor: Factor) ->
         first_slope=end_slope(tables.first_ms),
         send_slope=end_slope(tables.send_ms),
     )
+
+
+def drawn_operators(operators: ByOperator, factor: Factor) -> ByOperator:
+    """The tables of each operator, multiplied by its factor."""
+    drawn = {}
+    for name, one in operators.items():
+        changed = {field: getattr(one, field) * factor(name) for field in (*ARRAYS, *SLOPES.values())}
+        drawn[name] = one._replace(**changed)
+    return drawn
 
 
 def drawn_times(times: OperatorTimes, factor: Factor) -> OperatorTimes:
