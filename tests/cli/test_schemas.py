@@ -67,6 +67,7 @@ CASES = [
     ("explain", "pools.yaml"),
     ("explain", "--set", "model=Qwen3-30B-A3B", "--set", "tp=2"),
     ("launch", "d.yaml"),
+    ("launch", "pools.yaml"),
     ("trace describe", "chat", *FEW),
     ("trace describe", "tenants.yaml", "--requests", "20"),
     ("trace describe", "agent", *FEW),

@@ -14,6 +14,7 @@ from fastsim.deployment.commands.imported import Imported, load
 from fastsim.deployment.description import Deployment
 from fastsim.deployment.launch.kubernetes import manifest
 from fastsim.deployment.launch.launch import launch
+from fastsim.deployment.launch.pools import commands
 from fastsim.deployment.resolve import resolve
 from fastsim.errors import CatalogError, ConfigError, DoesNotFitError, InputError
 
@@ -271,7 +272,7 @@ def test_what_is_launched_and_imported_is_launched_alike(overrides: list[str]) -
     assert here.memory.num_blocks == there.memory.num_blocks
     assert (here.quantization, here.scheduler.token_budget) == (there.quantization, there.scheduler.token_budget)
     assert not [note for note in imported.notes if "seqs" in note]  # nothing is left to a default
-    in_cluster = load(manifest(started))
+    in_cluster = load(manifest(commands(described)))
     assert launch(in_cluster.deployment).text == started.text
     assert (in_cluster.deployment.device, in_cluster.deployment.num_replicas) == (described.device, 1)
 

@@ -12,6 +12,7 @@ from fastsim.deployment.commands.imported import Imported, load
 from fastsim.deployment.description import Deployment
 from fastsim.deployment.launch.kubernetes import manifest
 from fastsim.deployment.launch.launch import launch
+from fastsim.deployment.launch.pools import commands
 from fastsim.deployment.resolve import resolve
 from fastsim.deployment.sglang import flags, values
 from fastsim.deployment.sglang.completed import nearest
@@ -148,7 +149,7 @@ def test_what_is_launched_and_imported_resolves_alike(overrides: list[str]) -> N
     assert resolve(imported.deployment).deployment == resolve(described).deployment
     assert launch(imported.deployment, "sglang").text == started.text
     assert imported.notes == []  # nothing is left to a default
-    in_cluster = load(manifest(launch(Deployment.load(described, ["engine=sglang-0.5.10"]), "sglang")))
+    in_cluster = load(manifest(commands(Deployment.load(described, ["engine=sglang-0.5.10"]), "sglang")))
     assert (in_cluster.deployment.engine, in_cluster.deployment.device) == ("sglang-0.5.10", described.device)
 
 

@@ -1,5 +1,6 @@
 """What is launched is what was simulated: flags by field, manifests that Kubernetes takes."""
 
+import json
 from typing import Any
 
 import pytest
@@ -8,8 +9,10 @@ from click.testing import CliRunner
 
 from fastsim.cli import cli
 from fastsim.deployment.description import Deployment
+from fastsim.deployment.launch.dynamo import graph
 from fastsim.deployment.launch.kubernetes import NAME, manifest, name_of
 from fastsim.deployment.launch.launch import launch
+from fastsim.deployment.launch.pools import commands
 from fastsim.errors import ConfigError
 
 
@@ -64,7 +67,7 @@ def test_an_engine_gets_the_flags_of_its_release() -> None:
     assert launch(described).notes == ()
     older = flags_of(Deployment.load(described, ["engine=vllm-0.11", "enable_prefix_caching=false"]))
     assert "--no-enable-prefix-caching" in older and not {"--no-async-scheduling"} & older.keys()
-    assert "image: vllm/vllm-openai:v0.33.0" in manifest(launch(described))
+    assert "image: vllm/vllm-openai:v0.33.0" in manifest(commands(described))
 
 
 def test_whole_prompts_need_chunked_prefill_off() -> None:
@@ -199,7 +202,7 @@ def test_the_manifest_is_a_deployment_and_a_service_that_belong_together(engine:
     policy = {"vllm": "vllm_v1", "sglang": "sarathi"}[engine]
     described = deployment(tensor_parallel_size=2, num_replicas=3, scheduler__policy=policy)
     started = launch(described, engine)
-    text = manifest(started)
+    text = manifest(commands(described, engine))
     pods, service = yaml.safe_load_all(text)
     for one in (pods, service):
         check(one, SCHEMA[one["kind"]])
@@ -225,16 +228,19 @@ def test_stages_are_those_that_were_simulated() -> None:
     assert launch(uneven).text.startswith("vllm serve")  # vLLM cuts 28 layers into 9, 10 and 9 itself
     sglang = "SGLANG_PP_LAYER_PARTITION=9,10,9 python3 -m sglang.launch_server"
     assert launch(uneven, "sglang").text.startswith(sglang)
-    given = launch(deployment(model="Qwen/Qwen2.5-7B", pipeline_layers="[10, 9, 9]"))
+    described = deployment(model="Qwen/Qwen2.5-7B", pipeline_layers="[10, 9, 9]")
+    given = launch(described)
     assert given.text.startswith("VLLM_PP_LAYER_PARTITION=10,9,9 vllm serve")
     assert dict(given.flags)["--pipeline-parallel-size"] == "3"
-    env = next(iter(yaml.safe_load_all(manifest(given))))["spec"]["template"]["spec"]["containers"][0]["env"]
+    env = next(iter(yaml.safe_load_all(manifest(commands(described)))))["spec"]["template"]["spec"]["containers"][0][
+        "env"
+    ]
     assert env[0] == {"name": "VLLM_PP_LAYER_PARTITION", "value": "10,9,9"}
 
 
 def test_a_replica_larger_than_a_node_is_no_pod() -> None:
-    wide = launch(deployment(model="meta-llama/Llama-2-70b-hf", tensor_parallel_size=8, pipeline_parallel_size=2))
-    assert any("takes 16 GPUs" in note for note in wide.notes)
+    wide = commands(deployment(model="meta-llama/Llama-2-70b-hf", tensor_parallel_size=8, pipeline_parallel_size=2))
+    assert any("takes 16 GPUs" in note for note in wide.all_notes)
     with pytest.raises(ConfigError, match="16 GPUs do not fit a pod"):
         manifest(wide)
 
@@ -281,8 +287,98 @@ def test_gpus_without_bfloat16_run_in_float16() -> None:
 
 def test_amd_gpus_have_their_own_resource_and_image() -> None:
     described = deployment(model="phi-2", device="mi300x", scheduler__policy="sarathi")
-    text = manifest(launch(described))
+    text = manifest(commands(described))
     assert "amd.com/gpu" in text and "nvidia" not in text and "vllm/vllm-openai-rocm:" in text
     with pytest.raises(ConfigError, match="no image of sglang for mi300x is known"):
-        manifest(launch(described, "sglang"))
-    assert "image: mine:1" in manifest(launch(described, "sglang"), "mine:1")
+        manifest(commands(described, "sglang"))
+    assert "image: mine:1" in manifest(commands(described, "sglang"), "mine:1")
+
+
+POOLS: list[dict[str, Any]] = [
+    {"name": "prompts", "role": "prefill", "num_replicas": 2, "tensor_parallel_size": 2},
+    {"name": "tokens", "role": "decode", "scheduler": {"max_num_seqs": 64}},
+]
+
+
+def apart(**fields: Any) -> Deployment:
+    return Deployment.load(
+        {"model": "llama-3-8b", "device": "h100", "pools": POOLS, "kv_transfer": {"link_gb_s": 50}, **fields}
+    )
+
+
+def test_pools_of_vllm_have_the_roles_of_its_nixl_connector() -> None:
+    made = commands(apart(kv_transfer={"link_gb_s": 50, "layerwise": True, "min_prompt_tokens": 256}))
+    prompts, tokens = made.launches
+    for each, role, port in ((prompts, "kv_producer", "5600"), (tokens, "kv_consumer", "5700")):
+        config = json.loads(dict(each.flags)["--kv-transfer-config"] or "")
+        assert config == {"kv_connector": "NixlConnector", "kv_role": role}
+        assert each.environment == {"VLLM_NIXL_SIDE_CHANNEL_PORT": port}
+        plain = launch(each.resolved.deployment)
+        assert each.flags[:-1] == plain.flags
+    assert dict(tokens.flags)["--max-num-seqs"] == "64" and dict(prompts.flags)["--tensor-parallel-size"] == "2"
+    words = " ".join(made.proxy)
+    assert "--prefiller-hosts prompts-0 prompts-1 --prefiller-ports 8000 8000 --decoder-hosts tokens-0" in words
+    assert made.text.startswith("# prompts: 2 replicas of role prefill\nVLLM_NIXL_SIDE_CHANNEL_PORT=5600 vllm serve ")
+    said = " ".join(made.all_notes)
+    assert "kv_transfer.layerwise: " in said and "min_prompt_tokens 256: no flag" in said and "behind" not in said
+    assert made.as_dict()["pools"][1]["role"] == "decode" and made.as_dict()["pools"][0]["gpus"] == 2
+
+
+def test_pools_and_ranks_of_sglang_have_its_modes() -> None:
+    made = commands(apart(), "sglang")
+    modes = [dict(each.flags)["--disaggregation-mode"] for each in made.launches]
+    assert modes == ["prefill", "decode"]
+    assert all(("--disaggregation-transfer-backend", "nixl") in each.flags for each in made.launches)
+    assert "--pd-disaggregation --prefill http://prompts-0:30000 --prefill http://prompts-1:30000 --decode" in " ".join(
+        made.proxy
+    )
+    assert any("simulated were vLLM's scheduler" in note for note in made.all_notes)
+    ranks = deployment(model="Qwen/Qwen3-30B-A3B", data_parallel_size=4, enable_expert_parallel="true")
+    flags = flags_of(ranks, "sglang")
+    assert (flags["--tensor-parallel-size"], flags["--data-parallel-size"]) == ("4", "4")
+    assert "--enable-dp-attention" in flags and flags["--expert-parallel-size"] == "4"
+    assert "--disable-radix-cache" not in flags
+    with pytest.raises(ConfigError, match="sglang does not run 'vllm_v1'"):
+        launch(deployment(), "sglang")
+
+
+def test_pools_in_a_cluster_have_names_of_their_own() -> None:
+    made = commands(apart())
+    objects = list(yaml.safe_load_all(manifest(made)))
+    for service in objects[1::2]:
+        check(service, SCHEMA["Service"])
+    assert [one["metadata"]["name"] for one in objects[::2]] == ["meta-llama-3-8b-prompts", "meta-llama-3-8b-tokens"]
+    assert [one["spec"]["replicas"] for one in objects[::2]] == [2, 1]
+    environment = objects[0]["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert {"fieldRef": {"fieldPath": "status.podIP"}} in [one.get("valueFrom") for one in environment]
+    alike = [{**pool, "name": name} for pool, name in zip(POOLS, ("a b", "a-b"), strict=True)]
+    names = [one["metadata"]["name"] for one in yaml.safe_load_all(manifest(commands(apart(pools=alike))))]
+    assert len(set(names)) == 2 and all(NAME.fullmatch(name) for name in names)
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_dynamo_gets_a_front_end_and_a_worker_for_each_pool(engine: str) -> None:
+    made = graph(commands(apart(), engine))
+    assert (made["apiVersion"], made["kind"]) == ("nvidia.com/v1beta1", "DynamoGraphDeployment")
+    front, prompts, tokens = made["spec"]["components"]
+    assert [one["type"] for one in (front, prompts, tokens)] == ["frontend", "prefill", "decode"]
+    assert (prompts["replicas"], tokens["replicas"]) == (2, 1)
+    (container,) = prompts["podTemplate"]["spec"]["containers"]
+    assert container["command"] == ["python3", "-m", f"dynamo.{engine}"]
+    assert container["resources"]["limits"] == {"nvidia.com/gpu": "2"}
+    words = container["args"]
+    assert words[words.index("--disaggregation-mode") + 1] == "prefill" and words.count("--disaggregation-mode") == 1
+    assert words[1].endswith("Meta-Llama-3-8B") and (words.count("--kv-transfer-config") == 1) == (engine == "vllm")
+    alone = graph(commands(deployment(num_replicas=3, scheduler__policy="sarathi"), engine))["spec"]["components"]
+    assert [one["type"] for one in alone] == ["frontend", "worker"] and alone[1]["replicas"] == 3
+    assert "--disaggregation-mode" not in alone[1]["podTemplate"]["spec"]["containers"][0]["args"]
+
+
+def test_pools_of_one_role_are_started_behind_a_router(tmp_path: Any) -> None:
+    described = tmp_path / "pools.yaml"
+    described.write_text("model: llama-3-8b\ndevice: h100\npools: [{name: a}, {name: b, device: l40s}]\n")
+    shown = CliRunner().invoke(cli, ["launch", str(described)])
+    assert shown.stdout.startswith("# a: 1 replica\nvllm serve") and "kv-transfer" not in shown.stdout
+    assert "start a router before the pools" in shown.output
+    both = CliRunner().invoke(cli, ["launch", str(described), "--kubernetes", "--dynamo"])
+    assert both.exit_code == 2 and "give one of them" in both.output

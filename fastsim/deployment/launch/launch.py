@@ -15,6 +15,7 @@ from fastsim.deployment import stages
 from fastsim.deployment.description import Deployment
 from fastsim.deployment.engines import Release
 from fastsim.deployment.memory.plan import check_longest
+from fastsim.deployment.pool import Pool
 from fastsim.deployment.resolve import resolve
 from fastsim.deployment.resolved import Resolved
 from fastsim.deployment.schedulers import POLICIES, Settings, SglangSettings, is_function
@@ -38,6 +39,7 @@ class Launch:
     notes: tuple[str, ...]
     resolved: Resolved
     environment: Mapping[str, str]
+    pool: Pool | None = None  # whose replicas they are; None without pools
 
     @property
     def command(self) -> list[str]:
@@ -56,6 +58,14 @@ class Launch:
         }
 
     @property
+    def title(self) -> str:
+        """The pool in a line: ``prompts: 2 replicas of role prefill``."""
+        assert self.pool is not None
+        number = self.pool.num_replicas
+        role = "" if self.pool.role == "mixed" else f" of role {self.pool.role}"
+        return f"{' '.join(self.pool.name.split())}: {number:,} replica{'' if number == 1 else 's'}{role}"
+
+    @property
     def text(self) -> str:
         """The command for a shell, with one flag per line."""
         variables = "".join(f"{name}={shlex.quote(value)} " for name, value in self.environment.items())
@@ -72,21 +82,40 @@ def launch(deployment: Deployment, engine: str = "vllm") -> Launch:
     Raises ConfigError for an unknown engine, and for a policy that the engine does not run, and DoesNotFitError where
     the engine would not start because its KV cache cannot hold a request of max_model_len.
     """
-    if engine not in ENGINES:
-        raise ConfigError(f"engine: {engine!r} is unknown; {did_you_mean(engine, ENGINES)}")
+    known(engine)
     resolved = resolve(deployment)
     if resolved.pools:
-        raise ConfigError("pools: a command starts one kind of replica; launch each pool as a deployment without pools")
+        raise ConfigError("pools: a command starts one kind of replica (launch.pools.commands starts each)")
+    return launched(resolved, engine)
+
+
+def known(engine: str) -> None:
+    """Raise ConfigError for an unknown engine."""
+    if engine not in ENGINES:
+        raise ConfigError(f"engine: {engine!r} is unknown; {did_you_mean(engine, ENGINES)}")
+
+
+def launched(resolved: Resolved, engine: str, is_apart: bool = False) -> Launch:
+    """The command of ``launch``; ``is_apart``: of replicas that prefill or decode only.
+
+    SGLang takes these, and ranks that step together, although policy vllm_v1 is what simulates them.
+    """
     if resolved.layout.planner == "fastsim":  # resolve takes blocks that are given as they are, but an engine does not
         check_longest(resolved.model, resolved.device, resolved.layout)
     policy = resolved.scheduler.policy
-    if engine not in policy.engines:
+    as_near = policy.name == "vllm_v1" and (is_apart or resolved.data_parallel_size > 1)
+    if engine not in policy.engines and not as_near:
         shown = "a function of yours" if is_function(policy.name) else repr(policy.name)
         valid = ", ".join(sorted(name for name, other in POLICIES.items() if engine in other.engines))
         raise ConfigError(f"scheduler.policy: {engine} does not run {shown} (valid: {valid})")
     program, flags, notes = ENGINES[engine](resolved)
     return Launch(
-        engine, program, tuple(flags), (*notes, *_common_notes(resolved)), resolved, _environment(resolved, engine)
+        engine,
+        program,
+        tuple(flags),
+        (*notes, *_common_notes(resolved, is_apart)),
+        resolved,
+        _environment(resolved, engine),
     )
 
 
@@ -187,9 +216,11 @@ def _sglang(resolved: Resolved) -> Made:
         return _of_sglang(resolved, scheduler.sglang)
     fraction = (memory.weights_gib + memory.kv_gib) / resolved.device.torch_memory_gib
     quantization, notes = _quantization(resolved)
+    ranks = resolved.data_parallel_size
     flags: list[Flag] = [
-        ("--tensor-parallel-size", str(resolved.tensor_parallel_size)),
+        ("--tensor-parallel-size", str(resolved.tensor_parallel_size * ranks)),  # which SGLang's ranks share
         ("--pipeline-parallel-size", str(resolved.pipeline_parallel_size)),
+        *([("--data-parallel-size", str(ranks)), ("--enable-dp-attention", None)] if ranks > 1 else []),
         ("--dtype", _dtype(resolved)),
         *quantization,
         ("--kv-cache-dtype", "fp8_e4m3" if resolved.kv_cache_dtype == "fp8" else resolved.kv_cache_dtype),
@@ -204,7 +235,9 @@ def _sglang(resolved: Resolved) -> Made:
         notes.append("SGLang counts prompts alone in a chunk; simulated were decodes and prompts together")
     else:
         flags += [("--chunked-prefill-size", "-1"), ("--max-prefill-tokens", str(scheduler.token_budget))]
-    flags += [("--disable-radix-cache", None), ("--random-seed", str(resolved.seed % 2**32))]
+    if not scheduler.enable_prefix_caching:
+        flags.append(("--disable-radix-cache", None))
+    flags += [("--random-seed", str(resolved.seed % 2**32))]
     if resolved.enable_expert_parallel:
         flags += _shared_experts(resolved)
     if scheduler.watermark:
@@ -253,7 +286,8 @@ def _eplb(resolved: Resolved) -> list[Flag]:
 
 def _shared_experts(resolved: Resolved) -> list[Flag]:
     """SGLang's flags for GPUs that share the experts."""
-    flags: list[Flag] = [("--expert-parallel-size", str(resolved.tensor_parallel_size))]
+    gpus = resolved.tensor_parallel_size * resolved.data_parallel_size
+    flags: list[Flag] = [("--expert-parallel-size", str(gpus))]
     if resolved.all2all_backend == "deepep":
         flags.append(("--moe-a2a-backend", "deepep"))
     if resolved.deployment.enable_eplb:
@@ -277,11 +311,11 @@ def _dtype(resolved: Resolved) -> str:
     return resolved.dtype if resolved.device.has_bf16 else "float16"
 
 
-def _common_notes(resolved: Resolved) -> list[str]:
+def _common_notes(resolved: Resolved, is_apart: bool) -> list[str]:
     notes = []
     if _dtype(resolved) != resolved.dtype:
         notes.append(f"dtype {resolved.dtype}: {resolved.device.name} has none; float16 has as many bytes")
-    if resolved.num_replicas > 1:
+    if resolved.num_replicas > 1 and not is_apart:
         notes.append(f"start {resolved.num_replicas} replicas behind a router; simulated was {resolved.router}")
     gpus = resolved.gpus_per_replica
     if gpus > resolved.node.num_devices:
