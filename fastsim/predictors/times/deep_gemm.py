@@ -13,8 +13,9 @@ from fastsim.deployment.operators.kinds import BYTES, Experts
 from .times import Floats
 
 ROWS = 128
-# vLLM took it for all batches on Hopper from 0.11.1 (vllm-project/vllm#26197) until 0.16 chose kernels anew, where
-# deep_gemm is installed, as in its images, and unless experts are split among 8 GPUs or more (#29346).
+# vLLM took it for all batches on Hopper from 0.11.1 on (vllm-project/vllm#26197), where deep_gemm is installed, as in
+# its images, and unless experts are split among 8 GPUs or more (#29346). Measured is 0.12; that 0.15 was the last is
+# inferred from the order of kernels of January 2026 (#33490).
 FIRST, LAST = (0, 12), (0, 15)
 SPLIT = 8
 CAPABILITY = "9.0"
