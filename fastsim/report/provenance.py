@@ -93,12 +93,26 @@ def replicas(run: Run) -> list[Block]:
         return []
     head = ["replica", *(title(key) for key in listed[0])]
     rows: list[list[Cell | str]] = []
+    pools = run.config["deployment"].get("pools") or ()
+    pool_of = [pool["name"] for pool in pools for _ in range(int(pool["num_replicas"]))]
     for replica, figures in enumerate(listed):
         cells = [_of_replica(key, value) for key, value in figures.items()]
-        rows.append([Cell(str(replica), replica), *cells])
+        pool = f" ({pool_of[replica]})" if pool_of else ""
+        rows.append([Cell(f"{replica}{pool}", replica), *cells])
     return [
         Table(head, rows, "Figures of each replica, and of each stage where there are several", filtered=len(rows) > 12)
     ]
+
+
+def pools(run: Run) -> list[Block]:
+    """Return a row for each pool, if the summary holds them."""
+    listed = run.summary.get("pools") or []
+    rows: list[list[Cell | str]] = []
+    names = ("name", "role", "device")
+    keys = [key for key in (listed[0] if listed else ()) if key not in names]
+    for entry in listed:
+        rows.append([*(str(entry[name]) for name in names), *(_of_replica(key, entry[key]) for key in keys)])
+    return [Table(["pool", "role", "GPU", *map(title, keys)], rows, "Figures of each pool")] if rows else []
 
 
 def tenants(run: Run) -> list[Block]:
@@ -159,10 +173,12 @@ def fields(runs: Sequence[Run]) -> dict[str, list[str]]:
 
 
 def _flat(value: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]:
-    """The leaves of a nested mapping, by their dotted keys."""
+    """The leaves of a nested mapping, by their dotted keys; items of a list go by their names, if they have any."""
     flat: list[tuple[str, Any]] = []
     for key, part in value.items():
         name = f"{before}.{key}" if before else key
+        if isinstance(part, list) and part and all(isinstance(one, Mapping) and "name" in one for one in part):
+            part = {one["name"]: {inner: of for inner, of in one.items() if inner != "name"} for one in part}
         flat += _flat(part, name) if isinstance(part, Mapping) else [(name, part)]
     return flat
 

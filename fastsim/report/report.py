@@ -101,6 +101,7 @@ def _one(run: Run) -> list[Section]:
                 composition([run]),
                 *([batch] if batch.rows else []),
                 *operators([run]),
+                *provenance.pools(run),
                 *provenance.replicas(run),
             ],
         ),

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastsim.errors import InputError
 from fastsim.report.thin import Curve, Floats, Level, Spread, curve, edges, level, rate, spread
-from fastsim.result.columns import BREAKDOWN
+from fastsim.result.columns import PARTS
 from fastsim.result.kinds import num_replicas
 from fastsim.result.metrics.definitions import LATENCIES, flatten
 from fastsim.result.metrics.occupancy import queued_at
@@ -161,7 +161,7 @@ def _detail(result: Result) -> Detail:
 
 def _parts(result: Result, kept: Any) -> dict[str, Floats]:
     """The parts of the end-to-end time, s; three parts for an older result, which has no breakdown."""
-    names = [column.name for column in BREAKDOWN if column.name in result.requests.column_names]
+    names = [column.name for column in PARTS if column.name in result.requests.column_names]
     if names:
         return {name: result.column(name)[kept] for name in names}
     delay, ttft, e2e = (result.column(name)[kept] for name in ("scheduling_delay", "ttft", "e2e"))
@@ -173,7 +173,14 @@ def _first_parts(result: Result, kept: Any) -> dict[str, Floats]:
     delay, ttft = result.column("scheduling_delay")[kept], result.column("ttft")[kept]
     has_front_end = "front_end" in result.requests.column_names
     front_end = {"front_end": result.column("front_end")[kept]} if has_front_end else {}
-    return {**front_end, "queue_wait": delay, "first batch to first token": ttft - delay - sum(front_end.values())}
+    transfers = {
+        name: result.column(name)[kept]
+        for name in ("transfer_wait", "transfer")
+        if name in result.requests.column_names
+    }
+    rest = ttft - delay - sum(front_end.values()) - sum(transfers.values())
+    computed = "batches up to the first token" if transfers else "first batch to first token"
+    return {**front_end, "queue_wait": delay, computed: rest, **transfers}
 
 
 def _groups(values: Floats, parts: dict[str, Floats]) -> list[Group]:

@@ -41,9 +41,11 @@ ENGINE_REQUESTS = (
 # Of deployments with pools.
 POOLS = (Column("pool", "str", "", "pool of the replica that served it"),)
 
-# Where prefill and decode are apart. The two times are parts of e2e, between those of the prefill and of the decodes.
+# Where prefill and decode are apart. The last two are parts of e2e, between those of the prefill and of the decodes.
 TRANSFERS = (
     Column("prefill_replica_id", "int32", "", "replica that computed its prompt; -1: that which decoded it"),
+    Column("prefilled_at", "float64", "s", "when its prompt was computed there; null where it was decoded"),
+    Column("transfer_at", "float64", "s", "when its KV began to be on its way; null where it never was"),
     Column(
         "transfer_wait",
         "float64",
@@ -89,6 +91,9 @@ BREAKDOWN = (
     ),
     Column("host_overhead", "float64", "s", "host time of the iterations that it is part of"),
 )
+
+# The same with the parts of a transfer, where there are any.
+PARTS = (*BREAKDOWN[:6], *TRANSFERS[3:], *BREAKDOWN[6:])
 
 ITERATIONS = (
     Column("replica_id", "int32", "", "replica, from 0"),

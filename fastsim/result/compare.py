@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fastsim.arrays import Floats
 from fastsim.errors import InputError
-from fastsim.result.columns import BREAKDOWN
+from fastsim.result.columns import PARTS
 from fastsim.result.metrics.definitions import flatten
 from fastsim.result.result import Result
 
@@ -102,7 +102,7 @@ def _check_same_requests(a: Result, b: Result) -> None:
 def _parts(a: Result, b: Result) -> list[str]:
     """Return the parts of e2e that both results have: the columns after those of every result."""
     both = set(a.requests.column_names) & set(b.requests.column_names)
-    return [column.name for column in BREAKDOWN if column.name in both]
+    return [column.name for column in PARTS if column.name in both]
 
 
 def _notes(a: Result, b: Result) -> list[str]:

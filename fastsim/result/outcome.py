@@ -59,11 +59,14 @@ def with_pools(columns: dict[str, NDArray[Any]], resolved: Resolved) -> dict[str
 def with_transfers(
     columns: dict[str, NDArray[Any]],
     prefill_replica: NDArray[np.int32],
+    prefilled_at: NDArray[np.float64],
+    transfer_at: NDArray[np.float64],
     transfer: NDArray[np.float64],
     transfer_wait: NDArray[np.float64],
 ) -> dict[str, NDArray[Any]]:
     """Return the columns with those of columns.TRANSFERS, of which the time until the first token was part before."""
     own: dict[str, NDArray[Any]] = {"prefill_replica_id": prefill_replica}
+    own |= {"prefilled_at": prefilled_at, "transfer_at": transfer_at}
     own |= {"transfer_wait": transfer_wait, "transfer": transfer}
     if "prefill_compute" in columns:
         columns = {**columns, "prefill_compute": columns["prefill_compute"] - transfer_wait - transfer}

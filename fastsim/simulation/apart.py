@@ -106,6 +106,8 @@ class Transferred(NamedTuple):
     """Where the KV of each request came from, and how long that took; n requests."""
 
     prefill_replica: NDArray[np.int32]  # int32[n], NONE where the request was computed where it decoded
+    prefilled_at: NDArray[np.float64]  # float64[n], s, NaN there
+    transfer_at: NDArray[np.float64]  # float64[n], s, when its KV began to be on its way; NaN where it never was
     transfer: NDArray[np.float64]  # float64[n], s, in which its KV was on its way
     transfer_wait: NDArray[np.float64]  # float64[n], s, between its prefill and its decodes besides
 
@@ -124,7 +126,9 @@ def rows_of(
     apart = second != first
     # The second row waits for the front end of its replica too, from when the first one has finished.
     gap = np.where(apart, rows.scheduled_at[second] - rows.finished_at[first], 0.0)
-    transfer = np.where(apart, lane.transfers.news_at[second] - lane.transfers.started_at[second], 0.0)
+    prefilled_at = np.where(apart, rows.finished_at[first], np.nan)
+    transfer_at = np.where(apart, lane.transfers.started_at[second], np.nan)
+    transfer = np.where(apart, lane.transfers.news_at[second] - transfer_at, 0.0)
     transfer[apart & np.isnan(transfer) & np.isfinite(gap)] = 0.0  # its blocks were lost, and it was computed again
     detail = rows.parts
     if detail.size:
@@ -151,4 +155,4 @@ def rows_of(
     )
     cached = lane.engine.cached[first]
     replica = np.where(apart, rows.replica[first], NONE).astype(np.int32)
-    return requests, cached, Transferred(replica, transfer, gap - transfer)
+    return requests, cached, Transferred(replica, prefilled_at, transfer_at, transfer, gap - transfer)

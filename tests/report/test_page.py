@@ -96,6 +96,25 @@ def figures(page: Page) -> list[dict[str, str]]:
     return found
 
 
+def test_pools_and_transfers(visit: Any, saved: dict[str, list[Path]]) -> None:
+    page = visit("apart")
+    summary = json.loads((saved["apart"][0] / "summary.json").read_text())
+    table = page.locator("table", has_text="role").first
+    rows = [row.split("\t") for row in table.inner_text().splitlines() if row.strip()][-2:]
+    assert [row[:3] for row in rows] == [["prompts", "prefill", "h100"], ["tokens", "decode", "h100"]]
+    for row, pool in zip(rows, summary["pools"], strict=True):
+        assert [shown(cell) for cell in row[3:6]] == [pool["replicas"], pool["gpus"], pool["requests"]]
+    slow = page.locator("section", has_text="Where the slowest requests spend their time.").last
+    for tab in ("E2E", "TTFT"):
+        slow.get_by_role("tab", name=tab).click()
+        legend = slow.inner_text()
+        assert "Transfer wait" in legend and "Transfer\n" in legend, tab
+    assert "batches up to the first token" in slow.inner_text().lower()
+    assert "0 (prompts)" in page.inner_text("body") and "deployment.pools.tokens.num_replicas" in page.inner_text(
+        "body"
+    )
+
+
 @pytest.mark.parametrize("kind", ["one", "three"])
 def test_figures_shown_are_those_of_summary_json(visit: Any, saved: dict[str, list[Path]], kind: str) -> None:
     page = visit(kind)

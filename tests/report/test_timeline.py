@@ -18,6 +18,7 @@ from strategies import Case, cases
 
 import fastsim
 from fastsim.cli import cli
+from fastsim.deployment.description import Deployment
 from fastsim.errors import ConfigError, InputError, OutputError
 from fastsim.report.timeline import flows
 from fastsim.report.timeline.timeline import timeline
@@ -131,6 +132,54 @@ def test_operators_are_those_of_explain(tmp_path: Path) -> None:
     assert {"mlp_up_proj", "attn_pre_proj", "lm_head"} <= same
     for name in same - {"lm_head"}:
         assert first[name] == pytest.approx(explained[name], rel=2e-3)
+
+
+APART = {
+    "model": "llama-3-8b",
+    "device": "h100",
+    "max_model_len": 8192,
+    "router": {"policy": "least_outstanding"},
+    "pools": [
+        {"name": "prompts", "role": "prefill", "num_replicas": 2},
+        {"name": "tokens", "role": "decode", "device": "h200"},
+    ],
+    "kv_transfer": {"link_gb_s": 5, "min_prompt_tokens": 200},
+}
+
+
+def test_transfers_are_slices_and_arrows_from_prefill_to_decode(tmp_path: Path) -> None:
+    workload = fastsim.load_workload("chat", rate=20.0, num_requests=150)
+    fastsim.simulate(Deployment.load(APART), workload, iterations=True).save(tmp_path / "run")
+    timeline(tmp_path / "run", tmp_path / "t.json.gz")
+    events, result = load(tmp_path / "t.json.gz"), fastsim.Result.load(tmp_path / "run")
+    check(events)
+    column = result.columns()
+    split = np.flatnonzero(column["prefill_replica_id"] >= 0)
+    assert 0 < len(split) < 150
+    names = [event["args"]["name"] for event in events if event["ph"] == "M" and event["name"] == "process_name"]
+    assert names == ["replica 0 (prompts)", "replica 1 (prompts)", "replica 2 (tokens)"]
+    moved = {event["id"]: event for event in events if event["ph"] == "b" and event.get("cat") == "transfer"}
+    ends = {event["id"]: event["ts"] for event in events if event["ph"] == "e" and event.get("cat") == "transfer"}
+    assert set(moved) == set(split.tolist())
+    arrows = {event["id"]: event for event in events if event["ph"] == "s"}
+    for request in split.tolist():
+        event = moved[request]
+        assert event["pid"] == column["prefill_replica_id"][request] + 1 == arrows[request]["pid"]
+        assert event["args"]["to replica"] == column["replica_id"][request]
+        assert ends[request] - event["ts"] == pytest.approx(1e6 * column["transfer"][request], abs=0.002)
+        order = [column[name][request] for name in ("scheduled_at", "prefilled_at", "transfer_at", "first_token_at")]
+        assert order == sorted(order) and arrows[request]["ts"] < 1e6 * order[1] <= event["ts"] + 0.002
+    for event in events:
+        if event["ph"] == "X" and event["pid"] < 3:
+            assert event["args"]["decodes"] == 0
+        if event["ph"] == "X":
+            assert sum(event["args"]["operators (ms)"].values()) == pytest.approx(event["dur"] / 1e3, rel=2e-3)
+    for replica in range(3):
+        for name in ("queue", "running"):
+            values = [
+                e["args"]["requests"] for e in events if (e["ph"], e["name"], e["pid"]) == ("C", name, replica + 1)
+            ]
+            assert values[-1] == 0
 
 
 def test_a_window(saved: Path, tmp_path: Path) -> None:

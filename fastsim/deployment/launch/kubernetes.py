@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastsim.deployment.launch.launch import Launch
-from fastsim.deployment.launch.pools import Commands
+from fastsim.deployment.launch.pools import PORTS, Commands
 from fastsim.errors import ConfigError
 from fastsim.version import __version__
 
 IMAGES = {"vllm": "vllm/vllm-openai:v0.19.0", "sglang": "lmsysorg/sglang:v0.5.10.post1"}
 AMD_IMAGES = {"vllm": "vllm/vllm-openai-rocm:v0.19.0"}
-PORTS = {"vllm": 8000, "sglang": 30000}
 START_S = 30 * 60  # a large model takes this long to load
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 

@@ -32,7 +32,11 @@ def _parts(bars: Sequence[tuple[Run, Group]], several: bool, caption: str) -> Fi
     rows = [f"{run.name}: {group.name}" if several else f"{group.name} ({group.number:,})" for run, group in bars]
     # All parts, so that figures of several runs are of one shape; but none of the router, which takes no time.
     routed = any(group.parts.get("routing_wait", 0.0) > 0 for _, group in bars)
-    names = [part for part in bars[0][1].parts if routed or part != "routing_wait"]
+    names = [
+        part
+        for part in dict.fromkeys(part for _, group in bars for part in group.parts)
+        if routed or part != "routing_wait"
+    ]
     words = wording.of(*(run.config for run, _ in bars))
     parts = {
         title(wording.section(name, words)).replace("_", " "): [group.parts.get(name, 0.0) for _, group in bars]

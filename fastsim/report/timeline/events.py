@@ -1,7 +1,7 @@
 """The events of a timeline, a line of JSON each: slices for batches, arrows, counters and requests."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fastsim.predictors.tables import by_operator
 from fastsim.predictors.tables.by_operator import ByOperator
 from fastsim.report.timeline import flows
-from fastsim.result.columns import BREAKDOWN
+from fastsim.result.columns import PARTS
 from fastsim.result.metrics.occupancy import queued_at
 from fastsim.result.wording import OF_VLLM, Wording, section
 
@@ -32,33 +32,44 @@ class Part(NamedTuple):
     every: int  # one batch and one request in so many
     words: Wording  # of the engine
     ranks: int = 1  # of a replica; where there are several, replica_id counts the ranks of all replicas
+    pools: tuple[str, ...] = ()  # the pool of each replica, by its number
 
 
-def events(part: Part, operators: ByOperator, shares: NDArray[np.float64]) -> Iterator[tuple[int, list[str]]]:
+class Tables(NamedTuple):
+    """What a batch of a kind of replica takes by operator."""
+
+    replicas: slice  # those that are of this kind
+    operators: ByOperator  # empty where times by operator are left out
+    shares: NDArray[np.float64]  # float64[stages], time of the layers of each stage over the mean of all stages
+
+
+def events(part: Part, tables: Sequence[Tables]) -> Iterator[tuple[int, list[str]]]:
     """Yield the events in chunks, each with the number of batches and requests that it completes.
 
     Parameters
     ----------
     part : Part
         What to write.
-    operators : ByOperator
-        The tables by operator of the deployment; empty leaves the times by operator out.
-    shares : float64[stages]
-        Time of the layers of each stage over the mean of all stages.
+    tables : sequence of Tables
+        The tables by operator of each kind of replica.
     """
     yield 0, list(_names(part))
-    yield from _slices(part, operators, shares)
+    yield from _slices(part, tables)
     for replica in range(len(part.batches)):
         for lines in _counters(part, replica):
             yield 0, lines
     yield from _requests(part)
+    for lines in _transfers(part):
+        yield 0, lines
 
 
 def _names(part: Part) -> Iterator[str]:
     """The names of replicas and stages."""
     num_stages = len(part.batches[0])
-    for replica in range(len(part.batches)):
+    for replica in range(max(len(part.batches), len(part.pools))):
         name = f"replica {replica // part.ranks}"
+        if part.pools:
+            name += f" ({part.pools[replica]})"
         if part.ranks > 1:
             name += f", rank {replica % part.ranks}"
         yield _meta("process_name", replica + 1, 0, {"name": name})
@@ -73,7 +84,7 @@ def _meta(name: str, pid: int, tid: int, args: dict[str, Any]) -> str:
     return json.dumps({"ph": "M", "name": name, "pid": pid, "tid": tid, "args": args})
 
 
-def _slices(part: Part, operators: ByOperator, shares: NDArray[np.float64]) -> Iterator[tuple[int, list[str]]]:
+def _slices(part: Part, tables: Sequence[Tables]) -> Iterator[tuple[int, list[str]]]:
     """A slice for each batch on each stage, and the points at which arrows touch it."""
     chosen, column = np.flatnonzero(part.rows), part.iterations
     num_stages = len(part.batches[0])
@@ -84,7 +95,7 @@ def _slices(part: Part, operators: ByOperator, shares: NDArray[np.float64]) -> I
         rows = chosen[first : first + CHUNK]
         begin, end = ns(column["start"][rows]), ns(column["end"][rows])
         cells = {name: column[name][rows].tolist() for name in column if name not in ("start", "end")}
-        times = _operators(column, rows, operators, shares, completed)
+        times = _by_kind(column, rows, tables, completed)
         others = _engine(column, rows, part.words)
         bounds = np.searchsorted(step_rows, [rows[0], rows[-1] + 1])
         at = dict(zip(rows.tolist(), range(len(rows)), strict=True))
@@ -134,9 +145,30 @@ def _completed(part: Part) -> NDArray[np.int64]:
     for replica, rows in enumerate(part.batches):
         ends = part.iterations["end"][rows[-1]]
         mine = part.requests["first_token_at"][part.requests["replica_id"] == replica]
+        if "prefill_replica_id" in part.requests:  # whose one token there is dropped
+            prefilled = part.requests["prefilled_at"][part.requests["prefill_replica_id"] == replica]
+            mine = np.concatenate([mine, prefilled])
         place = np.searchsorted(ends, mine[np.isfinite(mine)])
         np.add.at(number, rows[-1][place[place < len(ends)]], 1)
     return number
+
+
+def _by_kind(
+    column: dict[str, NDArray[Any]],
+    rows: NDArray[np.int64],
+    tables: Sequence[Tables],
+    completed: NDArray[np.int64],
+) -> list[str]:
+    """What ``_operators`` says of each row, by the kind of its replica."""
+    said = [""] * len(rows)
+    replica = column["replica_id"][rows]
+    for replicas, operators, shares in tables:
+        first, last = replicas.start or 0, replicas.stop
+        places = np.flatnonzero((replica >= first) & (last is None or replica < (last or 0)))
+        texts = _operators(column, rows[places], operators, shares, completed)
+        for place, text in zip(places.tolist(), texts, strict=True):
+            said[place] = text
+    return said
 
 
 def _operators(
@@ -171,9 +203,7 @@ def _operators(
 
 def _counters(part: Part, replica: int) -> Iterator[list[str]]:
     """The counters of a replica, each at the times at which it changes."""
-    mine = part.requests["replica_id"] == replica
-    begun, ended = (part.requests[name][mine] for name in ("scheduled_at", "finished_at"))
-    queued = queued_at(part.requests)[mine]
+    queued, begun, ended = _served(part, replica)
     rows = part.batches[replica][0]
     starts, blocks = part.iterations["start"][rows], part.iterations["kv_blocks_used"][rows]
     last = np.diff(starts, append=np.inf) > 0
@@ -195,6 +225,21 @@ def _counters(part: Part, replica: int) -> Iterator[list[str]]:
             ]
 
 
+def _served(part: Part, replica: int) -> NDArray[np.float64]:
+    """When the requests of a replica queue there, begin to run, and end, float64[3, n], s."""
+    column = part.requests
+    mine = column["replica_id"] == replica
+    times = np.array([queued_at(column), column["scheduled_at"], column["finished_at"]])
+    if "prefill_replica_id" not in column:
+        return times[:, mine]
+    here = column["prefill_replica_id"] == replica
+    prefills = np.array([queued_at(column), column["scheduled_at"], column["prefilled_at"]])
+    split = column["prefill_replica_id"] >= 0
+    begun = column["prefilled_at"] + column["transfer"] + column["transfer_wait"]
+    decodes = np.array([column["prefilled_at"], begun, column["finished_at"]])
+    return np.concatenate([times[:, mine & ~split], prefills[:, here], decodes[:, mine & split]], axis=1)
+
+
 def _level(begins: NDArray[np.float64], ends: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """The times at which the number of those begun and not ended may change, s, and that number."""
     begins, ends = (np.sort(times[np.isfinite(times)]) for times in (begins, ends))
@@ -205,15 +250,17 @@ def _level(begins: NDArray[np.float64], ends: NDArray[np.float64]) -> tuple[NDAr
 def _requests(part: Part) -> Iterator[tuple[int, list[str]]]:
     """The queueing, prefill and decode of each request, on a track of its own."""
     chosen, column = np.flatnonzero(part.chosen), part.requests
-    names = [each.name for each in BREAKDOWN if each.name in column]
+    names = [each.name for each in PARTS if each.name in column]
     shown = [section(name, part.words) for name in names]
-    queued = queued_at(column)
+    phases = {"front end": column["arrived_at"], "queue": queued_at(column), "prefill": column["scheduled_at"]}
+    if "transfer_at" in column:
+        phases |= _between(column)
+    phases |= {"decode": column["first_token_at"], "": column["finished_at"]}
     again = "restarts" if part.words == OF_VLLM else part.words.losses
     last = ns(part.iterations["end"].max())
     for first in range(0, len(chosen), CHUNK):
         rows = chosen[first : first + CHUNK]
-        phases = (column["arrived_at"], queued, column["scheduled_at"], column["first_token_at"], column["finished_at"])
-        moments = np.array([times[rows] for times in phases])
+        moments = np.array([times[rows] for times in phases.values()])
         # Times that are missing become the end of the run.
         times = np.where(np.isfinite(moments), ns(np.nan_to_num(moments)), last).T.tolist()
         about = np.array(
@@ -234,14 +281,50 @@ def _requests(part: Part) -> Iterator[tuple[int, list[str]]]:
             )
             args += f',"parts of it (ms)":{{{times_of_parts}}}' if times_of_parts else ""
             lines.append(f'{{"ph":"b","name":"request",{where},"ts":{_us(marks[0])},"args":{{{args}}}}}')
-            for name, begin, end in zip(
-                ("front end", "queue", "prefill", "decode"), marks[:-1], marks[1:], strict=True
-            ):
+            for name, begin, end in zip(phases, marks[:-1], marks[1:], strict=False):
                 if end > begin:
                     lines.append(f'{{"ph":"b","name":"{name}",{where},"ts":{_us(begin)}}}')
                     lines.append(f'{{"ph":"e","name":"{name}",{where},"ts":{_us(end)}}}')
             lines.append(f'{{"ph":"e","name":"request",{where},"ts":{_us(marks[-1])}}}')
         yield len(rows), lines
+
+
+def _between(column: dict[str, NDArray[Any]]) -> dict[str, NDArray[np.float64]]:
+    """When the phases between the prefill of a request and its decodes begin, s; all at its first token without any.
+
+    KV begins to be on its way once blocks are free for it; the last token of the prompt is computed again thereafter.
+    """
+    token, moved = column["first_token_at"], np.isfinite(column["transfer_at"])
+    apart = np.isfinite(column["prefilled_at"])
+    arrived = np.where(moved, column["transfer_at"] + column["transfer"], token)
+    begun = np.where(apart, column["prefilled_at"] + column["transfer"] + column["transfer_wait"], token)
+    return {
+        "wait for KV blocks": np.where(apart, column["prefilled_at"], token),
+        "transfer": np.where(moved, column["transfer_at"], np.where(apart, begun, token)),
+        "wait for a batch": np.where(moved, arrived, np.where(apart, begun, token)),
+        "last prompt token": begun,
+    }
+
+
+def _transfers(part: Part) -> Iterator[list[str]]:
+    """A slice for each transfer of KV, beside the batches of the replica that it leaves."""
+    column = part.requests
+    if "transfer_at" not in column:
+        return
+    chosen = np.flatnonzero(part.chosen & np.isfinite(column["transfer_at"]) & np.isfinite(column["transfer"]))
+    for first in range(0, len(chosen), CHUNK):
+        rows = chosen[first : first + CHUNK]
+        begin, end = ns(column["transfer_at"][rows]), ns(column["transfer_at"][rows] + column["transfer"][rows])
+        names = ("request_id", "prefill_replica_id", "replica_id", "num_prompt_tokens")
+        about = zip(begin.tolist(), end.tolist(), *(column[name][rows].tolist() for name in names), strict=True)
+        lines = []
+        for start, stop, request, source, target, prompt in about:
+            where = f'"cat":"transfer","id":{request},"pid":{source + 1},"tid":0'
+            name = f'"name":"KV to replica {target}"'
+            args = f'{{"request":{request},"from replica":{source},"to replica":{target},"prompt tokens":{prompt}}}'
+            lines.append(f'{{"ph":"b",{name},{where},"ts":{_us(start)},"args":{args}}}')
+            lines.append(f'{{"ph":"e",{name},{where},"ts":{_us(stop)}}}')
+        yield lines
 
 
 def ns(seconds: Any) -> Any:

@@ -49,9 +49,22 @@ def batches(iterations: Columns) -> Batches:
 def steps(requests: Columns, iterations: Columns, batches_of: Batches, chosen: NDArray[np.bool_]) -> Flows:
     """Return the flows of the ``chosen`` requests, bool[requests]; ``batches_of`` is the result of ``batches``."""
     each = [_of_replica(requests, iterations, rows, chosen, r) for r, rows in enumerate(batches_of)]
+    if "prefill_replica_id" in requests:
+        each = [_prefill(requests, iterations, rows, chosen, r) for r, rows in enumerate(batches_of)] + each
     request = np.concatenate([part[0] for part in each]) if each else np.empty(0, np.int64)
     row = np.concatenate([part[1] for part in each]) if each else np.empty(0, np.int64)
     return _flows(request, row)
+
+
+def _prefill(
+    requests: Columns, iterations: Columns, rows: list[Integers], chosen: NDArray[np.bool_], replica: int
+) -> tuple[Integers, Integers]:
+    """The request and the row of the batch that ends each prefill on a replica whose KV goes to another."""
+    there = requests["prefill_replica_id"] == replica
+    ids = np.flatnonzero(chosen & there & np.isfinite(requests["prefilled_at"]))
+    batch = _place(iterations["end"][rows[-1]], requests["prefilled_at"][ids])
+    known = batch != NONE
+    return ids[known], rows[-1][batch[known]]
 
 
 def _of_replica(
@@ -62,6 +75,8 @@ def _of_replica(
     numbers = min(map(len, rows))  # a run that was cut off may have batches on its first stages only
     begins, ends = iterations["start"][rows[0]], iterations["end"][rows[-1][:numbers]]
     begin = first_batch(begins, requests, ids) if len(rows) == 1 else np.full(len(ids), NONE)
+    if "prefill_replica_id" in requests:  # which first put it into a batch
+        begin = np.where(requests["prefill_replica_id"][ids] < 0, begin, NONE)
     token = _place(ends, requests["first_token_at"][ids])
     end = _place(ends, requests["finished_at"][ids])
     together = (begin != NONE) & (token != NONE) & _uninterrupted(requests, ids)

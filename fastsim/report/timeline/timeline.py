@@ -2,7 +2,9 @@
 
 A replica is a process, each of its pipeline stages is a thread, and each batch on a stage is a slice. Each replica also
 has counters (waiting requests, running requests, KV blocks held), a track of requests with their queueing, prefill and
-decode, and flows: arrows that follow a request through the batches that are known to have held it.
+decode, and flows: arrows that follow a request through the batches that are known to have held it. Where prefill and
+decode are apart, transfers of KV are slices of the replica that they leave, and arrows go from the batch that ends a
+prefill to that of the first token.
 """
 
 import gzip
@@ -13,16 +15,14 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastsim.deployment.description import Deployment
 from fastsim.deployment.resolve import resolve
 from fastsim.errors import ConfigError, FastsimError, InputError
 from fastsim.files.writing import refuse_folder, writing
 from fastsim.predictors.build import build_cost
-from fastsim.predictors.tables.by_operator import ByOperator
 from fastsim.report.timeline import flows
-from fastsim.report.timeline.events import Part, events
+from fastsim.report.timeline.events import Part, Tables, events
 from fastsim.result import wording
 from fastsim.result.result import Result
 
@@ -82,14 +82,14 @@ def timeline(
     if result.iterations is None:
         raise InputError(f"{folder}: holds no iterations.parquet, which a timeline needs; simulate with --iterations")
     part = _part(result, folder, begin, end, every)
-    operators, shares = _operators(folder / "config.json")
-    written = _written(part, operators)
+    tables = _tables(folder / "config.json")
+    written = _written(part, all(each.operators for each in tables))
     total, done = written.num_batches + written.num_requests, 0
     with writing(out) as temporary, _open(temporary, out) as file:
         head = {"displayTimeUnit": "ms", "otherData": {"about": written.note}}
         file.write((json.dumps(head)[:-1] + ', "traceEvents": [\n').encode())
         first = True
-        for number, lines in events(part, operators, shares):
+        for number, lines in events(part, tables):
             if lines:
                 file.write(("" if first else ",\n").encode() + ",\n".join(lines).encode())
                 first = False
@@ -143,30 +143,36 @@ def _part(result: Result, folder: Path, begin: float | None, end: float | None, 
                 some[stage[::every]] = True
         some[steps.row] = True
         rows &= some
-    return Part(iterations, requests, batches, rows, chosen, steps, begin, end, every, wording.of(result.config), ranks)
+    deployment = result.config["deployment"]
+    pools = tuple(pool["name"] for pool in deployment.get("pools") or () for _ in range(pool["num_replicas"]))
+    words = wording.of(result.config)
+    return Part(iterations, requests, batches, rows, chosen, steps, begin, end, every, words, ranks, pools)
 
 
-def _operators(config: Path) -> tuple[ByOperator, NDArray[np.float64]]:
-    """The tables by operator of the deployment in a config.json, and the shares of its stages; none where the tables
-    cannot be built again.
+def _tables(config: Path) -> list[Tables]:
+    """The tables by operator of the deployment in a config.json, of each of its pools; empty where they cannot be built
+    again.
 
     Vidur's composition has none, since its times are not sums over operators. Operator times, models and policies may
     also come from files that no longer exist.
     """
     try:
-        built = build_cost(resolve(Deployment.load(config)))
+        resolved = resolve(Deployment.load(config))
+        built = build_cost(resolved)
     except FastsimError:
-        return {}, np.ones(1)
-    return built.operators, built.cost.shares
+        return [Tables(slice(None), {}, np.ones(1))]
+    kinds = built.pools or (built,)
+    pairs = zip(resolved.by_kind, kinds, strict=True)
+    return [Tables(replicas, each.operators, each.cost.shares) for (_, replicas), each in pairs]
 
 
-def _written(part: Part, operators: ByOperator) -> Written:
+def _written(part: Part, has_operators: bool) -> Written:
     """Describe what the timeline holds."""
     kept = "all batches and requests"
     if part.every > 1:
         kept = f"one in {part.every} batches and requests, and the batches that arrows touch"
     times = "are left out, as they cannot be computed"
-    if operators:
+    if has_operators:
         times = "are in ms and add up to the batch; attention takes what the others leave"
     note = (
         f"fastsim timeline from {part.begin:g} to {part.end:g} s with {kept}. Arrows follow a request from its first "

@@ -74,3 +74,12 @@ def engine_of(columns: Columns, num_ranks: int) -> NDArray[np.int32]:
     """Return the row of the engine that served each request, int32[n]: its replica, or a rank of it."""
     replica: NDArray[np.int32] = columns["replica_id"]
     return replica if num_ranks == 1 else replica * np.int32(num_ranks) + columns["rank"]
+
+
+def served(columns: Columns, number: int, ranks: int = 1) -> NDArray[np.integer]:
+    """Return how many requests each of ``number`` replicas, or of their ranks, served, also in part."""
+    counted = np.bincount(engine_of(columns, ranks), minlength=number)
+    if "prefill_replica_id" in columns:
+        first = columns["prefill_replica_id"]
+        counted += np.bincount(first[first >= 0], minlength=number)
+    return counted

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastsim.arrays import Columns
 from fastsim.deployment.resolved import Resolved
 from fastsim.kernels import state
 from fastsim.kernels.state import Replicas
+from fastsim.result.metrics import occupancy
 from fastsim.result.metrics.distribution import ratio
 from fastsim.result.metrics.energy import energy
 from fastsim.result.metrics.utilisation import busy_seconds
@@ -75,15 +75,6 @@ def known(resolved: Resolved, provenance: Mapping[str, Any], replicas: Replicas)
     }
 
 
-def served(columns: Columns, number: int) -> NDArray[np.integer]:
-    """Return how many requests each of ``number`` replicas served, also in part."""
-    counted = np.bincount(columns["replica_id"], minlength=number)
-    if "prefill_replica_id" in columns:
-        first = columns["prefill_replica_id"]
-        counted += np.bincount(first[first >= 0], minlength=number)
-    return counted
-
-
 def by_pool(resolved: Resolved, columns: Columns, replicas: Replicas, span: float) -> list[dict[str, Any]]:
     """Return the section ``pools`` of a summary, an entry per pool.
 
@@ -94,7 +85,7 @@ def by_pool(resolved: Resolved, columns: Columns, replicas: Replicas, span: floa
     span : float
         Length of the run, s.
     """
-    number = served(columns, len(replicas.counts))
+    number = occupancy.served(columns, len(replicas.counts))
     entries = []
     for each, (kind, own) in zip(resolved.pools, resolved.by_kind, strict=True):
         counts = replicas.counts[own]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastsim.arrays import Columns, Floats
-from fastsim.result.columns import BREAKDOWN, TRANSFERS
+from fastsim.result.columns import PARTS
 from fastsim.result.metrics import distribution
 
 SLOWEST = 0.01  # share of the requests
@@ -52,7 +52,7 @@ def mean_breakdown(columns: Columns) -> dict[str, Any]:
     num_slowest = ceil(SLOWEST * len(finished))
     num_others = len(finished) - num_slowest
     slowest = finished[np.argpartition(e2e[finished], num_others)[num_others:]] if num_slowest else finished
-    parts = {column.name: columns[column.name] for column in (*BREAKDOWN, *TRANSFERS[1:]) if column.name in columns}
+    parts = {column.name: columns[column.name] for column in PARTS if column.name in columns}
     all_finished = len(finished) == len(e2e)
     return {
         "mean": {name: _mean(values if all_finished else values[finished]) for name, values in parts.items()},

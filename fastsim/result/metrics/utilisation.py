@@ -135,7 +135,7 @@ def by_replica(
     num_replicas, counts = len(replicas.busy), replicas.counts
     busy = busy_seconds(replicas, span)
     ranks = resolved.data_parallel_size
-    num_requests = np.bincount(occupancy.engine_of(columns, ranks), minlength=num_replicas)
+    num_requests = occupancy.served(columns, num_replicas, ranks)
     block_seconds = measures.series[:, :, SERIES.index("kv_blocks")].sum(axis=1)
     blocks = blocks_of(resolved)
     return [
