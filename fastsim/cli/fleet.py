@@ -66,9 +66,12 @@ def fleet(
 ) -> None:
     """Find how many GPUs of each kind serve a request rate, or a number of users, within the objectives.
 
-    DEPLOYMENT gives the model, the scheduler and the precision. Tensor parallel sizes 1, 2, 4 and 8 are tried. Users
-    send the requests of the workload, whatever their times, each once the answer to the one before has come and a think
-    time has passed, if the workload has them. Of a DEPLOYMENT with pools, the cheapest mix of their replicas is found.
+    DEPLOYMENT gives the model, the scheduler and the precision. Tensor parallel sizes 1, 2, 4 and 8 are tried, and of
+    models with experts also expert parallel replicas of as many GPUs, with and without data-parallel ranks. Of a
+    DEPLOYMENT with pools, the cheapest mix of their replicas is found.
+
+    Users send the requests of the workload, whatever their times, each once the answer to the one before has come and a
+    think time has passed, if the workload has them.
 
     A fleet holds in a run that is as long as steady state needs, and in one three times as long, of other requests and
     with 1 % more of them a second. Margin: how much more it bears, by simulating it. Chance: the share of replicates,

@@ -23,7 +23,8 @@ from fastsim.sweeps.configuration import Row
 from fastsim.workload import Workload
 from fastsim.workload.loading import is_description
 
-SIZES = (1, 2, 4, 8)  # tensor parallel sizes that are tried
+SIZES = (1, 2, 4, 8)  # GPUs of a replica that are tried
+LAYOUT = ("tensor_parallel_size", "data_parallel_size", "enable_expert_parallel")
 REPLICATES = 8
 SEARCHED = 0.5  # share of the progress that the search has
 
@@ -38,6 +39,10 @@ class Fleet:
         The GPU; of pools those of all.
     tensor_parallel_size : int or None
         GPUs that share each layer of a replica; None where pools differ.
+    data_parallel_size : int
+        Ranks of a replica.
+    enable_expert_parallel : bool
+        Whether the GPUs of a replica share the experts.
     num_replicas : int
         Replicas of the fleet.
     pools : dict of str to int
@@ -73,6 +78,8 @@ class Fleet:
 
     device: str
     tensor_parallel_size: int | None
+    data_parallel_size: int
+    enable_expert_parallel: bool
     num_replicas: int
     pools: dict[str, int]
     gpus: int
@@ -148,10 +155,11 @@ def fleets(
 ) -> tuple[list[Fleet], SearchResult]:
     """Find the cheapest fleet of each kind of GPU that serves a rate within the objectives.
 
-    A search finds the best tensor parallel size of each GPU and the replicas that should be enough. All of them are
-    then simulated together behind the deployment's router: replicas are added while they are too few, and taken away
-    while fewer are enough. Runs last as for ``capacity``, and a fleet must hold in one that is three times as long,
-    with another draw and 1 % more requests/s; otherwise it gets more replicas.
+    A search finds the best layout of a replica of up to 8 GPUs of each kind, and the replicas that should be enough:
+    tensor parallel, and of models with experts also expert parallel, with and without ranks. All of them are then
+    simulated together behind the deployment's router: replicas are added while they are too few, and taken away while
+    fewer are enough. Runs last as for ``capacity``, and a fleet must hold in one that is three times as long, with
+    another draw and 1 % more requests/s; otherwise it gets more replicas.
 
     Parameters
     ----------
@@ -159,7 +167,7 @@ def fleets(
         The rate to serve, requests/s.
     deployment : Deployment, str, Path or None
         The model, scheduler, router and all other fields of the deployment, or a file that describes them. Its device,
-        node, tensor_parallel_size and num_replicas are what is looked for. By default Llama-3-8B.
+        node, layout and num_replicas are what is looked for. By default Llama-3-8B.
     workload : str or mapping
         A file, a preset or a description of the requests; their rate is replaced. By default ``"chat"``.
     objectives : sequence of str
@@ -185,7 +193,7 @@ def fleets(
     list of Fleet
         A fleet for each kind of GPU that can serve the rate, the cheapest first.
     SearchResult
-        The search behind them, with a row for each GPU and tensor parallel size.
+        The search behind them, with a row for each GPU and layout.
 
     Raises
     ------
@@ -211,7 +219,8 @@ def fleets(
             "too_long": too_long,
             "unit": unit,
         },
-        "axes": {"device": names, "tensor_parallel_size": list(SIZES)},
+        "axes": {"device": names},
+        "zip": [dict(zip(LAYOUT, map(list, zip(*layouts(base), strict=True)), strict=True))],
     }
 
     def share(done: float) -> None:
@@ -238,6 +247,20 @@ def fleets(
     return sorted(made, key=lambda fleet: (fleet.dollars_per_hour, fleet.gpus)), result
 
 
+def layouts(deployment: Mapping[str, Any]) -> list[tuple[int, int, bool]]:
+    """The values of LAYOUT that are tried for a deployment, with as many GPUs as SIZES has.
+
+    Those of a model without experts have the ranks that the deployment has, none.
+    """
+    shared, ranks = bool(deployment["enable_expert_parallel"]), int(deployment["data_parallel_size"])
+    if not load.load_model(deployment["model"]).num_experts:
+        return [(size, ranks, shared) for size in SIZES]
+    made = [(size, 1, False) for size in SIZES]
+    for size in SIZES[1:]:
+        made += [(tensor, size // tensor, True) for tensor in SIZES if tensor <= size]
+    return made
+
+
 def known_devices() -> list[str]:
     """The GPUs of the catalog whose operator times come with fastsim."""
     from fastsim.predictors.forests.forest import systems
@@ -259,6 +282,8 @@ def fleet_of(found: Smallest, trials: Trials, load: float, objectives: Sequence[
     return Fleet(
         device=" + ".join(dict.fromkeys(kind.device.name for kind in resolved.kinds)),
         tensor_parallel_size=sizes.pop() if len(sizes) == 1 else None,
+        data_parallel_size=resolved.data_parallel_size,
+        enable_expert_parallel=resolved.enable_expert_parallel,
         num_replicas=resolved.num_replicas,
         pools={each.pool.name: each.pool.num_replicas for each in resolved.pools},
         gpus=resolved.num_gpus,

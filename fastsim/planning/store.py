@@ -83,7 +83,8 @@ def save(result: SearchResult, varied: Sequence[Variation], metrics: Sequence[st
         (part / PAGE).write_text(page, encoding="utf-8")
         if result.rows[0]["score"]:
             winner = result.candidates[0].resolved.deployment.model_dump(mode="json")
-            winner["scheduler"]["num_blocks"] = None  # worked out again from the memory, as in the search
+            for kind in (winner, *winner["pools"]):
+                kind["scheduler"]["num_blocks"] = None  # worked out again from the memory, as in the search
             (part / WINNER).write_text(json.dumps(winner, indent=2) + "\n")
 
 

@@ -9,7 +9,7 @@ from fastsim.deployment.description import Deployment
 from fastsim.deployment.resolve import resolve
 from fastsim.errors import ConfigError, InputError
 from fastsim.planning.capacity import TOLERANCE
-from fastsim.planning.fleet import REPLICATES, SIZES, Fleet, fleet_of, known_devices
+from fastsim.planning.fleet import LAYOUT, REPLICATES, Fleet, fleet_of, known_devices, layouts
 from fastsim.planning.replicas import FACTOR, Smallest, smallest
 from fastsim.planning.rungs import WATCHED
 from fastsim.planning.settle import bracketed
@@ -48,7 +48,7 @@ def fleets_for_users(
     users : int
         Users who each wait for their answer before they send the next request.
     deployment : Deployment
-        All fields but device, node, tensor_parallel_size and num_replicas, which are what is looked for.
+        All fields but device, node, layout (see ``fleet.layouts``) and num_replicas, which are what is looked for.
     workload : Workload, str or mapping
         The requests that the users send, see ``Workload.with_users``: a file, a preset or a description.
     objectives : sequence of str
@@ -89,8 +89,8 @@ def fleets_for_users(
     reasons: dict[str, str] = {}
     for done, name in enumerate(names):
         best: Fleet | None = None
-        for size in SIZES:
-            settings = {"device": name, "node": None, "tensor_parallel_size": size, "num_replicas": 1}
+        for layout in layouts(deployment.model_dump()):
+            settings = {"device": name, "node": None, "num_replicas": 1, **dict(zip(LAYOUT, layout, strict=True))}
             try:
                 found = _fleet(Deployment.load(deployment.model_dump() | settings), source, users, wanted, replicates)
             except InputError as error:
@@ -118,7 +118,7 @@ def _fleet(
     trials = Trials(resolved, source, (*wanted, *WATCHED))
     one = trials.prober(source.least)
     number = max(source.least, ROUNDS)
-    slots = resolved.scheduler.max_num_seqs
+    slots = resolved.num_engines * resolved.scheduler.max_num_seqs
     bracket = bracketed(trials, number, min(slots, one.most_users), 0.0, ROUGHLY)
     if bracket.low is None or not bracket.low.users:
         return f"no number of replicas meets {', '.join(bracket.probes[-1].broken)}"

@@ -13,7 +13,7 @@ from fastsim.cli import cli
 from fastsim.deployment.description import Deployment
 from fastsim.deployment.resolve import of_pools, resolve
 from fastsim.errors import CatalogError, ConfigError, InputError
-from fastsim.planning.fleet import fleets, rate_of
+from fastsim.planning.fleet import SIZES, fleets, layouts, rate_of
 from fastsim.planning.mixes import Mix, cheapest_mix
 from fastsim.planning.stream import Source
 from fastsim.planning.trials import CONFIRM, CONFIRMING, Trials
@@ -207,3 +207,18 @@ def test_a_mix_of_prefill_and_decode_keeps_one_of_each(tmp_path: Path) -> None:
     ):
         refused = CliRunner().invoke(cli, ["fleet", str(path), *words])
         assert isinstance(refused.exception, ConfigError) and str(refused.exception).startswith(said)
+
+
+def test_layouts_of_models_with_experts_are_tried() -> None:
+    assert layouts(Deployment(model="llama-3-8b", device="h100").model_dump()) == [(n, 1, False) for n in SIZES]
+    tried = layouts(Deployment(model="Qwen/Qwen3-30B-A3B", device="h100").model_dump())
+    assert len(tried) == len(set(tried)) == 13 and {tensor * ranks for tensor, ranks, _ in tried} == set(SIZES)
+    wanted = {"enable_expert_parallel": True, "moe_skew": 0.5}
+    base = {**POOLED, "model": "Qwen/Qwen3-30B-A3B", **wanted}
+    made, found = fleets(20.0, Deployment.load(base), devices=["h100"], num_requests=300, replicates=0)
+    rows = [
+        (row["tensor_parallel_size"], row["data_parallel_size"], row["enable_expert_parallel"]) for row in found.rows
+    ]
+    assert sorted(rows) == sorted(tried)
+    whole = resolve(Deployment.load(made[0].deployment))
+    assert (whole.data_parallel_size, whole.num_gpus) == (made[0].data_parallel_size, made[0].gpus)

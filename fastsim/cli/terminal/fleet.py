@@ -38,10 +38,13 @@ def _print(fleets: Sequence[Fleet], missing: dict[str, str], title: str) -> None
     console = stdout()
     console.print(f"{title}\n")
     if fleets:
+        has_ranks, has_experts = (any(each) for each in zip(*map(_layout, fleets), strict=True))
         heads = (
             "GPUs",
             "kind",
             "TP",
+            *(("DP",) if has_ranks else ()),
+            *(("EP",) if has_experts else ()),
             "replicas",
             "$/hour",
             "$/1M requests",
@@ -56,6 +59,8 @@ def _print(fleets: Sequence[Fleet], missing: dict[str, str], title: str) -> None
                 str(fleet.gpus),
                 _kind(fleet),
                 MISSING if fleet.tensor_parallel_size is None else str(fleet.tensor_parallel_size),
+                *((str(fleet.data_parallel_size),) if has_ranks else ()),
+                *(("yes" if fleet.enable_expert_parallel else "no",) if has_experts else ()),
                 str(fleet.num_replicas),
                 f"{fleet.dollars_per_hour:.2f}",
                 f"{fleet.dollars_per_million_requests:.2f}",
@@ -72,6 +77,11 @@ def _print(fleets: Sequence[Fleet], missing: dict[str, str], title: str) -> None
             )
     for device, reason in missing.items():
         console.print(f"{device}: {reason}")
+
+
+def _layout(fleet: Fleet) -> tuple[bool, bool]:
+    """Whether replicas have ranks, and whether their GPUs share the experts."""
+    return fleet.data_parallel_size > 1, fleet.enable_expert_parallel
 
 
 def _kind(fleet: Fleet) -> str:
