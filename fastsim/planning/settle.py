@@ -46,8 +46,8 @@ def settle(trials: Trials, tolerance: float, guess: float | None = None, ceiling
     CONFIRM times as long, of another draw; where it does not, the highest one that does is taken. What is left is
     ``tolerance`` for further draws.
 
-    ``guess``: a load to begin with; ``ceiling``: the requests/s that finish while the queue is never empty; both come
-    from an earlier search.
+    ``guess``: a load to begin with, which is close; ``ceiling``: the requests/s that finish while the queue is never
+    empty; both come from an earlier search.
     """
     users, number, most = trials.source.users, trials.source.least, trials.most
     ceiling = ceiling or trials.throughput(number)
@@ -57,7 +57,7 @@ def settle(trials: Trials, tolerance: float, guess: float | None = None, ceiling
     else:
         span = seconds(trials.objectives, tolerance, trials.sample)
         number = requests(ceiling, span, number, most)
-        if number >= 2 * trials.source.least:  # few requests show no ceiling
+        if guess is None and number >= 2 * trials.source.least:  # few requests show no ceiling
             ceiling = trials.throughput(number)
     if guess is None:
         bracket = bracketed(trials, number, ceiling, ceiling, tolerance)
