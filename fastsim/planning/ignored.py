@@ -26,6 +26,10 @@ def used(resolved: Resolved, settings: Mapping[str, Any]) -> tuple[Resolved, str
     if ignored:
         without = {name.partition(".")[2]: None for name in ignored}
         changes["scheduler"] = deployment.scheduler.model_copy(update=without)
+        changes["pools"] = tuple(
+            pool.model_copy(update={"scheduler": pool.scheduler.model_copy(update=without)})
+            for pool in deployment.pools
+        )
         if named := [name for name in ignored if name in settings]:
             why.append(f"{_change(named)} nothing with policy {scheduler.policy.name}")
     if resolved.num_replicas == 1:

@@ -91,14 +91,16 @@ def replicas(run: Run) -> list[Block]:
     listed = run.summary.get("replicas") or []
     if len(listed) < 2:
         return []
-    head = ["replica", *(title(key) for key in listed[0])]
+    keys = [key for key in listed[0] if key not in ("replica", "rank")]
+    head = ["replica", *map(title, keys)]
     rows: list[list[Cell | str]] = []
     pools = run.config["deployment"].get("pools") or ()
     pool_of = [pool["name"] for pool in pools for _ in range(int(pool["num_replicas"]))]
     for replica, figures in enumerate(listed):
-        cells = [_of_replica(key, value) for key, value in figures.items()]
-        pool = f" ({pool_of[replica]})" if pool_of else ""
-        rows.append([Cell(f"{replica}{pool}", replica), *cells])
+        cells = [_of_replica(key, figures[key]) for key in keys]
+        name = f"{figures['replica']}, rank {figures['rank']}" if "rank" in figures else str(replica)
+        name += f" ({pool_of[replica]})" if pool_of else ""
+        rows.append([Cell(name, replica), *cells])
     return [
         Table(head, rows, "Figures of each replica, and of each stage where there are several", filtered=len(rows) > 12)
     ]

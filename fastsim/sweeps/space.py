@@ -195,6 +195,11 @@ class Space:
             yield from self._walk(depth + 1, values | dict(zip(axis.names, step, strict=True)), checks)
 
     def _num_gpus(self, values: Mapping[str, Any]) -> int:
+        if "pools" in self.names and (pools := values["pools"]):  # which vary as a whole
+            own = [{name: pool.get(name) or values[name] for name in GPUS[:3]} for pool in pools]
+            return sum(
+                math.prod(each.values()) * pool.get("num_replicas", 1) for each, pool in zip(own, pools, strict=True)
+            )
         return sum(math.prod(values[name] for name in names) for names in self._gpu_fields())
 
     def _gpu_fields(self) -> list[list[str]]:
@@ -211,6 +216,8 @@ class Space:
     def _reads(self, condition: Condition) -> frozenset[str]:
         """The fields that a condition depends on; those that num_gpus is made of in its place."""
         gpus = {name for names in self._gpu_fields() for name in names} if "num_gpus" in condition.fields else set()
+        if gpus and "pools" in self.names:
+            gpus.add("pools")
         return condition.fields - {"num_gpus"} | gpus
 
     def _drop(self, reason: str, count: int, settings: Mapping[str, Any], why: str = "") -> None:

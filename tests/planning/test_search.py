@@ -252,6 +252,8 @@ def test_ratios_of_prefill_and_decode_replicas() -> None:
     }
     space = {"deployment": deployment, "workload": {"source": "chat", "num_requests": 2500}}
     scaled = search({**space, "axes": {"scheduler.max_num_seqs": [64, 128]}}, 6, ["ttft:p90<1s"], threads=2)
+    unread = {**space, "axes": {"scheduler.chunk_size": [64, 128]}}
+    assert len(candidates(unread, None, None, 300)[0]) == 1  # which vllm_v1 has not, in no pool
     one, two = "pools.prompts.num_replicas", "pools.tokens.num_replicas"
     assert {(row["gpus"], row["num_replicas"], row[one], row[two]) for row in scaled.rows} == {(6, 6, 4, 2)}
     axes = {one: [1, 2, 3], two: [1, 2, 3]}

@@ -98,6 +98,9 @@ def test_fields_of_pools_go_by_the_names_of_the_pools() -> None:
     few = space({"pools.prompts.num_replicas": [1, 2, 3]}, deployment=APART, where="pools.prompts.num_replicas < 3")
     assert settings(few) == [(1,), (2,)]
     assert len(few.with_overrides(["pools.tokens.num_replicas=5"]).base.document.values["pools"]) == 2
+    wide = {"name": "wide", "tensor_parallel_size": 4}
+    whole = space({"pools": [[wide], [wide, {"name": "one", "num_replicas": 3}]]}, where="num_gpus > 4")
+    assert [one.resolved.num_gpus for one in whole.configurations()] == [7]
     for axes, where, said in (
         ({"pools.prompt.num_replicas": 1}, [], "pools: none has the name 'prompt'; did you mean 'prompts'?"),
         ({"pools.prompts.num_replica": 1}, [], "did you mean 'pools.prompts.num_replicas'?"),
