@@ -15,7 +15,8 @@ def hardware(deployment: Mapping[str, Any], gpus: Any, times: str = "x") -> str:
     pools = deployment.get("pools") or ()
     if not pools:
         return f"{gpus} {times} {_kind(deployment)}"
-    return " + ".join(f"{pool['name']}: {_gpus(pool)} {times} {_kind(pool)}" for pool in pools)
+    filled = [{**deployment, **{key: value for key, value in pool.items() if value is not None}} for pool in pools]
+    return " + ".join(f"{pool['name']}: {_gpus(pool)} {times} {_kind(pool)}" for pool in filled)
 
 
 def _gpus(pool: Mapping[str, Any]) -> int:

@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from fastsim.cli.terminal import compare, search
+from fastsim.deployment.description import Deployment
 from fastsim.report import comparison, headline
 from fastsim.report import search as search_page
+from fastsim.result.kinds import hardware
 from fastsim.result.metrics.definitions import HEADLINES, METRICS, metric_of
 
 MANUAL = Path(__file__).resolve().parents[2] / "fastsim" / "manual" / "results.md"
@@ -61,3 +63,12 @@ def test_headings_have_the_units_of_summary_json() -> None:
     assert HEADLINES["throughput.requests_per_s"].heading == "Throughput, requests/s"
     assert HEADLINES["cost.gpus"].heading == "GPUs"
     assert all(headline.better == "lower" for headline in of_metrics if headline.unit == "s")
+
+
+def test_pools_are_described_with_what_they_leave_to_the_deployment() -> None:
+    given = Deployment.load(
+        {"model": "llama-3-8b", "device": "h100", "pools": [{"name": "a"}, {"name": "b", "tensor_parallel_size": 2}]}
+    )
+    assert hardware(given.model_dump(), 3) == (
+        "a: 1 x h100 (TP 1, PP 1, 1 replica) + b: 2 x h100 (TP 2, PP 1, 1 replica)"
+    )
