@@ -31,15 +31,15 @@ class Tables:
         build_cost(self.resolved)
 
     def time_build(self, max_num_seqs: int, max_model_len: int) -> None:
-        with tempfile.TemporaryDirectory() as folder, patch.object(cache, "folder", lambda: Path(folder)):
+        with tempfile.TemporaryDirectory() as folder, patch.object(cache, "folder", lambda: Path(folder, "tables")):
             build_cost(self.resolved)
             cache.finish_writing()
 
     def track_bytes(self, max_num_seqs: int, max_model_len: int) -> float:
         """Of the file in the cache."""
-        with tempfile.TemporaryDirectory() as folder, patch.object(cache, "folder", lambda: Path(folder)):
+        with tempfile.TemporaryDirectory() as folder, patch.object(cache, "folder", lambda: Path(folder, "tables")):
             build_cost(self.resolved)
             cache.finish_writing()
-            return float(sum(entry.stat().st_size for entry in os.scandir(folder)))
+            return float(sum(entry.stat().st_size for entry in os.scandir(Path(folder, "tables"))))
 
     track_bytes.unit = "bytes"  # type: ignore[attr-defined]
