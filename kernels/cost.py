@@ -224,6 +224,19 @@ def stage_seconds(cost: Cost, num_tokens: int, num_seqs: int, num_sampled: int, 
 
 
 @inlined
+def inner_stage_terms(cost: Cost, num_tokens: int, layers_ms: float) -> tuple[float, float, float, float]:
+    """A batch takes (base * share + more) * scale + host s on a stage between the first and the last one.
+
+    The same as stage_seconds. ``share``: of the stage in fastsim's composition, otherwise 1.
+    """
+    if cost.compose == COMPOSE_AFFINE:
+        return _affine_seconds(cost.affine, layers_ms), 0.0, 1.0, 0.0
+    if cost.compose == COMPOSE_VIDUR:
+        return layers_ms, cost.vidur.send[num_tokens], 1e-3, cost.vidur.host_ms * 1e-3
+    return layers_ms, _beyond(cost.fastsim.send_ms, cost.fastsim.send_slope, num_tokens), 1e-3, 0.0
+
+
+@inlined
 def host_seconds(cost: Cost, num_seqs: int) -> float:
     """Host time in a batch, summed over stages, s; an affine sum does not tell it apart."""
     if cost.compose == COMPOSE_AFFINE:

@@ -73,6 +73,8 @@ def go_round(state: State, cost: Cost, limits: Limits, most: int, refused_from: 
     fewest = refused_from if counts[WAITING] > 0 else 0
     ring, head, last = state.replicas.queue[r, 0], counts[EVENTS_HEAD], counts[EVENTS_HEAD]
     leaves_at, last_end, growth = state.batches.leaves_at[r], state.batches.last_end[r], state.batches.growth[r]
+    batches, all_sums, seconds = state.batches.features[r], state.batches.sums[r], state.batches.seconds[r]
+    segments, tbt, free, peak = state.batches.segments[r], state.tbt, counts[FREE], counts[PEAK]
     started, sampled, left = 0, 0, state.cursor[LEFT]
     now, total, widest = float(times[CLOCK]), times[TBT_SUM], times[TBT_MAX]
     tick = first_tick = bin_until = held = blocks = 0
@@ -83,52 +85,52 @@ def go_round(state: State, cost: Cost, limits: Limits, most: int, refused_from: 
         bin_until = bin_end(state, r, tick >> (counts[SHIFT] + FIRST_SHIFT))
     while left > 0:
         slot = ring[head]
-        end, features = float(leaves_at[slot]), state.batches.features[r, slot]
+        end, features = float(leaves_at[slot]), batches[slot]
         step, number, need = features[STEP] + 1, features[NUM_RESIDENTS], 0
         if grows:
             need = growth[slot, step % limits.block_size]
         changes = features[NUM_LISTED] > 0 or not features[ALIGNED] or step >= features[FIRST_FINISH]
-        if not end < until or changes or number > most or number < fewest or (grows and need >= counts[FREE]):
+        if not end < until or changes or number > most or number < fewest or (grows and need >= free):
             break
         if detailed(state.requests):
             after = ticks_at(state, end)
             if after >= bin_until:
                 break
             held += after - tick
-            blocks += (after - tick) * (limits.num_blocks - counts[FREE])
+            blocks += (after - tick) * (limits.num_blocks - free)
             tick = after
         if started == 0:
             _begin(state, r)
-        sums, gap = state.batches.sums[r, slot], end - float(last_end[slot])
+        sums, gap = all_sums[slot], end - float(last_end[slot])
         if detailed(state.requests):
             sums[SUM_HOST] += host_seconds(cost, number)
             sums[SUM_WAIT] += gap - state.batches.on_stage[r, slot]
-        sums[SUM_WORK] += state.batches.seconds[r, slot]
+        sums[SUM_WORK] += seconds[slot]
         total += gap * number
         widest = max(widest, gap)
-        state.tbt[bin_of(gap)] += number
+        tbt[bin_of(gap)] += number
         sampled += number
         last_end[slot] = now = end
         features[STEP] = step
         features[DECODE_KV] += number
         features[LONGEST_KV] += 1
-        if need > 0:
-            counts[FREE] -= need
-            counts[PEAK] = max(counts[PEAK], limits.num_blocks - counts[FREE])
+        free -= need
+        if limits.num_blocks - free > peak and need > 0:
+            peak = limits.num_blocks - free
         last = head + flying if head + flying < ring.size else head + flying - ring.size
         ring[last] = slot
         head = head + 1 if head + 1 < ring.size else 0
         kv, longest = features[DECODE_KV], features[LONGEST_KV]
-        ms = steady_layers_ms(cost, number, kv, longest, state.batches.segments[r, slot])
+        ms = steady_layers_ms(cost, number, kv, longest, segments[slot])
         if not go_through(state, cost, r, slot, ms, now):
-            state.cursor[SLOT] = slot
+            state.cursor[SLOT], counts[FREE], counts[PEAK] = slot, free, peak
             return Exit.FAULT
         started, left = started + 1, left - 1
     if started == 0:
         return Exit.FORM
     state.cursor[SLOT], state.cursor[LEFT] = ring[last], left
     times[CLOCK], times[TBT_SUM], times[TBT_MAX] = now, total, widest
-    counts[EVENTS_HEAD] = head
+    counts[EVENTS_HEAD], counts[FREE], counts[PEAK] = head, free, peak
     counts[TBT_COUNT] += sampled
     counts[ITERATIONS] += started
     counts[TOKENS] += sampled

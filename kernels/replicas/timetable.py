@@ -13,7 +13,7 @@ from ..accounts.breakdown import detailed
 from ..accounts.counts import bin_at, bin_end, spread, ticks_at
 from ..accounts.histogram import bin_of
 from ..accounts.series import BINS, BUSY, FIRST_SHIFT, KV, RUNNING_SERIES
-from ..cost import stage_seconds
+from ..cost import inner_stage_terms, stage_seconds
 from ..exits import Ending, Exit
 from ..memory.followers import depends, held
 from ..memory.queues import arrive
@@ -43,7 +43,7 @@ from ..state import (
     Limits,
     State,
 )
-from ..tables import Cost
+from ..tables import COMPOSE_FASTSIM, Cost
 
 
 @inlined
@@ -86,15 +86,21 @@ def go_through(state: State, cost: Cost, r: int, slot: int, ms: float, ready: fl
     ``ms``: of its layers, as batch_ms has it.
     """
     replicas, batches, features = state.replicas, state.batches, state.batches.features[r, slot]
-    counts, busy, stage_end = replicas.counts[r], replicas.busy[r], replicas.stage_end[r]
-    stage_start, shares = replicas.stage_start[r], cost.shares
+    busy, stage_end, stage_start, shares = replicas.busy[r], replicas.stage_end[r], replicas.stage_start[r], cost.shares
     tokens, seqs, sampled = features[NUM_TOKENS], features[NUM_SEQS], features[NUM_SAMPLED]
-    time, seconds, on_stage, total = ready, 0.0, 0.0, 0.0
-    place, equal, last, ticks = 0, 0, 0, 0
-    for stage in range(stage_end.size):
-        # Stages between the first and the last take equal times where their layers do.
-        if stage < 2 or stage == stage_end.size - 1 or shares[stage] != shares[stage - 1]:
-            seconds = stage_seconds(cost, tokens, seqs, sampled, ms, stage)
+    # What the stages between the first and the last have in common is looked up once.
+    base, more, scale, host = inner_stage_terms(cost, tokens, ms)
+    shared, last = cost.compose == COMPOSE_FASTSIM, stage_end.size - 1
+    seconds = stage_seconds(cost, tokens, seqs, sampled, ms, 0)
+    if not seconds > 0.0:
+        return False
+    begin = max(ready, stage_end[0])
+    time, total = begin + seconds, seconds
+    stage_start[0], stage_end[0] = begin, time
+    busy[0] += seconds
+    for stage in range(1, last):
+        if stage == 1 or (shared and shares[stage] != shares[stage - 1]):
+            seconds = (base * (shares[stage] if shared else 1.0) + more) * scale + host
             if not seconds > 0.0:
                 return False
         begin = max(time, stage_end[stage])
@@ -102,30 +108,49 @@ def go_through(state: State, cost: Cost, r: int, slot: int, ms: float, ready: fl
         stage_end[stage] = time
         total += seconds
         busy[stage] += seconds
-        if stage == 0:
-            stage_start[stage] = begin
         if detailed(state.requests):
             stage_start[stage] = begin
-            on_stage += time - begin
-            last = ticks_at(state, time)
-            ticks += last - ticks_at(state, begin)
-            # Stages are nearly always alike: count runs of equal bins.
-            if bin_of(time - begin) != place:
-                state.tally.batch_seconds[place] += equal
-                place, equal = bin_of(time - begin), 0
-            equal += 1
+    if last > 0:
+        seconds = stage_seconds(cost, tokens, seqs, sampled, ms, last)
+        if not seconds > 0.0:
+            return False
+        begin = max(time, stage_end[last])
+        time = begin + seconds
+        stage_end[last] = time
+        total += seconds
+        busy[last] += seconds
+        if detailed(state.requests):
+            stage_start[last] = begin
     if detailed(state.requests):
-        batches.on_stage[r, slot] = on_stage
-        state.tally.batch_seconds[place] += equal
-        place = bin_at(state, r, ticks_at(state, ready))
-        if last <= bin_end(state, r, place):
-            replicas.series[r, place, BUSY] += ticks
-        else:
-            for stage in range(stage_end.size):
-                first, last = ticks_at(state, stage_start[stage]), ticks_at(state, stage_end[stage])
-                spread(replicas.series[r], counts, first, last, 1, 0, 0)
+        _count_stages(state, r, slot, ready)
     batches.seconds[r, slot], batches.leaves_at[r, slot] = total, time
     return True
+
+
+@inlined
+def _count_stages(state: State, r: int, slot: int, ready: float) -> None:
+    """Count the time of a batch that is ``ready``, s, on each stage."""
+    stage_start, stage_end = state.replicas.stage_start[r], state.replicas.stage_end[r]
+    counts, place, equal, last, ticks, on_stage = state.replicas.counts[r], 0, 0, 0, 0, 0.0
+    for stage in range(stage_end.size):
+        seconds = stage_end[stage] - stage_start[stage]
+        on_stage += seconds
+        last = ticks_at(state, stage_end[stage])
+        ticks += last - ticks_at(state, stage_start[stage])
+        # Stages are nearly always alike: count runs of equal bins.
+        if bin_of(seconds) != place:
+            state.tally.batch_seconds[place] += equal
+            place, equal = bin_of(seconds), 0
+        equal += 1
+    state.batches.on_stage[r, slot] = on_stage
+    state.tally.batch_seconds[place] += equal
+    place = bin_at(state, r, ticks_at(state, ready))
+    if last <= bin_end(state, r, place):
+        state.replicas.series[r, place, BUSY] += ticks
+    else:
+        for stage in range(stage_end.size):
+            first, last = ticks_at(state, stage_start[stage]), ticks_at(state, stage_end[stage])
+            spread(state.replicas.series[r], counts, first, last, 1, 0, 0)
 
 
 @inlined
