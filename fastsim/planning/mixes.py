@@ -25,6 +25,7 @@ from fastsim.simulation.probe import Probed
 from fastsim.simulation.run import Progress
 
 Numbers = tuple[int, ...]  # of replicas, a number for each pool
+MORE = 4  # times the pools are repeated once more, where as many as seem enough do not hold in a longer run
 COARSE = 16  # numbers of replicas of a pool that are tried before those between the best of them
 
 
@@ -131,11 +132,17 @@ class _Mixes:
         """The cheapest mix that holds; None if none of those to begin with does."""
         best: Numbers | None = None
         starts = list(self._starts())
-        for done, start in enumerate(starts):
-            if best is None or self.price(start) < self.price(best):
-                best = start if self._holds(start) else best
+        for done, (unit, copies) in enumerate(starts):
+            for number in range(copies, copies + MORE):
+                start = tuple(each * number for each in unit)
+                if best is not None and self.price(start) >= self.price(best):
+                    break
+                if self._holds(start):
+                    best = start
+                    break
             self._share(0.3 * (done + 1) / len(starts))
         if best is None:
+            self.missed = self.missed or "no mix that was tried holds in a longer run"
             return None
         # The pool whose replicas cost least is found by bisection, for each choice of the others.
         last = min(range(len(self.dollars)), key=lambda pool: self.dollars[pool])
@@ -174,8 +181,8 @@ class _Mixes:
                 said.append(f"{self._named(fewer)} miss {why(probed)}")
         return "; ".join(said) or "no pool has a replica less"
 
-    def _starts(self) -> Iterator[Numbers]:
-        """The pools in the ratio that they have, and each of them alone, as many as serve the rate."""
+    def _starts(self) -> Iterator[tuple[Numbers, int]]:
+        """The pools in the ratio that they have, and each of them alone, and how many times these serve the rate."""
         copies = self.given.copies
         ratio = tuple(each.pool.num_replicas // copies for each in self.given.pools)
         alone = [tuple(int(place == other) for other in range(len(ratio))) for place in range(len(ratio))]
@@ -186,7 +193,7 @@ class _Mixes:
             guess = ceil(self.rate / max(trials.throughput(self.number), 1e-9))
             found = smallest(trials, self.rate, guess, TOLERANCE, 0)
             if isinstance(found, Smallest):
-                yield tuple(number * found.resolved.copies for number in unit)
+                yield unit, found.resolved.copies
             elif unit == ratio:
                 self.missed = f"many times {self._named(unit)} miss {why(found)}"
 
